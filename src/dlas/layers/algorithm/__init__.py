@@ -1,0 +1,1 @@
+"""Built-in techniques of the layer."""

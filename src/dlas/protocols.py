@@ -1,0 +1,339 @@
+"""What a technique of each layer implements, and the values that pass between them.
+
+A technique is a frozen dataclass whose fields are its parameters. It derives from the class of
+its layer below, which supplies a default for everything that is optional. Importing the module of
+a technique must be quick: torch, TVM and the like are imported inside the methods.
+
+Nothing here imports torch; arrays are numpy, modules are ``Any``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float32]
+    Labels = NDArray[np.int64]
+
+Precision = Literal["float32", "float16", "bfloat16", "int8"]
+Split = Literal["train", "test"]
+Form = Literal["module", "exported", "onnx"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a stack cannot be: ``impossible`` holds for any implementation, ``unavailable`` here."""
+
+    status: Literal["impossible", "unavailable"]
+    reason: str
+
+
+def impossible(reason: str) -> Refusal:
+    """Refuse with a sentence that is true of any implementation."""
+    return Refusal("impossible", reason)
+
+
+def unavailable(reason: str) -> Refusal:
+    """Refuse because something is not installed, not present or not implemented."""
+    return Refusal("unavailable", reason)
+
+
+# ---------------------------------------------------------------- values between techniques
+
+
+@dataclass(frozen=True, slots=True)
+class DataSpec:
+    """The shape of a problem: what a model has to be built for."""
+
+    classes: int
+    channels: int
+    height: int
+    width: int
+    batch: int = 1
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """The shape of one inference's input, NCHW."""
+        return (self.batch, self.channels, self.height, self.width)
+
+
+class Samples(Protocol):
+    """Labelled images in a deterministic order, decoded when they are asked for."""
+
+    @property
+    def labels(self) -> Labels:
+        """Class indices, ``(n,)``."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """A stable name for each sample."""
+
+    @property
+    def content(self) -> str:
+        """A hash of the content (images and labels)."""
+
+    def images(self, indices: Sequence[int]) -> Array:
+        """Return preprocessed images, float32 ``(len(indices), C, H, W)``, C-contiguous."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network between optimizations.
+
+    ``module`` is a float32 ``torch.nn.Module`` in eval mode, on the CPU; None where there is only
+    an ONNX file. ``precision`` is what is asked of the runtime: a float16 network keeps a float32
+    module whose weights were rounded to float16. An int8 network has its quantized (QDQ) model in
+    ``onnx``.
+    """
+
+    spec: DataSpec
+    module: Any = None
+    onnx: Path | None = None
+    precision: Precision = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class Optimized:
+    """An optimized network and what was achieved, e.g. ``{"sparsity": 0.8}`` (JSON)."""
+
+    network: Network
+    achieved: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Program(Protocol):
+    """A lowered network as a build sees it. Each form is read from disk when it is asked for."""
+
+    spec: DataSpec
+    precision: Precision
+    algorithm: Algorithm
+
+    def network(self) -> Network:
+        """The network itself (needs torch)."""
+
+    def onnx(self) -> Path:
+        """The ONNX file (float32, or QDQ for int8), for software whose form is ``onnx``."""
+
+    def exported(self) -> Any:
+        """The ``torch.export.ExportedProgram`` (float32), for the form ``exported``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What really ran, read back from the runtime; None or empty: could not be read.
+
+    ``kernels`` maps the name of an operator (or kind of operator) to the kernel that ran it;
+    ``fallbacks`` names what did not run as asked; ``sparsity`` is the share of zero weights that
+    the executed kernels really skipped.
+    """
+
+    precision: str | None = None
+    threads: int | None = None
+    isa: str | None = None
+    kernels: Mapping[str, str] = field(default_factory=dict)
+    fallbacks: tuple[str, ...] = ()
+    sparsity: float | None = None
+
+
+@runtime_checkable
+class Session(Protocol):
+    """A loaded artefact, ready to infer."""
+
+    def __call__(self, x: Array) -> Array:
+        """One inference: C-contiguous NCHW float32 in, float32 ``(batch, classes)`` out."""
+
+    def observe(self, x: Array) -> Ran:
+        """Run once, untimed, and read back from the runtime what ran."""
+
+
+# ---------------------------------------------------------------- techniques
+
+
+@dataclass(frozen=True, kw_only=True)
+class Technique:
+    """What all techniques share. Fields of subclasses are parameters; classvars are facts."""
+
+    layer: ClassVar[str]
+    name: ClassVar[str]
+    requires: ClassVar[tuple[str, ...]] = ()
+    """Modules that must be importable, e.g. ``("onnxruntime",)``; otherwise unavailable."""
+    extra: ClassVar[str] = ""
+    """The extra of the package that brings ``requires``: ``pip install dlas[extra]``."""
+    libraries: ClassVar[tuple[str, ...]] = ()
+    """Distributions that do the work: their versions enter the keys."""
+    sources: ClassVar[tuple[str, ...]] = ()
+    """Modules beside its own whose source decides what it does: they enter its version."""
+
+    def why_not(self, stack: Techniques) -> Refusal | None:
+        """Return why this technique cannot stand in a stack, or None."""
+        return None
+
+    def fingerprint(self) -> Any:
+        """Return what else decides the result, as JSON: hashes of files that parameters name."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset(Technique):
+    """Labelled images with their preprocessing, batch, resolution and score function.
+
+    ``batch`` is the number of images of one inference.
+    """
+
+    layer: ClassVar[str] = "dataset"
+    licence: ClassVar[str]
+    batch: int = 1
+
+    def spec(self) -> DataSpec:
+        """Return the shape of the problem."""
+        raise NotImplementedError
+
+    def load(self, split: Split) -> Samples:
+        """Return a split's samples. ``test`` serves evaluation only."""
+        raise NotImplementedError
+
+    def correct(self, outputs: Array, labels: Labels) -> NDArray[np.bool_]:
+        """Return which samples are right, ``(n,)``: top-1 unless a data set says otherwise."""
+        hits: NDArray[np.bool_] = outputs.argmax(axis=1) == labels
+        return hits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Technique):
+    """A network architecture."""
+
+    layer: ClassVar[str] = "model"
+    form: ClassVar[Literal["torch", "onnx"]] = "torch"
+
+    def build(self, dataset: Dataset) -> Network:
+        """Return the network for a problem; same parameters, same architecture and weights."""
+        raise NotImplementedError
+
+    def weights(self, dataset: Dataset) -> Path | None:
+        """Return a file of trained weights (safetensors, or a state dict) or None: random."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimization(Technique):
+    """A change to a network that trades accuracy for size or time."""
+
+    layer: ClassVar[str] = "optimization"
+    precision: ClassVar[Precision | None] = None
+    """The precision this technique asks of the runtime; None: it leaves precision alone."""
+    sparse: ClassVar[bool] = False
+    """Whether it leaves zeros in the weights that a sparse format could skip."""
+    data: ClassVar[Literal["none", "train"]] = "none"
+    """Whether ``apply`` gets the training split."""
+
+    def apply(self, network: Network, data: Samples | None, folder: Path) -> Optimized:
+        """Return the optimized network; the given one is not changed. ``folder``: for files."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Algorithm(Technique):
+    """Which kernel computes an operator, in which data format."""
+
+    layer: ClassVar[str] = "algorithm"
+
+    def kernel(self, operator: Any, target: str) -> str | None:
+        """Return the primitive for an operator (``dlas.kernels.Conv2d``), None: not for it.
+
+        The name of a primitive of ``dlas.kernels``; where it answers None the runtime's own
+        kernel runs and is listed as such.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Software(Technique):
+    """A runtime or compiler."""
+
+    layer: ClassVar[str] = "software"
+    form: ClassVar[Form] = "module"
+    """The form of program that ``build`` takes."""
+    preload: ClassVar[tuple[str, ...]] = ()
+    """Modules that the server of this runtime imports before it forks children."""
+    executes: ClassVar[Mapping[str, str]] = {}
+    """Declared differences, asked precision -> executed precision."""
+    bakes_threads: ClassVar[bool] = False
+    """Whether the built artefact depends on the thread count."""
+    python: str = ""
+
+    def environment(self, hardware: HardwareTechnique) -> dict[str, str]:
+        """Return variables to set before the runtime's libraries load (isa, OpenMP)."""
+        return {}
+
+    def build(self, program: Program, hardware: HardwareTechnique, folder: Path) -> Any:
+        """Write what :meth:`load` needs into ``folder``; return facts about the build (JSON)."""
+        raise NotImplementedError
+
+    def load(self, folder: Path, hardware: HardwareTechnique) -> Session:
+        """Return a session on the device with ``hardware.threads`` threads."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardwareTechnique(Technique):
+    """A device with the settings it runs in."""
+
+    layer: ClassVar[str] = "hardware"
+    device: ClassVar[str] = "cpu"
+    threads: int = 1
+    isa: str = "native"
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the device is (JSON): name, features, memory."""
+        raise NotImplementedError
+
+    def missing(self) -> str | None:
+        """Return why the device is not there, or None."""
+        return None
+
+    def target(self) -> Any:
+        """Return what a build depends on (JSON): ``native`` resolved, threads left out."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Techniques:
+    """A stack as live techniques: what ``why_not`` looks at.
+
+    Rules ask for capabilities (``precision``, ``sparse``, ``model.form``), never for the names of
+    other techniques.
+    """
+
+    dataset: Dataset
+    model: Model
+    optimization: tuple[Optimization, ...]
+    algorithm: Algorithm
+    software: Software
+    hardware: HardwareTechnique
+
+    @property
+    def precision(self) -> Precision:
+        """The precision asked of the runtime."""
+        asked: list[Precision] = [o.precision for o in self.optimization if o.precision]
+        return asked[-1] if asked else "float32"
+
+    @property
+    def sparse(self) -> bool:
+        """Whether an optimization leaves zeros that a sparse format could skip."""
+        return any(o.sparse for o in self.optimization)
+
+    def all(self) -> tuple[Technique, ...]:
+        """Return every technique, from the top of the stack to the bottom."""
+        return (
+            self.dataset,
+            self.model,
+            *self.optimization,
+            self.algorithm,
+            self.software,
+            self.hardware,
+        )
