@@ -1,0 +1,176 @@
+"""Paired speed-ups of each choice, and what the second-best choice of a layer costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from dlas.analyze.contrasts import (
+    Differences,
+    Grid,
+    average,
+    describe,
+    differences,
+    grid,
+    tested,
+)
+from dlas.analyze.levels import Floats
+from dlas.analyze.noise import Estimates
+from dlas.analyze.table import Factor, Table
+
+SPEEDUP_COLUMNS = [
+    "factor", "layer", "level", "baseline", "contexts", "ratio", "low", "high", "p",
+    "median", "median_low", "median_high", "q10", "q90", "least", "most",
+    "slower", "surely_slower", "surely_faster", "undecided",
+]  # fmt: skip
+CONTEXT_COLUMNS = [
+    "factor", "level", "baseline", "context", "ratio", "low", "high", "cell", "baseline_cell",
+]  # fmt: skip
+
+
+def speedups(table: Table, estimates: Estimates) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Compare every level with its factor's baseline, everything else equal.
+
+    Returns:
+        One row per factor and level: ``ratio`` is the geometric mean over contexts of
+        baseline over level (above 1: the level is better) with its 95 % t interval from the
+        noise of rounds; ``median`` the middle context, its interval made of the contexts'
+        own intervals (it covers at least as often as it says); ``q10, q90, least, most`` the
+        spread over contexts, which is no uncertainty; ``slower`` the share of contexts where
+        the level is worse, ``surely_slower``, ``surely_faster`` and ``undecided`` those that
+        the context's own interval (without noise: the floor) decides.
+        And one row per factor, level and context with the two cells.
+    """
+    summary, contexts = [], []
+    for factor in table.factors:
+        found = grid(table, factor, estimates)
+        for level, diff in _against_baseline(table, found, estimates):
+            if not diff.there.any():
+                continue
+            baseline = found.levels[diff.first[0]]
+            label = {"factor": factor.name, "layer": factor.layer, "level": level}
+            label["baseline"] = baseline
+            summary.append(label | _summary(table, diff, estimates))
+            contexts.append(_by_context(table, diff, estimates).assign(**label))
+    one = pd.DataFrame(summary, columns=SPEEDUP_COLUMNS)
+    if not contexts:
+        return one, pd.DataFrame(columns=CONTEXT_COLUMNS)
+    return one, pd.concat(contexts, ignore_index=True)[CONTEXT_COLUMNS]
+
+
+def baseline_of(table: Table, factor: Factor) -> str:
+    """Return the level that the others of a factor are compared with."""
+    return table.reference(factor.name) if factor.name == factor.layer else factor.levels[0]
+
+
+def _against_baseline(
+    table: Table, found: Grid, estimates: Estimates
+) -> Iterator[tuple[str, Differences]]:
+    base = found.levels.index(baseline_of(table, found.factor))
+    for i, level in enumerate(found.levels):
+        if i != base:
+            yield level, differences(found, estimates, np.array([[base, i]]))
+
+
+def _summary(table: Table, diff: Differences, estimates: Estimates) -> dict[str, float]:
+    mean, var, count = average(diff)
+    whole = tested(mean, var, estimates)
+    here = diff.there[:, 0] > 0
+    d = diff.mean[here, 0]
+    each = tested(d, diff.var[here, 0], estimates)
+    low, high = _decided(table, d, each.low, each.high, estimates)
+    faster, slower = float(np.mean(low > 0)), float(np.mean(high < 0))
+    q10, q90 = np.quantile(d, [0.1, 0.9])
+    return {
+        "contexts": int(count[0]),
+        "ratio": float(np.exp(whole.value[0])),
+        "low": float(np.exp(whole.low[0])),
+        "high": float(np.exp(whole.high[0])),
+        "p": float(whole.p[0]),
+        "median": float(np.exp(np.median(d))),
+        "median_low": float(np.exp(np.median(each.low))),
+        "median_high": float(np.exp(np.median(each.high))),
+        "q10": float(np.exp(q10)),
+        "q90": float(np.exp(q90)),
+        "least": float(np.exp(d.min())),
+        "most": float(np.exp(d.max())),
+        "slower": float(np.mean(d < 0)),
+        "surely_slower": slower,
+        "surely_faster": faster,
+        "undecided": max(0.0, 1.0 - faster - slower),
+    }
+
+
+def _decided(
+    table: Table, d: Floats, low: Floats, high: Floats, estimates: Estimates
+) -> tuple[Floats, Floats]:
+    """Return the ends that decide a sign: of the intervals, or of the floor without noise."""
+    if estimates.known:
+        return low, high
+    half = np.log1p(table.floor)
+    return d - half, d + half
+
+
+def _by_context(table: Table, diff: Differences, estimates: Estimates) -> pd.DataFrame:
+    here = np.flatnonzero(diff.there[:, 0])
+    each = tested(diff.mean[here, 0], diff.var[here, 0], estimates)
+    ids = table.cells["cell"].to_numpy()
+    rows = diff.grid.row[here]
+    return pd.DataFrame(
+        {
+            "context": [describe(diff.grid.contexts, i) for i in here],
+            "ratio": np.exp(each.value),
+            "low": np.exp(each.low),
+            "high": np.exp(each.high),
+            "cell": ids[rows[:, diff.second[0]]],
+            "baseline_cell": ids[rows[:, diff.first[0]]],
+        }
+    )
+
+
+def losses(table: Table, estimates: Estimates) -> pd.DataFrame:
+    """Return what each layer costs when its best choice is not taken, everything else equal.
+
+    One row per layer over its contexts with at least two choices: ``second_median`` and
+    ``second_q90`` are second-best over best (1.3: a 30 % loss), ``baseline_median`` and
+    ``baseline_q90`` baseline over best, ``worst_median`` worst over best; ``ties`` is the share
+    of contexts in which the second-best is within the floor. Among choices that differ little,
+    the best of noisy values looks a little better than it is: read ratios near the floor as 1.
+    """
+    out = []
+    for layer in table.varied:
+        factor = Factor(layer, layer, table.levels[layer])
+        found = grid(table, factor, estimates)
+        row = found.row[(found.row >= 0).sum(axis=1) >= 2]
+        if not len(row):
+            continue
+        y = np.where(row >= 0, estimates.mean[row], np.inf)
+        ranked = np.sort(y, axis=1)
+        second = ranked[:, 1] - ranked[:, 0]
+        worst = np.where(row >= 0, y, -np.inf).max(axis=1) - ranked[:, 0]
+        base = found.levels.index(baseline_of(table, factor))
+        from_base = (y[:, base] - ranked[:, 0])[row[:, base] >= 0]
+        out.append(
+            {
+                "layer": layer,
+                "contexts": len(row),
+                "second_median": float(np.exp(np.median(second))),
+                "second_q90": float(np.exp(np.quantile(second, 0.9))),
+                "ties": float(np.mean(second < np.log1p(table.floor))),
+                "baseline": found.levels[base],
+                "baseline_median": _exp_quantile(from_base, 0.5),
+                "baseline_q90": _exp_quantile(from_base, 0.9),
+                "worst_median": float(np.exp(np.median(worst))),
+            }
+        )
+    columns = [
+        "layer", "contexts", "second_median", "second_q90", "ties", "baseline",
+        "baseline_median", "baseline_q90", "worst_median",
+    ]  # fmt: skip
+    return pd.DataFrame(out, columns=columns)
+
+
+def _exp_quantile(values: Floats, q: float) -> float:
+    return float(np.exp(np.quantile(values, q))) if len(values) else float("nan")

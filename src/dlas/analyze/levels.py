@@ -1,0 +1,84 @@
+"""The levels of a layer: their text, their order, the numbers they may stand for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+EMPTY = "(empty)"
+"""What stands where a row has no value for a layer or a parameter."""
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+def text(value: Any) -> str:
+    """Return the text of one level: ``1.0`` and ``1`` are the same level ``"1"``."""
+    if value is None or (isinstance(value, float) and np.isnan(value)) or value is pd.NA:
+        return EMPTY
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value)).lower()
+    if isinstance(value, int | float | np.number):
+        return f"{float(value):.12g}"
+    return str(value).strip() or EMPTY
+
+
+def texts(column: pd.Series) -> pd.Series:
+    """Return a column of levels as text; levels that are numbers are written alike."""
+    known = {v: text(v) for v in column.dropna().unique()}
+    return column.map(known).fillna(EMPTY).astype(object)
+
+
+def number(level: str) -> float:
+    """Return the number a level stands for, NaN where it stands for none."""
+    try:
+        return float(level)
+    except ValueError:
+        return float("nan")
+
+
+def numbers(levels: Sequence[str]) -> Floats:
+    """Return the numbers of levels, NaN where a level is none."""
+    return np.array([number(level) for level in levels], dtype=float)
+
+
+def ordered(levels: Iterable[str]) -> tuple[str, ...]:
+    """Sort levels by their numbers where all are numbers, else keep them as they came."""
+    seen = tuple(dict.fromkeys(levels))
+    values = numbers([s for s in seen if s != EMPTY])
+    if len(values) and np.isfinite(values).all():
+        return tuple(sorted(seen, key=lambda s: (s == EMPTY, number(s) if s != EMPTY else 0.0)))
+    return seen
+
+
+def is_ordered(levels: Sequence[str]) -> bool:
+    """Say whether levels (the empty one aside) are at least two numbers."""
+    values = numbers([s for s in levels if s != EMPTY])
+    return len(values) >= 2 and bool(np.isfinite(values).all())
+
+
+def skeleton(choice: str) -> str:
+    """Return a choice's canonical text without its parameters: ``a(x=1)+b`` is ``a+b``."""
+    return re.sub(r"\([^()]*\)", "", choice)
+
+
+def codes(columns: Sequence[NDArray[Any]], n: int) -> Ints:
+    """Number the distinct rows of some columns 0, 1, ... in order of first appearance."""
+    if not columns:
+        return np.zeros(n, dtype=np.int64)
+    out = np.zeros(n, dtype=np.int64)
+    for column in columns:
+        part, uniques = pd.factorize(np.asarray(column, dtype=object))
+        out = pd.factorize(out * (len(uniques) + 1) + part)[0].astype(np.int64)
+    return out
+
+
+def level_of(baseline: Mapping[str, str], layer: str, levels: Sequence[str]) -> str:
+    """Return the level other levels of a layer are compared with."""
+    return baseline.get(layer, levels[0] if levels else EMPTY)
