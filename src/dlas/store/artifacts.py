@@ -1,0 +1,390 @@
+"""The artefacts of steps: content-addressed folders and step records.
+
+Plain files and no database, so that a store may be shared by several studies and processes::
+
+    root/dlas-artifacts.json              the format's version
+    root/objects/<content>/files/...      what a step yielded; never changed
+    root/objects/<content>/manifest.json  the hash of every file; its own hash is <content>
+    root/steps/<key>.json                 what became of a step: a StepRecord
+    root/locks/                           flock files
+    root/tmp/<owner>/                     half-done work of one living process
+
+Everything appears by an atomic rename after it was written out (fsync): whatever moment a process
+dies at, a reader sees all of an object or record, or nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dlas.errors import StorageError, UserError
+from dlas.keys import canonical
+from dlas.records import Outcome, Status
+from dlas.store.disk import (
+    acquire,
+    locked,
+    remove_tree,
+    storage,
+    sync,
+    tree_bytes,
+    write_atomically,
+)
+from dlas.store.objects import DamagedObject, damage, pack, require_plain
+from dlas.store.scratch import Scratch, sweep
+from dlas.store.step_record import StepRecord, now
+
+__all__ = ["ArtifactStore", "CleanReport", "DamagedObject", "StepRecord"]
+
+FORMAT = 1
+MARKER = "dlas-artifacts.json"
+_FOLDERS = ("objects", "steps", "locks", "tmp")
+
+
+@dataclass(frozen=True, slots=True)
+class CleanReport:
+    """What :meth:`ArtifactStore.clean` removed, or would remove."""
+
+    objects: int
+    bytes: int
+    steps: int = 0
+    scratch: int = 0
+    """Folders left behind by processes that died."""
+
+
+class ArtifactStore:
+    """A folder of artefacts, shared by any number of processes of one machine.
+
+    Opening creates the folders where ``create`` allows it; a store that exists may be read from
+    a read-only disk.
+
+    Raises:
+        UserError: the folder holds other things, or a newer format; or is absent with
+            ``create=False``.
+        StorageError: the disk refuses.
+    """
+
+    def __init__(self, root: Path, *, create: bool = True) -> None:
+        self.root = root
+        self._verified: set[str] = set()
+        self._scratch = Scratch(root / "tmp")
+        with storage("open the artefact store in", root):
+            if create and not (root / MARKER).is_file():
+                self._create()
+            self._check_format()
+
+    # ------------------------------------------------------------ reading
+
+    def get(self, key: str) -> StepRecord | None:
+        """Return the record of a step, None where it never ended.
+
+        Raises:
+            StorageError: the record cannot be read, or is no record.
+        """
+        file = self._step_file(key)
+        with storage("read", file):
+            try:
+                text = file.read_text(encoding="utf-8")
+            except FileNotFoundError:
+                return None
+        try:
+            return StepRecord.from_json(json.loads(text))
+        except (ValueError, TypeError, KeyError) as error:
+            raise StorageError(
+                f"the step record {file} is damaged ({error}): remove it, then run again; "
+                "the step will be done anew."
+            ) from error
+
+    def path(self, content: str) -> Path:
+        """Return the folder of an object; nobody may change anything in it.
+
+        It is verified against its manifest the first time that this store reads it.
+
+        Raises:
+            DamagedObject: (a StorageError) it is absent or not what was written; names the file.
+        """
+        files = self._object(content) / "files"
+        if content not in self._verified or not files.is_dir():
+            with storage("read", files):
+                if problem := damage(files.parent, content):
+                    raise DamagedObject(
+                        content,
+                        f"the artefact {files.parent} is damaged: {problem}. "
+                        "It has to be discarded and its step done anew.",
+                    )
+            self._verified.add(content)
+        return files
+
+    # ------------------------------------------------------------ writing
+
+    def scratch(self) -> Path:
+        """Return a new empty folder on the store's file system, this process's own.
+
+        It is removed when the process ends; after a violent death, by the next process that
+        needs scratch, or by :meth:`clean`.
+        """
+        with storage("create a folder in", self._scratch.parent):
+            folder = self._scratch.new_path()
+            folder.mkdir()
+        return folder
+
+    def commit(
+        self,
+        key: str,
+        stage: str,
+        folder: Path,
+        info: Mapping[str, Any],
+        seconds: float,
+        *,
+        attempts: int = 1,
+        log: str = "",
+        versions: Mapping[str, Any] | None = None,
+    ) -> StepRecord:
+        """Move a folder into the store as what a step yielded, then record the step.
+
+        The folder (best from :meth:`scratch`; from another file system it is copied) is gone
+        afterwards. The same content twice is one object. Once this returns, object and record
+        survive the death of the process and of the machine.
+
+        Raises:
+            StepError: the folder holds a link, a socket or the like.
+            StorageError: the disk refuses; nothing half-done remains.
+            ValueError: ``info`` is not JSON or not finite.
+        """
+        self._step_file(key)
+        require_plain(folder)
+        canonical(dict(info))  # refuse before anything is moved
+        wrap = self.scratch()
+        try:
+            with storage("store what a step yielded in", self.root):
+                content = pack(folder, wrap)
+                with self._shared():
+                    self._install(wrap, content)
+                    record = StepRecord(
+                        key, stage, Status.COMPLETE, content, dict(info), "", log, seconds,
+                        now(), attempts, dict(versions or {}),
+                    )  # fmt: skip
+                    self._write(record)
+        finally:
+            remove_tree(wrap)
+        return record
+
+    def fail(
+        self,
+        key: str,
+        stage: str,
+        outcome: Outcome,
+        attempts: int,
+        *,
+        versions: Mapping[str, Any] | None = None,
+    ) -> StepRecord:
+        """Record that a step failed, and why.
+
+        Raises:
+            StorageError: the disk refuses.
+            ValueError: the outcome is a success, or holds what is not JSON.
+        """
+        if outcome.ok:
+            raise ValueError(f"step {key}: a complete outcome is no failure")
+        record = StepRecord(
+            key, stage, outcome.status, None, dict(outcome.value), outcome.reason, outcome.log,
+            outcome.seconds, now(), attempts, dict(versions or {}),
+        )  # fmt: skip
+        with storage("record a failed step in", self.root), self._shared():
+            self._write(record)
+        return record
+
+    def forget(self, key: str) -> bool:
+        """Remove the record of a step; its object stays until :meth:`clean`."""
+        file = self._step_file(key)
+        with storage("remove", file), self._shared():
+            try:
+                file.unlink()
+            except FileNotFoundError:
+                return False
+            sync(file.parent)
+        return True
+
+    def discard(self, content: str) -> tuple[str, ...]:
+        """Forget an object and every step that points to it; return the keys of those steps.
+
+        For a damaged object: those steps are done anew when they are next asked for.
+        """
+        target = self._object(content)
+        self._verified.discard(content)
+        with storage("remove", target), self._shared():
+            # records first: a record without its object would be worse than the reverse
+            gone = self._records_of(content)
+            for name in gone:
+                self._step_file(name).unlink(missing_ok=True)
+            sync(self.root / "steps")
+            self._remove_object(target)
+        return gone
+
+    # ------------------------------------------------------------ many processes
+
+    def lock(self, key: str) -> AbstractContextManager[None]:
+        """Return a lock of one step, so that two processes never do it at the same time.
+
+        Entering waits. After entering, ask :meth:`get` again: the other may have done the step.
+        """
+        _check_name(key)
+        return self._locked(self.root / "locks" / f"{key}.lock")
+
+    def use(self) -> AbstractContextManager[None]:
+        """Return a mark that a run is using the store: while it is held nobody can clean."""
+        return self._locked(self.root / "locks" / "use", shared=True)
+
+    def clean(self, keep: Collection[str], dry_run: bool = False) -> CleanReport:
+        """Remove the steps that are not kept, objects no kept step points to, dead scratch.
+
+        Raises:
+            UserError: a run is using the store (see :meth:`use`).
+            StorageError: the disk refuses.
+        """
+        with storage("clean", self.root), self._alone(dry_run):
+            steps = [f for f in self._step_files() if f.stem not in set(keep)]
+            kept = {self._content(f) for f in self._step_files() if f.stem in set(keep)}
+            objects = [o for o in (self.root / "objects").iterdir() if o.name not in kept]
+            size = sum(tree_bytes(o) for o in objects)
+            if not dry_run:
+                for file in steps:
+                    file.unlink(missing_ok=True)
+                sync(self.root / "steps")
+                for each in objects:
+                    self._verified.discard(each.name)
+                    self._remove_object(each)
+                self._remove_idle_locks()
+            dead = sweep(self.root / "tmp", remove=not dry_run)
+        return CleanReport(len(objects), size, len(steps), dead)
+
+    # ------------------------------------------------------------ inside
+
+    def _create(self) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        # another process may be creating the same store at this moment
+        ours = {*_FOLDERS, MARKER}
+        if strange := sorted(
+            p.name for p in self.root.iterdir() if p.name not in ours and MARKER not in p.name
+        ):
+            raise UserError(
+                f"{self.root} is no artefact store and not empty (it holds {strange[0]!r}): "
+                "give a new or an empty folder."
+            )
+        for name in _FOLDERS:
+            (self.root / name).mkdir(exist_ok=True)
+        temporary = self.root / f".{MARKER}.{uuid.uuid4().hex}"
+        write_atomically(self.root / MARKER, canonical({"format": FORMAT}) + "\n", temporary)
+
+    def _check_format(self) -> None:
+        marker = self.root / MARKER
+        if not marker.is_file():
+            raise UserError(f"{self.root} holds no artefact store (no {MARKER}): check the path.")
+        try:
+            found = json.loads(marker.read_text(encoding="utf-8"))["format"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise StorageError(
+                f"{marker} is damaged ({error}): restore it, or remove the whole folder."
+            ) from error
+        if found != FORMAT:
+            raise UserError(
+                f"{self.root} is an artefact store of format {found}, this dlas knows {FORMAT}: "
+                "upgrade dlas, or give another folder."
+            )
+
+    def _step_file(self, key: str) -> Path:
+        return self.root / "steps" / f"{_check_name(key)}.json"
+
+    def _object(self, content: str) -> Path:
+        return self.root / "objects" / _check_name(content)
+
+    def _step_files(self) -> list[Path]:
+        return sorted((self.root / "steps").glob("*.json"))
+
+    def _content(self, file: Path) -> str | None:
+        record = self.get(file.stem)
+        return record.content if record else None
+
+    def _records_of(self, content: str) -> tuple[str, ...]:
+        return tuple(f.stem for f in self._step_files() if self._content(f) == content)
+
+    def _write(self, record: StepRecord) -> None:
+        text = canonical(record.to_json()) + "\n"
+        temporary = self._scratch.new_path()
+        write_atomically(self._step_file(record.key), text, temporary)
+
+    def _install(self, wrap: Path, content: str) -> None:
+        target = self._object(content)
+        if target.exists():
+            try:
+                self.path(content)
+                return
+            except DamagedObject:  # the new copy of the same content mends it
+                self._remove_object(target)
+        try:
+            wrap.rename(target)
+        except OSError:
+            if not target.exists():
+                raise
+            return  # another process was quicker with the same content
+        sync(target.parent)
+        self._verified.add(content)
+
+    def _remove_object(self, target: Path) -> None:
+        """Take the object away by one rename, so that no reader sees half of it, then delete."""
+        bin_ = self._scratch.new_path()
+        try:
+            target.rename(bin_)
+        except FileNotFoundError:
+            return
+        sync(target.parent)
+        remove_tree(bin_)
+
+    def _shared(self) -> AbstractContextManager[None]:
+        """Keep :meth:`clean` out between an object's and its record's appearance."""
+        return locked(self.root / "locks" / "store", shared=True)
+
+    @contextmanager
+    def _locked(self, path: Path, shared: bool = False) -> Iterator[None]:
+        with storage("lock", path):
+            handle = acquire(path, shared=shared)
+        assert handle is not None  # we waited
+        try:
+            yield
+        finally:
+            os.close(handle)
+
+    @contextmanager
+    def _alone(self, dry_run: bool) -> Iterator[None]:
+        if dry_run:
+            yield
+            return
+        handle = acquire(self.root / "locks" / "use", wait=False)
+        if handle is None:
+            raise UserError(
+                f"a run is using {self.root}: clean it when the run has ended, or end the run."
+            )
+        try:
+            with locked(self.root / "locks" / "store"):
+                yield
+        finally:
+            os.close(handle)
+
+    def _remove_idle_locks(self) -> None:
+        for file in (self.root / "locks").glob("*.lock"):
+            handle = acquire(file, wait=False)
+            if handle is not None:
+                file.unlink(missing_ok=True)
+                os.close(handle)
+
+
+def _check_name(name: str) -> str:
+    if not name or name.startswith(".") or set(name) & set("/\\\0") or len(name) > 200:
+        raise ValueError(f"{name!r} is no key")
+    return name

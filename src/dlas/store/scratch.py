@@ -1,0 +1,73 @@
+"""Half-done work: a folder per living process, known to be dead when its lock is free.
+
+A lock and not a process id says who is alive: it holds across containers and reused ids, and ends
+with the process however the process ends.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from dlas.store.disk import acquire, remove_tree
+
+
+class Scratch:
+    """This process's folder below ``parent``, made when it is first needed.
+
+    A forked child gets a folder of its own: its end must not remove its parent's.
+    """
+
+    def __init__(self, parent: Path) -> None:
+        self.parent = parent
+        self._folder: Path | None = None
+        self._pid = 0
+        self._numbers = itertools.count()
+
+    def new_path(self) -> Path:
+        """Return a path that nothing is at and nobody else uses.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        if self._folder is None or self._pid != os.getpid():
+            self._folder, self._pid = self._claim(), os.getpid()
+        return self._folder / str(next(self._numbers))
+
+    def _claim(self) -> Path:
+        sweep(self.parent, remove=True)
+        folder = self.parent / uuid.uuid4().hex
+        # the descriptor stays open, and so the lock held, until the process is gone
+        acquire(folder.with_suffix(".owner"))
+        folder.mkdir()
+        atexit.register(_remove, os.getpid(), folder)
+        return folder
+
+
+def sweep(parent: Path, *, remove: bool) -> int:
+    """Count the folders whose process is dead, and remove them if asked to.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    dead = 0
+    for file in parent.glob("*.owner"):
+        handle = acquire(file, wait=False, create=False)
+        if handle is None:
+            continue
+        dead += 1
+        if remove:
+            remove_tree(file.with_suffix(""))
+            file.unlink(missing_ok=True)
+        os.close(handle)
+    return dead
+
+
+def _remove(pid: int, folder: Path) -> None:
+    if pid == os.getpid():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.with_suffix(".owner").unlink(missing_ok=True)
