@@ -1,10 +1,10 @@
 """The errors dlas raises on purpose.
 
-    DlasError
-    ├── UserError           a mistake in what the user gave: exit code 2, no traceback
-    │   └── UnknownName     a name that nothing is registered under, with near names
-    ├── StorageError        the disk is full, read-only or damaged: exit code 2
-    └── StepError           one step of one stack failed: becomes a row, never stops a study
+DlasError
+├── UserError           a mistake in what the user gave: exit code 2, no traceback
+│   └── UnknownName     a name that nothing is registered under, with near names
+├── StorageError        the disk is full, read-only or damaged: exit code 2
+└── StepError           one step of one stack failed: becomes a row, never stops a study
 """
 
 from __future__ import annotations

@@ -168,6 +168,8 @@ class Technique:
     """Distributions that do the work: their versions enter the keys."""
     sources: ClassVar[tuple[str, ...]] = ()
     """Modules beside its own whose source decides what it does: they enter its version."""
+    places: ClassVar[tuple[str, ...]] = ()
+    """Parameters that are paths: no part of a key; what lies there is (``fingerprint``)."""
 
     def why_not(self, stack: Techniques) -> Refusal | None:
         """Return why this technique cannot stand in a stack, or None."""
@@ -230,6 +232,8 @@ class Optimization(Technique):
     """Whether it leaves zeros in the weights that a sparse format could skip."""
     data: ClassVar[Literal["none", "train"]] = "none"
     """Whether ``apply`` gets the training split."""
+    changes_nothing: ClassVar[bool] = False
+    """Whether ``apply`` returns the network as it is: no step is then planned."""
 
     def apply(self, network: Network, data: Samples | None, folder: Path) -> Optimized:
         """Return the optimized network; the given one is not changed. ``folder``: for files."""
@@ -264,6 +268,7 @@ class Software(Technique):
     """Declared differences, asked precision -> executed precision."""
     bakes_threads: ClassVar[bool] = False
     """Whether the built artefact depends on the thread count."""
+    places: ClassVar[tuple[str, ...]] = ("python",)
     python: str = ""
 
     def environment(self, hardware: HardwareTechnique) -> dict[str, str]:

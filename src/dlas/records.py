@@ -33,6 +33,7 @@ class Stage(StrEnum):
     PREPARE = "prepare"
     OPTIMIZE = "optimize"
     LOWER = "lower"
+    REFERENCE = "reference"
     BUILD = "build"
     EVALUATE = "evaluate"
     MEMORY = "memory"

@@ -214,6 +214,11 @@ def version(technique: type[Technique]) -> str:
     return key("version", hashes)[:16]
 
 
+def source_version(module: str) -> str:
+    """Return the hash of a module's source (of a package's, all of it)."""
+    return _source_hash(module)[:16]
+
+
 @cache
 def _source_hash(module: str) -> str:
     """Hash one module's file, or every Python file of a package (without importing either)."""
@@ -224,7 +229,9 @@ def _source_hash(module: str) -> str:
     if spec.submodule_search_locations is None:
         return bytes_hash(origin.read_bytes())
     files = sorted(origin.parent.rglob("*.py"))
-    return key({f.relative_to(origin.parent).as_posix(): bytes_hash(f.read_bytes()) for f in files})
+    return key(
+        {f.relative_to(origin.parent).as_posix(): bytes_hash(f.read_bytes()) for f in files}
+    )
 
 
 @cache
@@ -236,12 +243,21 @@ def library_version(distribution: str) -> str:
         return "absent"
 
 
-def identity(technique: Technique) -> Json:
-    """Return all that a step's key must know of a technique: choice, version, libraries, files."""
+def identity(technique: Technique, versions: Mapping[str, str] | None = None) -> Json:
+    """Return all that a step's key must know of a technique: choice, version, libraries, files.
+
+    Parameters that are places (``technique.places``) are left out: what lies there counts, by
+    ``fingerprint()``. ``versions`` are the distributions of another interpreter.
+    """
     cls = type(technique)
-    libraries: dict[str, Json] = {d: library_version(d) for d in cls.libraries}
-    return [cls.layer, choice(technique).identity(), version(cls), libraries,
-            technique.fingerprint()]
+    params = {k: v for k, v in choice(technique).params.items() if k not in cls.places}
+    libraries: dict[str, Json] = {
+        d: library_version(d) if versions is None else versions.get(d, "absent")
+        for d in cls.libraries
+    }
+    if versions is not None:
+        libraries["python"] = versions["python"]
+    return [cls.layer, cls.name, params, version(cls), libraries, technique.fingerprint()]
 
 
 def catalogue(layer: str | None = None) -> list[dict[str, Any]]:
@@ -252,14 +268,27 @@ def catalogue(layer: str | None = None) -> list[dict[str, Any]]:
             try:
                 technique = find(each, name)
             except UserError as error:
-                rows.append({"layer": each, "name": name, "summary": "", "parameters": {},
-                             "unavailable": str(error)})
+                rows.append(
+                    {
+                        "layer": each,
+                        "name": name,
+                        "summary": "",
+                        "parameters": {},
+                        "unavailable": str(error),
+                    }
+                )
                 continue
             absent = missing(technique)
             summary = (inspect.getdoc(technique) or "").partition("\n")[0]
-            rows.append({"layer": each, "name": name, "summary": summary,
-                         "parameters": _parameters(technique),
-                         "unavailable": absent.reason if absent else None})
+            rows.append(
+                {
+                    "layer": each,
+                    "name": name,
+                    "summary": summary,
+                    "parameters": _parameters(technique),
+                    "unavailable": absent.reason if absent else None,
+                }
+            )
     return rows
 
 

@@ -1,0 +1,1 @@
+"""Where the steps before measuring run."""

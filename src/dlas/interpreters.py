@@ -1,0 +1,50 @@
+"""Other interpreters: what is installed where a technique says ``python: PATH``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+
+from dlas import __version__
+
+_PROBE = """
+import importlib.metadata as m, importlib.util as u, json, sys
+need = json.loads(sys.argv[1])
+seen = {d.metadata["Name"]: d.version for d in m.distributions()}
+print(json.dumps({"versions": seen, "python": sys.version.split()[0],
+                  "absent": [n for n in need if u.find_spec(n) is None]}))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """What another interpreter has; ``problem`` says why it cannot be used."""
+
+    versions: Mapping[str, str] = field(default_factory=dict)
+    problem: str = ""
+
+
+@cache
+def probe(python: str, requires: tuple[str, ...]) -> Interpreter:
+    """Ask an interpreter for its distributions, and whether dlas and ``requires`` are there."""
+    program = shutil.which(python)
+    if program is None:
+        return Interpreter(problem=f"python: {python!r} is no program; give a path to python3")
+    command = [program, "-c", _PROBE, json.dumps(list(requires))]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        found = json.loads(done.stdout)
+    except (OSError, subprocess.TimeoutExpired, json.JSONDecodeError) as error:
+        return Interpreter(problem=f"python: {python!r} does not answer as Python: {error}")
+    absent = [*found["absent"]]
+    versions = {"python": found["python"], **found["versions"]}
+    if versions.get("dlas") != __version__:
+        absent.insert(0, f"dlas=={__version__}")
+    if absent:
+        wanted = ", ".join(absent)
+        return Interpreter(problem=f"{python} lacks {wanted}: install it there with pip")
+    return Interpreter(versions=versions)
