@@ -182,14 +182,11 @@ class _Run:
         known = {row.cell: row for row in self.results.rows(CellRow, study=self.study.name)}
         rows = []
         for position, cell in enumerate(plan.cells):
+            row = self._cell_row(cell, position)
             before = known.get(cell.cell)
-            if before is None or (cell.refusal and before.status != cell.refusal.status):
-                rows.append(self._cell_row(cell, position))
-            elif cell.refusal is None and before.status in (
-                Status.IMPOSSIBLE,
-                Status.UNAVAILABLE,
-            ):
-                rows.append(self._cell_row(cell, position))
+            refused = (Status.IMPOSSIBLE, Status.UNAVAILABLE)
+            if before is None or (row.status in refused) or (before.status in refused):
+                rows.append(row)
         self.results.put(*rows)
         failpoints.reach("planned")
 
@@ -409,7 +406,7 @@ class _Run:
         return summary
 
     def _verdict(self, cell: CellPlan) -> dict[str, Any]:
-        """Return a runnable cell's status, stage, reason and log end: its first failure, if any."""
+        """Return a runnable cell's status, stage, reason and log end: of its first failure."""
         for key in cell.steps:
             record = self.records[key]
             if record.status is not Status.COMPLETE:

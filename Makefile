@@ -1,0 +1,33 @@
+# Two commands do everything on a fresh machine with Python 3.11+, a C++ compiler and pip:
+#   make demo   environment, install, the quickstart study, its report
+#   make test   environment, install, ruff, mypy, import rules, tests
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+OUT ?= out/quickstart
+
+.PHONY: demo test check test-kernels install clean-out
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[dev]'
+	touch $@
+
+install: $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/dlas run studies/quickstart.yaml --out $(OUT)
+	$(BIN)/dlas report $(OUT) -o $(OUT)/report.html
+	@echo "Open $(OUT)/report.html in a browser."
+
+check: $(STAMP)
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check
+	$(BIN)/python -m pytest -q
+
+test-kernels: $(STAMP)
+	$(BIN)/python -m pytest -q -m "kernels_full or not kernels_full" tests/kernels
