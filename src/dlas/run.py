@@ -77,7 +77,7 @@ def run(
     except OSError as error:
         raise StorageError(f"{folder} cannot be made: {error.strerror}") from error
     progress = progress or Silent()
-    with _exclusive(folder, progress):
+    with _exclusive(folder, progress), study.inside():
         artifacts = ArtifactStore(shared)
         results = ResultStore(folder / RESULTS)
         with Pool(artifacts.scratch()) as pool:
