@@ -1,0 +1,229 @@
+"""One convolution, built alone: `build_conv2d`."""
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dlas.kernels import pool, primitives
+from dlas.kernels.arrays import aligned, aligned_copy, tensor
+from dlas.kernels.build import compile_functions
+from dlas.kernels.emit import argument_shapes
+from dlas.kernels.epilogue import Epilogue
+from dlas.kernels.errors import InputError, UnsupportedError
+from dlas.kernels.layout import NCHW, Array, Layout
+from dlas.kernels.primitives import Kernel, Request
+from dlas.kernels.relayout import Relayout
+from dlas.kernels.shape import ACTIVATIONS, Conv2d
+from dlas.kernels.target import CpuTarget, resolve
+
+
+def build_conv2d(
+    op: Conv2d,
+    weight: npt.ArrayLike,
+    bias: npt.ArrayLike | None = None,
+    primitive: str = "spatial-pack",
+    weights: str = "dense",
+    dtype: str = "float32",
+    activation: str | None = None,
+    threads: int = 1,
+    target: str = "native",
+    tuning: dict[str, Any] | None = None,
+) -> "BuiltConv2d":
+    """Build y = activation(conv(x, weight) + bias [+ residual]) by the named primitive.
+
+    Args:
+        op: the shape.
+        weight: filters, OIHW.
+        bias: one value an output channel, or None.
+        primitive: `direct`, `gemm`, `spatial-pack` or `native` (TVM's own default loops).
+        weights: storage of the filters: `dense`.
+        dtype: `float32`.
+        activation: None, `relu`, `relu6` or `silu`, applied in the last store.
+        threads: the most threads a call uses.
+        target: `native`, `x86-64-v3`, `x86-64-v4` or `aarch64`.
+        tuning: None: the fixed schedule.
+
+    Raises:
+        UnsupportedError: the combination cannot be built; the message says why.
+        InputError: weight or bias do not fit `op`.
+    """
+    chosen = primitives.find(primitive)
+    _check(weights, dtype, activation, threads, tuning)
+    reason = chosen.why_not(op)
+    if reason:
+        raise UnsupportedError(f"{primitive}: {reason}")
+    w = fitting(weight, op.weight_shape, "weight")
+    b = None if bias is None else fitting(bias, (op.out_channels,), "bias")
+    cpu = resolve(target)
+    inp = chosen.needs(op, cpu)
+    out = Layout(chosen.block(cpu))
+    kernels = []
+    for residual in (None, out):
+        request = Request(cpu, threads, inp, out, Epilogue(activation, residual))
+        kernels.append(chosen.lower(op, request))
+    return BuiltConv2d(op, primitive, cpu, threads, kernels[0], kernels[1], w, b)
+
+
+def _check(weights: str, dtype: str, activation: str | None, threads: int, tuning: object) -> None:
+    if weights != "dense":
+        raise UnsupportedError(f"weights must be 'dense', got {weights!r}")
+    if dtype != "float32":
+        raise UnsupportedError(f"dtype must be 'float32', got {dtype!r}")
+    if activation not in ACTIVATIONS:
+        raise UnsupportedError(f"activation must be one of {ACTIVATIONS}, got {activation!r}")
+    if threads < 1:
+        raise UnsupportedError(f"threads must be >= 1, got {threads}")
+    if tuning is not None:
+        raise UnsupportedError(f"tuning must be None, got {tuning!r}")
+
+
+def fitting(array: npt.ArrayLike, shape: tuple[int, ...], what: str) -> Array:
+    """Return the array as C-contiguous float32 of this shape.
+
+    Raises:
+        InputError: it has another shape.
+    """
+    result = np.ascontiguousarray(array, dtype=np.float32)
+    if result.shape != shape:
+        raise InputError(f"{what} must have shape {shape}, got {result.shape}")
+    return result
+
+
+@dataclass
+class BuiltConv2d:
+    """A compiled convolution; call it with NCHW float32."""
+
+    op: Conv2d
+    primitive: str
+    target: CpuTarget
+    threads: int
+    kernel: Kernel
+    with_residual: Kernel
+    weight: Array
+    bias: Array | None
+
+    def __post_init__(self) -> None:
+        op, inp, out = self.op, self.kernel.inp, self.kernel.out
+        functions = {
+            "conv": self.kernel.function("conv"),
+            "conv_residual": self.with_residual.function("conv_residual"),
+            "pack_x": Relayout(op.in_shape, NCHW, inp, self.threads).function("pack_x"),
+            "pack_r": Relayout(op.out_shape, NCHW, out, self.threads).function("pack_r"),
+            "unpack_y": Relayout(op.out_shape, out, NCHW, self.threads).function("unpack_y"),
+        }
+        self._module = compile_functions(functions, self.target)
+        self._shapes = {name: argument_shapes(f) for name, f in functions.items()}
+        packed = self.kernel.constants(self.weight, self.bias)
+        self._constants = [aligned_copy(c, c.shape) for c in packed]
+
+    def __call__(self, x: npt.ArrayLike, residual: npt.ArrayLike | None = None) -> Array:
+        """Return the NCHW output of an NCHW input, with `residual` added before the activation.
+
+        Raises:
+            InputError: an array of another shape than the operator's.
+        """
+        arrays = self._arrays(x, residual)
+        steps = self._steps(arrays)
+        with pool.limited(self.threads):
+            for function, arguments, _ in steps:
+                function(*arguments)
+        return arrays["result"].reshape(self.op.out_shape).copy()
+
+    def samples(
+        self,
+        x: npt.ArrayLike,
+        residual: npt.ArrayLike | None = None,
+        scope: str = "kernel",
+        repeats: int = 30,
+        warm_up: int = 3,
+    ) -> list[float]:
+        """Return the seconds of `repeats` runs, after `warm_up` more.
+
+        Args:
+            x: NCHW input.
+            residual: NCHW tensor to add, or None.
+            scope: `kernel`: layouts as carried, halo in place, weights packed; `standalone`:
+                from NCHW to NCHW, packing and unpacking included.
+            repeats: number of samples.
+            warm_up: runs that are not counted.
+
+        Raises:
+            InputError: an unknown scope or an array that does not fit.
+        """
+        if scope not in ("kernel", "standalone"):
+            raise InputError(f"scope must be 'kernel' or 'standalone', got {scope!r}")
+        steps = self._steps(self._arrays(x, residual))
+        seconds = []
+        with pool.limited(self.threads):
+            for function, arguments, _ in steps:
+                function(*arguments)
+            timed = [s for s in steps if scope == "standalone" or s[2] == "conv"]
+            for _ in range(warm_up + repeats):
+                start = time.perf_counter()
+                for function, arguments, _ in timed:
+                    function(*arguments)
+                seconds.append(time.perf_counter() - start)
+        return seconds[warm_up:]
+
+    def describe(self) -> dict[str, Any]:
+        """Return what was built: algorithm, layouts, schedule, target, bytes, multiplications."""
+        inp, out = self.kernel.inp, self.kernel.out
+        packing = math.prod(inp.shape(self.op.in_shape)) if inp != NCHW else 0
+        unpacking = math.prod(out.shape(self.op.out_shape)) if out != NCHW else 0
+        return {
+            "primitive": self.primitive,
+            "weights": "dense",
+            "dtype": "float32",
+            "schedule": self.kernel.describe(),
+            "tuning": None,
+            "input_layout": inp.text(),
+            "output_layout": out.text(),
+            "target": self.target.name,
+            "cpu": self.target.cpu,
+            "lanes": self.target.lanes,
+            "instruction_set": list(self.target.features),
+            "threads": self.threads,
+            "multiplications": self.op.multiplications,
+            "weight_bytes": sum(c.nbytes for c in self._constants),
+            "pack_bytes": 4 * packing,
+            "unpack_bytes": 4 * unpacking,
+        }
+
+    def _arrays(self, x: npt.ArrayLike, residual: npt.ArrayLike | None) -> dict[str, Array]:
+        op, inp, out = self.op, self.kernel.inp, self.kernel.out
+        arrays = {"x": aligned_copy(fitting(x, op.in_shape, "x"), op.in_shape)}
+        if residual is not None:
+            fitted = fitting(residual, op.out_shape, "residual")
+            arrays["residual"] = aligned_copy(fitted, op.out_shape)
+        packed = {"packed_x": (inp, op.in_shape, "x")}
+        packed["packed_y"] = (out, op.out_shape, "result")
+        if residual is not None:
+            packed["packed_residual"] = (out, op.out_shape, "residual")
+        arrays["result"] = aligned(op.out_shape)
+        for name, (layout, shape, plain) in packed.items():
+            arrays[name] = arrays[plain] if layout == NCHW else aligned(layout.shape(shape))
+        return arrays
+
+    def _steps(self, arrays: dict[str, Array]) -> list[tuple[Any, list[Any], str]]:
+        """Return (function, arguments, kind) of packing, the kernel and unpacking."""
+        steps = []
+        if arrays["packed_x"] is not arrays["x"]:
+            steps.append(self._step("pack_x", [arrays["x"], arrays["packed_x"]]))
+        name, extra = "conv", []
+        if "residual" in arrays:
+            name, extra = "conv_residual", [arrays["packed_residual"]]
+            if arrays["packed_residual"] is not arrays["residual"]:
+                steps.append(self._step("pack_r", [arrays["residual"], *extra]))
+        arguments = [arrays["packed_x"], *self._constants, *extra, arrays["packed_y"]]
+        steps.append((*self._step(name, arguments)[:2], "conv"))
+        if arrays["packed_y"] is not arrays["result"]:
+            steps.append(self._step("unpack_y", [arrays["packed_y"], arrays["result"]]))
+        return steps
+
+    def _step(self, name: str, arrays: list[Array]) -> tuple[Any, list[Any], str]:
+        shaped = zip(arrays, self._shapes[name], strict=True)
+        return self._module[name], [tensor(a.reshape(s)) for a, s in shaped], name

@@ -1,0 +1,106 @@
+"""The few words in which the kernels are written: functions, buffers, loops over vector lanes.
+
+TVM's IR builder is used directly, not its script parser: the parser reads source files for each
+function, which takes seconds a kernel once torch is loaded.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tvm.script.ir_builder import IRBuilder
+from tvm.tirx.script.builder import ir as T
+
+from dlas.kernels.layout import Layout
+
+Expr = Any
+"""A TIR expression; TVM's Python classes carry no types."""
+Buffer = Any
+PrimFunc = Any
+
+
+class Function:
+    """A PrimFunc under construction; `result` holds it once the `with` block is left."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.result: PrimFunc = None
+
+    @contextmanager
+    def body(self) -> Iterator[None]:
+        """Open the function: arguments and statements are made inside.
+
+        `tirx.noalias` promises that arguments do not overlap; without it accumulators go through
+        memory at every step.
+        """
+        with IRBuilder() as builder:
+            with T.prim_func(s_tir=True):
+                T.func_name(self.name)
+                T.func_attr({"tirx.noalias": True, "global_symbol": self.name})
+                yield
+            self.result = builder.get()
+
+
+def argument(name: str, shape: tuple[int, ...], dtype: str = "float32") -> Buffer:
+    """Declare the next argument of the function."""
+    return T.arg(name, T.buffer(shape, dtype))
+
+
+def registers(shape: tuple[int, ...], dtype: str = "float32") -> Buffer:
+    """Reserve a small local buffer; indexed by constants only, LLVM keeps it in registers."""
+    return T.alloc_buffer(shape, dtype, scope="local")
+
+
+def outer(extent: int, threads: int) -> Any:
+    """Open the outermost loop: spread over the thread pool unless one thread was asked."""
+    return T.parallel(extent) if threads > 1 and extent > 1 else T.serial(extent)
+
+
+def each_lane(lanes: int, body: Callable[[Expr], None]) -> None:
+    """Run `body(lane)` for all lanes at once."""
+    if lanes == 1:
+        body(0)
+        return
+    with T.vectorized(lanes) as lane:
+        body(lane)
+
+
+def store(buffer: Buffer, value: Expr, *index: Expr) -> None:
+    """Write one element (inside `each_lane`, one vector)."""
+    T.buffer_store(buffer, value, list(index))
+
+
+def zero_halo(
+    y: Buffer, n: Expr, block: Expr, row: Expr, size: tuple[int, int], layout: Layout
+) -> None:
+    """Write the zeros around output row `row` of one channel block.
+
+    Each row clears its own left and right edge; the first and last also clear the rows above and
+    below, so that a kernel that computes every row once leaves a complete halo.
+    """
+    height, width = size
+    top, left, bottom, right = layout.halo
+    lanes = layout.block
+    full = left + width + right
+
+    def clear(first_row: Expr, rows: int, first: int, count: int) -> None:
+        if rows == 0 or count == 0:
+            return
+        with T.serial(rows) as r, T.serial(count) as c:
+            each_lane(
+                lanes, lambda j: store(y, T.float32(0), n, block, first_row + r, first + c, j)
+            )
+
+    clear(row + top, 1, 0, left)
+    clear(row + top, 1, left + width, right)
+    if top:
+        with T.If(row == 0), T.Then():
+            clear(0, top, 0, full)
+    if bottom:
+        with T.If(row == height - 1), T.Then():
+            clear(top + height, bottom, 0, full)
+
+
+def argument_shapes(function: PrimFunc) -> list[tuple[int, ...]]:
+    """Return the buffer shapes of a function's arguments, in order."""
+    return [tuple(int(extent) for extent in p.shape) for p in function.params]

@@ -1,0 +1,77 @@
+"""`native`: what TVM itself does with a convolution, its `topi` definition in default loops.
+
+No schedule and no template: the yardstick that the chosen algorithms are compared with.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tvm import te, topi
+
+from dlas.kernels.emit import PrimFunc
+from dlas.kernels.epilogue import Epilogue
+from dlas.kernels.errors import UnsupportedError
+from dlas.kernels.layout import NCHW, Array, Layout
+from dlas.kernels.shape import Conv2d
+from dlas.kernels.target import CpuTarget
+
+
+@dataclass(frozen=True)
+class Native:
+    """One convolution as TVM lowers it by default, NCHW to NCHW, on one thread."""
+
+    op: Conv2d
+    target: CpuTarget
+    threads: int
+    epilogue: Epilogue
+
+    @property
+    def inp(self) -> Layout:
+        """Layout of the input."""
+        return NCHW
+
+    @property
+    def out(self) -> Layout:
+        """Layout of the output."""
+        return NCHW
+
+    def function(self, name: str) -> PrimFunc:
+        """Return the kernel: (x, weight, bias, [residual], y)."""
+        op = self.op
+        x = te.placeholder(op.in_shape, "float32", "x")
+        w = te.placeholder(op.weight_shape, "float32", "weight")
+        b = te.placeholder((op.out_channels,), "float32", "bias")
+        strides, padding, dilation = list(op.stride), list(op.padding), list(op.dilation)
+        if op.groups == 1:
+            y = topi.nn.conv2d_nchw(x, w, strides, padding, dilation, "float32")
+        else:
+            y = topi.nn.group_conv2d_nchw(x, w, strides, padding, dilation, op.groups, "float32")
+        y = topi.add(y, topi.reshape(b, (1, op.out_channels, 1, 1)))
+        arguments = [x, w, b]
+        if self.epilogue.residual:
+            arguments.append(te.placeholder(op.out_shape, "float32", "residual"))
+            y = topi.add(y, arguments[-1])
+        y = _activate(y, self.epilogue.activation)
+        return te.create_prim_func([*arguments, y]).with_attr("global_symbol", name)
+
+    def constants(self, weight: Array, bias: Array | None) -> tuple[Array, ...]:
+        """Return the filters and the bias as they came."""
+        zeros = np.zeros(self.op.out_channels, np.float32)
+        return weight, zeros if bias is None else bias
+
+    def describe(self) -> dict[str, Any]:
+        """Return the schedule: none."""
+        return {"kernel": "topi default loops"}
+
+
+def _activate(y: Any, activation: str | None) -> Any:
+    if activation is None:
+        return y
+    if activation == "relu":
+        return topi.nn.relu(y)
+    if activation == "relu6":
+        return topi.clip(y, 0.0, 6.0)
+    if activation == "silu":
+        return topi.multiply(y, topi.sigmoid(y))
+    raise UnsupportedError(f"unknown activation {activation!r}; known: relu, relu6, silu")

@@ -1,0 +1,269 @@
+"""`spatial-pack`: convolution on blocked channels with a register tile.
+
+Activations are [C/b, H, W, b] with their halo in place, filters [O/b.., I/b, kh, kw, b_in, b_out].
+A tile of `columns` pixels times `blocks` vectors of output channels stays in registers while the
+whole reduction runs over it; every step is one broadcast pixel times one vector of filters. The
+name is TVM's; the blocked layout follows Liu et al., "Optimizing CNN Model Inference on CPUs"
+(USENIX ATC 2019).
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from tvm.tirx.script.builder import ir as T
+
+from dlas.kernels import emit
+from dlas.kernels.emit import Buffer, Expr, PrimFunc
+from dlas.kernels.epilogue import Epilogue, activate
+from dlas.kernels.layout import Array, Layout
+from dlas.kernels.shape import Conv2d
+from dlas.kernels.target import CpuTarget
+
+
+@dataclass(frozen=True)
+class Tile:
+    """The register tile: `blocks` vectors of output channels times rows x columns pixels."""
+
+    blocks: int
+    columns: int
+    rows: int = 1
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Which input channels the output block `b` reads, as `outer` x `inner` reduction steps."""
+
+    outer: int
+    inner: int
+    blocked: bool
+    """Whole blocks of the input layout (else single channels from a start of their own)."""
+
+    def index(self, op: Conv2d, lanes: int, block: Expr, co: Expr, ci: Expr) -> tuple[Expr, Expr]:
+        """Return the (block, lane offset) of input step `ci` for output block `co`."""
+        per_in, per_out = op.in_channels // op.groups, op.out_channels // op.groups
+        if op.groups == 1:
+            return (ci, 0) if self.blocked else (ci // block, ci % block)
+        if self.blocked:
+            return co * lanes // per_out * (per_in // block) + ci, 0
+        channel = co * lanes // per_out * per_in + ci
+        channel = T.min(channel, op.in_channels - 1)
+        return channel // block, channel % block
+
+
+def channels(op: Conv2d, block: int, lanes: int) -> Channels:
+    """Return how the input channels are walked for an input layout of this block size."""
+    per_in, per_out = op.in_channels // op.groups, op.out_channels // op.groups
+    if op.groups == 1:
+        return Channels(-(-per_in // block), block, True)
+    if per_out % lanes == 0 and per_in % block == 0:
+        return Channels(per_in // block, block, True)
+    widest = 0
+    for first in range(0, op.out_channels, lanes):
+        last = min(first + lanes, op.out_channels) - 1
+        widest = max(widest, (last // per_out - first // per_out + 1) * per_in)
+    return Channels(widest, 1, False)
+
+
+def default_tile(op: Conv2d, target: CpuTarget) -> Tile:
+    """Return the fixed tile: as many accumulators as registers allow, little overhang."""
+    total = -(-op.out_channels // target.lanes)
+    most = 4 if target.registers >= 32 else 2
+    blocks = next((b for b in range(min(most, total), 0, -1) if total % b == 0), 1)
+    if blocks == 1 and total >= most:
+        blocks = most  # a short last group is cheaper than one vector a step
+    if op.groups > 1 and not channels(op, target.lanes, target.lanes).blocked:
+        blocks = 1  # neighbouring blocks read different input channels
+    elif op.groups > 1:
+        per_group = op.out_channels // op.groups // target.lanes
+        blocks = next((b for b in range(min(most, per_group), 0, -1) if per_group % b == 0), 1)
+    room = max(1, target.accumulators // blocks)
+    return _pixels(op, blocks, room)
+
+
+def _pixels(op: Conv2d, blocks: int, room: int) -> Tile:
+    width, height = op.out_width, op.out_height
+    if width * 2 <= room:
+        return Tile(blocks, width, min(height, room // width))
+    least = min(width, max(1, room // 2))
+    exact = [c for c in range(min(room, width), least - 1, -1) if width % c == 0]
+    return Tile(blocks, exact[0] if exact else min(room, width))
+
+
+def pack_weight(op: Conv2d, weight: Array, in_block: int, tile: Tile, target: CpuTarget) -> Array:
+    """Return the filters in the order in which the kernel reads them, one flat array."""
+    lanes = target.lanes
+    walk = channels(op, in_block, lanes)
+    total = -(-op.out_channels // lanes)
+    per_in, per_out = op.in_channels // op.groups, op.out_channels // op.groups
+    taps = np.zeros((total * lanes, walk.outer * walk.inner, *op.kernel), np.float32)
+    if op.groups == 1 or walk.blocked:
+        taps[: op.out_channels, :per_in] = weight
+    else:
+        for o in range(op.out_channels):
+            first = o // lanes * lanes // per_out
+            start = (o // per_out - first) * per_in
+            taps[o, start : start + per_in] = weight[o]
+    shape = (total, lanes, walk.outer, walk.inner, *op.kernel)
+    ordered = taps.reshape(shape).transpose(0, 2, 4, 5, 3, 1)
+    parts = []
+    for first, count, blocks in segments(total, tile.blocks):
+        part = ordered[first : first + count * blocks]
+        part = part.reshape(count, blocks, *part.shape[1:]).transpose(0, 2, 3, 4, 5, 1, 6)
+        parts.append(part.reshape(-1))
+    return np.ascontiguousarray(np.concatenate(parts))
+
+
+def pack_bias(op: Conv2d, bias: Array | None, target: CpuTarget) -> Array:
+    """Return the bias padded with zeros to whole vectors."""
+    padded = np.zeros(-(-op.out_channels // target.lanes) * target.lanes, np.float32)
+    if bias is not None:
+        padded[: op.out_channels] = bias
+    return padded
+
+
+def segments(total: int, step: int) -> list[tuple[int, int, int]]:
+    """Split `total` into (first, count, step) runs: whole steps, then one shorter rest."""
+    whole, rest = divmod(total, step)
+    runs = [(0, whole, step)] if whole else []
+    return [*runs, (whole * step, 1, rest)] if rest else runs
+
+
+@dataclass(frozen=True)
+class SpatialPack:
+    """One dense convolution by `spatial-pack`."""
+
+    op: Conv2d
+    target: CpuTarget
+    threads: int
+    inp: Layout
+    out: Layout
+    epilogue: Epilogue
+    tile: Tile
+
+    def function(self, name: str) -> PrimFunc:
+        """Return the kernel: (x, weight, bias, [residual], y)."""
+        op, lanes = self.op, self.target.lanes
+        walk = channels(op, self.inp.block, lanes)
+        total = -(-op.out_channels // lanes)
+        size = total * lanes * walk.outer * walk.inner * op.kernel[0] * op.kernel[1]
+        function = emit.Function(name)
+        with function.body():
+            x = emit.argument("x", self.inp.shape(op.in_shape))
+            w = emit.argument("weight", (size,))
+            b = emit.argument("bias", (total * lanes,))
+            r = None
+            if self.epilogue.residual:
+                r = emit.argument("residual", self.epilogue.residual.shape(op.out_shape))
+            y = emit.argument("y", self.out.shape(op.out_shape))
+            for first, count, blocks in segments(total, self.tile.blocks):
+                _Part(self, walk, (x, w, b, r, y), first, count, blocks).emit()
+        return function.result
+
+    def constants(self, weight: Array, bias: Array | None) -> tuple[Array, ...]:
+        """Return the packed filters and the padded bias, in the order of the arguments."""
+        packed = pack_weight(self.op, weight, self.inp.block, self.tile, self.target)
+        return packed, pack_bias(self.op, bias, self.target)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the schedule."""
+        return {"kernel": "spatial-pack", "tile": asdict(self.tile)}
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The loops over one run of equally wide groups of output blocks."""
+
+    plan: SpatialPack
+    walk: Channels
+    buffers: tuple[Buffer, Buffer, Buffer, Buffer | None, Buffer]
+    first: int
+    count: int
+    blocks: int
+
+    def emit(self) -> None:
+        op, tile = self.plan.op, self.plan.tile
+        rows = -(-op.out_height // tile.rows)
+        with emit.outer(op.batch * self.count * rows, self.plan.threads) as job:
+            n, group, band = job // (self.count * rows), job // rows % self.count, job % rows
+            full, rest = divmod(op.out_height, tile.rows)
+            if full and rest:
+                with T.If(band < full):
+                    with T.Then():
+                        self._band(n, group, band * tile.rows, tile.rows)
+                    with T.Else():
+                        self._band(n, group, band * tile.rows, rest)
+            else:
+                self._band(n, group, band * tile.rows, tile.rows if full else rest)
+
+    def _band(self, n: Expr, group: Expr, row: Expr, rows: int) -> None:
+        op, y, out = self.plan.op, self.buffers[4], self.plan.out
+        for first, count, columns in segments(op.out_width, self.plan.tile.columns):
+            with T.serial(count) as step:
+                self._tile(n, group, row, first + step * columns, rows, columns)
+        if any(out.halo):
+            with T.serial(self.blocks) as o, T.serial(rows) as r:
+                block = self.first + group * self.blocks + o
+                emit.zero_halo(y, n, block, row + r, (op.out_height, op.out_width), out)
+
+    def _tile(self, n: Expr, group: Expr, row: Expr, col: Expr, rows: int, columns: int) -> None:
+        lanes = self.plan.target.lanes
+        co = self.first + group * self.blocks
+        acc = emit.registers((rows * columns, self.blocks, lanes))
+        bias = self.buffers[2]
+
+        with T.unroll(rows * columns) as p, T.unroll(self.blocks) as o:
+            emit.each_lane(lanes, lambda j: emit.store(acc, bias[(co + o) * lanes + j], p, o, j))
+        self._reduce(acc, n, group, (row, col), columns)
+        with T.unroll(rows) as r, T.unroll(columns) as c, T.unroll(self.blocks) as o:
+            emit.each_lane(
+                lanes,
+                lambda j: self._finish(
+                    acc[r * columns + c, o, j], (n, co + o, row + r, col + c, j)
+                ),
+            )
+
+    def _reduce(
+        self, acc: Buffer, n: Expr, group: Expr, at: tuple[Expr, Expr], columns: int
+    ) -> None:
+        op, inp, walk, lanes = self.plan.op, self.plan.inp, self.walk, self.plan.target.lanes
+        x, w = self.buffers[0], self.buffers[1]
+        kernel_h, kernel_w = op.kernel
+        vectors = kernel_h * kernel_w * walk.inner
+        base = self.first * walk.outer * vectors * lanes
+        co = self.first + group * self.blocks
+        # The halo that the layout carries may be wider than this operator's padding.
+        up, side = inp.halo[0] - op.padding[0], inp.halo[1] - op.padding[1]
+        with (
+            T.serial(walk.outer) as ci,
+            T.serial(kernel_h) as kh,
+            T.serial(kernel_w) as kw,
+            T.serial(walk.inner) as ii,
+        ):
+            block, lane = walk.index(op, lanes, inp.block, co, ci)
+            step = ((group * walk.outer + ci) * kernel_h + kh) * kernel_w + kw
+            start = base + (step * walk.inner + ii) * self.blocks * lanes
+            pixels = int(acc.shape[0])
+            with T.unroll(pixels) as p, T.unroll(self.blocks) as o:
+                h = up + (at[0] + p // columns) * op.stride[0] + kh * op.dilation[0]
+                v = side + (at[1] + p % columns) * op.stride[1] + kw * op.dilation[1]
+                emit.each_lane(
+                    lanes,
+                    lambda j: emit.store(
+                        acc,
+                        acc[p, o, j]
+                        + x[n, block, h, v, lane + ii] * w[start + o * lanes + j],
+                        p, o, j,
+                    ),
+                )  # fmt: skip
+
+    def _finish(self, value: Expr, at: tuple[Expr, Expr, Expr, Expr, Expr]) -> None:
+        n, block, row, col, lane = at
+        residual, y = self.buffers[3], self.buffers[4]
+        epilogue, out = self.plan.epilogue, self.plan.out
+        if residual is not None and epilogue.residual is not None:
+            top, left = epilogue.residual.halo[:2]
+            value = value + residual[n, block, row + top, col + left, lane]
+        value = activate(value, epilogue.activation)
+        top, left = out.halo[:2]
+        emit.store(y, value, n, block, row + top, col + left, lane)

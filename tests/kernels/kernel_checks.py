@@ -1,0 +1,53 @@
+"""What the kernel tests share: fresh inputs and the comparison with the float64 reference."""
+
+import numpy as np
+
+from dlas.kernels import BuiltConv2d, Conv2d, reference
+from dlas.kernels.layout import Array
+
+
+def random(shape: tuple[int, ...]) -> Array:
+    """Fresh standard normal numbers; another run sees others."""
+    return np.random.default_rng().standard_normal(shape).astype(np.float32)
+
+
+def worst_error(
+    built: BuiltConv2d, weight: Array, bias: Array | None, activation: str | None, residual: bool
+) -> float:
+    """Largest error of one call, in units of what its inputs allow (see `reference`)."""
+    op = built.op
+    x, r = random(op.in_shape), random(op.out_shape) if residual else None
+    y = built(x, residual=r)
+    exact = reference.conv2d(op, x, weight, bias, activation, r)
+    assert y.shape == op.out_shape and y.dtype == np.float32
+    scale = np.maximum(exact.magnitude, np.finfo(np.float32).tiny)
+    return float((np.abs(y - exact.y) / scale).max())
+
+
+def pairwise(ops: list[Conv2d], count: int) -> list[Conv2d]:
+    """Few shapes that show most pairs of traits (stride, kernel, ...) that meet in `ops`.
+
+    Greedy: the next shape is the one that shows the most pairs not seen yet.
+    """
+    left = {op: _pairs(op) for op in ops}
+    seen: set[tuple[object, object]] = set()
+    chosen: list[Conv2d] = []
+    while left and len(chosen) < count:
+        op = max(left, key=lambda o: len(left[o] - seen))
+        seen |= left.pop(op)
+        chosen.append(op)
+    return chosen
+
+
+def _pairs(op: Conv2d) -> set[tuple[object, object]]:
+    traits = [
+        ("batch", op.batch > 1),
+        ("kernel", op.kernel),
+        ("stride", op.stride),
+        ("dilation", op.dilation != (1, 1)),
+        ("groups", "depthwise" if op.depthwise else op.groups > 1),
+        ("lopsided", len(set(op.padding)) > 1),
+        ("ragged", op.in_channels % 16 != 0, op.out_channels % 16 != 0),
+        ("tiny", op.out_width < 4),
+    ]
+    return {(a, b) for i, a in enumerate(traits) for b in traits[i + 1 :]}

@@ -1,0 +1,147 @@
+"""Every primitive on every shape against float64, on fresh random inputs."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from kernel_checks import pairwise, random, worst_error
+from kernel_shapes import SHAPES, name
+
+from dlas.kernels import Conv2d, InputError, UnsupportedError, build_conv2d
+from dlas.kernels.reference import DIRECT_BOUND
+
+PRIMITIVES = ["spatial-pack", "direct", "gemm"]
+QUICK = pairwise(SHAPES, 8)
+ACTIVATIONS = [None, "relu", "relu6", "silu"]
+
+
+def check(op: Conv2d, primitive: str, turn: int, threads: int, target: str = "native") -> None:
+    """Build once and compare a plain call and one with everything fused."""
+    weight, bias = random(op.weight_shape), random((op.out_channels,))
+    activation = ACTIVATIONS[turn % 4]
+    built = build_conv2d(
+        op, weight, bias, primitive, activation=activation, threads=threads, target=target
+    )
+    for residual in (False, True):
+        assert worst_error(built, weight, bias, activation, residual) <= DIRECT_BOUND
+
+
+@pytest.mark.parametrize("primitive", PRIMITIVES)
+@pytest.mark.parametrize("turn", range(len(QUICK)), ids=lambda i: name(QUICK[i]))
+def test_primitive_is_right_on_few_shapes(primitive: str, turn: int) -> None:
+    check(QUICK[turn], primitive, turn, threads=1 + turn % 2)
+
+
+@pytest.mark.kernels_full
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("primitive", [*PRIMITIVES, "native"])
+@pytest.mark.parametrize("turn", range(len(SHAPES)), ids=lambda i: name(SHAPES[i]))
+def test_primitive_is_right_on_all_shapes(primitive: str, turn: int, threads: int) -> None:
+    check(SHAPES[turn], primitive, turn, threads)
+
+
+@pytest.mark.kernels_full
+@pytest.mark.parametrize("primitive", PRIMITIVES)
+@pytest.mark.parametrize("turn", range(len(SHAPES)), ids=lambda i: name(SHAPES[i]))
+def test_primitive_is_right_with_avx2(primitive: str, turn: int) -> None:
+    check(SHAPES[turn], primitive, turn, threads=1, target="x86-64-v3")
+
+
+def test_table_has_at_least_sixty_shapes() -> None:
+    assert len(set(SHAPES)) == len(SHAPES) >= 60
+
+
+def test_no_bias_is_a_bias_of_zeros() -> None:
+    op = Conv2d(1, 8, 6, 6, 8, (3, 3))
+    weight = random(op.weight_shape)
+    built = build_conv2d(op, weight)
+    assert worst_error(built, weight, None, None, residual=False) <= DIRECT_BOUND
+
+
+def test_weights_of_zero_give_the_bias() -> None:
+    op = Conv2d(1, 8, 6, 6, 8, (3, 3))
+    bias = random((8,))
+    y = build_conv2d(op, np.zeros(op.weight_shape), bias)(random(op.in_shape))
+    np.testing.assert_array_equal(y, np.broadcast_to(bias.reshape(1, 8, 1, 1), y.shape))
+
+
+@st.composite
+def operators(draw: st.DrawFn) -> Conv2d:
+    """Any small convolution that exists."""
+    size = st.integers(1, 12)
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3, 5, 8]))
+    inside, outside = draw(st.integers(1, 20)), draw(st.integers(1, 40 // groups + 1))
+    pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
+    try:
+        return Conv2d(
+            draw(st.integers(1, 3)), inside * groups, draw(size), draw(size), outside * groups,
+            draw(st.tuples(st.integers(1, 5), st.integers(1, 5))), draw(pair),
+            draw(st.tuples(*[st.integers(0, 3)] * 4)), draw(pair), groups,
+        )  # fmt: skip
+    except UnsupportedError:
+        assume(False)
+        raise
+
+
+@pytest.mark.kernels_full
+@pytest.mark.parametrize("primitive", PRIMITIVES)
+@settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(op=operators(), turn=st.integers(0, 3))
+def test_primitive_is_right_on_drawn_shapes(primitive: str, op: Conv2d, turn: int) -> None:
+    check(op, primitive, turn, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"kernel": (9, 9)}, "larger than the padded image"),
+        ({"groups": 3}, "groups must divide"),
+        ({"stride": (0, 1)}, "must be >= 1"),
+        ({"padding": (0, -1, 0, 0)}, "padding must be >= 0"),
+    ],
+)
+def test_impossible_shapes_are_refused(change: dict[str, object], said: str) -> None:
+    fields: dict[str, object] = {
+        "batch": 1, "in_channels": 8, "height": 6, "width": 6, "out_channels": 8, "kernel": (3, 3)
+    }  # fmt: skip
+    with pytest.raises(UnsupportedError, match=said):
+        Conv2d(**(fields | change))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"primitive": "fft"}, "known: direct"),
+        ({"dtype": "float64"}, "float32"),
+        ({"activation": "tanh"}, "relu6"),
+        ({"target": "pentium"}, "x86-64-v3"),
+        ({"threads": 0}, "threads must be >= 1"),
+    ],
+)
+def test_unknown_options_are_refused(options: dict[str, object], said: str) -> None:
+    op = Conv2d(1, 8, 6, 6, 8, (3, 3))
+    with pytest.raises(UnsupportedError, match=said):
+        build_conv2d(op, random(op.weight_shape), **options)  # type: ignore[arg-type]
+
+
+def test_arrays_that_do_not_fit_are_refused() -> None:
+    op = Conv2d(1, 8, 6, 6, 8, (3, 3))
+    with pytest.raises(InputError, match="weight must have shape"):
+        build_conv2d(op, random((8, 8, 3, 1)))
+    built = build_conv2d(op, random(op.weight_shape))
+    with pytest.raises(InputError, match="x must have shape"):
+        built(random((1, 8, 6, 5)))
+
+
+def test_samples_and_description_say_what_was_built() -> None:
+    op = Conv2d(1, 32, 8, 8, 48, (3, 3), padding=(1, 1, 1, 1))
+    built = build_conv2d(op, random(op.weight_shape), target="x86-64-v3")
+    for scope in ("kernel", "standalone"):
+        seconds = built.samples(random(op.in_shape), scope=scope, repeats=5)
+        assert len(seconds) == 5 and min(seconds) > 0
+    text = built.describe()
+    assert text["primitive"] == "spatial-pack"
+    assert text["input_layout"] == "NCHW8c+1,1,1,1"
+    assert text["multiplications"] == 32 * 48 * 9 * 64
+    assert text["weight_bytes"] == 4 * (32 * 48 * 9 + 48)
+    assert text["pack_bytes"] == 4 * 32 * 10 * 10
