@@ -1,0 +1,46 @@
+"""Weights and, where the runtime can, arithmetic in bfloat16."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from dlas.layers.optimization.rounding import rounded
+from dlas.layers.optimization.rules import refuse_second_precision
+from dlas.protocols import (
+    Network,
+    Optimization,
+    Optimized,
+    Precision,
+    Refusal,
+    Samples,
+    Techniques,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BFloat16(Optimization):
+    """bfloat16: 8 bits of exponent as float32 has, 7 of fraction.
+
+    The weights are rounded here, once for all runtimes, and stay in a float32 module, so that the
+    reference shows what the rounding costs; the runtime is asked for the precision.
+    """
+
+    name: ClassVar[str] = "bfloat16"
+    precision: ClassVar[Precision | None] = "bfloat16"
+    requires: ClassVar[tuple[str, ...]] = ("torch",)
+    extra: ClassVar[str] = "torch"
+    libraries: ClassVar[tuple[str, ...]] = ("torch",)
+    sources: ClassVar[tuple[str, ...]] = (
+        "dlas.layers.optimization.rounding",
+        "dlas.layers.optimization.export",
+    )
+
+    def why_not(self, stack: Techniques) -> Refusal | None:
+        """Refuse a second precision in one pipeline."""
+        return refuse_second_precision(self, stack)
+
+    def apply(self, network: Network, data: Samples | None, folder: Path) -> Optimized:
+        """Return the network with rounded weights; the given one is not changed."""
+        return rounded(network, "bfloat16", folder)

@@ -1,0 +1,20 @@
+"""No optimization: the network as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from dlas.protocols import Network, Optimization, Optimized, Samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoOptimization(Optimization):
+    """The network as it is."""
+
+    name: ClassVar[str] = "none"
+
+    def apply(self, network: Network, data: Samples | None, folder: Path) -> Optimized:
+        """Return the given network itself."""
+        return Optimized(network)

@@ -1,0 +1,103 @@
+"""Unstructured pruning: the smallest weights become zero, the rest is fine-tuned."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from dlas.layers.optimization.fine_tuning import fine_tune, prunable, zeros
+from dlas.layers.optimization.rules import float32_module, refuse_without_module
+from dlas.protocols import (
+    Network,
+    Optimization,
+    Optimized,
+    Refusal,
+    Samples,
+    Techniques,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightPruning(Optimization):
+    """Magnitude pruning: the smallest weights become zero, the rest is fine-tuned.
+
+    Weights of convolutions and linear layers, single ones (unstructured), after Han et al.,
+    "Learning both Weights and Connections for Efficient Neural Networks", 2015. Shapes stay.
+    """
+
+    name: ClassVar[str] = "weight-pruning"
+    sparse: ClassVar[bool] = True
+    data: ClassVar[Literal["none", "train"]] = "train"
+    requires: ClassVar[tuple[str, ...]] = ("torch",)
+    extra: ClassVar[str] = "torch"
+    libraries: ClassVar[tuple[str, ...]] = ("torch",)
+    sources: ClassVar[tuple[str, ...]] = (
+        "dlas.layers.optimization.fine_tuning",
+        "dlas.training",
+    )
+
+    sparsity: Annotated[float, Field(ge=0, lt=1)]
+    """Share of the weights that become zero."""
+    scope: Literal["global", "layer"] = "global"
+    """Where the smallest are sought: among all layers' weights, or the same share in each."""
+    epochs: Annotated[int, Field(ge=0)] = 1
+    """Passes of fine-tuning over the training images; 0: none."""
+    images: Annotated[int, Field(ge=1)] | None = None
+    """How many training images to fine-tune on; None: all."""
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    """The highest learning rate of fine-tuning (AdamW, cosine)."""
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def why_not(self, stack: Techniques) -> Refusal | None:
+        """Refuse an ONNX model, and a place after a step that gave up float32."""
+        return refuse_without_module(self, stack)
+
+    def apply(self, network: Network, data: Samples | None, folder: Path) -> Optimized:
+        """Return the pruned network; the given one is not changed.
+
+        Achieved: ``sparsity_asked``; counted after fine-tuning: ``sparsity``, ``zeros``,
+        ``weights`` and ``layers`` (``{layer: sparsity}``); ``fine_tuning``.
+        """
+        module = copy.deepcopy(float32_module(self, network)).eval()
+        self._zero_smallest(module)
+        facts = fine_tune(
+            module,
+            data,
+            epochs=self.epochs,
+            images=self.images,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            seed=self.seed,
+        )
+        return Optimized(
+            Network(network.spec, module, None, network.precision),
+            {"sparsity_asked": self.sparsity, **_count(module), "fine_tuning": dict(facts)},
+        )
+
+    def _zero_smallest(self, module: Any) -> None:
+        from torch.nn.utils import prune
+
+        layers = list(prunable(module).values())
+        groups = [layers] if self.scope == "global" else [[layer] for layer in layers]
+        for group in groups:
+            prune.global_unstructured(
+                group, pruning_method=prune.L1Unstructured, amount=float(self.sparsity)
+            )
+        for part, attribute in layers:
+            prune.remove(part, attribute)
+
+
+def _count(module: Any) -> dict[str, Any]:
+    counts = zeros(module)
+    found, total = (sum(column) for column in zip(*counts.values(), strict=True))
+    return {
+        "sparsity": found / total,
+        "zeros": found,
+        "weights": total,
+        "layers": {name: part / whole for name, (part, whole) in counts.items()},
+    }
