@@ -1,0 +1,129 @@
+"""The tables of the results, and how an older database becomes a current one.
+
+``MIGRATIONS[n]`` turns version ``n`` into ``n + 1``, inside one transaction. Raise
+``records.SCHEMA_VERSION`` together with adding a function here whenever a table changes; the
+functions are written in plain SQL and never use ``TABLES``, which describes the newest version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    inspect,
+    text,
+)
+
+from dlas.errors import StorageError, UserError
+from dlas.records import SCHEMA_VERSION, Status
+from dlas.store.rows import ROWS, Row, types
+
+Migration = Callable[[Connection], None]
+
+MIGRATIONS: Mapping[int, Migration] = {}
+
+METADATA = MetaData()
+META = Table("meta", METADATA, Column("schema_version", Integer, nullable=False))
+
+_COLUMN_TYPES: dict[Any, tuple[type[Any], bool]] = {
+    str: (Text, False),
+    str | None: (Text, True),
+    int: (Integer, False),
+    float: (Float, False),
+    float | None: (Float, True),
+    dict[str, Any]: (Text, False),
+    tuple[float, ...]: (LargeBinary, False),
+    Status: (Text, False),
+}
+
+
+def _table(kind: type[Row]) -> Table:
+    columns = []
+    for name, hint in types(kind).items():
+        column, optional = _COLUMN_TYPES[hint]
+        columns.append(Column(name, column(), primary_key=name in kind.PRIMARY, nullable=optional))
+    return Table(kind.TABLE, METADATA, *columns)
+
+
+TABLES: Mapping[type[Row], Table] = {kind: _table(kind) for kind in ROWS}
+
+Index("rounds_by_key", METADATA.tables["rounds"].c.key)
+Index("facts_by_key", METADATA.tables["facts"].c.key)
+
+
+def version_of(connection: Connection, path: Path) -> int | None:
+    """Return the schema version of a database, None where it is empty.
+
+    Raises:
+        StorageError: it is a database of something else, or damaged.
+    """
+    names = inspect(connection).get_table_names()
+    if not names:
+        return None
+    if "meta" in names:
+        found = connection.execute(text("SELECT schema_version FROM meta")).scalars().all()
+        if len(found) == 1 and isinstance(found[0], int):
+            return found[0]
+    raise StorageError(
+        f"{path} is no dlas result store (its tables: {', '.join(names[:5])}): "
+        "give another folder."
+    )
+
+
+def upgrade(
+    connection: Connection,
+    path: Path,
+    migrations: Mapping[int, Migration] = MIGRATIONS,
+    newest: int = SCHEMA_VERSION,
+) -> None:
+    """Create the tables of an empty database, or bring an older one to the newest version.
+
+    The caller holds a write transaction, so that either all of it happens or nothing.
+
+    Raises:
+        UserError: the database is of a newer version than this dlas knows.
+    """
+    found = version_of(connection, path)
+    if found is None:
+        METADATA.create_all(connection)
+        connection.execute(META.insert().values(schema_version=newest))
+        return
+    _check_known(found, path, newest)
+    for old in range(found, newest):
+        if old not in migrations:
+            raise UserError(
+                f"{path} has schema version {found}; this dlas knows no way from version {old} "
+                f"to {old + 1}: read it with the dlas that wrote it."
+            )
+        migrations[old](connection)
+        connection.execute(META.update().values(schema_version=old + 1))
+
+
+def is_current(connection: Connection, path: Path) -> bool:
+    """Return whether a database can be read as it is; False asks for :func:`upgrade`.
+
+    Raises:
+        UserError: the database is of a newer version than this dlas knows.
+    """
+    found = version_of(connection, path)
+    _check_known(found or 0, path, SCHEMA_VERSION)
+    return found == SCHEMA_VERSION
+
+
+def _check_known(found: int, path: Path, newest: int) -> None:
+    if found > newest:
+        raise UserError(
+            f"{path} was written by a newer dlas: schema version {found}, this one knows up to "
+            f"{newest}. Upgrade dlas, or give another folder."
+        )
