@@ -85,9 +85,10 @@ class Rule:
     def unknown(self, known: Iterable[str]) -> list[str]:
         """Return a sentence for every column of the rule that is not among ``known``."""
         names = sorted(set(known))
+        listed = ", ".join(name for name in names if name.count(".") < 2)
         return [
             f"{self.text!r}: no column is called {name!r}.{near(name, names)} "
-            f"Text needs quotes; columns: {', '.join(names)}."
+            f"Text needs quotes; columns: {listed}."
             for name in sorted(self.columns - set(names))
         ]
 

@@ -149,6 +149,10 @@ class _Reader:
                 f"nested deeper than {MAX_DEPTH}"
             )
         self.source.lines.setdefault(place, node.start_mark.line + 1)
+        short = node.tag.removeprefix("tag:yaml.org,2002:")
+        if short not in ("bool", "int", "float", "null", "str", "map", "seq"):
+            self.source.problem(place, f"the tag {node.tag} is not allowed: plain values only")
+            return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, place)
         if isinstance(node, yaml.SequenceNode):
@@ -156,11 +160,11 @@ class _Reader:
         return self._scalar(node, place)
 
     def _scalar(self, node: yaml.Node, place: Place) -> Any:
-        short = node.tag.removeprefix("tag:yaml.org,2002:")
-        if short in ("bool", "int", "float", "null", "str"):
+        try:
             return self.loader.construct_object(node)
-        self.source.problem(place, f"the tag {node.tag} is not allowed: plain values only")
-        return None
+        except (ValueError, KeyError):  # `!!int many`, `!!bool maybe`
+            self.source.problem(place, f"{shown(node.value)} is no {node.tag}")
+            return None
 
     def _mapping(self, node: yaml.MappingNode, place: Place) -> Mapping[str, Any]:
         data: dict[str, Any] = {}
