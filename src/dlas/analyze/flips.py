@@ -27,7 +27,7 @@ from dlas.analyze.table import Factor, Table
 FAMILY = 0.05
 COLUMNS = [
     "layer", "a", "b", "by", "better_at", "worse_at", "ratio_better", "ratio_worse",
-    "contexts_better", "contexts_worse", "p", "differs_in", "cells_better", "cells_worse",
+    "contexts_better", "contexts_worse", "matched", "places", "p", "differs_in", "cells_better", "cells_worse",
 ]  # fmt: skip
 
 
@@ -49,7 +49,10 @@ def flips(table: Table, estimates: Estimates) -> pd.DataFrame:
     One row per pair of choices and per layer ``by`` that flips it: ``ratio_better`` is b over
     a at ``better_at`` (above 1: a is better there), ``ratio_worse`` the same at ``worse_at``
     (below 1); ``differs_in`` counts the layers in which the two places differ; where it is more
-    than one, ``by`` names them all. ``p`` is adjusted over the whole table; NaN where no noise
+    than one, ``by`` names them all. ``matched`` counts
+    the contexts, equal but for ``by``, that are on both sides and show the flip themselves: 0
+    means that the two places rest on different contexts; ``places`` what else is fixed where
+    the flip shows, for all places of the example's kind. ``p`` is adjusted over the whole table; NaN where no noise
     is known. ``cells_better`` and ``cells_worse`` hold a pair of cells that shows each side.
     """
     work = []
@@ -158,54 +161,106 @@ def _shown(
     pair: int,
     tests: int,
 ) -> list[dict[str, object]]:
-    """Return for one pair the best example for each layer that flips it."""
+    """Return for one pair of choices the best example for each layer that flips it."""
     up, down = np.flatnonzero(better[:, pair]), np.flatnonzero(worse[:, pair])
     size = np.abs(stat.mean[:, pair])
-    examples: dict[tuple[str, ...], tuple[float, int, int]] = {}
-    fewest = len(diff.grid.contexts.columns) + 1
-    for g in up:
-        for h in down:
-            differ = _differ(groups.fixed[g], groups.fixed[h])
-            if not differ or len(differ) > fewest:
-                continue
-            fewest = min(fewest, len(differ))
-            strength = float(min(size[g], size[h]))
-            if strength > examples.get(differ, (-1.0, 0, 0))[0]:
-                examples[differ] = (strength, int(g), int(h))
     rows = []
-    for differ, (_, g, h) in examples.items():
-        if len(differ) > fewest:
-            continue
+    for by, (g, h, places) in _examples(groups, up, down, size).items():
         p = min(1.0, tests * max(float(stat.p_lower[g, pair]), float(stat.p_higher[h, pair])))
-        ids = [_cells(table, diff, groups, stat, x, pair) for x in (g, h)]
+        matched = _matched(diff, groups, g, h, by, pair) if len(by) == 1 else 0
         rows.append(
             {
                 "layer": diff.grid.factor.layer,
                 "a": diff.grid.levels[diff.first[pair]],
                 "b": diff.grid.levels[diff.second[pair]],
-                "by": ", ".join(differ),
+                "by": ", ".join(by),
                 "better_at": _place(groups.fixed[g]),
                 "worse_at": _place(groups.fixed[h]),
                 "ratio_better": float(np.exp(-stat.mean[g, pair])),
                 "ratio_worse": float(np.exp(-stat.mean[h, pair])),
                 "contexts_better": int(stat.count[g, pair]),
                 "contexts_worse": int(stat.count[h, pair]),
-                "p": p if np.isfinite(p) and p < 1 else float("nan"),
-                "differs_in": len(differ),
-                "cells_better": ids[0],
-                "cells_worse": ids[1],
+                "matched": matched,
+                "places": places,
+                "p": p if p < 1 else float("nan"),
+                "differs_in": len(by),
+                "cells_better": _cells(table, diff, groups, stat, g, pair),
+                "cells_worse": _cells(table, diff, groups, stat, h, pair),
             }
         )
     return rows
 
 
+def _examples(
+    groups: Groups, up: Ints, down: Ints, size: Floats
+) -> dict[tuple[str, ...], tuple[int, int, list[str]]]:
+    """Return for each flipping layer the clearest two places that differ in it alone.
+
+    With them comes what else is fixed, for every such two places of the same kind. Where no two places differ in one layer alone: the clearest two, and all their differences.
+    """
+    sides: tuple[dict[tuple[object, ...], int], dict[tuple[object, ...], int]] = ({}, {})
+    for where, side in ((up, sides[0]), (down, sides[1])):
+        for g in where[np.argsort(size[where], kind="stable")].tolist():
+            fixed = groups.fixed[g]
+            for i, (layer, _) in enumerate(fixed):
+                side[(layer, _names(fixed), fixed[:i] + fixed[i + 1 :])] = g
+    out: dict[tuple[str, ...], tuple[float, int, int]] = {}
+    places: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for key in sides[0].keys() & sides[1].keys():
+        g, h = sides[0][key], sides[1][key]
+        rest = tuple(x for x in groups.fixed[g] if x[0] != key[0])
+        places.setdefault((str(key[0]), _names(groups.fixed[g])), []).append(_place(rest))
+        strength = float(min(size[g], size[h]))
+        by = (str(key[0]),)
+        # Keys come in no fixed order: equal strengths are settled by place.
+        if (strength, -g, -h) > out.get(by, (-1.0, 0, 0)):
+            out[by] = (strength, -g, -h)
+    if out:
+        return {
+            by: (-g, -h, sorted(places[by[0], _names(groups.fixed[-g])]))
+            for by, (_, g, h) in sorted(out.items())
+        }
+    g, h = int(up[np.argmax(size[up])]), int(down[np.argmax(size[down])])
+    return {_differ(groups.fixed[g], groups.fixed[h]): (g, h, [])}
+
+
+def _names(fixed: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+    return tuple(c for c, _ in fixed)
+
+
 def _differ(
     one: tuple[tuple[str, str], ...], two: tuple[tuple[str, str], ...]
 ) -> tuple[str, ...]:
-    """Return the layers in which two places of the same kind differ, none for other kinds."""
-    if [c for c, _ in one] != [c for c, _ in two]:
-        return ()
-    return tuple(c for (c, v), (_, w) in zip(one, two, strict=True) if v != w)
+    """Return the layers in which two places differ."""
+    a, b = dict(one), dict(two)
+    return tuple(c for c in dict.fromkeys((*a, *b)) if a.get(c) != b.get(c))
+
+
+def _matched(
+    diff: Differences, groups: Groups, g: int, h: int, by: tuple[str, ...], pair: int
+) -> int:
+    """Count contexts equal but for one layer at both places, 0 unless they too show the flip.
+
+    With holes the two averages may rest on different contexts; the flip stands, but only
+    matched contexts show that this layer made it.
+    """
+    rest = diff.grid.contexts.drop(columns=list(by))
+    key = codes([rest[c].to_numpy() for c in rest.columns], len(rest))
+    sides = []
+    for group in (g, h):
+        contexts = _contexts(groups, group)
+        contexts = contexts[diff.there[contexts, pair] > 0]
+        sides.append(pd.Series(diff.mean[contexts, pair], index=key[contexts]))
+    both = sides[0].index.intersection(sides[1].index)
+    if not len(both):
+        return 0
+    means = [float(s.loc[both].mean()) for s in sides]
+    return len(both) if means[0] < 0 < means[1] else 0
+
+
+def _contexts(groups: Groups, group: int) -> Ints:
+    start, end = groups.member.indptr[group], groups.member.indptr[group + 1]
+    return np.asarray(groups.member.indices[start:end], dtype=np.int64)
 
 
 def _place(fixed: tuple[tuple[str, str], ...]) -> str:
@@ -216,8 +271,7 @@ def _cells(
     table: Table, diff: Differences, groups: Groups, stat: _Statistics, group: int, pair: int
 ) -> list[str]:
     """Return the two cells (a, b) of the group's context that shows its sign most."""
-    start, end = groups.member.indptr[group], groups.member.indptr[group + 1]
-    contexts: Ints = groups.member.indices[start:end]
+    contexts = _contexts(groups, group)
     sign = np.sign(stat.mean[group, pair])
     values = np.where(diff.there[contexts, pair] > 0, sign * diff.mean[contexts, pair], -np.inf)
     k = int(contexts[int(np.argmax(values))])

@@ -1,0 +1,235 @@
+"""What was expected of a choice and what came of it; what capped a cell."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from dlas.analyze.contrasts import Differences, Grid, describe, differences, grid, tested
+from dlas.analyze.effects import baseline_of
+from dlas.analyze.levels import Bools, Floats
+from dlas.analyze.noise import Estimates
+from dlas.analyze.table import Table
+from dlas.errors import UserError
+
+COSTS = (
+    "macs", "effective_macs", "params", "nonzero_params", "bytes", "weights_mb", "artifact_mb",
+)  # fmt: skip
+"""Columns of which half promises twice the speed."""
+THREADS = "ran_threads"
+WIDTH = "ran_precision"
+OVER, UNDER, RIGHT, OPEN = "over-predicts", "under-predicts", "predicts", "cannot tell"
+COLUMNS = [
+    "factor", "level", "baseline", "cost", "by", "at", "contexts", "expected", "observed",
+    "low", "high", "achieved", "achieved_low", "achieved_high", "p", "verdict",
+]  # fmt: skip
+CONTEXT_COLUMNS = [
+    "factor", "level", "baseline", "cost", "context", "expected", "observed", "cell",
+    "baseline_cell",
+]  # fmt: skip
+CEILINGS = ("host", "threads", "gflops", "gb_s", "overhead_ms")
+
+
+def expected(table: Table, estimates: Estimates) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Compare measured speed-ups with what multiplications, bytes, threads or width promise.
+
+    Returns:
+        One row per choice, cost column and group of contexts (``by`` a layer and ``at`` its
+        level, empty for all): geometric means of the ``expected`` speed-up (cost of the
+        baseline over cost of the choice; threads the other way round) and the ``observed`` one
+        with its interval; ``achieved`` is observed over expected; ``verdict`` says whether the
+        cost over-predicts, under-predicts or predicts it within the floor.
+        And one row per context. Choices that leave the cost as it is are left out.
+    """
+    promises = _promises(table)
+    rows: list[dict[str, object]] = []
+    contexts: list[pd.DataFrame] = []
+    for factor in table.factors:
+        found = grid(table, factor, estimates)
+        base = found.levels.index(baseline_of(table, factor))
+        for i in range(len(found.levels)):
+            if i == base:
+                continue
+            diff = differences(found, estimates, np.array([[base, i]]))
+            for cost, log_cost in promises.items():
+                use, promise = _promised(table, diff, log_cost)
+                if not use.any():
+                    continue
+                label: dict[str, object] = {"factor": factor.name, "level": found.levels[i]}
+                label |= {"baseline": found.levels[base], "cost": cost}
+                rows += [
+                    label | r for r in _grouped(table, estimates, found, diff, use, promise)
+                ]
+                contexts.append(_by_context(table, diff, use, promise).assign(**label))
+    one = pd.DataFrame(rows, columns=COLUMNS)
+    if not contexts:
+        return one, pd.DataFrame(columns=CONTEXT_COLUMNS)
+    return one, pd.concat(contexts, ignore_index=True)[CONTEXT_COLUMNS]
+
+
+def _promises(table: Table) -> dict[str, Floats]:
+    """Return by name the log of what a cell costs: half of it promises twice the speed."""
+    out = {}
+    for name in COSTS:
+        if name in table.cells and name != table.metric and name not in table.layers:
+            out[name] = _log(table.cells[name])
+    threads = THREADS if THREADS in table.cells else _threads(table)
+    if threads is not None:
+        out[threads] = -_log(table.cells[threads])
+    if WIDTH in table.cells:
+        digits = table.cells[WIDTH].astype("string").str.extract(r"(\d+)$", expand=False)
+        out[WIDTH] = _log(digits)
+    return {k: v for k, v in out.items() if np.isfinite(v).any()}
+
+
+def _threads(table: Table) -> str | None:
+    names = (f.name for f in table.factors if f.ordered)
+    return next((n for n in names if n.rpartition(".")[2] == "threads"), None)
+
+
+def _log(column: pd.Series) -> Floats:
+    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(values > 0, np.log(values), np.nan)
+
+
+def _promised(table: Table, diff: Differences, log_cost: Floats) -> tuple[Bools, Floats]:
+    row = diff.grid.row
+    promise = log_cost[row[:, diff.first[0]]] - log_cost[row[:, diff.second[0]]]
+    use = (diff.there[:, 0] > 0) & (np.abs(np.nan_to_num(promise)) > np.log1p(table.floor))
+    return np.asarray(use), promise
+
+
+def _grouped(
+    table: Table,
+    estimates: Estimates,
+    found: Grid,
+    diff: Differences,
+    use: Bools,
+    promise: Floats,
+) -> list[dict[str, object]]:
+    out = [_group("", "", table, estimates, diff, use, promise)]
+    for by in found.contexts.columns:
+        values = found.contexts[by].to_numpy()
+        levels = pd.unique(values[use])
+        if len(levels) > 1:
+            out += [
+                _group(str(by), str(at), table, estimates, diff, use & (values == at), promise)
+                for at in levels
+            ]
+    return out
+
+
+def _group(
+    by: str,
+    at: str,
+    table: Table,
+    estimates: Estimates,
+    diff: Differences,
+    use: Bools,
+    promise: Floats,
+) -> dict[str, object]:
+    n = int(use.sum())
+    hoped = float(promise[use].mean())
+    result = tested(
+        np.array([diff.mean[use, 0].mean()]), diff.var[use, 0].sum(axis=0)[None] / n**2, estimates
+    )
+    share = result.value[0] - hoped
+    low, high = result.low[0] - hoped, result.high[0] - hoped
+    again = tested(np.array([share]), diff.var[use, 0].sum(axis=0)[None] / n**2, estimates)
+    return {
+        "by": by,
+        "at": at,
+        "contexts": n,
+        "expected": float(np.exp(hoped)),
+        "observed": float(np.exp(result.value[0])),
+        "low": float(np.exp(result.low[0])),
+        "high": float(np.exp(result.high[0])),
+        "achieved": float(np.exp(share)),
+        "achieved_low": float(np.exp(low)),
+        "achieved_high": float(np.exp(high)),
+        "p": float(again.p[0]),
+        "verdict": _verdict(float(share), float(low), float(high), float(np.log1p(table.floor))),
+    }
+
+
+def _verdict(share: float, low: float, high: float, half: float) -> str:
+    """Judge observed over expected; an interval that is NaN (no noise known) decides nothing."""
+    if abs(share) <= half:
+        return RIGHT
+    if share < 0:
+        return OPEN if high >= 0 else OVER
+    return OPEN if low <= 0 else UNDER
+
+
+def _by_context(table: Table, diff: Differences, use: Bools, promise: Floats) -> pd.DataFrame:
+    here = np.flatnonzero(use)
+    ids = table.cells["cell"].to_numpy()
+    return pd.DataFrame(
+        {
+            "context": [describe(diff.grid.contexts, i) for i in here],
+            "expected": np.exp(promise[here]),
+            "observed": np.exp(diff.mean[here, 0]),
+            "cell": ids[diff.grid.row[here, diff.second[0]]],
+            "baseline_cell": ids[diff.grid.row[here, diff.first[0]]],
+        }
+    )
+
+
+def roofline(table: Table) -> pd.DataFrame:
+    """Say for each cell what capped it: arithmetic, memory or overhead.
+
+    Ceilings are what was measured on the cell's host in this study: ``Table.ceilings`` with
+    ``host, threads, gflops, gb_s, overhead_ms`` (peak arithmetic, memory bandwidth, time of a
+    call that does nothing), never figures from a file. Needs the columns ``latency_ms`` and
+    ``macs``; ``weights_mb`` where there is one stands for the bytes moved, the least a cell can
+    move, so that ``memory_ms`` is a lower bound. ``bound`` is the largest of the three times,
+    ``explained`` its share of the latency. Empty where ceilings or columns are missing
+    (Williams, Waterman and Patterson 2009).
+    """
+    columns = [
+        "cell", "host", "latency_ms", "arithmetic_ms", "memory_ms", "overhead_ms", "bound",
+        "explained", "gflops", "macs_per_byte",
+    ]  # fmt: skip
+    if table.ceilings is None or not {"latency_ms", "macs"} <= set(table.cells.columns):
+        return pd.DataFrame(columns=columns)
+    missing = [c for c in CEILINGS if c not in table.ceilings]
+    if missing:
+        raise UserError([f"ceilings: column {c!r} is missing" for c in missing])
+    cells = table.cells[table.complete].assign(threads=_thread_numbers(table))
+    joined = cells.drop(columns=[c for c in CEILINGS[2:] if c in cells]).merge(
+        table.ceilings[list(CEILINGS)], on=["host", "threads"], how="inner"
+    )
+    return _capped(joined)[columns]
+
+
+def _capped(joined: pd.DataFrame) -> pd.DataFrame:
+    number = {c: pd.to_numeric(joined[c], errors="coerce") for c in ("macs", "latency_ms")}
+    nothing = pd.Series(np.nan, index=joined.index)
+    weights = joined.get("weights_mb", nothing)
+    size = pd.to_numeric(weights, errors="coerce") * 1e6
+    times = pd.DataFrame(
+        {
+            "arithmetic_ms": 2 * number["macs"] / (joined["gflops"] * 1e6),
+            "memory_ms": size / (joined["gb_s"] * 1e6),
+            "overhead_ms": pd.to_numeric(joined["overhead_ms"]),
+        }
+    )
+    largest = times.fillna(-1.0).to_numpy(dtype=float)
+    names = np.array(["arithmetic", "memory", "overhead"], dtype=object)
+    return joined.drop(columns=["gflops", "overhead_ms"]).assign(
+        **{c: times[c] for c in times},
+        bound=names[largest.argmax(axis=1)] if len(joined) else [],
+        explained=largest.max(axis=1, initial=-1.0) / number["latency_ms"],
+        gflops=2 * number["macs"] / (number["latency_ms"] * 1e6),
+        macs_per_byte=number["macs"] / size,
+    )
+
+
+def _thread_numbers(table: Table) -> Floats:
+    name = THREADS if THREADS in table.cells else _threads(table)
+    n = int(table.complete.sum())
+    if name is None:
+        return np.ones(n)
+    values = pd.to_numeric(table.cells[name][table.complete], errors="coerce")
+    return np.asarray(values.to_numpy(dtype=float))
