@@ -109,9 +109,17 @@ class Optimized:
 class Program(Protocol):
     """A lowered network as a build sees it. Each form is read from disk when it is asked for."""
 
-    spec: DataSpec
-    precision: Precision
-    algorithm: Algorithm
+    @property
+    def spec(self) -> DataSpec:
+        """The shape of the problem."""
+
+    @property
+    def precision(self) -> Precision:
+        """The precision asked of the runtime."""
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The algorithm technique of the stack."""
 
     def network(self) -> Network:
         """The network itself (needs torch)."""

@@ -84,7 +84,7 @@ def find(layer: str, name: str) -> type[Technique]:
             f"{layer} technique {name!r}: {entry.value} is not a subclass of "
             f"dlas.protocols.{BASES[layer].__name__}."
         )
-    return cast(type[Technique], found)
+    return found
 
 
 def missing(technique: type[Technique]) -> Refusal | None:
@@ -107,11 +107,16 @@ def _importable(module: str) -> bool:
 # ---------------------------------------------------------------- parameters
 
 
-@cache
 def _adapter(technique: type[Technique]) -> TypeAdapter[Technique]:
+    hashable: Any = technique  # mypy takes a frozen dataclass's own __hash__ for its class's
+    return _made_adapter(hashable)
+
+
+@cache
+def _made_adapter(technique: Any) -> TypeAdapter[Technique]:
     if "__pydantic_config__" not in technique.__dict__:
         config = ConfigDict(extra="forbid", strict=True)
-        technique.__pydantic_config__ = config  # type: ignore[attr-defined]
+        technique.__pydantic_config__ = config
     return TypeAdapter(technique)
 
 
@@ -205,7 +210,6 @@ def _elsewhere(technique: Technique) -> bool:
 # ---------------------------------------------------------------- versions
 
 
-@cache
 def version(technique: type[Technique]) -> str:
     """Return the version of a technique: the hash of its source and of its ``sources``."""
     hashes = {technique.__module__: _source_hash(technique.__module__)}

@@ -194,17 +194,18 @@ class Rounds:
                 flags = (*flags, "steal")
         failpoints.reach("measured")
         row = self._row(entry, number, position, outcome, attempts, flags)
-        rows: list[RoundRow | FactRow] = [row]
+        facts: list[FactRow] = []
         if outcome.ok and outcome.value.get("ran"):
-            fact = self._fact(entry, outcome.value["ran"])
-            rows.append(fact)
+            ran = {**outcome.value["ran"], "cpus": row.value["cpus"]}
+            fact = self._fact(entry, ran)
+            facts.append(fact)
             if fact.status is Status.FAILED:
-                rows[0] = replace(row, status=fact.status, stage=fact.stage, reason=fact.reason)
-        self.results.put(*rows)
+                row = replace(row, status=fact.status, stage=fact.stage, reason=fact.reason)
+        self.results.put(row, *facts)
         child_s = outcome.value["round"]["child_s"] if outcome.ok else 0.0
         elapsed = time.perf_counter() - asked_at
         if outcome.ok and attempts == 1:
-            self.results.put(replace(rows[0], overhead_s=elapsed - child_s))
+            self.results.put(replace(row, overhead_s=elapsed - child_s))
         failpoints.reach("round-stored")
         self.spent_s += elapsed
         self.measured += 1
@@ -291,7 +292,8 @@ class Rounds:
         if outcome.ok:
             seen = Round.from_json(outcome.value["round"])
             samples = seen.samples_s
-            value = replace(seen, samples_s=(), flags=(*seen.flags, *flags)).to_json()
+            every = tuple(dict.fromkeys((*seen.flags, *flags)))
+            value = replace(seen, samples_s=(), flags=every).to_json()
         return RoundRow(
             cell=entry.plan.cell,
             host=self.host,

@@ -372,13 +372,12 @@ class _Run:
                 stale = row.key != entry.key
                 again = row.status is Status.FAILED and Status.FAILED in self.retry
                 if self.remeasure or stale or again:
-                    self._drop(RoundRow, row.cell, control=row.control, round=row.round)
+                    self.results.delete(
+                        RoundRow, cell=cell, host=self.host, control=row.control, round=row.round
+                    )
             for fact in self.results.rows(FactRow, cell=cell, host=self.host, kind="observe"):
                 if self.remeasure or fact.key != entry.key or fact.status in self.retry:
-                    self._drop(FactRow, cell, kind="observe")
-
-    def _drop(self, kind: type[Any], cell: str, **equal: Any) -> None:
-        self.results.delete(kind, cell=cell, host=self.host, **equal)
+                    self.results.delete(FactRow, cell=cell, host=self.host, kind="observe")
 
     # ------------------------------------------------------------ the end
 
@@ -413,7 +412,8 @@ class _Run:
                 return _failed(record.stage, record.reason, record.log)
         facts = self.results.rows(FactRow, cell=cell.cell, host=self.host)
         rounds = self.results.rows(RoundRow, cell=cell.cell, host=self.host)
-        for row in [*sorted(facts, key=lambda f: f.kind != "evaluate"), *rounds]:
+        seen: list[FactRow | RoundRow] = [*sorted(facts, key=lambda f: f.kind != "evaluate")]
+        for row in [*seen, *rounds]:
             if row.status is Status.FAILED:
                 return _failed(row.stage, row.reason, row.log)
         wanted = self.study.measure.rounds

@@ -1,0 +1,29 @@
+"""One self-contained HTML page from the results of one or several output folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def write(dirs: Sequence[Path | str], path: Path | str) -> Path:
+    """Write the report of output folders and return its path.
+
+    The page needs no network and opens from disk.
+
+    Raises:
+        UserError: a folder holds no results.
+        StorageError: the page cannot be written.
+    """
+    from dlas.errors import StorageError
+    from dlas.report.page import render
+    from dlas.report.payload import collect
+
+    text = render(collect([Path(d) for d in dirs]))
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{target} cannot be written: {error.strerror}") from error
+    return target

@@ -26,7 +26,7 @@ def run(args: dict[str, Any]) -> dict[str, Any]:
     images = np.ascontiguousarray(samples.images(chosen.tolist()), dtype=np.float32)
     np.save(folder / "samples.npy", images)
     np.save(folder / "labels.npy", samples.labels[chosen])
-    (folder / "ids.json").write_text(json.dumps([samples.ids[i] for i in chosen]))
+    (folder / "ids.json").write_text(json.dumps([samples.ids[i] for i in chosen.tolist()]))
     return {
         "content": samples.content,
         "test_images": len(samples.labels),
