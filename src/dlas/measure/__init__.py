@@ -1,0 +1,1 @@
+"""What happens inside the measured child, and what is known of the machine."""
