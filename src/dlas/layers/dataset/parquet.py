@@ -1,0 +1,267 @@
+"""Images in Parquet files, in the layout of Hugging Face's datasets; local files only."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from dlas.errors import UserError, near
+from dlas.layers.dataset.images import (
+    SOURCE,
+    EncodedSamples,
+    Interpolation,
+    Preprocess,
+    content_of,
+    existing,
+    held_out,
+    preprocess,
+)
+from dlas.protocols import Dataset, DataSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dlas.protocols import Labels, Split
+
+EXPECTED = "a Parquet file or a folder of them, with columns image {bytes, path} and label"
+SPLIT_WORDS: dict[str, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "test": ("test", "validation", "val", "valid", "dev"),
+}
+CACHE_BYTES = 256 * 2**20  # encoded images kept of the row groups read last
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parquet(Dataset):
+    """Images in local Parquet files: a struct column of bytes and path, and a label column.
+
+    A file belongs to the split that its name says (``train-00000-of-00003.parquet``,
+    ``cifar10-test.parquet``; ``validation`` counts as test where there is no ``test``). Where
+    no file names one of the two splits, ``holdout`` of each class of the remaining files is the
+    test split. ``pattern`` picks files below a root that holds several data sets. The number of
+    classes is ``classes``; 0: as the file's metadata say, else the highest label plus one.
+    """
+
+    name: ClassVar[str] = "parquet"
+    licence: ClassVar[str] = "the user's own images"
+    requires: ClassVar[tuple[str, ...]] = ("pyarrow",)
+    libraries: ClassVar[tuple[str, ...]] = ("pillow",)
+    sources: ClassVar[tuple[str, ...]] = (SOURCE,)
+    batch: Annotated[int, Field(ge=1)] = 1
+    root: str
+    pattern: str = "**/*.parquet"
+    image: str = "image"
+    label: str = "label"
+    classes: Annotated[int, Field(ge=0)] = 0
+    size: Annotated[int, Field(ge=4, le=4096)] = 224
+    resize: Annotated[int, Field(ge=0, le=8192)] = 0
+    channels: Literal[1, 3] = 3
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    interpolation: Interpolation = "bilinear"
+    holdout: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+    def __post_init__(self) -> None:
+        self._preprocess()
+
+    def spec(self) -> DataSpec:
+        """Return the shape of the problem; reads the labels, not the images."""
+        classes = self.classes or self._count_classes()
+        return DataSpec(classes, self.channels, self.size, self.size, self.batch)
+
+    def load(self, split: Split) -> EncodedSamples:
+        """Return a split in the order of file names and rows.
+
+        Raises:
+            UserError: no files, no such column, or labels that are no class indices.
+        """
+        files, shared = self._files(split)
+        tables = [_Table(path, self.image) for path in files]
+        labels = [self._labels(path) for path in files]
+        known = np.concatenate(labels)
+        classes = self.spec().classes
+        if known.max() >= classes:
+            raise UserError(
+                f"parquet.classes: {classes}, but label {known.max()} occurs in {self.root!r}: "
+                f"give at least {known.max() + 1}, or 0 for as many as there are."
+            )
+        places = [(t, row) for t, own in enumerate(labels) for row in range(len(own))]
+        chosen = np.arange(len(places))
+        if shared:
+            test = held_out(known, self.holdout)
+            chosen = np.flatnonzero(test if split == "test" else ~test)
+        mine = [places[i] for i in chosen]
+        ids = tuple(f"{files[t].stem}/{row:06d}" for t, row in mine)
+
+        def read(indices: Sequence[int]) -> list[bytes]:
+            return [tables[t].encoded(row) for t, row in (mine[i] for i in indices)]
+
+        named = tuple((path.name, path) for path in files)
+        return EncodedSamples(read, known[chosen], ids, self._preprocess(), named)
+
+    def fingerprint(self) -> Any:
+        """Return the hashes of the files, by name."""
+        files = sorted({*self._files("train")[0], *self._files("test")[0]})
+        return [[path.name, content_of(path)] for path in files]
+
+    def _preprocess(self) -> Preprocess:
+        return preprocess(
+            self.name,
+            size=self.size,
+            resize=self.resize,
+            channels=self.channels,
+            mean=self.mean,
+            std=self.std,
+            interpolation=self.interpolation,
+        )
+
+    def _files(self, split: Split) -> tuple[list[Path], bool]:
+        """Return a split's files, and whether it shares them with the other split."""
+        root = existing(self.name, self.root, EXPECTED)
+        try:
+            files = [root] if root.is_file() else _matching(root, self.pattern)
+        except (ValueError, NotImplementedError) as error:
+            raise UserError(f"parquet.pattern: {self.pattern!r} is no pattern: {error}") from error
+        if not files:
+            raise UserError(
+                f"parquet: no file in {self.root!r} matches the pattern {self.pattern!r}: "
+                f"give {EXPECTED}."
+            )
+        named = {s: _of_split(files, words) for s, words in SPLIT_WORDS.items()}
+        if named["train"] and named["test"]:
+            return named[split], False
+        return named["train"] or named["test"] or files, True
+
+    def _count_classes(self) -> int:
+        files = sorted({*self._files("train")[0], *self._files("test")[0]})
+        stated = {count for path in files if (count := _stated_classes(path, self.label))}
+        if len(stated) > 1:
+            raise UserError(
+                f"parquet: the files of {self.root!r} state different numbers of classes, "
+                f"{sorted(stated)}: pick files of one data set by pattern, or give classes."
+            )
+        return stated.pop() if stated else max(int(self._labels(f).max()) for f in files) + 1
+
+    def _labels(self, path: Path) -> Labels:
+        import pyarrow as pa
+
+        table = _open(path)
+        kind = _column(path, table, self.label).type
+        if not pa.types.is_integer(kind):
+            raise UserError(
+                f"parquet.label: column {self.label!r} of {path.name} holds {kind}, "
+                "not class indices (integers)."
+            )
+        column = table.read(columns=[self.label]).column(0)
+        if not len(column) or column.null_count:
+            raise UserError(f"parquet: {path.name} has no rows, or rows without a label.")
+        labels: Labels = column.to_numpy().astype(np.int64)
+        if labels.min() < 0:
+            raise UserError(
+                f"parquet: {path.name} hides its labels ({labels.min()}): take the file out of "
+                "the folder, or leave it out by `pattern`; a validation split then is the test."
+            )
+        return labels
+
+
+@dataclass
+class _Table:
+    """The images of one file; the row groups read last stay in memory."""
+
+    path: Path
+    column: str
+    groups: dict[int, Any] = field(default_factory=dict)
+    starts: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        import pyarrow as pa
+
+        file = _open(self.path)
+        kind = _column(self.path, file, self.column).type
+        self.bytes_only = not pa.types.is_struct(kind)
+        inner = kind if self.bytes_only else _member(kind, "bytes")
+        if inner is None or not (pa.types.is_binary(inner) or pa.types.is_large_binary(inner)):
+            raise UserError(
+                f"parquet.image: column {self.column!r} of {self.path.name} holds {kind}; "
+                "needed: encoded images, struct<bytes: binary, path: string> or binary."
+            )
+        rows = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
+        self.starts = np.concatenate([[0], np.cumsum(rows)])
+
+    def encoded(self, row: int) -> bytes:
+        """Return the encoded image of a row."""
+        group = int(np.searchsorted(self.starts, row, side="right")) - 1
+        images = self._group(group)
+        data = images[row - int(self.starts[group])].as_py()
+        if data is None:
+            raise UserError(
+                f"parquet: row {row} of {self.path.name} holds no bytes (a path to a file "
+                "elsewhere is not followed)."
+            )
+        return bytes(data)
+
+    def _group(self, group: int) -> Any:
+        import pyarrow.compute as pc
+
+        if group in self.groups:
+            self.groups[group] = self.groups.pop(group)  # now the one used last
+            return self.groups[group]
+        column = _open(self.path).read_row_group(group, columns=[self.column]).column(0)
+        self.groups[group] = column if self.bytes_only else pc.struct_field(column, "bytes")
+        while len(self.groups) > 1 and sum(g.nbytes for g in self.groups.values()) > CACHE_BYTES:
+            del self.groups[next(iter(self.groups))]
+        return self.groups[group]
+
+
+def _matching(root: Path, pattern: str) -> list[Path]:
+    return sorted(path for path in root.glob(pattern) if path.is_file())
+
+
+def _of_split(files: Sequence[Path], words: Sequence[str]) -> list[Path]:
+    """Return the files whose name has the first of the words that any name has."""
+    for word in words:
+        if found := [f for f in files if word in re.split(r"[^a-z]+", f.stem.lower())]:
+            return found
+    return []
+
+
+def _open(path: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(path, memory_map=True)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"parquet: {path} cannot be read: {error}. Give {EXPECTED}.") from error
+
+
+def _column(path: Path, file: Any, name: str) -> Any:
+    schema = file.schema_arrow
+    if name not in schema.names:
+        raise UserError(
+            f"parquet: {path.name} has no column {name!r}.{near(name, schema.names)} "
+            f"Columns: {', '.join(schema.names)}. Name it by `image:` or `label:`."
+        )
+    return schema.field(name)
+
+
+def _member(struct: Any, name: str) -> Any:
+    at = struct.get_field_index(name)
+    return None if at < 0 else struct.field(at).type
+
+
+def _stated_classes(path: Path, label: str) -> int:
+    """Return the number of class names in Hugging Face's metadata, 0: it says nothing."""
+    metadata = _open(path).schema_arrow.metadata or {}
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+        return len(features[label]["names"])
+    except (KeyError, TypeError, ValueError):  # other metadata: counted from the labels instead
+        return 0
