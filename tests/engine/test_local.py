@@ -1,0 +1,168 @@
+"""The engine: each step once, failures as values, nothing stale kept. With a pool that is faked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dlas.engine.local import LocalEngine
+from dlas.isolate import Job, Server
+from dlas.plan import Step
+from dlas.records import MeasureSettings, Outcome, Stage, Status
+from dlas.store.artifacts import ArtifactStore, StepRecord
+
+Work = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class FakePool:
+    """Runs jobs in this process; counts them."""
+
+    def __init__(self, work: dict[str, Work]) -> None:
+        self.work = work
+        self.ran: Counter[str] = Counter()
+
+    def run(self, server: Server, job: Job, launch: str = "fork") -> Outcome:
+        self.ran[job.task] += 1
+        try:
+            return Outcome(Status.COMPLETE, self.work[job.task](dict(job.args)), seconds=0.1)
+        except TimeoutError as error:
+            return Outcome(Status.FAILED, reason=str(error), transient=True)
+        except ValueError as error:
+            return Outcome(Status.FAILED, reason=str(error))
+
+
+def step(name: str, **inputs: str) -> Step:
+    return Step(name, Stage.OPTIMIZE, name, {}, inputs, Server(), name)
+
+
+def write(text: str) -> Work:
+    def work(args: dict[str, Any]) -> dict[str, Any]:
+        (Path(args["folder"]) / "out.txt").write_text(text)
+        return {"text": text}
+
+    return work
+
+
+def append(args: dict[str, Any]) -> dict[str, Any]:
+    before = (Path(args["before"]) / "out.txt").read_text()
+    return write(before + "b")(args)
+
+
+class Bench:
+    """An engine over a store, with the steps a -> b."""
+
+    def __init__(self, root: Path, **settings: Any) -> None:
+        self.store = ArtifactStore(root / "store")
+        self.pool = FakePool({"a": write("a"), "b": append})
+        self.settings = settings
+
+    def run(self, *steps: Step) -> dict[str, StepRecord]:
+        engine = LocalEngine(
+            self.store,
+            self.pool,  # type: ignore[arg-type]
+            MeasureSettings(),
+            workers=2,
+            **self.settings,
+        )
+        return engine.run({s.key: s for s in steps}, lambda *_: None)
+
+    def text(self, record: StepRecord) -> str:
+        assert record.content is not None
+        return (self.store.path(record.content) / "out.txt").read_text()
+
+
+A, B = step("a"), step("b", before="a")
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_a_step_gets_the_artefacts_it_needs(bench: Bench) -> None:
+    records = bench.run(B, A)
+    assert bench.text(records["b"]) == "ab"
+
+
+def test_what_is_finished_is_not_run_again(bench: Bench) -> None:
+    first = bench.run(A, B)
+    again = bench.run(A, B)
+    assert bench.pool.ran == {"a": 1, "b": 1}
+    assert again == first
+
+
+def test_a_failure_reaches_all_that_need_it_and_is_final(bench: Bench) -> None:
+    def broken(args: dict[str, Any]) -> dict[str, Any]:
+        raise ValueError("no such layer")
+
+    bench.pool.work["a"] = broken
+    records = bench.run(A, B)
+    bench.run(A, B)
+    assert records["b"].status is Status.FAILED
+    assert records["b"].reason == "no such layer"
+    assert bench.pool.ran == {"a": 1}
+
+
+def test_a_failure_is_tried_again_on_request(bench: Bench, tmp_path: Path) -> None:
+    def broken(args: dict[str, Any]) -> dict[str, Any]:
+        raise ValueError("no such layer")
+
+    bench.pool.work["a"] = broken
+    bench.run(A)
+    again = Bench(tmp_path, retry=(Status.FAILED,))
+    assert again.run(A)["a"].status is Status.COMPLETE
+
+
+def test_a_timeout_is_tried_twice_and_then_final(bench: Bench) -> None:
+    def slow(args: dict[str, Any]) -> dict[str, Any]:
+        raise TimeoutError("timed out after 1 s")
+
+    bench.pool.work["a"] = slow
+    record = bench.run(A)["a"]
+    bench.run(A)
+    assert bench.pool.ran["a"] == 2
+    assert (record.status, record.attempts) == (Status.FAILED, 2)
+
+
+def test_what_was_made_from_other_content_is_made_again(bench: Bench) -> None:
+    bench.run(A, B)
+    bench.pool.work["a"] = write("A")
+    content = bench.store.get("a").content  # type: ignore[union-attr]
+    assert content is not None
+    bench.store.discard(content)
+    records = bench.run(A, B)
+    assert bench.text(records["b"]) == "Ab"
+
+
+def test_a_damaged_artefact_is_made_again(bench: Bench, tmp_path: Path) -> None:
+    record = bench.run(A)["a"]
+    assert record.content is not None
+    file = bench.store.path(record.content) / "out.txt"
+    file.chmod(0o644)
+    file.write_text("changed on disk")
+    fresh = Bench(tmp_path)  # a new process: nothing is taken as verified
+    records = fresh.run(A, B)
+    assert fresh.text(records["b"]) == "ab"
+
+
+def test_more_samples_only_add(bench: Bench) -> None:
+    def count(args: dict[str, Any]) -> dict[str, Any]:
+        known = 0
+        if "previous" in args:
+            known = int((Path(args["previous"]) / "n").read_text())
+        (Path(args["folder"]) / "n").write_text(str(args["samples"]))
+        return {"n": args["samples"], "of": 1000, "added": args["samples"] - known}
+
+    bench.pool.work["a"] = count
+    few, more = replace(A, samples=100), replace(A, samples=250)
+    assert bench.run(few)["a"].info["added"] == 100
+    assert bench.run(more)["a"].info["added"] == 150
+    assert bench.run(few)["a"].info["n"] == 250
+    assert bench.pool.ran["a"] == 2
+    assert bench.run(replace(A, samples=5000))["a"].info["added"] == 4750
+    assert bench.pool.ran["a"] == 3
