@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -156,7 +157,7 @@ def test_the_import_needs_no_sqlalchemy_and_no_pandas() -> None:
 
 def test_a_newer_schema_is_refused(path: Path) -> None:
     ResultStore(path).close()
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE meta SET schema_version = 99")
     for read_only in (False, True):
         with pytest.raises(UserError, match=r"schema version 99.*Upgrade dlas"):
@@ -165,12 +166,12 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
 
 def test_another_database_is_refused_and_left_alone(path: Path) -> None:
     path.parent.mkdir()
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE accounts (x)")
     for read_only in (False, True):
         with pytest.raises(StorageError, match=r"no dlas result store.*accounts"):
             ResultStore(path, read_only=read_only)
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("accounts",)]
 
 
@@ -272,7 +273,7 @@ def writer(path: Path, first: int, cell: str, stop: int = 10**9) -> subprocess.P
 
 
 def intact(path: Path) -> None:
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 

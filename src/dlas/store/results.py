@@ -68,7 +68,7 @@ class ResultStore:
     """All that was seen, in one SQLite file.
 
     Opening creates file and folder and brings an older schema up to date. ``read_only`` changes
-    nothing on the disk: it reads through a private copy where SQLite itself would have to write
+    no byte of the file: it reads through a private copy where SQLite itself would have to write
     (a read-only folder, a network file system, an older schema).
 
     Raises:

@@ -81,32 +81,28 @@ def version_of(connection: Connection, path: Path) -> int | None:
     )
 
 
-def upgrade(
-    connection: Connection,
-    path: Path,
-    migrations: Mapping[int, Migration] = MIGRATIONS,
-    newest: int = SCHEMA_VERSION,
-) -> None:
+def upgrade(connection: Connection, path: Path) -> None:
     """Create the tables of an empty database, or bring an older one to the newest version.
 
     The caller holds a write transaction, so that either all of it happens or nothing.
 
     Raises:
-        UserError: the database is of a newer version than this dlas knows.
+        UserError: the database is of a newer version than this dlas knows, or of one that it no
+            longer knows.
     """
-    found = version_of(connection, path)
+    found, newest = version_of(connection, path), SCHEMA_VERSION
     if found is None:
         METADATA.create_all(connection)
         connection.execute(META.insert().values(schema_version=newest))
         return
-    _check_known(found, path, newest)
+    _check_known(found, path)
     for old in range(found, newest):
-        if old not in migrations:
+        if old not in MIGRATIONS:
             raise UserError(
                 f"{path} has schema version {found}; this dlas knows no way from version {old} "
                 f"to {old + 1}: read it with the dlas that wrote it."
             )
-        migrations[old](connection)
+        MIGRATIONS[old](connection)
         connection.execute(META.update().values(schema_version=old + 1))
 
 
@@ -117,13 +113,13 @@ def is_current(connection: Connection, path: Path) -> bool:
         UserError: the database is of a newer version than this dlas knows.
     """
     found = version_of(connection, path)
-    _check_known(found or 0, path, SCHEMA_VERSION)
+    _check_known(found or 0, path)
     return found == SCHEMA_VERSION
 
 
-def _check_known(found: int, path: Path, newest: int) -> None:
-    if found > newest:
+def _check_known(found: int, path: Path) -> None:
+    if found > SCHEMA_VERSION:
         raise UserError(
             f"{path} was written by a newer dlas: schema version {found}, this one knows up to "
-            f"{newest}. Upgrade dlas, or give another folder."
+            f"{SCHEMA_VERSION}. Upgrade dlas, or give another folder."
         )
