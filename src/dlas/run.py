@@ -34,6 +34,8 @@ from dlas.study import Study
 
 RESULTS = "results.sqlite"
 STORE = "store"
+STEPS_FACT = "steps"
+"""The kind of fact that lists the keys of all steps a cell rests on: what ``clean`` keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ def run(
     with _exclusive(folder, progress), study.inside():
         artifacts = ArtifactStore(shared)
         results = ResultStore(folder / RESULTS)
-        with Pool(artifacts.scratch()) as pool:
+        with artifacts.use(), results, Pool(artifacts.scratch()) as pool:
             work = _Run(study, results, artifacts, pool, again, remeasure, progress, folder)
             return work.run(planning.make(study, stacks))
 
@@ -156,6 +158,7 @@ class _Run:
         failpoints.reach("built")
         built = [c for c in runnable if self._ok(c.build)]
         self._evaluate(built)
+        self.results.put(*(self._steps_fact(cell) for cell in runnable))
         failpoints.reach("evaluated")
         self._measure([c for c in built if self._right(c)])
         return self._close(plan)
@@ -228,22 +231,14 @@ class _Run:
         return self.records[key].status is Status.COMPLETE
 
     def _evaluate(self, cells: Sequence[CellPlan]) -> None:
-        settings = self.study.measure
         steps: dict[str, Step] = {}
         for cell in cells:
-            built = self.records[cell.build]
-            each = [
-                baseline_step(cell, settings, self.host),
-                evaluate_step(cell, built, settings, self.host),
-            ]
-            if settings.memory:
-                each.append(memory_step(cell, built, self.host))
-            steps.update({step.key: step for step in each})
+            steps.update({step.key: step for step in self._after(cell)})
         self.steps_total += len(steps)
         self._execute(steps, anew=self.remeasure)
         for cell in cells:
             self.results.put(*self._facts(cell))
-        failpoints.reach("fact-stored")
+            failpoints.reach("fact-stored")
 
     # ------------------------------------------------------------ facts
 
@@ -282,6 +277,21 @@ class _Run:
             created_at=record.created_at,
             attempts=record.attempts,
         )
+
+    def _after(self, cell: CellPlan) -> list[Step]:
+        """Return the steps that look at a cell's artefact."""
+        settings, built = self.study.measure, self.records[cell.build]
+        steps = [
+            baseline_step(cell, settings, self.host),
+            evaluate_step(cell, built, settings, self.host),
+        ]
+        return [*steps, memory_step(cell, built, self.host)] if settings.memory else steps
+
+    def _steps_fact(self, cell: CellPlan) -> FactRow:
+        keys = [*cell.steps]
+        if self._ok(cell.build):
+            keys += [step.key for step in self._after(cell)]
+        return self._fact(cell, STEPS_FACT, self.records[cell.build], {"keys": keys})
 
     def _build_value(
         self, cell: CellPlan, built: StepRecord, network: Mapping[str, Any]
