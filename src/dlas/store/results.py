@@ -126,15 +126,13 @@ class ResultStore:
         Raises:
             TypeError: the rows have no such field.
         """
-        from sqlalchemy import select
-
-        from dlas.store.schema import TABLES
-
-        table = TABLES[kind]
-        query = select(table).where(*_conditions(kind, equal)).order_by(*table.primary_key)
         with self._transaction("read", write=False) as connection:
-            found = [dict(row) for row in connection.execute(query).mappings()]
-        return [cast(R, self._decoded(kind, row)) for row in found]
+            return self._select(connection, kind, equal)
+
+    def snapshot(self) -> dict[type[Row], list[Row]]:
+        """Return all rows of every table as they were at one moment."""
+        with self._transaction("read", write=False) as connection:
+            return {kind: self._select(connection, kind, {}) for kind in ROWS}
 
     def delete(self, kind: type[Row], /, **equal: Any) -> int:
         """Remove the rows whose fields equal the given values; return how many there were.
@@ -159,13 +157,23 @@ class ResultStore:
         import pandas as pd
 
         frames = {}
-        for kind in ROWS:
+        for kind, rows in self.snapshot().items():
             columns = list(types(kind))
-            records = [[getattr(row, c) for c in columns] for row in self.rows(kind)]
+            records = [[getattr(row, c) for c in columns] for row in rows]
             frames[kind.TABLE] = pd.DataFrame(records, columns=columns)
         return frames
 
     # ------------------------------------------------------------ inside
+
+    def _select(self, connection: Connection, kind: type[R], equal: Mapping[str, Any]) -> list[R]:
+        from sqlalchemy import select
+
+        from dlas.store.schema import TABLES
+
+        table = TABLES[kind]
+        query = select(table).where(*_conditions(kind, equal)).order_by(*table.primary_key)
+        found = [dict(row) for row in connection.execute(query).mappings()]
+        return [cast(R, self._decoded(kind, row)) for row in found]
 
     def _decoded(self, kind: type[Row], stored: Mapping[str, Any]) -> Row:
         try:
