@@ -1,0 +1,141 @@
+"""What the harness itself costs, and whether forked and exec'd measurements agree.
+
+    python benchmarks/harness.py out/quickstart [--repeats 9] [--json FILE]
+
+For each runtime of a finished study one one-thread cell is measured alternately in a forked and in
+an exec'd process. Printed: both medians, their ratio with a 95 % interval from the paired rounds,
+and the CPU time that the parent and its servers used while a child was timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from scipy import stats
+
+from dlas import plan as planning
+from dlas.isolate import Job, Pool
+from dlas.measure import host
+from dlas.run import RESULTS, STORE
+from dlas.store.artifacts import ArtifactStore
+from dlas.store.results import CellRow, ResultStore
+from dlas.study import Study
+
+
+def chosen_cells(folder: Path) -> list[planning.CellPlan]:
+    """Return one complete one-thread cell for each runtime."""
+    study = Study.load(folder / "study.yaml")
+    with ResultStore(folder / RESULTS, read_only=True) as results:
+        complete = {r.cell for r in results.rows(CellRow) if r.status == "complete"}
+    found: dict[str, planning.CellPlan] = {}
+    for cell in planning.make(study).runnable:
+        assert cell.techniques is not None
+        if cell.cell in complete and cell.techniques.hardware.threads == 1:
+            found.setdefault(cell.stack.text("software"), cell)
+    return list(found.values())
+
+
+def others_cpu_s(child_groups: set[int]) -> float:
+    """Return the CPU seconds of this process and its servers (not of measured children)."""
+    me = psutil.Process()
+    total = sum(me.cpu_times()[:2])
+    for process in me.children(recursive=True):
+        try:
+            names = " ".join(process.cmdline())
+            if "--serve" in names and process.parent().pid != process.pid:
+                parent = " ".join(process.parent().cmdline())
+                if "--serve" in parent:
+                    continue  # a forked child: its command line is its server's
+            total += sum(process.cpu_times()[:2])
+        except (psutil.NoSuchProcess, AttributeError):
+            continue
+    return total
+
+
+def measure(pool: Pool, cell: planning.CellPlan, store: ArtifactStore, launch: str) -> dict:
+    """Measure a cell once and return its round."""
+    assert cell.techniques is not None
+    built, inputs = store.get(cell.build), store.get(cell.inputs)
+    assert built is not None
+    assert inputs is not None
+    cpus, parent = host.placement(1)
+    os.sched_setaffinity(0, parent)
+    args: dict[str, Any] = {
+        "artifact": str(store.path(built.content)),
+        "software": cell.stack.software[0].to_json(),
+        "hardware": cell.stack.hardware[0].to_json(),
+        "inputs": str(store.path(inputs.content) / "samples.npy"),
+        "batch": cell.techniques.dataset.batch,
+        "settings": {"min_seconds": 0.5},
+        "observe": False,
+    }
+    job = Job("dlas.measure.latency:run", args, "measure", 120.0, 8192, cpus)
+    before, start = others_cpu_s(set()), time.perf_counter()
+    outcome = pool.run(cell.server, job, launch)  # type: ignore[arg-type]
+    wall, used = time.perf_counter() - start, others_cpu_s(set()) - before
+    if not outcome.ok:
+        raise SystemExit(f"{cell.stack.text('software')}: {outcome.reason}")
+    seen = outcome.value["round"]
+    return {
+        "median_s": statistics.median(seen["samples_s"]),
+        "overhead_s": wall - seen["child_s"],
+        "others_cpu": used / wall,
+        "wall_s": wall,
+    }
+
+
+def compare(cell: planning.CellPlan, rounds: list[dict[str, dict]]) -> dict[str, Any]:
+    """Return the paired comparison of fork and exec over rounds."""
+    logs = np.log([r["fork"]["median_s"] / r["exec"]["median_s"] for r in rounds])
+    half = stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs))
+    return {
+        "software": cell.stack.text("software"),
+        "model": cell.stack.text("model"),
+        "fork_ms": 1e3 * statistics.median(r["fork"]["median_s"] for r in rounds),
+        "exec_ms": 1e3 * statistics.median(r["exec"]["median_s"] for r in rounds),
+        "ratio": float(np.exp(logs.mean())),
+        "low": float(np.exp(logs.mean() - half)),
+        "high": float(np.exp(logs.mean() + half)),
+        "fork_overhead_s": statistics.median(r["fork"]["overhead_s"] for r in rounds),
+        "exec_overhead_s": statistics.median(r["exec"]["overhead_s"] for r in rounds),
+        "parent_and_servers_cpu": statistics.median(r["fork"]["others_cpu"] for r in rounds),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path, help="the output folder of a finished study")
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--json", type=Path)
+    wanted = parser.parse_args()
+    store = ArtifactStore(wanted.folder / STORE)
+    rows = []
+    for cell in chosen_cells(wanted.folder):
+        rounds = []
+        with Pool(store.scratch()) as pool:
+            measure(pool, cell, store, "fork")  # starts the server
+            for _ in range(wanted.repeats):
+                rounds.append({k: measure(pool, cell, store, k) for k in ("fork", "exec")})
+        row = compare(cell, rounds)
+        rows.append(row)
+        print(
+            f"{row['software']:<16} fork {row['fork_ms']:8.4f} ms  exec {row['exec_ms']:8.4f} ms  "
+            f"fork/exec {row['ratio']:.3f} ({row['low']:.3f} to {row['high']:.3f})  "
+            f"overhead {row['fork_overhead_s']:.2f} s fork, {row['exec_overhead_s']:.2f} s exec  "
+            f"parent and servers {100 * row['parent_and_servers_cpu']:.2f} % of a CPU",
+            flush=True,
+        )
+    if wanted.json:
+        wanted.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
