@@ -206,6 +206,8 @@ class Pool:
         try:
             file.write_text(text)
         except OSError as error:
+            if self._closed:
+                raise Closed(f"{job.stage}: the pool is closed") from error
             raise StorageError(f"{job.stage}: {file} cannot be written: {error}") from error
 
     def _run(self, server: Server, job: Job, launch: Launch, file: Path, result: Path) -> Outcome:

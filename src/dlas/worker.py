@@ -102,6 +102,7 @@ class Spawner:
 
     def run(self) -> NoReturn:
         """Serve until the other end of the control socket closes. Blocks, never polls."""
+        signal.signal(signal.SIGTERM, lambda *_: self._end())
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         ready = select.poll()
@@ -163,6 +164,7 @@ class Spawner:
             os._exit(70)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self._control.close()
         for descriptor in (self._woken, self._wake, status, *self._alive.values()):
             os.close(descriptor)
@@ -244,6 +246,8 @@ def serve(descriptor: int, modules: Sequence[str]) -> NoReturn:
     gc.collect()
     gc.freeze()  # a collection in a child would otherwise copy every inherited page
     threads = len(list(Path("/proc/self/task").iterdir()))
+    # Asked rather than killed when the guardian dies: then it clears up what is below it.
+    _prctl(_PDEATHSIG, signal.SIGTERM)
     control.send(json.dumps({"ready": {"import_s": import_s, "threads": threads}}).encode())
     spawner.run()
 

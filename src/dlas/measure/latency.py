@@ -29,7 +29,7 @@ import numpy as np
 from dlas import registry
 from dlas.errors import StepError
 from dlas.measure import energy, host
-from dlas.protocols import HardwareTechnique, Session, Software
+from dlas.protocols import HardwareTechnique, Software
 from dlas.records import MeasureSettings, Round
 from dlas.stack import Choice
 
@@ -59,8 +59,8 @@ def run(args: Mapping[str, Any]) -> dict[str, Any]:
     """Measure one cell once.
 
     ``args``: ``artifact`` (folder), ``software`` and ``hardware`` (choices), ``inputs`` (.npy,
-    float32 ``(n, C, H, W)``, or a folder with ``samples.npy``), ``batch``, ``settings``, ``observe`` (read back, after the timing,
-    what ran) and ``launched`` (from the worker).
+    float32 ``(n, C, H, W)``, or a folder with ``samples.npy``), ``batch``, ``settings``,
+    ``observe`` (read back, after the timing, what ran) and ``launched`` (from the worker).
 
     Returns ``round`` (a :class:`Round`), ``ran`` (a :class:`~dlas.protocols.Ran`, or None) and
     ``energy_reason`` (why there is no energy, or "").
@@ -70,8 +70,9 @@ def run(args: Mapping[str, Any]) -> dict[str, Any]:
     """
     settings = MeasureSettings.model_validate(args["settings"])
     batches = read_batches(Path(args["inputs"]), args["batch"])
+    software, hardware = techniques(args)
     began = time.perf_counter()
-    session = load(args)
+    session = software.load(Path(args["artifact"]), hardware)
     loaded = time.perf_counter()
     first = session(batches[0])
     done = time.perf_counter()
@@ -111,11 +112,11 @@ def run(args: Mapping[str, Any]) -> dict[str, Any]:
     return {"round": measured.to_json(), "ran": ran, "energy_reason": timed.energy.reason}
 
 
-def load(args: Mapping[str, Any]) -> Session:
-    """Load the artefact that ``args`` names with its software on its hardware."""
+def techniques(args: Mapping[str, Any]) -> tuple[Software, HardwareTechnique]:
+    """Return the software and the hardware that ``args`` choose."""
     software = registry.revive("software", Choice.from_json(args["software"]))
     hardware = registry.revive("hardware", Choice.from_json(args["hardware"]))
-    return cast(Software, software).load(Path(args["artifact"]), cast(HardwareTechnique, hardware))
+    return cast(Software, software), cast(HardwareTechnique, hardware)
 
 
 def read_batches(inputs: Path, batch: int) -> list[Array]:

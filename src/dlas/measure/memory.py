@@ -35,10 +35,11 @@ def run(args: Mapping[str, Any]) -> dict[str, Any]:
     if args["launched"]["launch"] != "exec":
         raise StepError("memory can be measured in an exec'd process only: this one was forked")
     batches = latency.read_batches(Path(args["inputs"]), args["batch"])
+    software, hardware = latency.techniques(args)
     _reset_peak()
     imported = host.resident_kb("VmRSS")
     began = time.perf_counter()
-    session = latency.load(args)
+    session = software.load(Path(args["artifact"]), hardware)
     loaded = time.perf_counter()
     output = session(batches[0])
     done = time.perf_counter()

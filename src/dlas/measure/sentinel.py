@@ -1,0 +1,76 @@
+"""The sentinel: a fixed small workload that tells whether the machine is still the same.
+
+It is run every few measurements on the core where one-thread cells run: a matrix product (the
+clock and the vector units) and a pass over 32 MB (caches and memory). When it is off its median
+by more than 5 %, what was measured since the last good one is measured once more; see
+``dlas.rounds``.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+TOLERANCE = 0.05
+ENOUGH = 3
+"""Readings before a median means something."""
+_SIZE = 384
+_WORDS = 8 * 2**20
+_REPEATS = 9
+
+
+def run(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Run the workload and return ``seconds``: the median of its 9 repetitions (some ms each).
+
+    The median of short repetitions does not move when one of them is interrupted; it does when
+    the machine has become slower or faster. ``args`` is not looked at.
+    """
+    generator = np.random.default_rng(0)
+    a = generator.random((_SIZE, _SIZE), dtype=np.float32)
+    b = generator.random((_SIZE, _SIZE), dtype=np.float32)
+    block = np.ones(_WORDS, np.float32)
+    out = np.empty_like(a)
+    times = []
+    for repeat in range(_REPEATS + 2):
+        began = time.perf_counter()
+        for _ in range(4):
+            np.matmul(a, b, out=out)
+        block *= 1.0
+        if repeat >= 2:  # the first touch pages and caches
+            times.append(time.perf_counter() - began)
+    return {"seconds": statistics.median(times)}
+
+
+class Drift(StrEnum):
+    """How a reading compares with the sentinel's median."""
+
+    NONE = "none"
+    SLOWER = "slower"
+    FASTER = "faster"
+
+
+class Watch:
+    """Judges readings of the sentinel against the median of all so far, itself included.
+
+    Bad readings stay in: a change that lasts becomes the new median once most readings say so.
+    The first two are good, as there is no median yet.
+    """
+
+    def __init__(self, tolerance: float = TOLERANCE) -> None:
+        self._tolerance = tolerance
+        self._seen: list[float] = []
+
+    def see(self, seconds: float) -> Drift:
+        """Take a reading and say whether it is off the median by more than the tolerance."""
+        self._seen.append(seconds)
+        if len(self._seen) < ENOUGH:
+            return Drift.NONE
+        off = seconds / statistics.median(self._seen) - 1
+        if off > self._tolerance:
+            return Drift.SLOWER
+        return Drift.FASTER if off < -self._tolerance else Drift.NONE
