@@ -234,8 +234,9 @@ def _rows(bad: pd.Series, message: str, column: pd.Series | None = None) -> list
     if not bad.any():
         return []
     places = np.flatnonzero(bad.to_numpy())
+    held = [None] * len(bad) if column is None else column.tolist()
     shown = ", ".join(
-        str(i + 1) if column is None else f"{i + 1} ({column.iloc[i]!r})" for i in places[:SHOWN]
+        str(i + 1) if column is None else f"{i + 1} ({held[i]!r})" for i in places[:SHOWN]
     )
     more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
     word = "row" if len(places) == 1 else "rows"

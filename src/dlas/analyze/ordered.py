@@ -11,7 +11,7 @@ from dlas.analyze.noise import Estimates
 from dlas.analyze.table import Table
 
 SCALING_COLUMNS = [
-    "factor", "context", "fixed", "lowest", "highest", "gain", "low", "high", "best",
+    "factor", "context", "fixed", "lowest", "highest", "gain", "low", "high", "p", "best",
     "best_gain", "shape", "cells",
 ]  # fmt: skip
 RETURN_COLUMNS = [
@@ -65,6 +65,7 @@ def _profile(table: Table, estimates: Estimates, found: Grid, k: int) -> dict[st
         "gain": float(np.exp(ends[0])),
         "low": float(np.exp(result.low[0])),
         "high": float(np.exp(result.high[0])),
+        "p": float(result.p[0]),
         "best": found.levels[there[best]],
         "best_gain": float(np.exp(ends[1])),
         "shape": shape,

@@ -45,7 +45,9 @@ def shares(table: Table, estimates: Estimates, *, triples: bool = False) -> pd.D
     labels = {x: table.cells[x].to_numpy()[rows] for x in table.varied}
     sizes = (1, 2, 3) if triples else (1, 2)
     stages = [
-        [" x ".join(c) for c in combinations(table.varied, size)] for size in sizes
+        [" x ".join(c) for c in combinations(table.varied, size)]
+        for size in sizes
+        if size <= len(table.varied)
     ]
     blocks = {t: _block([labels[x] for x in t.split(" x ")]) for s in stages for t in s}
     found = _stagewise(blocks, stages, _centre_blocks(table, blocks, rows), y)

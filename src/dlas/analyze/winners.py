@@ -24,7 +24,8 @@ def winners(table: Table, estimates: Estimates) -> pd.DataFrame:
     Only contexts with at least two choices count. ``contexts`` is where the choice took part,
     ``best`` where its value is the best, ``clearly`` where it also beats the second by more
     than noise (one-sided 95 %) and by the floor, ``tied`` where it is within that of the best
-    without being it; ``contested`` the contexts of the layer in all.
+    without being it; ``contested`` the contexts of the layer in all. ``p`` is for "the best in
+    all its contexts" (intersection-union: the largest p over contexts), NaN where it is not.
     """
     out = []
     for layer in table.varied:
@@ -32,32 +33,36 @@ def winners(table: Table, estimates: Estimates) -> pd.DataFrame:
         row = found.row[(found.row >= 0).sum(axis=1) >= 2]
         if not len(row):
             continue
-        best, tied = _judged(table, estimates, row)
+        best, tied, p = _judged(table, estimates, row)
         alone = tied.sum(axis=1) == 1
         for i, level in enumerate(found.levels):
+            takes = row[:, i] >= 0
+            always = takes.any() and bool((best[takes] == i).all())
             out.append(
                 {
                     "layer": layer,
                     "level": level,
-                    "contexts": int((row[:, i] >= 0).sum()),
+                    "contexts": int(takes.sum()),
                     "best": int((best == i).sum()),
                     "clearly": int(((best == i) & alone).sum()),
                     "tied": int((tied[:, i] & (best != i)).sum()),
                     "contested": len(row),
+                    "p": float(p[takes].max()) if always else float("nan"),
                 }
             )
-    columns = ["layer", "level", "contexts", "best", "clearly", "tied", "contested"]
+    columns = ["layer", "level", "contexts", "best", "clearly", "tied", "contested", "p"]
     return pd.DataFrame(out, columns=columns)
 
 
-def _judged(table: Table, estimates: Estimates, row: Ints) -> tuple[Ints, Bools]:
-    """Return the best level of each context and which levels cannot be told from it."""
+def _judged(table: Table, estimates: Estimates, row: Ints) -> tuple[Ints, Bools, Floats]:
+    """Return the best level of each context, which cannot be told from it, and its p value."""
     there = row >= 0
     y = np.where(there, estimates.mean[row], np.inf)
     best = np.asarray(np.argmin(y, axis=1), dtype=np.int64)
     top = row[np.arange(len(row)), best]
     gap = y - estimates.mean[top][:, None]
     tied = there & (gap <= np.log1p(table.floor))
+    p = np.full(len(row), np.nan)
     if estimates.known:
         # The best of several noisy values looks better than it is: one-sided, over all others.
         var = estimates.var[row] + estimates.var[top][:, None, :]
@@ -67,8 +72,10 @@ def _judged(table: Table, estimates: Estimates, row: Ints) -> tuple[Ints, Bools]
             part = others == k
             result = tested(gap[part], var[part], estimates, float(level[part][0]))
             tied[part] |= there[part] & (result.low <= 0)
+            rivals = there[part] & (np.arange(row.shape[1]) != best[part][:, None])
+            p[part] = np.minimum(1.0, k * np.where(rivals, result.p / 2, 0.0).max(axis=1))
     tied[np.arange(len(row)), best] = True
-    return best, tied
+    return best, tied, p
 
 
 def winner_maps(table: Table, estimates: Estimates) -> pd.DataFrame:

@@ -1,0 +1,75 @@
+"""How numbers are said: ratios, shares, p values, in plain terms of the metric."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from dlas.analyze.table import Table
+
+_TIME = re.compile(r"(^|_)(s|ms|us|ns|sec|seconds?|time|latency|duration)($|_)")
+
+
+def is_time(metric: str) -> bool:
+    """Say whether a metric's name is that of a time."""
+    return _TIME.search(metric.lower()) is not None
+
+
+def better(table: Table) -> tuple[str, str]:
+    """Return the words for better and worse: faster and slower where the metric is a time."""
+    if is_time(table.metric) and not table.maximize:
+        return "faster", "slower"
+    return "better", "worse"
+
+
+def times(ratio: float) -> str:
+    """Return a factor of at least 1 as ``2.60 times`` or ``12 %``."""
+    size = max(ratio, 1 / ratio)
+    if size < 1.5:
+        return f"{percent(size - 1)}"
+    return f"{number(size)} times"
+
+
+def compared(table: Table, ratio: float) -> str:
+    """Return ``2.60 times faster`` for a speed-up, ``12 % slower`` for one below 1."""
+    good, bad = better(table)
+    if not math.isfinite(ratio):
+        return "of unknown size"
+    return f"{times(ratio)} {good if ratio >= 1 else bad}"
+
+
+def number(value: float) -> str:
+    """Return a number with three digits."""
+    if not math.isfinite(value):
+        return "?" if math.isnan(value) else ("more" if value > 0 else "less")
+    if value != 0 and (abs(value) >= 1e5 or abs(value) < 1e-3):
+        return f"{value:.2e}"
+    digits = 2 - math.floor(math.log10(abs(value))) if value else 0
+    return f"{value:.{max(digits, 0)}f}"
+
+
+def percent(share: float) -> str:
+    """Return a share as per cent."""
+    value = 100 * share
+    return f"{value:.1f} %" if abs(value) < 10 else f"{value:.0f} %"
+
+
+def interval(low: float, high: float) -> str:
+    """Return ``, 95 % interval 1.1 to 1.3``, nothing where there is none."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    if low < 1 < high or low >= 1:
+        return f", 95 % interval {number(low)} to {number(high)}"
+    return f", 95 % interval {number(1 / high)} to {number(1 / low)}"
+
+
+def listed(items: list[str], most: int = 4) -> str:
+    """Return items with commas, the rest counted."""
+    more = len(items) - most
+    shown = ", ".join(items[:most])
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def contexts(n: int) -> str:
+    """Return ``1 context`` or ``21 contexts``."""
+    return f"{n} context" if n == 1 else f"{n} contexts"
