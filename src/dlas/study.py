@@ -163,17 +163,22 @@ def _read_rules(
 
 def _keep(source: Source, filters: Iterable[_Filter]) -> Keep:
     filters = list(filters)
+    broken: set[_Filter] = set()
+
+    def holds(each: _Filter, view: Mapping[str, Any]) -> bool:
+        if each in broken:
+            return False
+        try:
+            return each.rule.holds(view) == each.wanted
+        except UserError as error:
+            broken.add(each)
+            source.problem(each.place, str(error))
+            return False
 
     def keep(stack: Stack) -> bool:
         view = rules.columns(stack) if filters else {}
-        for each in filters:
-            try:
-                if each.rule.holds(view) != each.wanted:
-                    return False
-            except UserError as error:
-                source.problem(each.place, str(error))
-                return False
-        return True
+        held = [holds(each, view) for each in filters]  # every rule gets to complain
+        return all(held)
 
     return keep
 
