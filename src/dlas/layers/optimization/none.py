@@ -14,6 +14,7 @@ class NoOptimization(Optimization):
     """The network as it is."""
 
     name: ClassVar[str] = "none"
+    changes_nothing: ClassVar[bool] = True
 
     def apply(self, network: Network, data: Samples | None, folder: Path) -> Optimized:
         """Return the given network itself."""

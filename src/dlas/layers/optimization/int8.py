@@ -1,0 +1,222 @@
+"""Eight-bit integers: one calibrated, quantized model for all runtimes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from dlas.errors import StepError
+from dlas.layers.optimization.export import copy_onnx, export_onnx, write_onnx
+from dlas.layers.optimization.rules import refuse_second_precision
+from dlas.protocols import (
+    Network,
+    Optimization,
+    Optimized,
+    Precision,
+    Refusal,
+    Samples,
+    Techniques,
+)
+from dlas.training import balanced
+
+OPERATORS = (
+    "Conv",
+    "Gemm",
+    "MatMul",
+    "Add",
+    "Relu",
+    "Clip",
+    "MaxPool",
+    "AveragePool",
+    "GlobalAveragePool",
+)
+"""What is computed in int8. Sums and pools too: a residual network would otherwise go back to
+float between its convolutions. Softmax, Gelu and LayerNormalization stay float: eight bits ruin
+them, and no runtime on x86 has integer kernels for them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Int8(Optimization):
+    """Static post-training quantization to int8, calibrated on training images.
+
+    ONNX Runtime's ``quantize_static`` writes one QDQ model (operators between QuantizeLinear and
+    DequantizeLinear), which every runtime executes: int8 weights, symmetric, a scale per output
+    channel; uint8 activations, a scale and zero point per tensor. That is the pair of types for
+    which x86 has instructions (VNNI) and both ONNX Runtime and OpenVINO integer kernels. After
+    Jacob et al., "Quantization and Training of Neural Networks for Efficient
+    Integer-Arithmetic-Only Inference", 2018.
+    """
+
+    name: ClassVar[str] = "int8"
+    precision: ClassVar[Precision | None] = "int8"
+    data: ClassVar[Literal["none", "train"]] = "train"
+    requires: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
+    extra: ClassVar[str] = "onnx"
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "onnx", "onnxruntime", "onnxscript")
+    sources: ClassVar[tuple[str, ...]] = (
+        "dlas.layers.optimization.export",
+        "dlas.training",
+    )
+
+    images: Annotated[int, Field(ge=1)] = 256
+    """How many training images to calibrate on, spread evenly over the classes."""
+    method: Literal["minmax", "entropy", "percentile"] = "minmax"
+    """How the range of an activation is chosen from those seen."""
+    per_channel: bool = True
+    """Whether each output channel's weights have a scale of their own."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Which images are drawn."""
+
+    def why_not(self, stack: Techniques) -> Refusal | None:
+        """Refuse a second precision in one pipeline."""
+        return refuse_second_precision(self, stack)
+
+    def apply(self, network: Network, data: Samples | None, folder: Path) -> Optimized:
+        """Return the quantized network: an ONNX file, no module; the given one is not changed.
+
+        Achieved: ``calibration_images``, ``method``; ``operators`` and ``quantized`` count the
+        operators of each kind, and those of them that compute on quantized inputs;
+        ``weights_int8`` and ``weights_float``: elements of weights stored as each.
+
+        Raises:
+            StepError: no training images, or the network is not float32.
+        """
+        if network.precision != "float32":
+            raise StepError(f"int8 needs a float32 network, and got a {network.precision} one")
+        if data is None:
+            raise StepError("int8 is calibrated on training images, and got none")
+        source, ready, target = (folder / f"{n}.onnx" for n in ("float32", "prepared", "int8"))
+        if network.module is not None:
+            export_onnx(network.module, network.spec, source)
+        elif network.onnx is not None:
+            copy_onnx(network.onnx, source)
+        _prepare(source, ready)
+        picked = balanced(data.labels, self.images, self.seed)
+        batch = network.spec.batch
+        if len(picked) < batch:
+            raise StepError(f"int8 needs at least one batch of {batch} images to calibrate on")
+        reader = _Reader(data, picked.tolist(), batch, _input_name(ready))
+        model = self._quantize(ready, target, reader)
+        for path in (source, ready):
+            path.unlink()
+        achieved = {
+            "calibration_images": reader.given,
+            "method": self.method,
+            "per_channel": self.per_channel,
+            **_count(model),
+        }
+        return Optimized(Network(network.spec, None, target, "int8"), achieved)
+
+    def _quantize(self, source: Path, target: Path, reader: Any) -> Any:
+        import onnx
+        from onnxruntime.quantization import (
+            CalibrationMethod,
+            QuantFormat,
+            QuantType,
+            quantize_static,
+        )
+
+        methods = {
+            "minmax": CalibrationMethod.MinMax,
+            "entropy": CalibrationMethod.Entropy,
+            "percentile": CalibrationMethod.Percentile,
+        }
+        quantize_static(
+            source,
+            target,
+            reader,
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(OPERATORS),
+            per_channel=self.per_channel,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=methods[self.method],
+            # Activations need not be symmetric; weights must, or no integer kernel takes them.
+            extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
+        )
+        model = onnx.load(target)
+        write_onnx(model, target)
+        return model
+
+
+class _Reader:
+    """Calibration images, a batch at a time, as ONNX Runtime's calibrators ask for them."""
+
+    def __init__(self, data: Samples, indices: Sequence[int], batch: int, name: str) -> None:
+        self.given = 0
+        self._batches = self._read(data, indices, batch, name)
+
+    def _read(
+        self, data: Samples, indices: Sequence[int], batch: int, name: str
+    ) -> Iterator[dict[str, Any]]:
+        for at in range(0, len(indices) - batch + 1, batch):
+            self.given += batch
+            yield {name: data.images(indices[at : at + batch])}
+
+    def get_next(self) -> dict[str, Any] | None:
+        return next(self._batches, None)
+
+
+def _prepare(source: Path, target: Path) -> None:
+    """Infer shapes and fold what can be folded (norms into convolutions), as quantizing needs."""
+    import onnx
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    quant_pre_process(str(source), str(target))
+    model = onnx.load(target)
+    foreign = {node.domain for node in model.graph.node} - {"", "ai.onnx"}
+    if foreign:
+        raise StepError(
+            f"the prepared model holds operators of {', '.join(sorted(foreign))}, which other "
+            "runtimes than ONNX Runtime do not know"
+        )
+
+
+def _input_name(path: Path) -> str:
+    import onnx
+
+    graph = onnx.load(path).graph
+    held = {tensor.name for tensor in graph.initializer}
+    return next(value.name for value in graph.input if value.name not in held)
+
+
+def _count(model: Any) -> dict[str, Any]:
+    """Return what a QDQ model computes on quantized inputs, and what its weights are stored as."""
+    import onnx
+
+    made_by = {output: node for node in model.graph.node for output in node.output}
+    sizes = {t.name: (t.data_type, _elements(t)) for t in model.graph.initializer}
+    kinds: Counter[str] = Counter()
+    quantized: Counter[str] = Counter()
+    elements: Counter[str] = Counter()
+    for node in model.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        kinds[node.op_type] += 1
+        fed = [made_by[name].op_type for name in node.input if name in made_by]
+        quantized[node.op_type] += bool(fed) and all(op == "DequantizeLinear" for op in fed)
+    for node in model.graph.node:
+        named = node.input[:1] if node.op_type == "DequantizeLinear" else node.input
+        for kind, size in (sizes[name] for name in named if name in sizes):
+            if kind == onnx.TensorProto.INT8:
+                elements["int8"] += size
+            elif kind == onnx.TensorProto.FLOAT and "Linear" not in node.op_type:
+                elements["float"] += size
+    return {
+        "operators": dict(sorted(kinds.items())),
+        "quantized": {kind: count for kind, count in sorted(quantized.items()) if count},
+        "weights_int8": elements["int8"],
+        "weights_float": elements["float"],
+    }
+
+
+def _elements(tensor: Any) -> int:
+    count = 1
+    for size in tensor.dims:
+        count *= size
+    return count
