@@ -41,8 +41,12 @@ if TYPE_CHECKING:
     from sqlalchemy.sql import ColumnElement
 
 __all__ = [
-    "CellRow", "FactRow", "HostRow", "ResultStore", "RoundRow", "Row", "SentinelRow", "SessionRow",
+    "FILE_NAME", "CellRow", "FactRow", "HostRow", "ResultStore", "RoundRow", "Row", "SentinelRow",
+    "SessionRow",
 ]  # fmt: skip
+
+FILE_NAME = "results.sqlite"
+"""What the file of an output folder is called."""
 
 BUSY_TIMEOUT_S = 60.0
 """How long a write waits for another process's write."""

@@ -1,0 +1,159 @@
+"""One row per cell, study and host: what ``dlas table`` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from dlas.records import Status
+from dlas.stack import LAYERS
+from dlas.store.results import CellRow, FactRow, RoundRow
+from dlas.tables import values
+from dlas.tables.frame import factor_column, frame_of
+from dlas.tables.latency import Latency, latencies
+from dlas.tables.read import Folders, Place, Results, complete, read
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "cell", "study", "host", "session", "status", "stage", "reason",
+    *LAYERS,
+    "latency_ms", "latency_low_ms", "latency_high_ms", "latency_p90_ms", "unsteady", "rounds",
+    "samples", "first_inference_ms", "load_ms", "import_s", "build_s", "memory_mb", "weights_mb",
+    "artifact_mb", "params", "nonzero_params", "macs", "effective_macs", "accuracy",
+    "accuracy_low", "accuracy_high", "accuracy_n", "accuracy_drop", "flips", "max_abs_error",
+    "energy_mj", "energy_source", "ran_precision", "ran_threads", "ran_cpus", "ran_isa",
+    "ran_kernels", "fallbacks", "ran_sparsity", "artifact", "created_at", "overhead_s",
+)  # fmt: skip
+"""The fixed columns, in order; a column per factor (``layer.parameter``) follows."""
+
+_TEXT = frozenset({
+    "cell", "study", "host", "session", "status", "stage", "reason", *LAYERS, "energy_source",
+    "ran_precision", "ran_cpus", "ran_isa", "ran_kernels", "fallbacks", "artifact", "created_at",
+})  # fmt: skip
+_WHOLE = frozenset(
+    {"rounds", "samples", "params", "nonzero_params", "macs", "accuracy_n", "ran_threads"}
+)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Everything about one cell on one host."""
+
+    row: CellRow
+    host: str
+    facts: Mapping[str, FactRow]
+    all_rounds: Sequence[RoundRow]
+    latency: Latency | None
+
+    @cached_property
+    def rounds(self) -> list[RoundRow]:
+        """The rounds that were measured, controls left out."""
+        return complete(self.all_rounds)
+
+    @cached_property
+    def every(self) -> list[FactRow | RoundRow]:
+        """All that is stored of it."""
+        return [*self.facts.values(), *self.all_rounds]
+
+    @cached_property
+    def last(self) -> FactRow | RoundRow | None:
+        """What was stored last of it."""
+        return max(self.every, key=lambda r: r.created_at, default=None)
+
+
+def cells_frame(folders: Folders) -> pd.DataFrame:
+    """Return one row per cell, study and host of each output folder; empty: not measured.
+
+    The columns are :data:`COLUMNS`, then one per factor. Units stand in the names; megabytes are
+    10^6 bytes. Rows keep the order of the study.
+
+    Raises:
+        UserError: a folder holds no results.
+        StorageError: a file is damaged.
+    """
+    records, factors = [], []
+    for results in read(folders):
+        found = latencies(results)
+        for known in _known(results, found):
+            records.append(_record(results, known))
+            factors.append(results.stacks[known.row.cell].factors())
+    frame = frame_of(records, COLUMNS, text=_TEXT, whole=_WHOLE, flags=frozenset({"unsteady"}))
+    for name in _ordered({name: None for each in factors for name in each}):
+        frame[name] = factor_column([each.get(name) for each in factors])
+    return frame
+
+
+def _ordered(names: Mapping[str, None]) -> list[str]:
+    """Order factors by layer, then as they first appear."""
+    return sorted(names, key=lambda name: LAYERS.index(name.partition(".")[0]))
+
+
+def _known(results: Results, found: Mapping[Place, Latency]) -> Iterator[_Known]:
+    for row in sorted(results.cells, key=lambda c: (c.study, c.position, c.cell)):
+        for host in _hosts(results, row):
+            place = row.cell, host
+            yield _Known(
+                row,
+                host,
+                results.facts_of.get(place, {}),
+                results.rounds_of.get(place, ()),
+                found.get(place),
+            )
+
+
+def _hosts(results: Results, row: CellRow) -> list[str]:
+    """Return the hosts that know of a cell; where none does, those that ran its study."""
+    places = {*results.facts_of, *results.rounds_of}
+    seen = sorted(host for cell, host in places if cell == row.cell)
+    ran = [s.host for s in results.sessions if s.study == row.study]
+    return seen or sorted(set(ran)) or [""]
+
+
+def _record(results: Results, known: _Known) -> dict[str, Any]:
+    row, last = known.row, known.last
+    ran = [s for s in results.sessions if s.study == row.study and s.host == known.host]
+    latest = max(ran, key=lambda s: s.started_at, default=None)
+    session = last.session if last is not None else latest.session if latest else None
+    measured = max((r.created_at for r in known.rounds), default=None)
+    record: dict[str, Any] = {
+        "cell": row.cell,
+        "study": row.study,
+        "host": known.host or None,
+        "session": session or None,
+        **_status(results, known),
+        **{layer: getattr(row, layer) for layer in LAYERS},
+        **values.of_build(known.facts.get("build")),
+        **values.of_memory(known.facts.get("memory")),
+        **values.of_evaluation(known.facts.get("evaluate")),
+        **values.of_observation(known.facts.get("observe")),
+        **values.of_rounds(known.rounds, known.latency),
+        "created_at": measured or (last.created_at if last is not None else None),
+    }
+    return record
+
+
+def _status(results: Results, known: _Known) -> dict[str, str | None]:
+    """Return what became of the cell on this host.
+
+    A cell's row is of the host that ran its study last; on another host its own rows say.
+    """
+    ran = [s for s in results.sessions if s.study == known.row.study]
+    latest = max(ran, key=lambda s: s.started_at, default=None)
+    row: CellRow | FactRow | RoundRow = known.row
+    status = known.row.status
+    refused = status in (Status.IMPOSSIBLE, Status.UNAVAILABLE)
+    if latest is not None and latest.host != known.host and not refused:
+        failed = next((r for r in known.every if r.status is Status.FAILED), None)
+        status = Status.COMPLETE if known.rounds else Status.PENDING
+        if failed is not None:
+            row, status = failed, Status.FAILED
+    told = status is Status.FAILED or row is known.row
+    return {
+        "status": status.value,
+        "stage": (row.stage or None) if told else None,
+        "reason": (row.reason or None) if told else None,
+    }

@@ -1,0 +1,121 @@
+"""The rows of output folders, arranged for tables."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import cast
+
+from dlas.errors import UserError
+from dlas.records import Status
+from dlas.stack import Stack
+from dlas.store.results import (
+    FILE_NAME,
+    CellRow,
+    FactRow,
+    ResultStore,
+    RoundRow,
+    SentinelRow,
+    SessionRow,
+)
+
+Place = tuple[str, str]
+"""A cell on a host."""
+Folders = Path | str | Sequence[Path | str]
+
+
+@dataclass(frozen=True)
+class Results:
+    """All rows of one output folder, as they were at one moment."""
+
+    folder: Path
+    cells: Sequence[CellRow]
+    facts: Sequence[FactRow]
+    rounds: Sequence[RoundRow]
+    sessions: Sequence[SessionRow]
+    sentinels: Sequence[SentinelRow]
+
+    @cached_property
+    def facts_of(self) -> Mapping[Place, Mapping[str, FactRow]]:
+        """What is known of a cell on a host, by kind; facts of an earlier artefact left out."""
+        found: dict[Place, dict[str, FactRow]] = defaultdict(dict)
+        for fact in self.facts:
+            if self._current(fact):
+                found[fact.cell, fact.host][fact.kind] = fact
+        return found
+
+    @cached_property
+    def rounds_of(self) -> Mapping[Place, Sequence[RoundRow]]:
+        """The rounds of a cell on a host, its controls' too; those of an earlier artefact out."""
+        found: dict[Place, list[RoundRow]] = defaultdict(list)
+        for row in self.rounds:
+            if self._current(row):
+                found[row.cell, row.host].append(row)
+        return found
+
+    @cached_property
+    def stacks(self) -> Mapping[str, Stack]:
+        """The stack of each cell."""
+        return {row.cell: Stack.from_json(row.stack) for row in self.cells}
+
+    @cached_property
+    def texts(self) -> Mapping[str, CellRow]:
+        """A row of each cell, whichever study it is of: its layers are the same in all."""
+        return {row.cell: row for row in self.cells}
+
+    @cached_property
+    def _built(self) -> Mapping[Place, str | None]:
+        """The artefact that a cell has now: of its build, else of its latest round."""
+        latest = sorted(self.rounds, key=lambda r: r.created_at)
+        found = {(r.cell, r.host): r.content for r in latest}
+        return found | {(f.cell, f.host): f.content for f in self.facts if f.kind == "build"}
+
+    def _current(self, row: FactRow | RoundRow) -> bool:
+        """Whether a row is about the artefact that the cell has now: never mix two artefacts."""
+        built = self._built.get((row.cell, row.host))
+        return built is None or row.content is None or row.content == built
+
+
+def complete(rows: Sequence[RoundRow], control: int = 0) -> list[RoundRow]:
+    """Return the rounds that were measured, of a cell or of one of its controls."""
+    return [r for r in rows if r.control == control and r.status is Status.COMPLETE and r.samples]
+
+
+def read(folders: Folders) -> list[Results]:
+    """Read output folders (or result files), one after another.
+
+    Raises:
+        UserError: some hold no results: all of them are named.
+        StorageError: a file is damaged.
+    """
+    given = [folders] if isinstance(folders, str | Path) else folders
+    files = [_file(Path(folder)) for folder in given]
+    if absent := [file for file in files if not file.is_file()]:
+        raise UserError(
+            [
+                f"{file.parent} holds no results (no {file.name}): give a folder that "
+                "'dlas run' wrote."
+                for file in absent
+            ]
+        )
+    return [_read(file) for file in dict.fromkeys(files)]
+
+
+def _file(folder: Path) -> Path:
+    return folder if folder.is_file() else folder / FILE_NAME
+
+
+def _read(file: Path) -> Results:
+    with ResultStore(file, read_only=True) as store:
+        rows = store.snapshot()
+    return Results(
+        folder=file.parent,
+        cells=cast(list[CellRow], rows[CellRow]),
+        facts=cast(list[FactRow], rows[FactRow]),
+        rounds=cast(list[RoundRow], rows[RoundRow]),
+        sessions=cast(list[SessionRow], rows[SessionRow]),
+        sentinels=cast(list[SentinelRow], rows[SentinelRow]),
+    )
