@@ -1,0 +1,27 @@
+"""Instruction sets in dlas's words, from the names that runtimes give their kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+_ORDER = ("sse42", "avx2", "avx512")
+_SIGNS = (
+    ("avx512", ("avx512", "avx10", "amx")),
+    ("avx2", ("avx2",)),
+    ("sse42", ("sse4", "default")),
+)
+
+
+def family(name: str) -> str | None:
+    """Return ``sse42``, ``avx2`` or ``avx512`` for a kernel's name, None where it names none."""
+    lower = name.lower()
+    for known, signs in _SIGNS:
+        if any(sign in lower for sign in signs):
+            return known
+    return None
+
+
+def widest(names: Iterable[str]) -> str | None:
+    """Return the widest instruction set that any of the names tells of, None for none."""
+    found = {known for name in names if (known := family(name))}
+    return max(found, key=_ORDER.index) if found else None

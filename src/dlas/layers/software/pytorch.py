@@ -1,0 +1,215 @@
+"""PyTorch, eager: the network as a user of PyTorch runs it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from dlas.errors import StepError, UserError, near
+from dlas.layers.software import rules
+from dlas.protocols import (
+    Form,
+    HardwareTechnique,
+    Program,
+    Ran,
+    Refusal,
+    Session,
+    Software,
+    Techniques,
+    unavailable,
+)
+
+if TYPE_CHECKING:
+    from dlas.protocols import Array
+
+INFO = "pytorch.json"
+_ISA = {"avx2": ("avx2", "AVX2"), "avx512": ("avx512", "AVX512_CORE")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PyTorch(Software):
+    """PyTorch in eager mode: the ``nn.Module`` itself, in eval and inference mode.
+
+    ``layout: nhwc`` stores weights and images channels last. float16 and bfloat16 networks are
+    converted as a whole and really run in that type. ``options`` sets flags of
+    ``torch.backends`` by their dotted names, e.g. ``{mkldnn.enabled: false}``.
+    """
+
+    name: ClassVar[str] = "pytorch"
+    form: ClassVar[Form] = "module"
+    requires: ClassVar[tuple[str, ...]] = ("torch",)
+    extra: ClassVar[str] = "torch"
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "timm")
+    preload: ClassVar[tuple[str, ...]] = ("dlas.layers.software.torch_runtime",)
+    sources: ClassVar[tuple[str, ...]] = (
+        "dlas.layers.software.rules",
+        "dlas.layers.software.torch_store",
+        "dlas.layers.software.torch_observe",
+        "dlas.layers.software.isa",
+    )
+
+    layout: Literal["nchw", "nhwc"] = "nchw"
+    options: dict[str, bool | int | float | str] = field(default_factory=dict)
+
+    def why_not(self, stack: Techniques) -> Refusal | None:
+        """Refuse chosen algorithms, ONNX-only models and the shared int8 model."""
+        if stack.precision == "int8":
+            return unavailable(
+                "pytorch: running the shared quantized ONNX model on PyTorch's quantized kernels "
+                "is not implemented in dlas"
+            )
+        return rules.own_algorithm(stack, self.name) or rules.torch_model(stack, self.name)
+
+    def environment(self, hardware: HardwareTechnique) -> dict[str, str]:
+        """Hold ATen, oneDNN and MKL to an instruction set, where one is asked for."""
+        if hardware.isa not in _ISA:
+            return {}
+        aten, onednn = _ISA[hardware.isa]
+        return {
+            "ATEN_CPU_CAPABILITY": aten,
+            "ONEDNN_MAX_CPU_ISA": onednn,
+            "MKL_ENABLE_INSTRUCTIONS": aten.upper(),
+        }
+
+    def build(self, program: Program, hardware: HardwareTechnique, folder: Path) -> Any:
+        """Convert the module to the precision and layout that are asked for, and store it."""
+        import torch
+
+        from dlas.layers.software.torch_store import save_module
+
+        module = program.network().module
+        if module is None or program.precision == "int8":
+            raise StepError("pytorch builds from a torch module in a floating-point type")
+        _check_options(self.options)
+        kind = getattr(torch, program.precision)
+        module = copy.deepcopy(module).eval().to(kind)
+        example = torch.zeros(program.spec.shape, dtype=kind)
+        if self.layout == "nhwc":
+            module = module.to(memory_format=torch.channels_last)
+            example = example.to(memory_format=torch.channels_last)
+        stored = save_module(module, example, folder)
+        (folder / INFO).write_text(json.dumps({"precision": program.precision}), encoding="utf-8")
+        return {"stored": stored, "precision": program.precision}
+
+    def load(self, folder: Path, hardware: HardwareTechnique) -> Session:
+        """Set the threads of this process, load the module and move it to the device."""
+        import torch
+
+        from dlas.layers.software.torch_store import load_module
+
+        set_threads(hardware.threads)
+        _check_options(self.options)
+        for name, value in self.options.items():
+            owner, leaf = _option(name)
+            setattr(owner, leaf, value)
+        info = json.loads((folder / INFO).read_text(encoding="utf-8"))
+        module, reason = load_module(folder)
+        device = "cpu"
+        if hardware.device == "cuda":
+            device = f"cuda:{getattr(hardware, 'index', 0)}"
+            module = module.to(device)
+        kind = getattr(torch, info["precision"])
+        return TorchSession(module, device, kind, self.layout == "nhwc", reason)
+
+
+def set_threads(threads: int) -> None:
+    """Set the threads of PyTorch's intra-op pools (OpenMP and MKL); one between operators."""
+    import torch
+
+    torch.set_num_threads(threads)
+    if torch.get_num_interop_threads() != 1:
+        torch.set_num_interop_threads(1)
+
+
+class TorchSession:
+    """A module on its device."""
+
+    def __init__(
+        self, module: Any, device: str, kind: Any, channels_last: bool, reason: str = ""
+    ) -> None:
+        import torch
+
+        self._torch = torch
+        self._module = module
+        self._device = device
+        self._kind = kind
+        self._format = torch.channels_last if channels_last else torch.contiguous_format
+        self._reason = reason
+        # Images may come from read-only memory; they are not written to.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+
+    def __call__(self, x: Array) -> Array:
+        """Wrap, convert and copy the images to the device, infer, and bring the result back.
+
+        The copy back waits for the device to finish.
+        """
+        torch = self._torch
+        with torch.inference_mode():
+            images = torch.from_numpy(x).to(
+                self._device, self._kind, memory_format=self._format, non_blocking=False
+            )
+            outputs: Array = self._module(images).to("cpu", torch.float32).contiguous().numpy()
+        return outputs
+
+    def observe(self, x: Array) -> Ran:
+        """Run once under PyTorch's profiler and oneDNN's log."""
+        from dataclasses import replace
+
+        from dlas.layers.software.torch_observe import observe
+
+        ran = observe(lambda: self(x), self._device.partition(":")[0])
+        if self._reason:
+            note = f"not the module but its exported graph: {self._reason}"
+            return replace(ran, fallbacks=(note,))
+        return ran
+
+
+def _option(name: str) -> tuple[Any, str]:
+    """Return the object in ``torch.backends`` and its attribute that an option's name means."""
+    import torch
+
+    *path, leaf = name.split(".")
+    owner: Any = torch.backends
+    for part in path:
+        owner = getattr(owner, part, None)
+    if owner is None or not path or leaf.startswith("_") or not hasattr(owner, leaf):
+        raise UserError(
+            f"pytorch: options: torch.backends has no flag {name!r}.{near(name, _known())} "
+            "Flags are written like 'mkldnn.enabled' or 'cudnn.benchmark'."
+        )
+    return owner, leaf
+
+
+def _known() -> list[str]:
+    import torch
+
+    known = []
+    for name, backend in vars(torch.backends).items():
+        # Some backends are module objects with properties, which dir() of them leaves out.
+        for flag in {*dir(backend), *dir(type(backend))}:
+            if isinstance(getattr(backend, flag, None), bool | int | str):
+                known.append(f"{name}.{flag}")
+    return [name for name in known if "._" not in name and not name.startswith("_")]
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    problems: list[str] = []
+    for name, value in options.items():
+        try:
+            owner, leaf = _option(name)
+        except UserError as error:
+            problems += error.problems
+            continue
+        now = getattr(owner, leaf)
+        if type(now) is not type(value):
+            problems.append(
+                f"pytorch: options: {name!r} is {now!r} and takes a {type(now).__name__}, "
+                f"got {value!r}."
+            )
+    if problems:
+        raise UserError(problems)

@@ -1,0 +1,136 @@
+"""What PyTorch ran, read from its profiler and from oneDNN's own log."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from dlas.layers.software import isa
+from dlas.protocols import Ran
+
+_KINDS = {
+    "aten::conv2d": "conv2d",
+    "aten::linear": "linear",
+    "aten::matmul": "matmul",
+    "aten::scaled_dot_product_attention": "attention",
+}
+_KERNELS = {
+    "conv2d": ("mkldnn_convolution", "_slow_conv2d_forward", "cudnn_convolution",
+               "_conv_depthwise2d", "conv_depthwise2d", "_nnpack_spatial_convolution"),
+    "linear": ("addmm", "mm", "mkldnn_linear", "_addmm_activation", "bmm"),
+    "matmul": ("bmm", "mm"),
+    "attention": ("_scaled_dot_product_flash_attention_for_cpu", "_efficient_attention_forward",
+                  "_scaled_dot_product_efficient_attention", "_scaled_dot_product_attention_math",
+                  "_scaled_dot_product_flash_attention", "_scaled_dot_product_cudnn_attention"),
+}  # fmt: skip
+_TYPES = {
+    "float": "float32",
+    "c10::Half": "float16",
+    "c10::BFloat16": "bfloat16",
+    "double": "float64",
+    "signed char": "int8",
+    "unsigned char": "int8",
+}
+
+
+def observe(run: Callable[[], Any], device: str) -> Ran:
+    """Call ``run`` once under the profiler and return what it executed."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    activities = [ProfilerActivity.CPU]
+    if device == "cuda":
+        activities.append(ProfilerActivity.CUDA)
+    with _output_to_file() as log:
+        verbose = torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON)
+        with verbose, profile(activities=activities, record_shapes=True) as seen:
+            run()
+    events = seen.profiler.kineto_results.events()
+    kernels = _kernels(events)
+    onednn = _onednn(log())
+    for kind, names in onednn.items():
+        kernels[f"onednn.{kind}"] = _counted(names)
+    executed = [name for names in onednn.values() for name in names]
+    return Ran(
+        precision="+".join(sorted(_precisions(events))) or None,
+        threads=torch.get_num_threads(),
+        isa=None
+        if device == "cuda"
+        else isa.widest([torch.backends.cpu.get_cpu_capability(), *executed]),
+        kernels=kernels,
+    )
+
+
+def _precisions(events: Any) -> set[str]:
+    """The types that convolutions and matrix products took."""
+    found: set[str] = set()
+    names = {f"aten::{k}" for kernels in _KERNELS.values() for k in kernels} | set(_KINDS)
+    for event in events:
+        if event.name() in names:
+            found |= {_TYPES[t] for t in event.dtypes()[:2] if t in _TYPES}
+    return found
+
+
+def _kernels(events: Any) -> dict[str, str]:
+    """The kernels below each kind of operator, by the time in which they ran."""
+    outer = [
+        (_KINDS[e.name()], e.start_ns(), e.start_ns() + e.duration_ns())
+        for e in events
+        if e.name() in _KINDS
+    ]
+    found: dict[str, list[str]] = {}
+    for event in events:
+        name = event.name().removeprefix("aten::")
+        for kind, start, end in outer:
+            if name in _KERNELS[kind] and start <= event.start_ns() < end:
+                found.setdefault(kind, []).append(name)
+                break
+    return {kind: _counted(names) for kind, names in found.items()}
+
+
+def _onednn(log: str) -> dict[str, list[str]]:
+    """The implementations that oneDNN says it executed, by kind of primitive."""
+    found: dict[str, list[str]] = {}
+    for line in log.splitlines():
+        parts = line.split(",")
+        if len(parts) > 6 and parts[0] == "onednn_verbose" and "exec" in parts:
+            at = parts.index("exec")
+            kind, implementation = parts[at + 2], parts[at + 3]
+            if kind in ("convolution", "matmul", "inner_product"):
+                found.setdefault(kind, []).append(implementation)
+    return found
+
+
+def _counted(names: list[str]) -> str:
+    return ", ".join(f"{name} x{n}" for name, n in sorted(Counter(names).items()))
+
+
+@contextmanager
+def _output_to_file() -> Iterator[Callable[[], str]]:
+    """Catch what C code writes to standard output; yields a function that returns it."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    text: list[str] = []
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 1)
+        try:
+            yield lambda: text[0]
+        finally:
+            sys.stdout.flush()
+            _flush_c()
+            os.dup2(kept, 1)
+            os.close(kept)
+            file.seek(0)
+            text.append(file.read().decode(errors="replace"))
+
+
+def _flush_c() -> None:
+    """Flush the C library's own buffers: oneDNN prints through them."""
+    import ctypes
+
+    ctypes.CDLL(None).fflush(None)
