@@ -273,6 +273,98 @@ def report(
     print(write(folders, output or folders[0] / "report.html"))
 
 
+# ---------------------------------------------------------------- findings
+
+Metric = Annotated[str, typer.Option(help="The column analysed.")]
+Baseline = Annotated[
+    list[str] | None,
+    typer.Option(help="LAYER=LEVEL that the other levels are compared with; may be repeated."),
+]
+Floor = Annotated[
+    float | None, typer.Option(help="Ratio less one below which nothing counts, e.g. 0.05.")
+]
+
+
+@app.command()
+def analyze(
+    folders: Annotated[
+        list[Path] | None, typer.Argument(metavar="[DIR...]", help="Output folders of runs.")
+    ] = None,
+    table: Annotated[
+        list[Path] | None, typer.Option(help="Any CSV or Parquet table instead.")
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="The table's columns that are layers, with commas.")
+    ] = None,
+    metric: Metric = "latency_ms",
+    low: Annotated[str | None, typer.Option(help="Column: lower end of a 95 % interval.")] = None,
+    high: Annotated[str | None, typer.Option(help="Column: its upper end.")] = None,
+    rounds: Annotated[str | None, typer.Option(help="Column that numbers repeats.")] = None,
+    baseline: Baseline = None,
+    floor: Floor = None,
+    maximize: Annotated[bool, typer.Option("--maximize", help="More is better.")] = False,
+    triples: Annotated[bool, typer.Option("--triples", help="Interactions of three.")] = False,
+    top: Annotated[int, typer.Option(min=0, help="Findings to print; 0: all.")] = 12,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File (default: DIR/findings.json).")
+    ] = None,
+    format: Format = "text",
+) -> None:
+    """Say what matters, what interacts and which stack to take: findings with their evidence.
+
+    dlas analyze out/quickstart
+
+    dlas analyze --table results.csv --layers model,optimization,threads --metric seconds
+    """
+    from dlas import analysis
+    from dlas.analyze import analyze as analyze_table
+    from dlas.analyze import render_text
+
+    _one_of(format, ("text", "json"))
+    asked = analysis.Asked(metric, tuple(baseline or ()), floor, maximize)
+    if table:
+        if folders:
+            raise UserError("give output folders or --table, not both")
+        if layers is None:
+            raise UserError("--table needs --layers: the columns whose combinations are the cells")
+        made = analysis.of_table(table, layers, low, high, rounds, asked)
+    elif folders:
+        made = analysis.of_folders(folders, asked)
+        output = output or folders[0] / "findings.json"
+    else:
+        raise UserError("nothing to analyze: give output folders, or --table FILE")
+    found = analyze_table(made, triples=triples)
+    if output:
+        analysis.save(found.to_json(), output)
+    print(found.to_json() if format == "json" else render_text(found, most=top), end="")
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="DIR_A", help="An output folder.")],
+    second: Annotated[Path, typer.Argument(metavar="DIR_B", help="Another.")],
+    metric: Metric = "latency_ms",
+    floor: Floor = None,
+    format: Format = "text",
+) -> None:
+    """Say what changed between two runs, machines or versions beyond noise.
+
+    dlas compare out/before out/after
+    """
+    from dlas import analysis
+    from dlas.analyze import compare as compare_tables
+    from dlas.analyze import render_comparison
+    from dlas.analyze.result import plain
+
+    _one_of(format, ("text", "json"))
+    asked = analysis.Asked(metric, (), floor)
+    found = compare_tables(*(analysis.of_folders([each], asked) for each in (first, second)))
+    if format == "json":
+        _json(plain(found.to_dict()))
+    else:
+        print(render_comparison(found), end="")
+
+
 # ---------------------------------------------------------------- this installation
 
 

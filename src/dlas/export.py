@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import io
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dlas.display import table, terminal_width
 from dlas.errors import StorageError, UserError, near
+from dlas.tables import as_csv, as_json, as_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,26 +55,27 @@ def write(frame: pd.DataFrame, format: str, output: Path | None) -> None:
         StorageError: the file cannot be written.
         UserError: Parquet was asked for on a terminal.
     """
+    if format == "parquet" and output is None and sys.stdout.isatty():
+        raise UserError("parquet is not text: give a file, -o results.parquet")
+    _put(encoded(frame, format, terminal_width(sys.stdout) if output is None else None), output)
+
+
+def encoded(frame: pd.DataFrame, format: str, width: int | None = None) -> bytes:
+    """Return a frame in one of :data:`FORMATS`; ``width`` is that of a terminal, for text."""
     if format == "parquet":
-        if output is None and sys.stdout.isatty():
-            raise UserError("parquet is not text: give a file, -o results.parquet")
-        held = io.BytesIO()
-        frame.to_parquet(held, index=False)
-        _put(held.getvalue(), output)
-    else:
-        _put((_text(frame, format, output) + "\n").encode(), output)
-
-
-def _text(frame: pd.DataFrame, format: str, output: Path | None) -> str:
+        return as_parquet(frame)
     if format == "csv":
-        made: str = frame.to_csv(index=False)
-        return made.rstrip("\n")
+        return as_csv(frame).encode()
     if format == "json":
-        text: str = frame.to_json(orient="records", indent=2, double_precision=15)
-        return text
-    width = terminal_width(sys.stdout) if output is None else None
-    columns = [str(c) for c in frame.columns]
-    return table(frame.to_dict("records"), columns, width)
+        return f"{as_json(frame)}\n".encode()
+    columns = [str(column) for column in frame.columns]
+    return f"{table(rows_of(frame), columns, width)}\n".encode()
+
+
+def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a frame as plain values, None where something was not measured."""
+    rows: list[dict[str, Any]] = json.loads(as_json(frame))
+    return rows
 
 
 def _put(data: bytes, output: Path | None) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 
 from dlas.display import table, text_of
 from dlas.errors import UserError
+from dlas.export import rows_of
 from dlas.run import RESULTS
 from dlas.stack import LAYERS, Stack
 from dlas.store.results import CellRow, FactRow, HostRow, ResultStore, RoundRow, SessionRow
+from dlas.tables import cells_frame
 
 MEASURED = (
     "round", "control", "status", "median_ms", "runs", "steady", "launch", "cpus", "threads_seen",
@@ -25,8 +27,6 @@ def describe(folder: Path, cell: str) -> dict[str, Any]:
     Raises:
         UserError: no cell begins so, or several do.
     """
-    from dlas.tables import cells_frame
-
     with ResultStore(folder / RESULTS, read_only=True) as results:
         row = _find(results.rows(CellRow), folder, cell)
         facts = results.rows(FactRow, cell=row.cell)
@@ -44,7 +44,7 @@ def describe(folder: Path, cell: str) -> dict[str, Any]:
         "reason": row.reason,
         "layers": {layer: stack.text(layer) for layer in LAYERS},
         "factors": stack.factors(),
-        "results": [_plain(each) for each in found.to_dict("records")],
+        "results": rows_of(found),
         "facts": [_fact(fact) for fact in facts],
         "rounds": [_round(each) for each in rounds],
         "hosts": {host: hosts.get(host, {}) for host in sorted({r.host for r in rounds})},
@@ -73,13 +73,6 @@ def _find(rows: list[CellRow], folder: Path, cell: str) -> CellRow:
         f"no cell of {folder} begins with {cell!r}; there are {len(rows)}, e.g. {some}. "
         "`dlas table` lists them"
     )
-
-
-def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return a row of a frame with what is missing left out."""
-    return {
-        str(name): value for name, value in row.items() if value is not None and value == value
-    }
 
 
 def _fact(fact: FactRow) -> dict[str, Any]:

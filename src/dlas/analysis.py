@@ -1,0 +1,104 @@
+"""Tables for ``dlas analyze`` and ``dlas compare``, from output folders or anyone's files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dlas.analyze import Table, from_study, load_table
+from dlas.errors import StorageError, UserError, near
+from dlas.source import read
+from dlas.tables import cells_frame, rounds_frame
+
+STUDY = "study.yaml"
+"""The study as it was run, in its output folder."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of any table."""
+
+    metric: str
+    baseline: tuple[str, ...] = ()
+    """``LAYER=LEVEL`` each."""
+    floor: float | None = None
+    maximize: bool = False
+
+
+def of_folders(folders: Sequence[Path], asked: Asked) -> Table:
+    """Return the table of output folders, with the goals of the study.
+
+    Raises:
+        UserError: a folder holds no results, or they have no such metric.
+    """
+    cells = cells_frame(folders)
+    if asked.metric not in cells.columns:
+        known = [str(c) for c in cells.columns]
+        raise UserError(f"no column is called {asked.metric!r}.{near(asked.metric, known)}")
+    return from_study(
+        cells,
+        rounds_frame(folders),
+        metric=asked.metric,
+        baseline=dict(_pair(each) for each in asked.baseline),
+        floor=asked.floor,
+        goals=goals(folders),
+    )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    layer, sign, level = text.partition("=")
+    if not sign:
+        raise UserError(f"--baseline {text!r}: must be LAYER=LEVEL")
+    return layer.strip(), level.strip()
+
+
+def goals(folders: Sequence[Path]) -> Mapping[str, Any] | None:
+    """Return the goals of the first study that has some, as its file writes them."""
+    for folder in folders:
+        file = folder / STUDY
+        data = read(file)[0].data if file.is_file() else None
+        if isinstance(data, Mapping) and isinstance(data.get("goals"), Mapping):
+            found: Mapping[str, Any] = data["goals"]
+            return found
+    return None
+
+
+def of_table(
+    files: Sequence[Path],
+    layers: str,
+    low: str | None,
+    high: str | None,
+    rounds: str | None,
+    asked: Asked,
+) -> Table:
+    """Return the table of CSV or Parquet files with any column names.
+
+    Raises:
+        UserError: the files cannot be used as asked; all reasons together.
+    """
+    return load_table(
+        list(files),
+        layers=layers,
+        metric=asked.metric,
+        low=low,
+        high=high,
+        rounds=rounds,
+        baseline=asked.baseline,
+        floor=asked.floor,
+        maximize=asked.maximize,
+    )
+
+
+def save(text: str, path: Path) -> None:
+    """Write findings.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror}") from error
