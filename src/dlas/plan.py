@@ -11,8 +11,9 @@ of the artefact they look at, which is known once it is built.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ from dlas.registry import library_version
 from dlas.stack import Stack
 from dlas.study import Study
 
+NO_SERVER = Server()
 NETWORK_SERVER = Server(preload=("torch", "timm"), environment=(("OMP_NUM_THREADS", "1"),))
 """Where networks are made: one thread, so that fine-tuning does not depend on the machine."""
 
@@ -66,7 +68,7 @@ class CellPlan:
     network: str = ""
     reference: str = ""
     build: str = ""
-    server: Server = Server()
+    server: Server = NO_SERVER
 
     @property
     def cell(self) -> str:
@@ -296,10 +298,29 @@ MB_PER_ARTEFACT = 3.0
 OVERHEAD_S = 0.5
 
 
-def measurement_count(runnable: int, settings: MeasureSettings) -> int:
-    """Return how many measurements a study makes at least, A/A controls included."""
-    controls = max(settings.min_controls, round(settings.controls * runnable))
-    return settings.rounds * (runnable + min(controls, runnable))
+def stratum(plan: CellPlan) -> tuple[str, int]:
+    """Return the runtime and thread count within which noise is pooled."""
+    assert plan.techniques is not None
+    return plan.stack.software[0].name, plan.techniques.hardware.threads
+
+
+def control_count(strata: Collection[int], settings: MeasureSettings) -> int:
+    """Return how many cells are measured twice (A/A), given the sizes of the strata.
+
+    max(``min_controls``, ``controls`` x cells), and at least two for each stratum; none where both
+    settings are zero.
+    """
+    if settings.controls == 0 and settings.min_controls == 0:
+        return 0
+    cells = sum(strata)
+    wanted = max(settings.min_controls, math.ceil(settings.controls * cells))
+    return max(min(wanted, cells), sum(min(2, size) for size in strata))
+
+
+def measurement_count(cells: Iterable[CellPlan], settings: MeasureSettings) -> int:
+    """Return how many measurements a study makes, A/A controls included, repetitions not."""
+    strata = Counter(stratum(cell) for cell in cells).values()
+    return settings.rounds * (sum(strata) + control_count(strata, settings))
 
 
 def preview(study: Study) -> dict[str, Any]:
@@ -317,7 +338,7 @@ def preview(study: Study) -> dict[str, Any]:
     stages["evaluate"] = len(artefacts)
     seconds = sum(GUESS_S[Stage(s)] * n for s, n in stages.items()) / 2
     seconds += GUESS_S[Stage.MEMORY] * len(memories) / 2 if study.measure.memory else 0
-    measurements = measurement_count(len(runnable), study.measure)
+    measurements = measurement_count(runnable, study.measure)
     region = study.measure.min_seconds + 4 * study.measure.warmup_seconds + OVERHEAD_S
     return {
         "study": study.name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import random
 import time
@@ -19,7 +18,7 @@ from dlas.keys import key
 from dlas.measure.checks import asked_and_ran
 from dlas.measure.host import placement
 from dlas.measure.sentinel import Drift, Watch
-from dlas.plan import CellPlan
+from dlas.plan import CellPlan, control_count, stratum
 from dlas.progress import Progress
 from dlas.records import MeasureSettings, Outcome, Round, Stage, Status
 from dlas.store.results import FactRow, ResultStore, RoundRow, SentinelRow
@@ -44,12 +43,6 @@ class Entry:
         """What tells it from the others."""
         return self.plan.cell, self.control
 
-    @property
-    def stratum(self) -> tuple[str, int]:
-        """The runtime and thread count within which noise is pooled."""
-        assert self.plan.techniques is not None
-        return self.plan.stack.software[0].name, self.plan.techniques.hardware.threads
-
 
 def with_controls(entries: Sequence[Entry], settings: MeasureSettings) -> list[Entry]:
     """Return the entries and their A/A controls.
@@ -60,9 +53,9 @@ def with_controls(entries: Sequence[Entry], settings: MeasureSettings) -> list[E
     ranked = sorted(entries, key=lambda e: key("control", e.plan.cell))
     strata: dict[tuple[str, int], list[Entry]] = defaultdict(list)
     for entry in ranked:
-        strata[entry.stratum].append(entry)
-    wanted = max(settings.min_controls, math.ceil(settings.controls * len(entries)))
-    if settings.controls == 0 and settings.min_controls == 0:
+        strata[stratum(entry.plan)].append(entry)
+    wanted = control_count([len(members) for members in strata.values()], settings)
+    if not wanted:
         return list(entries)
     chosen = [e for members in strata.values() for e in members[:2]]
     rest = [e for e in ranked if e not in chosen]
@@ -71,7 +64,7 @@ def with_controls(entries: Sequence[Entry], settings: MeasureSettings) -> list[E
 
 
 class Rounds:
-    """Measures entries round by round into a store; what is there already is not measured again."""
+    """Measures entries round by round into a store, what is not there already."""
 
     def __init__(
         self,

@@ -27,9 +27,9 @@ from dlas.plan import CellPlan, Plan, Step
 from dlas.progress import Progress, Silent
 from dlas.records import Stage, Status
 from dlas.rounds import Entry, Rounds, now
+from dlas.stack import LAYERS
 from dlas.store.artifacts import ArtifactStore, StepRecord
 from dlas.store.results import CellRow, FactRow, HostRow, ResultStore, RoundRow, SessionRow
-from dlas.stack import LAYERS
 from dlas.study import Study
 
 RESULTS = "results.sqlite"
@@ -151,7 +151,7 @@ class _Run:
         settings = self.study.measure
         self._open(plan)
         runnable = plan.runnable
-        measurements = planning.measurement_count(len(runnable), settings)
+        measurements = planning.measurement_count(runnable, settings)
         self.steps_total = len(plan.steps)
         self.progress.start(self.steps_total, measurements)
         self._execute(plan.steps)

@@ -26,4 +26,4 @@ def run(args: dict[str, Any]) -> dict[str, Any]:
     save_network(done.network, folder, read_network_info(given)["recipe"])
     achieved = {**done.achieved, "technique": technique.name}
     (folder / "achieved.json").write_text(json.dumps(achieved, indent=1))
-    return {**inspect_network(done.network), "achieved": achieved}
+    return {**inspect_network(done.network).to_json(), "achieved": achieved}

@@ -20,5 +20,5 @@ def run(args: dict[str, Any]) -> dict[str, Any]:
     recipe = {"dataset": args["dataset"], "model": args["model"]}
     save_network(network, Path(args["folder"]), recipe)
     weights = model.weights(dataset)
-    facts = inspect_network(network)
+    facts = inspect_network(network).to_json()
     return {**facts, "weights": "none: random" if weights is None else weights.name}
