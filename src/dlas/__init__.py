@@ -12,47 +12,24 @@ Nothing is loaded before it is used.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    import pandas as pd
-
-    from dlas.run import run as run
-    from dlas.study import Study as Study
+from typing import Any
 
 __version__ = "0.1.0"
 
 __all__ = ["Study", "__version__", "run", "table"]
 
-
-def table(folders: Path | str | Sequence[Path | str]) -> pd.DataFrame:
-    """Return the results of one or several output folders: a row per cell.
-
-    Raises:
-        UserError: a folder holds no results.
-    """
-    from pathlib import Path
-
-    from dlas.tables import cells_frame
-
-    given = [folders] if isinstance(folders, str | Path) else list(folders)
-    return cells_frame([Path(folder) for folder in given])
+_LAZY = {"Study": ("dlas.study", "Study"), "table": ("dlas.tables", "cells_frame")}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Study":
-        from dlas.study import Study
-
-        return Study
     if name == "run":
-        import importlib
-
         return importlib.import_module("dlas.run")
+    if name in _LAZY:
+        module, wanted = _LAZY[name]
+        return getattr(importlib.import_module(module), wanted)
     raise AttributeError(f"module 'dlas' has no attribute {name!r}")
 
 
