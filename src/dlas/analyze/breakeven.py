@@ -9,8 +9,10 @@ the test; Fieller 1954), so it says as often as it should where the lines cross,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -50,7 +52,7 @@ def break_evens(table: Table, estimates: Estimates) -> pd.DataFrame:
 
     One row per ordered factor, pair of choices and context, and one for the average over all
     contexts that hold every level (``context`` is ``(average)``). ``verdict`` is ``crosses``
-    (a is surely better at one end and surely worse at another), ``none in range`` or
+    (a is surely better at one level and surely worse at another), ``none in range`` or
     ``cannot tell``; ``level`` the first break-even; ``low`` and ``high`` its interval, infinite
     where it leaves the range; ``below`` and ``above`` the ratio b over a at the lowest and
     highest level (above 1: a is better there). Without noise a sign counts beyond the floor and
@@ -58,16 +60,56 @@ def break_evens(table: Table, estimates: Estimates) -> pd.DataFrame:
     """
     frames = []
     for factor in table.factors:
-        if not factor.ordered:
-            continue
-        found = grid(table, factor, estimates)
-        for layer, a, b, curves in _candidates(table, estimates, found):
-            part = _judge(table, estimates, found, curves)
-            frames.append(part.assign(factor=factor.name, layer=layer, a=a, b=b))
-    frames = [f for f in frames if len(f)]
+        if factor.ordered:
+            found = grid(table, factor, estimates)
+            named = list(_candidates(table, estimates, found))
+            if named:
+                frames.append(_judged(table, estimates, found, named))
     if not frames:
         return pd.DataFrame(columns=COLUMNS)
     return pd.concat(frames, ignore_index=True)[COLUMNS]
+
+
+def _judged(
+    table: Table,
+    estimates: Estimates,
+    found: Grid,
+    named: list[tuple[str, str, str, Curves]],
+) -> pd.DataFrame:
+    """Return the break-evens of all pairs along one factor, averages first within a pair."""
+    parts: list[Curves] = []
+    labels: list[tuple[str, str, str, int]] = []
+    for layer, a, b, curves in named:
+        mean = _averaged(curves)
+        if mean is not None:
+            parts.append(mean)
+            labels.append((layer, a, b, int(curves.there[:, mean.there[0]].all(axis=1).sum())))
+        parts.append(curves)
+        labels += [(layer, a, b, 1)] * len(curves.d)
+    whole = Curves(
+        *(np.concatenate([getattr(p, f) for p in parts]) for f in ("d", "there", "own", "shared")),
+        np.concatenate([p.rows for p in parts]),
+        [c for p in parts for c in p.contexts],
+    )
+    # Curves that hold the same levels are solved at once.
+    pattern = codes(list(whole.there.T), len(whole.d))
+    order, solved = [], []
+    for g in range(int(pattern.max(initial=-1)) + 1):
+        k = np.flatnonzero(pattern == g)
+        some = Curves(
+            whole.d[k], whole.there[k], whole.own[k], whole.shared[k], whole.rows[k],
+            [whole.contexts[i] for i in k],
+        )  # fmt: skip
+        order.append(k)
+        solved.append(_crossings(table, estimates, found, some))
+    columns = {
+        name: list(chain.from_iterable(part[name] for part in solved)) for name in solved[0]
+    }
+    frame = pd.DataFrame(columns, index=np.concatenate(order)).sort_index()
+    layer, a, b, contexts = zip(*labels, strict=True)
+    return frame.assign(
+        factor=found.factor.name, layer=layer, a=a, b=b, contexts=contexts
+    ).reset_index(drop=True)
 
 
 def _candidates(
@@ -166,53 +208,32 @@ def _averaged(curves: Curves) -> Curves | None:
     )
 
 
-def _judge(table: Table, estimates: Estimates, found: Grid, curves: Curves) -> pd.DataFrame:
-    """Return break-evens of all curves of one pair, and of their average."""
-    parts = []
-    mean = _averaged(curves)
-    if mean is not None:
-        n = int(curves.there[:, mean.there[0]].all(axis=1).sum())
-        parts.append(_crossings(table, estimates, found, mean).assign(contexts=n))
-    # Curves with the same levels are solved at once.
-    pattern = codes([curves.there[:, i] for i in range(curves.there.shape[1])], len(curves.d))
-    for g in np.unique(pattern):
-        k = np.flatnonzero(pattern == g)
-        some = Curves(
-            curves.d[k], curves.there[k], curves.own[k], curves.shared[k], curves.rows[k],
-            [curves.contexts[i] for i in k],
-        )  # fmt: skip
-        parts.append(_crossings(table, estimates, found, some).assign(contexts=1))
-    return pd.concat(parts, ignore_index=True)
-
-
 def _crossings(
     table: Table, estimates: Estimates, found: Grid, curves: Curves
-) -> pd.DataFrame:
+) -> dict[str, Sequence[Any]]:
     """Solve curves that hold the same levels."""
     levels = np.flatnonzero(curves.there[0])
-    values = numbers([found.levels[i] for i in levels])
-    x, back = _axis(values)
+    x, back = _axis(numbers([found.levels[i] for i in levels]))
     d, own = curves.d[:, levels], curves.own[:, levels]
     point, crossings, segment = _first_crossing(x, d)
-    out = pd.DataFrame(
-        {
-            "context": curves.contexts,
-            "level": back(point),
-            "crossings": crossings,
-            "below": np.exp(-d[:, 0]),
-            "above": np.exp(-d[:, -1]),
-        }
-    )
     ids = table.cells["cell"].to_numpy()
     near = curves.rows[:, levels]
-    out["cells"] = [
-        [str(ids[r]) for r in near[i, s : s + 2].ravel()] if s >= 0 else []
-        for i, s in enumerate(segment)
-    ]
+    out: dict[str, Sequence[Any]] = {
+        "context": curves.contexts,
+        "level": back(point),
+        "crossings": crossings,
+        "below": np.exp(-d[:, 0]),
+        "above": np.exp(-d[:, -1]),
+        "cells": [
+            [str(c) for c in ids[near[i, s : s + 2].ravel()]] if s >= 0 else []
+            for i, s in enumerate(segment)
+        ],
+    }
     if not estimates.known:
-        half = np.log1p(table.floor)
-        verdict = _verdict((d > half).any(axis=1), (d < -half).any(axis=1), (abs(d) > half).all(axis=1))
-        return out.assign(verdict=verdict, low=np.nan, high=np.nan, p=np.nan)
+        half, none = np.log1p(table.floor), np.full(len(d), np.nan)
+        apart = (np.abs(d) > half).all(axis=1)
+        verdict = _verdict((d > half).any(axis=1), (d < -half).any(axis=1), apart)
+        return out | {"verdict": verdict, "low": none, "high": none, "p": none}
     total = own + curves.shared[:, None, :]
     se, df = np.sqrt(total.sum(axis=-1)), satterthwaite(total, estimates.df)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -221,11 +242,10 @@ def _crossings(
     low, high = _interval(x, d, own.sum(axis=-1), curves.shared.sum(axis=-1), df)
     verdict = _verdict((higher < 0.025).any(axis=1), (lower < 0.025).any(axis=1), np.isnan(low))
     p = np.minimum(1.0, len(levels) * np.maximum(lower.min(axis=1), higher.min(axis=1)))
-    return out.assign(verdict=verdict, low=_ends(low, back), high=_ends(high, back), p=p)
+    return out | {"verdict": verdict, "low": _ends(low, back), "high": _ends(high, back), "p": p}
 
 
-def _ends(values: Floats, back: object) -> Floats:
-    assert callable(back)
+def _ends(values: Floats, back: Callable[[Floats], Floats]) -> Floats:
     finite = np.isfinite(values)
     out = values.copy()
     out[finite] = back(values[finite])
@@ -237,7 +257,7 @@ def _verdict(positive: Bools, negative: Bools, apart: Bools) -> list[str]:
     return [CROSSES if c else NONE if a else OPEN for c, a in zip(crosses, apart, strict=True)]
 
 
-def _axis(values: Floats) -> tuple[Floats, object]:
+def _axis(values: Floats) -> tuple[Floats, Callable[[Floats], Floats]]:
     """Return levels on the axis that lines are drawn on, and the way back."""
     if values.min() > 0 and values.max() / values.min() >= SPREAD:
         return np.log(values), np.exp

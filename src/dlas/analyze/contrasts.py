@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -24,10 +26,19 @@ class Grid:
     row: Ints
     """Row of ``Table.cells`` by context and level, -1 where no complete cell is."""
 
-    @property
-    def there(self) -> Floats:
-        """1.0 where there is a cell, 0.0 where there is none."""
-        return (self.row >= 0).astype(float)
+    @cached_property
+    def fixed(self) -> list[dict[str, str]]:
+        """Each context as a mapping."""
+        names = [str(c) for c in self.contexts.columns]
+        columns = [self.contexts[c].tolist() for c in self.contexts.columns]
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)] or [
+            {} for _ in range(len(self.contexts))
+        ]
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """Each context as text, layer by layer."""
+        return [place(fixed) for fixed in self.fixed]
 
 
 def grid(table: Table, factor: Factor, estimates: Estimates) -> Grid:
@@ -138,6 +149,6 @@ def benjamini_hochberg(p: Floats) -> Floats:
     return q
 
 
-def describe(contexts: pd.DataFrame, i: int) -> str:
-    """Return one context as text, layer by layer."""
-    return ", ".join(f"{c}={v}" for c, v in contexts.iloc[i].items())
+def place(fixed: Mapping[str, str]) -> str:
+    """Return choices as text, ``layer=level, layer=level``."""
+    return ", ".join(f"{c}={v}" for c, v in fixed.items())

@@ -11,7 +11,6 @@ from dlas.analyze.contrasts import (
     Differences,
     Grid,
     average,
-    describe,
     differences,
     grid,
     tested,
@@ -44,7 +43,7 @@ def speedups(table: Table, estimates: Estimates) -> tuple[pd.DataFrame, pd.DataF
         And one row per factor, level and context with the two cells.
     """
     summary, contexts = [], []
-    for factor in table.factors:
+    for factor in table.compared:
         found = grid(table, factor, estimates)
         for level, diff in _against_baseline(table, found, estimates):
             if not diff.there.any():
@@ -120,7 +119,7 @@ def _by_context(table: Table, diff: Differences, estimates: Estimates) -> pd.Dat
     rows = diff.grid.row[here]
     return pd.DataFrame(
         {
-            "context": [describe(diff.grid.contexts, i) for i in here],
+            "context": [diff.grid.texts[i] for i in here],
             "ratio": np.exp(each.value),
             "low": np.exp(each.low),
             "high": np.exp(each.high),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from dlas.analyze.contrasts import Differences, Grid, describe, differences, grid, tested
+from dlas.analyze.contrasts import Differences, Grid, differences, grid, tested
 from dlas.analyze.effects import baseline_of
 from dlas.analyze.levels import Bools, Floats
 from dlas.analyze.noise import Estimates
@@ -44,7 +44,7 @@ def expected(table: Table, estimates: Estimates) -> tuple[pd.DataFrame, pd.DataF
     promises = _promises(table)
     rows: list[dict[str, object]] = []
     contexts: list[pd.DataFrame] = []
-    for factor in table.factors:
+    for factor in table.compared:
         found = grid(table, factor, estimates)
         base = found.levels.index(baseline_of(table, factor))
         for i in range(len(found.levels)):
@@ -108,49 +108,40 @@ def _grouped(
     use: Bools,
     promise: Floats,
 ) -> list[dict[str, object]]:
-    out = [_group("", "", table, estimates, diff, use, promise)]
+    """Return the groups of contexts: all, then by each other layer's levels."""
+    names, members = [("", "")], [use]
     for by in found.contexts.columns:
         values = found.contexts[by].to_numpy()
         levels = pd.unique(values[use])
         if len(levels) > 1:
-            out += [
-                _group(str(by), str(at), table, estimates, diff, use & (values == at), promise)
-                for at in levels
-            ]
-    return out
-
-
-def _group(
-    by: str,
-    at: str,
-    table: Table,
-    estimates: Estimates,
-    diff: Differences,
-    use: Bools,
-    promise: Floats,
-) -> dict[str, object]:
-    n = int(use.sum())
-    hoped = float(promise[use].mean())
-    result = tested(
-        np.array([diff.mean[use, 0].mean()]), diff.var[use, 0].sum(axis=0)[None] / n**2, estimates
-    )
-    share = result.value[0] - hoped
-    low, high = result.low[0] - hoped, result.high[0] - hoped
-    again = tested(np.array([share]), diff.var[use, 0].sum(axis=0)[None] / n**2, estimates)
-    return {
-        "by": by,
-        "at": at,
-        "contexts": n,
-        "expected": float(np.exp(hoped)),
-        "observed": float(np.exp(result.value[0])),
-        "low": float(np.exp(result.low[0])),
-        "high": float(np.exp(result.high[0])),
-        "achieved": float(np.exp(share)),
-        "achieved_low": float(np.exp(low)),
-        "achieved_high": float(np.exp(high)),
-        "p": float(again.p[0]),
-        "verdict": _verdict(float(share), float(low), float(high), float(np.log1p(table.floor))),
-    }
+            names += [(str(by), str(at)) for at in levels]
+            members += [use & (values == at) for at in levels]
+    member = np.array(members, dtype=float)
+    n = member.sum(axis=1)
+    hoped = member @ np.where(use, promise, 0.0) / n
+    var = member @ diff.var[:, 0] / (n**2)[:, None]
+    seen = tested(member @ diff.mean[:, 0] / n, var, estimates)
+    share = tested(seen.value - hoped, var, estimates)
+    half = float(np.log1p(table.floor))
+    return [
+        {
+            "by": by,
+            "at": at,
+            "contexts": int(n[i]),
+            "expected": float(np.exp(hoped[i])),
+            "observed": float(np.exp(seen.value[i])),
+            "low": float(np.exp(seen.low[i])),
+            "high": float(np.exp(seen.high[i])),
+            "achieved": float(np.exp(share.value[i])),
+            "achieved_low": float(np.exp(share.low[i])),
+            "achieved_high": float(np.exp(share.high[i])),
+            "p": float(share.p[i]),
+            "verdict": _verdict(
+                float(share.value[i]), float(share.low[i]), float(share.high[i]), half
+            ),
+        }
+        for i, (by, at) in enumerate(names)
+    ]
 
 
 def _verdict(share: float, low: float, high: float, half: float) -> str:
@@ -167,7 +158,7 @@ def _by_context(table: Table, diff: Differences, use: Bools, promise: Floats) ->
     ids = table.cells["cell"].to_numpy()
     return pd.DataFrame(
         {
-            "context": [describe(diff.grid.contexts, i) for i in here],
+            "context": [diff.grid.texts[i] for i in here],
             "expected": np.exp(promise[here]),
             "observed": np.exp(diff.mean[here, 0]),
             "cell": ids[diff.grid.row[here, diff.second[0]]],

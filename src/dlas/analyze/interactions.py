@@ -10,9 +10,9 @@ import pandas as pd
 from dlas.analyze.contrasts import (
     Grid,
     benjamini_hochberg,
-    describe,
     differences,
     grid,
+    place,
     tested,
 )
 from dlas.analyze.levels import Floats, Ints, codes
@@ -171,5 +171,5 @@ def example(table: Table, estimates: Estimates, row: pd.Series) -> tuple[list[st
     best = max(both)[1]
     cells = table.cells["cell"].to_numpy()
     ids = [str(cells[found.row[i, j]]) for i in (one[best], two[best]) for j in (a, b)]
-    rest_frame = found.contexts.drop(columns=row["by"])
-    return ids, describe(rest_frame, one[best])
+    fixed = {c: v for c, v in found.fixed[one[best]].items() if c != row["by"]}
+    return ids, place(fixed)

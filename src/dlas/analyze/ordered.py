@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from dlas.analyze.contrasts import Grid, average, describe, differences, grid, tested
+from dlas.analyze.contrasts import Grid, average, differences, grid, tested
 from dlas.analyze.levels import Floats
 from dlas.analyze.noise import Estimates
 from dlas.analyze.table import Table
@@ -58,8 +58,8 @@ def _profile(table: Table, estimates: Estimates, found: Grid, k: int) -> dict[st
     ids = table.cells["cell"].to_numpy()
     return {
         "factor": found.factor.name,
-        "context": describe(found.contexts, k),
-        "fixed": {str(c): str(v) for c, v in found.contexts.iloc[k].items()},
+        "context": found.texts[k],
+        "fixed": found.fixed[k],
         "lowest": found.levels[there[0]],
         "highest": found.levels[there[-1]],
         "gain": float(np.exp(ends[0])),

@@ -141,9 +141,9 @@ def noise(analysis: Analysis) -> Iterator[Finding]:
 
 def speedups(analysis: Analysis) -> Iterator[Finding]:
     """Say what each choice gains or loses against its baseline."""
+    contexts_of = dict(iter(analysis.speedup_contexts.groupby(["factor", "level"])))
     for r in analysis.speedups.itertuples():
-        rows = analysis.speedup_contexts
-        rows = rows[(rows["factor"] == r.factor) & (rows["level"] == r.level)]
+        rows = contexts_of[r.factor, r.level]
         text = (
             f"{r.factor}={r.level} is {compared(analysis.table, r.ratio)} than {r.baseline} "
             f"(geometric mean over {contexts(r.contexts)}{interval(r.low, r.high)})"

@@ -17,6 +17,8 @@ from dlas.analyze.sentences import above_one, what_overturns
 from dlas.analyze.words import better, contexts, interval, listed, number, percent
 
 PROXIES = ("macs", "effective_macs", "params", "nonzero_params", "weights_mb")
+SINGLES = 10
+"""Contexts told one by one where no group of them loses as a whole."""
 LOOSE = 0.7
 """A rank correlation below which an order is not the other order."""
 
@@ -83,19 +85,27 @@ def _scaled(r: Any, fixed: dict[str, str], bad: str) -> str:
 def _grouped(
     part: pd.DataFrame, loses: pd.DataFrame
 ) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
-    """Split losing contexts into the fewest groups, of one or two fixed choices, that all lose."""
-    names = list(part["fixed"].iloc[0])
-    left = set(loses.index)
+    """Split losing contexts into the fewest groups, of at most two fixed choices, that all lose.
+
+    What is left over is told context by context, the clearest first.
+    """
+    fixed = part["fixed"].tolist()
+    names = list(fixed[0])
+    worse = part.index.isin(loses.index)
+    left = worse.copy()
     for size in (0, 1, 2):
         for some in combinations(names, size):
-            keys = part["fixed"].map(lambda f, some=some: tuple(f[c] for c in some))
-            for key, rows in part.groupby(keys, sort=False):
-                inside = set(rows.index)
-                if len(inside) > 1 and inside <= set(loses.index) and inside & left:
-                    left -= inside
-                    yield dict(zip(some, key, strict=True)), rows
-    for i in sorted(left):
-        yield loses.loc[i, "fixed"], loses.loc[[i]]
+            keys = [tuple(f[c] for c in some) for f in fixed]
+            group = pd.factorize(pd.Series(keys, dtype=object))[0]
+            count = np.bincount(group)
+            whole = (np.bincount(group, worse) == count) & (count > 1)
+            for g in np.flatnonzero(whole & (np.bincount(group, left) > 0)):
+                inside = group == g
+                left &= ~inside
+                yield dict(zip(some, keys[int(np.argmax(inside))], strict=True)), part[inside]
+    rest = part[left].nsmallest(SINGLES, "gain")
+    for i in rest.index:
+        yield rest.loc[i, "fixed"], rest.loc[[i]]
 
 
 def break_evens(analysis: Analysis) -> Iterator[Finding]:
@@ -171,24 +181,21 @@ def returns(analysis: Analysis) -> Iterator[Finding]:
 
 def expected(analysis: Analysis) -> Iterator[Finding]:
     """Say where fewer multiplications, bytes or bits, or more threads, did not keep a promise."""
+    keys = ["factor", "level", "cost"]
     whole = analysis.expected[analysis.expected["by"] == ""]
+    parts_of = dict(iter(analysis.expected[analysis.expected["by"] != ""].groupby(keys)))
+    contexts_of = dict(iter(analysis.expected_contexts.groupby(keys)))
     for r in whole.itertuples():
-        rows = analysis.expected
-        same = (rows["factor"] == r.factor) & (rows["level"] == r.level) & (rows["cost"] == r.cost)
+        key = (r.factor, r.level, r.cost)
         text = (
             f"{r.cost} {r.verdict.replace('predicts', 'predict')} what {r.factor}={r.level} gains "
             f"over {r.baseline}: {number(r.expected)} expected, {number(r.observed)} observed "
             f"({contexts(r.contexts)}{interval(r.low, r.high)})"
         )
-        parts, by = _split(rows[same & (rows["by"] != "")])
+        parts, by = _split(parts_of.get(key, whole.iloc[:0]))
         if by:
             text += f". By {by}: {listed(parts, 6)}"
-        contexts_of = analysis.expected_contexts
-        some = contexts_of[
-            (contexts_of["factor"] == r.factor)
-            & (contexts_of["level"] == r.level)
-            & (contexts_of["cost"] == r.cost)
-        ]
+        some = contexts_of[key]
         worst = some.iloc[int(np.argmax(np.abs(np.log(some["observed"] / some["expected"]))))]
         yield Finding(
             "expectation",

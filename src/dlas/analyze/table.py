@@ -117,6 +117,19 @@ class Table:
         return tuple(out)
 
     @cached_property
+    def compared(self) -> tuple[Factor, ...]:
+        """The factors less the parameters that only name their layer's levels anew."""
+        good = self.cells[self.complete]
+        out = []
+        for f in self.factors:
+            pairs = good[[f.layer, f.name]].drop_duplicates() if f.name != f.layer else good
+            if f.name == f.layer or len(pairs) > max(len(f.levels), len(self.levels[f.layer])):
+                out.append(f)
+            elif len(f.levels) < len(self.levels[f.layer]):
+                out.append(f)
+        return tuple(out)
+
+    @cached_property
     def skeletons(self) -> Mapping[str, pd.Series]:
         """For each layer the choices without their parameters."""
         out = {}
