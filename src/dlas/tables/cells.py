@@ -139,21 +139,20 @@ def _record(results: Results, known: _Known) -> dict[str, Any]:
 def _status(results: Results, known: _Known) -> dict[str, str | None]:
     """Return what became of the cell on this host.
 
-    A cell's row is of the host that ran its study last; on another host its own rows say.
+    A cell's row tells of the host that ran its study last, and of rules that hold for all; on
+    another host the cell's facts and rounds tell.
     """
     ran = [s for s in results.sessions if s.study == known.row.study]
     latest = max(ran, key=lambda s: s.started_at, default=None)
-    row: CellRow | FactRow | RoundRow = known.row
-    status = known.row.status
-    refused = status in (Status.IMPOSSIBLE, Status.UNAVAILABLE)
-    if latest is not None and latest.host != known.host and not refused:
-        failed = next((r for r in known.every if r.status is Status.FAILED), None)
-        status = Status.COMPLETE if known.rounds else Status.PENDING
-        if failed is not None:
-            row, status = failed, Status.FAILED
-    told = status is Status.FAILED or row is known.row
-    return {
-        "status": status.value,
-        "stage": (row.stage or None) if told else None,
-        "reason": (row.reason or None) if told else None,
-    }
+    refused = known.row.status in (Status.IMPOSSIBLE, Status.UNAVAILABLE)
+    if refused or latest is None or latest.host == known.host:
+        return _told(known.row.status, known.row)
+    failed = next((r for r in known.every if r.status is Status.FAILED), None)
+    if failed is not None:
+        return _told(Status.FAILED, failed)
+    return _told(Status.COMPLETE if known.rounds else Status.PENDING, None)
+
+
+def _told(status: Status, row: CellRow | FactRow | RoundRow | None) -> dict[str, str | None]:
+    stage, reason = (row.stage or None, row.reason or None) if row else (None, None)
+    return {"status": status.value, "stage": stage, "reason": reason}

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from table_rows import HOST, SESSION, cell_row, fact, fill, round_row, stack
+
+from dlas.errors import UserError
+from dlas.records import Status
+from dlas.stack import LAYERS
+from dlas.tables import COLUMNS, cells_frame, rounds_frame
+
+ISSUE = """
+cell, study, host, session, status, stage, reason, dataset, model, optimization, algorithm,
+software, hardware, latency_ms, latency_low_ms, latency_high_ms, latency_p90_ms, unsteady, rounds,
+samples, first_inference_ms, load_ms, import_s, build_s, memory_mb, weights_mb, artifact_mb,
+params, nonzero_params, macs, effective_macs, accuracy, accuracy_low, accuracy_high, accuracy_n,
+accuracy_drop, flips, max_abs_error, energy_mj, energy_source, ran_precision, ran_threads,
+ran_cpus, ran_isa, ran_kernels, fallbacks, ran_sparsity, artifact, created_at, overhead_s
+"""
+A, B, C = stack(), stack(0.5, threads=2), stack(0.9, software="tvm")
+BUILD = {
+    "build_s": 2.5, "artifact_mb": 1.25, "params": 100, "nonzero_params": 60, "macs": 1000,
+    "effective_macs": 600.5, "weights_mb": 0.4, "achieved": [{"sparsity": 0.4}],
+}  # fmt: skip
+MEMORY = {"memory_mb": 12.5, "import_s": 1.25, "load_s": 0.5, "first_inference_s": 0.1}
+EVALUATION = {
+    "n": 10, "correct": [1] * 8 + [0] * 2, "labels": list(range(10)), "max_abs_error": 1e-5,
+    "baseline_correct": [1] * 9 + [0], "baseline_labels": [*range(8), 0, 0],
+}  # fmt: skip
+RAN = {"precision": "float32", "threads": 1, "cpus": [1], "kernels": {}, "fallbacks": []}
+
+
+def complete_cell() -> list:
+    facts = {"build": BUILD, "memory": MEMORY, "evaluate": EVALUATION, "observe": RAN}
+    return [
+        cell_row(A),
+        *(fact(A.cell, kind, value) for kind, value in facts.items()),
+        round_row(A.cell, 0, [10, 10], seen={"load_s": 0.01, "energy_j": 0.1}),
+        round_row(A.cell, 1, [11, 11], seen={"energy_source": "rapl", "energy_j": 0.2}),
+        round_row(A.cell, 2, [13, 13], flags=("repeated",), seen={"energy_j": 0.4}),
+        *(round_row(A.cell, r, [500 + r], control=1) for r in range(3)),
+    ]
+
+
+def test_the_columns_are_those_others_rely_on(out: Path) -> None:
+    frame = cells_frame(fill(out, SESSION, cell_row(A), cell_row(B, 1)))
+    assert tuple(name.strip() for name in ISSUE.split(",")) == COLUMNS
+    assert list(frame.columns) == [
+        *COLUMNS, "optimization.pruning", "optimization.epochs", "optimization.sparsity",
+        "software.layout", "hardware.threads",
+    ]  # fmt: skip
+
+
+def test_a_complete_cell(out: Path) -> None:
+    [row] = cells_frame(fill(out, SESSION, *complete_cell())).to_dict("records")
+    expected = {
+        "cell": A.cell, "study": "st", "host": HOST, "session": "s1", "status": "complete",
+        "stage": None, "reason": None, "model": "resnet-8", "hardware": "cpu(threads=1)",
+        "latency_ms": 11.0, "latency_p90_ms": 13.0, "unsteady": False, "rounds": 3, "samples": 6,
+        "first_inference_ms": 4.0, "load_ms": 20.0, "import_s": 1.25, "build_s": 2.5,
+        "memory_mb": 12.5, "weights_mb": 0.4, "artifact_mb": 1.25, "params": 100,
+        "nonzero_params": 60, "macs": 1000, "effective_macs": 600.5, "accuracy": 0.8,
+        "accuracy_low": 0.4901625, "accuracy_high": 0.9433178, "accuracy_n": 10,
+        "accuracy_drop": 0.1, "flips": 0.2, "max_abs_error": 1e-5, "energy_mj": 100.0,
+        "energy_source": "rapl", "ran_precision": "float32", "ran_threads": 1, "ran_cpus": "1",
+        "ran_isa": None, "ran_kernels": None, "fallbacks": "none", "artifact": "content",
+        "created_at": "2026-01-01T00:02:30.000+00:00", "overhead_s": 0.2,
+        "optimization.pruning": "none", "hardware.threads": 1,
+    }  # fmt: skip
+    seen = {name: row[name] for name in expected}
+    numbers = {k: v for k, v in expected.items() if isinstance(v, float)}
+    assert {k: seen[k] for k in numbers} == pytest.approx(numbers)
+    assert {k: v for k, v in seen.items() if k not in numbers} == {
+        k: v for k, v in expected.items() if k not in numbers
+    }
+    assert row["latency_low_ms"] < 11 < row["latency_high_ms"]
+    assert math.isnan(row["ran_sparsity"])
+
+
+def test_a_cell_that_cannot_be_is_empty(out: Path) -> None:
+    said = {"status": Status.IMPOSSIBLE, "reason": "no such thing"}
+    frame = cells_frame(fill(out, SESSION, cell_row(B, **said)))
+    [row] = frame.to_dict("records")
+    assert (row["status"], row["reason"], row["host"]) == ("impossible", "no such thing", HOST)
+    measured = set(COLUMNS) - {"cell", "study", "host", "session", "status", "reason", *LAYERS}
+    assert frame[sorted(measured)].isna().all(axis=None)
+
+
+def test_a_cell_that_failed_keeps_what_is_known(out: Path) -> None:
+    failed = cell_row(A, status=Status.FAILED, stage="measure", reason="signal 11")
+    rows = [
+        failed, fact(A.cell, "build", BUILD), fact(A.cell, "evaluate", EVALUATION),
+        round_row(A.cell, 0, [], status=Status.FAILED, reason="signal 11", value={}),
+    ]  # fmt: skip
+    [row] = cells_frame(fill(out, SESSION, *rows)).to_dict("records")
+    assert (row["status"], row["stage"], row["reason"]) == ("failed", "measure", "signal 11")
+    assert (row["build_s"], row["accuracy"]) == (2.5, 0.8)
+    assert math.isnan(row["latency_ms"])
+
+
+def test_factors_have_one_type_and_are_empty_where_they_do_not_apply(out: Path) -> None:
+    frame = cells_frame(fill(out, SESSION, *(cell_row(s, i) for i, s in enumerate((A, B, C)))))
+    assert frame["hardware.threads"].tolist() == [1, 2, 1]
+    assert frame["optimization.sparsity"].isna().tolist() == [True, False, False]
+    assert frame["optimization.sparsity"].tolist()[1:] == [0.5, 0.9]
+    assert str(frame["hardware.threads"].dtype) == "Int64"
+    assert frame["optimization.pruning"].tolist() == ["none", "weight-pruning", "weight-pruning"]
+
+
+def test_rows_keep_the_order_of_the_study(out: Path) -> None:
+    frame = cells_frame(fill(out, SESSION, cell_row(A, 2), cell_row(B, 0), cell_row(C, 1)))
+    assert frame["cell"].tolist() == [B.cell, C.cell, A.cell]
+
+
+def test_a_cell_of_two_studies_is_two_rows_with_the_same_numbers(out: Path) -> None:
+    rows = [*complete_cell(), cell_row(A, study="other")]
+    frame = cells_frame(fill(out, SESSION, replace(SESSION, session="s0", study="other"), *rows))
+    assert frame["study"].tolist() == ["other", "st"]
+    assert frame["latency_ms"].tolist() == pytest.approx([11, 11])
+
+
+def test_a_cell_of_two_hosts_is_two_rows(out: Path) -> None:
+    later = replace(SESSION, session="s2", host="host-2", started_at="2026-02-01T00:00:00+00:00")
+    rows = [
+        SESSION, later, *complete_cell(), cell_row(B, 1),
+        cell_row(A, status=Status.FAILED, stage="build", reason="no"),
+        fact(A.cell, "build", {}, host="host-2", status=Status.FAILED, session="s2"),
+    ]  # fmt: skip
+    frame = cells_frame(fill(out, *rows))
+    a = frame[frame["cell"] == A.cell]
+    assert a["host"].tolist() == ["host-1", "host-2"]
+    assert a["status"].tolist() == ["complete", "failed"]
+    assert a["reason"].tolist() == [None, "no"]
+    assert a["session"].tolist() == ["s1", "s2"]
+
+
+def test_folders_are_read_one_after_another_and_not_pooled(tmp_path: Path) -> None:
+    one = fill(tmp_path / "one", SESSION, *complete_cell())
+    again = [round_row(A.cell, r, [20.0], session="s9") for r in range(3)]
+    two = fill(tmp_path / "two", SESSION, cell_row(A), *again)
+    frame = cells_frame([one, two])
+    assert frame["latency_ms"].tolist() == pytest.approx([11, 20])
+    assert frame["session"].tolist() == ["s1", "s9"]
+    assert len(cells_frame([one, one])) == 1
+    assert len(rounds_frame([one, two])) == 9
+
+
+def test_folders_without_results_are_all_named(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(UserError) as caught:
+        cells_frame([tmp_path / "a", tmp_path / "b"])
+    assert [str(tmp_path / n) in p for n, p in zip("ab", caught.value.problems, strict=True)] == [
+        True,
+        True,
+    ]
+
+
+def test_the_analysis_reads_the_tables(out: Path) -> None:
+    from dlas.analyze.load import from_study
+    from dlas.analyze.noise import estimate
+
+    rows = [
+        *complete_cell(),
+        cell_row(B, 1),
+        *(round_row(B.cell, r, [20.0 + r]) for r in range(3)),
+    ]
+    folder = fill(out, SESSION, *rows)
+    table = from_study(cells_frame(folder), rounds_frame(folder))
+    assert estimate(table).kind == "rounds"
+    assert table.complete.sum() == 2
