@@ -42,6 +42,7 @@ class FashionMnist(Dataset):
     licence: ClassVar[str] = "MIT (Zalando SE)"
     libraries: ClassVar[tuple[str, ...]] = ("pillow",)
     sources: ClassVar[tuple[str, ...]] = (SOURCE,)
+    places: ClassVar[tuple[str, ...]] = ("root",)
     batch: Annotated[int, Field(ge=1)] = 1
     size: Annotated[int, Field(ge=4, le=4096)] = 28
     train: Literal["shipped", "full", "auto"] = "shipped"

@@ -50,6 +50,7 @@ class ImageFolder(Dataset):
     licence: ClassVar[str] = "the user's own images"
     libraries: ClassVar[tuple[str, ...]] = ("pillow",)
     sources: ClassVar[tuple[str, ...]] = (SOURCE,)
+    places: ClassVar[tuple[str, ...]] = ("root",)
     batch: Annotated[int, Field(ge=1)] = 1
     root: str
     size: Annotated[int, Field(ge=4, le=4096)] = 224

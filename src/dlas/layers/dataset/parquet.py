@@ -54,6 +54,7 @@ class Parquet(Dataset):
     requires: ClassVar[tuple[str, ...]] = ("pyarrow",)
     libraries: ClassVar[tuple[str, ...]] = ("pillow",)
     sources: ClassVar[tuple[str, ...]] = (SOURCE,)
+    places: ClassVar[tuple[str, ...]] = ("root",)
     batch: Annotated[int, Field(ge=1)] = 1
     root: str
     pattern: str = "**/*.parquet"

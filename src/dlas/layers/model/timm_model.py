@@ -1,0 +1,103 @@
+"""Any network of timm."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AliasChoices, Field
+
+from dlas.errors import StepError, UserError, near
+from dlas.layers.model import state
+from dlas.protocols import Dataset, DataSpec, Model, Network
+
+REGISTERED = re.compile(r"^@register_model\s+def (\w+)\(", re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimmModel(Model):
+    """Any of timm's networks by ``name``, for the data set's classes, channels and size.
+
+    ``weights`` is a local file (safetensors or a state dict) for exactly that number of classes;
+    without one the weights are random by ``seed``. Nothing is downloaded.
+    """
+
+    name: ClassVar[str] = "timm"
+    requires: ClassVar[tuple[str, ...]] = ("torch", "timm", "safetensors")
+    extra: ClassVar[str] = "torch"
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "timm")
+    sources: ClassVar[tuple[str, ...]] = (state.SOURCE,)
+    places: ClassVar[tuple[str, ...]] = ("weights_file",)
+    # "name" is taken: it is what the technique itself is called.
+    architecture: Annotated[str, Field(validation_alias=AliasChoices("name", "architecture"))]
+    weights_file: Annotated[
+        str, Field(validation_alias=AliasChoices("weights", "weights_file"))
+    ] = ""
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        base, _, tag = self.architecture.partition(".")
+        known = _known()
+        if ":" in base or "/" in base or (tag and not self.weights_file):
+            raise UserError(
+                f"timm.name: {self.architecture!r} names pretrained weights, and dlas downloads "
+                f"nothing. Get the file yourself and give `weights: PATH` with the plain name."
+            )
+        if known and base not in known:
+            raise UserError(
+                f"timm.name: timm has no model {base!r}.{near(base, known)} "
+                "`timm.list_models()` lists them."
+            )
+
+    def build(self, dataset: Dataset) -> Network:
+        """Return the network with its weights.
+
+        Raises:
+            StepError: timm cannot build it for this problem.
+            UserError: the weights do not fit.
+        """
+        spec = dataset.spec()
+        module = state.built(lambda: self._network(spec), self.seed, self.weights(dataset))
+        state.check_outputs(module, spec, self.architecture)
+        return Network(spec, module)
+
+    def weights(self, dataset: Dataset) -> Path | None:
+        """Return the user's file."""
+        return state.chosen(self, self.weights_file, dataset)
+
+    def fingerprint(self) -> Any:
+        """Return the hash of the weights."""
+        return state.weights_hash(self.weights_file)
+
+    def _network(self, spec: DataSpec) -> Any:
+        import timm
+
+        sizes = {"img_size": (spec.height, spec.width)}
+        base = self.architecture.partition(".")[0]
+        common = {"pretrained": False, "num_classes": spec.classes, "in_chans": spec.channels}
+        try:
+            try:
+                return timm.create_model(base, **common, **sizes)
+            except TypeError as error:
+                if "img_size" not in str(error):
+                    raise
+                return timm.create_model(base, **common)  # convolutions take any size
+        except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+            raise StepError(
+                f"timm cannot build {base} for {spec.channels} x {spec.height} x {spec.width}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+
+@cache
+def _known() -> frozenset[str]:
+    """Return the names of timm's models, read from its source: importing it would load torch."""
+    spec = importlib.util.find_spec("timm")
+    if spec is None or spec.origin is None:
+        return frozenset()
+    files = (Path(spec.origin).parent / "models").glob("*.py")
+    return frozenset(n for f in files for n in REGISTERED.findall(f.read_text(encoding="utf-8")))
