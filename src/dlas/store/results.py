@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -115,12 +114,14 @@ class ResultStore:
             ValueError: a number is not finite.
             TypeError: a field is not of its type.
         """
-        encoded = [(type(row), encode(row)) for row in rows]  # refuse before anything is written
+        encoded: dict[type[Row], list[dict[str, Any]]] = {}
+        for row in rows:  # all before anything is written: one may be refused
+            encoded.setdefault(type(row), []).append(encode(row))
         if not encoded:
             return
         with self._transaction("write", write=True) as connection:
-            for kind, group in groupby(encoded, key=lambda pair: pair[0]):
-                connection.execute(_upsert(kind), [values for _, values in group])
+            for kind, values in encoded.items():
+                connection.execute(_upsert(kind), values)
 
     def rows(self, kind: type[R], /, **equal: Any) -> list[R]:
         """Return the rows whose fields equal the given values, in the order of the primary key.
@@ -361,11 +362,18 @@ def _conditions(kind: type[Row], equal: Mapping[str, Any]) -> list[ColumnElement
     return made
 
 
+_UPSERTS: dict[type[Row], Any] = {}
+
+
 def _upsert(kind: type[Row]) -> Any:
-    from sqlalchemy.dialects.sqlite import insert
+    if kind not in _UPSERTS:  # making one takes longer than running it
+        from sqlalchemy.dialects.sqlite import insert
 
-    from dlas.store.schema import TABLES
+        from dlas.store.schema import TABLES
 
-    statement = insert(TABLES[kind])
-    changed = {n: statement.excluded[n] for n in types(kind) if n not in kind.PRIMARY}
-    return statement.on_conflict_do_update(index_elements=list(kind.PRIMARY), set_=changed)
+        statement = insert(TABLES[kind])
+        changed = {n: statement.excluded[n] for n in types(kind) if n not in kind.PRIMARY}
+        _UPSERTS[kind] = statement.on_conflict_do_update(
+            index_elements=list(kind.PRIMARY), set_=changed
+        )
+    return _UPSERTS[kind]

@@ -105,12 +105,10 @@ def _known(results: Results, found: Mapping[Place, Latency]) -> Iterator[_Known]
             )
 
 
-def _hosts(results: Results, row: CellRow) -> list[str]:
+def _hosts(results: Results, row: CellRow) -> Sequence[str]:
     """Return the hosts that know of a cell; where none does, those that ran its study."""
-    places = {*results.facts_of, *results.rounds_of}
-    seen = sorted(host for cell, host in places if cell == row.cell)
     ran = [s.host for s in results.sessions if s.study == row.study]
-    return seen or sorted(set(ran)) or [""]
+    return results.hosts_of.get(row.cell) or sorted(set(ran)) or [""]
 
 
 def _record(results: Results, known: _Known) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from dlas.store.results import RoundRow
@@ -110,15 +111,19 @@ def _latency(rounds: Sequence[RoundRow], fit: Fit, row: int) -> Latency:
 
 def _half_width(fit: Fit, row: int, rounds: int) -> float | None:
     """Return half of the interval, on the log scale."""
-    from scipy import stats
-
     if fit.estimates is None:
         return None
     stratum = fit.stratum(row)
     of_one_round = float(fit.estimates.var[row, stratum]) * rounds
-    t = float(stats.t.ppf((1 + CONFIDENCE) / 2, fit.estimates.df[stratum]))
-    half = t * math.sqrt(of_one_round * median_variance(rounds))
+    half = _t(float(fit.estimates.df[stratum])) * math.sqrt(of_one_round * median_variance(rounds))
     return half if math.isfinite(half) else None
+
+
+@cache
+def _t(df: float) -> float:
+    from scipy import stats
+
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, df))
 
 
 def fits(results: Results) -> list[Fit]:

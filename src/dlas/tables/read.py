@@ -57,6 +57,14 @@ class Results:
         return found
 
     @cached_property
+    def hosts_of(self) -> Mapping[str, Sequence[str]]:
+        """The hosts that know something of a cell, sorted."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for cell, host in sorted({*self.facts_of, *self.rounds_of}):
+            found[cell].append(host)
+        return found
+
+    @cached_property
     def stacks(self) -> Mapping[str, Stack]:
         """The stack of each cell."""
         return {row.cell: Stack.from_json(row.stack) for row in self.cells}

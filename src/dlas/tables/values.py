@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -120,10 +121,11 @@ def milli(value: float | None) -> float | None:
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
     """Return the 95 % Wilson interval of a share (Wilson 1927)."""
-    from scipy import stats
-
-    interval = stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+    z = statistics.NormalDist().inv_cdf(0.975)
+    share, scale = successes / n, 1 + z**2 / n
+    middle = (share + z**2 / (2 * n)) / scale
+    half = z / scale * math.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _median(values: Iterable[float | None]) -> float | None:
