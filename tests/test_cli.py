@@ -10,15 +10,15 @@ import yaml
 
 import dlas
 from dlas import cli
-from dlas.errors import StorageError, UserError
+from dlas.errors import StepError, StorageError, UserError
 from dlas.records import Status
 from dlas.stack import LAYERS, Choice, Stack
 from dlas.store.results import CellRow, FactRow, HostRow, ResultStore, RoundRow, SessionRow
 from fake_layers import fakes  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("plan", "run", "table", "show", "report", "catalog", "doctor", "clean", "analyze",
-            "compare")  # fmt: skip
+COMMANDS = ("plan", "run", "table", "show", "report", "catalog", "doctor", "clean", "train",
+            "analyze", "compare")  # fmt: skip
 
 
 @pytest.fixture
@@ -152,6 +152,7 @@ def test_a_study_that_is_not_there(said):
     [
         (UserError(["first", "second"]), 2, ["first\nsecond"]),
         (StorageError("the disk is full"), 2, ["the disk is full"]),
+        (StepError("training diverged"), 2, ["training diverged"]),
         (OSError(errno.ENOSPC, "No space left on device", "x"), 2, ["x: No space left"]),
         (OSError(errno.EBADF, "Bad file descriptor"), 1, ["dlas has a bug: OSError"]),
         (RuntimeError("oops"), 1, ["dlas has a bug: RuntimeError: oops (", "--debug"]),
@@ -442,6 +443,27 @@ def test_catalog_and_doctor_of_this_installation(said):
     found = json.loads(out)
     assert found["host"]["cores"] >= 1
     assert {"layer", "name", "missing"} == set(found["techniques"][0])
+
+
+def test_train(said, tmp_path):
+    code, out, err = said(
+        "train", "resnet-8", "digits", "--out", tmp_path / "w", "--epochs", "1", "--limit", "200",
+        "--threads", "1",
+    )  # fmt: skip
+    assert code == 0, err
+    assert re.fullmatch(r"accuracy 0\.\d{4} on \d+ test images\n", out)
+    assert (tmp_path / "w.safetensors").is_file()
+    card = json.loads((tmp_path / "w.json").read_text())
+    assert card["dataset"]["name"] == "digits"
+
+
+def test_train_says_what_is_wrong(said, tmp_path):
+    code, out, err = said("train", "resnet-9", "digits", "--out", tmp_path / "w")
+    assert (code, out) == (2, "")
+    assert "Did you mean 'resnet-8'" in err
+    code, _, err = said("train", "resnet-8", "digits", "--out", "w", "--augment", "flop")
+    assert code == 2
+    assert "Did you mean 'flip'" in err
 
 
 # ---------------------------------------------------------------- from Python

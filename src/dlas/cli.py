@@ -7,19 +7,16 @@ wrong; 1, a bug of ours; 130, interrupted. Nothing heavy is imported before a co
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
-import os
 import sys
-import traceback
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
-from dlas.errors import StorageError, UserError
+from dlas import options
+from dlas.errors import UserError
+from dlas.exits import guarded
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,10 +29,6 @@ app = typer.Typer(
     "    dlas run studies/quickstart.yaml --out out/quickstart\n\n"
     "    dlas report out/quickstart",
 )
-
-StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (YAML).")]
-Folders = Annotated[list[Path], typer.Argument(metavar="DIR...", help="Output folders of runs.")]
-Format = Annotated[str, typer.Option("--format", help="text or json.")]
 
 
 def _one_of(value: str, allowed: Sequence[str], option: str = "--format") -> str:
@@ -61,7 +54,7 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def _options(
+def _common(
     version: Annotated[
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
@@ -75,7 +68,7 @@ def _options(
 
 
 @app.command()
-def plan(study: StudyFile, format: Format = "text") -> None:
+def plan(study: options.StudyFile, format: options.Format = "text") -> None:
     """Say what a run would do: cells by status, steps with and without sharing, time and disk.
 
     Runs nothing and loads no runtime. Times and sizes are guesses from typical values.
@@ -84,7 +77,7 @@ def plan(study: StudyFile, format: Format = "text") -> None:
 
         dlas plan studies/quickstart.yaml --format json | jq .cells
     """
-    from dlas.display import duration, table
+    from dlas.display import preview_text
     from dlas.plan import preview
     from dlas.study import Study
 
@@ -97,33 +90,18 @@ def plan(study: StudyFile, format: Format = "text") -> None:
     if format == "json":
         _json(found)
         return
-    rows: list[dict[str, Any]] = [{"": "cells", "count": found["cells"]}]
-    rows += [{"": f"  {name}", "count": n} for name, n in found["cells_by_status"].items()]
-    rows += [{"": "steps", "count": found["steps"]}]
-    rows += [{"": f"  {stage}", "count": n} for stage, n in found["by_stage"].items()]
-    rows += [{"": "steps without sharing", "count": found["steps_unshared"]}]
-    rows += [{"": "measurements", "count": found["measurements"]}]
-    print(table(rows, ("", "count")))
-    print(f"\nabout {duration(found['expected_s'])} and {found['expected_mb']} MB (a guess)")
-    for refusal in found.get("refusals", ()):
-        print(f"{refusal['status']} ({refusal['cells']} cells): {refusal['reason']}")
+    print(preview_text(found))
 
 
 @app.command()
 def run(
-    study: StudyFile,
-    out: Annotated[Path, typer.Option(help="Folder of the results; made where it is absent.")],
-    store: Annotated[
-        Path | None, typer.Option(help="Folder of artefacts, to share between studies.")
-    ] = None,
-    only: Annotated[str | None, typer.Option(help="Run one cell: the start of its hash.")] = None,
-    retry: Annotated[
-        list[str] | None, typer.Option(help="Try cells of this status again, e.g. failed.")
-    ] = None,
-    remeasure: Annotated[
-        bool, typer.Option("--remeasure", help="Evaluate and measure again; build nothing anew.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    study: options.StudyFile,
+    out: options.Out,
+    store: options.Store = None,
+    only: options.Only = None,
+    retry: options.Retry = None,
+    remeasure: options.Remeasure = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Run what a study lacks: the same command again goes on where it stopped.
 
@@ -133,7 +111,7 @@ def run(
 
         dlas run studies/quickstart.yaml --out out/quickstart --only 3fa2 --remeasure
     """
-    from dlas.display import progress
+    from dlas.display import progress, summary_text
     from dlas.run import run as run_study
     from dlas.study import Study
 
@@ -157,25 +135,14 @@ def run(
         raise typer.Exit(130) from None
     finally:
         shown.close()
-    _summary(summary)
-
-
-def _summary(summary: Any) -> None:
-    counts = ", ".join(f"{n} {status}" for status, n in sorted(summary.cells.items()))
-    print(f"{summary.study}: {sum(summary.cells.values())} cells: {counts or 'none'}")
-    for stage, reason, n in summary.failures:
-        first = str(reason).partition("\n")[0]
-        print(f"  failed in {stage} ({n} cells): {first}")
-    print(f"results: {summary.out}")
+    print(summary_text(summary))
 
 
 @app.command()
 def clean(
-    folders: Folders,
-    store: Annotated[
-        Path | None, typer.Option(help="The shared folder of artefacts (default: DIR/store).")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    folders: options.Folders,
+    store: options.SharedStore = None,
+    dry_run: options.DryRun = False,
 ) -> None:
     """Remove the artefacts that no result needs.
 
@@ -194,6 +161,51 @@ def clean(
     )
 
 
+@app.command()
+def train(
+    model: options.ModelText,
+    dataset: options.DatasetText,
+    out: options.Weights,
+    epochs: options.Epochs = 10,
+    batch_size: options.BatchSize = 128,
+    lr: options.Rate = 2e-3,
+    seed: options.Seed = 0,
+    augment: options.Augment = "flip",
+    limit: options.Limit = None,
+    threads: options.Threads = None,
+    float16: options.Half = False,
+) -> None:
+    """Train a model on a data set; write its weights, and how they came about beside them.
+
+    The test images are looked at once, at the end. Use the weights by `weights: PATH`.
+
+        dlas train 'mobilenet-v2: {width: 0.5}' fashion-mnist --out weights/mine --epochs 20
+    """
+    from typing import cast, get_args
+
+    from dlas import training
+    from dlas.display import training_progress
+    from dlas.protocols import Dataset, Model
+    from dlas.train import read_technique, run_train
+
+    _one_of(augment, get_args(training.Augment), "--augment")
+    card = run_train(
+        cast(Model, read_technique("model", model)),
+        cast(Dataset, read_technique("dataset", dataset)),
+        out,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        seed=seed,
+        augment=cast(training.Augment, augment),
+        limit=limit,
+        threads=threads,
+        float16=float16,
+        progress=training_progress(sys.stderr),
+    )
+    print(f"accuracy {card['accuracy']:.4f} on {card['accuracy_n']} test images")
+
+
 # ---------------------------------------------------------------- results
 
 SHOWN = (
@@ -206,15 +218,13 @@ SHOWN = (
 
 @app.command()
 def table(
-    folders: Folders,
-    format: Annotated[str, typer.Option("--format", help="text, csv, json or parquet.")] = "text",
-    rounds: Annotated[bool, typer.Option("--rounds", help="A row per cell and round.")] = False,
-    controls: Annotated[bool, typer.Option("--controls", help="The A/A controls.")] = False,
-    sort: Annotated[str | None, typer.Option(help="Column to sort by.")] = None,
-    columns: Annotated[
-        str | None, typer.Option(help="Columns to print, separated by commas; `all`.")
-    ] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write a file.")] = None,
+    folders: options.Folders,
+    format: options.TableFormat = "text",
+    rounds: options.OfRounds = False,
+    controls: options.OfControls = False,
+    sort: options.Sort = None,
+    columns: options.Columns = None,
+    output: options.Output = None,
 ) -> None:
     """Print the results: one row per cell, empty where something was not measured.
 
@@ -236,9 +246,9 @@ def table(
 
 @app.command()
 def show(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of a run.")],
-    cell: Annotated[str, typer.Argument(metavar="CELL", help="The start of a cell's hash.")],
-    format: Format = "text",
+    folder: options.Folder,
+    cell: options.Cell,
+    format: options.Format = "text",
 ) -> None:
     """Print all that is known of a cell, and how to reproduce it.
 
@@ -257,10 +267,8 @@ def show(
 
 @app.command()
 def report(
-    folders: Folders,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The page (default: DIR/report.html).")
-    ] = None,
+    folders: options.Folders,
+    output: options.Page = None,
 ) -> None:
     """Write one self-contained HTML page: it needs no network and opens from disk.
 
@@ -275,40 +283,23 @@ def report(
 
 # ---------------------------------------------------------------- findings
 
-Metric = Annotated[str, typer.Option(help="The column analysed.")]
-Baseline = Annotated[
-    list[str] | None,
-    typer.Option(help="LAYER=LEVEL that the other levels are compared with; may be repeated."),
-]
-Floor = Annotated[
-    float | None, typer.Option(help="Ratio less one below which nothing counts, e.g. 0.05.")
-]
-
 
 @app.command()
 def analyze(
-    folders: Annotated[
-        list[Path] | None, typer.Argument(metavar="[DIR...]", help="Output folders of runs.")
-    ] = None,
-    table: Annotated[
-        list[Path] | None, typer.Option(help="Any CSV or Parquet table instead.")
-    ] = None,
-    layers: Annotated[
-        str | None, typer.Option(help="The table's columns that are layers, with commas.")
-    ] = None,
-    metric: Metric = "latency_ms",
-    low: Annotated[str | None, typer.Option(help="Column: lower end of a 95 % interval.")] = None,
-    high: Annotated[str | None, typer.Option(help="Column: its upper end.")] = None,
-    rounds: Annotated[str | None, typer.Option(help="Column that numbers repeats.")] = None,
-    baseline: Baseline = None,
-    floor: Floor = None,
-    maximize: Annotated[bool, typer.Option("--maximize", help="More is better.")] = False,
-    triples: Annotated[bool, typer.Option("--triples", help="Interactions of three.")] = False,
-    top: Annotated[int, typer.Option(min=0, help="Findings to print; 0: all.")] = 12,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File (default: DIR/findings.json).")
-    ] = None,
-    format: Format = "text",
+    folders: options.SomeFolders = None,
+    tables: options.Tables = None,
+    layers: options.Layers = None,
+    metric: options.Metric = "latency_ms",
+    low: options.Low = None,
+    high: options.High = None,
+    rounds: options.Repeats = None,
+    baseline: options.Baseline = None,
+    floor: options.Floor = None,
+    maximize: options.Maximize = False,
+    triples: options.Triples = False,
+    top: options.Top = 12,
+    output: options.Findings = None,
+    format: options.Format = "text",
 ) -> None:
     """Say what matters, what interacts and which stack to take: findings with their evidence.
 
@@ -322,12 +313,12 @@ def analyze(
 
     _one_of(format, ("text", "json"))
     asked = analysis.Asked(metric, tuple(baseline or ()), floor, maximize)
-    if table:
+    if tables:
         if folders:
             raise UserError("give output folders or --table, not both")
         if layers is None:
             raise UserError("--table needs --layers: the columns whose combinations are the cells")
-        made = analysis.of_table(table, layers, low, high, rounds, asked)
+        made = analysis.of_table(tables, layers, low, high, rounds, asked)
     elif folders:
         made = analysis.of_folders(folders, asked)
         output = output or folders[0] / "findings.json"
@@ -341,11 +332,11 @@ def analyze(
 
 @app.command()
 def compare(
-    first: Annotated[Path, typer.Argument(metavar="DIR_A", help="An output folder.")],
-    second: Annotated[Path, typer.Argument(metavar="DIR_B", help="Another.")],
-    metric: Metric = "latency_ms",
-    floor: Floor = None,
-    format: Format = "text",
+    first: options.First,
+    second: options.Second,
+    metric: options.Metric = "latency_ms",
+    floor: options.Floor = None,
+    format: options.Format = "text",
 ) -> None:
     """Say what changed between two runs, machines or versions beyond noise.
 
@@ -370,8 +361,8 @@ def compare(
 
 @app.command()
 def catalog(
-    layer: Annotated[str | None, typer.Option(help="One layer only.")] = None,
-    format: Format = "text",
+    layer: options.Layer = None,
+    format: options.Format = "text",
 ) -> None:
     """List the techniques of each layer, their parameters, and why one is not available.
 
@@ -395,7 +386,7 @@ def catalog(
 
 
 @app.command()
-def doctor(format: Format = "text") -> None:
+def doctor(format: options.Format = "text") -> None:
     """Say what this machine has, what is missing and how to get it, what makes timings doubtful.
 
     dlas doctor
@@ -411,63 +402,9 @@ def doctor(format: Format = "text") -> None:
         print(examination_text(found, terminal_width(sys.stdout)))
 
 
-# ---------------------------------------------------------------- exit codes
-
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
-    given = [each for each in given if each != "--debug"]
-    try:
-        with _output():
-            app(args=given, prog_name="dlas")
-    except SystemExit as exit:
-        return exit.code if isinstance(exit.code, int) else int(exit.code is not None)
-    except (UserError, StorageError) as error:
-        return _fail(str(error), 2, debug)
-    except OSError as error:
-        if error.errno in _DISK:
-            return _fail(f"{error.filename or 'the disk'}: {error.strerror}", 2, debug)
-        return _bug(error, debug)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130, False)
-    except Exception as error:
-        return _bug(error, debug)
-    return 0
-
-
-@contextlib.contextmanager
-def _output() -> Iterator[None]:
-    """Let a reader who has seen enough (``dlas table | head``) close the pipe."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python flushes standard output once more at exit: let that go nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _fail(message: str, code: int, debug: bool) -> int:
-    if debug:
-        traceback.print_exc()
-    print(message, file=sys.stderr)
-    return code
-
-
-def _bug(error: Exception, debug: bool) -> int:
-    if debug:
-        traceback.print_exc()
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    print(
-        f"dlas has a bug: {type(error).__name__}: {error} ({last.filename}:{last.lineno})\n"
-        "Please report it with the output of the same command and --debug "
-        "(CONTRIBUTING.md says where).",
-        file=sys.stderr,
-    )
-    return 1
+    return guarded(app, sys.argv[1:] if arguments is None else arguments)
 
 
 if __name__ == "__main__":

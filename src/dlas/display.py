@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -89,6 +89,29 @@ def plain(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     )
 
 
+def preview_text(found: Mapping[str, Any]) -> str:
+    """Return what ``dlas.plan.preview`` found as text."""
+    rows: list[dict[str, Any]] = [{"": "cells", "count": found["cells"]}]
+    rows += [{"": f"  {name}", "count": n} for name, n in found["cells_by_status"].items()]
+    rows += [{"": "steps", "count": found["steps"]}]
+    rows += [{"": f"  {stage}", "count": n} for stage, n in found["by_stage"].items()]
+    rows += [{"": "steps without sharing", "count": found["steps_unshared"]}]
+    rows += [{"": "measurements", "count": found["measurements"]}]
+    cost = f"about {duration(found['expected_s'])} and {found['expected_mb']} MB (a guess)"
+    reasons = [f"{r['status']} ({r['cells']} cells): {r['reason']}" for r in found["refusals"]]
+    return "\n".join([table(rows, ("", "count")), "", cost, *reasons])
+
+
+def summary_text(summary: Any) -> str:
+    """Return what a run came to (``dlas.run.Summary``) as text."""
+    counts = ", ".join(f"{n} {status}" for status, n in sorted(summary.cells.items()))
+    lines = [f"{summary.study}: {sum(summary.cells.values())} cells: {counts or 'none'}"]
+    for stage, reason, n in summary.failures:
+        first = str(reason).partition("\n")[0]
+        lines.append(f"  failed in {stage} ({n} cells): {first}")
+    return "\n".join([*lines, f"results: {summary.out}"])
+
+
 # ---------------------------------------------------------------- progress
 
 
@@ -105,7 +128,8 @@ class Lines:
         self.quiet = quiet
         self._last = -math.inf
 
-    def _say(self, text: str, always: bool = False) -> None:
+    def say(self, text: str, always: bool = False) -> None:
+        """Print a line, unless one was printed just now."""
         now = time.monotonic()
         if always or (not self.quiet and now - self._last >= LINE_EVERY_S):
             self._last = now
@@ -114,19 +138,19 @@ class Lines:
 
     def start(self, total_steps: int, total_measurements: int) -> None:
         """Say how much there is to do."""
-        self._say(f"{total_steps} steps, about {total_measurements} measurements", not self.quiet)
+        self.say(f"{total_steps} steps, about {total_measurements} measurements", not self.quiet)
 
     def step(self, stage: str, text: str, done: int, total: int) -> None:
         """Say which step has ended."""
-        self._say(f"step {done} of {total}: {stage} {text}")
+        self.say(f"step {done} of {total}: {stage} {text}")
 
     def measurement(self, cell_text: str, done: int, total: int, left_s: float) -> None:
         """Say what is measured next."""
-        self._say(f"measurement {done} of {total}, {duration(left_s)} left: {cell_text}")
+        self.say(f"measurement {done} of {total}, {duration(left_s)} left: {cell_text}")
 
     def note(self, text: str) -> None:
         """Say what a person should know."""
-        self._say(text, always=True)
+        self.say(text, always=True)
 
     def finish(self, summary: Any) -> None:
         """Say nothing: the command prints the summary."""
@@ -201,3 +225,13 @@ class Bars:
         if self._drawn is not None:
             self._drawn.stop()
             self._drawn = None
+
+
+def training_progress(stream: TextIO) -> Callable[[int, int, float], None]:
+    """Return what prints a line every few seconds of training: step, steps, loss."""
+    lines = Lines(stream)
+
+    def step(done: int, total: int, loss: float) -> None:
+        lines.say(f"step {done} of {total}: loss {loss:.3f}")
+
+    return step

@@ -1,0 +1,93 @@
+"""The arguments and options of the commands: what each is called and what its help says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (YAML).")]
+Folders = Annotated[list[Path], typer.Argument(metavar="DIR...", help="Output folders of runs.")]
+SomeFolders = Annotated[
+    list[Path] | None, typer.Argument(metavar="[DIR...]", help="Output folders of runs.")
+]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of a run.")]
+First = Annotated[Path, typer.Argument(metavar="DIR_A", help="An output folder.")]
+Second = Annotated[Path, typer.Argument(metavar="DIR_B", help="Another.")]
+Cell = Annotated[str, typer.Argument(metavar="CELL", help="The start of a cell's hash.")]
+ModelText = Annotated[
+    str, typer.Argument(metavar="MODEL", help="As in a study file: 'mobilenet-v2: {width: 0.35}'.")
+]
+DatasetText = Annotated[
+    str, typer.Argument(metavar="DATASET", help="As in a study file: 'image-folder: {root: x}'.")
+]
+
+# ---------------------------------------------------------------- plan, run, clean
+
+Format = Annotated[str, typer.Option("--format", help="text or json.")]
+Out = Annotated[Path, typer.Option(help="Folder of the results; made where it is absent.")]
+Store = Annotated[Path | None, typer.Option(help="Folder of artefacts, to share between studies.")]
+SharedStore = Annotated[
+    Path | None, typer.Option(help="The shared folder of artefacts (default: DIR/store).")
+]
+Only = Annotated[str | None, typer.Option(help="Run one cell: the start of its hash.")]
+Retry = Annotated[
+    list[str] | None, typer.Option(help="Try cells of this status again, e.g. failed.")
+]
+Remeasure = Annotated[
+    bool, typer.Option("--remeasure", help="Evaluate and measure again; build nothing anew.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")]
+
+# ---------------------------------------------------------------- table, report
+
+TableFormat = Annotated[str, typer.Option("--format", help="text, csv, json or parquet.")]
+OfRounds = Annotated[bool, typer.Option("--rounds", help="A row per cell and round.")]
+OfControls = Annotated[bool, typer.Option("--controls", help="The A/A controls.")]
+Sort = Annotated[str | None, typer.Option(help="Column to sort by.")]
+Columns = Annotated[str | None, typer.Option(help="Columns to print, separated by commas; `all`.")]
+Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write a file.")]
+Page = Annotated[
+    Path | None, typer.Option("-o", "--output", help="The page (default: DIR/report.html).")
+]
+Layer = Annotated[str | None, typer.Option(help="One layer only.")]
+
+# ---------------------------------------------------------------- analyze, compare
+
+Tables = Annotated[
+    list[Path] | None, typer.Option("--table", help="Any CSV or Parquet table instead.")
+]
+Layers = Annotated[
+    str | None, typer.Option(help="The table's columns that are layers, with commas.")
+]
+Metric = Annotated[str, typer.Option(help="The column analysed.")]
+Low = Annotated[str | None, typer.Option(help="Column: lower end of a 95 % interval.")]
+High = Annotated[str | None, typer.Option(help="Column: its upper end.")]
+Repeats = Annotated[str | None, typer.Option("--rounds", help="Column that numbers repeats.")]
+Baseline = Annotated[
+    list[str] | None,
+    typer.Option(help="LAYER=LEVEL that the other levels are compared with; may be repeated."),
+]
+Floor = Annotated[
+    float | None, typer.Option(help="Ratio less one below which nothing counts, e.g. 0.05.")
+]
+Maximize = Annotated[bool, typer.Option("--maximize", help="More is better.")]
+Triples = Annotated[bool, typer.Option("--triples", help="Interactions of three.")]
+Top = Annotated[int, typer.Option(min=0, help="Findings to print; 0: all.")]
+Findings = Annotated[
+    Path | None, typer.Option("-o", "--output", help="File (default: DIR/findings.json).")
+]
+
+# ---------------------------------------------------------------- train
+
+Weights = Annotated[Path, typer.Option(help="File of the weights (safetensors).")]
+Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training images.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images a step.")]
+Rate = Annotated[float, typer.Option(min=0, help="The highest learning rate.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of order, augmentation and dropout.")]
+Augment = Annotated[str, typer.Option(help="none, flip, shift or shift-flip.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Train on so many images only.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of torch.")]
+Half = Annotated[bool, typer.Option("--float16", help="Write float16 weights.")]
