@@ -412,6 +412,48 @@ def test_kills_at_any_moment_lose_and_damage_nothing(store: ArtifactStore) -> No
     assert len(list((store.root / "tmp").glob("*.owner"))) <= 1
 
 
+CLEANER = """
+import sys
+from pathlib import Path
+from dlas.store.artifacts import ArtifactStore
+store = ArtifactStore(Path(sys.argv[1]))
+turn = 0
+while True:
+    for i in range(20):
+        folder = store.scratch()
+        for n in range(3):
+            (folder / str(n)).write_text(f"{i} {n} {turn}" * 500)
+        store.commit(f"gone-{i}", "build", folder, {}, 0.0)
+        if i == 10 and turn == 0:
+            print("ready", flush=True)
+    store.clean(["kept"])
+    folder = store.scratch()
+    (folder / "a").write_text(f"other {turn}")
+    store.discard(store.commit("gone", "build", folder, {}, 0.0).content)
+    turn += 1
+"""
+
+
+def test_kills_while_cleaning_leave_no_record_without_its_object(store: ArtifactStore) -> None:
+    kept = store.commit("kept", "build", filled(store, a="x"), {}, 0)
+    for turn in range(6):
+        process = child(CLEANER, store.root)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.05 + 0.02 * turn)
+        process.kill()
+        process.wait()
+        check = ArtifactStore(store.root)
+        assert check.get("kept") == kept
+        for file in (store.root / "steps").iterdir():
+            record = check.get(file.stem)
+            assert record is not None
+            assert record.content is not None
+            check.path(record.content)  # there, and whole
+    store.clean(["kept"])
+    assert objects(store) == [kept.content]
+
+
 def _commit_same(root: Path, barrier, number: int) -> None:
     store = ArtifactStore(root)
     for turn in range(20):
