@@ -170,6 +170,27 @@ def test_a_full_disk_stops_everything(tmp_path: Path) -> None:
         isolate._answer(SENTINEL, result, "", PLAIN)
 
 
+def test_half_a_result_is_none(tmp_path: Path) -> None:
+    result = tmp_path / "result"
+    whole = json.dumps({"dlas": isolate.__version__, "value": {"seconds": 1.0}})
+    result.write_text(whole)
+    assert isolate._answer(SENTINEL, result, "", PLAIN).value == {"seconds": 1.0}
+    result.write_text(whole[: len(whole) // 2])
+    outcome = isolate._answer(SENTINEL, result, "", PLAIN)
+    assert (outcome.status, outcome.reason) == (
+        Status.FAILED,
+        "ended without a result (exit status 0)",
+    )
+
+
+def test_another_interpreter_needs_the_same_dlas(tmp_path: Path) -> None:
+    result = tmp_path / "result"
+    result.write_text(json.dumps({"dlas": "0.0.1", "value": {}}))
+    outcome = isolate._answer(SENTINEL, result, "", Server(python="/opt/python"))
+    assert outcome.reason.startswith("/opt/python has dlas 0.0.1, this is ")
+    assert not outcome.ok
+
+
 def test_scratch_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="job files cannot be kept"):

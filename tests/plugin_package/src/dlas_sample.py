@@ -121,6 +121,8 @@ class Faulty(Software):
     """What goes wrong: ``spawn`` starts processes (one in a session of its own) and hangs."""
     at: Literal["build", "load", "infer"] = "infer"
     """When. ``wrong``, ``nan``, ``ignores-*`` have one moment only."""
+    after: Annotated[int, Field(ge=1)] = 3
+    """Which inference of a process strikes: a large number passes the evaluation."""
     only_once: str = ""
     """A file: the fault happens only while it does not exist, and makes it."""
 
@@ -184,7 +186,7 @@ class Faulty(Software):
 
 
 class FaultySession:
-    """A session that strikes on its third inference."""
+    """A session that strikes on one of its inferences."""
 
     def __init__(self, technique: Faulty, session: Any, threads: int) -> None:
         self._technique = technique
@@ -196,7 +198,7 @@ class FaultySession:
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Infer, and go wrong as planted."""
         self._runs += 1
-        if self._runs == 3:
+        if self._runs == self._technique.after:
             self._technique._strike("infer")
         y: np.ndarray = self._session.run(None, {self._input: x})[0]
         if self._technique.fault == "wrong":
