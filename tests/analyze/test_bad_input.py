@@ -92,9 +92,10 @@ def test_rounds_and_interval_together():
 
 
 def test_baseline_of_unknown_layer_and_level():
-    assert "'modle' is not a layer. Did you mean 'model'?" in problems(
-        frame(), baseline=["modle=p"]
-    )[0]
+    assert (
+        "'modle' is not a layer. Did you mean 'model'?"
+        in problems(frame(), baseline=["modle=p"])[0]
+    )
     assert "model has no level 'pp'" in problems(frame(), baseline={"model": "pp"})[0]
     assert "must be LAYER=LEVEL" in problems(frame(), baseline=["model"])[0]
 
@@ -106,7 +107,9 @@ def test_floor_out_of_range(floor):
 
 def test_metric_that_is_a_layer_and_layers_named_twice():
     found = problems(frame(), layers=["model", "model", "ms"])
-    assert any("named twice" in p for p in found) and any("also named as a layer" in p for p in found)
+    assert any("named twice" in p for p in found) and any(
+        "also named as a layer" in p for p in found
+    )
 
 
 def test_goals_that_cannot_be_read():

@@ -9,7 +9,7 @@ the test; Fieller 1954), so it says as often as it should where the lines cross,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -87,9 +87,12 @@ def _judged(
         parts.append(curves)
         labels += [(layer, a, b, 1)] * len(curves.d)
     whole = Curves(
-        *(np.concatenate([getattr(p, f) for p in parts]) for f in ("d", "there", "own", "shared")),
-        np.concatenate([p.rows for p in parts]),
-        [c for p in parts for c in p.contexts],
+        d=np.concatenate([p.d for p in parts]),
+        there=np.concatenate([p.there for p in parts]),
+        own=np.concatenate([p.own for p in parts]),
+        shared=np.concatenate([p.shared for p in parts]),
+        rows=np.concatenate([p.rows for p in parts]),
+        contexts=[c for p in parts for c in p.contexts],
     )
     # Curves that hold the same levels are solved at once.
     pattern = codes(list(whole.there.T), len(whole.d))
@@ -97,18 +100,22 @@ def _judged(
     for g in range(int(pattern.max(initial=-1)) + 1):
         k = np.flatnonzero(pattern == g)
         some = Curves(
-            whole.d[k], whole.there[k], whole.own[k], whole.shared[k], whole.rows[k],
-            [whole.contexts[i] for i in k],
-        )  # fmt: skip
+            d=whole.d[k],
+            there=whole.there[k],
+            own=whole.own[k],
+            shared=whole.shared[k],
+            rows=whole.rows[k],
+            contexts=[whole.contexts[i] for i in k],
+        )
         order.append(k)
         solved.append(_crossings(table, estimates, found, some))
     columns = {
         name: list(chain.from_iterable(part[name] for part in solved)) for name in solved[0]
     }
     frame = pd.DataFrame(columns, index=np.concatenate(order)).sort_index()
-    layer, a, b, contexts = zip(*labels, strict=True)
+    layers, firsts, seconds, counts = zip(*labels, strict=True)
     return frame.assign(
-        factor=found.factor.name, layer=layer, a=a, b=b, contexts=contexts
+        factor=found.factor.name, layer=layers, a=firsts, b=seconds, contexts=counts
     ).reset_index(drop=True)
 
 
@@ -193,8 +200,8 @@ def _curves(
 
 def _averaged(curves: Curves) -> Curves | None:
     """Return the mean of the curves that hold every level any of them holds."""
-    levels = curves.there.any(axis=0)
-    whole = curves.there[:, levels].all(axis=1)
+    levels = np.asarray(curves.there.any(axis=0))
+    whole = np.asarray(curves.there[:, levels].all(axis=1))
     n = int(whole.sum())
     if n < 2:
         return None
@@ -208,17 +215,16 @@ def _averaged(curves: Curves) -> Curves | None:
     )
 
 
-def _crossings(
-    table: Table, estimates: Estimates, found: Grid, curves: Curves
-) -> dict[str, Sequence[Any]]:
+def _crossings(table: Table, estimates: Estimates, found: Grid, curves: Curves) -> dict[str, Any]:
     """Solve curves that hold the same levels."""
-    levels = np.flatnonzero(curves.there[0])
+    there: Bools = curves.there[0, :]
+    levels = np.flatnonzero(there)
     x, back = _axis(numbers([found.levels[i] for i in levels]))
     d, own = curves.d[:, levels], curves.own[:, levels]
     point, crossings, segment = _first_crossing(x, d)
     ids = table.cells["cell"].to_numpy()
     near = curves.rows[:, levels]
-    out: dict[str, Sequence[Any]] = {
+    out: dict[str, Any] = {
         "context": curves.contexts,
         "level": back(point),
         "crossings": crossings,

@@ -287,11 +287,15 @@ def render_comparison(found: Comparison, *, most: int = 10) -> str:
     net = cells[cells["beyond_shift"]].copy()
     net["size"] = np.abs(np.log(net["ratio"] / found.shift))
     for r in net.nlargest(most, "size").itertuples():
-        lines.append(f"  {r.key}: {number(r.ratio)} ({found.better if r.ratio > 1 else found.worse})")
+        lines.append(
+            f"  {r.key}: {number(r.ratio)} ({found.better if r.ratio > 1 else found.worse})"
+        )
     sure = found.levels[found.levels["q"] < FDR]
     for r in sure.itertuples():
         word = found.better if r.ratio > 1 else found.worse
-        lines.append(f"{r.layer}={r.level}: {times(r.ratio)} {word} beyond the shift ({r.cells} cells)")
+        lines.append(
+            f"{r.layer}={r.level}: {times(r.ratio)} {word} beyond the shift ({r.cells} cells)"
+        )
     for r in found.status.head(most).itertuples():
         why = f": {r.reason}" if r.reason else ""
         lines.append(f"{r.key}: {r.before} before, {r.after} now{why}")

@@ -31,7 +31,9 @@ def correlations(table: Table) -> pd.DataFrame:
     names = [n for n in names if n not in table.layers]
     cells = table.cells[table.complete]
     values = {n: pd.to_numeric(cells[n], errors="coerce").to_numpy(dtype=float) for n in names}
-    rows = [_row(values, x, y, "", "", np.ones(len(cells), bool)) for x, y in combinations(names, 2)]
+    rows = [
+        _row(values, x, y, "", "", np.ones(len(cells), bool)) for x, y in combinations(names, 2)
+    ]
     for by in table.context_columns:
         levels = table.levels[by]
         if len(levels) < 2:

@@ -86,7 +86,9 @@ def comparable(table: Table, estimates: Estimates) -> pd.DataFrame:
         size = there.sum(axis=1)
         together = there.T.astype(int) @ there.astype(int)
         a, b = np.triu_indices(len(levels), 1)
-        lonely = [f"{levels[i]} and {levels[j]}" for i, j in zip(a, b, strict=True) if not together[i, j]]
+        lonely = [
+            f"{levels[i]} and {levels[j]}" for i, j in zip(a, b, strict=True) if not together[i, j]
+        ]
         rows.append(
             {
                 "layer": layer,

@@ -57,9 +57,7 @@ def expected(table: Table, estimates: Estimates) -> tuple[pd.DataFrame, pd.DataF
                     continue
                 label: dict[str, object] = {"factor": factor.name, "level": found.levels[i]}
                 label |= {"baseline": found.levels[base], "cost": cost}
-                rows += [
-                    label | r for r in _grouped(table, estimates, found, diff, use, promise)
-                ]
+                rows += [label | r for r in _grouped(table, estimates, found, diff, use, promise)]
                 contexts.append(_by_context(table, diff, use, promise).assign(**label))
     one = pd.DataFrame(rows, columns=COLUMNS)
     if not contexts:

@@ -27,7 +27,8 @@ from dlas.analyze.table import Factor, Table
 FAMILY = 0.05
 COLUMNS = [
     "layer", "a", "b", "by", "better_at", "worse_at", "ratio_better", "ratio_worse",
-    "contexts_better", "contexts_worse", "matched", "places", "p", "differs_in", "cells_better", "cells_worse",
+    "contexts_better", "contexts_worse", "matched", "places", "p", "differs_in",
+    "cells_better", "cells_worse",
 ]  # fmt: skip
 
 
@@ -49,11 +50,11 @@ def flips(table: Table, estimates: Estimates) -> pd.DataFrame:
     One row per pair of choices and per layer ``by`` that flips it: ``ratio_better`` is b over
     a at ``better_at`` (above 1: a is better there), ``ratio_worse`` the same at ``worse_at``
     (below 1); ``differs_in`` counts the layers in which the two places differ; where it is more
-    than one, ``by`` names them all. ``matched`` counts
-    the contexts, equal but for ``by``, that are on both sides and show the flip themselves: 0
-    means that the two places rest on different contexts; ``places`` what else is fixed where
-    the flip shows, for all places of the example's kind. ``p`` is adjusted over the whole table; NaN where no noise
-    is known. ``cells_better`` and ``cells_worse`` hold a pair of cells that shows each side.
+    than one, ``by`` names them all. ``matched`` counts the contexts, equal but for ``by``, that
+    are on both sides and show the flip themselves: 0 means that the two places rest on
+    different contexts. ``places`` is what else is fixed where the flip shows, for all places of
+    the example's kind. ``p`` is adjusted over the whole table, NaN where no noise is known.
+    ``cells_better`` and ``cells_worse`` hold a pair of cells that shows each side.
     """
     work = []
     for layer in table.varied:
@@ -83,21 +84,19 @@ def flip_counts(found: pd.DataFrame) -> pd.DataFrame:
 
 def _groups(found: Grid) -> Groups:
     """Return single contexts, then sets with one and with two choices in common."""
-    contexts = found.contexts
-    k = len(contexts)
-    names = list(contexts.columns)
-    fixed: list[tuple[tuple[str, str], ...]] = [
-        tuple(zip(names, row, strict=True)) for row in contexts.itertuples(index=False)
-    ]
+    names = list(found.contexts.columns)
+    columns = {c: found.contexts[c].to_numpy() for c in names}
+    k = len(found.contexts)
+    fixed = [tuple(f.items()) for f in found.fixed]
     members = [np.array([i]) for i in range(k)]
     for size in (1, 2):
         for some in combinations(names, size):
-            group = codes([contexts[c].to_numpy() for c in some], k)
-            for g in range(int(group.max(initial=-1)) + 1):
-                where = np.flatnonzero(group == g)
+            group = codes([columns[c] for c in some], k)
+            order = np.argsort(group, kind="stable")
+            for where in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
                 if 1 < len(where) < k:
                     members.append(where)
-                    fixed.append(tuple((c, str(contexts[c].iloc[where[0]])) for c in some))
+                    fixed.append(tuple((c, str(columns[c][where[0]])) for c in some))
     lengths = [len(m) for m in members]
     index = np.repeat(np.arange(len(members)), lengths)
     flat = np.concatenate(members) if members else np.array([], dtype=int)
@@ -196,7 +195,8 @@ def _examples(
 ) -> dict[tuple[str, ...], tuple[int, int, list[str]]]:
     """Return for each flipping layer the clearest two places that differ in it alone.
 
-    With them comes what else is fixed, for every such two places of the same kind. Where no two places differ in one layer alone: the clearest two, and all their differences.
+    With them comes what else is fixed, for every such two places of the same kind. Where no two
+    places differ in one layer alone: the clearest two, and all their differences.
     """
     sides: tuple[dict[tuple[object, ...], int], dict[tuple[object, ...], int]] = ({}, {})
     for where, side in ((up, sides[0]), (down, sides[1])):
@@ -228,9 +228,7 @@ def _names(fixed: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
     return tuple(c for c, _ in fixed)
 
 
-def _differ(
-    one: tuple[tuple[str, str], ...], two: tuple[tuple[str, str], ...]
-) -> tuple[str, ...]:
+def _differ(one: tuple[tuple[str, str], ...], two: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
     """Return the layers in which two places differ."""
     a, b = dict(one), dict(two)
     return tuple(c for c in dict.fromkeys((*a, *b)) if a.get(c) != b.get(c))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,9 +37,7 @@ def interactions(table: Table, estimates: Estimates) -> pd.DataFrame:
     nothing. ``q`` is the false discovery rate over all rows of the table (Benjamini and
     Hochberg 1995).
     """
-    frames = [
-        _pair(table, estimates, one, two) for one, two in combinations(table.varied, 2)
-    ]
+    frames = [_pair(table, estimates, one, two) for one, two in combinations(table.varied, 2)]
     frames = [f for f in frames if len(f)]
     if not frames:
         return pd.DataFrame(columns=COLUMNS)
@@ -80,20 +79,12 @@ def _pair(table: Table, estimates: Estimates, layer: str, by: str) -> pd.DataFra
         base = found.levels.index(table.reference(layer))
         pairs = np.array([[base, i] for i in range(len(found.levels)) if i != base])
     rest, level = _split(found, by, levels)
-    frames = [
-        _tetrads(found, estimates, pair, rest, level, m, n, len(levels)) for pair in pairs
-    ]
-    out = pd.concat(frames, ignore_index=True)
-    names = np.array(found.levels, dtype=object)
-    by_names = np.array(levels, dtype=object)
-    return out.assign(
-        layer=layer,
-        by=by,
-        a=names[out["a"]],
-        b=names[out["b"]],
-        m=by_names[out["m"]],
-        n=by_names[out["n"]],
-    )
+    parts = [_tetrads(found, estimates, pair, rest, level, m, n, len(levels)) for pair in pairs]
+    out = {c: np.concatenate([part[c] for part in parts]) for c in parts[0]}
+    for columns, known in ((("a", "b"), found.levels), (("m", "n"), levels)):
+        names = np.array(known, dtype=object)
+        out |= {c: names[out[c].astype(np.int64)] for c in columns}
+    return pd.DataFrame(out).assign(layer=layer, by=by)
 
 
 def _split(found: Grid, by: str, levels: tuple[str, ...]) -> tuple[Ints, Ints]:
@@ -112,7 +103,7 @@ def _tetrads(
     m: Ints,
     n: Ints,
     n_levels: int,
-) -> pd.DataFrame:
+) -> dict[str, Any]:
     """Ratios of ratios of one pair of levels over all pairs of the other layer's levels."""
     diff = differences(found, estimates, pair[None, :])
     shape = (int(rest.max(initial=-1)) + 1, n_levels)
@@ -129,24 +120,22 @@ def _tetrads(
     # The variance only needs sums over contexts: two products of small matrices per stratum.
     total = np.stack([_sums(var[:, :, s], there, m, n) for s in range(var.shape[2])], axis=-1)
     result = tested(at_m - at_n, total / (count**2)[:, None], estimates)
-    spread = np.where(both > 0, d[:, m] - d[:, n], np.nan)
-    return pd.DataFrame(
-        {
-            "a": pair[0],
-            "b": pair[1],
-            "m": m,
-            "n": n,
-            "contexts": count.astype(int),
-            "ratio": np.exp(result.value),
-            "low": np.exp(result.low),
-            "high": np.exp(result.high),
-            "p": result.p,
-            "at_m": np.exp(at_m),
-            "at_n": np.exp(at_n),
-            "least": np.exp(np.nanmin(spread, axis=0)) if len(m) else [],
-            "most": np.exp(np.nanmax(spread, axis=0)) if len(m) else [],
-        }
-    )
+    gap, whole = d[:, m] - d[:, n], both > 0
+    return {
+        "a": np.full(len(m), pair[0]),
+        "b": np.full(len(m), pair[1]),
+        "m": m,
+        "n": n,
+        "contexts": count.astype(np.int64),
+        "ratio": np.exp(result.value),
+        "low": np.exp(result.low),
+        "high": np.exp(result.high),
+        "p": result.p,
+        "at_m": np.exp(at_m),
+        "at_n": np.exp(at_n),
+        "least": np.exp(np.where(whole, gap, np.inf).min(axis=0, initial=np.inf)),
+        "most": np.exp(np.where(whole, gap, -np.inf).max(axis=0, initial=-np.inf)),
+    }
 
 
 def _sums(var: Floats, there: Floats, m: Ints, n: Ints) -> Floats:
@@ -156,9 +145,7 @@ def _sums(var: Floats, there: Floats, m: Ints, n: Ints) -> Floats:
 
 def example(table: Table, estimates: Estimates, row: pd.Series) -> tuple[list[str], str]:
     """Return the cells of the context that shows one interaction most, and that context."""
-    found = grid(
-        table, Factor(row["layer"], row["layer"], table.levels[row["layer"]]), estimates
-    )
+    found = grid(table, Factor(row["layer"], row["layer"], table.levels[row["layer"]]), estimates)
     a, b = found.levels.index(row["a"]), found.levels.index(row["b"])
     diff = differences(found, estimates, np.array([[a, b]]))
     rest, level = _split(found, row["by"], table.levels[row["by"]])

@@ -204,9 +204,7 @@ def _canonical(level: str) -> str:
         return text(level)
 
 
-def _standard(
-    frame: pd.DataFrame, wanted: check.Request
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def _standard(frame: pd.DataFrame, wanted: check.Request) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Add the columns every part relies on; turn layers and parameters into text."""
     notes = check.empty_levels(frame, wanted.layers)
     frame = as_text(frame, wanted.layers + parameter_columns(frame, wanted.layers))
@@ -246,7 +244,9 @@ def _fold_rounds(
         {
             "row": row[good],
             "control": 0,
-            "round": codes([frame[c].to_numpy()[good] for c in ("host", wanted.rounds)], good.sum()),
+            "round": codes(
+                [frame[c].to_numpy()[good] for c in ("host", wanted.rounds)], good.sum()
+            ),
             "log": sign * np.log(frame["value"].to_numpy(dtype=float)[good]),
         }
     )

@@ -20,6 +20,7 @@ from dlas.analyze.table import Table
 MAX_STRATA = 24
 LEAST_DF = 6.0
 LEVEL = 0.95
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Estimates:
     """One value per row of ``Table.cells``, on the log scale, less is better."""
 
     kind: str
-    """``rounds``, ``intervals``, or ``none`` where no noise is known."""
+    """``rounds``, ``intervals``, or ``unknown``."""
     mean: Floats
     """Mean over rounds, net of round effects; NaN where there is nothing."""
     median: Floats
@@ -47,7 +48,7 @@ class Estimates:
     @property
     def known(self) -> bool:
         """Whether noise is known, so that something can be called significant."""
-        return self.kind != "none"
+        return self.kind != UNKNOWN
 
     def floor(self) -> float:
         """Return the median over strata of the ratio (less one) that can be detected."""
@@ -62,7 +63,7 @@ def estimate(table: Table) -> Estimates:
             return found
     if table.bounds is not None:
         return _from_bounds(table, table.bounds)
-    return _plain(table, "none", np.zeros((len(table.cells), 1)), np.zeros(1))
+    return _plain(table, UNKNOWN, np.zeros((len(table.cells), 1)), np.zeros(1))
 
 
 def _plain(table: Table, kind: str, var: Floats, df: Floats) -> Estimates:
@@ -132,14 +133,16 @@ def _from_rounds(table: Table, samples: pd.DataFrame) -> Estimates | None:
     grouped = pd.Series(net).groupby(units.unit)
     mean = grouped.mean().to_numpy(dtype=float)
     median = grouped.median().to_numpy(dtype=float)
-    square = np.bincount(units.unit, (net - mean[units.unit]) ** 2)
+    square: Floats = np.bincount(units.unit, (net - mean[units.unit]) ** 2).astype(float)
     label = _labels(table, units, square)
     sigma2, df, names, of_unit = _pooled(units, square, label)
     if not np.any(df > 0):
         return None
     var = sigma2[of_unit] / units.count
     controls, inflation = _controls(units, mean, var, df[of_unit])
-    return _assemble(table, units, mean, median, var, sigma2, df, names, of_unit, controls, inflation)
+    return _assemble(
+        table, units, mean, median, var, sigma2, df, names, of_unit, controls, inflation
+    )
 
 
 def _assemble(
@@ -222,14 +225,17 @@ def _pooled(
 ) -> tuple[Floats, Floats, list[str], Ints]:
     """Return variance and degrees of freedom by stratum, small strata pooled together."""
     of_unit, names = pd.factorize(np.asarray(label, dtype=object))
-    spare = np.bincount(of_unit, units.count - 1.0, minlength=len(names))
+    spare = _spare(units, of_unit, len(names))
     merged = [str(x) for x in names]
     if len(names) > 1 and (spare < LEAST_DF).any():
-        label = [x if spare[s] >= LEAST_DF else "(small strata)" for x, s in zip(label, of_unit, strict=True)]
+        label = [
+            x if spare[s] >= LEAST_DF else "(small strata)"
+            for x, s in zip(label, of_unit, strict=True)
+        ]
         of_unit, names = pd.factorize(np.asarray(label, dtype=object))
         merged = [str(x) for x in names]
-        spare = np.bincount(of_unit, units.count - 1.0, minlength=len(names))
-    rss = np.bincount(of_unit, square, minlength=len(names))
+        spare = _spare(units, of_unit, len(names))
+    rss: Floats = np.bincount(of_unit, square, minlength=len(names)).astype(float)
     sigma2, df = _unbiased(units, rss, spare, np.asarray(of_unit, dtype=np.int64))
     if sigma2 is None:
         of_unit = np.zeros(len(units.row), dtype=np.int64)
@@ -237,6 +243,12 @@ def _pooled(
         value = float(rss.sum() / total) if total > 0 else 0.0
         return np.array([value]), np.array([total]), ["all"], of_unit
     return sigma2, df, merged, np.asarray(of_unit, dtype=np.int64)
+
+
+def _spare(units: _Units, of_unit: Ints, strata: int) -> Floats:
+    """Return the degrees of freedom of each stratum's rounds around their cells."""
+    out = np.bincount(of_unit, units.count - 1.0, minlength=strata)
+    return np.asarray(out, dtype=float)
 
 
 def _unbiased(
@@ -260,12 +272,12 @@ def _unbiased(
     sigma2 = np.linalg.solve(matrix, rss)
     if np.any(sigma2 <= 0):
         return None, spare
-    return sigma2, spare * (1 - 1 / m)
+    return np.asarray(sigma2, dtype=float), spare * (1 - 1 / m)
 
 
 def _round_df(units: _Units) -> int:
     """Degrees of freedom that round effects use beyond one for each group of linked rounds."""
-    rounds, groups = np.unique(units.round), {}
+    rounds = np.unique(units.round)
     parent: dict[int, int] = {int(r): int(r) for r in rounds}
 
     def root(r: int) -> int:
@@ -273,7 +285,7 @@ def _round_df(units: _Units) -> int:
             r = parent[r]
         return r
 
-    last: dict[int, int] = groups
+    last: dict[int, int] = {}
     for unit, r in zip(units.unit.tolist(), units.round.tolist(), strict=True):
         if unit in last:
             parent[root(r)] = root(last[unit])
@@ -281,11 +293,12 @@ def _round_df(units: _Units) -> int:
     return len(rounds) - len({root(int(r)) for r in rounds})
 
 
-def _controls(
-    units: _Units, mean: Floats, var: Floats, df: Floats
-) -> tuple[pd.DataFrame, float]:
+def _controls(units: _Units, mean: Floats, var: Floats, df: Floats) -> tuple[pd.DataFrame, float]:
     """Compare A/A controls with their cells; raise the noise where they differ too often."""
-    place = {(r, c): i for i, (r, c) in enumerate(zip(units.row.tolist(), units.control.tolist(), strict=True))}
+    place = {
+        (r, c): i
+        for i, (r, c) in enumerate(zip(units.row.tolist(), units.control.tolist(), strict=True))
+    }
     pairs = [(place[r, 0], i) for (r, c), i in place.items() if c > 0 and (r, 0) in place]
     if not pairs:
         return pd.DataFrame(columns=["row", "control", "ratio", "floor", "inside"]), 1.0

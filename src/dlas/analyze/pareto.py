@@ -112,7 +112,7 @@ def _surely_dominated(
             ok &= gap >= 0
             better |= gap > 0
     both = ok & better
-    return both.any(axis=1), np.asarray(both.argmax(axis=1), dtype=np.int64)
+    return np.asarray(both.any(axis=1)), np.asarray(both.argmax(axis=1), dtype=np.int64)
 
 
 def _surely_positive(
@@ -244,12 +244,12 @@ def _verdicts(table: Table, estimates: Estimates) -> pd.DataFrame:
                 verdict=verdict,
             )
         )  # fmt: skip
-    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
+    return (
+        pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
+    )
 
 
-def _interval(
-    table: Table, estimates: Estimates, column: str
-) -> tuple[Floats, Floats, Floats]:
+def _interval(table: Table, estimates: Estimates, column: str) -> tuple[Floats, Floats, Floats]:
     """Return a column and its 95 % interval; the value itself where there is no interval."""
     value = _numbers(table, column)
     cells = table.cells
@@ -266,5 +266,6 @@ def _interval(
     low, high = f"{column}_low", f"{column}_high"
     if {low, high} <= set(cells.columns):
         ends = _numbers(table, low), _numbers(table, high)
-        return value, *(np.where(np.isfinite(e), e, value) for e in ends)
+        first, last = (np.where(np.isfinite(e), e, value) for e in ends)
+        return value, first, last
     return value, value, value

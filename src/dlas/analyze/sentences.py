@@ -23,20 +23,18 @@ from dlas.analyze.words import (
 )
 
 
-def above_one(ratio: float, low: float, high: float) -> dict[str, float]:
+def above_one(ratio: float, low: float, high: float) -> tuple[float, float, float]:
     """Return a ratio and its interval turned so that the ratio is at least 1."""
-    if ratio >= 1:
-        return {"ratio": ratio, "low": low, "high": high}
-    return {"ratio": 1 / ratio, "low": 1 / high, "high": 1 / low}
+    return (ratio, low, high) if ratio >= 1 else (1 / ratio, 1 / high, 1 / low)
 
 
 def what_overturns(analysis: Analysis, ratio: float, low: float, high: float) -> str:
     """Say which error would undo a comparison."""
-    turned = above_one(ratio, low, high)
-    if not math.isfinite(turned["low"]):
-        size = percent(turned["ratio"] - 1)
+    turned, near, _ = above_one(ratio, low, high)
+    if not math.isfinite(near):
+        size = percent(turned - 1)
         return f"Nothing is known of the noise: an error of {size} between the two would undo it."
-    size = percent(max(turned["low"] - 1, 0.0))
+    size = percent(max(near - 1, 0.0))
     return (
         f"An error of {size} common to all rounds of one side (another clock, another build), "
         "or contexts other than those measured."
@@ -80,6 +78,16 @@ def importance(analysis: Analysis) -> Iterator[Finding]:
     if not len(layers):
         return
     terms = layers["term"].tolist()
+    if not (layers["share"] > layers["chance"].fillna(0.0)).any():
+        noisy = float(shares.loc[shares["kind"] == "noise", "share"].sum())
+        yield Finding(
+            "importance",
+            f"No layer matters beyond noise: {percent(noisy)} of the variance of "
+            f"{analysis.table.metric} is what the noise of rounds alone would make.",
+            layers=tuple(terms),
+            overturn="More rounds, or levels that differ more.",
+        )
+        return
     told = [f"{t} {percent(s)}" for t, s in zip(terms, layers["share"], strict=True)]
     pairs = float(shares.loc[shares["kind"] == "pair", "share"].sum())
     lost = layers.loc[layers["confounded"].eq(True), "term"].tolist()
@@ -89,7 +97,6 @@ def importance(analysis: Analysis) -> Iterator[Finding]:
     )
     if lost:
         text += f". Confounded, so that shares are split between them: {listed(lost, 6)}"
-    changed = analysis.left_out[analysis.left_out["changed"].eq(True)]
     yield Finding(
         "importance",
         f"{text}.",
@@ -97,6 +104,11 @@ def importance(analysis: Analysis) -> Iterator[Finding]:
         numbers={"shares": dict(zip(terms, layers["share"], strict=True)), "pairs": pairs},
         overturn="Other levels: a share says how much the levels in the table differ.",
     )
+    yield from _order(analysis)
+
+
+def _order(analysis: Analysis) -> Iterator[Finding]:
+    changed = analysis.left_out[analysis.left_out["changed"].eq(True)]
     if not len(changed):
         return
     told = [f"without {r.layer}={r.level}: {r.order}" for r in changed.itertuples()]
@@ -105,7 +117,7 @@ def importance(analysis: Analysis) -> Iterator[Finding]:
         f"The order of the layers rests on single levels: {listed(told, 3)}.",
         layers=tuple(dict.fromkeys(changed["layer"])),
         numbers={"levels": [f"{r.layer}={r.level}" for r in changed.itertuples()]},
-        overturn="Compare the losses from the second-best choice, which one bad level cannot move.",
+        overturn="The losses from the second-best choice, which one bad level cannot move.",
     )
 
 
@@ -145,7 +157,7 @@ def speedups(analysis: Analysis) -> Iterator[Finding]:
     for r in analysis.speedups.itertuples():
         rows = contexts_of[r.factor, r.level]
         text = (
-            f"{r.factor}={r.level} is {compared(analysis.table, r.ratio)} than {r.baseline} "
+            f"{r.factor}={r.level} is {compared(analysis.table, r.ratio)} {r.baseline} "
             f"(geometric mean over {contexts(r.contexts)}{interval(r.low, r.high)})"
         )
         if r.contexts > 1:
@@ -154,11 +166,14 @@ def speedups(analysis: Analysis) -> Iterator[Finding]:
                 f"; single contexts {number(r.least)} to {number(r.most)}, "
                 f"{bad} in {percent(r.slower)} of them"
             )
+        ratio, low, high = above_one(r.ratio, r.low, r.high)
         yield Finding(
             "speed-up",
             f"{text}.",
             layers=(r.layer,),
-            **above_one(r.ratio, r.low, r.high),
+            ratio=ratio,
+            low=low,
+            high=high,
             p=r.p,
             certainty=SIGNIFICANT,
             cells=_ends(rows),
@@ -177,13 +192,18 @@ def _ends(rows: pd.DataFrame) -> tuple[str, ...]:
 
 def losses(analysis: Analysis) -> Iterator[Finding]:
     """Say what a wrong choice at each layer costs."""
+    limit = 1 + analysis.estimates.floor() if analysis.estimates.known else math.nan
+    limit = limit if math.isfinite(limit) else 1 + analysis.table.floor
     for r in analysis.losses.itertuples():
+        # What two cells' noise could make is no loss.
+        if r.second_median < limit and not r.baseline_median > limit:
+            continue
         yield Finding(
             "loss",
-            f"The second-best {r.layer} is {compared(analysis.table, 1 / r.second_median)} than the "
+            f"The second-best {r.layer} is {compared(analysis.table, 1 / r.second_median)} the "
             f"best in the median of {contexts(r.contexts)}, everything else equal "
             f"({times(r.second_q90)} or more in a tenth of them); {r.baseline} is "
-            f"{compared(analysis.table, 1 / r.baseline_median)} than the best.",
+            f"{compared(analysis.table, 1 / r.baseline_median)} the best.",
             layers=(r.layer,),
             ratio=r.second_median,
             numbers={"ties": r.ties, "baseline_ratio": r.baseline_median},
@@ -199,15 +219,18 @@ def interactions(analysis: Analysis) -> Iterator[Finding]:
     for (layer, by), part in tetrads.groupby(["layer", "by"], sort=False):
         r = part.iloc[_clearest(part)]
         cells, where = example(analysis.table, analysis.estimates, r)
-        said = (f"{compared(analysis.table, 1 / float(x))} than {r.b}" for x in (r.at_m, r.at_n))
+        said = (f"{compared(analysis.table, 1 / float(x))} {r.b}" for x in (r.at_m, r.at_n))
         at_m, at_n = said
+        ratio, low, high = above_one(r.ratio, r.low, r.high)
         yield Finding(
             "interaction",
             f"{by} changes what {layer} does: {r.a} is {at_m} at {by}={r.m}, "
             f"{at_n} at {r.n}: a factor of {times_or_percent(r.ratio)} "
             f"({contexts(r.contexts)}{interval(r.low, r.high)}).",
             layers=(str(layer), str(by)),
-            **above_one(r.ratio, r.low, r.high),
+            ratio=ratio,
+            low=low,
+            high=high,
             p=min(1.0, float(r.p) * len(part)),
             certainty=SIGNIFICANT,
             cells=tuple(cells),
@@ -260,4 +283,3 @@ def flips(analysis: Analysis) -> Iterator[Finding]:
                 f"{percent(min(r.ratio_better, 1 / r.ratio_worse) - 1)}."
             ),
         )
-

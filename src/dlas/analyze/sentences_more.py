@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from dlas.analyze import breakeven, pareto
-from dlas.analyze import expected as promise
 from dlas.analyze.result import SIGNIFICANT, Analysis, Finding
 from dlas.analyze.sentences import above_one, what_overturns
 from dlas.analyze.words import better, contexts, interval, listed, number, percent
@@ -58,19 +57,21 @@ def scaling(analysis: Analysis) -> Iterator[Finding]:
             said = [_scaled(r, fixed, bad) for r in rows.itertuples()]
             where = ", ".join(f"{c}={v}" for c, v in fixed.items())
             shallow = rows.iloc[int(np.argmax(rows["gain"].to_numpy()))]
+            ends = (shallow["gain"], shallow["low"], shallow["high"])
+            ratio, low, high = above_one(*ends)
             yield Finding(
                 "scaling",
                 f"With {where} a higher {factor} makes it {bad}: {listed(said, 4)} "
                 f"({percent(len(loses) / len(part))} of all contexts of {factor} lose).",
                 layers=(str(factor), *fixed),
-                **above_one(shallow["gain"], shallow["low"], shallow["high"]),
+                ratio=ratio,
+                low=low,
+                high=high,
                 p=min(1.0, float(rows["p"].max()) * len(part)),
                 certainty=SIGNIFICANT,
                 cells=tuple(dict.fromkeys(c for cells in rows["cells"] for c in cells)),
                 numbers={"gains": rows["gain"].tolist(), "contexts": len(rows)},
-                overturn=what_overturns(
-                    analysis, shallow["gain"], shallow["low"], shallow["high"]
-                ),
+                overturn=what_overturns(analysis, *ends),
             )
 
 
@@ -197,11 +198,14 @@ def expected(analysis: Analysis) -> Iterator[Finding]:
             text += f". By {by}: {listed(parts, 6)}"
         some = contexts_of[key]
         worst = some.iloc[int(np.argmax(np.abs(np.log(some["observed"] / some["expected"]))))]
+        ratio, low, high = above_one(r.achieved, r.achieved_low, r.achieved_high)
         yield Finding(
             "expectation",
             f"{text}.",
             layers=(r.factor, by) if by else (r.factor,),
-            **above_one(r.achieved, r.achieved_low, r.achieved_high),
+            ratio=ratio,
+            low=low,
+            high=high,
             p=r.p,
             certainty=SIGNIFICANT,
             cells=(str(worst["cell"]), str(worst["baseline_cell"])),
@@ -288,4 +292,3 @@ def failures(analysis: Analysis) -> Iterator[Finding]:
             numbers={"cells": r.cells, "share": r.share},
             overturn="What depends on these cells is not in any finding.",
         )
-

@@ -11,10 +11,12 @@ the cells there are, they are said to be confounded and the gain is shared betwe
 from __future__ import annotations
 
 from itertools import combinations, permutations
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.random import default_rng
+from scipy import stats
 from scipy.linalg import solve_triangular
 
 from dlas.analyze.levels import EMPTY, Floats, codes
@@ -26,7 +28,7 @@ ORDERS = 48
 EXACT = 5
 TIE = 0.02
 RIDGE = 1e-9
-COLUMNS = ["kind", "term", "share", "df", "confounded", "method"]
+COLUMNS = ["kind", "term", "share", "chance", "df", "confounded", "method"]
 
 
 def shares(table: Table, estimates: Estimates, *, triples: bool = False) -> pd.DataFrame:
@@ -34,8 +36,9 @@ def shares(table: Table, estimates: Estimates, *, triples: bool = False) -> pd.D
 
     Rows of ``kind`` ``layer``, ``pair`` (and ``triple``) and ``rest`` add up to 1; rows of
     kind ``factor`` split a layer into its technique and its parameters; ``noise`` is the part
-    that the noise of rounds alone would give. ``df`` is the number of free contrasts of the
-    term, ``confounded`` whether rank is lost on the observed cells.
+    that the noise of rounds alone would give, ``chance`` what noise would make of the term in
+    all but 1 % of tables (NaN where no noise is known). ``df`` is the number of free contrasts
+    of the term, ``confounded`` whether rank is lost on the observed cells.
     """
     rows = np.flatnonzero(np.isfinite(estimates.mean))
     y = _centred(table, estimates.mean, rows)
@@ -55,10 +58,13 @@ def shares(table: Table, estimates: Estimates, *, triples: bool = False) -> pd.D
     out = [
         {"kind": names[i], "term": t, **found[t]} for i, stage in enumerate(stages) for t in stage
     ]
+    noise = float(estimates.var[rows].sum()) / total if estimates.known else float("nan")
+    for r in out:
+        df = float(r["df"])
+        r["chance"] = np.minimum(1.0, noise / len(rows) * stats.chi2.ppf(0.99, df)) if df else 0.0
     explained = sum(r["share"] for r in out)
     out.append({"kind": "rest", "term": "higher orders and noise", "share": 1 - explained})
     if estimates.known:
-        noise = float(estimates.var[rows].sum()) / total
         out.append({"kind": "noise", "term": "noise of rounds", "share": min(noise, 1.0)})
     out += _by_factor(table, rows, y)
     frame = pd.DataFrame(out, columns=COLUMNS[:-1])
@@ -91,7 +97,7 @@ def left_out(table: Table, estimates: Estimates) -> pd.DataFrame:
 
 def _left_row(
     layer: str, level: str, cells: int, part: dict[str, float], whole: dict[str, float]
-) -> dict[str, object]:
+) -> dict[str, Any]:
     order = sorted(part, key=lambda x: -part[x])
     varies = [x for x in part if part[x] > 0 or x != layer]
     swapped = any(
@@ -105,9 +111,7 @@ def _left_row(
     }  # fmt: skip
 
 
-def _layer_shares(
-    table: Table, estimates: Estimates, rows: np.ndarray
-) -> dict[str, float] | None:
+def _layer_shares(table: Table, estimates: Estimates, rows: np.ndarray) -> dict[str, float] | None:
     """Return the shares of main effects alone on some cells; ``None`` where nothing varies."""
     if len(rows) < 3:
         return None
@@ -119,7 +123,7 @@ def _layer_shares(
     return {x: float(found[x]["share"]) for x in table.varied}
 
 
-def _by_factor(table: Table, rows: np.ndarray, y: Floats) -> list[dict[str, object]]:
+def _by_factor(table: Table, rows: np.ndarray, y: Floats) -> list[dict[str, Any]]:
     """Split layers with parameters into technique and parameters, entered in that order."""
     cells = table.cells
     first: dict[str, Floats] = {}
@@ -154,7 +158,8 @@ def _centred(table: Table, log: Floats, rows: np.ndarray) -> Floats:
 def _block(columns: list[np.ndarray]) -> Floats:
     """Return indicator columns of a term, one for each combination there is but the first."""
     group = codes(columns, len(columns[0]))
-    return np.eye(int(group.max()) + 1)[group][:, 1:]
+    indicators: Floats = np.eye(int(group.max()) + 1)[group]
+    return indicators[:, 1:]
 
 
 def _centre_blocks(table: Table, blocks: dict[str, Floats], rows: np.ndarray) -> Floats:
@@ -167,7 +172,7 @@ def _centre_blocks(table: Table, blocks: dict[str, Floats], rows: np.ndarray) ->
 
 def _stagewise(
     blocks: dict[str, Floats], stages: list[list[str]], x: Floats, y: Floats
-) -> dict[str, dict[str, object]]:
+) -> dict[str, dict[str, Any]]:
     """Average each term's gain over orders; terms of a stage enter after the stages before."""
     width = {t: b.shape[1] for t, b in blocks.items()}
     start = dict(zip(width, np.cumsum([0, *list(width.values())[:-1]]), strict=True))
@@ -177,7 +182,7 @@ def _stagewise(
     gram, moment = gram / np.outer(scale, scale), moment / scale
     total = float(y @ y)
     done: list[str] = []
-    out: dict[str, dict[str, object]] = {}
+    out: dict[str, dict[str, Any]] = {}
     for stage in stages:
         orders = _orders(stage)
         gains, last_df, first_df = _gains(orders, done, columns, gram, moment)

@@ -62,7 +62,7 @@ class Table:
     """Whether the user chose the floor."""
     strata: tuple[str, ...] | None = None
     """Columns within which the noise of rounds is pooled; ``None``: found from the data."""
-    goals: Goals = Goals()
+    goals: Goals = field(default_factory=Goals)
     """What is sought, for the best cell and the Pareto front."""
     ceilings: pd.DataFrame | None = None
     """Ceilings measured on the hosts in this study (see ``expected.roofline``)."""
@@ -119,15 +119,14 @@ class Table:
     @cached_property
     def compared(self) -> tuple[Factor, ...]:
         """The factors less the parameters that only name their layer's levels anew."""
+        return tuple(f for f in self.factors if not self._renames(f))
+
+    def _renames(self, factor: Factor) -> bool:
+        """Say whether a parameter has one level for each of its layer's, and only names them."""
+        if factor.name == factor.layer or len(factor.levels) != len(self.levels[factor.layer]):
+            return False
         good = self.cells[self.complete]
-        out = []
-        for f in self.factors:
-            pairs = good[[f.layer, f.name]].drop_duplicates() if f.name != f.layer else good
-            if f.name == f.layer or len(pairs) > max(len(f.levels), len(self.levels[f.layer])):
-                out.append(f)
-            elif len(f.levels) < len(self.levels[f.layer]):
-                out.append(f)
-        return tuple(out)
+        return len(good[[factor.layer, factor.name]].drop_duplicates()) == len(factor.levels)
 
     @cached_property
     def skeletons(self) -> Mapping[str, pd.Series]:
@@ -149,12 +148,20 @@ class Table:
         )
 
     def reference(self, layer: str) -> str:
-        """Return the level the others of a layer are compared with."""
+        """Return the level the others of a layer are compared with.
+
+        The given baseline; else the lowest where levels, or the one parameter that tells them
+        apart, are numbers; else the commonest, of equally common ones the first.
+        """
         levels = self.levels[layer]
         if layer in self.baseline and self.baseline[layer] in levels:
             return self.baseline[layer]
         if is_ordered(levels):
             return levels[0]
+        for f in self.factors:
+            if f.layer == layer and f.ordered and self._renames(f):
+                good = self.complete & (self.cells[f.name] == f.levels[0]).to_numpy(dtype=bool)
+                return str(self.cells[layer][good].iloc[0])
         counts = self.cells[layer][self.complete].value_counts()
         return max(levels, key=lambda s: (counts[s], -levels.index(s)))
 

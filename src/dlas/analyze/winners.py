@@ -98,32 +98,16 @@ def winner_maps(table: Table, estimates: Estimates) -> pd.DataFrame:
 def _map(
     table: Table, estimates: Estimates, found: Grid, one: str, two: str
 ) -> list[dict[str, object]]:
+    """Return one map: a row for each combination of two layers."""
     contexts = found.contexts
     group = codes([contexts[one].to_numpy(), contexts[two].to_numpy()], len(contexts))
-    n = int(group.max(initial=-1)) + 1
-    there = found.row >= 0
-    useful = there.sum(axis=1) >= 2
-    v = np.where(useful[:, None], there.astype(float), 0.0)
-    size = np.maximum(v.sum(axis=1), 1.0)
-    y = np.where(v > 0, estimates.mean[found.row], 0.0)
-    centred = (y - (y.sum(axis=1) / size)[:, None]) * v
-    levels = len(found.levels)
-    normal, right = np.zeros((n, levels, levels)), np.zeros((n, levels))
-    outer = np.einsum("ki,ij->kij", v, np.eye(levels)) - (
-        v[:, :, None] * v[:, None, :] / size[:, None, None]
-    )
-    np.add.at(normal, group, outer)
-    np.add.at(right, group, centred)
-    inverse = np.linalg.pinv(normal, hermitian=True)
-    effect = np.einsum("nij,nj->ni", inverse, right)
-    noise = _mean_var(estimates, found, v, group, n)
-    count = np.bincount(group, useful, minlength=n)
-    linked = _linked(normal, inverse)
     first = np.unique(group, return_index=True)[1]
-    out = []
-    for g in range(n):
+    normal, inverse, effect, noise, count = _solved(estimates, found, group)
+    linked = _linked(normal, inverse)
+    out: list[dict[str, object]] = []
+    for g in np.flatnonzero(linked):
         takes = np.flatnonzero(np.diag(normal[g]) > 0)
-        if len(takes) < 2 or not linked[g]:
+        if len(takes) < 2:
             continue
         names = [found.levels[i] for i in takes]
         part = inverse[g][np.ix_(takes, takes)]
@@ -143,6 +127,34 @@ def _map(
             }
         )
     return out
+
+
+def _solved(
+    estimates: Estimates, found: Grid, group: Ints
+) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """Solve choice + context in each group of contexts.
+
+    Returns:
+        Normal matrices, their inverses, effects, mean variances of a cell by stratum, and the
+        number of contexts that compare at least two choices.
+    """
+    n = int(group.max(initial=-1)) + 1
+    there = found.row >= 0
+    useful = there.sum(axis=1) >= 2
+    v = np.where(useful[:, None], there.astype(float), 0.0)
+    size = np.maximum(v.sum(axis=1), 1.0)
+    y = np.where(v > 0, estimates.mean[found.row], 0.0)
+    centred = (y - (y.sum(axis=1) / size)[:, None]) * v
+    levels = len(found.levels)
+    normal, right = np.zeros((n, levels, levels)), np.zeros((n, levels))
+    # Each context takes its own mean out: diag(v) - v v' / size.
+    own = v[:, :, None] * np.eye(levels) - v[:, :, None] * v[:, None, :] / size[:, None, None]
+    np.add.at(normal, group, own)
+    np.add.at(right, group, centred)
+    inverse = np.asarray(np.linalg.pinv(normal, hermitian=True), dtype=float)
+    effect = np.einsum("nij,nj->ni", inverse, right)
+    count = np.asarray(np.bincount(group, useful, minlength=n), dtype=float)
+    return np.asarray(normal), inverse, np.asarray(effect), _mean_var(estimates, found, v, group, n), count
 
 
 def _linked(normal: Floats, inverse: Floats) -> Bools:

@@ -31,11 +31,13 @@ def times(ratio: float) -> str:
 
 
 def compared(table: Table, ratio: float) -> str:
-    """Return ``2.60 times faster`` for a speed-up, ``12 % slower`` for one below 1."""
+    """Return ``2.60 times faster than`` for a speed-up, ``12 % slower than`` for one below 1."""
     good, bad = better(table)
     if not math.isfinite(ratio):
-        return "of unknown size"
-    return f"{times(ratio)} {good if ratio >= 1 else bad}"
+        return "of unknown size beside"
+    if abs(math.log(ratio)) < 0.0005:
+        return "no different from"
+    return f"{times(ratio)} {good if ratio >= 1 else bad} than"
 
 
 def number(value: float) -> str:
