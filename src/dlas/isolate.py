@@ -27,7 +27,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -161,15 +161,7 @@ class Pool:
                     path.unlink(missing_ok=True)
         if self._closed and not outcome.ok:
             raise Closed(f"{job.stage}: stopped before it was done")
-        seconds = time.perf_counter() - began
-        return Outcome(
-            outcome.status,
-            outcome.value,
-            outcome.reason,
-            outcome.log,
-            seconds,
-            outcome.transient,
-        )
+        return replace(outcome, seconds=time.perf_counter() - began)
 
     def restart(self) -> None:
         """Stop all servers; the next job of each starts it afresh, by exec."""
