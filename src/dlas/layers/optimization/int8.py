@@ -36,8 +36,8 @@ OPERATORS = (
     "GlobalAveragePool",
 )
 """What is computed in int8. Sums and pools too: a residual network would otherwise go back to
-float between its convolutions. Softmax, Gelu and LayerNormalization stay float: eight bits ruin
-them, and no runtime on x86 has integer kernels for them."""
+float between its convolutions. (Relu and Clip vanish into the range of what they cut.) Softmax,
+Gelu and LayerNormalization stay float: eight bits ruin them. See also :func:`_stay_float`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +135,7 @@ class Int8(Optimization):
             per_channel=self.per_channel,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            nodes_to_exclude=_stay_float(onnx.load(source).graph),
             calibrate_method=methods[self.method],
             # Activations need not be symmetric; weights must, or no integer kernel takes them.
             extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
@@ -175,6 +176,29 @@ def _prepare(source: Path, target: Path) -> None:
             f"the prepared model holds operators of {', '.join(sorted(foreign))}, which other "
             "runtimes than ONNX Runtime do not know"
         )
+    for at, node in enumerate(model.graph.node):
+        node.name = node.name or f"{node.op_type}_{at}"
+    onnx.save(model, target)
+
+
+def _stay_float(graph: Any) -> list[str]:
+    """Return the names of operators that are better left float.
+
+    Products of two activations, as in attention: OpenVINO has no integer kernel for them with
+    uint8 on both sides and would compute rounded floats. Sums that a LayerNormalization reads: the
+    residual stream of a transformer has outliers that one scale per tensor cannot hold, and what
+    reads it is float anyway.
+    """
+    stored = {tensor.name for tensor in graph.initializer}
+    normed = {
+        name for node in graph.node if node.op_type == "LayerNormalization" for name in node.input
+    }
+    return [
+        node.name
+        for node in graph.node
+        if (node.op_type == "MatMul" and not stored.intersection(node.input))
+        or (node.op_type == "Add" and normed.intersection(node.output))
+    ]
 
 
 def _input_name(path: Path) -> str:
