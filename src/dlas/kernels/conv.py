@@ -16,9 +16,10 @@ from dlas.kernels.epilogue import Epilogue
 from dlas.kernels.errors import InputError, UnsupportedError
 from dlas.kernels.layout import NCHW, Array, Layout
 from dlas.kernels.primitives import Kernel, Request
+from dlas.kernels.program import load_library
 from dlas.kernels.relayout import Relayout
 from dlas.kernels.shape import ACTIVATIONS, Conv2d
-from dlas.kernels.target import CpuTarget, resolve
+from dlas.kernels.target import CpuTarget, require, resolve
 
 
 def build_conv2d(
@@ -115,7 +116,8 @@ class BuiltConv2d:
             "pack_r": Relayout(op.out_shape, NCHW, out, self.threads).function("pack_r"),
             "unpack_y": Relayout(op.out_shape, out, NCHW, self.threads).function("unpack_y"),
         }
-        self._module = compile_functions(functions, self.target)
+        require(self.target.machine, self.target.features)
+        self._module = load_library(compile_functions(functions, self.target))
         self._shapes = {name: argument_shapes(f) for name, f in functions.items()}
         packed = self.kernel.constants(self.weight, self.bias)
         self._constants = [aligned_copy(c, c.shape) for c in packed]

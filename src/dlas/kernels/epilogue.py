@@ -15,6 +15,8 @@ _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
 # Minimax polynomial of (exp(r) - 1 - r) / r^2 on |r| <= ln(2)/2, after Cephes' expf.
 _EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
 
+_ERF = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
+
 
 @dataclass(frozen=True)
 class Epilogue:
@@ -43,6 +45,17 @@ def sigmoid(x: Expr) -> Expr:
     return T.float32(1.0) / (T.float32(1.0) + exp(T.float32(0.0) - x))
 
 
+def erf(x: Expr) -> Expr:
+    """Return the error function, absolute error below 3e-7 (Abramowitz and Stegun, 7.1.26)."""
+    size = T.max(x, T.float32(0.0) - x)
+    t = T.float32(1.0) / (T.float32(1.0) + T.float32(0.3275911) * size)
+    p = T.float32(_ERF[0])
+    for c in _ERF[1:]:
+        p = p * t + T.float32(c)
+    positive = T.float32(1.0) - p * t * exp(T.float32(0.0) - x * x)
+    return T.Select(x < T.float32(0.0), T.float32(0.0) - positive, positive)
+
+
 def activate(x: Expr, activation: str | None) -> Expr:
     """Apply the named activation.
 
@@ -59,4 +72,6 @@ def activate(x: Expr, activation: str | None) -> Expr:
         return x * sigmoid(x)
     if activation == "sigmoid":
         return sigmoid(x)
-    raise UnsupportedError(f"unknown activation {activation!r}; known: relu, relu6, silu, sigmoid")
+    if activation == "gelu":
+        return T.float32(0.5) * x * (T.float32(1.0) + erf(x * T.float32(0.7071067811865476)))
+    raise UnsupportedError(f"unknown activation {activation!r}")

@@ -42,6 +42,8 @@ class Kernel(Protocol):
     def describe(self) -> dict[str, Any]:
         """Return the schedule."""
 
+    def __hash__(self) -> int: ...
+
 
 @dataclass(frozen=True)
 class Request:

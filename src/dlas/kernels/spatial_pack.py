@@ -1,12 +1,13 @@
 """`spatial-pack`: convolution on blocked channels with a register tile.
 
-Activations are [C/b, H, W, b] with their halo in place, filters [O/b.., I/b, kh, kw, b_in, b_out].
-A tile of `columns` pixels times `blocks` vectors of output channels stays in registers while the
+Activations are [C/b, H, W, b] with their halo in place (b = C is channels-last), filters
+[O/b.., I/b, kh, kw, b_in, b_out]. A tile of `columns` pixels times `blocks` vectors of output channels stays in registers while the
 whole reduction runs over it; every step is one broadcast pixel times one vector of filters. The
 name is TVM's; the blocked layout follows Liu et al., "Optimizing CNN Model Inference on CPUs"
 (USENIX ATC 2019).
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -216,12 +217,24 @@ class _Part:
             emit.each_lane(lanes, lambda j: emit.store(acc, bias[(co + o) * lanes + j], p, o, j))
         self._reduce(acc, n, group, (row, col), columns)
         with T.unroll(rows) as r, T.unroll(columns) as c, T.unroll(self.blocks) as o:
-            emit.each_lane(
-                lanes,
-                lambda j: self._finish(
-                    acc[r * columns + c, o, j], (n, co + o, row + r, col + c, j)
-                ),
-            )
+
+            def one(j: Expr) -> None:
+                self._finish(acc[r * columns + c, o, j], (n, co + o, row + r, col + c, j))
+
+            self._each_output(co + o, one)
+
+    def _each_output(self, block: Expr, one: Callable[[Expr], None]) -> None:
+        """Emit the stores of one vector; of a channels-last row's last, only what exists."""
+        lanes, channels_out = self.plan.target.lanes, self.plan.op.out_channels
+        if self.plan.out.block % lanes == 0:
+            emit.each_lane(lanes, one)
+            return
+        rest = channels_out % lanes
+        with T.If(block == channels_out // lanes):
+            with T.Then(), T.unroll(rest) as j:
+                one(j)
+            with T.Else():
+                emit.each_lane(lanes, one)
 
     def _reduce(
         self, acc: Buffer, n: Expr, group: Expr, at: tuple[Expr, Expr], columns: int
@@ -260,10 +273,14 @@ class _Part:
     def _finish(self, value: Expr, at: tuple[Expr, Expr, Expr, Expr, Expr]) -> None:
         n, block, row, col, lane = at
         residual, y = self.buffers[3], self.buffers[4]
-        epilogue, out = self.plan.epilogue, self.plan.out
+        epilogue, out, lanes = self.plan.epilogue, self.plan.out, self.plan.target.lanes
+        channel = block * lanes
         if residual is not None and epilogue.residual is not None:
             top, left = epilogue.residual.halo[:2]
-            value = value + residual[n, block, row + top, col + left, lane]
+            wide = epilogue.residual.block
+            where = (n, channel // wide, row + top, col + left, channel % wide + lane)
+            value = value + residual[where]
         value = activate(value, epilogue.activation)
         top, left = out.halo[:2]
-        emit.store(y, value, n, block, row + top, col + left, lane)
+        where = (n, channel // out.block, row + top, col + left, channel % out.block + lane)
+        emit.store(y, value, *where)

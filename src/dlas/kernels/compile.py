@@ -1,0 +1,177 @@
+"""Whole models: from an exported program to a runnable, savable `Program`."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dlas.kernels.arrays import ALIGNMENT
+from dlas.kernels.build import compile_functions
+from dlas.kernels.choose import Algorithm, choose
+from dlas.kernels.emit import argument_shapes
+from dlas.kernels.errors import UnsupportedError
+from dlas.kernels.importer import import_program
+from dlas.kernels.memory import Life, place
+from dlas.kernels.program import FORMAT, Program
+from dlas.kernels.simplify import simplify
+from dlas.kernels.steps import Step, Steps
+from dlas.kernels.target import CpuTarget, resolve
+
+
+def compile_model(
+    program: Any,
+    algorithm: Algorithm = "best",
+    threads: int = 1,
+    target: str = "native",
+    tuning: dict[str, Any] | None = None,
+) -> Program:
+    """Build a `torch.export.ExportedProgram` of fixed shapes in float32.
+
+    Args:
+        program: what `torch.export.export(model.eval(), inputs)` returns.
+        algorithm: one primitive for all convolutions (`direct`, `gemm`, `spatial-pack`, `native`),
+            a map from operator to primitive (`*` for all others), or `best`.
+        threads: the most threads a run uses; `load` can set another number.
+        target: `native`, `x86-64-v3`, `x86-64-v4` or `aarch64`.
+        tuning: None: fixed schedules.
+
+    Raises:
+        UnsupportedError: the program or an option cannot be built; the message says why.
+    """
+    if threads < 1:
+        raise UnsupportedError(f"threads must be >= 1, got {threads}")
+    if tuning is not None:
+        raise UnsupportedError(f"tuning must be None, got {tuning!r}")
+    cpu = resolve(target)
+    graph = simplify(import_program(program))
+    choices = choose(graph, algorithm)
+    # Loops are always written for the pool: its size is set at run time.
+    steps = Steps(graph, choices, cpu, threads=2)
+    return _assemble(steps, cpu, threads)
+
+
+def _assemble(steps: Steps, target: CpuTarget, threads: int) -> Program:
+    functions, names = _functions(steps.steps)
+    shapes = {name: argument_shapes(f) for name, f in functions.items()}
+    roots, offsets, arena_bytes = _memory(steps)
+    blob = _Blob()
+    constants = {
+        name: blob.add(array)
+        for name, array in steps.graph.constants.items()
+        if any(name in step.inputs for step in steps.steps) or name in steps.outputs
+    }
+
+    def reference(buffer: str, shape: Sequence[int]) -> dict[str, Any]:
+        root = roots[buffer]
+        place_, where = (
+            ("weights", constants[root]) if root in constants else ("arena", offsets[root])
+        )
+        dtype = steps.buffers[buffer].dtype
+        return {"in": place_, "at": where, "shape": list(shape), "dtype": dtype}
+
+    def call(step: Step) -> dict[str, Any]:
+        name = names[step.kernel]
+        packed = [
+            {"in": "weights", "at": blob.add(c), "shape": list(c.shape), "dtype": str(c.dtype)}
+            for c in step.constants
+        ]
+        extra = 1 if step.kind in ("conv2d", "linear") else len(step.inputs)
+        buffers = [*step.inputs[:extra], *step.inputs[extra:], *step.outputs]
+        references = [reference(b, ()) for b in buffers]
+        arguments = [*references[:extra], *packed, *references[extra:]]
+        for argument, shape in zip(arguments, shapes[name], strict=True):
+            argument["shape"] = list(shape)
+        weight_bytes = sum(c.nbytes for c in step.constants)
+        record = {"operator": step.operator, "kind": step.kind, **step.record}
+        return {
+            "function": name,
+            "arguments": arguments,
+            "record": record | {"weight_bytes": weight_bytes},
+        }
+
+    plan = {
+        "format": FORMAT,
+        "target": {
+            "name": target.name, "cpu": target.cpu, "machine": target.machine,
+            "lanes": target.lanes, "features": list(target.features),
+        },
+        "threads": threads,
+        "arena_bytes": arena_bytes,
+        "inputs": [
+            {"name": n, **reference(n, steps.graph.values[n].shape)} for n in steps.graph.inputs
+        ],
+        "steps": [call(step) for step in steps.steps],
+        "outputs": [
+            reference(b, steps.graph.values[n].shape)
+            for n, b in zip(steps.graph.outputs, steps.outputs, strict=True)
+        ],
+    }  # fmt: skip
+    return Program(plan, blob.bytes(), compile_functions(functions, target), threads)
+
+
+def _functions(steps: list[Step]) -> tuple[dict[str, Any], dict[Any, str]]:
+    """Return one function for each distinct kernel, and the kernels' names."""
+    names: dict[Any, str] = {}
+    functions = {}
+    for step in steps:
+        if step.kernel not in names:
+            name = f"{step.kind.replace('.', '_')}_{len(names)}"
+            names[step.kernel] = name
+            functions[name] = step.kernel.function(name)
+    return functions, names
+
+
+def _memory(steps: Steps) -> tuple[dict[str, str], dict[str, int], int]:
+    """Return each buffer's root, the roots' offsets in the arena, and the arena's bytes."""
+    roots: dict[str, str] = {}
+    for name in [*steps.graph.constants, *steps.buffers]:
+        root = name
+        while root in steps.buffers and steps.buffers[root].alias is not None:
+            root = str(steps.buffers[root].alias)
+        roots[name] = root
+    last_step = len(steps.steps)
+    first: dict[str, int] = dict.fromkeys(steps.graph.inputs, -1)
+    last: dict[str, int] = dict.fromkeys(steps.graph.inputs, -1)
+    size: dict[str, int] = {name: steps.buffers[name].size_bytes for name in steps.graph.inputs}
+
+    def touch(buffer: str, at: int) -> None:
+        root = roots[buffer]
+        first.setdefault(root, at)
+        last[root] = max(last.get(root, at), at)
+        size[root] = max(size.get(root, 0), steps.buffers[root].size_bytes)
+
+    for at, step in enumerate(steps.steps):
+        for buffer in [*step.inputs, *step.outputs]:
+            if roots[buffer] not in steps.graph.constants:
+                touch(buffer, at)
+    for buffer in steps.outputs:
+        if roots[buffer] not in steps.graph.constants:
+            touch(buffer, last_step)
+    lives = {name: Life(size[name], first[name], last[name]) for name in first}
+    offsets, total = place(lives)
+    return roots, offsets, total
+
+
+class _Blob:
+    """Constants one behind the other, each aligned; equal arrays are stored once."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.size = 0
+        self.known: dict[int, int] = {}
+
+    def add(self, array: Any) -> int:
+        """Store the array and return its offset."""
+        if id(array) in self.known:
+            return self.known[id(array)]
+        data = np.ascontiguousarray(array).tobytes()
+        padded = math.ceil(max(1, len(data)) / ALIGNMENT) * ALIGNMENT
+        self.parts.append(data + bytes(padded - len(data)))
+        at, self.size = self.size, self.size + padded
+        self.known[id(array)] = at
+        return at
+
+    def bytes(self) -> bytes:
+        """Return all of it."""
+        return b"".join(self.parts)

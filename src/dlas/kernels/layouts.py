@@ -1,0 +1,116 @@
+"""Which layout each tensor has, and where layouts change.
+
+Every operator states what it needs of its inputs; a tensor is stored once, in the layout that its
+producer writes, with the widest halo that a reader needs; a reader that needs another channel
+block gets a copy, made once.
+"""
+
+from collections import Counter
+from typing import NamedTuple
+
+from dlas.kernels import primitives
+from dlas.kernels.choose import Choice
+from dlas.kernels.graph import Graph, Node
+from dlas.kernels.layout import NCHW, Layout, Shape4, widest
+from dlas.kernels.target import CpuTarget
+
+
+class Need(NamedTuple):
+    """What a reader needs of one input."""
+
+    layout: Layout
+    exact: bool
+    """Whether a wider halo than this does not do."""
+
+
+PLAIN = Need(NCHW, exact=True)
+
+
+def image_shape(shape: tuple[int, ...]) -> Shape4:
+    """Return the tensor's shape as an image batch; what is no image becomes one row."""
+    if len(shape) == 4:
+        n, c, h, w = shape
+        return (n, c, h, w)
+    size = 1
+    for extent in shape:
+        size *= extent
+    return (1, 1, 1, size)
+
+
+def same_memory(nchw: Shape4, a: Layout, b: Layout) -> bool:
+    """Whether a tensor's bytes are the same in both layouts."""
+    n, c, h, w = nchw
+    if any((*a.halo, *b.halo)) or (h, w) != (1, 1):
+        return a == b
+    return a == b or n == 1 or (c % a.block == 0 and c % b.block == 0)
+
+
+class Layouts:
+    """The layouts of one graph under one choice of algorithms."""
+
+    def __init__(self, graph: Graph, choices: dict[str, Choice], target: CpuTarget) -> None:
+        self.graph, self.choices, self.target = graph, choices, target
+        self.blocks: dict[str, int] = dict.fromkeys(graph.inputs, 1)
+        self.needs: dict[str, list[Need]] = {name: [] for name in graph.values}
+        self.by_node: dict[str, list[Need]] = {}
+        for node in graph.nodes:
+            needs = self._needs(node)
+            self.by_node[node.name] = needs
+            for name, need in zip(node.inputs, needs, strict=True):
+                self.needs[name].append(need)
+            for name in node.outputs:
+                self.blocks[name] = self._block(node, needs)
+        for name in graph.outputs:
+            self.needs[name].append(PLAIN)
+
+    def _block(self, node: Node, needs: list[Need]) -> int:
+        if node.op == "conv2d":
+            return primitives.find(self.choices[node.name].primitive).block(self.target)
+        if node.op in ("linear", "relax", "view"):
+            return 1
+        return needs[0].layout.block
+
+    def _needs(self, node: Node) -> list[Need]:
+        """Return what the operator needs of each of its inputs, given their producers' blocks."""
+        if node.op == "conv2d":
+            primitive = primitives.find(self.choices[node.name].primitive)
+            flexible = primitive.block(self.target) > 1
+            first = Need(primitive.needs(node.attrs["conv"], self.target), exact=not flexible)
+            rest = Layout(primitive.block(self.target))
+            return [first, *(Need(rest, exact=not flexible) for _ in node.inputs[1:])]
+        if node.op in ("linear", "relax", "view"):
+            return [PLAIN for _ in node.inputs]
+        if len(self.graph.values[node.inputs[0]].shape) != 4:
+            return [PLAIN for _ in node.inputs]
+        block = self.blocks.get(node.inputs[0], 1)
+        if node.op == "concat":
+            block = self._concat_block(node)
+        return [Need(Layout(block), exact=False) for _ in node.inputs]
+
+    def _concat_block(self, node: Node) -> int:
+        block, _ = Counter(self.blocks.get(name, 1) for name in node.inputs).most_common(1)[0]
+        inner = [self.graph.values[name].shape[1] for name in node.inputs[:-1]]
+        return block if all(c % block == 0 for c in inner) else 1
+
+    def stored(self, name: str) -> Layout:
+        """Return the layout in which the producer writes the tensor."""
+        block = self.blocks.get(name, 1)
+        if name in self.graph.inputs or name in self.graph.constants:
+            return NCHW
+        mine = [need for need in self.needs[name] if need.layout.block == block]
+        if any(need.exact for need in mine):
+            return Layout(block)
+        return Layout(block, widest([need.layout.halo for need in mine]))
+
+    def read(self, name: str, need: Need) -> Layout:
+        """Return the layout that this reader gets: the stored one, or that of a copy."""
+        stored = self.stored(name)
+        shape = image_shape(self.graph.values[name].shape)
+        fits = stored == need.layout if need.exact else stored.covers(need.layout)
+        if fits or same_memory(shape, stored, need.layout):
+            return stored if fits else need.layout
+        if need.exact:
+            return need.layout
+        block = need.layout.block
+        others = [o.layout for o in self.needs[name] if o.layout.block == block and not o.exact]
+        return Layout(block, widest([o.halo for o in others if not stored.covers(o)]))

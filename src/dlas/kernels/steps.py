@@ -1,0 +1,242 @@
+"""From a simplified graph to a list of kernel calls on named buffers."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from dlas.kernels import primitives
+from dlas.kernels.choose import Choice
+from dlas.kernels.emit import PrimFunc
+from dlas.kernels.epilogue import Epilogue
+from dlas.kernels.fallback import fallback
+from dlas.kernels.graph import Graph, Node
+from dlas.kernels.image import Concat, Elementwise, GlobalPool, Pool
+from dlas.kernels.layout import NCHW, Array, Layout
+from dlas.kernels.layouts import Layouts, image_shape, same_memory
+from dlas.kernels.primitives import Request
+from dlas.kernels.relayout import Relayout
+from dlas.kernels.shape import Conv2d
+from dlas.kernels.spatial_pack import SpatialPack, default_tile
+from dlas.kernels.target import CpuTarget
+
+
+class Emitter(Protocol):
+    """Something that writes one function; equal ones share their code."""
+
+    def function(self, name: str) -> PrimFunc:
+        """Return the code."""
+
+    def __hash__(self) -> int: ...
+
+
+@dataclass
+class Step:
+    """One call of one kernel."""
+
+    operator: str
+    kind: str
+    kernel: Emitter
+    inputs: list[str]
+    constants: list[Array]
+    outputs: list[str]
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Buffer:
+    """Memory of a tensor in one layout; `alias` names the buffer whose memory it is."""
+
+    size_bytes: int
+    shape: tuple[int, ...]
+    dtype: str
+    alias: str | None = None
+
+
+class Steps:
+    """Writes the steps of a graph, in order."""
+
+    def __init__(
+        self, graph: Graph, choices: dict[str, Choice], target: CpuTarget, threads: int
+    ) -> None:
+        self.graph, self.choices, self.target, self.threads = graph, choices, target, threads
+        self.layouts = Layouts(graph, choices, target)
+        self.steps: list[Step] = []
+        self.buffers: dict[str, Buffer] = {}
+        for name in graph.inputs:
+            self._buffer(name, NCHW)
+        for node in graph.nodes:
+            getattr(self, f"_{node.op}")(node)
+        self.outputs = [self._read(name, NCHW) for name in graph.outputs]
+
+    @property
+    def schedule(self) -> tuple[int, int]:
+        """Threads, and lanes of a vector."""
+        return (self.threads, self.target.lanes)
+
+    def _buffer(self, name: str, layout: Layout, alias: str | None = None) -> str:
+        value = self.graph.values[name]
+        key = name if layout == NCHW else f"{name}@{layout.text()}"
+        if key not in self.buffers:
+            shape = value.shape
+            if layout != NCHW:
+                shape = layout.shape(image_shape(shape))
+            size = math.prod(shape) * np.dtype(value.dtype).itemsize
+            self.buffers[key] = Buffer(size, shape, value.dtype, alias)
+        return key
+
+    def _write(self, name: str) -> tuple[str, Layout]:
+        layout = self.layouts.stored(name)
+        return self._buffer(name, layout), layout
+
+    def _read(self, name: str, layout: Layout) -> str:
+        """Return the buffer that holds the tensor in this layout; make a copy if none does."""
+        stored = self.layouts.stored(name)
+        source = self._buffer(name, stored)
+        key = name if layout == NCHW else f"{name}@{layout.text()}"
+        if layout == stored or key in self.buffers:
+            return self._buffer(name, layout)
+        nchw = image_shape(self.graph.values[name].shape)
+        if same_memory(nchw, stored, layout):
+            return self._buffer(name, layout, alias=source)
+        goal = self._buffer(name, layout)
+        kernel = Relayout(nchw, stored, layout, self.threads)
+        record = {"from": stored.text(), "to": layout.text()}
+        self._add(Step(f"relayout({name})", "relayout", kernel, [source], [], [goal], record))
+        return goal
+
+    def _inputs(self, node: Node) -> list[tuple[str, Layout]]:
+        pairs = zip(node.inputs, self.layouts.by_node[node.name], strict=True)
+        found = []
+        for name, need in pairs:
+            layout = self.layouts.read(name, need)
+            found.append((self._read(name, layout), layout))
+        return found
+
+    def _add(self, step: Step) -> None:
+        self.steps.append(step)
+
+    def _conv2d(self, node: Node) -> None:
+        op, choice = node.attrs["conv"], self.choices[node.name]
+        inputs = self._inputs(node)
+        goal, out = self._write(node.output)
+        residual = inputs[1][1] if len(inputs) > 1 else None
+        epilogue = Epilogue(node.attrs["activation"], residual)
+        request = Request(self.target, self.threads, inputs[0][1], out, epilogue)
+        kernel = primitives.find(choice.primitive).lower(op, request)
+        constants = kernel.constants(*_weights(node))
+        record = {
+            "asked": choice.asked,
+            "primitive": choice.primitive,
+            "fallback_reason": choice.reason,
+            "weights": "dense",
+            "input_layout": inputs[0][1].text(),
+            "output_layout": out.text(),
+            "multiplications": op.multiplications,
+            "activation": node.attrs["activation"],
+            "residual": residual is not None,
+            "schedule": kernel.describe(),
+        }
+        names = [name for name, _ in inputs]
+        self._add(Step(node.name, "conv2d", kernel, names, list(constants), [goal], record))
+
+    def _linear(self, node: Node) -> None:
+        weight, bias = _weights(node)
+        wide_out, wide_in = weight.shape
+        rows = math.prod(self.graph.values[node.output].shape[:-1])
+        op = Conv2d(1, wide_in, 1, rows, wide_out, (1, 1))
+        inputs = self._inputs(node)
+        goal, _ = self._write(node.output)
+        # A matrix of rows is an image of one row whose channels come last.
+        residual = Layout(wide_out) if len(inputs) > 1 else None
+        epilogue = Epilogue(node.attrs["activation"], residual)
+        kernel = SpatialPack(
+            op, self.target, self.threads, Layout(wide_in), Layout(wide_out), epilogue,
+            default_tile(op, self.target),
+        )  # fmt: skip
+        constants = kernel.constants(weight.reshape(wide_out, wide_in, 1, 1), bias)
+        record = {
+            "weights": "dense",
+            "multiplications": op.multiplications,
+            "activation": node.attrs["activation"],
+            "residual": residual is not None,
+            "schedule": kernel.describe(),
+        }
+        names = [name for name, _ in inputs]
+        self._add(Step(node.name, "linear", kernel, names, list(constants), [goal], record))
+
+    def _affine(self, node: Node) -> None:
+        ((source, layout),) = self._inputs(node)
+        goal, out = self._write(node.output)
+        nchw = image_shape(self.graph.values[node.output].shape)
+        kernel = Elementwise(
+            "affine", nchw, (layout,), out, node.attrs["activation"], self.schedule
+        )
+        constants = list(kernel.constants(node.attrs["scale"], node.attrs["shift"]))
+        self._add(Step(node.name, "affine", kernel, [source], constants, [goal]))
+
+    def _unary(self, node: Node) -> None:
+        self._elementwise(node, "unary")
+
+    def _binary(self, node: Node) -> None:
+        self._elementwise(node, node.attrs["kind"])
+
+    def _elementwise(self, node: Node, kind: str) -> None:
+        inputs = self._inputs(node)
+        goal, out = self._write(node.output)
+        shape = self.graph.values[node.output].shape
+        per_channel = self.graph.values[node.inputs[-1]].shape != shape
+        layouts = tuple(layout for _, layout in inputs)
+        kernel = Elementwise(
+            kind, image_shape(shape), layouts, out, node.attrs["activation"], self.schedule,
+            per_channel,
+        )  # fmt: skip
+        self._add(Step(node.name, kind, kernel, [n for n, _ in inputs], [], [goal]))
+
+    def _pool(self, node: Node) -> None:
+        ((source, layout),) = self._inputs(node)
+        goal, out = self._write(node.output)
+        a = node.attrs
+        nchw = image_shape(self.graph.values[node.inputs[0]].shape)
+        size = image_shape(self.graph.values[node.output].shape)[2:]
+        kernel = Pool(
+            a["kind"], nchw, size, a["kernel"], a["stride"], a["padding"], a["dilation"],
+            a["count_padding"], layout, out, self.schedule,
+        )  # fmt: skip
+        self._add(Step(node.name, f"{a['kind']}_pool", kernel, [source], [], [goal]))
+
+    def _global_pool(self, node: Node) -> None:
+        ((source, layout),) = self._inputs(node)
+        goal, out = self._write(node.output)
+        nchw = image_shape(self.graph.values[node.inputs[0]].shape)
+        kernel = GlobalPool(nchw, layout, out, self.threads)
+        self._add(Step(node.name, "global_pool", kernel, [source], [], [goal]))
+
+    def _concat(self, node: Node) -> None:
+        inputs = self._inputs(node)
+        goal, out = self._write(node.output)
+        n, _, h, w = image_shape(self.graph.values[node.output].shape)
+        channels = tuple(self.graph.values[name].shape[1] for name in node.inputs)
+        layouts = tuple(layout for _, layout in inputs)
+        kernel = Concat(channels, (n, h, w), layouts, out, self.schedule)
+        self._add(Step(node.name, "concat", kernel, [n for n, _ in inputs], [], [goal]))
+
+    def _view(self, node: Node) -> None:
+        ((source, _),) = self._inputs(node)
+        stored = self.layouts.stored(node.output)
+        if stored != NCHW:
+            raise AssertionError(f"{node.name}: a view must be stored plainly, not {stored}")
+        self._buffer(node.output, NCHW, alias=source)
+
+    def _relax(self, node: Node) -> None:
+        inputs = [name for name, _ in self._inputs(node)]
+        goals = [self._write(name)[0] for name in node.outputs]
+        kernel = fallback(node.attrs["call"])
+        self._add(Step(node.name, node.attrs["kind"], kernel, inputs, [], goals))
+
+
+def _weights(node: Node) -> tuple[Array, Array | None]:
+    weight = np.ascontiguousarray(node.attrs["weight"], np.float32)
+    bias = node.attrs["bias"]
+    return weight, None if bias is None else np.ascontiguousarray(bias, np.float32)

@@ -1,0 +1,276 @@
+"""Whole networks against PyTorch, and the artefact in a fresh process."""
+
+import copy
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("tvm")
+from torch import nn  # noqa: E402
+
+from dlas.kernels import (  # noqa: E402
+    InputError,
+    KernelError,
+    MissingFeatureError,
+    UnsupportedError,
+    compile_model,
+    load,
+)
+
+
+class Residual(nn.Module):
+    """Two convolutions around a short cut; `down` halves the image."""
+
+    def __init__(self, inside: int, outside: int, down: bool) -> None:
+        super().__init__()
+        stride = 2 if down else 1
+        self.conv1 = nn.Conv2d(inside, outside, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outside)
+        self.conv2 = nn.Conv2d(outside, outside, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outside)
+        self.short = nn.Conv2d(inside, outside, 1, stride) if down else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
+        return torch.relu(y + self.short(x))
+
+
+class Inverted(nn.Module):
+    """Expand, depthwise, squeeze and excite, project."""
+
+    def __init__(self, channels: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        wide = channels * 3
+        self.expand = nn.Sequential(nn.Conv2d(channels, wide, 1), nn.BatchNorm2d(wide), nn.SiLU())
+        self.depth = nn.Conv2d(wide, wide, kernel, stride, kernel // 2, groups=wide)
+        self.bn, self.act = nn.BatchNorm2d(wide), nn.ReLU6()
+        self.squeeze, self.excite = nn.Conv2d(wide, 5, 1), nn.Conv2d(5, wide, 1)
+        self.project = nn.Conv2d(wide, channels, 1)
+        self.stride = stride
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.act(self.bn(self.depth(self.expand(x))))
+        gate = torch.sigmoid(self.excite(torch.relu(self.squeeze(y.mean((2, 3), keepdim=True)))))
+        y = self.project(y * gate)
+        return y + x if self.stride == 1 else y
+
+
+class Dense(nn.Module):
+    """Pre-activation layers whose outputs are concatenated; odd channel counts too."""
+
+    def __init__(self, channels: int, growth: int) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = nn.BatchNorm2d(channels), nn.Conv2d(channels, growth, 3, 1, 1)
+        both = channels + growth
+        self.norm2, self.conv2 = nn.BatchNorm2d(both), nn.Conv2d(both, growth, 3, 1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.cat([x, self.conv1(torch.relu(self.norm1(x)))], 1)
+        y = torch.cat([y, self.conv2(torch.relu(self.norm2(y)))], 1)
+        return nn.functional.avg_pool2d(y, 2)
+
+
+class Attention(nn.Module):
+    """A small vision transformer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(1, 24, 7, 7)
+        self.token = nn.Parameter(torch.randn(1, 1, 24))
+        self.norm1, self.norm2 = nn.LayerNorm(24), nn.LayerNorm(24)
+        self.qkv, self.out = nn.Linear(24, 72), nn.Linear(24, 24)
+        self.up, self.down, self.head = nn.Linear(24, 50), nn.Linear(50, 24), nn.Linear(24, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1)
+        n, t, d = x.shape
+        q, k, v = self.qkv(self.norm1(x)).reshape(n, t, 3, 2, d // 2).permute(2, 0, 3, 1, 4)
+        a = nn.functional.scaled_dot_product_attention(q, k, v)
+        x = x + self.out(a.transpose(1, 2).reshape(n, t, d))
+        x = x + self.down(nn.functional.gelu(self.up(self.norm2(x))))
+        return self.head(x[:, 0])
+
+
+def resnet(channels: int = 1) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, 3, 1, 1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(3, 2, 1),
+        Residual(16, 16, down=False), Residual(16, 40, down=True),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(40, 10),
+    )  # fmt: skip
+
+
+def mobilenet() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 12, 3, 2, 1), nn.ReLU6(), Inverted(12, 3, 1), Inverted(12, 5, 2),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 10),
+    )  # fmt: skip
+
+
+def densenet() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 5, 1, 2), nn.MaxPool2d(2, 2), Dense(16, 16), Dense(48, 7),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(62, 10),
+    )  # fmt: skip
+
+
+def vgg() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, 1, 1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2, 2),
+        nn.Conv2d(16, 32, 3, 1, 1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2, 2),
+        nn.Conv2d(32, 64, 7), nn.ReLU(), nn.Flatten(), nn.Linear(64, 10),
+    )  # fmt: skip
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "resnet": resnet, "mobilenet": mobilenet, "densenet": densenet, "vgg": vgg, "vit": Attention
+}  # fmt: skip
+TOLERANCE = 3e-5
+"""Largest error allowed, relative to the largest output: some ten layers of float32 rounding."""
+
+
+def ready(model: nn.Module) -> nn.Module:
+    """Give batch norms statistics that matter, and stop training."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0, 0.3)
+    return model.eval()
+
+
+def export(model: nn.Module, shape: tuple[int, ...] = (1, 1, 28, 28)) -> object:
+    return torch.export.export(model, (torch.randn(*shape),))
+
+
+def expected(model: nn.Module, x: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        return np.asarray(copy.deepcopy(model).double()(torch.from_numpy(x).double()))
+
+
+def error(y: np.ndarray, exact: np.ndarray) -> float:
+    return float(np.abs(y - exact).max() / np.abs(exact).max())
+
+
+@pytest.mark.parametrize("algorithm", ["spatial-pack", "direct"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_network_gives_what_pytorch_gives(network: str, algorithm: str) -> None:
+    model = ready(NETWORKS[network]())
+    program = compile_model(export(model), algorithm, threads=2)
+    x = np.random.default_rng().standard_normal((1, 1, 28, 28)).astype(np.float32)
+    exact = expected(model, x)
+    for _ in range(2):  # a second run must not see what the first left in memory
+        assert error(program.run(x), exact) < TOLERANCE
+    ran = {r["primitive"] for r in program.describe()["operators"] if r["kind"] == "conv2d"}
+    assert ran == {algorithm}
+
+
+@pytest.mark.kernels_full
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("target", ["native", "x86-64-v3"])
+@pytest.mark.parametrize("algorithm", ["spatial-pack", "direct", "gemm", "native"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_network_by_every_algorithm(network: str, algorithm: str, target: str, batch: int) -> None:
+    model = ready(NETWORKS[network]())
+    program = compile_model(export(model, (batch, 1, 28, 28)), algorithm, target=target)
+    x = np.random.default_rng().standard_normal((batch, 1, 28, 28)).astype(np.float32)
+    assert error(program.run(x), expected(model, x)) < TOLERANCE
+
+
+def test_algorithms_can_be_chosen_per_operator() -> None:
+    model = ready(resnet())
+    choice = {"*": "spatial-pack", "4.conv1": "gemm", "5.short": "native"}
+    program = compile_model(export(model), choice)
+    x = np.random.default_rng().standard_normal((1, 1, 28, 28)).astype(np.float32)
+    assert error(program.run(x), expected(model, x)) < TOLERANCE
+    ran = {r["operator"]: r["primitive"] for r in program.describe()["operators"] if "asked" in r}
+    assert ran == {
+        "0": "spatial-pack", "4.conv1": "gemm", "4.conv2": "spatial-pack",
+        "5.conv1": "spatial-pack", "5.conv2": "spatial-pack", "5.short": "native",
+    }  # fmt: skip
+    with pytest.raises(UnsupportedError, match=r"no convolution is called layer9.*4\.conv1"):
+        compile_model(export(model), {"layer9": "gemm"})
+
+
+def test_layouts_are_carried_and_batch_norm_is_gone() -> None:
+    program = compile_model(export(ready(resnet(3)), (1, 3, 28, 28)), "spatial-pack")
+    kinds = [r["kind"] for r in program.describe()["operators"]]
+    # The image gets its halo once; nothing is packed or unpacked after it.
+    assert kinds.count("relayout") == 1 and kinds[0] == "relayout"
+    assert set(kinds) == {"relayout", "conv2d", "max_pool", "global_pool", "linear"}
+
+
+CHILD = """
+import sys, json, numpy as np
+from dlas.kernels import load
+program = load(sys.argv[1], threads=int(sys.argv[3]))
+y = program.run(np.load(sys.argv[2]))
+np.save(sys.argv[4], y)
+names = [m for m in ("torch", "tvm") if m in sys.modules]
+print(json.dumps([names, program.describe()["threads"]]))
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_saved_program_runs_alike_in_a_fresh_process(tmp_path: Path, threads: int) -> None:
+    program = compile_model(export(ready(mobilenet())))
+    x = np.random.default_rng().standard_normal((1, 1, 28, 28)).astype(np.float32)
+    program.save(tmp_path / "artefact")
+    np.save(tmp_path / "x.npy", x)
+    arguments = ["artefact", "x.npy", str(threads), "y.npy"]
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, *arguments],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout) == [[], threads]
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), program.run(x))
+
+
+def test_code_for_another_cpu_is_refused(tmp_path: Path) -> None:
+    compile_model(export(ready(vgg()))).save(tmp_path)
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    plan["target"]["features"].append("avx1024")
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(MissingFeatureError, match="lacks avx1024"):
+        load(tmp_path)
+    plan["target"]["machine"] = "riscv64"
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(MissingFeatureError, match="built for riscv64"):
+        load(tmp_path)
+
+
+def test_what_is_no_artefact_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KernelError, match="no readable plan"):
+        load(tmp_path)
+    (tmp_path / "plan.json").write_text('{"format": 0}')
+    with pytest.raises(KernelError, match="format 0"):
+        load(tmp_path)
+
+
+def test_inputs_that_do_not_fit_are_refused() -> None:
+    program = compile_model(export(nn.Conv2d(1, 4, 3).eval()))
+    with pytest.raises(InputError, match=r"must have shape \(1, 1, 28, 28\)"):
+        program.run(np.zeros((1, 1, 27, 28), np.float32))
+    with pytest.raises(InputError, match="1 inputs, got 2"):
+        program.run(np.zeros((1, 1, 28, 28)), np.zeros(1))
+
+
+def test_model_in_training_mode_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match=r"eval\(\)"):
+        compile_model(export(resnet().train()))
+
+
+def test_profile_gives_raw_seconds_of_every_step() -> None:
+    program = compile_model(export(ready(resnet())))
+    rows = program.profile(np.zeros((1, 1, 28, 28), np.float32), repeats=3)
+    assert [r["operator"] for r in rows] == [
+        r["operator"] for r in program.describe()["operators"]
+    ]
+    assert all(len(r["seconds"]) == 3 and min(r["seconds"]) > 0 for r in rows)
