@@ -17,7 +17,8 @@ from dlas.protocols import Dataset, DataSpec, Model, Network, Refusal, Technique
 class VitTiny(Model):
     """timm's VisionTransformer (Dosovitskiy et al., 2021) of width 128, depth 6, 4 heads, patch 4.
 
-    The patch must divide the image. As it is it ships with weights for fashion-mnist.
+    Pixels at the border that fill no whole patch are not seen. As it is it ships with weights for
+    fashion-mnist.
     ``weights`` is a file (safetensors or a state dict) or ``random``; ``seed`` decides random
     weights.
     """
@@ -44,14 +45,14 @@ class VitTiny(Model):
             )
 
     def why_not(self, stack: Techniques) -> Refusal | None:
-        """Refuse images that are no whole number of patches."""
-        reason = self._odd(stack.dataset.spec())
+        """Refuse images without a patch."""
+        reason = self._too_small(stack.dataset.spec())
         return impossible(reason) if reason else None
 
     def build(self, dataset: Dataset) -> Network:
         """Return the network with its weights."""
         spec = dataset.spec()
-        if reason := self._odd(spec):
+        if reason := self._too_small(spec):
             raise StepError(reason)
         module = state.built(lambda: self._network(spec), self.seed, self.weights(dataset))
         return Network(spec, module)
@@ -65,13 +66,11 @@ class VitTiny(Model):
         kind = state.RANDOM if self.weights_file == state.RANDOM else ""
         return [kind, state.weights_hash(self.weights_file), state.shipped_hash(self.name)]
 
-    def _odd(self, spec: DataSpec) -> str:
-        if spec.height % self.patch == 0 and spec.width % self.patch == 0:
+    def _too_small(self, spec: DataSpec) -> str:
+        if min(spec.height, spec.width) >= self.patch:
             return ""
-        return (
-            f"images of {spec.height} x {spec.width} are no whole number of patches of "
-            f"{self.patch} x {self.patch}"
-        )
+        size = f"{spec.height} x {spec.width}"
+        return f"an image of {size} holds no patch of {self.patch} x {self.patch}"
 
     def _network(self, spec: DataSpec) -> Any:
         from timm.models.vision_transformer import VisionTransformer
