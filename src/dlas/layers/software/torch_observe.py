@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from collections import Counter
@@ -36,6 +37,13 @@ _TYPES = {
     "signed char": "int8",
     "unsigned char": "int8",
 }
+_ONEDNN_TYPES = {
+    "f32": "float32",
+    "f16": "float16",
+    "bf16": "bfloat16",
+    "s8": "int8",
+    "u8": "int8",
+}
 
 
 def observe(run: Callable[[], Any], device: str) -> Ran:
@@ -52,12 +60,12 @@ def observe(run: Callable[[], Any], device: str) -> Ran:
             run()
     events = seen.profiler.kineto_results.events()
     kernels = _kernels(events)
-    onednn = _onednn(log())
+    onednn, types = _onednn(log())
     for kind, names in onednn.items():
         kernels[f"onednn.{kind}"] = _counted(names)
     executed = [name for names in onednn.values() for name in names]
     return Ran(
-        precision="+".join(sorted(_precisions(events))) or None,
+        precision="+".join(sorted(_precisions(events) | types)) or None,
         threads=torch.get_num_threads(),
         isa=None
         if device == "cuda"
@@ -93,9 +101,10 @@ def _kernels(events: Any) -> dict[str, str]:
     return {kind: _counted(names) for kind, names in found.items()}
 
 
-def _onednn(log: str) -> dict[str, list[str]]:
-    """The implementations that oneDNN says it executed, by kind of primitive."""
+def _onednn(log: str) -> tuple[dict[str, list[str]], set[str]]:
+    """The implementations that oneDNN says it executed, by kind, and the types they took."""
     found: dict[str, list[str]] = {}
+    types: set[str] = set()
     for line in log.splitlines():
         parts = line.split(",")
         if len(parts) > 6 and parts[0] == "onednn_verbose" and "exec" in parts:
@@ -103,7 +112,8 @@ def _onednn(log: str) -> dict[str, list[str]]:
             kind, implementation = parts[at + 2], parts[at + 3]
             if kind in ("convolution", "matmul", "inner_product"):
                 found.setdefault(kind, []).append(implementation)
-    return found
+                types |= {_ONEDNN_TYPES[t] for t in re.findall(r"\bsrc:(\w+):", line)}
+    return found, types
 
 
 def _counted(names: list[str]) -> str:

@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+from test_software_fakes import (
+    CPU,
+    NETS,
+    SPEC,
+    FakeProgram,
+    Stand,
+    forked,
+    images,
+    infer,
+    reference,
+    software,
+    stack,
+)
+
+from dlas import registry
+from dlas.errors import StepError
+from dlas.protocols import Algorithm
+
+pytest.importorskip("tvm_ffi")
+
+
+def built(tmp_path, net, hardware=CPU, **program):
+    runtime = software("tvm")
+    runtime.build(FakeProgram(net, **program), hardware, tmp_path)
+    return runtime.load(tmp_path, hardware)
+
+
+@pytest.mark.parametrize("algorithm", ["native", "direct", "gemm"])
+@pytest.mark.parametrize("net", NETS)
+def test_it_agrees_with_pytorch_by_each_algorithm(net, algorithm, tmp_path):
+    session = built(tmp_path, net, algorithm=algorithm)
+    found = infer(session)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, reference(net), atol=1e-3)
+    ran = session.observe(images()[:1])
+    convolutions = {"residual": 6, "depthwise": 5, "vit": 1}[net]
+    assert list(ran.kernels.values()).count(algorithm) == convolutions
+    assert ran.precision == "float32" and ran.threads == 1 and ran.fallbacks == ()
+    assert ran.isa in ("avx2", "avx512", None)
+
+
+def test_an_algorithm_decides_for_each_operator(tmp_path):
+    class ThreeByThree(Algorithm):
+        name = "three"
+
+        def kernel(self, operator, target):
+            return "gemm" if operator.kernel == (3, 3) else None
+
+    program = FakeProgram("residual")
+    program.algorithm = ThreeByThree()
+    runtime = software("tvm")
+    runtime.build(program, CPU, tmp_path)
+    session = runtime.load(tmp_path, CPU)
+    np.testing.assert_allclose(infer(session), reference("residual"), atol=1e-3)
+    kernels = list(session.observe(images()[:1]).kernels.values())
+    assert kernels.count("gemm") == 5 and kernels.count("native") == 1
+
+
+def test_forked_children_need_no_torch_and_keep_to_the_threads_asked(tmp_path):
+    runtime = software("tvm")
+    runtime.build(FakeProgram("residual", algorithm="direct"), CPU, tmp_path)
+    for count, (outputs, facts) in enumerate(forked(runtime, tmp_path, tmp_path), start=1):
+        np.testing.assert_allclose(outputs, reference("residual"), atol=1e-3)
+        assert facts["ran"]["threads"] == count
+        assert facts["tasks"] >= count
+        assert not facts["torch"]
+
+
+@pytest.mark.skipif(
+    registry.make("hardware", "cpu", {"isa": "avx2"}).missing() is not None,
+    reason="this CPU has no avx2",
+)
+def test_avx2_holds(tmp_path):
+    held = registry.make("hardware", "cpu", {"isa": "avx2"})
+    session = built(tmp_path, "depthwise", held, algorithm="direct")
+    np.testing.assert_allclose(infer(session), reference("depthwise"), atol=1e-3)
+    assert session.observe(images()[:1]).isa == "avx2"
+
+
+def test_outputs_do_not_share_memory_between_calls(tmp_path):
+    session = built(tmp_path, "depthwise", algorithm="direct")
+    first = session(images()[:1])
+    kept = first.copy()
+    session(images()[1:2])
+    np.testing.assert_array_equal(first, kept)
+
+
+# ---------------------------------------------------------------- rules, and each switched off
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16", "int8"])
+def test_other_types_are_unavailable_and_would_fail(precision, tmp_path):
+    runtime = software("tvm")
+    refused = runtime.why_not(stack(runtime, precision=precision))
+    assert refused is not None and refused.status == "unavailable" and precision in refused.reason
+    with pytest.raises(StepError, match=precision):
+        runtime.build(FakeProgram("residual", precision), CPU, tmp_path)
+
+
+def test_an_onnx_model_is_unavailable_and_would_fail(tmp_path):
+    runtime = software("tvm")
+    refused = runtime.why_not(stack(runtime, model=Stand(form="onnx")))
+    assert refused is not None and refused.status == "unavailable"
+
+    class OnlyOnnx(FakeProgram):
+        def exported(self):
+            raise StepError("there is no torch module to export")
+
+    with pytest.raises(StepError, match="no torch module"):
+        runtime.build(OnlyOnnx("residual"), CPU, tmp_path)
+
+
+def test_another_device_is_unavailable_and_the_code_would_be_the_cpu_s(tmp_path):
+    runtime = software("tvm")
+    refused = runtime.why_not(stack(runtime, hardware=Stand(device="cuda")))
+    assert refused is not None and "cuda" in refused.reason
+    program, cuda = FakeProgram("vit", algorithm="direct"), registry.make("hardware", "cuda")
+    assert "lanes" in runtime.build(program, cuda, tmp_path)["target"]
+
+
+def test_what_cannot_be_imported_is_told_as_the_build_s_failure(tmp_path):
+    torch = pytest.importorskip("torch")
+
+    class Sorts(torch.nn.Module):
+        def forward(self, x):
+            return torch.linalg.svdvals(x.flatten(2))[:, 0]
+
+    class Odd(FakeProgram):
+        def exported(self):
+            return torch.export.export(Sorts(), (torch.zeros(SPEC.shape),))
+
+    with pytest.raises(StepError, match="tvm"):
+        software("tvm").build(Odd("residual"), CPU, tmp_path)
+
+
+def test_plain_stacks_are_not_refused():
+    runtime = software("tvm")
+    for algorithm in ("native", "direct", "gemm"):
+        chosen = registry.make("algorithm", algorithm)
+        assert runtime.why_not(stack(runtime, algorithm=chosen)) is None
