@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 OUT ?= out/quickstart
 
-.PHONY: demo test check test-kernels install clean-out
+.PHONY: demo test check test-kernels test-slow install
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -31,3 +31,6 @@ test: check
 
 test-kernels: $(STAMP)
 	$(BIN)/python -m pytest -q -m "kernels_full or not kernels_full" tests/kernels
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -q -m slow

@@ -24,7 +24,6 @@ from dlas.records import MeasureSettings, Outcome, Round, Stage, Status
 from dlas.store.results import FactRow, ResultStore, RoundRow, SentinelRow
 
 SENTINEL_EVERY = 10
-STEAL_LIMIT = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +178,9 @@ class Rounds:
         asked_at = time.perf_counter()
         observe = entry.control == 0 and not self._observed(entry)
         outcome, attempts = self._attempts(entry, observe)
-        if outcome.ok and (outcome.value["round"].get("steal_share") or 0) > STEAL_LIMIT:
+        if outcome.ok and "steal" in outcome.value["round"]["flags"]:
             outcome, more = self._attempts(entry, observe)
             attempts += more
-            flags = (*flags, "repeated")
-            if outcome.ok and (outcome.value["round"].get("steal_share") or 0) > STEAL_LIMIT:
-                flags = (*flags, "steal")
         failpoints.reach("measured")
         row = self._row(entry, number, position, outcome, attempts, flags)
         facts: list[FactRow] = []
@@ -202,7 +198,7 @@ class Rounds:
         failpoints.reach("round-stored")
         self.spent_s += elapsed
         self.measured += 1
-        if "repeated" not in flags:
+        if "repeated" not in flags:  # what the sentinel made us repeat was counted before
             self.done += 1
 
     def _attempts(self, entry: Entry, observe: bool) -> tuple[Outcome, int]:

@@ -60,7 +60,7 @@ def test_a_complete_cell(out: Path) -> None:
         "cell": A.cell, "study": "st", "host": HOST, "session": "s1", "status": "complete",
         "stage": None, "reason": None, "model": "resnet-8", "hardware": "cpu(threads=1)",
         "latency_ms": 11.0, "latency_p90_ms": 13.0, "unsteady": False, "rounds": 3, "samples": 6,
-        "first_inference_ms": 4.0, "load_ms": 20.0, "import_s": 1.25, "build_s": 2.5,
+        "first_inference_ms": 4.0, "load_ms": 20.0, "import_s": 1.5, "build_s": 2.5,
         "memory_mb": 12.5, "weights_mb": 0.4, "artifact_mb": 1.25, "params": 100,
         "nonzero_params": 60, "macs": 1000, "effective_macs": 600.5, "accuracy": 0.8,
         "accuracy_low": 0.4901625, "accuracy_high": 0.9433178, "accuracy_n": 10,

@@ -96,6 +96,15 @@ class Ticks:
         passed = self.total - before.total
         return (self.stolen - before.stolen) / passed if passed > 0 else None
 
+    def stolen_above(self, limit: float, before: Ticks) -> bool:
+        """Return whether more than a share was stolen since an earlier reading.
+
+        The kernel counts in whole ticks, so one tick within a short region cannot be told from
+        the rounding of a much smaller share: it takes two.
+        """
+        share = self.steal_share_since(before)
+        return share is not None and share > limit and self.stolen - before.stolen > 1
+
 
 def cpu_ticks(cpus: Sequence[int], stat: Path = Path("/proc/stat")) -> Ticks:
     """Read the ticks of processors: time that the hypervisor gave to others is stolen."""

@@ -86,7 +86,7 @@ def run(args: Mapping[str, Any]) -> dict[str, Any]:
         gc.enable()
     check_output(timed.last, args["batch"])
     flags = [] if warmup.steady else ["unsteady"]
-    if timed.steal is not None and timed.steal > STEAL:
+    if timed.stolen:
         flags.append("steal")
     measured = Round(
         samples_s=tuple(timed.samples),
@@ -104,7 +104,7 @@ def run(args: Mapping[str, Any]) -> dict[str, Any]:
         cpus=host.cpus_allowed(),
         threads_seen=host.threads_alive(),
         energy_j=timed.energy.joules,
-        energy_source=timed.energy.source,
+        energy_source=timed.energy.source or f"not measured: {timed.energy.reason}",
         child_s=(done - began) + warmup.seconds + timed.wall_s,
         flags=tuple(flags),
     )
@@ -203,6 +203,7 @@ class _Timed:
     cpu_s: float
     switches: int
     steal: float | None
+    stolen: bool
     energy: energy.Spent
 
 
@@ -230,7 +231,7 @@ def _timed(
         if end >= until and len(samples) >= settings.min_runs:
             break
     used = resource.getrusage(resource.RUSAGE_SELF)
-    stolen = host.cpu_ticks(cpus).steal_share_since(ticks)
+    after = host.cpu_ticks(cpus)
     spent = _energy(settings).since(power)
     return _Timed(
         samples,
@@ -238,7 +239,8 @@ def _timed(
         wall_s=end - began,
         cpu_s=used.ru_utime + used.ru_stime - usage.ru_utime - usage.ru_stime,
         switches=used.ru_nivcsw - usage.ru_nivcsw,
-        steal=stolen,
+        steal=after.steal_share_since(ticks),
+        stolen=after.stolen_above(STEAL, ticks),
         energy=spent,
     )
 

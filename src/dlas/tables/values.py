@@ -26,10 +26,11 @@ def of_build(fact: FactRow | None) -> dict[str, Any]:
 
 
 def of_memory(fact: FactRow | None) -> dict[str, Any]:
-    """Return the columns that the separate process for memory and cold start fills."""
-    if fact is None:
-        return {}
-    return {name: fact.value.get(name) for name in ("memory_mb", "import_s")}
+    """Return the column that the separate process for memory fills.
+
+    Its cold start is not shown: it shared the machine. That of the rounds had it alone.
+    """
+    return {} if fact is None else {"memory_mb": fact.value.get("memory_mb")}
 
 
 def of_evaluation(fact: FactRow | None) -> dict[str, Any]:
@@ -97,6 +98,7 @@ def of_rounds(rounds: Sequence[RoundRow], latency: Latency | None) -> dict[str, 
         "samples": latency.samples,
         "first_inference_ms": _median(milli(v.get("first_inference_s")) for v in values),
         "load_ms": _median(milli(v.get("load_s")) for v in values),
+        "import_s": _median(v.get("import_s") for v in values),
         "energy_mj": _median(energy_mj(r) for r in rounds),
         "energy_source": next((s for v in values if (s := v.get("energy_source"))), None),
         "overhead_s": _median(r.overhead_s for r in rounds),

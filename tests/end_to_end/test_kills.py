@@ -1,0 +1,100 @@
+"""kill -9 at every state transition, and at random moments: nothing finished is lost or repeated."""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from place import Place
+
+from dlas import failpoints
+
+LAYERS = {"optimization": ["none"], "software": ["onnxruntime"]}
+MEASURE = {"rounds": 2, "memory": False, "accuracy_samples": 20, "min_controls": 0}
+EARLY = ("planned", "step-started", "step-done", "step-committed")
+"""Before everything is built: these runs start from an empty store."""
+
+
+def marked(mark: str) -> list[str]:
+    """Return the living processes whose environment holds a mark."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            if mark.encode() in (folder / "environ").read_bytes():
+                state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+                if state != "Z":
+                    found.append((folder / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return found
+
+
+def gone(mark: str, within_s: float = 2.0) -> list[str]:
+    """Return what is still alive after a while; empty as soon as nothing is."""
+    until = time.monotonic() + within_s
+    while (left := marked(mark)) and time.monotonic() < until:
+        time.sleep(0.05)
+    return left
+
+
+@pytest.fixture(scope="module")
+def undisturbed(shared: Place) -> Iterator[Place]:
+    study = shared.study(layers=LAYERS, measure=MEASURE)
+    ended = shared.dlas("run", study, "--out", "whole")
+    assert ended.returncode == 0, ended.stderr
+    assert {r.status for r in shared.cells("whole").values()} == {"complete"}
+    yield shared
+
+
+@pytest.mark.parametrize("name", failpoints.NAMES)
+def test_killed_at_a_transition_the_same_command_goes_on(undisturbed: Place, name: str) -> None:
+    place = undisturbed
+    study, out = place.study(layers=LAYERS, measure=MEASURE), f"killed-{name}"
+    command = ["run", study, "--out", out]
+    if name not in EARLY:
+        command += ["--store", "whole/store"]
+    mark = uuid.uuid4().hex
+    process = place.start(*command, DLAS_FAILPOINT=name, DLAS_TEST_MARK=mark)
+    assert process.wait(timeout=120) == -9, f"{name} was never reached"
+    assert gone(mark) == []
+    before = place.rounds(out) if (place.root / out / "results.sqlite").exists() else {}
+    ended = place.dlas(*command)
+    assert ended.returncode == 0, ended.stderr
+    after = place.rounds(out)
+    assert {k: after[k].created_at for k in before} == {k: before[k].created_at for k in before}
+    assert set(after) == set(place.rounds("whole"))
+    cells = place.cells(out)
+    assert set(cells) == set(place.cells("whole"))
+    assert {r.status for r in cells.values()} == {"complete"}
+
+
+@pytest.mark.slow
+def test_killed_at_five_random_moments_the_same_command_ends_it(fresh: Place) -> None:
+    study = fresh.study()
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")  # noqa: T201 - to repeat a failure
+    moments = random.Random(seed)
+    kept: dict[tuple[str, int, int], str] = {}
+    for _ in range(5):
+        mark = uuid.uuid4().hex
+        process = fresh.start("run", study, "--out", "out", DLAS_TEST_MARK=mark)
+        time.sleep(moments.uniform(2, 15))
+        process.kill()
+        process.wait()
+        assert gone(mark) == []
+        if (fresh.root / "out" / "results.sqlite").exists():
+            rows = fresh.rounds()
+            assert {k: rows[k].created_at for k in kept} == kept
+            kept = {k: row.created_at for k, row in rows.items()}
+    ended = fresh.dlas("run", study, "--out", "out")
+    assert ended.returncode == 0, ended.stderr
+    rows = fresh.rounds()
+    assert {k: rows[k].created_at for k in kept} == kept
+    assert {r.status for r in fresh.cells().values()} == {"complete"}
+    assert sum(control == 0 for _, control, _ in rows) == 8 * 2
