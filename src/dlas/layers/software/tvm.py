@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -83,7 +84,9 @@ class Tvm(Software):
         """Load the code and set the pool of this thread to the number of threads."""
         from dlas import kernels
 
-        return TvmSession(kernels.load(folder, threads=hardware.threads))
+        program = kernels.load(folder, threads=hardware.threads)
+        _set_threads(hardware.threads)
+        return TvmSession(program)
 
 
 def _choose(exported: Any, algorithm: Algorithm, target: str) -> dict[str, str]:
@@ -99,16 +102,41 @@ def _choose(exported: Any, algorithm: Algorithm, target: str) -> dict[str, str]:
     return {**chosen, "*": OWN}
 
 
+def _set_threads(threads: int) -> None:
+    """Set the pool of the calling thread to a number of threads, for good.
+
+    TVM reads ``TVM_NUM_THREADS`` when the pool is made, at its first use; a pool never grows after
+    that, and one made without it has a thread for every second processor.
+
+    Raises:
+        StepError: this process has made a smaller pool before.
+    """
+    from dlas.kernels import pool
+
+    os.environ["TVM_NUM_THREADS"] = str(threads)
+    # Entered and kept: else the pool would be set anew around every inference.
+    _entered.append(pool.limited(threads))
+    _entered[-1].__enter__()
+    made = _threads()
+    if made != threads:
+        raise StepError(f"tvm: {threads} threads were asked for and the pool has {made}")
+
+
+_entered: list[Any] = []
+
+
+def _threads() -> int:
+    """Return how many threads TVM's pool uses."""
+    from tvm_ffi import get_global_func
+
+    return int(get_global_func("runtime.NumThreads")())
+
+
 class TvmSession:
-    """A compiled network with TVM's thread pool set for the calling thread."""
+    """A compiled network."""
 
     def __init__(self, program: Any) -> None:
-        from dlas.kernels import pool
-
         self._program = program
-        # Entered for good: else the pool would be set anew around every inference.
-        self._pool = pool.limited(program.threads)
-        self._pool.__enter__()
 
     def __call__(self, x: Array) -> Array:
         """Infer."""
@@ -139,7 +167,7 @@ class TvmSession:
         precision, mixed = settle(works)
         return Ran(
             precision=precision,
-            threads=int(said["threads"]),
+            threads=_threads(),
             isa=isa.widest(said["target"]["features"]),
             kernels={**kernels, **{kind: f"x{n}" for kind, n in sorted(others.items())}},
             fallbacks=(*fallbacks, *mixed),
