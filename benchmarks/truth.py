@@ -16,7 +16,7 @@ import itertools
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ from dlas.analyze.breakeven import AVERAGE, CROSSES, break_evens
 from dlas.analyze.effects import speedups
 from dlas.analyze.flips import flips
 from dlas.analyze.interactions import interactions
-from dlas.analyze.noise import estimate
+from dlas.analyze.noise import Estimates, estimate
 from dlas.analyze.pareto import ON, front
 from dlas.analyze.table import Table
 
@@ -117,41 +117,65 @@ def world(rng: np.random.Generator, log: np.ndarray) -> World:
     return World(log, holes(rng), accuracy)
 
 
-def tables(rng: np.random.Generator, true: World) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Measure a world: the cells and the rounds, as a study writes them."""
+def cells_of(true: World) -> pd.DataFrame:
+    """Return the cells of a world, as a study writes them, without their latency."""
     place = np.argwhere(true.there)
     n = len(place)
     cells = pd.DataFrame(
         {x: np.array(CHOICES[x], object)[place[:, i]] for i, x in enumerate(NAMES)}
     )
-    sparsity = np.array([np.nan, *SPARSITY, np.nan])[place[:, 1]]
-    cells = cells.assign(
-        dataset="d", cell=[f"c{i:04d}" for i in range(n)], host="h", status="complete", reason="",
-        accuracy=true.accuracy[true.there],
-    )  # fmt: skip
-    cells["optimization.sparsity"] = sparsity
+    names = [f"c{i:04d}" for i in range(n)]
+    fixed = {"dataset": "d", "host": "h", "status": "complete", "reason": ""}
+    cells = cells.assign(cell=names, accuracy=true.accuracy[true.there], **fixed)
+    cells["optimization.sparsity"] = np.array([np.nan, *SPARSITY, np.nan])[place[:, 1]]
     cells["hardware.threads"] = np.array([1, 2, 4])[place[:, 4]]
-    sd = np.array(NOISE)[place[:, 3]][:, None]
-    heavy = rng.standard_t(4, size=(n, ROUNDS)) / np.sqrt(2.0)
+    return cells
+
+
+def draw(rng: np.random.Generator, true: World) -> np.ndarray:
+    """Measure every cell of a world in every round: log latencies by cell and round."""
+    log = true.log[true.there][:, None]
+    sd = np.array(NOISE)[np.argwhere(true.there)[:, 3]][:, None]
+    # Student's t with 4 degrees of freedom has variance 2.
+    heavy = rng.standard_t(4, size=(len(log), ROUNDS)) / np.sqrt(2.0)
     common = rng.normal(0, ROUND, ROUNDS)[None, :]
-    seen = np.exp(true.log[true.there][:, None] + common + sd * heavy)
-    rounds = pd.DataFrame(
+    return np.asarray(log + common + sd * heavy)
+
+
+def rounds_of(cells: pd.DataFrame, seen: np.ndarray) -> pd.DataFrame:
+    """Return measured rounds as a study writes them."""
+    n = len(cells)
+    return pd.DataFrame(
         {
-            "cell": np.repeat(cells["cell"].to_numpy(), ROUNDS), "control": 0,
-            "round": np.tile(np.arange(ROUNDS), n), "host": "h", "session": "s",
-            "latency_ms": seen.ravel(),
+            "cell": np.repeat(cells["cell"].to_numpy(), ROUNDS),
+            "control": 0,
+            "round": np.tile(np.arange(ROUNDS), n),
+            "host": "h",
+            "session": "s",
+            "latency_ms": np.exp(seen).ravel(),
         }
-    )  # fmt: skip
-    return cells.assign(latency_ms=np.median(seen, axis=1)), rounds
+    )
 
 
 # ---------------------------------------------------------------- asking the analysis
 
 
-def measured(rng: np.random.Generator, true: World) -> Table:
-    """Measure a world and load it as a study."""
-    cells, rounds = tables(rng, true)
-    return from_study(cells, rounds)
+def measured(
+    rng: np.random.Generator, true: World, draws: int
+) -> Iterator[tuple[Table, Estimates]]:
+    """Measure a world several times over; every time is one table.
+
+    The first table is loaded as a study is; the others have other rounds in the same cells.
+    """
+    cells = cells_of(true)
+    first = draw(rng, true)
+    latency = np.exp(np.median(first, axis=1))
+    table = from_study(cells.assign(latency_ms=latency), rounds_of(cells, first))
+    yield table, estimate(table)
+    assert table.samples is not None
+    for _ in range(draws - 1):
+        samples = table.samples.assign(log=draw(rng, true).ravel())
+        yield table, estimate(replace(table, samples=samples))
 
 
 def index(layer: str, level: str) -> int:
@@ -161,7 +185,7 @@ def index(layer: str, level: str) -> int:
 # ---------------------------------------------------------------- power
 
 
-def power_interaction(rng: np.random.Generator) -> bool:
+def power_interaction(rng: np.random.Generator, draws: int) -> Iterator[bool]:
     """A ratio of ratios of 1.10 between two levels of two layers, in at least four contexts."""
     while True:
         i, j = sorted(rng.choice(len(SHAPE), 2, replace=False))
@@ -173,17 +197,18 @@ def power_interaction(rng: np.random.Generator) -> bool:
         true = world(rng, log + along(bump, i, j))
         if four(true.there, i, j, (a, b), (m, n)) >= 4:
             break
-    table = measured(rng, true)
-    found = interactions(table, estimate(table))
     one, two = NAMES[i], NAMES[j]
-    pick = found[
-        (found["layer"] == one) & (found["by"] == two)
-        & found["a"].isin([CHOICES[one][a], CHOICES[one][b]])
-        & found["b"].isin([CHOICES[one][a], CHOICES[one][b]])
-        & found["m"].isin([CHOICES[two][m], CHOICES[two][n]])
-        & found["n"].isin([CHOICES[two][m], CHOICES[two][n]])
-    ]  # fmt: skip
-    return bool((pick["q"] < 0.05).all()) and len(pick) == 1
+    levels = [CHOICES[one][a], CHOICES[one][b]], [CHOICES[two][m], CHOICES[two][n]]
+    for table, noise in measured(rng, true, draws):
+        found = interactions(table, noise)
+        pick = found[
+            (found["layer"] == one)
+            & (found["by"] == two)
+            & found[["a", "b"]].isin(levels[0]).all(axis=1)
+            & found[["m", "n"]].isin(levels[1]).all(axis=1)
+        ]
+        assert len(pick) == 1
+        yield bool(pick["q"].iloc[0] < 0.05)
 
 
 def four(
@@ -194,7 +219,7 @@ def four(
     return int(np.logical_and.reduce([moved[x, y] for x in levels for y in others]).sum())
 
 
-def power_flip(rng: np.random.Generator) -> bool:
+def power_flip(rng: np.random.Generator, draws: int) -> Iterator[bool]:
     """Choice a 10 % better than b at one level of another layer and 10 % worse at another."""
     while True:
         i, j = rng.choice(len(SHAPE), 2, replace=False)
@@ -209,12 +234,12 @@ def power_flip(rng: np.random.Generator) -> bool:
         sides = np.moveaxis(true.there, (i, j), (0, 1))
         if min(int((sides[a, x] & sides[b, x]).sum()) for x in (m, n)) >= 4:
             break
-    table = measured(rng, true)
-    found = flips(table, estimate(table))
     layer = NAMES[i]
     pair = {CHOICES[layer][a], CHOICES[layer][b]}
-    here = found[(found["layer"] == layer) & found["by"].str.contains(NAMES[j])]
-    return any({r.a, r.b} == pair for r in here.itertuples())
+    for table, noise in measured(rng, true, draws):
+        found = flips(table, noise)
+        here = found[(found["layer"] == layer) & found["by"].str.contains(NAMES[j])]
+        yield any({r.a, r.b} == pair for r in here.itertuples())
 
 
 def crossing(rng: np.random.Generator) -> tuple[World, float]:
@@ -235,37 +260,38 @@ def crossing(rng: np.random.Generator) -> tuple[World, float]:
     return true, float(level)
 
 
-def overtaken(table: Table) -> pd.DataFrame:
+def overtaken(table: Table, noise: Estimates) -> pd.Series:
     """Return the average break-even of the technique with a sparsity against the one without."""
-    found = break_evens(table, estimate(table))
-    return found[
+    found = break_evens(table, noise)
+    pick = found[
         (found["factor"] == "optimization.sparsity")
-        & (found["layer"] == "optimization") & (found["b"] == "none")
+        & (found["layer"] == "optimization")
+        & (found["b"] == "none")
         & (found["context"] == AVERAGE)
-    ]  # fmt: skip
+    ]
+    assert len(pick) == 1
+    return pick.iloc[0]
 
 
-def power_break_even(rng: np.random.Generator) -> bool:
+def power_break_even(rng: np.random.Generator, draws: int) -> Iterator[bool]:
     """A break-even between a 10 % loss and a 10 % gain, over at least four contexts."""
     true, _ = crossing(rng)
-    found = overtaken(measured(rng, true))
-    return len(found) == 1 and found["verdict"].iloc[0] == CROSSES
+    for table, noise in measured(rng, true, draws):
+        yield overtaken(table, noise)["verdict"] == CROSSES
 
 
-def power_front(rng: np.random.Generator) -> bool:
+def power_front(rng: np.random.Generator, draws: int) -> Iterator[bool]:
     """Three cells each 10 % faster than every cell that is as accurate."""
     true = world(rng, mains(rng))
     chosen = rng.choice(np.flatnonzero(true.there), 3, replace=False)
     log, accuracy = true.log.copy(), true.accuracy.copy()
     accuracy.flat[chosen] = [0.95, 0.96, 0.97]
-    floor = log[true.there].min() - TENTH
-    log.flat[chosen] = floor + TENTH * np.array([0.0, 1.0, 2.0]) - 2 * TENTH
-    cells, rounds = tables(rng, World(log, true.there, accuracy))
-    table = from_study(cells, rounds)
-    found = front(table, estimate(table)).set_index("cell")["front"]
+    log.flat[chosen] = log[true.there].min() + TENTH * np.array([-3.0, -2.0, -1.0])
     order = np.flatnonzero(true.there.ravel())
     names = [f"c{int(np.searchsorted(order, c)):04d}" for c in chosen]
-    return bool((found[names] == ON).all())
+    for table, noise in measured(rng, World(log, true.there, accuracy), draws):
+        found = front(table, noise).set_index("cell")["front"]
+        yield bool((found[names] == ON).all())
 
 
 POWERS = {
@@ -290,10 +316,10 @@ NULLS = {
 }
 
 
-def reports_flip(rng: np.random.Generator, kind: str) -> bool:
-    """Say whether a table without any flip is said to have one."""
-    table = measured(rng, world(rng, NULLS[kind](rng)))
-    return len(flips(table, estimate(table))) > 0
+def reports_flip(rng: np.random.Generator, draws: int, kind: str) -> Iterator[bool]:
+    """Say whether tables without any flip are said to have one."""
+    for table, noise in measured(rng, world(rng, NULLS[kind](rng)), draws):
+        yield len(flips(table, noise)) > 0
 
 
 def reports_anything(rng: np.random.Generator) -> bool:
@@ -301,39 +327,33 @@ def reports_anything(rng: np.random.Generator) -> bool:
 
     That more threads do not keep what they promise is true of these tables: it is not counted.
     """
-    found = analyze(measured(rng, world(rng, np.zeros(SHAPE)))).findings
+    ((table, _),) = measured(rng, world(rng, np.zeros(SHAPE)), 1)
+    found = analyze(table).findings
     return any(f.certainty == "significant" and f.kind != "expectation" for f in found)
 
 
 # ---------------------------------------------------------------- coverage
 
 
-def truth_of(cells: pd.DataFrame, true: World) -> dict[str, float]:
-    return dict(zip(cells["cell"], true.log[true.there], strict=True))
-
-
-def covered(rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield by kind of interval whether it holds the truth, for one table."""
+def covered(rng: np.random.Generator, draws: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield by kind of interval whether it holds the truth, table by table."""
     true = world(rng, mixed(rng))
-    cells, rounds = tables(rng, true)
-    table = from_study(cells, rounds)
-    noise = estimate(table)
-    log = truth_of(cells, true)
-    one, contexts = speedups(table, noise)
-    each = contexts["baseline_cell"].map(log) - contexts["cell"].map(log)
-    yield "paired speed-up in one context", inside(each, contexts)
-    keys = [contexts["factor"], contexts["level"]]
-    mean = each.groupby(keys, sort=False).mean()
-    middle = each.groupby(keys, sort=False).median()
-    frame = one.set_index(["factor", "level"])
-    yield "main effect (geometric mean of paired speed-ups)", inside(mean[frame.index], frame)
-    ends = frame[["median_low", "median_high"]].set_axis(["low", "high"], axis=1)
-    yield "median of paired speed-ups", inside(middle[frame.index], ends)
-    found = interactions(table, noise)
-    yield (
-        "pair effect (ratio of ratios)",
-        inside(pd.Series([ratio_of_ratios(true, r) for r in found.itertuples()]), found),
-    )
+    log = dict(zip(cells_of(true)["cell"], true.log[true.there], strict=True))
+    pairs = None
+    for table, noise in measured(rng, true, draws):
+        one, contexts = speedups(table, noise)
+        each = contexts["baseline_cell"].map(log) - contexts["cell"].map(log)
+        yield "paired speed-up in one context", inside(each, contexts)
+        grouped = each.groupby([contexts["factor"], contexts["level"]], sort=False)
+        frame = one.set_index(["factor", "level"])
+        mean, middle = grouped.mean()[frame.index], grouped.median()[frame.index]
+        yield "main effect (geometric mean of paired speed-ups)", inside(mean, frame)
+        ends = frame[["median_low", "median_high"]].set_axis(["low", "high"], axis=1)
+        yield "median of paired speed-ups", inside(middle, ends)
+        found = interactions(table, noise)
+        if pairs is None:
+            pairs = pd.Series([ratio_of_ratios(true, r) for r in found.itertuples()])
+        yield "pair effect (ratio of ratios)", inside(pairs, found)
 
 
 def inside(true_log: pd.Series, ends: pd.DataFrame) -> np.ndarray:
@@ -353,11 +373,12 @@ def ratio_of_ratios(true: World, r: object) -> float:
     return float(gap[whole].mean())
 
 
-def covered_break_even(rng: np.random.Generator) -> bool:
-    """Say whether the interval of a true break-even holds it."""
+def covered_break_even(rng: np.random.Generator, draws: int) -> Iterator[bool]:
+    """Say whether the intervals of a true break-even hold it."""
     true, level = crossing(rng)
-    found = overtaken(measured(rng, true)).iloc[0]
-    return bool(found["low"] <= level <= found["high"])
+    for table, noise in measured(rng, true, draws):
+        found = overtaken(table, noise)
+        yield bool(found["low"] <= level <= found["high"])
 
 
 # ---------------------------------------------------------------- the whole
@@ -370,11 +391,21 @@ def rate(name: str, hits: int, n: int, bar: str, ok: bool) -> dict[str, object]:
     }  # fmt: skip
 
 
+DRAWS = 5
+"""Tables measured of one world: the truth and its holes are shared, the noise is not."""
+
+
+def worlds(n: int, *seed: int) -> Iterator[tuple[np.random.Generator, int]]:
+    """Yield a generator for each world and how many tables to measure of it, n in all."""
+    for i in range(0, n, DRAWS):
+        yield np.random.default_rng([*seed, i]), min(DRAWS, n - i)
+
+
 def run_power(n: int, seed: int = 1) -> list[dict[str, object]]:
     """Measure the share of tables in which what was planted is found."""
     out = []
     for k, (name, ask) in enumerate(POWERS.items()):
-        hits = sum(ask(np.random.default_rng([seed, 1, k, i])) for i in range(n))
+        hits = sum(sum(ask(rng, m)) for rng, m in worlds(n, seed, 1, k))
         out.append(rate(f"power: {name}", hits, n, "at least 95 %", hits >= 0.95 * n))
     return out
 
@@ -383,7 +414,7 @@ def run_nulls(n: int, seed: int = 1) -> list[dict[str, object]]:
     """Measure the share of tables without a flip that are said to have one."""
     out = []
     for k, name in enumerate(NULLS):
-        hits = sum(reports_flip(np.random.default_rng([seed, 2, k, i]), name) for i in range(n))
+        hits = sum(sum(reports_flip(rng, m, name)) for rng, m in worlds(n, seed, 2, k))
         out.append(rate(f"null: {name}, any flip", hits, n, "at most 7 %", hits <= 0.07 * n))
     return out
 
@@ -391,16 +422,15 @@ def run_nulls(n: int, seed: int = 1) -> list[dict[str, object]]:
 def run_findings(n: int, seed: int = 1) -> list[dict[str, object]]:
     """Measure the share of tables of equal cells with any significant finding."""
     hits = sum(reports_anything(np.random.default_rng([seed, 3, i])) for i in range(n))
-    return [
-        rate("null: all equal, any significant finding", hits, n, "at most 7 %", hits <= 0.07 * n)
-    ]
+    name = "null: all equal, any significant finding"
+    return [rate(name, hits, n, "at most 7 %", hits <= 0.07 * n)]
 
 
 def run_coverage(n: int, seed: int = 1) -> list[dict[str, object]]:
     """Measure how often 95 % intervals hold the truth, over all intervals of all tables."""
     hits: dict[str, list[int]] = {}
-    for i in range(n):
-        for name, held in covered(np.random.default_rng([seed, 4, i])):
+    for rng, m in worlds(n, seed, 4):
+        for name, held in covered(rng, m):
             seen = hits.setdefault(name, [0, 0])
             seen[0] += int(held.sum())
             seen[1] += len(held)
@@ -408,7 +438,7 @@ def run_coverage(n: int, seed: int = 1) -> list[dict[str, object]]:
     for name, (good, all_) in hits.items():
         row = rate(f"coverage: {name}", good, all_, "at least 93 %", good >= 0.93 * all_)
         out.append(row | {"tables": f"{n} ({all_} intervals)"})
-    good = sum(covered_break_even(np.random.default_rng([seed, 5, i])) for i in range(n))
+    good = sum(sum(covered_break_even(rng, m)) for rng, m in worlds(n, seed, 5))
     out.append(rate("coverage: break-even", good, n, "at least 93 %", good >= 0.93 * n))
     return out
 

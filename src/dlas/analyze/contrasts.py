@@ -10,14 +10,17 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from dlas.analyze.levels import EMPTY, Floats, Ints, codes
+from dlas.analyze.levels import EMPTY, Bools, Floats, Ints, codes
 from dlas.analyze.noise import Estimates
 from dlas.analyze.table import Factor, Table
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Grid:
-    """A factor against all contexts: everything else that was chosen."""
+    """A factor against all contexts: everything else that was chosen.
+
+    Grids are told apart by identity, so that what follows from one can be kept beside it.
+    """
 
     factor: Factor
     levels: tuple[str, ...]
@@ -42,10 +45,22 @@ class Grid:
 
 
 def grid(table: Table, factor: Factor, estimates: Estimates) -> Grid:
-    """Lay out the comparable cells of a factor: contexts by levels."""
+    """Lay out the comparable cells of a factor: contexts by levels.
+
+    A grid depends on which cells have an estimate, not on its value: it is made once per table.
+    """
     usable = np.isfinite(estimates.mean)
+    key = (factor.name, usable.tobytes())
+    if key not in table.grids:
+        table.grids[key] = _grid(table, factor, usable)
+    found = table.grids[key]
+    assert isinstance(found, Grid)
+    return found
+
+
+def _grid(table: Table, factor: Factor, usable: Bools) -> Grid:
     if factor.name != factor.layer:
-        usable &= (table.cells[factor.name] != EMPTY).to_numpy(dtype=bool)
+        usable = usable & (table.cells[factor.name] != EMPTY).to_numpy(dtype=bool)
     rows = np.flatnonzero(usable)
     frame = _context_frame(table, factor).iloc[rows]
     context = codes([frame[c].to_numpy() for c in frame.columns], len(rows))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from dlas.analyze.contrasts import (
     Differences,
-    Grid,
+    Tested,
     average,
     differences,
     grid,
@@ -42,17 +42,17 @@ def speedups(table: Table, estimates: Estimates) -> tuple[pd.DataFrame, pd.DataF
         the context's own interval (without noise: the floor) decides.
         And one row per factor, level and context with the two cells.
     """
-    summary, contexts = [], []
+    summary: list[dict[str, Any]] = []
+    contexts: list[pd.DataFrame] = []
     for factor in table.compared:
         found = grid(table, factor, estimates)
-        for level, diff in _against_baseline(table, found, estimates):
-            if not diff.there.any():
-                continue
-            baseline = found.levels[diff.first[0]]
-            label = {"factor": factor.name, "layer": factor.layer, "level": level}
-            label["baseline"] = baseline
-            summary.append(label | _summary(table, diff, estimates))
-            contexts.append(_by_context(table, diff, estimates).assign(**label))
+        base = found.levels.index(baseline_of(table, factor))
+        others = [i for i in range(len(found.levels)) if i != base]
+        diff = differences(found, estimates, np.array([[base, i] for i in others]))
+        each = tested(diff.mean, diff.var, estimates)
+        rows = _summaries(table, diff, each, estimates)
+        summary += [{"factor": factor.name, "layer": factor.layer} | row for row in rows]
+        contexts.append(_by_context(table, diff, each).assign(factor=factor.name))
     one = pd.DataFrame(summary, columns=SPEEDUP_COLUMNS)
     if not contexts:
         return one, pd.DataFrame(columns=CONTEXT_COLUMNS)
@@ -64,67 +64,70 @@ def baseline_of(table: Table, factor: Factor) -> str:
     return table.reference(factor.name) if factor.name == factor.layer else factor.levels[0]
 
 
-def _against_baseline(
-    table: Table, found: Grid, estimates: Estimates
-) -> Iterator[tuple[str, Differences]]:
-    base = found.levels.index(baseline_of(table, found.factor))
-    for i, level in enumerate(found.levels):
-        if i != base:
-            yield level, differences(found, estimates, np.array([[base, i]]))
-
-
-def _summary(table: Table, diff: Differences, estimates: Estimates) -> dict[str, float]:
+def _summaries(
+    table: Table, diff: Differences, each: Tested, estimates: Estimates
+) -> list[dict[str, Any]]:
+    """Return the summary of each level that shares a context with the baseline."""
     mean, var, count = average(diff)
     whole = tested(mean, var, estimates)
-    here = diff.there[:, 0] > 0
-    d = diff.mean[here, 0]
-    each = tested(d, diff.var[here, 0], estimates)
-    low, high = _decided(table, d, each.low, each.high, estimates)
-    faster, slower = float(np.mean(low > 0)), float(np.mean(high < 0))
-    q10, q90 = np.quantile(d, [0.1, 0.9])
-    return {
-        "contexts": int(count[0]),
-        "ratio": float(np.exp(whole.value[0])),
-        "low": float(np.exp(whole.low[0])),
-        "high": float(np.exp(whole.high[0])),
-        "p": float(whole.p[0]),
-        "median": float(np.exp(np.median(d))),
-        "median_low": float(np.exp(np.median(each.low))),
-        "median_high": float(np.exp(np.median(each.high))),
-        "q10": float(np.exp(q10)),
-        "q90": float(np.exp(q90)),
-        "least": float(np.exp(d.min())),
-        "most": float(np.exp(d.max())),
-        "slower": float(np.mean(d < 0)),
-        "surely_slower": slower,
-        "surely_faster": faster,
-        "undecided": max(0.0, 1.0 - faster - slower),
-    }
+    lows, highs = _decided(table, each, estimates)
+    levels = diff.grid.levels
+    out = []
+    for k in np.flatnonzero(count > 0):
+        here = diff.there[:, k] > 0
+        d = diff.mean[here, k]
+        faster = float(np.mean(lows[here, k] > 0))
+        slower = float(np.mean(highs[here, k] < 0))
+        q10, q90 = np.quantile(d, [0.1, 0.9])
+        out.append(
+            {
+                "level": levels[diff.second[k]],
+                "baseline": levels[diff.first[k]],
+                "contexts": int(count[k]),
+                "ratio": float(np.exp(whole.value[k])),
+                "low": float(np.exp(whole.low[k])),
+                "high": float(np.exp(whole.high[k])),
+                "p": float(whole.p[k]),
+                "median": float(np.exp(np.median(d))),
+                "median_low": float(np.exp(np.median(each.low[here, k]))),
+                "median_high": float(np.exp(np.median(each.high[here, k]))),
+                "q10": float(np.exp(q10)),
+                "q90": float(np.exp(q90)),
+                "least": float(np.exp(d.min())),
+                "most": float(np.exp(d.max())),
+                "slower": float(np.mean(d < 0)),
+                "surely_slower": slower,
+                "surely_faster": faster,
+                "undecided": max(0.0, 1.0 - faster - slower),
+            }
+        )
+    return out
 
 
-def _decided(
-    table: Table, d: Floats, low: Floats, high: Floats, estimates: Estimates
-) -> tuple[Floats, Floats]:
+def _decided(table: Table, each: Tested, estimates: Estimates) -> tuple[Floats, Floats]:
     """Return the ends that decide a sign: of the intervals, or of the floor without noise."""
     if estimates.known:
-        return low, high
+        return each.low, each.high
     half = np.log1p(table.floor)
-    return d - half, d + half
+    return each.value - half, each.value + half
 
 
-def _by_context(table: Table, diff: Differences, estimates: Estimates) -> pd.DataFrame:
-    here = np.flatnonzero(diff.there[:, 0])
-    each = tested(diff.mean[here, 0], diff.var[here, 0], estimates)
+def _by_context(table: Table, diff: Differences, each: Tested) -> pd.DataFrame:
+    """Return one row per level and context, level by level."""
+    k, i = np.nonzero(diff.there.T)
     ids = table.cells["cell"].to_numpy()
-    rows = diff.grid.row[here]
+    names = np.array(diff.grid.levels, dtype=object)
+    texts = np.array(diff.grid.texts, dtype=object)
     return pd.DataFrame(
         {
-            "context": [diff.grid.texts[i] for i in here],
-            "ratio": np.exp(each.value),
-            "low": np.exp(each.low),
-            "high": np.exp(each.high),
-            "cell": ids[rows[:, diff.second[0]]],
-            "baseline_cell": ids[rows[:, diff.first[0]]],
+            "level": names[diff.second[k]],
+            "baseline": names[diff.first[k]],
+            "context": texts[i],
+            "ratio": np.exp(each.value[i, k]),
+            "low": np.exp(each.low[i, k]),
+            "high": np.exp(each.high[i, k]),
+            "cell": ids[diff.grid.row[i, diff.second[k]]],
+            "baseline_cell": ids[diff.grid.row[i, diff.first[k]]],
         }
     )
 

@@ -13,6 +13,7 @@ Where no noise is known nothing is tested: differences beyond the floor are show
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -82,6 +83,7 @@ def flip_counts(found: pd.DataFrame) -> pd.DataFrame:
     return counts.sort_values("pairs", ascending=False, kind="stable").reset_index(drop=True)
 
 
+@lru_cache(maxsize=64)
 def _groups(found: Grid) -> Groups:
     """Return single contexts, then sets with one and with two choices in common."""
     names = list(found.contexts.columns)

@@ -148,11 +148,11 @@ def _by_factor(table: Table, rows: np.ndarray, y: Floats) -> list[dict[str, Any]
 def _centred(table: Table, log: Floats, rows: np.ndarray) -> Floats:
     """Return the log metric less each host's mean: hosts are never pooled."""
     host = codes([table.cells["host"].to_numpy()[rows]], len(rows))
-    y = log[rows]
+    y: Floats = log[rows]
     if not len(y):
         return y
-    mean = np.bincount(host, y) / np.bincount(host)
-    return np.asarray(y - mean[host])
+    mean: Floats = np.bincount(host, y) / np.bincount(host)
+    return y - mean[host]
 
 
 def _block(columns: list[np.ndarray]) -> Floats:

@@ -85,6 +85,11 @@ class Table:
         return out
 
     @cached_property
+    def grids(self) -> dict[tuple[str, bytes], object]:
+        """Layouts already made of this table (see ``contrasts.grid``)."""
+        return {}
+
+    @cached_property
     def hosts(self) -> tuple[str, ...]:
         """The hosts that complete cells ran on."""
         return tuple(dict.fromkeys(self.cells["host"][self.complete]))

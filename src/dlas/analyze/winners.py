@@ -154,7 +154,13 @@ def _solved(
     inverse = np.asarray(np.linalg.pinv(normal, hermitian=True), dtype=float)
     effect = np.einsum("nij,nj->ni", inverse, right)
     count = np.asarray(np.bincount(group, useful, minlength=n), dtype=float)
-    return np.asarray(normal), inverse, np.asarray(effect), _mean_var(estimates, found, v, group, n), count
+    return (
+        np.asarray(normal),
+        inverse,
+        np.asarray(effect),
+        _mean_var(estimates, found, v, group, n),
+        count,
+    )
 
 
 def _linked(normal: Floats, inverse: Floats) -> Bools:
