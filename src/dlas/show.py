@@ -115,6 +115,8 @@ def show_text(known: Mapping[str, Any], width: int | None) -> str:
         blocks.append(f"{fact['kind']}\n" + _pairs(text))
     if known["log"]:
         blocks.append(f"end of the log\n{known['log'].rstrip()}")
+    commands = dict.fromkeys(s["command"] for s in known["sessions"] if s["command"])
+    blocks.append("was run by\n" + "\n".join(f"  {line}" for line in commands))
     blocks.append("reproduce\n" + "\n".join(f"  {line}" for line in known["reproduce"]))
     return "\n\n".join(blocks)
 
