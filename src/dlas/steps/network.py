@@ -19,14 +19,14 @@ from typing import Any, cast
 from dlas import registry
 from dlas.errors import StepError, StorageError
 from dlas.keys import Json, canonical
-from dlas.layers.optimization.export import copy_onnx
+from dlas.layers.optimization.export import ONNX_FILE, copy_onnx
 from dlas.protocols import Dataset, DataSpec, Model, Network
 from dlas.stack import Choice
 
 FORMAT = 1
 INFO = "network.json"
 TENSORS = "tensors.safetensors"
-ONNX = "model.onnx"
+ONNX = ONNX_FILE
 
 _ABSENT = object()
 

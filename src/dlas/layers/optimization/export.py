@@ -19,6 +19,9 @@ from dlas.protocols import DataSpec
 OPSET = 20
 """The ONNX operator set: the first one with Gelu as one operator (LayerNormalization is 17)."""
 
+ONNX_FILE = "model.onnx"
+"""The name of a network's ONNX file in its folder."""
+
 INPUT, OUTPUT = "input", "output"
 """Names of the input and the output of every ONNX file that dlas writes."""
 

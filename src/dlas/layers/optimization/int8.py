@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from dlas.errors import StepError
-from dlas.layers.optimization.export import copy_onnx, export_onnx, write_onnx
+from dlas.layers.optimization.export import ONNX_FILE, copy_onnx, export_onnx, write_onnx
 from dlas.layers.optimization.rules import refuse_second_precision
 from dlas.protocols import (
     Network,
@@ -90,7 +90,8 @@ class Int8(Optimization):
             raise StepError(f"int8 needs a float32 network, and got a {network.precision} one")
         if data is None:
             raise StepError("int8 is calibrated on training images, and got none")
-        source, ready, target = (folder / f"{n}.onnx" for n in ("float32", "prepared", "int8"))
+        source, ready = folder / "float32.onnx", folder / "prepared.onnx"
+        target = folder / ONNX_FILE
         if network.module is not None:
             export_onnx(network.module, network.spec, source)
         elif network.onnx is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dlas.errors import StepError
-from dlas.layers.optimization.export import write_onnx
+from dlas.layers.optimization.export import ONNX_FILE, write_onnx
 from dlas.protocols import Network, Optimized, Precision
 
 
@@ -26,7 +26,7 @@ def rounded(network: Network, precision: Precision, folder: Path) -> Optimized:
         raise StepError(f"{precision} needs a float32 network, and got a {network.precision} one")
     tally = {"values": 0, "flushed": 0, "max_relative_change": 0.0}
     if network.module is None:
-        path = folder / "rounded.onnx"
+        path = folder / ONNX_FILE
         _round_onnx(network.onnx, precision, path, tally)
         return Optimized(Network(network.spec, None, path, precision), tally)
     module = copy.deepcopy(network.module)
