@@ -15,7 +15,7 @@ import argparse
 import itertools
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -401,32 +401,28 @@ def worlds(n: int, *seed: int) -> Iterator[tuple[np.random.Generator, int]]:
         yield np.random.default_rng([*seed, i]), min(DRAWS, n - i)
 
 
-def run_power(n: int, seed: int = 1) -> list[dict[str, object]]:
+def run_power(n: int, seed: int = 1) -> Iterator[dict[str, object]]:
     """Measure the share of tables in which what was planted is found."""
-    out = []
     for k, (name, ask) in enumerate(POWERS.items()):
         hits = sum(sum(ask(rng, m)) for rng, m in worlds(n, seed, 1, k))
-        out.append(rate(f"power: {name}", hits, n, "at least 95 %", hits >= 0.95 * n))
-    return out
+        yield rate(f"power: {name}", hits, n, "at least 95 %", hits >= 0.95 * n)
 
 
-def run_nulls(n: int, seed: int = 1) -> list[dict[str, object]]:
+def run_nulls(n: int, seed: int = 1) -> Iterator[dict[str, object]]:
     """Measure the share of tables without a flip that are said to have one."""
-    out = []
     for k, name in enumerate(NULLS):
         hits = sum(sum(reports_flip(rng, m, name)) for rng, m in worlds(n, seed, 2, k))
-        out.append(rate(f"null: {name}, any flip", hits, n, "at most 7 %", hits <= 0.07 * n))
-    return out
+        yield rate(f"null: {name}, any flip", hits, n, "at most 7 %", hits <= 0.07 * n)
 
 
-def run_findings(n: int, seed: int = 1) -> list[dict[str, object]]:
+def run_findings(n: int, seed: int = 1) -> Iterator[dict[str, object]]:
     """Measure the share of tables of equal cells with any significant finding."""
     hits = sum(reports_anything(np.random.default_rng([seed, 3, i])) for i in range(n))
     name = "null: all equal, any significant finding"
-    return [rate(name, hits, n, "at most 7 %", hits <= 0.07 * n)]
+    yield rate(name, hits, n, "at most 7 %", hits <= 0.07 * n)
 
 
-def run_coverage(n: int, seed: int = 1) -> list[dict[str, object]]:
+def run_coverage(n: int, seed: int = 1) -> Iterator[dict[str, object]]:
     """Measure how often 95 % intervals hold the truth, over all intervals of all tables."""
     hits: dict[str, list[int]] = {}
     for rng, m in worlds(n, seed, 4):
@@ -434,13 +430,11 @@ def run_coverage(n: int, seed: int = 1) -> list[dict[str, object]]:
             seen = hits.setdefault(name, [0, 0])
             seen[0] += int(held.sum())
             seen[1] += len(held)
-    out = []
     for name, (good, all_) in hits.items():
         row = rate(f"coverage: {name}", good, all_, "at least 93 %", good >= 0.93 * all_)
-        out.append(row | {"tables": f"{n} ({all_} intervals)"})
+        yield row | {"tables": f"{n} ({all_} intervals)"}
     good = sum(sum(covered_break_even(rng, m)) for rng, m in worlds(n, seed, 5))
-    out.append(rate("coverage: break-even", good, n, "at least 93 %", good >= 0.93 * n))
-    return out
+    yield rate("coverage: break-even", good, n, "at least 93 %", good >= 0.93 * n)
 
 
 def report(rows: list[dict[str, object]], seconds: float) -> str:
@@ -458,23 +452,27 @@ def report(rows: list[dict[str, object]], seconds: float) -> str:
     return "\n".join([*lines, "", f"Took {seconds:.0f} s.", ""])
 
 
+RUNS: dict[str, tuple[Callable[[int], Iterator[dict[str, object]]], int]] = {
+    "nulls": (run_nulls, 1000),
+    "power": (run_power, 500),
+    "coverage": (run_coverage, 2000),
+    "findings": (run_findings, 200),
+}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", type=float, default=1.0, help="share of the tables to run")
     parser.add_argument("--out", type=Path, help="also write the report to this file")
-    parser.add_argument("--only", choices=["power", "nulls", "findings", "coverage"])
+    parser.add_argument("--only", choices=list(RUNS))
     asked = parser.parse_args()
-    runs = {
-        "power": (run_power, 500), "nulls": (run_nulls, 1000), "findings": (run_findings, 200),
-        "coverage": (run_coverage, 2000),
-    }  # fmt: skip
     start, rows = time.monotonic(), []
-    for name, (ask, n) in runs.items():
-        if asked.only in (None, name):
-            part = ask(max(1, int(n * asked.scale)))
-            rows += part
-            for row in part:
-                print(row, f"{time.monotonic() - start:.0f} s", flush=True)
+    for name, (ask, n) in RUNS.items():
+        if asked.only not in (None, name):
+            continue
+        for row in ask(max(1, int(n * asked.scale))):
+            rows.append(row)
+            print(*row.values(), f"{time.monotonic() - start:.0f} s", sep=" | ", flush=True)
     text = report(rows, time.monotonic() - start)
     print(text)
     if asked.out:

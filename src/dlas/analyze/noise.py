@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from dlas.analyze.levels import Bools, Floats, Ints, codes, skeleton
+from dlas.analyze.levels import Bools, Floats, skeleton
+from dlas.analyze.rounds import Units, Variances, fit, units_of, variances
 from dlas.analyze.table import Table
 
 MAX_STRATA = 24
-LEAST_DF = 6.0
 LEVEL = 0.95
 UNKNOWN = "unknown"
 
@@ -83,104 +83,43 @@ def _from_bounds(table: Table, bounds: tuple[str, str]) -> Estimates:
     return Estimates(out.kind, log, log, out.var, out.df, out.strata, out.controls)
 
 
-@dataclass(frozen=True)
-class _Units:
-    """What was measured in rounds: each cell, and each A/A control apart from its cell."""
-
-    row: Ints
-    control: Ints
-    unit: Ints
-    round: Ints
-    log: Floats
-
-    @property
-    def count(self) -> Ints:
-        """Rounds of each unit."""
-        return np.bincount(self.unit, minlength=len(self.row))
-
-
-def _units(samples: pd.DataFrame) -> _Units:
-    keys = samples[["row", "control"]].to_numpy(dtype=np.int64)
-    unit = codes([keys[:, 0], keys[:, 1]], len(keys))
-    first = np.unique(unit, return_index=True)[1]
-    return _Units(
-        keys[first, 0],
-        keys[first, 1],
-        unit,
-        samples["round"].to_numpy(dtype=np.int64),
-        samples["log"].to_numpy(dtype=float),
-    )
-
-
-def _fit(units: _Units) -> Floats:
-    """Return round effects by alternating least squares, exact where nothing is missing."""
-    rounds = np.bincount(units.round)
-    effect = np.zeros(len(rounds))
-    count = units.count
-    for _ in range(50):
-        cell = np.bincount(units.unit, units.log - effect[units.round]) / count
-        new = np.bincount(units.round, units.log - cell[units.unit]) / np.maximum(rounds, 1)
-        if np.max(np.abs(new - effect), initial=0.0) < 1e-12:
-            break
-        effect = new
-    return effect
-
-
 def _from_rounds(table: Table, samples: pd.DataFrame) -> Estimates | None:
     """Fit the round model; ``None`` where no cell has two rounds."""
-    units = _units(samples)
-    net = units.log - _fit(units)[units.round]
-    grouped = pd.Series(net).groupby(units.unit)
-    mean = grouped.mean().to_numpy(dtype=float)
-    median = grouped.median().to_numpy(dtype=float)
-    square: Floats = np.bincount(units.unit, (net - mean[units.unit]) ** 2).astype(float)
-    label = _labels(table, units, square)
-    sigma2, df, names, of_unit = _pooled(units, square, label)
-    if not np.any(df > 0):
+    units = units_of(samples)
+    first = fit(units)
+    found, noise = variances(units, first, _labels(table, units, first.square))
+    if not np.any(noise.df > 0):
         return None
-    var = sigma2[of_unit] / units.count
-    controls, inflation = _controls(units, mean, var, df[of_unit])
-    return _assemble(
-        table, units, mean, median, var, sigma2, df, names, of_unit, controls, inflation
-    )
-
-
-def _assemble(
-    table: Table,
-    units: _Units,
-    mean: Floats,
-    median: Floats,
-    var: Floats,
-    sigma2: Floats,
-    df: Floats,
-    names: list[str],
-    of_unit: Ints,
-    controls: pd.DataFrame,
-    inflation: float,
-) -> Estimates:
-    """Put units' estimates on the rows of the table; controls have done their work."""
+    var = noise.sigma2[noise.of_unit] / units.count
+    controls, inflation = _controls(units, found.mean, var, noise.df[noise.of_unit])
+    # Controls have done their work: only the cells themselves go on.
     n = len(table.cells)
-    out_mean, out_median = np.full(n, np.nan), np.full(n, np.nan)
-    out_var = np.zeros((n, len(df)))
+    mean, median, spread = np.full(n, np.nan), np.full(n, np.nan), np.zeros((n, len(noise.df)))
     own = (units.control == 0) & table.complete[units.row]
     row = units.row[own]
-    out_mean[row], out_median[row] = mean[own], median[own]
-    out_var[row, of_unit[own]] = var[own] * inflation**2
-    rounds = np.array([np.median(units.count[of_unit == s]) for s in range(len(df))])
-    crit = stats.t.ppf((1 + LEVEL) / 2, df)
-    strata = pd.DataFrame(
+    mean[row], median[row] = found.mean[own], found.median[own]
+    spread[row, noise.of_unit[own]] = var[own] * inflation**2
+    strata = _strata(units, noise, inflation)
+    return Estimates("rounds", mean, median, spread, noise.df, strata, controls, inflation)
+
+
+def _strata(units: Units, noise: Variances, inflation: float) -> pd.DataFrame:
+    """Return the noise of each stratum and what it lets be told apart."""
+    k = range(len(noise.df))
+    rounds = np.array([np.median(units.count[noise.of_unit == s]) for s in k])
+    crit = stats.t.ppf((1 + LEVEL) / 2, noise.df)
+    return pd.DataFrame(
         {
-            "stratum": names,
-            "cells": np.bincount(of_unit[units.control == 0], minlength=len(df)),
-            "sd": np.sqrt(sigma2),
-            "df": df,
-            "floor": np.expm1(crit * inflation * np.sqrt(2 * sigma2 / rounds)),
+            "stratum": noise.names,
+            "cells": np.bincount(noise.of_unit[units.control == 0], minlength=len(noise.df)),
+            "sd": np.sqrt(noise.sigma2),
+            "df": noise.df,
+            "floor": np.expm1(crit * inflation * np.sqrt(2 * noise.sigma2 / rounds)),
         }
     )
-    return Estimates("rounds", out_mean, out_median, out_var, df, strata, controls, inflation)
 
 
-def _labels(table: Table, units: _Units, square: Floats) -> list[str]:
+def _labels(table: Table, units: Units, square: Floats) -> list[str]:
     """Name the stratum of each unit."""
     columns = table.strata
     if columns is None:
@@ -199,7 +138,7 @@ def _labels(table: Table, units: _Units, square: Floats) -> list[str]:
     return labels if len(set(labels)) <= MAX_STRATA else ["all"] * len(labels)
 
 
-def _found_strata(table: Table, units: _Units, square: Floats) -> tuple[str, ...]:
+def _found_strata(table: Table, units: Units, square: Floats) -> tuple[str, ...]:
     """Find the layers by whose levels the noise differs (Kruskal-Wallis on its size).
 
     A test on residuals only: it does not look at the cells' values, so that what is compared
@@ -220,80 +159,7 @@ def _found_strata(table: Table, units: _Units, square: Floats) -> tuple[str, ...
     return tuple(layer for _, layer in sorted(found)[:2])
 
 
-def _pooled(
-    units: _Units, square: Floats, label: list[str]
-) -> tuple[Floats, Floats, list[str], Ints]:
-    """Return variance and degrees of freedom by stratum, small strata pooled together."""
-    of_unit, names = pd.factorize(np.asarray(label, dtype=object))
-    spare = _spare(units, of_unit, len(names))
-    merged = [str(x) for x in names]
-    if len(names) > 1 and (spare < LEAST_DF).any():
-        label = [
-            x if spare[s] >= LEAST_DF else "(small strata)"
-            for x, s in zip(label, of_unit, strict=True)
-        ]
-        of_unit, names = pd.factorize(np.asarray(label, dtype=object))
-        merged = [str(x) for x in names]
-        spare = _spare(units, of_unit, len(names))
-    rss: Floats = np.bincount(of_unit, square, minlength=len(names)).astype(float)
-    sigma2, df = _unbiased(units, rss, spare, np.asarray(of_unit, dtype=np.int64))
-    if sigma2 is None:
-        of_unit = np.zeros(len(units.row), dtype=np.int64)
-        total = max(float(spare.sum() - _round_df(units)), 0.0)
-        value = float(rss.sum() / total) if total > 0 else 0.0
-        return np.array([value]), np.array([total]), ["all"], of_unit
-    return sigma2, df, merged, np.asarray(of_unit, dtype=np.int64)
-
-
-def _spare(units: _Units, of_unit: Ints, strata: int) -> Floats:
-    """Return the degrees of freedom of each stratum's rounds around their cells."""
-    out = np.bincount(of_unit, units.count - 1.0, minlength=strata)
-    return np.asarray(out, dtype=float)
-
-
-def _unbiased(
-    units: _Units, rss: Floats, spare: Floats, of_unit: Ints
-) -> tuple[Floats | None, Floats]:
-    """Solve E[sum of squares] = A sigma2 for the strata (round effects share the cells).
-
-    The residual of a balanced two-way table mixes the strata a little, since round effects are
-    means over all of them; ``None`` where too few units measure together to tell strata apart.
-    """
-    together = np.bincount(units.round)[units.round]
-    m = float(np.mean(together))
-    if m < 4 or len(rss) == 1:
-        total = float(spare.sum() - _round_df(units))
-        if len(rss) == 1 and total > 0:
-            return rss / total, np.array([total])
-        return None, spare
-    count = np.bincount(of_unit, minlength=len(rss)).astype(float)
-    share = count / count.sum()
-    matrix = np.diag(spare * (1 - 2 / m)) + np.outer(spare, share) / m
-    sigma2 = np.linalg.solve(matrix, rss)
-    if np.any(sigma2 <= 0):
-        return None, spare
-    return np.asarray(sigma2, dtype=float), spare * (1 - 1 / m)
-
-
-def _round_df(units: _Units) -> int:
-    """Degrees of freedom that round effects use beyond one for each group of linked rounds."""
-    rounds = np.unique(units.round)
-    parent: dict[int, int] = {int(r): int(r) for r in rounds}
-
-    def root(r: int) -> int:
-        while parent[r] != r:
-            r = parent[r]
-        return r
-
-    last: dict[int, int] = {}
-    for unit, r in zip(units.unit.tolist(), units.round.tolist(), strict=True):
-        if unit in last:
-            parent[root(r)] = root(last[unit])
-        last[unit] = r
-    return len(rounds) - len({root(int(r)) for r in rounds})
-
-
-def _controls(units: _Units, mean: Floats, var: Floats, df: Floats) -> tuple[pd.DataFrame, float]:
+def _controls(units: Units, mean: Floats, var: Floats, df: Floats) -> tuple[pd.DataFrame, float]:
     """Compare A/A controls with their cells; raise the noise where they differ too often."""
     place = {
         (r, c): i
