@@ -483,3 +483,14 @@ def test_loading_a_study_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# ---------------------------------------------------------------- what the documentation says
+
+DOCS = Path(__file__).parents[1] / "docs" / "study.md"
+
+
+def test_every_key_is_documented():
+    text = DOCS.read_text(encoding="utf-8")
+    for key in form.StudyForm.model_fields:
+        assert f"`{key}`" in text, key
