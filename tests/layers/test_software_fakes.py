@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from torch import nn  # noqa: E402
 torch.set_num_threads(1)
 
 CLASSES = 10
+_FILES = tempfile.TemporaryDirectory(prefix="dlas-test-")
 CPU = registry.make("hardware", "cpu", {"threads": 1})
 
 
@@ -97,9 +99,7 @@ def reference(net: str) -> np.ndarray:
 
 @cache
 def onnx_path(net: str) -> Path:
-    import tempfile
-
-    path = Path(tempfile.mkdtemp(prefix="dlas-test-")) / f"{net}.onnx"
+    path = Path(_FILES.name) / f"{net}.onnx"
     with torch.no_grad():
         program = torch.onnx.export(
             module(net), (torch.zeros(SPEC.shape),), dynamo=True, opset_version=20,

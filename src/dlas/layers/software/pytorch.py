@@ -97,18 +97,19 @@ class PyTorch(Software):
         return {"stored": stored, "precision": program.precision}
 
     def load(self, folder: Path, hardware: HardwareTechnique) -> Session:
-        """Set the threads of this process, load the module and move it to the device."""
+        """Load the module, set the threads of this process, move the module to the device."""
         import torch
 
         from dlas.layers.software.torch_store import load_module
 
+        info = json.loads((folder / INFO).read_text(encoding="utf-8"))
+        module, reason = load_module(folder)
+        # After the module, whose code may set threads and flags when it is imported.
         set_threads(hardware.threads)
         _check_options(self.options)
         for name, value in self.options.items():
             owner, leaf = _option(name)
             setattr(owner, leaf, value)
-        info = json.loads((folder / INFO).read_text(encoding="utf-8"))
-        module, reason = load_module(folder)
         device = "cpu"
         if hardware.device == "cuda":
             device = f"cuda:{getattr(hardware, 'index', 0)}"
