@@ -388,6 +388,19 @@ class TestTorch:
         assert "mine" not in sys.modules
         assert capsys.readouterr().out == ""
 
+    def test_the_working_folder_comes_before_what_is_installed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        study = tmp_path / "study"
+        study.mkdir()
+        (study / "mine_too.py").write_text(FACTORY)
+        monkeypatch.chdir(study)
+        model, path = make("torch", factory="mine_too:build"), list(sys.path)
+        assert model.fingerprint() == make("torch", factory="mine:build").fingerprint()
+        assert model.build(problem(3, 1, 4, 4)).module is not None
+        assert sys.path == path
+        sys.modules.pop("mine_too")
+
     def test_a_package_is_hashed_whole(self, factory: Path) -> None:
         package = factory.parent / "nets"
         package.mkdir()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -71,7 +74,8 @@ class TorchModel(Model):
     def _network(self, spec: DataSpec) -> Any:
         name, _, function = self.factory.partition(":")
         _source(name)
-        module = importlib.import_module(name)
+        with _beside_first():
+            module = importlib.import_module(name)
         factory = getattr(module, function, None)
         if not callable(factory):
             raise UserError(
@@ -82,10 +86,23 @@ class TorchModel(Model):
         return factory(num_classes=spec.classes, in_channels=spec.channels, size=size)
 
 
+@contextmanager
+def _beside_first() -> Iterator[None]:
+    """Look for modules in the working folder first: dlas works in the study file's."""
+    before = list(sys.path)
+    sys.path.insert(0, str(Path.cwd()))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
 def _source(module: str) -> Path:
     """Return where a module's source is, without importing it or its packages."""
     top, *inner = module.split(".")
-    spec = importlib.util.find_spec(top)
+    with _beside_first():
+        spec = importlib.util.find_spec(top)
     if spec is not None and not inner and spec.origin and Path(spec.origin).is_file():
         return Path(spec.origin)
     for folder in (spec.submodule_search_locations or ()) if spec else ():
