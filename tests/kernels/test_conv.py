@@ -15,13 +15,23 @@ QUICK = pairwise(SHAPES, 8)
 ACTIVATIONS = [None, "relu", "relu6", "silu"]
 
 
-def check(op: Conv2d, primitive: str, turn: int, threads: int, target: str = "native") -> None:
-    """Build once and compare a plain call and one with everything fused."""
+def check(
+    op: Conv2d,
+    primitive: str,
+    turn: int,
+    threads: int,
+    target: str = "native",
+    zeros: float | None = None,
+) -> None:
+    """Build once and compare a plain call and one with everything fused; `zeros` means CSR."""
     weight, bias = random(op.weight_shape), random((op.out_channels,))
+    if zeros is not None:
+        weight[np.random.default_rng().random(weight.shape) < zeros] = 0
     activation = ACTIVATIONS[turn % 4]
     built = build_conv2d(
-        op, weight, bias, primitive, activation=activation, threads=threads, target=target
-    )
+        op, weight, bias, primitive, "dense" if zeros is None else "csr",
+        activation=activation, threads=threads, target=target,
+    )  # fmt: skip
     for residual in (False, True):
         assert worst_error(built, weight, bias, activation, residual) <= DIRECT_BOUND
 
@@ -45,6 +55,32 @@ def test_primitive_is_right_on_all_shapes(primitive: str, turn: int, threads: in
 @pytest.mark.parametrize("turn", range(len(SHAPES)), ids=lambda i: name(SHAPES[i]))
 def test_primitive_is_right_with_avx2(primitive: str, turn: int) -> None:
     check(SHAPES[turn], primitive, turn, threads=1, target="x86-64-v3")
+
+
+@pytest.mark.parametrize("primitive", PRIMITIVES)
+@pytest.mark.parametrize("turn", range(0, len(QUICK), 2), ids=lambda i: name(QUICK[i]))
+def test_csr_is_right_on_few_shapes(primitive: str, turn: int) -> None:
+    check(QUICK[turn], primitive, turn, threads=1 + turn // 2 % 2, zeros=0.8)
+
+
+@pytest.mark.kernels_full
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("primitive", PRIMITIVES)
+@pytest.mark.parametrize("turn", range(len(SHAPES)), ids=lambda i: name(SHAPES[i]))
+def test_csr_is_right_on_all_shapes(primitive: str, turn: int, threads: int) -> None:
+    check(SHAPES[turn], primitive, turn, threads, zeros=[0.0, 0.5, 0.9, 0.99][turn % 4])
+
+
+@pytest.mark.parametrize("primitive", PRIMITIVES)
+def test_csr_extremes(primitive: str) -> None:
+    op = Conv2d(1, 8, 9, 9, 6, (3, 3), (2, 2), (1, 1, 1, 1))
+    weight, bias = random(op.weight_shape), random((6,))
+    weight[1] = 0  # an empty row
+    weight[4] = 0
+    for filters in (weight, np.zeros_like(weight), random(op.weight_shape)):
+        built = build_conv2d(op, filters, bias, primitive, "csr")
+        assert worst_error(built, filters, bias, None, residual=False) <= DIRECT_BOUND
+        assert built.describe()["non_zeros"] == np.count_nonzero(filters)
 
 
 def test_table_has_at_least_sixty_shapes() -> None:

@@ -159,8 +159,10 @@ def error(y: np.ndarray, exact: np.ndarray) -> float:
     return float(np.abs(y - exact).max() / np.abs(exact).max())
 
 
-@pytest.mark.parametrize("algorithm", ["spatial-pack", "direct"])
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    ("network", "algorithm"),
+    [("resnet", "spatial-pack"), ("mobilenet", "spatial-pack"), ("vit", "direct")],
+)
 def test_network_gives_what_pytorch_gives(network: str, algorithm: str) -> None:
     model = ready(NETWORKS[network]())
     program = compile_model(export(model), algorithm, threads=2)
@@ -195,8 +197,34 @@ def test_algorithms_can_be_chosen_per_operator() -> None:
         "0": "spatial-pack", "4.conv1": "gemm", "4.conv2": "spatial-pack",
         "5.conv1": "spatial-pack", "5.conv2": "spatial-pack", "5.short": "native",
     }  # fmt: skip
-    with pytest.raises(UnsupportedError, match=r"no convolution is called layer9.*4\.conv1"):
+    with pytest.raises(UnsupportedError, match=r"is called layer9; there are: .*4\.conv1"):
         compile_model(export(model), {"layer9": "gemm"})
+
+
+@pytest.mark.parametrize("network", ["resnet", "vit"])
+def test_pruned_network_with_csr_weights(network: str) -> None:
+    model = ready(NETWORKS[network]())
+    for name, parameter in model.named_parameters():
+        if parameter.dim() > 1 and "short" not in name and "token" not in name:
+            with torch.no_grad():
+                parameter *= torch.rand_like(parameter) > 0.8
+    program = compile_model(export(model), "gemm", weights="csr", csr_threshold=0.5)
+    x = np.random.default_rng().standard_normal((1, 1, 28, 28)).astype(np.float32)
+    assert error(program.run(x), expected(model, x)) < TOLERANCE
+    stored = {
+        r["operator"]: (r["weights"], r["zeros"] > 0.5)
+        for r in program.describe()["operators"]
+        if "weights" in r
+    }
+    assert all(weights == ("csr" if sparse else "dense") for weights, sparse in stored.values())
+    assert "csr" in {weights for weights, _ in stored.values()}
+
+
+def test_dense_layers_stay_dense_and_say_why() -> None:
+    program = compile_model(export(ready(resnet())), "direct", weights="csr")
+    rows = [r for r in program.describe()["operators"] if "weights" in r]
+    assert {r["weights"] for r in rows} == {"dense"}
+    assert all("less than the threshold of 40%" in r["fallback_reason"] for r in rows)
 
 
 def test_layouts_are_carried_and_batch_norm_is_gone() -> None:

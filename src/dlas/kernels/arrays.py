@@ -20,8 +20,8 @@ def aligned(shape: tuple[int, ...]) -> Array:
 
 
 def aligned_copy(array: Array, shape: tuple[int, ...]) -> Array:
-    """Return an aligned copy of this shape."""
-    result = aligned(shape)
+    """Return an aligned copy of this shape, of any type of four bytes."""
+    result = aligned(shape).view(array.dtype)
     result.reshape(-1)[:] = array.reshape(-1)
     return result
 

@@ -1,57 +1,81 @@
-"""Which algorithm each convolution runs by: from what the caller asked to one name an operator."""
+"""Which algorithm each operator runs by: from what the caller asked to one choice an operator."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from dlas.kernels import primitives
 from dlas.kernels.errors import UnsupportedError
-from dlas.kernels.graph import Graph
-from dlas.kernels.shape import Conv2d
+from dlas.kernels.graph import Graph, Node
 
-Algorithm = str | Mapping[str, str]
+Algorithm = str | Mapping[str, str | Mapping[str, str]]
 FALLBACKS = ("spatial-pack", "direct")
 """Tried in this order for an operator that the asked primitive cannot do."""
 
 
 class Choice(NamedTuple):
-    """What one convolution was asked to run by, and what it runs by."""
+    """What one operator was asked to run by, and what it runs by."""
 
     asked: str
     primitive: str
+    weights: str
     reason: str | None
-    """Why another primitive than the asked one runs; None if it does not."""
+    """Why something else than what was asked runs; None if it does not."""
 
 
-def choose(graph: Graph, algorithm: Algorithm) -> dict[str, Choice]:
-    """Return the choice for each convolution of the graph, by operator name.
+class Sparsity(NamedTuple):
+    """How weights are stored where the caller's map does not say."""
 
-    A map may name operators and `*`, the choice for all others (without it: `best`).
+    weights: str = "dense"
+    threshold: float = 0.4
+    """With `csr`: the share of zeros below which a layer stays dense."""
+
+
+def choose(graph: Graph, algorithm: Algorithm, sparsity: Sparsity) -> dict[str, Choice]:
+    """Return the choice for each convolution and linear layer, by operator name.
+
+    A map may name operators and `*`, the choice for all others (without it: `best`); a choice is a
+    primitive's name or {"primitive": name, "weights": "dense" or "csr"}.
 
     Raises:
-        UnsupportedError: an unknown primitive, or a map that names no convolution of the graph.
+        UnsupportedError: an unknown primitive, or a map that names no operator of the graph.
     """
-    names = {node.name for node in graph.nodes if node.op == "conv2d"}
-    wanted: Mapping[str, str] = {"*": algorithm} if isinstance(algorithm, str) else algorithm
-    unknown = sorted(set(wanted) - names - {"*"})
+    primitives.check_weights(sparsity.weights)
+    nodes = {n.name: n for n in graph.nodes if n.op in ("conv2d", "linear")}
+    wanted = {"*": algorithm} if isinstance(algorithm, str) else dict(algorithm)
+    unknown = sorted(set(wanted) - set(nodes) - {"*"})
     if unknown:
         raise UnsupportedError(
-            f"no convolution is called {', '.join(unknown)}; there are: {', '.join(sorted(names))}"
+            f"no convolution or linear layer is called {', '.join(unknown)}; there are: "
+            f"{', '.join(sorted(nodes))}"
         )
     choices = {}
-    for node in graph.nodes:
-        if node.op == "conv2d":
-            asked = wanted.get(node.name, wanted.get("*", "best"))
-            choices[node.name] = _one(asked, node.attrs["conv"])
+    for name, node in nodes.items():
+        asked: Any = wanted.get(name, wanted.get("*", "best"))
+        if isinstance(asked, str):
+            asked = {"primitive": asked}
+        here = Sparsity(asked.get("weights", sparsity.weights), sparsity.threshold)
+        choices[name] = _one(node, asked.get("primitive", "best"), here)
     return choices
 
 
-def _one(asked: str, op: Conv2d) -> Choice:
-    if asked == "best":
-        return Choice(asked, "spatial-pack", None)
-    reason = primitives.find(asked).why_not(op)
-    if reason is None:
-        return Choice(asked, asked, None)
-    for name in FALLBACKS:
-        if primitives.find(name).why_not(op) is None:
-            return Choice(asked, name, reason)
-    raise UnsupportedError(f"{asked}: {reason}; no fallback can do {op}")
+def _one(node: Node, asked: str, sparsity: Sparsity) -> Choice:
+    primitives.check_weights(sparsity.weights)
+    weights, reason = sparsity.weights, None
+    if asked not in ("best", "native"):
+        primitives.find(asked, weights)  # refuses an unknown name, and one that CSR does not have
+    if weights == "csr":
+        zeros = 1 - np.count_nonzero(node.attrs["weight"]) / node.attrs["weight"].size
+        if zeros < sparsity.threshold:
+            weights = "dense"
+            reason = f"{zeros:.0%} zeros, less than the threshold of {sparsity.threshold:.0%}"
+    if node.op == "linear":
+        return Choice(asked, "linear", weights, reason)
+    wanted = "spatial-pack" if asked == "best" else asked
+    for name in (wanted, *FALLBACKS):
+        refusal = primitives.find(name, weights).why_not(node.attrs["conv"])
+        if refusal is None:
+            return Choice(asked, name, weights, reason)
+        reason = reason or refusal
+    raise UnsupportedError(f"{node.name}: {asked}: {reason}; no fallback can do it either")

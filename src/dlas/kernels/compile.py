@@ -8,7 +8,7 @@ import numpy as np
 
 from dlas.kernels.arrays import ALIGNMENT
 from dlas.kernels.build import compile_functions
-from dlas.kernels.choose import Algorithm, choose
+from dlas.kernels.choose import Algorithm, Sparsity, choose
 from dlas.kernels.emit import argument_shapes
 from dlas.kernels.errors import UnsupportedError
 from dlas.kernels.importer import import_program
@@ -25,16 +25,21 @@ def compile_model(
     threads: int = 1,
     target: str = "native",
     tuning: dict[str, Any] | None = None,
+    weights: str = "dense",
+    csr_threshold: float = 0.4,
 ) -> Program:
     """Build a `torch.export.ExportedProgram` of fixed shapes in float32.
 
     Args:
         program: what `torch.export.export(model.eval(), inputs)` returns.
         algorithm: one primitive for all convolutions (`direct`, `gemm`, `spatial-pack`, `native`),
-            a map from operator to primitive (`*` for all others), or `best`.
+            `best`, or a map from operator (`*`: all others) to a primitive or to
+            {"primitive": name, "weights": "dense" or "csr"}.
         threads: the most threads a run uses; `load` can set another number.
         target: `native`, `x86-64-v3`, `x86-64-v4` or `aarch64`.
         tuning: None: fixed schedules.
+        weights: `dense`, or `csr` for convolutions and linear layers with enough zeros.
+        csr_threshold: with `csr`, the share of zeros below which a layer stays dense.
 
     Raises:
         UnsupportedError: the program or an option cannot be built; the message says why.
@@ -45,7 +50,7 @@ def compile_model(
         raise UnsupportedError(f"tuning must be None, got {tuning!r}")
     cpu = resolve(target)
     graph = simplify(import_program(program))
-    choices = choose(graph, algorithm)
+    choices = choose(graph, algorithm, Sparsity(weights, csr_threshold))
     # Loops are always written for the pool: its size is set at run time.
     steps = Steps(graph, choices, cpu, threads=2)
     return _assemble(steps, cpu, threads)
@@ -81,7 +86,8 @@ def _assemble(steps: Steps, target: CpuTarget, threads: int) -> Program:
         references = [reference(b, ()) for b in buffers]
         arguments = [*references[:extra], *packed, *references[extra:]]
         for argument, shape in zip(arguments, shapes[name], strict=True):
-            argument["shape"] = list(shape)
+            if shape is not None:
+                argument["shape"] = list(shape)
         weight_bytes = sum(c.nbytes for c in step.constants)
         record = {"operator": step.operator, "kind": step.kind, **step.record}
         return {

@@ -41,7 +41,7 @@ def build_conv2d(
         weight: filters, OIHW.
         bias: one value an output channel, or None.
         primitive: `direct`, `gemm`, `spatial-pack` or `native` (TVM's own default loops).
-        weights: storage of the filters: `dense`.
+        weights: storage of the filters: `dense`, or `csr` (`direct`, `gemm`, `spatial-pack`).
         dtype: `float32`.
         activation: None, `relu`, `relu6` or `silu`, applied in the last store.
         threads: the most threads a call uses.
@@ -52,8 +52,8 @@ def build_conv2d(
         UnsupportedError: the combination cannot be built; the message says why.
         InputError: weight or bias do not fit `op`.
     """
-    chosen = primitives.find(primitive)
-    _check(weights, dtype, activation, threads, tuning)
+    chosen = primitives.find(primitive, weights)
+    _check(dtype, activation, threads, tuning)
     reason = chosen.why_not(op)
     if reason:
         raise UnsupportedError(f"{primitive}: {reason}")
@@ -66,12 +66,10 @@ def build_conv2d(
     for residual in (None, out):
         request = Request(cpu, threads, inp, out, Epilogue(activation, residual))
         kernels.append(chosen.lower(op, request))
-    return BuiltConv2d(op, primitive, cpu, threads, kernels[0], kernels[1], w, b)
+    return BuiltConv2d(op, primitive, weights, cpu, threads, kernels[0], kernels[1], w, b)
 
 
-def _check(weights: str, dtype: str, activation: str | None, threads: int, tuning: object) -> None:
-    if weights != "dense":
-        raise UnsupportedError(f"weights must be 'dense', got {weights!r}")
+def _check(dtype: str, activation: str | None, threads: int, tuning: object) -> None:
     if dtype != "float32":
         raise UnsupportedError(f"dtype must be 'float32', got {dtype!r}")
     if activation not in ACTIVATIONS:
@@ -100,6 +98,7 @@ class BuiltConv2d:
 
     op: Conv2d
     primitive: str
+    weights: str
     target: CpuTarget
     threads: int
     kernel: Kernel
@@ -109,18 +108,34 @@ class BuiltConv2d:
 
     def __post_init__(self) -> None:
         op, inp, out = self.op, self.kernel.inp, self.kernel.out
-        functions = {
-            "conv": self.kernel.function("conv"),
-            "conv_residual": self.with_residual.function("conv_residual"),
-            "pack_x": Relayout(op.in_shape, NCHW, inp, self.threads).function("pack_x"),
-            "pack_r": Relayout(op.out_shape, NCHW, out, self.threads).function("pack_r"),
-            "unpack_y": Relayout(op.out_shape, out, NCHW, self.threads).function("unpack_y"),
-        }
         require(self.target.machine, self.target.features)
-        self._module = load_library(compile_functions(functions, self.target))
-        self._shapes = {name: argument_shapes(f) for name, f in functions.items()}
+        self._shapes: dict[str, list[tuple[int, ...] | None]] = {}
+        self._functions: dict[str, Any] = {}
+        functions = {"conv": self.kernel.function("conv")}
+        if inp != NCHW:
+            relayout = Relayout(op.in_shape, NCHW, inp, self.threads)
+            functions["pack_x"] = relayout.function("pack_x")
+        if out != NCHW:
+            relayout = Relayout(op.out_shape, out, NCHW, self.threads)
+            functions["unpack_y"] = relayout.function("unpack_y")
+        self._compile(functions)
         packed = self.kernel.constants(self.weight, self.bias)
         self._constants = [aligned_copy(c, c.shape) for c in packed]
+
+    def _compile(self, functions: dict[str, Any]) -> None:
+        module = load_library(compile_functions(functions, self.target))
+        for name, function in functions.items():
+            self._functions[name] = module[name]
+            self._shapes[name] = argument_shapes(function)
+
+    def _compile_residual(self) -> None:
+        """Build the variant with a residual when it is first asked for."""
+        op, out = self.op, self.kernel.out
+        functions = {"conv_residual": self.with_residual.function("conv_residual")}
+        if out != NCHW:
+            relayout = Relayout(op.out_shape, NCHW, out, self.threads)
+            functions["pack_r"] = relayout.function("pack_r")
+        self._compile(functions)
 
     def __call__(self, x: npt.ArrayLike, residual: npt.ArrayLike | None = None) -> Array:
         """Return the NCHW output of an NCHW input, with `residual` added before the activation.
@@ -178,7 +193,8 @@ class BuiltConv2d:
         unpacking = math.prod(out.shape(self.op.out_shape)) if out != NCHW else 0
         return {
             "primitive": self.primitive,
-            "weights": "dense",
+            "weights": self.weights,
+            "non_zeros": int(np.count_nonzero(self.weight)),
             "dtype": "float32",
             "schedule": self.kernel.describe(),
             "tuning": None,
@@ -217,6 +233,8 @@ class BuiltConv2d:
             steps.append(self._step("pack_x", [arrays["x"], arrays["packed_x"]]))
         name, extra = "conv", []
         if "residual" in arrays:
+            if "conv_residual" not in self._functions:
+                self._compile_residual()
             name, extra = "conv_residual", [arrays["packed_residual"]]
             if arrays["packed_residual"] is not arrays["residual"]:
                 steps.append(self._step("pack_r", [arrays["residual"], *extra]))
@@ -228,4 +246,8 @@ class BuiltConv2d:
 
     def _step(self, name: str, arrays: list[Array]) -> tuple[Any, list[Any], str]:
         shaped = zip(arrays, self._shapes[name], strict=True)
-        return self._module[name], [tensor(a.reshape(s)) for a, s in shaped], name
+        return (
+            self._functions[name],
+            [tensor(a if s is None else a.reshape(s)) for a, s in shaped],
+            name,
+        )

@@ -41,7 +41,7 @@ class Function:
             self.result = builder.get()
 
 
-def argument(name: str, shape: tuple[int, ...], dtype: str = "float32") -> Buffer:
+def argument(name: str, shape: tuple[Expr, ...], dtype: str = "float32") -> Buffer:
     """Declare the next argument of the function."""
     return T.arg(name, T.buffer(shape, dtype))
 
@@ -101,6 +101,13 @@ def zero_halo(
             clear(top + height, bottom, 0, full)
 
 
-def argument_shapes(function: PrimFunc) -> list[tuple[int, ...]]:
-    """Return the buffer shapes of a function's arguments, in order."""
-    return [tuple(int(extent) for extent in p.shape) for p in function.params]
+def argument_shapes(function: PrimFunc) -> list[tuple[int, ...] | None]:
+    """Return the buffer shapes of a function's arguments, in order; None: it varies."""
+
+    def shape(extents: list[Expr]) -> tuple[int, ...] | None:
+        try:
+            return tuple(int(extent) for extent in extents)
+        except TypeError:
+            return None
+
+    return [shape(p.shape) for p in function.params]

@@ -40,9 +40,7 @@ class Gemm:
     @property
     def band(self) -> int:
         """Output rows gathered at a time."""
-        most = max(1, PANEL_BYTES // 4 // (self.depth * self.op.out_width))
-        shared = -(-self.op.out_height // self.threads)
-        return min(self.op.out_height, most, shared)
+        return panel_rows(self.op, self.threads)
 
     @property
     def inp(self) -> Layout:
@@ -117,7 +115,7 @@ class Gemm:
         block = tile.vectors * lanes
         width = -(-pixels // block) * block
         panel = T.alloc_buffer((self.depth * width + lanes,), "float32")
-        self._gather(staging, staged, panel, group, band, width)
+        gather(staging, staged, panel, lanes, (group, *band, width))
         run = T.alloc_buffer((tile.rows * width,), "float32")
         groups = rows.row_groups(op, tile)
         per_out = op.out_channels // op.groups
@@ -138,28 +136,41 @@ class Gemm:
                     goal = (y, residual, to)
                     rows.finish(run, o * width, pixels, lanes, self.epilogue, goal)
 
-    def _gather(
-        self,
-        staging: Staging,
-        staged: Buffer,
-        panel: Buffer,
-        group: Expr,
-        band: tuple[Expr, int],
-        width: int,
-    ) -> None:
-        """Emit the panel: [K, pixels of the band], each row's tail overwritten by the next row."""
-        op, lanes = self.op, self.target.lanes
-        per_in = op.in_channels // op.groups
-        with (
-            T.serial(per_in) as c,
-            T.serial(op.kernel[0]) as kh,
-            T.serial(op.kernel[1]) as kw,
-            T.serial(band[1]) as r,
-            T.serial(-(-op.out_width // lanes)) as v,
-        ):
-            k = (c * op.kernel[0] + kh) * op.kernel[1] + kw
-            start = staging.offset(group * per_in + c, kh, kw) + (band[0] + r) * staging.pitch
-            to = k * width + r * op.out_width + v * lanes
-            emit.each_lane(
-                lanes, lambda j: emit.store(panel, staged[start + v * lanes + j], to + j)
-            )
+
+def panel_rows(op: Conv2d, threads: int) -> int:
+    """Return the output rows gathered at a time: what the cache holds, shared by the threads."""
+    depth = op.in_channels // op.groups * op.kernel[0] * op.kernel[1]
+    most = max(1, PANEL_BYTES // 4 // (depth * op.out_width))
+    return min(op.out_height, most, -(-op.out_height // threads))
+
+
+def gather(
+    staging: Staging,
+    staged: Buffer,
+    panel: Buffer,
+    lanes: int,
+    goal: tuple[Expr, Expr, int, int],
+) -> None:
+    """Emit the panel [K, pixels of the band]; each row's overhang is overwritten by the next row.
+
+    Args:
+        staging: geometry of the copied image.
+        staged: the copied image.
+        panel: K * width + lanes floats.
+        lanes: floats of a vector.
+        goal: group, first output row, number of rows, width of the panel.
+    """
+    op = staging.op
+    group, row, count, width = goal
+    per_in = op.in_channels // op.groups
+    with (
+        T.serial(per_in) as c,
+        T.serial(op.kernel[0]) as kh,
+        T.serial(op.kernel[1]) as kw,
+        T.serial(count) as r,
+        T.serial(-(-op.out_width // lanes)) as v,
+    ):
+        k = (c * op.kernel[0] + kh) * op.kernel[1] + kw
+        start = staging.offset(group * per_in + c, kh, kw) + (row + r) * staging.pitch
+        to = k * width + r * op.out_width + v * lanes
+        emit.each_lane(lanes, lambda j: emit.store(panel, staged[start + v * lanes + j], to + j))

@@ -63,9 +63,13 @@ class Layouts:
         for name in graph.outputs:
             self.needs[name].append(PLAIN)
 
+    def _primitive(self, node: Node) -> primitives.Primitive:
+        choice = self.choices[node.name]
+        return primitives.find(choice.primitive, choice.weights)
+
     def _block(self, node: Node, needs: list[Need]) -> int:
         if node.op == "conv2d":
-            return primitives.find(self.choices[node.name].primitive).block(self.target)
+            return self._primitive(node).block(self.target)
         if node.op in ("linear", "relax", "view"):
             return 1
         return needs[0].layout.block
@@ -73,7 +77,7 @@ class Layouts:
     def _needs(self, node: Node) -> list[Need]:
         """Return what the operator needs of each of its inputs, given their producers' blocks."""
         if node.op == "conv2d":
-            primitive = primitives.find(self.choices[node.name].primitive)
+            primitive = self._primitive(node)
             flexible = primitive.block(self.target) > 1
             first = Need(primitive.needs(node.attrs["conv"], self.target), exact=not flexible)
             rest = Layout(primitive.block(self.target))

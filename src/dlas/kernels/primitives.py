@@ -10,14 +10,17 @@ from typing import Any, Protocol
 
 from dlas.kernels.depthwise import Depthwise, default_columns
 from dlas.kernels.direct import Direct
+from dlas.kernels.direct_csr import DirectCsr
 from dlas.kernels.emit import PrimFunc
 from dlas.kernels.epilogue import Epilogue
 from dlas.kernels.errors import UnsupportedError
 from dlas.kernels.gemm import Gemm
+from dlas.kernels.gemm_csr import GemmCsr
 from dlas.kernels.layout import NCHW, Array, Layout
 from dlas.kernels.native import Native
 from dlas.kernels.rows import default_tile as default_rows
 from dlas.kernels.shape import Conv2d
+from dlas.kernels.spatial_csr import SpatialCsr
 from dlas.kernels.spatial_pack import SpatialPack, default_tile
 from dlas.kernels.target import CpuTarget
 
@@ -63,6 +66,8 @@ class Primitive:
     """One algorithm for convolutions."""
 
     name: str
+    weights: str
+    """`dense` or `csr`."""
     needs: Callable[[Conv2d, CpuTarget], Layout]
     """The smallest input layout."""
     block: Callable[[CpuTarget], int]
@@ -85,38 +90,58 @@ def _spatial_pack(op: Conv2d, r: Request) -> Kernel:
     return SpatialPack(op, r.target, r.threads, r.inp, r.out, r.epilogue, tile)
 
 
-PRIMITIVES = {
-    p.name: p
-    for p in (
-        Primitive(
-            "direct",
-            lambda op, target: NCHW,
-            lambda target: 1,
-            lambda op, r: Direct(op, r.target, r.threads, r.epilogue, default_rows(op, r.target)),
-        ),
-        Primitive(
-            "gemm",
-            lambda op, target: NCHW,
-            lambda target: 1,
-            lambda op, r: Gemm(op, r.target, r.threads, r.epilogue, default_rows(op, r.target)),
-        ),
-        Primitive("spatial-pack", _packed_input, lambda target: target.lanes, _spatial_pack),
-        Primitive(
-            "native",
-            lambda op, target: NCHW,
-            lambda target: 1,
-            lambda op, r: Native(op, r.target, r.threads, r.epilogue),
-        ),
-    )
-}
+def _any(_: Conv2d) -> str | None:
+    return None
 
 
-def find(name: str) -> Primitive:
-    """Return the primitive of this name.
+def _plain(
+    name: str,
+    lower: Callable[[Conv2d, Request], Kernel],
+    weights: str = "dense",
+    why_not: Callable[[Conv2d], str | None] = _any,
+) -> Primitive:
+    """Return a primitive that reads and writes NCHW."""
+    return Primitive(name, weights, lambda op, target: NCHW, lambda target: 1, lower, why_not)
+
+
+_ALL = (
+    _plain(
+        "direct",
+        lambda op, r: Direct(op, r.target, r.threads, r.epilogue, default_rows(op, r.target)),
+    ),
+    _plain(
+        "gemm",
+        lambda op, r: Gemm(op, r.target, r.threads, r.epilogue, default_rows(op, r.target)),
+    ),
+    Primitive("spatial-pack", "dense", _packed_input, lambda target: target.lanes, _spatial_pack),
+    _plain("native", lambda op, r: Native(op, r.target, r.threads, r.epilogue)),
+    _plain("direct", lambda op, r: DirectCsr(op, r.target, r.threads, r.epilogue), "csr"),
+    _plain("gemm", lambda op, r: GemmCsr(op, r.target, r.threads, r.epilogue), "csr"),
+    _plain("spatial-pack", lambda op, r: SpatialCsr(op, r.target, r.threads, r.epilogue), "csr"),
+)
+PRIMITIVES = {(p.name, p.weights): p for p in _ALL}
+WEIGHTS = ("dense", "csr")
+
+
+def check_weights(weights: str) -> None:
+    """Refuse an unknown storage of weights.
+
+    Raises:
+        UnsupportedError: neither `dense` nor `csr`.
+    """
+    if weights not in WEIGHTS:
+        raise UnsupportedError(f"weights must be one of {WEIGHTS}, got {weights!r}")
+
+
+def find(name: str, weights: str = "dense") -> Primitive:
+    """Return the primitive of this name for this storage of the weights.
 
     Raises:
         UnsupportedError: there is none.
     """
-    if name not in PRIMITIVES:
-        raise UnsupportedError(f"unknown primitive {name!r}; known: {', '.join(PRIMITIVES)}")
-    return PRIMITIVES[name]
+    check_weights(weights)
+    if (name, weights) in PRIMITIVES:
+        return PRIMITIVES[name, weights]
+    known = ", ".join(n for n, w in PRIMITIVES if w == weights)
+    what = "primitive" if weights == "dense" else "primitive with CSR weights:"
+    raise UnsupportedError(f"unknown {what} {name!r}; known: {known}")

@@ -1,10 +1,10 @@
 """`spatial-pack`: convolution on blocked channels with a register tile.
 
 Activations are [C/b, H, W, b] with their halo in place (b = C is channels-last), filters
-[O/b.., I/b, kh, kw, b_in, b_out]. A tile of `columns` pixels times `blocks` vectors of output channels stays in registers while the
-whole reduction runs over it; every step is one broadcast pixel times one vector of filters. The
-name is TVM's; the blocked layout follows Liu et al., "Optimizing CNN Model Inference on CPUs"
-(USENIX ATC 2019).
+[O/b.., I/b, kh, kw, b_in, b_out]. A tile of `columns` pixels times `blocks` vectors of output
+channels stays in registers while the whole reduction runs over it; every step is one broadcast
+pixel times one vector of filters. The name is TVM's; the blocked layout follows Liu et al.,
+"Optimizing CNN Model Inference on CPUs" (USENIX ATC 2019).
 """
 
 from collections.abc import Callable

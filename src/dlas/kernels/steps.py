@@ -15,6 +15,7 @@ from dlas.kernels.graph import Graph, Node
 from dlas.kernels.image import Concat, Elementwise, GlobalPool, Pool
 from dlas.kernels.layout import NCHW, Array, Layout
 from dlas.kernels.layouts import Layouts, image_shape, same_memory
+from dlas.kernels.linear_csr import LinearCsr
 from dlas.kernels.primitives import Request
 from dlas.kernels.relayout import Relayout
 from dlas.kernels.shape import Conv2d
@@ -124,13 +125,14 @@ class Steps:
         residual = inputs[1][1] if len(inputs) > 1 else None
         epilogue = Epilogue(node.attrs["activation"], residual)
         request = Request(self.target, self.threads, inputs[0][1], out, epilogue)
-        kernel = primitives.find(choice.primitive).lower(op, request)
+        kernel = primitives.find(choice.primitive, choice.weights).lower(op, request)
         constants = kernel.constants(*_weights(node))
         record = {
             "asked": choice.asked,
             "primitive": choice.primitive,
             "fallback_reason": choice.reason,
-            "weights": "dense",
+            "weights": choice.weights,
+            "zeros": _zeros(node),
             "input_layout": inputs[0][1].text(),
             "output_layout": out.text(),
             "multiplications": op.multiplications,
@@ -148,19 +150,28 @@ class Steps:
         op = Conv2d(1, wide_in, 1, rows, wide_out, (1, 1))
         inputs = self._inputs(node)
         goal, _ = self._write(node.output)
-        # A matrix of rows is an image of one row whose channels come last.
-        residual = Layout(wide_out) if len(inputs) > 1 else None
-        epilogue = Epilogue(node.attrs["activation"], residual)
-        kernel = SpatialPack(
-            op, self.target, self.threads, Layout(wide_in), Layout(wide_out), epilogue,
-            default_tile(op, self.target),
-        )  # fmt: skip
-        constants = kernel.constants(weight.reshape(wide_out, wide_in, 1, 1), bias)
+        residual, activation = len(inputs) > 1, node.attrs["activation"]
+        choice = self.choices[node.name]
+        kernel: LinearCsr | SpatialPack
+        if choice.weights == "csr":
+            kernel = LinearCsr(
+                rows, wide_in, wide_out, self.target, self.threads, activation, residual
+            )
+        else:
+            # A matrix of rows is an image of one row whose channels come last.
+            epilogue = Epilogue(activation, Layout(wide_out) if residual else None)
+            layouts = (Layout(wide_in), Layout(wide_out))
+            tile = default_tile(op, self.target)
+            kernel = SpatialPack(op, self.target, self.threads, *layouts, epilogue, tile)
+            weight = weight.reshape(wide_out, wide_in, 1, 1)
+        constants = kernel.constants(weight, bias)
         record = {
-            "weights": "dense",
+            "weights": choice.weights,
+            "zeros": _zeros(node),
+            "fallback_reason": choice.reason,
             "multiplications": op.multiplications,
-            "activation": node.attrs["activation"],
-            "residual": residual is not None,
+            "activation": activation,
+            "residual": residual,
             "schedule": kernel.describe(),
         }
         names = [name for name, _ in inputs]
@@ -234,6 +245,12 @@ class Steps:
         goals = [self._write(name)[0] for name in node.outputs]
         kernel = fallback(node.attrs["call"])
         self._add(Step(node.name, node.attrs["kind"], kernel, inputs, [], goals))
+
+
+def _zeros(node: Node) -> float:
+    """Share of zeros in the weights."""
+    weight = node.attrs["weight"]
+    return float(1 - np.count_nonzero(weight) / weight.size)
 
 
 def _weights(node: Node) -> tuple[Array, Array | None]:
