@@ -1,13 +1,32 @@
-"""The payload of numbers becomes one HTML file; all drawing is done by its script."""
+"""The payload of numbers becomes one HTML file; its script draws them."""
 
 from __future__ import annotations
 
 import json
+import re
 from html import escape
 from importlib.resources import files
 from typing import Any
 
 ASSETS = files("dlas.report") / "assets"
+SCRIPTS = ("core.js", "stats.js", "answer.js", "effects.js", "trade.js", "trust.js")
+"""In the order in which they are read; the last one starts the page."""
+PLACES = re.compile("@@(TITLE|STYLE|PLOTLY|PAYLOAD|SCRIPT)@@")
+
+
+def render(payload: dict[str, Any]) -> str:
+    """Return the page: template, style, script, the plotting library and the numbers in one."""
+    from plotly.offline import get_plotlyjs
+
+    parts = {
+        "TITLE": escape(f"dlas: {payload['title']}"),
+        "STYLE": _asset("page.css"),
+        "PLOTLY": get_plotlyjs().replace("</script", "<\\/script"),
+        "PAYLOAD": _script_json(payload),
+        "SCRIPT": "\n".join(_asset(name) for name in SCRIPTS),
+    }
+    # One pass: what a part holds is never taken for a place.
+    return PLACES.sub(lambda found: parts[found[1]], _asset("page.html"))
 
 
 def _asset(name: str) -> str:
@@ -18,20 +37,3 @@ def _script_json(payload: Any) -> str:
     """Return JSON that is safe inside a script element."""
     text = json.dumps(payload, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def render(payload: dict[str, Any]) -> str:
-    """Return the page: template, style, script, the plotting library and the numbers in one."""
-    from plotly.offline import get_plotlyjs
-
-    parts = {
-        "@@TITLE@@": escape(f"dlas: {payload['title']}"),
-        "@@STYLE@@": _asset("page.css"),
-        "@@PLOTLY@@": get_plotlyjs().replace("</script", "<\\/script"),
-        "@@PAYLOAD@@": _script_json(payload),
-        "@@SCRIPT@@": _asset("page.js"),
-    }
-    page = _asset("page.html")
-    for place, text in parts.items():
-        page = page.replace(place, text, 1)
-    return page

@@ -1,0 +1,159 @@
+"use strict";
+// The first screen: which stack, what matters, what interacts, how far to trust it; the findings.
+
+const bestNow = () => once("best", () => (!EST ? null : filtering() ? Stats.best(cells()) : DATA.best));
+const allTetrads = () => once("tetrads", () => (EST ? Stats.interactions(analysed()) : []));
+const pairsNow = () => once("pairs", () => (!EST ? [] : filtering() ? Stats.layerPairs(allTetrads()) : TABLES.layer_pairs));
+function sharesNow() {
+  return once("shares", () => {
+    if (!EST) return null;
+    if (filtering()) return Stats.shares(analysed());
+    const layers = TABLES.shares.filter((s) => s.kind === "layer");
+    return layers.length ? Object.fromEntries(layers.map((s) => [s.term, s.share])) : null;
+  });
+}
+function orderNow() {
+  return once("order", () => {
+    if (!EST) return [];
+    const rows = filtering() ? Stats.leftOut(analysed()) : TABLES.left_out.filter((r) => r.layer);
+    return rows.filter((r) => r.changed);
+  });
+}
+const range = (low, high, unit = "") => (isNumber(low) && isNumber(high) ? ` (95 % interval ${num(low)} to ${num(high)}${unit})` : "");
+const card = (title, big, ...rest) => el("div", { class: "card" }, el("h3", {}, title), el("p", { class: "big" }, big), ...rest);
+
+function takeCard() {
+  const best = bestNow();
+  const goals = DATA.goals.length ? DATA.goals.join(", ") : `least ${DATA.metric}`;
+  const heading = "Which stack to take";
+  if (!best) {
+    const why = !complete().length ? "None of the cells here is complete." : EST ? "Every complete cell here surely fails a goal, or nothing was compared." : "Nothing could be compared.";
+    return card(heading, "None yet", el("p", {}, why), el("p", { class: "soft" }, `Sought: ${goals}.`));
+  }
+  const c = CELLS[best.row];
+  const told = [isNumber(c.latency_ms) ? `${num(c.latency_ms)} ms${range(c.latency_low_ms, c.latency_high_ms)}` : null,
+    isNumber(c.accuracy) ? `accuracy ${percent(c.accuracy, 3)}` : null, isNumber(c.memory_mb) ? `${num(c.memory_mb)} MB` : null].filter(Boolean);
+  const limits = TABLES.verdicts.filter((v) => v.row === best.row).map((v) => `${v.limit} ${v.bound}: ${v.verdict}`);
+  const near = best.runners_up;
+  return card(heading, cellButton(best.row), el("p", {}, `${told.join(", ")}.`),
+    el("p", { class: "soft" }, `Sought: ${goals}. ${limits.length ? `${limits.join("; ")}. ` : ""}${best.sure ? "" : "No cell surely meets every goal; this one may."}`),
+    near.length ? el("div", {}, el("p", {}, `${near.length === 1 ? "One other" : `${near.length} others`} cannot be told apart from it:`),
+      el("ul", {}, ...near.slice(0, 3).map((r) => el("li", {}, cellButton(r.row), ` ${num(r.ratio)} times its ${best.metric}${r.meets ? "" : ", may fail a goal"}`))),
+      near.length > 3 ? listButton(near.map((r) => r.row), `all ${near.length}`, "Cannot be told apart from the best") : null)
+      : el("p", {}, EST.known || EST.decider !== DATA.metric ? "No other cell comes so close that it cannot be told apart." : "No other is within the floor."));
+}
+
+function matterCard() {
+  const shares = sharesNow();
+  const heading = "What matters most";
+  const one = shares ? Object.entries(shares).sort((a, b) => b[1] - a[1]) : [];
+  if (!one.length) return card(heading, "Cannot be said", el("p", {}, "No layer has two choices among the complete cells here, or all are equally fast."));
+  const changed = orderNow();
+  const loss = (filtering() ? Stats.losses(analysed()) : TABLES.losses).find((l) => l.layer === one[0][0]);
+  return card(heading, `${one[0][0]}: ${percent(one[0][1])}`,
+    el("p", {}, `Shares of the variance of log latency: ${one.map(([l, s]) => `${l} ${percent(s)}`).join(", ")}.`),
+    loss ? el("p", {}, `The second-best ${loss.layer} is ${num(loss.second_median)} times slower than the best in the median of ${plural(loss.contexts, "context")}.`) : null,
+    changed.length ? el("p", { class: "warning" }, el("strong", {}, "The order changes when one choice is left out: "),
+      changed.slice(0, 3).map((r) => `without ${short(r.layer, r.level)} it is ${r.order}`).join("; "),
+      changed.length > 3 ? `; and ${changed.length - 3} more` : "", ".") : null);
+}
+
+function interactCard() {
+  const pairs = pairsNow().filter((p) => p.found > 0).sort((a, b) => b.largest - a.largest);
+  const heading = "Which layers interact";
+  if (!pairs.length) return card(heading, "None seen", el("p", {}, EST ? "No choice of one layer changes what another layer does beyond noise." : "Nothing could be compared."));
+  const flips = flipsNow();
+  return card(heading, `${pairs[0].layer} × ${pairs[0].by}`,
+    el("ul", {}, ...pairs.slice(0, 4).map((p) => el("li", {}, `${p.layer} × ${p.by}: one changes the other's effect by up to ${num(p.largest)} times (${p.found} of ${p.tests} comparisons)`))),
+    el("p", {}, flips.length ? `${plural(flips.length, "flip")}: a choice that is better in one place is worse in another. ` : "No flip: no choice is surely better here and surely worse there. ",
+      el("a", { href: flips.length ? "#flips" : "#interactions" }, flips.length ? "See the flips" : "See the interactions")));
+}
+
+function trustCard() {
+  const t = DATA.trust;
+  const shown = complete();
+  const widths = shown.filter((c) => c.latency_low_ms && c.latency_high_ms).map((c) => Math.sqrt(c.latency_high_ms / c.latency_low_ms) - 1);
+  const shaky = shown.filter((c) => c.unsteady).length;
+  const floors = DATA.floors.map((f) => f.floor).filter(isNumber);
+  const lines = [
+    floors.length ? `Two cells can be told apart from a difference of ${percent(Math.min(...floors))}${floors.length > 1 ? ` to ${percent(Math.max(...floors))}` : ""} on.`
+      : `No noise is known: differences below ${percent(t.default_floor ?? 0.05)} are not counted.`,
+    DATA.controls.length ? `${DATA.controls.filter((c) => c.inside).length} of ${plural(DATA.controls.length, "control")} measured twice agree within that.` : "There are no controls measured twice.",
+    t.inflation > 1 ? `Fewer than there should be, so intervals were made ${num(t.inflation)} times wider.` : null,
+    `${shaky} of ${plural(shown.length, "complete cell")} had an unsteady round; ${cells().length - shown.length} of ${cells().length} cells are not complete.`,
+  ];
+  const good = el("a", { href: "#noise" }, "Noise and drift");
+  return card("How far to trust it", widths.length ? `± ${percent(Stats.quantile(widths, 0.5))}` : "No interval",
+    el("p", {}, widths.length ? `is the median 95 % interval of a latency (${plural(t.rounds, "round")}). ` : "No cell was measured in two rounds. ", ...lines.filter(Boolean).map((l) => `${l} `), good));
+}
+
+// One picture: on the diagonal what each layer matters, off it how two layers interact.
+function drawPicture(body) {
+  const shares = sharesNow() || {};
+  const names = LAYERS.filter((l) => l in shares).sort((a, b) => shares[b] - shares[a]);
+  const pairs = pairsNow();
+  const find = (a, b) => pairs.find((p) => (p.layer === a && p.by === b) || (p.layer === b && p.by === a));
+  const own = [], cross = [], words = [];
+  names.forEach((a, i) => {
+    own.push([]); cross.push([]);
+    names.forEach((b, j) => {
+      const p = find(a, b);
+      own[i].push(i === j ? 100 * shares[a] : null);
+      cross[i].push(j < i && p && p.found ? Math.log(p.largest) : j < i && p ? 0 : null);
+      const text = i === j ? `<b>${percent(shares[a])}</b>` : j > i ? "" : !p ? "no data" : p.found ? `×${num(p.largest, 2)}<br>${p.found}/${p.tests}` : "none";
+      const dark = i === j ? shares[a] > 0.5 : p && p.found && p.largest > 2.2;
+      if (text) words.push({ x: names[j], y: names[i], text, showarrow: false, font: { color: dark ? "#ffffff" : "#1b1f24", size: wide() ? 13 : 10 } });
+    });
+  });
+  const traces = names.length ? [
+    { type: "heatmap", x: names, y: names, z: own, zmin: 0, zmax: 100, colorscale: [[0, "#eaf2fb"], [1, "#0b4f8a"]], showscale: false, xgap: 3, ygap: 3, hovertemplate: "%{x} alone: %{z:.1f} % of the variance<extra></extra>" },
+    { type: "heatmap", x: names, y: names, z: cross, zmin: 0, zmax: Math.log(4), colorscale: [[0, "#fdf3e3"], [1, "#a04600"]], showscale: false, xgap: 3, ygap: 3, hovertemplate: "%{y} and %{x}<extra></extra>" },
+  ] : [];
+  chart(body, "picture", { title: "The stack in one picture.", note: "Blue, on the diagonal: the share of the variance that each layer alone explains. Orange: by how much one layer's choice changes another's effect at most, and in how many comparisons beyond noise.",
+    traces, height: names.length ? Math.min(440, 120 + 62 * names.length) : 200, layout: { annotations: words, xaxis: { side: "bottom", fixedrange: true, showgrid: false }, yaxis: { autorange: "reversed", fixedrange: true, showgrid: false } },
+    head: ["layer", "and", "share of variance", "largest change of effect", "comparisons beyond noise", "comparisons"],
+    rows: () => [...names.map((n) => [n, "", shares[n], null, null, null]), ...pairs.map((p) => [p.layer, p.by, pairShare(p), p.found ? p.largest : null, p.found, p.tests])] });
+}
+const pairShare = (p) => {
+  if (filtering()) return null;
+  const found = TABLES.shares.find((s) => s.kind === "pair" && (s.term === `${p.layer} x ${p.by}` || s.term === `${p.by} x ${p.layer}`));
+  return found ? found.share : null;
+};
+
+const TOP = ["speed-up", "interaction", "flip", "expectation", "break-even", "scaling", "dominance", "loss"];
+const shownFindings = () => FINDINGS.filter((f) => !f.cells.length || f.cells.some(seen));
+function findingItem(f) {
+  return el("li", { class: "finding" }, el("p", {}, el("span", { class: `tag ${f.certainty === "significant" ? "sure" : ""}` }, `${f.kind}, ${f.certainty}`), " ", ...sentence(f.sentence)), evidence(f));
+}
+function evidence(f) {
+  const rows = f.cells.filter(seen);
+  const values = [isNumber(f.ratio) ? `size ${num(f.ratio)}${isNumber(f.low) ? `, 95 % interval ${num(f.low)} to ${num(f.high)}` : ""}` : null, isNumber(f.q) ? `false discovery rate q = ${num(f.q, 2)}` : null].filter(Boolean).join("; ");
+  return el("div", { class: "evidence" },
+    rows.length ? el("span", {}, "Cells: ", ...rows.slice(0, 4).flatMap((r) => [cellButton(r), " "]), rows.length > 1 ? listButton(rows, `compare ${rows.length === 2 ? "both" : `all ${rows.length}`}`, f.sentence) : null) : null,
+    el("details", {}, el("summary", {}, "Evidence"), values ? el("p", {}, values) : null, f.overturn ? el("p", {}, el("em", {}, "What would overturn it: "), readable(f.overturn)) : null));
+}
+const listButton = (rows, text, title) => el("button", { type: "button", class: "list", "aria-label": `${text}: table of ${rows.length} cells`, onclick: () => openList(rows, title) }, text);
+
+function drawAnswer(body) {
+  const notes = part(body, "notes");
+  notes.replaceChildren(...DATA.notes.map((n) => el("p", { class: "note" }, n)), ...(filtering() ? [el("p", { class: "note" }, `Filtered: what follows is computed from ${cells().length} of ${CELLS.length} cells.`)] : []));
+  part(body, "cards").replaceChildren(el("div", { class: "cards" }, takeCard(), matterCard(), interactCard(), trustCard()));
+  const both = part(body, "both");
+  both.classList.add("two");
+  drawPicture(part(both, "picture-box"));
+  const top = shownFindings().filter((f) => TOP.includes(f.kind)).slice(0, 5);
+  part(both, "top").replaceChildren(el("h3", {}, "Top findings"), top.length ? el("ol", { class: "findings" }, ...top.map(findingItem)) : el("p", { class: "soft" }, "No difference beyond noise was found."),
+    el("p", {}, el("a", { href: "#findings" }, `All ${FINDINGS.length} findings`)));
+}
+
+let kindShown = "";
+function drawFindings(body) {
+  const kinds = unique(FINDINGS.map((f) => f.kind));
+  part(body, "kind", () => pick("kind", [["", "all kinds"], ...kinds.map((k) => [k, k])], "", (v) => { kindShown = v; drawFindings(body); }));
+  const rows = shownFindings().filter((f) => !kindShown || f.kind === kindShown);
+  const list = part(body, "list");
+  const most = 12;
+  const made = el("ol", { class: "findings" }, ...rows.slice(0, most).map(findingItem));
+  const more = rows.length > most ? el("button", { type: "button", onclick: () => { made.append(...rows.slice(most).map(findingItem)); more.remove(); } }, `Show ${rows.length - most} more`) : null;
+  list.replaceChildren(rows.length ? made : el("p", { class: "soft" }, "No finding rests on the cells shown."), more || "");
+}

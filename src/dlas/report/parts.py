@@ -1,0 +1,151 @@
+"""The parts of the analysis as the page's tables: cells by their row number."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dlas.analyze import Analysis
+from dlas.report.pack import Texts, pack, plain
+from dlas.report.source import Source
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WHOLE = (
+    "shares", "left_out", "losses", "speedups", "layer_pairs", "winners", "returns", "roofline",
+    "correlations", "failures", "comparable",
+)  # fmt: skip
+"""Small tables, shown as they are."""
+COSTS = ("effective_macs", "macs", "weights_mb", "ran_threads", "ran_precision")
+"""The costs whose promises are drawn; the findings speak of all."""
+FLIPS = 300
+BREAK_EVENS = 400
+"""The largest flips and the first break-evens that the page carries."""
+
+Places = Mapping[tuple[str, str], int]
+"""The row of a cell on a host."""
+
+
+def packed(source: Source, texts: Texts) -> dict[str, Any]:
+    """Return every table of the analysis that the page shows."""
+    found = source.analysis
+    if found is None:
+        return {}
+    where = places(source)
+    out = {name: pack(_records(getattr(found, name)), texts) for name in WHOLE}
+    out["contexts"] = pack(contexts(found, where), texts)
+    out["expected_contexts"] = pack(expected(found, where), texts)
+    out["expected"] = pack(_records(found.expected[found.expected["by"] == ""]), texts)
+    out["flips"] = pack(_records(found.flips.head(FLIPS)), texts)
+    out["break_evens"] = pack(break_evens(found), texts)
+    out["front"] = pack(front(found, where), texts)
+    out["verdicts"] = pack(verdicts(found), texts)
+    return out
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
+
+
+def places(source: Source) -> dict[tuple[str, str], int]:
+    """Return the row of each analysed cell and host; the first row where it comes twice."""
+    found: dict[tuple[str, str], int] = {}
+    pairs = zip(source.cells["cell"], source.cells["host"].fillna(""), strict=True)
+    for row, (cell, host) in enumerate(pairs):
+        if row < source.analyzed:
+            found.setdefault((str(cell), str(host)), row)
+    return found
+
+
+def by_cell(where: Places) -> dict[str, list[int]]:
+    """Return the rows of each cell, one for each host."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for (cell, _), row in where.items():
+        found[cell].append(row)
+    return found
+
+
+def _rows_of(where: Places, hosts: Sequence[str]) -> Any:
+    """Return what finds the row of a cell in a context, whose text names the host if several."""
+    one = by_cell(where)
+
+    def find(cell: str, context: str) -> int:
+        rows = one[cell]
+        if len(rows) == 1:
+            return rows[0]
+        named = (h for h in hosts if f"host={h}" in context.split(", "))
+        return where[cell, next(named)]
+
+    return find
+
+
+def contexts(found: Analysis, where: Places) -> list[dict[str, Any]]:
+    """Return each choice against its baseline in each context, with the two cells' rows."""
+    find = _rows_of(where, found.table.hosts)
+    return [
+        {
+            "factor": r["factor"], "level": r["level"], "baseline": r["baseline"],
+            "ratio": r["ratio"], "low": r["low"], "high": r["high"],
+            "cell": find(r["cell"], r["context"]), "base": find(r["baseline_cell"], r["context"]),
+        }
+        for r in found.speedup_contexts.to_dict("records")
+    ]  # fmt: skip
+
+
+def expected(found: Analysis, where: Places) -> list[dict[str, Any]]:
+    """Return expected and observed speed-up of each choice in each context, by cost."""
+    find = _rows_of(where, found.table.hosts)
+    rows = found.expected_contexts[found.expected_contexts["cost"].isin(COSTS)]
+    return [
+        {
+            "cost": r["cost"], "factor": r["factor"], "level": r["level"],
+            "expected": r["expected"], "observed": r["observed"],
+            "cell": find(r["cell"], r["context"]), "base": find(r["baseline_cell"], r["context"]),
+        }
+        for r in rows.to_dict("records")
+    ]  # fmt: skip
+
+
+def break_evens(found: Analysis) -> list[dict[str, Any]]:
+    """Return the break-evens: averages first, then single contexts, those that cross first."""
+    order = {"crosses": 0, "cannot tell": 1, "none in range": 2}
+    rows = _records(found.break_evens)
+    rows.sort(key=lambda r: (r["context"] != "(average)", order[r["verdict"]]))
+    return rows[:BREAK_EVENS]
+
+
+def front(found: Analysis, where: Places) -> list[dict[str, Any]]:
+    """Return by row whether a cell is, or may be, on the Pareto front of the goals."""
+    return [
+        {"row": where[str(r["cell"]), str(r["host"] or "")], "front": r["front"],
+         "dominated_by": r["dominated_by"]}
+        for r in found.front.to_dict("records")
+    ]  # fmt: skip
+
+
+def verdicts(found: Analysis) -> list[dict[str, Any]]:
+    """Return by row and limit whether a cell meets the goal."""
+    names = ("row", "limit", "bound", "value", "low", "high", "verdict")
+    return [{n: r[n] for n in names} for r in found.best.verdicts.to_dict("records")]
+
+
+def findings(found: Analysis | None, where: Places) -> list[dict[str, Any]]:
+    """Return the findings, their cells by row and by hash."""
+    if found is None:
+        return []
+    rows = by_cell(where)
+    return [
+        {
+            "rank": f.rank, "kind": f.kind, "sentence": f.sentence, "layers": list(f.layers),
+            "ratio": plain(f.ratio), "low": plain(f.low), "high": plain(f.high),
+            "p": plain(f.p), "q": plain(f.q), "certainty": f.certainty, "overturn": f.overturn,
+            "cells": _known(f.cells, rows),
+        }
+        for f in found.findings
+    ]  # fmt: skip
+
+
+def _known(cells: Iterable[str], rows: Mapping[str, Sequence[int]]) -> list[int]:
+    return [row for cell in cells for row in rows.get(cell, ())]
