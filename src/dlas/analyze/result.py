@@ -20,6 +20,8 @@ SCHEMA = 1
 SIGNIFICANT = "significant"
 BEYOND = "beyond the floor"
 STATED = "stated"
+BULKY = ("speedup_contexts", "expected_contexts")
+"""Tables with a row per choice and context, left out of ``findings.json`` unless asked for."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,16 @@ class Analysis:
     comparable: pd.DataFrame
     findings: tuple[Finding, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything but the input as plain values (``docs/analysis.md``: the schema)."""
+    def to_dict(self, *, bulky: bool = False) -> dict[str, Any]:
+        """Return everything but the input as plain values (``docs/analysis.md``: the schema).
+
+        Args:
+            bulky: also the tables with a row per choice and context.
+        """
         tables = {
             name: records(getattr(self, name))
             for name in self.__dataclass_fields__
-            if isinstance(getattr(self, name), pd.DataFrame)
+            if isinstance(getattr(self, name), pd.DataFrame) and (bulky or name not in BULKY)
         }
         best = {k: v for k, v in vars(self.best).items() if not isinstance(v, pd.DataFrame)}
         best["runners_up"] = records(self.best.runners_up)
@@ -126,9 +132,9 @@ class Analysis:
             "inflation": e.inflation,
         }
 
-    def to_json(self) -> str:
+    def to_json(self, *, bulky: bool = False) -> str:
         """Return ``findings.json``."""
-        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
+        return json.dumps(self.to_dict(bulky=bulky), indent=1, allow_nan=False)
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
