@@ -253,6 +253,8 @@ class Algorithm(Technique):
     """Which kernel computes an operator, in which data format."""
 
     layer: ClassVar[str] = "algorithm"
+    chooses: ClassVar[bool] = True
+    """Whether it names kernels at all; False leaves every operator to the runtime."""
 
     def kernel(self, operator: Any, target: str) -> str | None:
         """Return the primitive for an operator (``dlas.kernels.Conv2d``), None: not for it.

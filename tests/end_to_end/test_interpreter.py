@@ -1,0 +1,57 @@
+"""``python: PATH``: a runtime in another interpreter, so that two versions are two levels."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+from place import Place
+
+import dlas
+from dlas.interpreters import probe
+
+MEASURE = {"rounds": 1, "accuracy_samples": 20, "min_controls": 0}
+
+
+@pytest.fixture(scope="module")
+def other(shared: Place) -> Path:
+    """Another interpreter that sees the same packages as this one."""
+    folder = shared.root / "other"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    site = next((folder / "lib").glob("python3*")) / "site-packages"
+    here = sysconfig.get_paths()["purelib"]
+    source = Path(dlas.__file__).parent.parent
+    (site / "same.pth").write_text(f"{here}\n{source}\n")
+    return folder / "bin" / "python"
+
+
+def test_a_runtime_runs_in_another_interpreter(shared: Place, other: Path) -> None:
+    study = shared.study(
+        layers={
+            "optimization": ["none"],
+            "software": ["onnxruntime", {"onnxruntime": {"python": str(other)}}],
+            "hardware": [{"cpu": {"threads": 1}}],
+        },
+        measure=MEASURE,
+    )
+    ended = shared.dlas("run", study, "--out", "out")
+    assert ended.returncode == 0, ended.stderr
+    cells = shared.cells()
+    assert len(cells) == 2
+    assert {r.status for r in cells.values()} == {"complete"}, [
+        (r.stage, r.reason) for r in cells.values()
+    ]
+
+
+def test_what_another_interpreter_lacks_is_said(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "e")], check=True)
+    bare = probe(str(tmp_path / "e" / "bin" / "python"), ("onnxruntime",))
+    assert f"lacks dlas=={dlas.__version__}, onnxruntime" in bare.problem
+
+
+def test_a_path_that_is_no_python_is_said() -> None:
+    assert "is no program" in probe("/no/such/python", ()).problem
+    assert "does not answer as Python" in probe("/bin/true", ()).problem
