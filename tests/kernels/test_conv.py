@@ -8,7 +8,8 @@ from kernel_checks import pairwise, random, worst_error
 from kernel_shapes import SHAPES, name
 
 from dlas.kernels import Conv2d, InputError, UnsupportedError, build_conv2d
-from dlas.kernels.reference import DIRECT_BOUND
+from dlas.kernels.reference import DIRECT_BOUND, WINOGRAD_BOUND
+from dlas.kernels.winograd import why_not
 
 PRIMITIVES = ["spatial-pack", "direct", "gemm"]
 QUICK = pairwise(SHAPES, 8)
@@ -32,8 +33,9 @@ def check(
         op, weight, bias, primitive, "dense" if zeros is None else "csr",
         activation=activation, threads=threads, target=target,
     )  # fmt: skip
+    bound = WINOGRAD_BOUND if primitive == "winograd" else DIRECT_BOUND
     for residual in (False, True):
-        assert worst_error(built, weight, bias, activation, residual) <= DIRECT_BOUND
+        assert worst_error(built, weight, bias, activation, residual) <= bound
 
 
 @pytest.mark.parametrize("primitive", PRIMITIVES)
@@ -55,6 +57,62 @@ def test_primitive_is_right_on_all_shapes(primitive: str, turn: int, threads: in
 @pytest.mark.parametrize("turn", range(len(SHAPES)), ids=lambda i: name(SHAPES[i]))
 def test_primitive_is_right_with_avx2(primitive: str, turn: int) -> None:
     check(SHAPES[turn], primitive, turn, threads=1, target="x86-64-v3")
+
+
+WINOGRAD = [
+    *(op for op in SHAPES if why_not(op) is None),
+    Conv2d(2, 20, 13, 9, 40, (3, 3), padding=(0, 1, 2, 1)),
+    Conv2d(1, 24, 5, 6, 17, (3, 3)),
+]
+
+
+@pytest.mark.parametrize("turn", range(-2, 1), ids=lambda i: name(WINOGRAD[i]))
+def test_winograd_is_right_on_few_shapes(turn: int) -> None:
+    check(WINOGRAD[turn], "winograd", turn % 4, threads=1 + turn % 2)
+
+
+@pytest.mark.kernels_full
+@pytest.mark.parametrize("target", ["native", "x86-64-v3"])
+@pytest.mark.parametrize("turn", range(len(WINOGRAD)), ids=lambda i: name(WINOGRAD[i]))
+def test_winograd_is_right_on_all_shapes(turn: int, target: str) -> None:
+    check(WINOGRAD[turn], "winograd", turn, threads=1 + turn % 2, target=target)
+
+
+@pytest.mark.kernels_full
+@settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(
+    channels=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    size=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    padding=st.tuples(*[st.integers(0, 2)] * 4),
+)
+def test_winograd_is_right_on_drawn_shapes(
+    channels: tuple[int, int], size: tuple[int, int], padding: tuple[int, int, int, int]
+) -> None:
+    try:
+        op = Conv2d(1, channels[0], *size, channels[1], (3, 3), padding=padding)
+    except UnsupportedError:
+        assume(False)
+        raise
+    check(op, "winograd", 1, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("op", "said"),
+    [
+        (Conv2d(1, 8, 6, 6, 8, (1, 1)), "3x3 kernel"),
+        (Conv2d(1, 8, 6, 6, 8, (3, 3), (2, 2)), "stride and dilation 1"),
+        (Conv2d(1, 8, 6, 6, 8, (3, 3), groups=2), "one group"),
+    ],
+)
+def test_winograd_refuses_what_it_cannot_do(op: Conv2d, said: str) -> None:
+    with pytest.raises(UnsupportedError, match=said):
+        build_conv2d(op, random(op.weight_shape), primitive="winograd")
+
+
+def test_winograd_has_no_csr_weights() -> None:
+    op = Conv2d(1, 8, 6, 6, 8, (3, 3))
+    with pytest.raises(UnsupportedError, match="CSR weights: 'winograd'; known: direct, gemm"):
+        build_conv2d(op, random(op.weight_shape), primitive="winograd", weights="csr")
 
 
 @pytest.mark.parametrize("primitive", PRIMITIVES)

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dlas.kernels import primitives
+from dlas.kernels import primitives, winograd
 from dlas.kernels.errors import UnsupportedError
 from dlas.kernels.graph import Graph, Node
+from dlas.kernels.shape import Conv2d
 
 Algorithm = str | Mapping[str, str | Mapping[str, str]]
 FALLBACKS = ("spatial-pack", "direct")
@@ -60,6 +61,20 @@ def choose(graph: Graph, algorithm: Algorithm, sparsity: Sparsity) -> dict[str, 
     return choices
 
 
+def by_rule(op: Conv2d, weights: str) -> str:
+    """Return the primitive that `best` stands for: a fixed rule, no measurement.
+
+    Winograd where it saves most of the multiplications and its filters fit a cache; else
+    `spatial-pack`.
+    """
+    if weights == "csr" or winograd.why_not(op) is not None:
+        return "spatial-pack"
+    channels = (op.in_channels, op.out_channels)
+    worth = min(channels) >= 32 and max(channels) <= 256
+    large = min(op.out_height, op.out_width) >= 14
+    return "winograd" if worth and large else "spatial-pack"
+
+
 def _one(node: Node, asked: str, sparsity: Sparsity) -> Choice:
     primitives.check_weights(sparsity.weights)
     weights, reason = sparsity.weights, None
@@ -72,7 +87,7 @@ def _one(node: Node, asked: str, sparsity: Sparsity) -> Choice:
             reason = f"{zeros:.0%} zeros, less than the threshold of {sparsity.threshold:.0%}"
     if node.op == "linear":
         return Choice(asked, "linear", weights, reason)
-    wanted = "spatial-pack" if asked == "best" else asked
+    wanted = by_rule(node.attrs["conv"], weights) if asked == "best" else asked
     for name in (wanted, *FALLBACKS):
         refusal = primitives.find(name, weights).why_not(node.attrs["conv"])
         if refusal is None:

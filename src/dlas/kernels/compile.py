@@ -32,9 +32,10 @@ def compile_model(
 
     Args:
         program: what `torch.export.export(model.eval(), inputs)` returns.
-        algorithm: one primitive for all convolutions (`direct`, `gemm`, `spatial-pack`, `native`),
-            `best`, or a map from operator (`*`: all others) to a primitive or to
-            {"primitive": name, "weights": "dense" or "csr"}.
+        algorithm: one primitive for all convolutions (`direct`, `gemm`, `spatial-pack`,
+            `winograd`, `native`; what it cannot do runs by `spatial-pack`), `best`, or a map from
+            operator (`*`: all others) to a primitive or to {"primitive": name, "weights": "dense"
+            or "csr"}. `best` is a rule from the shape (see `choose.by_rule`), not a measurement.
         threads: the most threads a run uses; `load` can set another number.
         target: `native`, `x86-64-v3`, `x86-64-v4` or `aarch64`.
         tuning: None: fixed schedules.

@@ -40,7 +40,8 @@ def build_conv2d(
         op: the shape.
         weight: filters, OIHW.
         bias: one value an output channel, or None.
-        primitive: `direct`, `gemm`, `spatial-pack` or `native` (TVM's own default loops).
+        primitive: `direct`, `gemm`, `spatial-pack`, `winograd` (3x3, stride 1) or `native`
+            (TVM's own default loops).
         weights: storage of the filters: `dense`, or `csr` (`direct`, `gemm`, `spatial-pack`).
         dtype: `float32`.
         activation: None, `relu`, `relu6` or `silu`, applied in the last store.

@@ -23,6 +23,8 @@ from dlas.kernels.shape import Conv2d
 from dlas.kernels.spatial_csr import SpatialCsr
 from dlas.kernels.spatial_pack import SpatialPack, default_tile
 from dlas.kernels.target import CpuTarget
+from dlas.kernels.winograd import Winograd, default_outputs, needed_halo
+from dlas.kernels.winograd import why_not as winograd_why_not
 
 
 class Kernel(Protocol):
@@ -114,6 +116,16 @@ _ALL = (
         lambda op, r: Gemm(op, r.target, r.threads, r.epilogue, default_rows(op, r.target)),
     ),
     Primitive("spatial-pack", "dense", _packed_input, lambda target: target.lanes, _spatial_pack),
+    Primitive(
+        "winograd",
+        "dense",
+        lambda op, target: Layout(target.lanes, needed_halo(op, default_outputs(op))),
+        lambda target: target.lanes,
+        lambda op, r: Winograd(
+            op, r.target, r.threads, r.inp, r.out, r.epilogue, default_outputs(op)
+        ),
+        winograd_why_not,
+    ),
     _plain("native", lambda op, r: Native(op, r.target, r.threads, r.epilogue)),
     _plain("direct", lambda op, r: DirectCsr(op, r.target, r.threads, r.epilogue), "csr"),
     _plain("gemm", lambda op, r: GemmCsr(op, r.target, r.threads, r.epilogue), "csr"),
