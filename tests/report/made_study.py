@@ -47,7 +47,9 @@ goals: {minimize: [latency_ms, memory_mb], accuracy_drop_at_most: 0.03}
 """
 
 
-def stack(model: str, pipeline: str, software: str, threads: int, algorithm: str = "native") -> Stack:
+def stack(
+    model: str, pipeline: str, software: str, threads: int, algorithm: str = "native"
+) -> Stack:
     parts = pipeline.split("+")
     pruning = next((p for p in parts if p.endswith("pruning")), "none")
     precision = next((p for p in parts if p in ("int8", "bfloat16")), "none")
@@ -164,8 +166,9 @@ def rows(
             yield cell_row(made, position, **changed)
             continue
         if (model, software, pipeline) == ("vit-tiny", "torch-compile", "channel-pruning"):
-            yield cell_row(made, position, status=Status.FAILED, stage="build",
-                           reason="signal 11 (segmentation fault)", log="Traceback: <made>\n")  # fmt: skip
+            why = "signal 11 (segmentation fault)"
+            yield cell_row(made, position, status=Status.FAILED, stage="build", reason=why,
+                           log="Traceback: <made>\n")  # fmt: skip
             continue
         yield cell_row(made, position)
         ms = true_ms(model, pipeline, software, threads, algorithm)

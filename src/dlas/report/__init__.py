@@ -1,4 +1,4 @@
-"""One self-contained HTML page from the results of one or several output folders."""
+"""One self-contained HTML page from the results of output folders, and its pictures as files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def write(dirs: Sequence[Path | str], path: Path | str) -> Path:
     from dlas.report.page import render
     from dlas.report.payload import collect
 
-    text = render(collect([Path(d) for d in dirs]))
+    text = render(collect(dirs))
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -27,3 +27,18 @@ def write(dirs: Sequence[Path | str], path: Path | str) -> Path:
     except OSError as error:
         raise StorageError(f"{target} cannot be written: {error.strerror}") from error
     return target
+
+
+def figures(dirs: Sequence[Path | str], folder: Path | str) -> list[Path]:
+    """Write the report's main pictures as PNG and SVG and return the files.
+
+    A picture for which there are no numbers is left out.
+
+    Raises:
+        UserError: a folder holds no results, or matplotlib is not installed.
+        StorageError: a file cannot be written.
+    """
+    from dlas.report.pictures import draw
+    from dlas.report.source import load
+
+    return draw(load(dirs), Path(folder))

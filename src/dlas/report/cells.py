@@ -66,9 +66,12 @@ def levels(source: Source) -> dict[str, dict[str, str]]:
 def filters(source: Source) -> list[str]:
     """Return what the page can filter by: layers, parameters and hosts with several values."""
     factors = [c for c in source.cells.columns if str(c).partition(".")[0] in LAYERS and "." in c]
-    parameters = [c for c in factors if not _renames(source, str(c))]
-    names = [*LAYERS, *parameters, "host", "study"]
-    return [n for n in names if source.cells[n].astype("string").nunique(dropna=False) > 1]
+    parameters = [
+        c for c in factors if source.cells[c].nunique() > 1 and not _renames(source, str(c))
+    ]
+    names = [*LAYERS, "host", "study"]
+    several = [n for n in names if source.cells[n].nunique(dropna=False) > 1]
+    return [*several, *parameters]
 
 
 def _renames(source: Source, factor: str) -> bool:
@@ -76,7 +79,7 @@ def _renames(source: Source, factor: str) -> bool:
     layer = factor.partition(".")[0]
     pairs = source.cells[[layer, factor]].astype("string").fillna("")
     distinct = len(pairs.drop_duplicates())
-    return distinct == pairs[layer].nunique() == pairs[factor].nunique()
+    return bool(distinct == pairs[layer].nunique() == pairs[factor].nunique())
 
 
 def estimates(source: Source) -> dict[str, Any] | None:

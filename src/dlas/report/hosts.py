@@ -51,6 +51,7 @@ def sentinels(source: Source) -> list[dict[str, Any]]:
             lines.append(
                 {
                     "session": str(session),
+                    "start": times[0].isoformat(),
                     "minutes": [round(m, 3) for m in minutes],
                     "relative": [round(s / middle, 4) for s in seconds],
                     "median_ms": middle * 1e3,

@@ -100,7 +100,7 @@ function drawPicture(body) {
       const p = find(a, b);
       own[i].push(i === j ? 100 * shares[a] : null);
       cross[i].push(j < i && p && p.found ? Math.log(p.largest) : j < i && p ? 0 : null);
-      const text = i === j ? `<b>${percent(shares[a])}</b>` : j > i ? "" : !p ? "no data" : p.found ? `×${num(p.largest, 2)}<br>${p.found}/${p.tests}` : "none";
+      const text = i === j ? `<b>${percent(shares[a])}</b>` : j > i ? "" : !p ? "no data" : p.found ? `×${num(p.largest, 3)}<br>${p.found}/${p.tests}` : "none";
       const dark = i === j ? shares[a] > 0.5 : p && p.found && p.largest > 2.2;
       if (text) words.push({ x: names[j], y: names[i], text, showarrow: false, font: { color: dark ? "#ffffff" : "#1b1f24", size: wide() ? 13 : 10 } });
     });
@@ -122,6 +122,12 @@ const pairShare = (p) => {
 
 const TOP = ["speed-up", "interaction", "flip", "expectation", "break-even", "scaling", "dominance", "loss"];
 const shownFindings = () => FINDINGS.filter((f) => !f.cells.length || f.cells.some(seen));
+// The first of each kind, so that one kind does not hide the others.
+const topFindings = () => TOP.flatMap((kind) => shownFindings().filter((f) => f.kind === kind).slice(0, 1)).sort((a, b) => a.rank - b.rank).slice(0, 6);
+function topItem(f) {
+  const rows = f.cells.filter(seen);
+  return el("li", { class: "finding" }, el("p", {}, ...sentence(f.sentence), " ", el("span", { class: "soft" }, rows.length ? listButton(rows, plural(rows.length, "cell"), f.sentence) : "")));
+}
 function findingItem(f) {
   return el("li", { class: "finding" }, el("p", {}, el("span", { class: `tag ${f.certainty === "significant" ? "sure" : ""}` }, `${f.kind}, ${f.certainty}`), " ", ...sentence(f.sentence)), evidence(f));
 }
@@ -136,14 +142,15 @@ const listButton = (rows, text, title) => el("button", { type: "button", class: 
 
 function drawAnswer(body) {
   const notes = part(body, "notes");
-  notes.replaceChildren(...DATA.notes.map((n) => el("p", { class: "note" }, n)), ...(filtering() ? [el("p", { class: "note" }, `Filtered: what follows is computed from ${cells().length} of ${CELLS.length} cells.`)] : []));
+  notes.replaceChildren(...(filtering() ? [el("p", { class: "note" }, `Filtered: what follows is computed from ${cells().length} of ${CELLS.length} cells.`)] : []));
   part(body, "cards").replaceChildren(el("div", { class: "cards" }, takeCard(), matterCard(), interactCard(), trustCard()));
   const both = part(body, "both");
   both.classList.add("two");
   drawPicture(part(both, "picture-box"));
-  const top = shownFindings().filter((f) => TOP.includes(f.kind)).slice(0, 5);
-  part(both, "top").replaceChildren(el("h3", {}, "Top findings"), top.length ? el("ol", { class: "findings" }, ...top.map(findingItem)) : el("p", { class: "soft" }, "No difference beyond noise was found."),
-    el("p", {}, el("a", { href: "#findings" }, `All ${FINDINGS.length} findings`)));
+  const top = topFindings();
+  part(both, "top").replaceChildren(el("h3", {}, "Top findings"), top.length ? el("ol", { class: "findings" }, ...top.map(topItem)) : el("p", { class: "soft" }, "No difference beyond noise was found."),
+    el("p", {}, el("a", { href: "#findings" }, `All ${FINDINGS.length} findings`)),
+    ...DATA.notes.map((n) => el("p", { class: "note" }, n)));
 }
 
 let kindShown = "";

@@ -178,18 +178,33 @@ function chart(body, name, { title, traces, layout = {}, height, head, rows, not
   const tall = height || 420;
   place.style.height = `${tall}px`;
   const base = { height: tall, margin: { t: 16, r: 12, l: 50, b: 44 }, font: { size, color: "#1b1f24" }, hovermode: "closest", hoverlabel: { align: "left" },
-    legend: { orientation: "h", y: -0.18, x: 0 }, paper_bgcolor: "#fff", plot_bgcolor: "#fff" };
+    legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0 }, paper_bgcolor: "#fff", plot_bgcolor: "#fff" };
   const made = { ...base, ...layout };
   for (const axis of ["xaxis", "yaxis", "xaxis2", "yaxis2"]) {
-    if (made[axis] || axis.length === 5) made[axis] = { automargin: true, gridcolor: "#e3e7eb", zeroline: false, ...made[axis] };
+    if (made[axis] || axis.length === 5) made[axis] = { automargin: true, gridcolor: "#e3e7eb", zeroline: false, ...logTicks(made[axis], traces, axis[0]), ...made[axis] };
   }
   Plotly.react(place, traces, made, { responsive: true, displaylogo: false, displayModeBar: false });
   place.removeAllListeners("plotly_click");
   place.on("plotly_click", (e) => { const row = e.points[0].customdata; if (isNumber(row)) openCell(row); });
 }
+// Log axes with every label whole: 0.5, 1, 2, not 5, 1, 2.
+function logTicks(axis, traces, name) {
+  if (axis?.type !== "log" || axis.tickvals) return {};
+  const values = traces.flatMap((t) => t[name] || []).filter((v) => isNumber(v) && v > 0);
+  if (!values.length) return {};
+  const low = Math.min(...values), high = Math.max(...values);
+  if (high / low < 1.6) {
+    const step = [0.01, 0.02, 0.05, 0.1, 0.2].map((s) => s * 10 ** Math.floor(Math.log10(low))).find((s) => (high - low) / s <= 6) || (high - low) / 4;
+    const even = Array.from({ length: 12 }, (_, i) => Number(((Math.floor(low / step) - 1 + i) * step).toPrecision(4))).filter((v) => v > 0);
+    return { tickvals: even, ticktext: even.map(String) };
+  }
+  const steps = high / low > 60 ? (wide() ? [1, 3] : [1]) : high / low > 8 || !wide() ? [1, 2, 5] : [1, 1.2, 1.5, 2, 3, 4, 5, 7];
+  const ticks = [];
+  for (let p = Math.floor(Math.log10(low)) - 1; p <= Math.ceil(Math.log10(high)); p++) for (const s of steps) ticks.push(Number((s * 10 ** p).toPrecision(3)));
+  return { tickvals: ticks, ticktext: ticks.map(String) };
+}
 function fill(box) {
   const details = box.querySelector("details");
-  details.querySelector(".scroll")?.parentElement !== details ? null : details.querySelector(".scroll").remove();
   [...details.children].slice(1).forEach((child) => child.remove());
   if (details.open) details.append(box.makeTable());
 }

@@ -12,7 +12,7 @@ function drawEffects(body) {
   const two = part(body, "two");
   two.classList.add("two");
   chart(part(two, "a"), "shares", { title: "Share of the variance of log latency, by layer.", note: "Shapley values over least squares on the cells there are.",
-    traces: names.length ? [{ type: "bar", orientation: "h", y: names, x: names.map((n) => 100 * shares[n]), marker: { color: COLOURS[0] }, text: names.map((n) => percent(shares[n])), textposition: "auto", hovertemplate: "%{y}: %{x:.1f} %<extra></extra>" }] : [],
+    traces: names.length ? [{ type: "bar", orientation: "h", y: names, x: names.map((n) => 100 * shares[n]), marker: { color: COLOURS[0] }, text: names.map((n) => percent(shares[n])), textposition: "outside", cliponaxis: false, textangle: 0, hovertemplate: "%{y}: %{x:.1f} %<extra></extra>" }] : [],
     height: 110 + 40 * names.length, layout: { yaxis: { autorange: "reversed" }, xaxis: { title: { text: "% of the variance" } } },
     head: ["layer", "share", "what noise could make", "confounded"], rows: () => names.map((n) => [n, shares[n], filtering() ? null : chance[n]?.chance, filtering() ? "" : String(chance[n]?.confounded ?? "")]) });
   const kinds = [["second_median", "second-best instead of best", 0], ["baseline_median", "baseline instead of best", 1], ["worst_median", "worst instead of best", 2]];
@@ -84,7 +84,7 @@ const flipsNow = () => once("flips", () => (TABLES.flips || []).map((f) => ({ ..
 function drawFlips(body) {
   const flips = flipsNow();
   const top = flips.slice(0, 14);
-  const names = top.map((f, i) => `${i + 1}. ${short(f.layer, f.a)} or ${short(f.layer, f.b)}`);
+  const names = top.map((f, i) => `${i + 1}. ${short(f.layer, f.a)} or ${short(f.layer, f.b)}${wide() ? `, by ${f.by}` : ""}`);
   const side = (key, name, i, place) => ({ type: "scatter", mode: "markers", name, y: names, x: top.map((f) => f[key]), marker: { color: colour(i), symbol: symbol(i), size: 11 }, customdata: top.map((f) => f.rows[2 * i]), text: top.map((f) => readable(f[place])), hovertemplate: `%{text}<br>%{x:.3g} times faster<extra>${name}</extra>` });
   const links = { type: "scatter", mode: "lines", x: top.flatMap((f) => [f.ratio_better, f.ratio_worse, null]), y: names.flatMap((n) => [n, n, null]), line: { color: "#8c959f", width: 2 }, hoverinfo: "skip", showlegend: false };
   chart(part(body, "chart"), "flips", { title: "Choices that change order.", note: "Speed-up of the first over the second choice: right of 1 the first is faster, left of it slower.",

@@ -94,9 +94,13 @@ const curveKey = (b) => [b.factor, b.layer, b.a, b.b].join("\u0001");
 function drawBreakEven(body) {
   const all = TABLES.break_evens || [];
   if (!all.length) { part(body, "none").replaceChildren(el("p", {}, "No factor of this study has levels in an order (such as threads or sparsity) along which two choices can be compared.")); return; }
-  const firsts = all.filter((b, i) => all.findIndex((o) => curveKey(o) === curveKey(b)) === i).slice(0, 60);
+  const groups = new Map();
+  for (const b of all) groups.set(curveKey(b), [...(groups.get(curveKey(b)) || []), b]);
+  const crossing = (list) => list.filter((b) => b.verdict === "crosses").length / list.length;
+  const firsts = [...groups.values()].sort((x, y) => crossing(y) - crossing(x)).map((list) => list[0]).slice(0, 60);
   curveShown ||= curveKey(firsts[0]);
-  const title = (b) => `${short(b.layer, b.a)} or ${short(b.layer, b.b)}, along ${b.factor} (${b.verdict})`;
+  const crosses = (b) => (groups.get(curveKey(b)).some((o) => o.verdict === "crosses") ? "crosses" : b.verdict);
+  const title = (b) => `${short(b.layer, b.a)} or ${short(b.layer, b.b)}, along ${b.factor} (${crosses(b)})`;
   part(body, "pick", () => el("div", { class: "picks" }, pick("choices", firsts.map((b) => [curveKey(b), title(b)]), curveShown, (v) => { curveShown = v; drawBreakEven(body); })));
   const b = all.find((x) => curveKey(x) === curveShown);
   const curves = curvesOf(b);

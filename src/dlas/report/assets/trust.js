@@ -42,8 +42,11 @@ function drawNoise(body) {
     head: ["cell", "stratum", "second over first", "floor", "within"], rows: () => controls.map((c) => [rowOf(c) === undefined ? c.cell : cellButton(rowOf(c)), c.stratum, c.ratio, c.floor, c.inside ? "yes" : "no"]) });
   const sessions = new Set(cells().map((c) => c.session));
   const lines = DATA.sentinels.filter((s) => sessions.has(s.session) || !filtering());
-  chart(part(two, "b"), "drift", { title: "Drift: the sentinel over its median.", note: "The same small computation between measurements; beyond ± 5 % what was measured meanwhile is repeated, then flagged.", height: 360,
-    traces: lines.map((s, i) => ({ type: "scatter", mode: "lines+markers", name: s.session, x: s.minutes, y: s.relative, marker: { symbol: symbol(i), size: 5, color: colour(i) }, line: { color: colour(i), width: 1, dash: DASHES[i % DASHES.length] } })),
+  const around = lines.flatMap((s) => roundsOf(s, kept));
+  const sentinels = lines.map((s, i) => ({ type: "scatter", mode: "lines+markers", name: `sentinel of ${s.session}`, x: s.minutes, y: s.relative, marker: { symbol: symbol(i), size: 5, color: colour(i) }, line: { color: colour(i), width: 1, dash: DASHES[i % DASHES.length] } }));
+  const rounds = { type: "scatter", mode: "markers", name: "rounds of the cells shown, over their mean", x: around.map((r) => r.minute), y: around.map((r) => r.relative), customdata: around.map((r) => r.row), marker: { color: "#8c959f", size: 4, opacity: 0.5 }, text: around.map((r) => stackText(CELLS[r.row])), hovertemplate: "%{text}<br>%{y:.3f}<extra></extra>" };
+  chart(part(two, "b"), "drift", { title: "Drift: the sentinel over its median.", note: "The same small computation between measurements; beyond ± 5 % what was measured meanwhile is repeated, then flagged.", height: 380,
+    traces: [...(around.length ? [rounds] : []), ...sentinels],
     layout: { xaxis: { title: { text: "minutes" } }, yaxis: { title: { text: "ratio" } }, shapes: [0.95, 1.05].map(flat) },
     head: ["session", "minute", "over its median"], rows: () => lines.flatMap((s) => s.minutes.map((m, i) => [s.session, m, s.relative[i]])) });
   const own = new Set(cells().map((c) => `${(EST?.skeletons.software[c.software]) || c.software}`));
@@ -51,6 +54,18 @@ function drawNoise(body) {
   part(body, "floors").replaceChildren(el("h3", {}, "Noise floor"), floors.length ? table(["host", "runtime / threads", "cells", "noise of one round, %", "told apart from, %", "controls", "within"], floors.map((f) => [f.host, f.stratum, f.cells, isNumber(f.sd) ? 100 * f.sd : null, isNumber(f.floor) ? 100 * f.floor : null, f.controls, isNumber(f.inside) ? percent(f.inside) : ""]), "The smallest difference between two cells that is detected at 95 %") : el("p", {}, "No cell was measured in two rounds, so no noise is known."));
   const shaky = complete().filter((c) => c.unsteady);
   part(body, "unsteady").replaceChildren(el("h3", {}, "Unsteady cells"), shaky.length ? el("p", {}, `${plural(shaky.length, "cell")} had a round that did not settle, lost time to another machine, or came while the sentinel was off: `, ...shaky.slice(0, 6).flatMap((c) => [cellButton(c.row), " "]), shaky.length > 6 ? listButton(shaky.map((c) => c.row), `all ${shaky.length}`, "Unsteady cells") : "") : el("p", {}, "None of the cells here had an unsteady round."));
+}
+
+// When each round of the cells shown was measured, and its latency over the cell's mean.
+function roundsOf(session, kept) {
+  const start = Date.parse(session.start);
+  const own = ROUNDS.filter((r) => r.session === session.session && r.control === 0 && isNumber(r.latency_ms) && kept.has(`${r.cell}\u0001${r.host}`));
+  const groups = new Map();
+  for (const r of own) groups.set(`${r.cell}\u0001${r.host}`, [...(groups.get(`${r.cell}\u0001${r.host}`) || []), r]);
+  return [...groups.values()].filter((g) => g.length > 1).flatMap((g) => {
+    const mean = geomean(g.map((r) => r.latency_ms));
+    return g.map((r) => ({ row: ROWS_OF.get(r.cell)[0], minute: (Date.parse(r.created_at) - start) / 60000, relative: r.latency_ms / mean }));
+  });
 }
 
 // ---------------------------------------------------------------- hosts and reproduction
