@@ -1,0 +1,44 @@
+"""The generated TVMScript of each primitive for two targets: a change of code shows as a diff.
+
+`DLAS_UPDATE_GOLDEN=1 pytest tests/kernels/test_golden.py` writes the files anew.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("tvm")
+
+from dlas.kernels import Conv2d, primitives  # noqa: E402
+from dlas.kernels.epilogue import Epilogue  # noqa: E402
+from dlas.kernels.layout import Layout  # noqa: E402
+from dlas.kernels.target import resolve  # noqa: E402
+
+GOLDEN = Path(__file__).parent / "golden"
+DENSE = Conv2d(1, 32, 8, 8, 64, (3, 3), padding=(1, 1, 1, 1))
+DEPTHWISE = Conv2d(1, 32, 8, 8, 32, (3, 3), padding=(1, 1, 1, 1), groups=32)
+CASES = [
+    *((name, weights, DENSE) for name, weights in primitives.PRIMITIVES if name != "native"),
+    ("spatial-pack", "dense", DEPTHWISE),
+]
+
+
+def script(primitive: str, weights: str, op: Conv2d, target: str) -> str:
+    chosen, cpu = primitives.find(primitive, weights), resolve(target)
+    out = Layout(chosen.block(cpu))
+    request = primitives.Request(cpu, 1, chosen.needs(op, cpu), out, Epilogue("relu", None))
+    return str(chosen.lower(op, request).function("conv").script()).rstrip() + "\n"
+
+
+@pytest.mark.parametrize("target", ["x86-64-v4", "aarch64"])
+@pytest.mark.parametrize(("primitive", "weights", "op"), CASES)
+def test_generated_code_is_the_golden_one(
+    primitive: str, weights: str, op: Conv2d, target: str
+) -> None:
+    kind = "-depthwise" if op.depthwise else ""
+    path = GOLDEN / f"{primitive}{kind}-{weights}-{target}.txt"
+    text = script(primitive, weights, op, target)
+    if os.environ.get("DLAS_UPDATE_GOLDEN"):
+        path.write_text(text)
+    assert text == path.read_text(), f"{path.name} differs; see this file's first lines"
