@@ -18,6 +18,8 @@ RETURN_COLUMNS = [
     "factor", "technique", "from", "to", "contexts", "gain", "low", "high", "cost",
     "cost_change", "pays",
 ]  # fmt: skip
+LEAST_DROP = 0.001
+"""A fall of accuracy below this is none."""
 COSTS = ("accuracy", "build_s", "tuning_s")
 """Columns that more of an ordered factor may cost: the first falls, the others rise."""
 
@@ -145,7 +147,7 @@ def _cost(table: Table, cost: str, before: np.ndarray, after: np.ndarray) -> tup
         return float("nan"), False
     if cost == COSTS[0]:
         change = float(np.mean(two[both] - one[both]))
-        return change, change < 0
+        return change, change < -LEAST_DROP
     both &= (one > 0) & (two > 0)
     if not both.any():
         return float("nan"), False

@@ -158,7 +158,8 @@ def speedups(analysis: Analysis) -> Iterator[Finding]:
         rows = contexts_of[r.factor, r.level]
         text = (
             f"{r.factor}={r.level} is {compared(analysis.table, r.ratio)} {r.baseline} "
-            f"(geometric mean over {contexts(r.contexts)}{interval(r.low, r.high)})"
+            f"(geometric mean over {contexts(r.contexts)}"
+            f"{interval(r.low, r.high, inverse=r.ratio < 1)})"
         )
         if r.contexts > 1:
             _, bad = better(analysis.table)
@@ -226,7 +227,7 @@ def interactions(analysis: Analysis) -> Iterator[Finding]:
             "interaction",
             f"{by} changes what {layer} does: {r.a} is {at_m} at {by}={r.m}, "
             f"{at_n} at {r.n}: a factor of {times_or_percent(r.ratio)} "
-            f"({contexts(r.contexts)}{interval(r.low, r.high)}).",
+            f"({contexts(r.contexts)}{interval(r.low, r.high, inverse=r.ratio < 1)}).",
             layers=(str(layer), str(by)),
             ratio=ratio,
             low=low,

@@ -13,7 +13,7 @@ import pandas as pd
 from dlas.analyze import breakeven, pareto
 from dlas.analyze.result import SIGNIFICANT, Analysis, Finding
 from dlas.analyze.sentences import above_one, what_overturns
-from dlas.analyze.words import better, contexts, interval, listed, number, percent
+from dlas.analyze.words import better, compared, contexts, interval, listed, number, percent
 
 PROXIES = ("macs", "effective_macs", "params", "nonzero_params", "weights_mb")
 SINGLES = 10
@@ -48,31 +48,58 @@ def dominance(analysis: Analysis) -> Iterator[Finding]:
 
 def scaling(analysis: Analysis) -> Iterator[Finding]:
     """Say where more of an ordered factor makes it worse."""
+    bad = better(analysis.table)[1]
     for factor, part in analysis.scaling.groupby("factor", sort=False):
         loses = part[part["shape"].str.startswith("loses")]
         if not len(loses):
             continue
-        bad = better(analysis.table)[1]
-        for fixed, rows in _grouped(part, loses):
-            said = [_scaled(r, fixed, bad) for r in rows.itertuples()]
-            where = ", ".join(f"{c}={v}" for c, v in fixed.items())
-            shallow = rows.iloc[int(np.argmax(rows["gain"].to_numpy()))]
-            ends = (shallow["gain"], shallow["low"], shallow["high"])
-            ratio, low, high = above_one(*ends)
+        share = len(loses) / len(part)
+        mostly = share > 0.5 and len(loses) < len(part)
+        if mostly:
             yield Finding(
                 "scaling",
-                f"With {where} a higher {factor} makes it {bad}: {listed(said, 4)} "
-                f"({percent(len(loses) / len(part))} of all contexts of {factor} lose).",
-                layers=(str(factor), *fixed),
-                ratio=ratio,
-                low=low,
-                high=high,
-                p=min(1.0, float(rows["p"].max()) * len(part)),
-                certainty=SIGNIFICANT,
-                cells=tuple(dict.fromkeys(c for cells in rows["cells"] for c in cells)),
-                numbers={"gains": rows["gain"].tolist(), "contexts": len(rows)},
-                overturn=what_overturns(analysis, *ends),
+                f"A higher {factor} makes it {bad} in {percent(share)} of its "
+                f"{contexts(len(part))}.",
+                layers=(str(factor),),
+                ratio=float(np.exp(np.median(-np.log(loses["gain"])))),
+                cells=tuple(loses["cells"].iloc[0]),
+                numbers={"loses": len(loses), "contexts": len(part)},
+                overturn="Contexts that were not measured.",
             )
+        for fixed, rows in _grouped(part, loses):
+            if not (mostly and len(rows) == 1):
+                yield _worse(analysis, str(factor), part, share, fixed, rows)
+
+
+def _worse(
+    analysis: Analysis,
+    factor: str,
+    part: pd.DataFrame,
+    share: float,
+    fixed: dict[str, str],
+    rows: pd.DataFrame,
+) -> Finding:
+    """Return the finding of contexts with something in common that all lose."""
+    bad = better(analysis.table)[1]
+    said = [_scaled(r, fixed, bad) for r in rows.itertuples()]
+    where = f"With {', '.join(f'{c}={v}' for c, v in fixed.items())} a" if fixed else "A"
+    shallow = rows.iloc[int(np.argmax(rows["gain"].to_numpy()))]
+    ends = (float(shallow["gain"]), float(shallow["low"]), float(shallow["high"]))
+    ratio, low, high = above_one(*ends)
+    return Finding(
+        "scaling",
+        f"{where} higher {factor} makes it {bad}: {listed(said, 4)} "
+        f"({percent(share)} of all contexts of {factor} lose).",
+        layers=(factor, *fixed),
+        ratio=ratio,
+        low=low,
+        high=high,
+        p=min(1.0, float(rows["p"].max()) * len(part)),
+        certainty=SIGNIFICANT,
+        cells=tuple(dict.fromkeys(c for cells in rows["cells"] for c in cells)),
+        numbers={"gains": rows["gain"].tolist(), "contexts": len(rows)},
+        overturn=what_overturns(analysis, *ends),
+    )
 
 
 def _scaled(r: Any, fixed: dict[str, str], bad: str) -> str:
@@ -171,8 +198,8 @@ def returns(analysis: Analysis) -> Iterator[Finding]:
         )  # fmt: skip
         yield Finding(
             "returns",
-            f"Beyond {factor} {r['from']}{of} more does not pay: the next step gains "
-            f"{percent(r['gain'] - 1)} (less than the floor) and changes {change}.",
+            f"Beyond {factor} {r['from']}{of} more does not pay: the next step is "
+            f"{compared(analysis.table, r['gain'])} it and changes {change}.",
             layers=(str(factor),),
             ratio=float(r["gain"]),
             numbers={"from": r["from"], "to": r["to"], "gain": r["gain"]},

@@ -56,13 +56,13 @@ def percent(share: float) -> str:
     return f"{value:.1f} %" if abs(value) < 10 else f"{value:.0f} %"
 
 
-def interval(low: float, high: float) -> str:
-    """Return ``, 95 % interval 1.1 to 1.3``, nothing where there is none."""
+def interval(low: float, high: float, *, inverse: bool = False) -> str:
+    """Return ``, 95 % interval 1.1 to 1.3`` (of one over the ratio), nothing without ends."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return ""
-    if low < 1 < high or low >= 1:
-        return f", 95 % interval {number(low)} to {number(high)}"
-    return f", 95 % interval {number(1 / high)} to {number(1 / low)}"
+    if inverse:
+        low, high = 1 / high, 1 / low
+    return f", 95 % interval {number(low)} to {number(high)}"
 
 
 def listed(items: list[str], most: int = 4) -> str:
