@@ -7,18 +7,22 @@ const pairsNow = () => once("pairs", () => (!EST ? [] : filtering() ? Stats.laye
 function sharesNow() {
   return once("shares", () => {
     if (!EST) return null;
-    if (filtering()) return Stats.shares(analysed());
+    if (filtering()) {
+      const found = Stats.shares(analysed());
+      return found && Object.fromEntries(Object.entries(found).filter(([l]) => varies(l)));
+    }
     const layers = TABLES.shares.filter((s) => s.kind === "layer");
     return layers.length ? Object.fromEntries(layers.map((s) => [s.term, s.share])) : null;
   });
 }
-function orderNow() {
-  return once("order", () => {
-    if (!EST) return [];
-    const rows = filtering() ? Stats.leftOut(analysed()) : TABLES.left_out.filter((r) => r.layer);
-    return rows.filter((r) => r.changed);
-  });
-}
+// Whether a layer still has two choices among the cells shown.
+const varies = (layer) => once(`varies ${layer}`, () => unique(analysed().map((c) => c[layer])).length > 1);
+const leftNow = () => once("left", () => {
+  if (!EST) return [];
+  if (!filtering()) return TABLES.left_out.filter((r) => r.layer);
+  return Stats.leftOut(analysed()).filter((r) => varies(r.layer)).map((r) => ({ ...r, order: r.order.split(" > ").filter(varies).join(" > ") }));
+});
+const orderNow = () => leftNow().filter((r) => r.changed);
 const range = (low, high, unit = "") => (isNumber(low) && isNumber(high) ? ` (95 % interval ${num(low)} to ${num(high)}${unit})` : "");
 const card = (title, big, ...rest) => el("div", { class: "card" }, el("h3", {}, title), el("p", { class: "big" }, big), ...rest);
 
@@ -121,21 +125,24 @@ const pairShare = (p) => {
 };
 
 const TOP = ["speed-up", "interaction", "flip", "expectation", "break-even", "scaling", "dominance", "loss"];
-const shownFindings = () => FINDINGS.filter((f) => !f.cells.length || f.cells.some(seen));
+// Findings are of the whole study: with filters, those that rest on a cell shown.
+const shownFindings = () => FINDINGS.filter((f) => !filtering() || f.cells.some(seen));
+// What names no cells of its own rests on all that were compared.
+const cellsOf = (f) => (f.cells.length ? f.cells.filter(seen) : analysed().map((c) => c.row));
 // The first of each kind, so that one kind does not hide the others.
 const topFindings = () => TOP.flatMap((kind) => shownFindings().filter((f) => f.kind === kind).slice(0, 1)).sort((a, b) => a.rank - b.rank).slice(0, 6);
 function topItem(f) {
-  const rows = f.cells.filter(seen);
+  const rows = cellsOf(f);
   return el("li", { class: "finding" }, el("p", {}, ...sentence(f.sentence), " ", el("span", { class: "soft" }, rows.length ? listButton(rows, plural(rows.length, "cell"), f.sentence) : "")));
 }
 function findingItem(f) {
   return el("li", { class: "finding" }, el("p", {}, el("span", { class: `tag ${f.certainty === "significant" ? "sure" : ""}` }, `${f.kind}, ${f.certainty}`), " ", ...sentence(f.sentence)), evidence(f));
 }
 function evidence(f) {
-  const rows = f.cells.filter(seen);
+  const rows = cellsOf(f);
   const values = [isNumber(f.ratio) ? `size ${num(f.ratio)}${isNumber(f.low) ? `, 95 % interval ${num(f.low)} to ${num(f.high)}` : ""}` : null, isNumber(f.q) ? `false discovery rate q = ${num(f.q, 2)}` : null].filter(Boolean).join("; ");
   return el("div", { class: "evidence" },
-    rows.length ? el("span", {}, "Cells: ", ...rows.slice(0, 4).flatMap((r) => [cellButton(r), " "]), rows.length > 1 ? listButton(rows, `compare ${rows.length === 2 ? "both" : `all ${rows.length}`}`, f.sentence) : null) : null,
+    rows.length ? el("span", {}, "Cells: ", ...(f.cells.length ? rows.slice(0, 4) : []).flatMap((r) => [cellButton(r), " "]), rows.length > 1 ? listButton(rows, `compare ${rows.length === 2 ? "both" : `all ${rows.length}`}`, f.sentence) : null) : null,
     el("details", {}, el("summary", {}, "Evidence"), values ? el("p", {}, values) : null, f.overturn ? el("p", {}, el("em", {}, "What would overturn it: "), readable(f.overturn)) : null));
 }
 const listButton = (rows, text, title) => el("button", { type: "button", class: "list", "aria-label": `${text}: table of ${rows.length} cells`, onclick: () => openList(rows, title) }, text);
@@ -158,6 +165,7 @@ function drawFindings(body) {
   const kinds = unique(FINDINGS.map((f) => f.kind));
   part(body, "kind", () => pick("kind", [["", "all kinds"], ...kinds.map((k) => [k, k])], "", (v) => { kindShown = v; drawFindings(body); }));
   const rows = shownFindings().filter((f) => !kindShown || f.kind === kindShown);
+  part(body, "of").replaceChildren(filtering() ? el("p", { class: "note" }, "Findings are of the whole study; shown are those that rest on a cell left by the filters.") : "");
   const list = part(body, "list");
   const most = 12;
   const made = el("ol", { class: "findings" }, ...rows.slice(0, most).map(findingItem));

@@ -21,7 +21,7 @@ function drawEffects(body) {
     height: 150 + 60 * losses.length, layout: { barmode: "group", yaxis: { autorange: "reversed" }, xaxis: { type: "log", title: { text: "times slower (log)" } } },
     head: ["layer", "contexts", "second-best", "second-best, worst tenth", "second-best within the floor", "baseline", "baseline", "worst"],
     rows: () => losses.map((l) => [l.layer, l.contexts, l.second_median, l.second_q90, percent(l.ties), short(l.layer, l.baseline), l.baseline_median, l.worst_median]) });
-  const left = once("left", () => (!EST ? [] : filtering() ? Stats.leftOut(analysed()) : TABLES.left_out.filter((r) => r.layer)));
+  const left = leftNow();
   part(body, "left").replaceChildren(el("h3", {}, "The shares with each single choice left out"), left.some((r) => r.changed) ? el("p", { class: "warning" }, "Marked rows change the order of the layers: their choice alone decides which layer “matters most”.") : el("p", { class: "soft" }, "The order of the layers does not rest on any single choice."),
     table(["left out", ...names, "order", "changed"], left.map((r) => [`${r.layer} = ${short(r.layer, r.level)}`, ...names.map((n) => percent(r[n])), r.order, r.changed ? "✱ changed" : ""]), "Shares of variance with one choice left out"));
 }

@@ -103,7 +103,7 @@ function drawTable(body) {
 const ROUNDS = unpack(DATA.rounds), FACTS = unpack(DATA.facts);
 function openDialog(...content) {
   const box = document.getElementById("dialog");
-  box.replaceChildren(el("button", { type: "button", class: "close", onclick: () => box.close() }, "Close"), ...content);
+  box.replaceChildren(el("button", { type: "button", class: "close", onclick: () => box.close() }, "Close"), ...content.filter((c) => c !== null));
   if (!box.open) box.showModal();
   box.scrollTop = 0;
 }

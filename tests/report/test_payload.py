@@ -1,0 +1,124 @@
+import json
+from dataclasses import replace
+
+import made_study
+import pytest
+
+from dlas import analysis, report, tables
+from dlas.analyze import analyze
+from dlas.errors import StorageError, UserError
+from dlas.report.pack import unpack
+from dlas.report.payload import collect
+from dlas.store.results import CellRow
+
+
+@pytest.fixture(scope="module")
+def payload(made):
+    return collect([made])
+
+
+@pytest.fixture(scope="module")
+def found(made):
+    return analyze(analysis.of_folders([made], analysis.Asked("latency_ms")))
+
+
+def test_cells_hold_every_digit_of_dlas_table(payload, made):
+    cells = unpack(payload["cells"], payload["texts"])
+    frame = tables.cells_frame([made])
+    assert [c["cell"] for c in cells] == frame["cell"].tolist()
+    for name in ("latency_ms", "latency_low_ms", "accuracy", "memory_mb"):
+        assert [c[name] for c in cells] == [None if v != v else v for v in frame[name].tolist()]
+
+
+def test_estimates_are_those_of_the_analysis(payload, found):
+    estimates = payload["estimates"]
+    mean = found.estimates.mean
+    assert len(estimates["mean"]) == len(mean) == payload["analyzed"]
+    for mine, theirs in zip(estimates["mean"], mean.tolist(), strict=True):
+        assert mine is None if theirs != theirs else mine == pytest.approx(theirs, rel=1e-8)
+    assert estimates["references"]["software"] == found.table.reference("software")
+
+
+def test_parts_name_the_rows_of_their_cells(payload, found):
+    cells = unpack(payload["cells"], payload["texts"])
+    contexts = unpack(payload["tables"]["contexts"], payload["texts"])
+    theirs = found.speedup_contexts.to_dict("records")
+    assert len(contexts) == len(theirs)
+    for mine, row in zip(contexts, theirs, strict=True):
+        assert cells[mine["cell"]]["cell"] == row["cell"]
+        assert cells[mine["base"]]["cell"] == row["baseline_cell"]
+        assert mine["ratio"] == pytest.approx(row["ratio"], rel=1e-5)
+
+
+def test_findings_keep_their_cells_and_words(payload, found):
+    told = unpack(payload["findings"], payload["texts"])
+    cells = unpack(payload["cells"], payload["texts"])
+    assert [f["sentence"] for f in told] == [f.sentence for f in found.findings]
+    for mine, theirs in zip(told, found.findings, strict=True):
+        assert {cells[row]["cell"] for row in mine["cells"]} == set(theirs.cells)
+
+
+def test_the_answer_is_the_best_cell_of_the_analysis(payload, found):
+    cells = unpack(payload["cells"], payload["texts"])
+    assert cells[payload["best"]["row"]]["cell"] == found.best.cell
+    assert payload["goals"] == [
+        "least latency_ms",
+        "least memory_mb",
+        "accuracy_drop at most 0.03",
+    ]
+    trust = payload["trust"]
+    assert (trust["complete"], trust["cells"], trust["rounds"]) == (172, 192, 3)
+    assert 0.005 < trust["interval"] < 0.1
+
+
+def test_filters_are_the_layers_and_parameters_with_several_values(payload):
+    names = ["model", "optimization", "algorithm", "software", "hardware"]
+    assert payload["filters"] == [*names, "optimization.precision", "optimization.pruning"]
+
+
+def test_a_page_of_a_thousand_cells_is_below_8_mb(made, made_page):
+    from plotly.offline import get_plotlyjs
+
+    size, library = made_page.stat().st_size, len(get_plotlyjs().encode())
+    assert library + (size - library) / 192 * 1000 < 8e6
+
+
+def test_text_of_a_user_cannot_leave_the_page_s_data(tmp_path):
+    evil = "</script><script>alert(1)</script><!-- @@SCRIPT@@"
+    rows = [
+        replace(r, reason=evil, study="<b>made") if isinstance(r, CellRow) else r
+        for r in made_study.rows([("resnet-8", "int8", "tvm", 1, "native")])
+    ]
+    page = report.write([made_study.fill(tmp_path, rows)], tmp_path / "r.html").read_text()
+    assert evil not in page and "<b>made" not in page
+    assert "\\u003c/script>" in page
+    data = page.split('id="payload">', 1)[1].split("</script>", 1)[0]
+    assert evil in json.loads(data)["texts"] or evil in json.dumps(json.loads(data)["cells"])
+
+
+def test_folders_without_results_or_cells_are_said(tmp_path):
+    with pytest.raises(UserError, match="holds no results"):
+        report.write([tmp_path / "none"], tmp_path / "r.html")
+    empty = made_study.fill(tmp_path / "empty", [])
+    with pytest.raises(UserError, match="no cells yet"):
+        report.write([empty], tmp_path / "r.html")
+
+
+def test_a_page_that_cannot_be_written_is_one_clear_error(made, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot be written"):
+        report.write([made], tmp_path / "file" / "r.html")
+
+
+def test_two_hosts_have_rows_of_their_own(tmp_path):
+    rows = list(made_study.rows([("resnet-8", "none", s, t, "native")
+                                 for s in ("pytorch", "tvm") for t in (1, 2)]))  # fmt: skip
+    other = [replace(r, host="host-2") if hasattr(r, "host") else r for r in rows]
+    other = [replace(r, session="s2") if hasattr(r, "session") else r for r in other]
+    folders = [made_study.fill(tmp_path / n, r) for n, r in (("a", rows), ("b", other))]
+    payload = collect(folders)
+    cells = unpack(payload["cells"], payload["texts"])
+    assert payload["analyzed"] == len(cells) == 8
+    assert "host" in payload["filters"]
+    for row in unpack(payload["tables"]["contexts"], payload["texts"]):
+        assert cells[row["cell"]]["host"] == cells[row["base"]]["host"]
