@@ -81,6 +81,10 @@ def _pair(table: Table, estimates: Estimates, layer: str, by: str) -> pd.DataFra
     rest, level = _split(found, by, levels)
     parts = [_tetrads(found, estimates, pair, rest, level, m, n, len(levels)) for pair in pairs]
     out = {c: np.concatenate([part[c] for part in parts]) for c in parts[0]}
+    result = tested(out["at_m"] - out["at_n"], out.pop("var"), estimates)
+    ends = {"ratio": result.value, "low": result.low, "high": result.high}
+    logs = ends | {c: out[c] for c in ("at_m", "at_n", "least", "most")}
+    out |= {c: np.exp(v) for c, v in logs.items()} | {"p": result.p}
     for columns, known in ((("a", "b"), found.levels), (("m", "n"), levels)):
         names = np.array(known, dtype=object)
         out |= {c: names[out[c].astype(np.int64)] for c in columns}
@@ -104,7 +108,7 @@ def _tetrads(
     n: Ints,
     n_levels: int,
 ) -> dict[str, Any]:
-    """Ratios of ratios of one pair of levels over all pairs of the other layer's levels."""
+    """Return logs of ratios of one pair of levels over all pairs of the other layer's levels."""
     diff = differences(found, estimates, pair[None, :])
     shape = (int(rest.max(initial=-1)) + 1, n_levels)
     d, there = np.zeros(shape), np.zeros(shape)
@@ -119,7 +123,6 @@ def _tetrads(
     at_m, at_n = (d[:, m] * both).sum(axis=0) / count, (d[:, n] * both).sum(axis=0) / count
     # The variance only needs sums over contexts: two products of small matrices per stratum.
     total = np.stack([_sums(var[:, :, s], there, m, n) for s in range(var.shape[2])], axis=-1)
-    result = tested(at_m - at_n, total / (count**2)[:, None], estimates)
     gap, whole = d[:, m] - d[:, n], both > 0
     return {
         "a": np.full(len(m), pair[0]),
@@ -127,14 +130,11 @@ def _tetrads(
         "m": m,
         "n": n,
         "contexts": count.astype(np.int64),
-        "ratio": np.exp(result.value),
-        "low": np.exp(result.low),
-        "high": np.exp(result.high),
-        "p": result.p,
-        "at_m": np.exp(at_m),
-        "at_n": np.exp(at_n),
-        "least": np.exp(np.where(whole, gap, np.inf).min(axis=0, initial=np.inf)),
-        "most": np.exp(np.where(whole, gap, -np.inf).max(axis=0, initial=-np.inf)),
+        "at_m": at_m,
+        "at_n": at_n,
+        "var": total / (count**2)[:, None],
+        "least": np.where(whole, gap, np.inf).min(axis=0, initial=np.inf),
+        "most": np.where(whole, gap, -np.inf).max(axis=0, initial=-np.inf),
     }
 
 

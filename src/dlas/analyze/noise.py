@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import stats
 
 from dlas.analyze.levels import Bools, Floats, skeleton
-from dlas.analyze.rounds import Units, Variances, fit, units_of, variances
+from dlas.analyze.rounds import Units, Variances, fit, medians, units_of, variances
 from dlas.analyze.table import Table
 
 MAX_STRATA = 24
@@ -97,7 +97,7 @@ def _from_rounds(table: Table, samples: pd.DataFrame) -> Estimates | None:
     mean, median, spread = np.full(n, np.nan), np.full(n, np.nan), np.zeros((n, len(noise.df)))
     own = (units.control == 0) & table.complete[units.row]
     row = units.row[own]
-    mean[row], median[row] = found.mean[own], found.median[own]
+    mean[row], median[row] = found.mean[own], medians(units, found)[own]
     spread[row, noise.of_unit[own]] = var[own] * inflation**2
     strata = _strata(units, noise, inflation)
     return Estimates("rounds", mean, median, spread, noise.df, strata, controls, inflation)

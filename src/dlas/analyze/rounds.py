@@ -49,8 +49,8 @@ class Fit:
 
     mean: Floats
     """Mean over rounds, net of round effects, by unit."""
-    median: Floats
-    """Median over rounds, net of round effects, by unit."""
+    net: Floats
+    """What was measured, net of round effects, by observation."""
     square: Floats
     """Sum of squared residuals, by unit."""
 
@@ -98,12 +98,16 @@ def fit(units: Units, weight: Floats | None = None) -> Fit:
         effect = new
         if done:
             break
-    net = units.log - effect[units.round]
-    grouped = pd.Series(net).groupby(units.unit)
-    mean = grouped.mean().to_numpy(dtype=float)
-    median = grouped.median().to_numpy(dtype=float)
+    net = np.asarray(units.log - effect[units.round])
+    mean = np.asarray(np.bincount(units.unit, net) / count)
     square = np.bincount(units.unit, (net - mean[units.unit]) ** 2)
-    return Fit(mean, median, np.asarray(square, dtype=float))
+    return Fit(mean, net, np.asarray(square, dtype=float))
+
+
+def medians(units: Units, found: Fit) -> Floats:
+    """Return the median over rounds, net of round effects, by unit."""
+    grouped = pd.Series(found.net).groupby(units.unit)
+    return np.asarray(grouped.median().to_numpy(dtype=float))
 
 
 def variances(units: Units, first: Fit, label: list[str]) -> tuple[Fit, Variances]:
