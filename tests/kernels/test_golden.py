@@ -10,10 +10,10 @@ import pytest
 
 pytest.importorskip("tvm")
 
-from dlas.kernels import Conv2d, primitives  # noqa: E402
-from dlas.kernels.epilogue import Epilogue  # noqa: E402
-from dlas.kernels.layout import Layout  # noqa: E402
-from dlas.kernels.target import resolve  # noqa: E402
+from dlas.kernels import Conv2d, primitives
+from dlas.kernels.epilogue import Epilogue
+from dlas.kernels.layout import Layout
+from dlas.kernels.target import resolve
 
 GOLDEN = Path(__file__).parent / "golden"
 DENSE = Conv2d(1, 32, 8, 8, 64, (3, 3), padding=(1, 1, 1, 1))

@@ -1,0 +1,89 @@
+"""Kernels cross-compiled for aarch64 and run under qemu's user-mode emulation."""
+
+import shutil
+import struct
+import subprocess
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kernel_checks import random
+
+tvm = pytest.importorskip("tvm")
+import tvm_ffi  # noqa: E402
+
+from dlas.kernels import Conv2d, primitives, reference  # noqa: E402
+from dlas.kernels.emit import argument_shapes  # noqa: E402
+from dlas.kernels.epilogue import Epilogue  # noqa: E402
+from dlas.kernels.layout import Layout, pack, unpack  # noqa: E402
+from dlas.kernels.target import resolve  # noqa: E402
+
+COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
+MISSING = [tool for tool in (COMPILER, EMULATOR) if shutil.which(tool) is None]
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+
+DENSE = Conv2d(1, 10, 9, 7, 13, (3, 3), padding=(1, 1, 1, 1))
+DEPTHWISE = Conv2d(1, 10, 9, 7, 10, (3, 3), padding=(1, 1, 1, 1), groups=10)
+CASES = [(*key, DENSE) for key in primitives.PRIMITIVES if key[0] != "native"]
+CASES.append(("spatial-pack", "dense", DEPTHWISE))
+
+
+def include_folders() -> list[Path]:
+    root = Path(tvm_ffi.__file__).parent
+    return [path for path in (root / "include", root / "3rdparty/dlpack/include") if path.exists()]
+
+
+def build(function: object, folder: Path) -> Path:
+    """Link the kernel and the C program that calls it."""
+    module = tvm.compile(tvm.IRModule({"conv": function}), target=resolve("aarch64").tvm())
+    archive = folder / "kernel.tar"
+    module.export_library(str(archive))
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder / "objects", filter="data")
+    objects = sorted(map(str, (folder / "objects").rglob("*.o")))
+    includes = [f"-I{path}" for path in include_folders()]
+    main = Path(__file__).parent / "aarch64_main.c"
+    program = folder / "program"
+    command = [COMPILER, "-O1", "-static", *includes, str(main), *objects, "-lm", "-o"]
+    subprocess.run([*command, str(program)], check=True, capture_output=True, text=True)
+    return program
+
+
+def write(arrays: list[np.ndarray], path: Path) -> None:
+    with path.open("wb") as file:
+        file.write(struct.pack("i", len(arrays)))
+        for array in arrays:
+            kind = 0 if array.dtype == np.float32 else 1
+            file.write(struct.pack("ii", kind, array.ndim))
+            file.write(struct.pack(f"{array.ndim}q", *array.shape))
+            file.write(array.tobytes())
+
+
+@pytest.mark.kernels_full
+@pytest.mark.parametrize(("primitive", "weights", "op"), CASES)
+def test_kernel_is_right_on_aarch64(
+    primitive: str, weights: str, op: Conv2d, tmp_path: Path
+) -> None:
+    chosen, cpu = primitives.find(primitive, weights), resolve("aarch64")
+    inp, out = chosen.needs(op, cpu), Layout(chosen.block(cpu))
+    request = primitives.Request(cpu, 1, inp, out, Epilogue("relu", None))
+    kernel = chosen.lower(op, request)
+    function = kernel.function("conv")
+    x, w, b = random(op.in_shape), random(op.weight_shape), random((op.out_channels,))
+    if weights == "csr":
+        w[np.random.default_rng().random(w.shape) < 0.7] = 0
+    y = np.full(out.shape(op.out_shape), np.nan, np.float32)
+    arrays = [pack(x, inp), *kernel.constants(w, b), y]
+    shaped = [
+        array if shape is None else array.reshape(shape)
+        for array, shape in zip(arrays, argument_shapes(function), strict=True)
+    ]
+    write(shaped, tmp_path / "arguments")
+    program = build(function, tmp_path)
+    command = [EMULATOR, str(program), str(tmp_path / "arguments"), str(tmp_path / "y")]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    result = unpack(np.fromfile(tmp_path / "y", np.float32), out, op.out_shape)
+    exact = reference.conv2d(op, x, w, b, "relu")
+    bound = reference.WINOGRAD_BOUND if primitive == "winograd" else reference.DIRECT_BOUND
+    assert (np.abs(result - exact.y) <= bound * exact.magnitude).all()
