@@ -19,8 +19,9 @@ class Value:
 class Node:
     """One operator.
 
-    `op` is one of ours (conv2d, linear, affine, unary, binary, max_pool, avg_pool, global_pool,
-    concat, view) or `relax`: an operator that TVM's own definition computes (`attrs["call"]`).
+    `op` is one of ours (conv2d, linear, affine, unary, binary, pool, global_pool, concat,
+    attention, layer_norm, view) or `relax`: an operator that TVM's own definition computes
+    (`attrs["call"]`).
     """
 
     name: str

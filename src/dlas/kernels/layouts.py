@@ -24,6 +24,8 @@ class Need(NamedTuple):
 
 
 PLAIN = Need(NCHW, exact=True)
+PLAIN_OPERATORS = ("linear", "attention", "layer_norm", "relax", "view")
+"""Operators that read and write tensors as PyTorch lays them out."""
 
 
 def image_shape(shape: tuple[int, ...]) -> Shape4:
@@ -70,7 +72,7 @@ class Layouts:
     def _block(self, node: Node, needs: list[Need]) -> int:
         if node.op == "conv2d":
             return self._primitive(node).block(self.target)
-        if node.op in ("linear", "relax", "view"):
+        if node.op in PLAIN_OPERATORS:
             return 1
         return needs[0].layout.block
 
@@ -82,7 +84,7 @@ class Layouts:
             first = Need(primitive.needs(node.attrs["conv"], self.target), exact=not flexible)
             rest = Layout(primitive.block(self.target))
             return [first, *(Need(rest, exact=not flexible) for _ in node.inputs[1:])]
-        if node.op in ("linear", "relax", "view"):
+        if node.op in PLAIN_OPERATORS:
             return [PLAIN for _ in node.inputs]
         if len(self.graph.values[node.inputs[0]].shape) != 4:
             return [PLAIN for _ in node.inputs]

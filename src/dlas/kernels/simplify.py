@@ -214,6 +214,32 @@ def _concat(graph: Graph, node: Node) -> None:
         _become(node, "concat", node.inputs)
 
 
+def _attention(graph: Graph, node: Node) -> None:
+    a = node.attrs["call"].attrs
+    shapes = [graph.values[name].shape for name in node.inputs]
+    plain = a.causal_mask is None and a.window_size is None and len(node.inputs) == 3
+    if not plain or graph.values[node.output].dtype != "float32":
+        return
+    if shapes[0][2] != shapes[1][2]:
+        return  # fewer key heads than query heads: left to TVM
+    scale = shapes[0][3] ** -0.5 if a.scale is None else float(a.scale.value)
+    _become(node, "attention", node.inputs, scale=scale)
+
+
+def _layer_norm(graph: Graph, node: Node) -> None:
+    a = node.attrs["call"].attrs
+    arrays = [graph.constant(name) for name in node.inputs[1:]]
+    width = graph.values[node.output].shape[-1]
+    axes = [int(axis) % len(graph.values[node.output].shape) for axis in a.axes]
+    if axes != [len(graph.values[node.output].shape) - 1] or any(x is None for x in arrays):
+        return
+    gamma, beta = arrays if len(arrays) == 2 else (np.ones(width), np.zeros(width))
+    if graph.values[node.output].dtype == "float32":
+        _become(
+            node, "layer_norm", node.inputs[:1], gamma=gamma, beta=beta, epsilon=float(a.epsilon)
+        )
+
+
 def _view(graph: Graph, node: Node) -> None:
     _become(node, "view", node.inputs[:1])
 
@@ -230,6 +256,8 @@ _RECOGNIZE: dict[str, Callable[[Graph, Node], None]] = {
     "nn.adaptive_avg_pool2d": _adaptive_pool,
     "mean": _mean,
     "concat": _concat,
+    "nn.attention": _attention,
+    "nn.layer_norm": _layer_norm,
     **dict.fromkeys(_UNARY, _unary),
     **dict.fromkeys(_VIEWS, _view),
 }

@@ -21,6 +21,7 @@ from dlas.kernels.relayout import Relayout
 from dlas.kernels.shape import Conv2d
 from dlas.kernels.spatial_pack import SpatialPack, default_tile
 from dlas.kernels.target import CpuTarget
+from dlas.kernels.tokens import Attention, LayerNorm
 
 
 class Emitter(Protocol):
@@ -232,6 +233,28 @@ class Steps:
         layouts = tuple(layout for _, layout in inputs)
         kernel = Concat(channels, (n, h, w), layouts, out, self.schedule)
         self._add(Step(node.name, "concat", kernel, [n for n, _ in inputs], [], [goal]))
+
+    def _attention(self, node: Node) -> None:
+        inputs = [name for name, _ in self._inputs(node)]
+        goal, _ = self._write(node.output)
+        (n, queries, heads, depth), (_, keys, _, _), (_, _, _, value_depth) = (
+            self.graph.values[name].shape for name in node.inputs
+        )
+        kernel = Attention(
+            n, queries, keys, heads, depth, value_depth, node.attrs["scale"], self.target,
+            self.threads,
+        )  # fmt: skip
+        self._add(Step(node.name, "attention", kernel, inputs, [], [goal]))
+
+    def _layer_norm(self, node: Node) -> None:
+        ((source, _),) = self._inputs(node)
+        goal, _ = self._write(node.output)
+        shape = self.graph.values[node.output].shape
+        kernel = LayerNorm(
+            math.prod(shape[:-1]), shape[-1], node.attrs["epsilon"], self.target, self.threads
+        )
+        constants = [np.ascontiguousarray(node.attrs[x], np.float32) for x in ("gamma", "beta")]
+        self._add(Step(node.name, "layer_norm", kernel, [source], constants, [goal]))
 
     def _view(self, node: Node) -> None:
         ((source, _),) = self._inputs(node)
