@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from dlas.analyze import analyze, from_study, load_table, render_text
+from dlas.analyze.noise import estimate
 from dlas.errors import UserError
 
 LAYERS = ["model", "runtime"]
@@ -235,6 +236,14 @@ def test_rounds_of_a_study_are_checked():
 def test_rounds_without_a_cell_are_counted():
     table = from_study(*study(cell=["a", "a", "b", "zzz"]))
     assert any("1 rounds belong to no complete cell" in note for note in table.notes)
+
+
+def test_cells_without_rounds_are_counted():
+    cells, rounds = study(latency_ms=[1.0, 1.1, 2.0, 2.4])
+    more = cells.iloc[[0]].assign(cell="c", model="r")
+    table = from_study(pd.concat([cells, more]), rounds)
+    assert any("1 complete cells have no rounds" in note for note in table.notes)
+    assert np.isnan(estimate(table).mean).tolist() == [False, False, True]
 
 
 def test_rounds_of_another_host_are_not_joined():

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dlas.analyze.levels import EMPTY, Ints, codes
-from dlas.analyze.table import COMPLETE, Table, layer_of
+from dlas.analyze.table import COMPLETE, Table
 from dlas.errors import UserError, near
 
 SHOWN = 5
@@ -189,9 +189,19 @@ def study_rounds(table: Table, rounds: pd.DataFrame) -> tuple[pd.DataFrame, tupl
             "log": sign * np.log(value.to_numpy()[keep]),
         }
     )
-    lost = int(len(frame) - keep.sum())
-    note = f"{lost} rounds belong to no complete cell of the table and are left out."
-    return samples, (note,) if lost else ()
+    return samples, _unmatched(table, samples, int(len(frame) - keep.sum()))
+
+
+def _unmatched(table: Table, samples: pd.DataFrame, lost: int) -> tuple[str, ...]:
+    """Return notes on rounds without a cell, and on complete cells without a round."""
+    own = samples.loc[samples["control"] == 0, "row"].unique()
+    bare = int(table.complete.sum()) - int(table.complete[own].sum())
+    notes = []
+    if lost:
+        notes.append(f"{lost} rounds belong to no complete cell of the table and are left out.")
+    if bare and len(own):
+        notes.append(f"{bare} complete cells have no rounds: they are left out beside the others.")
+    return tuple(notes)
 
 
 def _row_of(table: Table, frame: pd.DataFrame) -> Ints:
@@ -245,8 +255,3 @@ def _rows(bad: pd.Series, message: str, column: pd.Series | None = None) -> list
 
 def _twice(names: Sequence[str]) -> list[str]:
     return [c for c in dict.fromkeys(names) if list(names).count(c) > 1]
-
-
-def unknown_layers(names: Sequence[str], layers: tuple[str, ...]) -> list[str]:
-    """Return the names that are neither a layer nor a parameter of one."""
-    return [n for n in names if n not in layers and not layer_of(n, layers)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,8 +77,3 @@ def codes(columns: Sequence[NDArray[Any]], n: int) -> Ints:
         part, uniques = pd.factorize(np.asarray(column, dtype=object))
         out = pd.factorize(out * (len(uniques) + 1) + part)[0].astype(np.int64)
     return out
-
-
-def level_of(baseline: Mapping[str, str], layer: str, levels: Sequence[str]) -> str:
-    """Return the level other levels of a layer are compared with."""
-    return baseline.get(layer, levels[0] if levels else EMPTY)
