@@ -46,7 +46,9 @@ def test_every_layer_has_techniques_and_each_says_what_it_is() -> None:
 
 
 def test_an_unknown_name_gets_near_names() -> None:
-    with pytest.raises(UnknownName, match=r"no software technique is called 'onnxruntim'.*Did you "):
+    with pytest.raises(
+        UnknownName, match=r"no software technique is called 'onnxruntim'.*Did you "
+    ):
         registry.find("software", "onnxruntim")
 
 

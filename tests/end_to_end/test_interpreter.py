@@ -47,7 +47,9 @@ def test_a_runtime_runs_in_another_interpreter(shared: Place, other: Path) -> No
 
 
 def test_what_another_interpreter_lacks_is_said(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "e")], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "e")], check=True
+    )
     bare = probe(str(tmp_path / "e" / "bin" / "python"), ("onnxruntime",))
     assert f"lacks dlas=={dlas.__version__}, onnxruntime" in bare.problem
 

@@ -1,4 +1,4 @@
-"""kill -9 at every state transition, and at random moments: nothing finished is lost or repeated."""
+"""kill -9 at every transition and at random moments: nothing finished is lost or repeated."""
 
 from __future__ import annotations
 

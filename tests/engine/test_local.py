@@ -1,4 +1,4 @@
-"""The engine: each step once, failures as values, nothing stale kept. With a pool that is faked."""
+"""The engine: each step once, failures as values, nothing stale kept. The pool is a fake."""
 
 from __future__ import annotations
 
