@@ -119,7 +119,7 @@ class Page:
     def wait(self, condition: str) -> None:
         end = time.monotonic() + TIMEOUT_S
         while not self.run(condition):
-            if time.monotonic() > end:
+            if time.monotonic() > end or any(t.startswith("exception") for t in self.said()):
                 raise TimeoutError(f"never came true: {condition}; said: {self.said()}")
             time.sleep(0.2)
 

@@ -36,6 +36,7 @@ function exact(value) {
   if (typeof value === "boolean") return String(value);
   if (typeof value === "object") return JSON.stringify(value);
   if (typeof value !== "number") return String(value);
+  if (!Number.isFinite(value)) return "";
   if (Number.isInteger(value)) return String(value);
   const power = Math.floor(Math.log10(Math.abs(Number(value.toPrecision(4)))));
   if (power >= -4 && power < 4) return String(Number(value.toPrecision(4)));
@@ -173,7 +174,7 @@ function chart(body, name, { title, traces, layout = {}, height, head, rows, not
   box.makeTable = () => table(head, rows(), title);
   fill(box);
   place.dataset.points = traces.reduce((n, t) => n + ((t.x || t.z || []).length || 0), 0);
-  if (empty) { Plotly.purge(place); return; }
+  if (empty) { if (place.data) Plotly.purge(place); return; }
   const size = wide() ? 12 : 10;
   const tall = height || 420;
   place.style.height = `${tall}px`;

@@ -59,7 +59,7 @@ const Stats = (() => {
   }
 
   const columns = () => [...EST.varied, ...(HOSTS.length > 1 ? ["host"] : [])];
-  const ordered = (layer, values) => { const known = EST.orders[layer] || []; return unique(values).sort((a, b) => known.indexOf(a) - known.indexOf(b)); };
+  const ordered = (layer, values) => { const known = EST?.orders[layer] || []; return unique(values).sort((a, b) => known.indexOf(a) - known.indexOf(b)); };
   // Contexts of a layer: everything else chosen, and the row of each of its choices there.
   function contexts(rows, layer) {
     const others = columns().filter((c) => c !== layer);
