@@ -215,6 +215,16 @@ def test_a_cell_within_noise_of_the_front_may_be_on_it():
     assert found.to_dict() == {"a": "on the front", "b": "may be on the front", "c": "dominated"}
 
 
+def test_a_metric_nobody_measured_has_no_say_on_the_front():
+    rows = [("a", 1.0, None), ("b", 2.0, None)]
+    table = load(rows, ["x", "ms", "mb"], layers="x", goals={"minimize": ["ms", "mb"]})
+    found = done(table, front)
+    assert found[["cell", "front"]].to_numpy().tolist() == [
+        ["a", "on the front"],
+        ["b", "dominated"],
+    ]
+
+
 GOALS = {"minimize": ["ms"], "accuracy_drop_at_most": 0.02}
 
 

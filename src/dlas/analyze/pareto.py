@@ -27,12 +27,17 @@ def front(table: Table, estimates: Estimates) -> pd.DataFrame:
     good in everything and better in something; it ``may be on the front`` where others are,
     but none by more than the noise of rounds (one-sided 95 % over all members of the front) or,
     without noise, than the floor. Metrics without rounds (accuracy on the stored subset,
-    sizes) are taken as they are.
+    sizes) are taken as they are; cells that lack one of the metrics are left out.
     """
     directions = objectives(table)
-    columns = ["cell", "host", *directions, "front", "dominated_by"]
     rows = np.flatnonzero(np.isfinite(estimates.mean))
     values = {c: _numbers(table, c) * sign for c, sign in directions.items()}
+    # A metric that nobody measured has no say; a cell without one of the others has no place.
+    values = {c: v for c, v in values.items() if np.isfinite(v[rows]).any()}
+    directions = {c: directions[c] for c in values}
+    columns = ["cell", "host", *directions, "front", "dominated_by"]
+    if not values:
+        return pd.DataFrame(columns=columns)
     rows = rows[np.all([np.isfinite(values[c][rows]) for c in values], axis=0)]
     hosts = table.cells["host"].to_numpy()[rows]
     frames = [
