@@ -1,7 +1,8 @@
 """`gemm`: convolution as a matrix product, filters [O, K] times patches [K, pixels].
 
 The matrix of patches (im2col) is never built whole: a band of output rows at a time is gathered
-into a panel that stays in the cache. A 1x1 convolution of stride 1 reads the image itself.
+into a panel that stays in the cache, and from it one block of pixels at a time into a slab that is
+read in order.
 """
 
 from dataclasses import asdict, dataclass
@@ -116,25 +117,35 @@ class Gemm:
         width = -(-pixels // block) * block
         panel = T.alloc_buffer((self.depth * width + lanes,), "float32")
         gather(staging, staged, panel, lanes, (group, *band, width))
-        run = T.alloc_buffer((tile.rows * width,), "float32")
         groups = rows.row_groups(op, tile)
         per_out = op.out_channels // op.groups
-        with T.serial(groups) as g:
-            job = group * groups + g
-            with T.serial(width // block) as q:
+        run = T.alloc_buffer((groups * tile.rows * width,), "float32")
+        slab = T.alloc_buffer((self.depth * block,), "float32")
+        with T.serial(width // block) as q:
+            # One block of pixels, its rows one behind the other: read once a row group.
+            with T.serial(self.depth) as k, T.unroll(tile.vectors) as v:
+                emit.each_lane(
+                    lanes,
+                    lambda j: emit.store(
+                        slab,
+                        panel[k * width + q * block + v * lanes + j],
+                        k * block + v * lanes + j,
+                    ),
+                )
+            with T.serial(groups) as g:
+                job = group * groups + g
                 acc = emit.registers((tile.rows, tile.vectors, lanes))
                 rows.clear(acc, tile, lanes, bias, job * tile.rows)
                 with T.serial(self.depth) as k:
                     weights = (w, (job * self.depth + k) * tile.rows)
-                    rows.multiply_add(acc, tile, lanes, weights, (panel, k * width + q * block))
-                rows.spill(acc, tile, lanes, run, q * block, width)
-            with T.serial(tile.rows) as o:
-                within = g * tile.rows + o
-                with T.If(within < per_out), T.Then():
-                    channel = n * op.out_channels + group * per_out + within
-                    to = (channel * op.out_height + band[0]) * op.out_width
-                    goal = (y, residual, to)
-                    rows.finish(run, o * width, pixels, lanes, self.epilogue, goal)
+                    rows.multiply_add(acc, tile, lanes, weights, (slab, k * block))
+                at = g * tile.rows * width + q * block
+                rows.spill(acc, tile, lanes, run, at, width)
+        with T.serial(per_out) as o:
+            channel = n * op.out_channels + group * per_out + o
+            to = (channel * op.out_height + band[0]) * op.out_width
+            goal = (y, residual, to)
+            rows.finish(run, o * width, pixels, lanes, self.epilogue, goal)
 
 
 def panel_rows(op: Conv2d, threads: int) -> int:
@@ -163,6 +174,10 @@ def gather(
     op = staging.op
     group, row, count, width = goal
     per_in = op.in_channels // op.groups
+    pixels = count * op.out_width
+    with T.serial(per_in * op.kernel[0] * op.kernel[1]) as k, T.serial(width - pixels) as rest:
+        # The last block's overhang must hold numbers: denormals by chance would cost time.
+        emit.store(panel, T.float32(0), k * width + pixels + rest)
     with (
         T.serial(per_in) as c,
         T.serial(op.kernel[0]) as kh,

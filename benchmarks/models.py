@@ -1,0 +1,272 @@
+"""Whole networks, batch 1, fp32: dlas' algorithms beside other runtimes, interleaved in one run.
+
+    python benchmarks/models.py --models resnet18 --threads 1 2 --rounds 20 --json models.json
+
+Every runtime's output is compared with PyTorch's before it is timed; one that differs is reported
+and not timed. A round runs everyone once, in a new random order; the table shows medians.
+`--zeros 0.9` prunes every convolution and linear layer (uniform random, or by magnitude).
+"""
+
+import argparse
+import json
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Run = Callable[[np.ndarray], np.ndarray]
+Build = Callable[[Any, np.ndarray, int], Run]
+
+
+def torch_eager(model: Any, x: np.ndarray, threads: int) -> Run:
+    import torch
+
+    def run(x: np.ndarray) -> np.ndarray:
+        torch.set_num_threads(threads)
+        with torch.inference_mode():
+            return model(torch.from_numpy(x)).numpy()
+
+    return run
+
+
+def torch_channels_last(model: Any, x: np.ndarray, threads: int) -> Run:
+    import copy
+
+    import torch
+
+    last = copy.deepcopy(model).to(memory_format=torch.channels_last)
+
+    def run(x: np.ndarray) -> np.ndarray:
+        torch.set_num_threads(threads)
+        with torch.inference_mode():
+            y = last(torch.from_numpy(x).contiguous(memory_format=torch.channels_last))
+            return y.contiguous().numpy()
+
+    return run
+
+
+def torch_compile(model: Any, x: np.ndarray, threads: int) -> Run:
+    import torch
+    import torch._inductor.config as inductor
+
+    inductor.freezing = True
+    torch.set_num_threads(threads)
+    compiled = torch.compile(model)
+
+    def run(x: np.ndarray) -> np.ndarray:
+        torch.set_num_threads(threads)
+        with torch.no_grad():
+            return compiled(torch.from_numpy(x)).numpy()
+
+    return run
+
+
+def _onnx(model: Any, x: np.ndarray, folder: str) -> str:
+    import torch
+
+    path = str(Path(folder) / "model.onnx")
+    torch.onnx.export(model, (torch.from_numpy(x),), path, dynamo=True, external_data=False)
+    return path
+
+
+def onnxruntime(model: Any, x: np.ndarray, threads: int) -> Run:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    with tempfile.TemporaryDirectory() as folder:
+        session = ort.InferenceSession(
+            _onnx(model, x, folder), options, providers=["CPUExecutionProvider"]
+        )
+    name = session.get_inputs()[0].name
+    return lambda x: session.run(None, {name: x})[0]
+
+
+def openvino(model: Any, x: np.ndarray, threads: int) -> Run:
+    import openvino as ov
+
+    with tempfile.TemporaryDirectory() as folder:
+        core = ov.Core()
+        compiled = core.compile_model(
+            core.read_model(_onnx(model, x, folder)),
+            "CPU",
+            {
+                "INFERENCE_NUM_THREADS": threads,
+                "NUM_STREAMS": 1,
+                "INFERENCE_PRECISION_HINT": "f32",
+            },
+        )
+    request = compiled.create_infer_request()
+    return lambda x: request.infer([x])[0].copy()
+
+
+def _ncnn(winograd: bool) -> Build:
+    def build(model: Any, x: np.ndarray, threads: int) -> Run:
+        import ncnn
+        import pnnx
+        import torch
+
+        folder = tempfile.mkdtemp()
+        path = str(Path(folder) / "model.pt")
+        pnnx.export(model, path, (torch.from_numpy(x),), fp16=False)
+        net = ncnn.Net()
+        net.opt.num_threads = threads
+        net.opt.use_winograd_convolution = winograd
+        for narrow in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic"):
+            setattr(net.opt, narrow, False)
+        net.opt.use_bf16_storage = False
+        net.load_param(str(Path(folder) / "model.ncnn.param"))
+        net.load_model(str(Path(folder) / "model.ncnn.bin"))
+
+        def run(x: np.ndarray) -> np.ndarray:
+            extractor = net.create_extractor()
+            extractor.input("in0", ncnn.Mat(x[0]).clone())
+            return np.array(extractor.extract("out0")[1])[None]
+
+        return run
+
+    return build
+
+
+def dlas(algorithm: str, weights: str = "dense") -> Build:
+    def build(model: Any, x: np.ndarray, threads: int) -> Run:
+        import torch
+
+        from dlas.kernels import compile_model
+
+        program = torch.export.export(model, (torch.from_numpy(x),))
+        return compile_model(program, algorithm, threads=threads, weights=weights).run
+
+    return build
+
+
+PEERS: dict[str, Build] = {
+    "torch": torch_eager,
+    "torch-nhwc": torch_channels_last,
+    "torch-compile": torch_compile,
+    "onnxruntime": onnxruntime,
+    "openvino": openvino,
+    "ncnn": _ncnn(winograd=True),
+    "ncnn-no-winograd": _ncnn(winograd=False),
+}
+ALGORITHMS = ("direct", "gemm", "spatial-pack", "winograd", "best")
+DENSE: dict[str, Build] = {f"dlas-{a}": dlas(a) for a in ALGORITHMS}
+SPARSE: dict[str, Build] = {
+    f"dlas-{a}-csr": dlas(a, "csr") for a in ("direct", "gemm", "spatial-pack")
+}
+EVERYONE = PEERS | DENSE | SPARSE
+
+MODELS = (
+    "resnet18",
+    "resnet50",
+    "vgg16_bn",
+    "mobilenetv1_100",
+    "mobilenetv2_100",
+    "efficientnet_b0",
+    "densenet161",
+    "vit_tiny_patch16_224",
+)
+TOLERANCE = 1e-3
+"""Largest difference from PyTorch, relative to the largest output."""
+
+
+def make(name: str, size: int, zeros: float, by_magnitude: bool) -> Any:
+    """Return the network with weights that keep every layer's output alive."""
+    import timm
+    import torch
+
+    torch.manual_seed(0)
+    options = {"img_size": size} if name.startswith("vit") else {}
+    model = timm.create_model(name, pretrained=False, **options).eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            # Networks that start their last norms at zero would hide whole branches.
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, 0, 0.2)
+        if zeros and isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            weight = module.weight.data
+            score = weight.abs() if by_magnitude else torch.rand_like(weight)
+            cut = score.flatten().kthvalue(max(1, int(zeros * weight.numel()))).values
+            weight[score <= cut] = 0
+    return model
+
+
+def build_all(model: Any, x: np.ndarray, threads: int, names: list[str]) -> dict[str, Run]:
+    """Build everyone, check outputs; leave out, with a line, who fails or differs."""
+    import torch
+
+    with torch.no_grad():
+        expected = model(torch.from_numpy(x)).numpy()
+    built = {}
+    for name in names:
+        start = time.perf_counter()
+        try:
+            run = EVERYONE[name](model, x, threads)
+            y = run(x)
+        except Exception as error:  # a peer that cannot do this network is a row of the table
+            print(f"  {name}: failed: {str(error).splitlines()[0][:120]}")
+            continue
+        difference = float(np.abs(y - expected).max() / np.abs(expected).max())
+        seconds = time.perf_counter() - start
+        if not difference < TOLERANCE:
+            print(f"  {name}: WRONG, differs by {difference:.2e}; not timed")
+            continue
+        print(f"  {name}: built in {seconds:.1f} s, differs by {difference:.1e}")
+        built[name] = run
+    return built
+
+
+def measure(built: dict[str, Run], x: np.ndarray, rounds: int) -> dict[str, list[float]]:
+    """Return seconds, one a round; the best of three runs in a row is a round's sample."""
+    seconds: dict[str, list[float]] = {name: [] for name in built}
+    order = list(built)
+    for _ in range(rounds):
+        random.shuffle(order)
+        for name in order:
+            built[name](x)  # the others' data is out of the cache again
+            samples = []
+            for _ in range(3):
+                start = time.perf_counter()
+                built[name](x)
+                samples.append(time.perf_counter() - start)
+            seconds[name].append(min(samples))
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--runtimes", nargs="+", default=list(EVERYONE), choices=list(EVERYONE))
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--zeros", type=float, default=0.0)
+    parser.add_argument("--magnitude", action="store_true", help="prune by magnitude")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    rows = []
+    for name in options.models:
+        model = make(name, options.size, options.zeros, options.magnitude)
+        x = np.random.default_rng(0).standard_normal((1, 3, options.size, options.size))
+        x = x.astype(np.float32)
+        for threads in options.threads:
+            print(f"{name}, {threads} threads, {options.zeros:.0%} zeros")
+            built = build_all(model, x, threads, options.runtimes)
+            samples = measure(built, x, options.rounds)
+            for runtime, seconds in sorted(
+                samples.items(), key=lambda item: statistics.median(item[1])
+            ):
+                print(f"  {runtime:20s} {1e3 * statistics.median(seconds):8.2f} ms")
+                row = {"model": name, "threads": threads, "zeros": options.zeros}
+                rows.append(row | {"runtime": runtime, "seconds": seconds})
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
