@@ -64,7 +64,7 @@ def test_a_complete_cell(out: Path) -> None:
         "memory_mb": 12.5, "weights_mb": 0.4, "artifact_mb": 1.25, "params": 100,
         "nonzero_params": 60, "macs": 1000, "effective_macs": 600.5, "accuracy": 0.8,
         "accuracy_low": 0.4901625, "accuracy_high": 0.9433178, "accuracy_n": 10,
-        "accuracy_drop": 0.1, "flips": 0.2, "max_abs_error": 1e-5, "energy_mj": 100.0,
+        "accuracy_drop": 0.1, "flips": 2, "max_abs_error": 1e-5, "energy_mj": 100.0,
         "energy_source": "rapl", "ran_precision": "float32", "ran_threads": 1, "ran_cpus": "1",
         "ran_isa": None, "ran_kernels": None, "fallbacks": "none", "artifact": "content",
         "created_at": "2026-01-01T00:02:30.000+00:00", "overhead_s": 0.2,

@@ -36,7 +36,7 @@ def of_memory(fact: FactRow | None) -> dict[str, Any]:
 def of_evaluation(fact: FactRow | None) -> dict[str, Any]:
     """Return accuracy with its Wilson interval, and what changed from the baseline, paired.
 
-    ``accuracy_drop`` is the baseline's accuracy less the cell's, ``flips`` the share of samples
+    ``accuracy_drop`` is the baseline's accuracy less the cell's, ``flips`` the number of samples
     that got another label than from the baseline; both over the samples that both evaluated.
     """
     if fact is None:
@@ -58,7 +58,7 @@ def of_evaluation(fact: FactRow | None) -> dict[str, Any]:
         found["accuracy_drop"] = (before - sum(correct[:both])) / both
     pairs = list(zip(value.get("labels") or [], value.get("baseline_labels") or [], strict=False))
     if pairs:
-        found["flips"] = sum(own != other for own, other in pairs) / len(pairs)
+        found["flips"] = sum(own != other for own, other in pairs)
     return found
 
 
