@@ -140,11 +140,14 @@ def _speedups(axes: Any, source: Source) -> bool:
 
 
 def _about_one(axes: Any, label: str) -> None:
-    from matplotlib.ticker import ScalarFormatter
+    from matplotlib.ticker import FuncFormatter
 
+    plainly = FuncFormatter(lambda x, _: f"{x:g}")
     axes.axvline(1, color="grey", ls="--", lw=1)
     axes.set(xscale="log", xlabel=label)
-    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_major_formatter(plainly)
+    axes.xaxis.set_minor_formatter(plainly)
+    axes.tick_params(axis="x", which="minor", labelsize=7)
     axes.grid(axis="x", alpha=0.25)
 
 

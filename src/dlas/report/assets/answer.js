@@ -68,7 +68,7 @@ function interactCard() {
   if (!pairs.length) return card(heading, "None seen", el("p", {}, EST ? "No choice of one layer changes what another layer does beyond noise." : "Nothing could be compared."));
   const flips = flipsNow();
   return card(heading, `${pairs[0].layer} × ${pairs[0].by}`,
-    el("ul", {}, ...pairs.slice(0, 4).map((p) => el("li", {}, `${p.layer} × ${p.by}: one changes the other's effect by up to ${num(p.largest)} times (${p.found} of ${p.tests} comparisons)`))),
+    el("ul", {}, ...pairs.slice(0, 3).map((p) => el("li", {}, `${p.layer} × ${p.by}: one changes the other's effect by up to ${num(p.largest)} times (${p.found} of ${p.tests} comparisons)`))),
     el("p", {}, flips.length ? `${plural(flips.length, "flip")}: a choice that is better in one place is worse in another. ` : "No flip: no choice is surely better here and surely worse there. ",
       el("a", { href: flips.length ? "#flips" : "#interactions" }, flips.length ? "See the flips" : "See the interactions")));
 }
@@ -114,7 +114,7 @@ function drawPicture(body) {
     { type: "heatmap", x: names, y: names, z: cross, zmin: 0, zmax: Math.log(4), colorscale: [[0, "#fdf3e3"], [1, "#a04600"]], showscale: false, xgap: 3, ygap: 3, hovertemplate: "%{y} and %{x}<extra></extra>" },
   ] : [];
   chart(body, "picture", { title: "The stack in one picture.", note: "Blue, on the diagonal: the share of the variance that each layer alone explains. Orange: by how much one layer's choice changes another's effect at most, and in how many comparisons beyond noise.",
-    traces, height: names.length ? Math.min(440, 120 + 62 * names.length) : 200, layout: { annotations: words, xaxis: { side: "bottom", fixedrange: true, showgrid: false }, yaxis: { autorange: "reversed", fixedrange: true, showgrid: false } },
+    traces, height: names.length ? 90 + 48 * names.length : 200, layout: { annotations: words, xaxis: { side: "bottom", fixedrange: true, showgrid: false }, yaxis: { autorange: "reversed", fixedrange: true, showgrid: false } },
     head: ["layer", "and", "share of variance", "largest change of effect", "comparisons beyond noise", "comparisons"],
     rows: () => [...names.map((n) => [n, "", shares[n], null, null, null]), ...pairs.map((p) => [p.layer, p.by, pairShare(p), p.found ? p.largest : null, p.found, p.tests])] });
 }
@@ -130,7 +130,7 @@ const shownFindings = () => FINDINGS.filter((f) => !filtering() || f.cells.some(
 // What names no cells of its own rests on all that were compared.
 const cellsOf = (f) => (f.cells.length ? f.cells.filter(seen) : analysed().map((c) => c.row));
 // The first of each kind, so that one kind does not hide the others.
-const topFindings = () => TOP.flatMap((kind) => shownFindings().filter((f) => f.kind === kind).slice(0, 1)).sort((a, b) => a.rank - b.rank).slice(0, 6);
+const topFindings = () => TOP.flatMap((kind) => shownFindings().filter((f) => f.kind === kind).slice(0, 1)).slice(0, 6);
 function topItem(f) {
   const rows = cellsOf(f);
   return el("li", { class: "finding" }, el("p", {}, ...sentence(f.sentence), " ", el("span", { class: "soft" }, rows.length ? listButton(rows, plural(rows.length, "cell"), f.sentence) : "")));

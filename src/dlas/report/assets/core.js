@@ -51,7 +51,7 @@ const num = (v, digits = 3) => {
   const rounded = Number(v.toPrecision(digits));
   return Math.abs(rounded) >= 10000 ? rounded.toLocaleString("en") : String(rounded);
 };
-const percent = (v, digits = 2) => `${num(100 * v, digits)} %`;
+const percent = (v, digits = 2) => (isNumber(v) && Math.abs(v) < 0.0005 ? "0 %" : `${num(100 * v, digits)} %`);
 const gain = (ratio) => (ratio >= 1 ? `${num(ratio)} times faster` : `${num(1 / ratio)} times slower`);
 const plural = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
 const unique = (values) => [...new Set(values)];

@@ -109,7 +109,7 @@ function drawBreakEven(body) {
   const shared = curves.filter((c) => levels.every((l) => c.points.some((p) => p.level === l)));
   const mean = shared.length ? levels.map((l) => ({ level: l, ...Stats.meanRatio(shared.map((c) => c.points.find((p) => p.level === l).rows).map(([x, y]) => [y, x])) })) : [];
   if (mean.length) thin.push({ type: "scatter", mode: "lines+markers", name: `mean of ${plural(shared.length, "context")}`, x: mean.map((p) => p.level), y: mean.map((p) => p.ratio), error_y: bars(mean, "ratio"), line: { width: 3, color: "#1b1f24" }, marker: { size: 8, color: "#1b1f24" }, hovertemplate: "mean at %{x}: %{y:.3g}<extra></extra>" });
-  const own = all.filter((x) => curveKey(x) === curveShown && isNumber(x.level));
+  const own = all.filter((x) => curveKey(x) === curveShown && x.verdict === "crosses" && isNumber(x.level));
   const point = own.find((x) => x.context === "(average)") || own[0];
   const shapes = [flat(1)];
   if (point && !filtering()) {
