@@ -269,16 +269,22 @@ def show(
 def report(
     folders: options.Folders,
     output: options.Page = None,
+    figures: options.Figures = None,
 ) -> None:
     """Write one self-contained HTML page: it needs no network and opens from disk.
 
     dlas report out/quickstart
 
     dlas report out/laptop out/board -o both.html
-    """
-    from dlas.report import write
 
-    print(write(folders, output or folders[0] / "report.html"))
+    dlas report out/quickstart --figures figures
+    """
+    from dlas import report as page
+
+    print(page.write(folders, output or folders[0] / "report.html"))
+    if figures is not None:
+        for picture in page.figures(folders, figures):
+            print(picture)
 
 
 # ---------------------------------------------------------------- findings

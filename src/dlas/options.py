@@ -52,6 +52,9 @@ Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write a fil
 Page = Annotated[
     Path | None, typer.Option("-o", "--output", help="The page (default: DIR/report.html).")
 ]
+Figures = Annotated[
+    Path | None, typer.Option("--figures", help="A folder for figures, PNG and SVG.")
+]
 Layer = Annotated[str | None, typer.Option(help="One layer only.")]
 
 # ---------------------------------------------------------------- analyze, compare
