@@ -298,10 +298,15 @@ MB_PER_ARTEFACT = 3.0
 OVERHEAD_S = 0.5
 
 
+def threads(plan: CellPlan) -> int:
+    """Return how many threads a runnable cell asks for."""
+    assert plan.techniques is not None
+    return plan.techniques.hardware.threads
+
+
 def stratum(plan: CellPlan) -> tuple[str, int]:
     """Return the runtime and thread count within which noise is pooled."""
-    assert plan.techniques is not None
-    return plan.stack.software[0].name, plan.techniques.hardware.threads
+    return plan.stack.software[0].name, threads(plan)
 
 
 def control_count(strata: Collection[int], settings: MeasureSettings) -> int:

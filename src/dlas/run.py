@@ -232,8 +232,10 @@ class _Run:
 
     def _evaluate(self, cells: Sequence[CellPlan]) -> None:
         steps: dict[str, Step] = {}
-        for cell in cells:
-            steps.update({step.key: step for step in self._after(cell)})
+        # A step that cells of several thread counts share runs with the fewest: others run beside.
+        for cell in sorted(cells, key=planning.threads):
+            for step in self._after(cell):
+                steps.setdefault(step.key, step)
         self.steps_total += len(steps)
         self._execute(steps, anew=self.remeasure)
         for cell in cells:
