@@ -241,6 +241,29 @@ def test_dense_layers_stay_dense_and_say_why() -> None:
     assert all("less than the threshold of 40%" in r["fallback_reason"] for r in rows)
 
 
+class Growing(nn.Module):
+    """Three layers, each of which reads all before it, as DenseNet writes them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(16 * (i + 1), 16, 1) for i in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = [x]
+        for layer in self.layers:
+            parts.append(torch.relu(layer(torch.cat(parts, 1))))
+        return torch.cat(parts, 1)
+
+
+def test_concatenations_build_on_one_another() -> None:
+    model = Growing().eval()
+    program = compile_model(export(model, (2, 16, 5, 5)))
+    x = np.random.default_rng().standard_normal((2, 16, 5, 5)).astype(np.float32)
+    assert error(program.run(x), expected(model, x)) < TOLERANCE
+    concats = [s for s in program.plan["steps"] if s["record"]["kind"] == "concat"]
+    assert [len(s["arguments"]) - 1 for s in concats] == [2, 2, 2]
+
+
 def test_layouts_are_carried_and_batch_norm_is_gone() -> None:
     program = compile_model(export(ready(resnet(3)), (1, 3, 28, 28)), "spatial-pack")
     kinds = [r["kind"] for r in program.describe()["operators"]]

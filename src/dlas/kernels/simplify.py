@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from dlas.kernels.errors import UnsupportedError
-from dlas.kernels.fuse import fold_affine, fold_bias, fuse_activation, fuse_residual
+from dlas.kernels.fuse import chain_concats, fold_affine, fold_bias, fuse_activation, fuse_residual
 from dlas.kernels.graph import Graph, Node, Value
 from dlas.kernels.shape import Conv2d
 
@@ -23,6 +23,7 @@ def simplify(graph: Graph) -> Graph:
     graph.prune()
     fold_bias(graph)
     fold_affine(graph)
+    chain_concats(graph)
     fuse_residual(graph)
     fuse_activation(graph)
     graph.prune()
