@@ -5,8 +5,8 @@
 
 Printed: the share of cells whose second latency is within 10 % (one thread) or 20 % (more) of the
 first; the share of second values inside the first run's 95 % prediction interval; and, as a
-natural null, the share of weight-pruned and unpruned pairs on dense float32 runtimes that are called
-different (dense kernels do not look at zeros, so they should not be).
+natural null, the share of weight-pruned and unpruned pairs on dense float32 runtimes that are
+called different (dense kernels do not look at zeros, so they should not be).
 """
 
 from __future__ import annotations
