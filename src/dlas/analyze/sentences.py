@@ -134,10 +134,7 @@ def noise(analysis: Analysis) -> Iterator[Finding]:
         text = "Noise is taken from the intervals in the table, read as 95 %"
     else:
         floors = analysis.estimates.strata["floor"]
-        text = (
-            f"Two cells can be told apart from a difference of {percent(float(floors.min()))} "
-            f"to {percent(float(floors.max()))} on, depending on the choices"
-        )
+        text = f"Two cells can be told apart from a difference of {_range(floors)}"
         if found["controls"]:
             text += (
                 f"; of {found['controls']} controls measured twice "
@@ -242,6 +239,12 @@ def interactions(analysis: Analysis) -> Iterator[Finding]:
 
 def _levels(r: Any) -> dict[str, str]:
     return {"a": r.a, "b": r.b, "m": r.m, "n": r.n}
+
+
+def _range(floors: pd.Series) -> str:
+    """Return ``5.0 % on``, or the ends where the floor differs between strata."""
+    low, high = percent(float(floors.min())), percent(float(floors.max()))
+    return f"{low} on" if low == high else f"{low} to {high} on, depending on the choices"
 
 
 def times_or_percent(ratio: float) -> str:

@@ -13,7 +13,16 @@ import pandas as pd
 from dlas.analyze import breakeven, pareto
 from dlas.analyze.result import SIGNIFICANT, Analysis, Finding
 from dlas.analyze.sentences import above_one, what_overturns
-from dlas.analyze.words import better, compared, contexts, interval, listed, number, percent
+from dlas.analyze.words import (
+    better,
+    compared,
+    contexts,
+    interval,
+    listed,
+    number,
+    percent,
+    times,
+)
 
 PROXIES = ("macs", "effective_macs", "params", "nonzero_params", "weights_mb")
 SINGLES = 10
@@ -107,7 +116,7 @@ def _scaled(r: Any, fixed: dict[str, str], bad: str) -> str:
     after = r.shape.partition("best at ")[2]
     gained = f" after gaining {percent(r.best_gain - 1)} at {after}" if after else ""
     where = f" at {rest}" if rest else ""
-    return f"{percent(1 / r.gain - 1)} {bad} from {r.lowest} to {r.highest}{where}{gained}"
+    return f"{times(1 / r.gain)} {bad} from {r.lowest} to {r.highest}{where}{gained}"
 
 
 def _grouped(
