@@ -93,8 +93,9 @@ def images(n: int = 4) -> np.ndarray:
 
 @cache
 def reference(net: str) -> np.ndarray:
+    made = module(net)  # made outside: within, its weights would be inference tensors for ever
     with torch.inference_mode():
-        return np.concatenate([module(net)(torch.from_numpy(x[None])).numpy() for x in images()])
+        return np.concatenate([made(torch.from_numpy(x[None])).numpy() for x in images()])
 
 
 @cache
