@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -123,6 +124,7 @@ def _set_threads(threads: int) -> None:
 
 
 _entered: list[Any] = []
+atexit.register(_entered.clear)  # left while TVM is still there to set the pool back
 
 
 def _threads() -> int:
