@@ -24,16 +24,16 @@ from scipy import stats
 from dlas import plan as planning
 from dlas.isolate import Job, Pool
 from dlas.measure import host
-from dlas.run import RESULTS, STORE
+from dlas.run import STORE
 from dlas.store.artifacts import ArtifactStore
-from dlas.store.results import CellRow, ResultStore
+from dlas.store.results import FILE_NAME, CellRow, ResultStore
 from dlas.study import Study
 
 
 def chosen_cells(folder: Path) -> list[planning.CellPlan]:
     """Return one complete one-thread cell for each runtime."""
     study = Study.load(folder / "study.yaml")
-    with ResultStore(folder / RESULTS, read_only=True) as results:
+    with ResultStore(folder / FILE_NAME, read_only=True) as results:
         complete = {r.cell for r in results.rows(CellRow) if r.status == "complete"}
     found: dict[str, planning.CellPlan] = {}
     for cell in planning.make(study).runnable:
@@ -43,7 +43,7 @@ def chosen_cells(folder: Path) -> list[planning.CellPlan]:
     return list(found.values())
 
 
-def others_cpu_s(child_groups: set[int]) -> float:
+def others_cpu_s() -> float:
     """Return the CPU seconds of this process and its servers (not of measured children)."""
     me = psutil.Process()
     total = sum(me.cpu_times()[:2])
@@ -78,9 +78,9 @@ def measure(pool: Pool, cell: planning.CellPlan, store: ArtifactStore, launch: s
         "observe": False,
     }
     job = Job("dlas.measure.latency:run", args, "measure", 120.0, 8192, cpus)
-    before, start = others_cpu_s(set()), time.perf_counter()
+    before, start = others_cpu_s(), time.perf_counter()
     outcome = pool.run(cell.server, job, launch)  # type: ignore[arg-type]
-    wall, used = time.perf_counter() - start, others_cpu_s(set()) - before
+    wall, used = time.perf_counter() - start, others_cpu_s() - before
     if not outcome.ok:
         raise SystemExit(f"{cell.stack.text('software')}: {outcome.reason}")
     seen = outcome.value["round"]
@@ -113,10 +113,11 @@ def compare(cell: planning.CellPlan, rounds: list[dict[str, dict]]) -> dict[str,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="the output folder of a finished study")
+    parser.add_argument("--store", type=Path, help="where its artefacts are, if shared")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--json", type=Path)
     wanted = parser.parse_args()
-    store = ArtifactStore(wanted.folder / STORE)
+    store = ArtifactStore(wanted.store or wanted.folder / STORE)
     rows = []
     for cell in chosen_cells(wanted.folder):
         rounds = []

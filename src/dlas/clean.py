@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dlas.errors import UserError
-from dlas.run import RESULTS, STEPS_FACT, STORE
+from dlas.run import STEPS_FACT, STORE
 from dlas.store.artifacts import ArtifactStore, CleanReport
-from dlas.store.results import FactRow, ResultStore
+from dlas.store.results import FILE_NAME, FactRow, ResultStore
 
 
 def clean(
@@ -24,13 +24,13 @@ def clean(
         StorageError: the disk refuses.
     """
     folders = [Path(d) for d in dirs]
-    absent = [str(f) for f in folders if not (f / RESULTS).is_file()]
+    absent = [str(f) for f in folders if not (f / FILE_NAME).is_file()]
     if absent:
         raise UserError(f"no results in {', '.join(absent)}: `dlas run` makes them there")
     roots = [Path(store)] if store is not None else [f / STORE for f in folders]
     keep: set[str] = set()
     for folder in folders:
-        with ResultStore(folder / RESULTS, read_only=True) as results:
+        with ResultStore(folder / FILE_NAME, read_only=True) as results:
             for row in results.rows(FactRow, kind=STEPS_FACT):
                 keep.update(row.value["keys"])
     total = CleanReport(0, 0)

@@ -29,10 +29,17 @@ from dlas.records import Stage, Status
 from dlas.rounds import Entry, Rounds, now
 from dlas.stack import LAYERS
 from dlas.store.artifacts import ArtifactStore, StepRecord
-from dlas.store.results import CellRow, FactRow, HostRow, ResultStore, RoundRow, SessionRow
+from dlas.store.results import (
+    FILE_NAME,
+    CellRow,
+    FactRow,
+    HostRow,
+    ResultStore,
+    RoundRow,
+    SessionRow,
+)
 from dlas.study import Study
 
-RESULTS = "results.sqlite"
 STORE = "store"
 STEPS_FACT = "steps"
 """The kind of fact that lists the keys of all steps a cell rests on: what ``clean`` keeps."""
@@ -81,7 +88,7 @@ def run(
     progress = progress or Silent()
     with _exclusive(folder, progress), study.inside():
         artifacts = ArtifactStore(shared)
-        results = ResultStore(folder / RESULTS)
+        results = ResultStore(folder / FILE_NAME)
         with artifacts.use(), results, Pool(artifacts.scratch()) as pool:
             work = _Run(study, results, artifacts, pool, again, remeasure, progress, folder)
             return work.run(planning.make(study, stacks))

@@ -10,9 +10,16 @@ from typing import Any
 from dlas.display import table, text_of
 from dlas.errors import UserError
 from dlas.export import rows_of
-from dlas.run import RESULTS
 from dlas.stack import LAYERS, Stack
-from dlas.store.results import CellRow, FactRow, HostRow, ResultStore, RoundRow, SessionRow
+from dlas.store.results import (
+    FILE_NAME,
+    CellRow,
+    FactRow,
+    HostRow,
+    ResultStore,
+    RoundRow,
+    SessionRow,
+)
 from dlas.tables import cells_frame
 
 MEASURED = (
@@ -27,7 +34,7 @@ def describe(folder: Path, cell: str) -> dict[str, Any]:
     Raises:
         UserError: no cell begins so, or several do.
     """
-    with ResultStore(folder / RESULTS, read_only=True) as results:
+    with ResultStore(folder / FILE_NAME, read_only=True) as results:
         row = _find(results.rows(CellRow), folder, cell)
         facts = results.rows(FactRow, cell=row.cell)
         rounds = results.rows(RoundRow, cell=row.cell)
