@@ -64,8 +64,11 @@ def measure(pool: Pool, cell: planning.CellPlan, store: ArtifactStore, launch: s
     """Measure a cell once and return its round."""
     assert cell.techniques is not None
     built, inputs = store.get(cell.build), store.get(cell.inputs)
-    assert built is not None
-    assert inputs is not None
+    if built is None or inputs is None:
+        raise SystemExit(
+            f"{cell.stack.text('software')}: its artefact is not in the store any more (a technique "
+            "or a library has changed since); run the study again"
+        )
     cpus, parent = host.placement(1)
     os.sched_setaffinity(0, parent)
     args: dict[str, Any] = {
