@@ -66,7 +66,7 @@ def measure(pool: Pool, cell: planning.CellPlan, store: ArtifactStore, launch: s
     built, inputs = store.get(cell.build), store.get(cell.inputs)
     if built is None or inputs is None:
         raise SystemExit(
-            f"{cell.stack.text('software')}: its artefact is not in the store any more (a technique "
+            f"{cell.stack.text('software')}: its artefact is no longer in the store (a technique "
             "or a library has changed since); run the study again"
         )
     cpus, parent = host.placement(1)
