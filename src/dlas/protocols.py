@@ -248,6 +248,18 @@ class Optimization(Technique):
         raise NotImplementedError
 
 
+@dataclass(frozen=True, slots=True)
+class KernelChoice:
+    """Which kernel computes an operator: a primitive, and the storage of its weights.
+
+    ``csr`` weights are used where at least ``threshold`` of them are zeros.
+    """
+
+    primitive: str
+    weights: Literal["dense", "csr"] = "dense"
+    threshold: float = 0.4
+
+
 @dataclass(frozen=True, kw_only=True)
 class Algorithm(Technique):
     """Which kernel computes an operator, in which data format."""
@@ -256,11 +268,12 @@ class Algorithm(Technique):
     chooses: ClassVar[bool] = True
     """Whether it names kernels at all; False leaves every operator to the runtime."""
 
-    def kernel(self, operator: Any, target: str) -> str | None:
-        """Return the primitive for an operator (``dlas.kernels.Conv2d``), None: not for it.
+    def kernel(self, operator: Any, target: str) -> KernelChoice | str | None:
+        """Return the kernel for an operator (``dlas.kernels.Conv2d``), None: not for it.
 
-        The name of a primitive of ``dlas.kernels``; where it answers None the runtime's own
-        kernel runs and is listed as such.
+        A name alone is a primitive of ``dlas.kernels`` with dense weights; where it answers None
+        the runtime's own kernel runs and is listed as such. A linear layer is asked for as the
+        1x1 convolution of one row of pixels that it is; only the storage of its weights counts.
         """
         raise NotImplementedError
 

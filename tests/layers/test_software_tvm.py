@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from test_algorithm import Pruned, halved
 from test_software_fakes import (
     CPU,
     NETS,
@@ -12,6 +13,7 @@ from test_software_fakes import (
     reference,
     software,
     stack,
+    torch,
 )
 
 from dlas import registry
@@ -27,7 +29,7 @@ def built(tmp_path, net, hardware=CPU, **program):
     return runtime.load(tmp_path, hardware)
 
 
-@pytest.mark.parametrize("algorithm", ["native", "direct", "gemm"])
+@pytest.mark.parametrize("algorithm", ["native", "direct", "gemm", "spatial-pack"])
 @pytest.mark.parametrize("net", NETS)
 def test_it_agrees_with_pytorch_by_each_algorithm(net, algorithm, tmp_path):
     session = built(tmp_path, net, algorithm=algorithm)
@@ -39,6 +41,53 @@ def test_it_agrees_with_pytorch_by_each_algorithm(net, algorithm, tmp_path):
     assert list(ran.kernels.values()).count(algorithm) == convolutions
     assert ran.precision == "float32" and ran.threads == 1 and ran.fallbacks == ()
     assert ran.isa in ("avx2", "avx512", None)
+    assert ran.sparsity == 0
+
+
+def test_winograd_runs_where_it_can_and_tells_where_not(tmp_path):
+    session = built(tmp_path, "residual", algorithm="winograd")
+    np.testing.assert_allclose(infer(session), reference("residual"), atol=1e-3)
+    ran = session.observe(images()[:1])
+    kernels = list(ran.kernels.values())
+    assert kernels.count("winograd") == 4 and kernels.count("spatial-pack") == 2
+    assert len(ran.fallbacks) == 2
+    assert all("spatial-pack instead of winograd: winograd needs" in f for f in ran.fallbacks)
+
+
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("algorithm", ["direct", "gemm", "spatial-pack"])
+def test_sparse_weights_are_right_and_what_was_skipped_is_told(algorithm, net, tmp_path):
+    pruned = halved(net)
+    program = Pruned(net)
+    program.algorithm = registry.make("algorithm", algorithm, {"weights": "csr"})
+    runtime = software("tvm")
+    runtime.build(program, CPU, tmp_path)
+    session = runtime.load(tmp_path, CPU)
+    with torch.no_grad():
+        expected = pruned(torch.from_numpy(images())).numpy()
+    np.testing.assert_allclose(infer(session), expected, atol=1e-3)
+    ran = session.observe(images()[:1])
+    convolutions = {"residual": 6, "depthwise": 5, "vit": 1}[net]
+    assert list(ran.kernels.values()).count(f"{algorithm} csr") == convolutions
+    assert "linear csr" in ran.kernels and "linear" not in ran.kernels
+    assert ran.sparsity == pytest.approx(0.9, abs=0.02) and ran.precision == "float32"
+    assert ran.fallbacks == ()
+
+
+def test_layers_below_the_threshold_stay_dense_and_are_told(tmp_path):
+    program = Pruned("residual")
+    rest = halved("residual")
+    with torch.no_grad():
+        rest[1].a.weight += 1
+    program.exported = lambda: torch.export.export(rest, (torch.zeros(SPEC.shape),))
+    program.algorithm = registry.make("algorithm", "direct", {"weights": "csr"})
+    runtime = software("tvm")
+    runtime.build(program, CPU, tmp_path)
+    ran = runtime.load(tmp_path, CPU).observe(images()[:1])
+    assert ran.kernels["1.a"] == "direct"
+    (told,) = ran.fallbacks
+    assert told.startswith("1.a: dense weights instead of csr weights: 0% zeros")
+    assert 0.5 < ran.sparsity < 0.9
 
 
 def test_an_algorithm_decides_for_each_operator(tmp_path):
@@ -121,8 +170,6 @@ def test_another_device_is_unavailable_and_the_code_would_be_the_cpu_s(tmp_path)
 
 
 def test_what_cannot_be_imported_is_told_as_the_build_s_failure(tmp_path):
-    torch = pytest.importorskip("torch")
-
     class Sorts(torch.nn.Module):
         def forward(self, x):
             return torch.linalg.svdvals(x.flatten(2))[:, 0]
@@ -137,6 +184,6 @@ def test_what_cannot_be_imported_is_told_as_the_build_s_failure(tmp_path):
 
 def test_plain_stacks_are_not_refused():
     runtime = software("tvm")
-    for algorithm in ("native", "direct", "gemm"):
+    for algorithm in ("native", "direct", "gemm", "spatial-pack", "winograd"):
         chosen = registry.make("algorithm", algorithm)
         assert runtime.why_not(stack(runtime, algorithm=chosen)) is None

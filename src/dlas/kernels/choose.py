@@ -10,7 +10,7 @@ from dlas.kernels.errors import UnsupportedError
 from dlas.kernels.graph import Graph, Node
 from dlas.kernels.shape import Conv2d
 
-Algorithm = str | Mapping[str, str | Mapping[str, str]]
+Algorithm = str | Mapping[str, str | Mapping[str, Any]]
 FALLBACKS = ("spatial-pack", "direct")
 """Tried in this order for an operator that the asked primitive cannot do."""
 
@@ -23,6 +23,7 @@ class Choice(NamedTuple):
     weights: str
     reason: str | None
     """Why something else than what was asked runs; None if it does not."""
+    asked_weights: str = "dense"
 
 
 class Sparsity(NamedTuple):
@@ -37,7 +38,7 @@ def choose(graph: Graph, algorithm: Algorithm, sparsity: Sparsity) -> dict[str, 
     """Return the choice for each convolution and linear layer, by operator name.
 
     A map may name operators and `*`, the choice for all others (without it: `best`); a choice is a
-    primitive's name or {"primitive": name, "weights": "dense" or "csr"}.
+    primitive's name or {"primitive": name, "weights": "dense" or "csr", "threshold": share}.
 
     Raises:
         UnsupportedError: an unknown primitive, or a map that names no operator of the graph.
@@ -56,7 +57,9 @@ def choose(graph: Graph, algorithm: Algorithm, sparsity: Sparsity) -> dict[str, 
         asked: Any = wanted.get(name, wanted.get("*", "best"))
         if isinstance(asked, str):
             asked = {"primitive": asked}
-        here = Sparsity(asked.get("weights", sparsity.weights), sparsity.threshold)
+        here = Sparsity(
+            asked.get("weights", sparsity.weights), asked.get("threshold", sparsity.threshold)
+        )
         choices[name] = _one(node, asked.get("primitive", "best"), here)
     return choices
 
@@ -86,11 +89,11 @@ def _one(node: Node, asked: str, sparsity: Sparsity) -> Choice:
             weights = "dense"
             reason = f"{zeros:.0%} zeros, less than the threshold of {sparsity.threshold:.0%}"
     if node.op == "linear":
-        return Choice(asked, "linear", weights, reason)
+        return Choice(asked, "linear", weights, reason, sparsity.weights)
     wanted = by_rule(node.attrs["conv"], weights) if asked == "best" else asked
     for name in (wanted, *FALLBACKS):
         refusal = primitives.find(name, weights).why_not(node.attrs["conv"])
         if refusal is None:
-            return Choice(asked, name, weights, reason)
+            return Choice(asked, name, weights, reason, sparsity.weights)
         reason = reason or refusal
     raise UnsupportedError(f"{node.name}: {asked}: {reason}; no fallback can do it either")

@@ -130,10 +130,12 @@ class Steps:
         constants = kernel.constants(*_weights(node))
         record = {
             "asked": choice.asked,
+            "asked_weights": choice.asked_weights,
             "primitive": choice.primitive,
             "fallback_reason": choice.reason,
             "weights": choice.weights,
             "zeros": _zeros(node),
+            "weight_count": int(node.attrs["weight"].size),
             "input_layout": inputs[0][1].text(),
             "output_layout": out.text(),
             "multiplications": op.multiplications,
@@ -147,8 +149,8 @@ class Steps:
     def _linear(self, node: Node) -> None:
         weight, bias = _weights(node)
         wide_out, wide_in = weight.shape
-        rows = math.prod(self.graph.values[node.output].shape[:-1])
-        op = Conv2d(1, wide_in, 1, rows, wide_out, (1, 1))
+        op = as_conv2d(self.graph, node)
+        rows = op.width
         inputs = self._inputs(node)
         goal, _ = self._write(node.output)
         residual, activation = len(inputs) > 1, node.attrs["activation"]
@@ -167,8 +169,10 @@ class Steps:
             weight = weight.reshape(wide_out, wide_in, 1, 1)
         constants = kernel.constants(weight, bias)
         record = {
+            "asked_weights": choice.asked_weights,
             "weights": choice.weights,
             "zeros": _zeros(node),
+            "weight_count": int(node.attrs["weight"].size),
             "fallback_reason": choice.reason,
             "multiplications": op.multiplications,
             "activation": activation,
@@ -268,6 +272,13 @@ class Steps:
         goals = [self._write(name)[0] for name in node.outputs]
         kernel = fallback(node.attrs["call"])
         self._add(Step(node.name, node.attrs["kind"], kernel, inputs, [], goals))
+
+
+def as_conv2d(graph: Graph, node: Node) -> Conv2d:
+    """Return the 1x1 convolution of one row of pixels that a linear layer is."""
+    wide_out, wide_in = node.attrs["weight"].shape
+    rows = math.prod(graph.values[node.output].shape[:-1])
+    return Conv2d(1, wide_in, 1, rows, wide_out, (1, 1))
 
 
 def _zeros(node: Node) -> float:

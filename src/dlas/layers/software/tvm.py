@@ -5,8 +5,8 @@ from __future__ import annotations
 import atexit
 import os
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -17,6 +17,7 @@ from dlas.protocols import (
     Algorithm,
     Form,
     HardwareTechnique,
+    KernelChoice,
     Program,
     Ran,
     Refusal,
@@ -78,6 +79,7 @@ class Tvm(Software):
             compiled = kernels.compile_model(exported, algorithm=chosen, target=target)
         except kernels.UnsupportedError as error:
             raise StepError(f"tvm: {error}") from error
+        _check_sparse(chosen, compiled.describe()["operators"])
         compiled.save(folder)
         return {"target": compiled.describe()["target"], "algorithm": chosen}
 
@@ -90,17 +92,41 @@ class Tvm(Software):
         return TvmSession(program)
 
 
-def _choose(exported: Any, algorithm: Algorithm, target: str) -> dict[str, str]:
-    """Ask the algorithm for each convolution; return ``{operator: primitive}``."""
+def _choose(exported: Any, algorithm: Algorithm, target: str) -> dict[str, Any]:
+    """Ask the algorithm for each operator; return ``{operator: primitive, weights, threshold}``."""
     from dlas.kernels.importer import import_program
     from dlas.kernels.simplify import simplify
+    from dlas.kernels.steps import as_conv2d
 
-    chosen = {
-        node.name: algorithm.kernel(node.attrs["conv"], target) or OWN
-        for node in simplify(import_program(exported)).nodes
-        if node.op == "conv2d"
-    }
+    graph = simplify(import_program(exported))
+    chosen: dict[str, Any] = {}
+    for node in graph.nodes:
+        if node.op not in ("conv2d", "linear"):
+            continue
+        operator = node.attrs["conv"] if node.op == "conv2d" else as_conv2d(graph, node)
+        answer = algorithm.kernel(operator, target)
+        if answer is None:
+            continue
+        kernel = KernelChoice(answer) if isinstance(answer, str) else answer
+        chosen[node.name] = asdict(kernel)
     return {**chosen, "*": OWN}
+
+
+def _check_sparse(algorithm: Mapping[str, Any], operators: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse to call a network sparse in which CSR was asked for and nothing is stored so.
+
+    Raises:
+        StepError: no layer has zeros enough.
+    """
+    asked = [c for c in algorithm.values() if c != OWN and c["weights"] == "csr"]
+    if not asked or any(o.get("weights") == "csr" for o in operators):
+        return
+    most = max(o["zeros"] for o in operators if "zeros" in o)
+    least = min(c["threshold"] for c in asked)
+    raise StepError(
+        f"tvm: weights in CSR were asked for, and no layer has {least:.0%} zeros (the threshold); "
+        f"the sparsest has {most:.0%}"
+    )
 
 
 def _set_threads(threads: int) -> None:
@@ -148,29 +174,46 @@ class TvmSession:
     def observe(self, x: Array) -> Ran:
         """Run once and read the plan, which lists the calls that a run makes."""
         self(x)
-        said = self._program.describe()
-        steps = self._program.plan["steps"]
-        works, kernels, fallbacks = [], {}, []
-        others: Counter[str] = Counter()
-        for step in steps:
-            record = step["record"]
-            if record["kind"] in ("conv2d", "linear"):
-                types = {a["dtype"] for a in step["arguments"]}
-                works.append(Work(record["operator"], "+".join(sorted(types))))
-            if record["kind"] == "conv2d":
-                kernels[record["operator"]] = record["primitive"]
-            else:
-                others[record["kind"]] += 1
-            if record.get("fallback_reason"):
-                fallbacks.append(
-                    f"{record['operator']}: {record['primitive']} instead of "
-                    f"{record['asked']}: {record['fallback_reason']}"
-                )
-        precision, mixed = settle(works)
+        operators = self._program.describe()["operators"]
+        kernels = {o["operator"]: _ran(o) for o in operators if o["kind"] == "conv2d"}
+        others = Counter(_ran(o) for o in operators if o["kind"] != "conv2d")
+        precision, mixed = settle(self._works())
         return Ran(
             precision=precision,
             threads=_threads(),
-            isa=isa.widest(said["target"]["features"]),
+            isa=isa.widest(self._program.describe()["target"]["features"]),
             kernels={**kernels, **{kind: f"x{n}" for kind, n in sorted(others.items())}},
-            fallbacks=(*fallbacks, *mixed),
+            fallbacks=(*(_fallback(o) for o in operators if o.get("fallback_reason")), *mixed),
+            sparsity=_skipped(operators),
         )
+
+    def _works(self) -> list[Work]:
+        """Return convolutions and linear layers with the types of their arguments."""
+        works = []
+        for step in self._program.plan["steps"]:
+            if step["record"]["kind"] in ("conv2d", "linear"):
+                types = {a["dtype"] for a in step["arguments"]} - {"int32"}  # CSR's positions
+                works.append(Work(step["record"]["operator"], "+".join(sorted(types))))
+        return works
+
+
+def _ran(operator: Mapping[str, Any]) -> str:
+    """Return the kernel of an operator as the record names it: ``gemm``, ``gemm csr``, ``add``."""
+    name = operator.get("primitive", operator["kind"])
+    return f"{name} csr" if operator.get("weights") == "csr" else str(name)
+
+
+def _fallback(operator: Mapping[str, Any]) -> str:
+    """Return the sentence about an operator that does not run as it was asked to."""
+    asked, ran = operator.get("asked"), operator.get("primitive")
+    if ran == asked:
+        asked, ran = f"{operator['asked_weights']} weights", f"{operator['weights']} weights"
+    return f"{operator['operator']}: {ran} instead of {asked}: {operator['fallback_reason']}"
+
+
+def _skipped(operators: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the share of weights that are zero and that the kernels that ran never touch."""
+    layers = [o for o in operators if "weight_count" in o]
+    total = sum(o["weight_count"] for o in layers)
+    skipped = sum(o["zeros"] * o["weight_count"] for o in layers if o["weights"] == "csr")
+    return skipped / total if total else None
