@@ -8,6 +8,7 @@ import numpy as np
 from dlas.kernels import primitives, winograd
 from dlas.kernels.errors import UnsupportedError
 from dlas.kernels.graph import Graph, Node
+from dlas.kernels.knobs import FIXED, Knobs
 from dlas.kernels.shape import Conv2d
 
 Algorithm = str | Mapping[str, str | Mapping[str, Any]]
@@ -24,6 +25,8 @@ class Choice(NamedTuple):
     reason: str | None
     """Why something else than what was asked runs; None if it does not."""
     asked_weights: str = "dense"
+    knobs: Knobs = FIXED
+    """What tuning found; empty: the fixed schedule."""
 
 
 class Sparsity(NamedTuple):

@@ -14,6 +14,7 @@ from dlas.kernels.build import compile_functions
 from dlas.kernels.emit import argument_shapes
 from dlas.kernels.epilogue import Epilogue
 from dlas.kernels.errors import InputError, UnsupportedError
+from dlas.kernels.knobs import FIXED
 from dlas.kernels.layout import NCHW, Array, Layout
 from dlas.kernels.primitives import Kernel, Request
 from dlas.kernels.program import load_library
@@ -61,7 +62,7 @@ def build_conv2d(
     w = fitting(weight, op.weight_shape, "weight")
     b = None if bias is None else fitting(bias, (op.out_channels,), "bias")
     cpu = resolve(target)
-    inp = chosen.needs(op, cpu)
+    inp = chosen.needs(op, cpu, FIXED)
     out = Layout(chosen.block(cpu))
     kernels = []
     for residual in (None, out):

@@ -9,6 +9,7 @@ from tvm.tirx.script.builder import ir as T
 from dlas.kernels import emit, rows, sparse
 from dlas.kernels.emit import Buffer, PrimFunc
 from dlas.kernels.epilogue import Epilogue
+from dlas.kernels.knobs import FIXED, Knobs
 from dlas.kernels.layout import NCHW, Array, Layout
 from dlas.kernels.shape import Conv2d
 from dlas.kernels.staging import Staging
@@ -23,6 +24,7 @@ class DirectCsr:
     target: CpuTarget
     threads: int
     epilogue: Epilogue
+    knobs: Knobs = FIXED
 
     @property
     def inp(self) -> Layout:
@@ -37,7 +39,13 @@ class DirectCsr:
     @property
     def vectors(self) -> int:
         """Vectors of a block of pixels."""
-        return sparse.block_vectors(self.op.out_height * Staging(self.op).pitch, self.target)
+        run = self.op.out_height * Staging(self.op).pitch
+        return self.knobs.get("vectors", sparse.block_vectors(run, self.target))
+
+    @property
+    def parts(self) -> int:
+        """Parts of the output channels, each a job of its own for one block of pixels."""
+        return self.knobs.get("parts", min(self.op.out_channels, 4))
 
     def function(self, name: str) -> PrimFunc:
         """Return the kernel: (x, starts, offsets, values, bias, [residual], y)."""
@@ -59,11 +67,10 @@ class DirectCsr:
             with T.serial(op.batch) as n:
                 staging.fill(x, n, staged, slack, self.threads)
                 # Pixels outside, channels inside: the window of pixels stays in the cache.
-                halves = min(op.out_channels, 4)
-                per_half = -(-op.out_channels // halves)
-                with emit.outer(blocks * halves, self.threads) as job:
-                    q, first = job // halves * width, job % halves * per_half
-                    with T.serial(per_half) as step:
+                per_part = -(-op.out_channels // self.parts)
+                with emit.outer(blocks * self.parts, self.threads) as job:
+                    q, first = job // self.parts * width, job % self.parts * per_part
+                    with T.serial(per_part) as step:
                         o = first + step
                         with T.If(o < op.out_channels), T.Then():
                             goal = (run, o * blocks * width + q)

@@ -13,6 +13,7 @@ from tvm.tirx.script.builder import ir as T
 from dlas.kernels import emit, rows
 from dlas.kernels.emit import Buffer, Expr, PrimFunc
 from dlas.kernels.epilogue import Epilogue
+from dlas.kernels.knobs import FIXED, Knobs
 from dlas.kernels.layout import NCHW, Array, Layout
 from dlas.kernels.rows import RowTile
 from dlas.kernels.shape import Conv2d
@@ -32,6 +33,7 @@ class Gemm:
     threads: int
     epilogue: Epilogue
     tile: RowTile
+    knobs: Knobs = FIXED
 
     @property
     def depth(self) -> int:
@@ -41,7 +43,7 @@ class Gemm:
     @property
     def band(self) -> int:
         """Output rows gathered at a time."""
-        return panel_rows(self.op, self.threads)
+        return self.knobs.get("band", panel_rows(self.op, self.threads))
 
     @property
     def inp(self) -> Layout:

@@ -11,6 +11,7 @@ from dlas.kernels.direct_csr import zeros_or
 from dlas.kernels.emit import Buffer, Expr, PrimFunc
 from dlas.kernels.epilogue import Epilogue
 from dlas.kernels.gemm import gather, panel_rows
+from dlas.kernels.knobs import FIXED, Knobs
 from dlas.kernels.layout import NCHW, Array, Layout
 from dlas.kernels.shape import Conv2d
 from dlas.kernels.staging import Staging
@@ -25,6 +26,7 @@ class GemmCsr:
     target: CpuTarget
     threads: int
     epilogue: Epilogue
+    knobs: Knobs = FIXED
 
     @property
     def inp(self) -> Layout:
@@ -39,12 +41,13 @@ class GemmCsr:
     @property
     def band(self) -> int:
         """Output rows gathered at a time."""
-        return panel_rows(self.op, self.threads)
+        return self.knobs.get("band", panel_rows(self.op, self.threads))
 
     @property
     def vectors(self) -> int:
         """Vectors of a block of pixels."""
-        return sparse.block_vectors(self.band * self.op.out_width, self.target)
+        fixed = sparse.block_vectors(self.band * self.op.out_width, self.target)
+        return self.knobs.get("vectors", fixed)
 
     @property
     def width(self) -> int:

@@ -81,7 +81,9 @@ class Layouts:
         if node.op == "conv2d":
             primitive = self._primitive(node)
             flexible = primitive.block(self.target) > 1
-            first = Need(primitive.needs(node.attrs["conv"], self.target), exact=not flexible)
+            knobs = self.choices[node.name].knobs
+            layout = primitive.needs(node.attrs["conv"], self.target, knobs)
+            first = Need(layout, exact=not flexible)
             rest = Layout(primitive.block(self.target))
             return [first, *(Need(rest, exact=not flexible) for _ in node.inputs[1:])]
         if node.op in PLAIN_OPERATORS:

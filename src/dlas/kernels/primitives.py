@@ -16,12 +16,14 @@ from dlas.kernels.epilogue import Epilogue
 from dlas.kernels.errors import UnsupportedError
 from dlas.kernels.gemm import Gemm
 from dlas.kernels.gemm_csr import GemmCsr
+from dlas.kernels.knobs import FIXED, Knobs
 from dlas.kernels.layout import NCHW, Array, Layout
 from dlas.kernels.native import Native
+from dlas.kernels.rows import RowTile
 from dlas.kernels.rows import default_tile as default_rows
 from dlas.kernels.shape import Conv2d
 from dlas.kernels.spatial_csr import SpatialCsr
-from dlas.kernels.spatial_pack import SpatialPack, default_tile
+from dlas.kernels.spatial_pack import SpatialPack, Tile, default_tile
 from dlas.kernels.target import CpuTarget
 from dlas.kernels.winograd import Winograd, default_outputs, needed_halo
 from dlas.kernels.winograd import why_not as winograd_why_not
@@ -61,6 +63,8 @@ class Request:
     out: Layout
     """Layout that the output shall have; its block is the primitive's."""
     epilogue: Epilogue
+    knobs: Knobs = FIXED
+    """Values that differ from the fixed schedule."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class Primitive:
     name: str
     weights: str
     """`dense` or `csr`."""
-    needs: Callable[[Conv2d, CpuTarget], Layout]
+    needs: Callable[[Conv2d, CpuTarget, Knobs], Layout]
     """The smallest input layout."""
     block: Callable[[CpuTarget], int]
     """Channel block of the output."""
@@ -78,7 +82,8 @@ class Primitive:
     why_not: Callable[[Conv2d], str | None] = lambda _: None
 
 
-def _packed_input(op: Conv2d, target: CpuTarget) -> Layout:
+def _packed_input(op: Conv2d, target: CpuTarget, knobs: Knobs = FIXED) -> Layout:
+    del knobs
     # Three colour channels in a block of 16 would multiply 13 zeros; read them as NCHW.
     small = op.in_channels * 2 <= target.lanes and not op.depthwise
     return Layout(1 if small else target.lanes, op.padding)
@@ -86,10 +91,24 @@ def _packed_input(op: Conv2d, target: CpuTarget) -> Layout:
 
 def _spatial_pack(op: Conv2d, r: Request) -> Kernel:
     if op.depthwise:
-        columns = default_columns(op, r.target)
+        columns = r.knobs.get("columns", default_columns(op, r.target))
         return Depthwise(op, r.target, r.threads, r.inp, r.out, r.epilogue, columns)
-    tile = default_tile(op, r.target)
+    fixed = default_tile(op, r.target)
+    get = r.knobs.get
+    tile = Tile(
+        get("blocks", fixed.blocks), get("columns", fixed.columns), get("rows", fixed.rows)
+    )
     return SpatialPack(op, r.target, r.threads, r.inp, r.out, r.epilogue, tile)
+
+
+def _row_tile(op: Conv2d, r: Request) -> RowTile:
+    fixed = default_rows(op, r.target)
+    return RowTile(r.knobs.get("rows", fixed.rows), r.knobs.get("vectors", fixed.vectors))
+
+
+def _outputs(op: Conv2d, knobs: Knobs) -> int:
+    """Return m of Winograd's F(m x m, 3 x 3)."""
+    return knobs.get("m", default_outputs(op))
 
 
 def _any(_: Conv2d) -> str | None:
@@ -103,33 +122,39 @@ def _plain(
     why_not: Callable[[Conv2d], str | None] = _any,
 ) -> Primitive:
     """Return a primitive that reads and writes NCHW."""
-    return Primitive(name, weights, lambda op, target: NCHW, lambda target: 1, lower, why_not)
+    return Primitive(
+        name, weights, lambda op, target, knobs: NCHW, lambda target: 1, lower, why_not
+    )
 
 
 _ALL = (
     _plain(
         "direct",
-        lambda op, r: Direct(op, r.target, r.threads, r.epilogue, default_rows(op, r.target)),
+        lambda op, r: Direct(op, r.target, r.threads, r.epilogue, _row_tile(op, r)),
     ),
     _plain(
         "gemm",
-        lambda op, r: Gemm(op, r.target, r.threads, r.epilogue, default_rows(op, r.target)),
+        lambda op, r: Gemm(op, r.target, r.threads, r.epilogue, _row_tile(op, r), r.knobs),
     ),
     Primitive("spatial-pack", "dense", _packed_input, lambda target: target.lanes, _spatial_pack),
     Primitive(
         "winograd",
         "dense",
-        lambda op, target: Layout(target.lanes, needed_halo(op, default_outputs(op))),
+        lambda op, target, knobs: Layout(target.lanes, needed_halo(op, _outputs(op, knobs))),
         lambda target: target.lanes,
         lambda op, r: Winograd(
-            op, r.target, r.threads, r.inp, r.out, r.epilogue, default_outputs(op)
+            op, r.target, r.threads, r.inp, r.out, r.epilogue, _outputs(op, r.knobs), r.knobs
         ),
         winograd_why_not,
     ),
     _plain("native", lambda op, r: Native(op, r.target, r.threads, r.epilogue)),
-    _plain("direct", lambda op, r: DirectCsr(op, r.target, r.threads, r.epilogue), "csr"),
-    _plain("gemm", lambda op, r: GemmCsr(op, r.target, r.threads, r.epilogue), "csr"),
-    _plain("spatial-pack", lambda op, r: SpatialCsr(op, r.target, r.threads, r.epilogue), "csr"),
+    _plain("direct", lambda op, r: DirectCsr(op, r.target, r.threads, r.epilogue, r.knobs), "csr"),
+    _plain("gemm", lambda op, r: GemmCsr(op, r.target, r.threads, r.epilogue, r.knobs), "csr"),
+    _plain(
+        "spatial-pack",
+        lambda op, r: SpatialCsr(op, r.target, r.threads, r.epilogue, r.knobs),
+        "csr",
+    ),
 )
 PRIMITIVES = {(p.name, p.weights): p for p in _ALL}
 WEIGHTS = ("dense", "csr")

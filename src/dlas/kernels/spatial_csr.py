@@ -15,6 +15,7 @@ from dlas.kernels import emit, sparse
 from dlas.kernels.direct_csr import zeros_or
 from dlas.kernels.emit import Buffer, Expr, PrimFunc
 from dlas.kernels.epilogue import Epilogue, activate
+from dlas.kernels.knobs import FIXED, Knobs
 from dlas.kernels.layout import NCHW, Array, Layout
 from dlas.kernels.shape import Conv2d
 from dlas.kernels.spatial_pack import segments
@@ -29,6 +30,7 @@ class SpatialCsr:
     target: CpuTarget
     threads: int
     epilogue: Epilogue
+    knobs: Knobs = FIXED
 
     @property
     def inp(self) -> Layout:
@@ -51,7 +53,8 @@ class SpatialCsr:
             covered = -(-self.op.out_height // down) * -(-self.op.out_width // across)
             return covered, abs(down - across)
 
-        return min(grids, key=cost)
+        down = self.knobs.get("down", min(grids, key=cost)[0])
+        return (down, lanes // down)
 
     @property
     def tile(self) -> tuple[int, int]:
@@ -70,11 +73,11 @@ class SpatialCsr:
     @property
     def block(self) -> tuple[int, int]:
         """Rows and columns of a tile that are summed together."""
-        most = 24 if self.target.registers >= 32 else 12
+        most = self.knobs.get("most", 24 if self.target.registers >= 32 else 12)
         rows, columns = self.tile
         if columns > most:
             columns = -(-columns // -(-columns // most))
-        rows = min(rows, most // columns)
+        rows = min(rows, max(1, most // columns))
         return (-(-self.tile[0] // -(-self.tile[0] // rows)), columns)
 
     def function(self, name: str) -> PrimFunc:
@@ -133,7 +136,7 @@ class SpatialCsr:
             tuple((i * stride[0] + j * stride[1]) * lanes for i, j in pixels),
             tuple((i * self.tile[1] + j) * lanes for i, j in pixels),
         )
-        parts = min(op.out_channels, 4)
+        parts = self.knobs.get("parts", min(op.out_channels, 4))
         per_part = -(-op.out_channels // parts)
         with emit.outer(row_count * count * parts, self.threads) as job:
             where, part = job // parts, job % parts

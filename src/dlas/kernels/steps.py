@@ -125,7 +125,7 @@ class Steps:
         goal, out = self._write(node.output)
         residual = inputs[1][1] if len(inputs) > 1 else None
         epilogue = Epilogue(node.attrs["activation"], residual)
-        request = Request(self.target, self.threads, inputs[0][1], out, epilogue)
+        request = Request(self.target, self.threads, inputs[0][1], out, epilogue, choice.knobs)
         kernel = primitives.find(choice.primitive, choice.weights).lower(op, request)
         constants = kernel.constants(*_weights(node))
         record = {

@@ -17,6 +17,7 @@ from tvm.tirx.script.builder import ir as T
 from dlas.kernels import emit
 from dlas.kernels.emit import Buffer, Expr, PrimFunc
 from dlas.kernels.epilogue import Epilogue, activate
+from dlas.kernels.knobs import FIXED, Knobs
 from dlas.kernels.layout import Array, Halo, Layout
 from dlas.kernels.shape import Conv2d
 from dlas.kernels.spatial_pack import pack_bias
@@ -92,6 +93,7 @@ class Winograd:
     out: Layout
     epilogue: Epilogue
     m: int
+    knobs: Knobs = FIXED
 
     @property
     def side(self) -> int:
@@ -108,7 +110,8 @@ class Winograd:
     def group(self) -> int:
         """Output blocks that a register tile holds."""
         most = 4 if self.target.registers >= 32 else 2
-        return next(b for b in range(most, 0, -1) if self.blocks[1] % b == 0)
+        fixed = next(b for b in range(most, 0, -1) if self.blocks[1] % b == 0)
+        return self.knobs.get("blocks", fixed)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -118,7 +121,8 @@ class Winograd:
     @property
     def columns(self) -> int:
         """Tiles that a register tile holds."""
-        return min(self.grid[0] * self.grid[1], max(1, self.target.accumulators // self.group))
+        fixed = max(1, self.target.accumulators // self.group)
+        return min(self.grid[0] * self.grid[1], self.knobs.get("columns", fixed))
 
     @property
     def chunk(self) -> int:
@@ -130,7 +134,7 @@ class Winograd:
         budget = max(CHUNK_BYTES, filters // 4)
         most = max(1, budget // per_tile // self.columns)
         shared = max(1, -(-tiles // self.threads // self.columns))
-        return self.columns * min(most, shared)
+        return self.columns * self.knobs.get("passes", min(most, shared))
 
     def function(self, name: str) -> PrimFunc:
         """Return the kernel: (x, filters, bias, [residual], y)."""

@@ -93,7 +93,7 @@ class Tvm(Software):
 
 
 def _choose(exported: Any, algorithm: Algorithm, target: str) -> dict[str, Any]:
-    """Ask the algorithm for each operator; return ``{operator: primitive, weights, threshold}``."""
+    """Ask the algorithm for each operator; return a map from operator to choice."""
     from dlas.kernels.importer import import_program
     from dlas.kernels.simplify import simplify
     from dlas.kernels.steps import as_conv2d
