@@ -173,6 +173,8 @@ def train(
     augment: options.Augment = "flip",
     limit: options.Limit = None,
     threads: options.Threads = None,
+    device: options.Device = "cpu",
+    channels_last: options.ChannelsLast = False,
     float16: options.Half = False,
 ) -> None:
     """Train a model on a data set; write its weights, and how they came about beside them.
@@ -200,6 +202,8 @@ def train(
         augment=cast(training.Augment, augment),
         limit=limit,
         threads=threads,
+        device=device,
+        channels_last=channels_last,
         float16=float16,
         progress=training_progress(sys.stderr),
     )

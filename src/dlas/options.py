@@ -93,4 +93,10 @@ Seed = Annotated[int, typer.Option(min=0, help="Of order, augmentation and dropo
 Augment = Annotated[str, typer.Option(help="none, flip, shift or shift-flip.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Train on so many images only.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of torch.")]
+Device = Annotated[
+    str, typer.Option(help="Where torch computes: cpu, cuda, cuda:1.", metavar="DEVICE")
+]
+ChannelsLast = Annotated[
+    bool, typer.Option("--channels-last", help="Train in this memory format: often quicker.")
+]
 Half = Annotated[bool, typer.Option("--float16", help="Write float16 weights.")]

@@ -55,6 +55,7 @@ def run_train(
     limit: int | None = None,
     threads: int | None = None,
     channels_last: bool = False,
+    device: str = "cpu",
     float16: bool = False,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> dict[str, Any]:
@@ -66,7 +67,8 @@ def run_train(
     what was written. Use them by ``weights: PATH``. See :func:`dlas.training.train` for the rest.
 
     Raises:
-        UserError: the model is only an ONNX file, or ``out`` cannot be written.
+        UserError: the model is only an ONNX file, ``device`` is not there, or ``out`` cannot be
+            written.
         StepError: training diverged.
     """
     out = out if out.suffix == ".safetensors" else out.with_name(out.name + ".safetensors")
@@ -75,6 +77,7 @@ def run_train(
             f"{model.name} is only an ONNX file and cannot be trained. Train the network it was "
             "made from, as `torch: {factory: ...}`."
         )
+    _there(device)
     _writable(out)
     module = _from_scratch(model).build(dataset).module
     recipe = train(
@@ -90,6 +93,7 @@ def run_train(
         weight_decay=weight_decay,
         label_smoothing=label_smoothing,
         channels_last=channels_last,
+        device=device,
         progress=progress,
     )
     return write_trained(module, model, dataset, out, recipe, float16=float16)
@@ -161,6 +165,20 @@ def _from_scratch(model: Model) -> Model:
 def _params(technique: Technique) -> dict[str, Any]:
     params = registry.choice(technique).params
     return {name: value for name, value in params.items() if name not in technique.places}
+
+
+def _there(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"--device {device!r}: torch cannot use it: {reason} "
+            "Allowed: cpu, cuda, cuda:1 and the like, where there is such a GPU and torch was "
+            "built for it; `dlas doctor` says what is there."
+        ) from error
 
 
 def _writable(out: Path) -> None:
