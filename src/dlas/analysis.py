@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlas.analyze import Table, from_study, load_table
 from dlas.errors import StorageError, UserError, near
 from dlas.source import read
-from dlas.tables import cells_frame, rounds_frame
+from dlas.tables import ceilings_frame, cells_frame, rounds_frame
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+ARITHMETIC_TYPE = "float32"
+"""The type whose arithmetic ceiling a study measures."""
 STUDY = "study.yaml"
 """The study as it was run, in its output folder."""
 
@@ -44,7 +49,31 @@ def of_folders(folders: Sequence[Path], asked: Asked) -> Table:
         baseline=dict(_pair(each) for each in asked.baseline),
         floor=asked.floor,
         goals=goals(folders),
+        ceilings=ceilings(folders, cells),
     )
+
+
+def ceilings(folders: Sequence[Path], cells: pd.DataFrame) -> pd.DataFrame | None:
+    """Return what the machines could do at most, for every place where a cell ran.
+
+    Of all readings of a host the largest arithmetic and bandwidth and the least overhead; None
+    where a study measured none.
+    """
+    read_there = ceilings_frame(folders)
+    told = read_there[read_there["value"].notna()]
+    if not len(told):
+        return None
+    found = cells[["host", "hardware", "software", "dataset"]].dropna().drop_duplicates()
+    for kind, figure in (("arithmetic", "gflops"), ("memory", "gb_s")):
+        of_kind = told[told["kind"] == kind].groupby(["host", "hardware"])
+        most = of_kind.agg(**{figure: ("value", "max")}).reset_index()
+        found = found.merge(most, on=["host", "hardware"], how="left")
+    keys = ["host", "hardware", "software", "dataset"]
+    overhead = told[told["kind"] == "overhead"].groupby(keys)
+    least = overhead.agg(overhead_ms=("value", "min")).reset_index()
+    caches = told.groupby(["host"]).agg(cache_mb=("cache_mb", "max")).reset_index()
+    found = found.merge(least, on=keys, how="left").merge(caches, on="host", how="left")
+    return found.assign(precision=ARITHMETIC_TYPE)
 
 
 def _pair(text: str) -> tuple[str, str]:

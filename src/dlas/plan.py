@@ -253,7 +253,7 @@ class _Chain:
                     "form": software.form,
                 },
                 "inputs": {"network": network} | ({"lowered": lowered} if lowered else {}),
-                "server": _build_server(t),
+                "server": build_server(t),
                 "text": " ".join(
                     self.stack.text(n) for n in ("model", "optimization", "algorithm", "software")
                 ),
@@ -279,8 +279,8 @@ def runtime_server(techniques: Techniques) -> Server:
     return Server(software.preload, variables, software.python)
 
 
-def _build_server(techniques: Techniques) -> Server:
-    """The server whose children build: torch stands ready where the program is a torch one."""
+def build_server(techniques: Techniques) -> Server:
+    """Return the server whose children build: torch is ready where the program is torch's."""
     runtime = runtime_server(techniques)
     preload = NETWORK_SERVER.preload if techniques.software.form != "onnx" else runtime.preload
     return Server(preload, runtime.environment, runtime.python)

@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = 1
-"""Version of the results: 1 = first."""
+SCHEMA_VERSION = 2
+"""Version of the results: 1 = first; 2 adds the ceilings of the machine."""
 
 
 class Status(StrEnum):
@@ -56,6 +56,7 @@ class MeasureSettings(BaseModel):
     min_controls: int = Field(12, ge=0, description="cells measured twice, at least")
     memory: bool = Field(True, description="measure memory in a process of its own")
     energy: bool = Field(True, description="read energy counters where there are any")
+    ceilings: bool = Field(True, description="measure what the machine can do at most")
     seed: int = Field(0, ge=0, description="seed of the order within each round")
     step_timeout_s: float = Field(1800, gt=0, description="limit of one step before measuring")
     measure_timeout_s: float = Field(120, gt=0, description="limit of one measurement")

@@ -6,7 +6,7 @@ import os
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,7 +75,12 @@ class Rounds:
         session: str,
         paths: tuple[str, ...],
         progress: Progress,
+        beside: Callable[[str], None] = lambda _moment: None,
     ) -> None:
+        """``beside`` is called with ``start`` before all measurements, with ``end`` after them.
+
+        The machine is as alone then as in a measurement; nothing is called where nothing is due.
+        """
         self.pool = pool
         self.results = results
         self.settings = settings
@@ -83,6 +88,8 @@ class Rounds:
         self.session = session
         self.paths = paths
         self.progress = progress
+        self.beside = beside
+        self.begun = False
         self.watch = Watch()
         self.done = 0
         self.total = 0
@@ -97,6 +104,8 @@ class Rounds:
         try:
             for number in range(self.settings.rounds):
                 self._round(number, everything)
+            if self.begun:
+                self.beside("end")
         finally:
             os.sched_setaffinity(0, allowed)
 
@@ -109,6 +118,9 @@ class Rounds:
             return
         failpoints.reach("round-started")
         self.pool.restart()
+        if not self.begun:
+            self.begun = True
+            self.beside("start")
         random.Random(f"{self.settings.seed}:{number}").shuffle(pending)
         self._sentinel(number, 0)
         since_good: list[tuple[int, Entry]] = []

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +14,13 @@ from typing import Any
 from dlas import __version__, failpoints
 from dlas import plan as planning
 from dlas.after_build import baseline_step, evaluate_step, measure_key, memory_step
+from dlas.ceilings import Ceilings
 from dlas.engine.local import LocalEngine
 from dlas.errors import StorageError, UserError
 from dlas.isolate import Pool
 from dlas.measure import host as hosts
 from dlas.measure.checks import output_problem
-from dlas.measure.lock import machine_lock
+from dlas.measure.lock import folder_lock, machine_lock
 from dlas.plan import CellPlan, Plan, Step
 from dlas.progress import Progress, Silent
 from dlas.records import Stage, Status
@@ -86,7 +84,7 @@ def run(
     except OSError as error:
         raise StorageError(f"{folder} cannot be made: {error.strerror}") from error
     progress = progress or Silent()
-    with _exclusive(folder, progress), study.inside():
+    with folder_lock(folder, progress.note), study.inside():
         artifacts = ArtifactStore(shared)
         results = ResultStore(folder / FILE_NAME)
         with artifacts.use(), results, Pool(artifacts.scratch()) as pool:
@@ -111,31 +109,6 @@ def _status(name: str) -> Status:
     return Status(name)
 
 
-@contextmanager
-def _exclusive(folder: Path, progress: Progress) -> Iterator[None]:
-    """Let one run at a time work on a folder; a second one waits and then finds all done."""
-    try:
-        handle = (folder / "run.lock").open("a+")
-    except OSError as error:
-        raise StorageError(
-            f"{folder} cannot be written: {error.strerror}. Give --out a folder you may write to."
-        ) from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.seek(0)
-            progress.note(
-                f"another run (process {handle.read().strip() or '?'}) works on {folder};"
-                " waiting for it to end"
-            )
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
-        yield
-
-
 @dataclass
 class _Run:
     study: Study
@@ -147,6 +120,7 @@ class _Run:
     progress: Progress
     out: Path
     host: str = ""
+    caches: Mapping[str, str] = field(default_factory=dict)
     session: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     steps_done: int = 0
     steps_total: int = 0
@@ -173,6 +147,7 @@ class _Run:
     def _open(self, plan: Plan) -> None:
         description = hosts.describe()
         self.host = hosts.host_class(description)
+        self.caches = description["caches"]
         self.results.put(HostRow(host=self.host, description=description))
         self.results.put(
             SessionRow(
@@ -354,6 +329,7 @@ class _Run:
     def _measure(self, cells: Sequence[CellPlan]) -> None:
         entries = [self._entry(cell) for cell in cells]
         self._forget(entries)
+        ceilings = self._ceilings(entries)
         rounds = Rounds(
             self.pool,
             self.results,
@@ -362,9 +338,34 @@ class _Run:
             session=self.session,
             paths=(str(self.study.folder.absolute()),),
             progress=self.progress,
+            beside=ceilings.read if ceilings else lambda _moment: None,
         )
         with machine_lock(self.progress.note):
             rounds.run(entries)
+
+    def _ceilings(self, entries: Sequence[Entry]) -> Ceilings | None:
+        """Return what reads the machine's ceilings, all that it needs built; None: not asked."""
+        if not (self.study.measure.ceilings and entries):
+            return None
+        found = Ceilings(
+            self.pool,
+            self.results,
+            self.study.measure,
+            cells=[entry.plan for entry in entries],
+            host=self.host,
+            session=self.session,
+            caches=self.caches,
+            inputs={entry.plan.cell: entry.inputs for entry in entries},
+            paths=(str(self.study.folder.absolute()),),
+        )
+        steps = found.steps()
+        self.steps_total += len(steps)
+        self._execute(steps)
+        for key in steps:
+            record = self.records[key]
+            folder = self.artifacts.path(record.content) if record.content else None
+            found.made[key] = record, folder
+        return found
 
     def _entry(self, cell: CellPlan) -> Entry:
         built = self.records[cell.build]

@@ -8,12 +8,11 @@ from hypothesis import strategies as st
 
 from dlas.analyze import load_table
 from dlas.analyze.breakeven import break_evens
-from dlas.analyze.expected import expected, roofline
+from dlas.analyze.expected import expected
 from dlas.analyze.flips import flip_counts, flips
 from dlas.analyze.noise import estimate
 from dlas.analyze.ordered import returns, scaling
 from dlas.analyze.pareto import best, front
-from dlas.errors import UserError
 
 
 def load(rows, columns, **options):
@@ -161,29 +160,6 @@ def test_expected_against_observed():
     assert whole["expected"] == pytest.approx(2)
     assert whole["observed"] == pytest.approx(np.sqrt(2 * 8 / 7))
     assert whole["achieved"] == pytest.approx(whole["observed"] / 2)
-
-
-def test_the_roofline_needs_measured_ceilings():
-    rows = [
-        ("big", 10.0, 400e6, 1.0, 1),
-        ("tiny", 0.06, 1e5, 0.01, 1),
-        ("wide", 6.0, 1e6, 50.0, 1),
-    ]
-    frame = pd.DataFrame(rows, columns=["m", "latency_ms", "macs", "weights_mb", "threads"])
-    frame["host"] = "h"
-    options = {"layers": ["m", "threads"], "metric": "latency_ms"}
-    assert not len(roofline(load_table(frame, **options)))
-    ceilings = pd.DataFrame(
-        {"host": ["h"], "threads": [1], "gflops": [100.0], "gb_s": [10.0], "overhead_ms": [0.05]}
-    )
-    found = roofline(load_table(frame, ceilings=ceilings, **options)).set_index("cell")
-    bound = {c.split(" / ")[0]: b for c, b in found["bound"].items()}
-    assert bound == {"big": "arithmetic", "tiny": "overhead", "wide": "memory"}
-    assert found.loc["big / 1", "arithmetic_ms"] == pytest.approx(8.0)
-    assert found.loc["big / 1", "explained"] == pytest.approx(0.8)
-    assert found.loc["wide / 1", "memory_ms"] == pytest.approx(5.0)
-    with pytest.raises(UserError, match="gb_s"):
-        roofline(load_table(frame, ceilings=ceilings.drop(columns="gb_s"), **options))
 
 
 POINTS = st.lists(

@@ -17,6 +17,7 @@ import pytest
 from dlas.errors import StorageError, UserError
 from dlas.records import SCHEMA_VERSION, Status
 from dlas.store.results import (
+    CeilingRow,
     CellRow,
     FactRow,
     HostRow,
@@ -40,6 +41,7 @@ EXAMPLES = [
     FACT,
     ROUND,
     SentinelRow("s", 1, 10, 0.0123, "2026-01-01T00:00:01+00:00"),
+    CeilingRow("s", "h", "memory", "cpu", "", "", "start", 1, "native", 9.5, "", "add", {"mb": 1}),
 ]
 
 
@@ -133,8 +135,10 @@ def test_frames_hold_every_table(path: Path) -> None:
     with ResultStore(path) as store:
         store.put(*EXAMPLES, replace(ROUND, round=2, overhead_s=None))
         frames = store.frames()
-    assert list(frames) == ["hosts", "sessions", "cells", "facts", "rounds", "sentinels"]
-    assert [len(f) for f in frames.values()] == [1, 1, 1, 1, 2, 1]
+    assert list(frames) == [
+        "hosts", "sessions", "cells", "facts", "rounds", "sentinels", "ceilings",
+    ]  # fmt: skip
+    assert [len(f) for f in frames.values()] == [1, 1, 1, 1, 2, 1, 1]
     rounds = frames["rounds"]
     assert list(rounds["samples"]) == [ROUND.samples] * 2
     assert rounds["value"][0] == ROUND.value

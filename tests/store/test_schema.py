@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from dlas.errors import UserError
 from dlas.records import SCHEMA_VERSION
 from dlas.store import schema
-from dlas.store.results import CellRow, FactRow, ResultStore
+from dlas.store.results import CeilingRow, CellRow, FactRow, ResultStore
 
 # What a database would look like whose facts still kept their reason and their log in one column.
 BEFORE = """
@@ -110,3 +110,18 @@ def test_every_row_has_its_table_and_primary_key() -> None:
     for kind, table in schema.TABLES.items():
         assert tuple(c.name for c in table.primary_key) == kind.PRIMARY
     assert schema.TABLES[CellRow].name == "cells"
+
+
+def test_results_of_the_first_version_get_a_table_of_ceilings(tmp_path: Path) -> None:
+    path = tmp_path / "results.db"
+    ResultStore(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        [now] = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'ceilings'")
+        connection.executescript("DROP TABLE ceilings; UPDATE meta SET schema_version = 1;")
+    row = CeilingRow("s", "h", "memory", "cpu", "", "", "start", 1, "native", 9.5)
+    with ResultStore(path) as store:
+        store.put(row)
+        assert store.rows(CeilingRow) == [row]
+    with closing(sqlite3.connect(path)) as connection:
+        [made] = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'ceilings'")
+    assert "".join(made[0].split()) == "".join(now[0].split())

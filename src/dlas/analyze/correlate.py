@@ -16,7 +16,7 @@ METRICS = (
     "accuracy", "latency_ms", "memory_mb", "energy_mj",
 )  # fmt: skip
 LEAST = 5
-COLUMNS = ["x", "y", "by", "at", "cells", "spearman", "kendall"]
+COLUMNS = ["x", "y", "by", "at", "cells", "spearman", "kendall", "odd"]
 
 
 def correlations(table: Table) -> pd.DataFrame:
@@ -24,15 +24,18 @@ def correlations(table: Table) -> pd.DataFrame:
 
     One row per pair of metrics and group (``by`` a layer, ``at`` its level; empty for all);
     within groups only pairs with the metric analysed. Groups of fewer than 5 cells or in which
-    one of the two is constant are left out. Cells of a grid share their choices, so that they
-    are no sample: there is no p value, and none should be made.
+    one of the two is constant are left out. ``odd`` are the two cells that ``x`` ranks lowest and
+    highest beside ``y``. Cells of a grid share their choices, so that they are no sample: there
+    is no p value, and none should be made.
     """
     names = [n for n in dict.fromkeys((*METRICS, table.metric)) if n in table.cells]
     names = [n for n in names if n not in table.layers]
     cells = table.cells[table.complete]
+    ids = cells["cell"].to_numpy()
     values = {n: pd.to_numeric(cells[n], errors="coerce").to_numpy(dtype=float) for n in names}
     rows = [
-        _row(values, x, y, "", "", np.ones(len(cells), bool)) for x, y in combinations(names, 2)
+        _row(values, ids, x, y, "", "", np.ones(len(cells), bool))
+        for x, y in combinations(names, 2)
     ]
     for by in table.context_columns:
         levels = table.levels[by]
@@ -42,13 +45,15 @@ def correlations(table: Table) -> pd.DataFrame:
         for at in levels:
             group = column == at
             rows += [
-                _row(values, x, table.metric, by, at, group) for x in names if x != table.metric
+                _row(values, ids, x, table.metric, by, at, group)
+                for x in names
+                if x != table.metric
             ]
     return pd.DataFrame([r for r in rows if r], columns=COLUMNS)
 
 
 def _row(
-    values: dict[str, Floats], x: str, y: str, by: str, at: str, group: np.ndarray
+    values: dict[str, Floats], ids: np.ndarray, x: str, y: str, by: str, at: str, group: np.ndarray
 ) -> dict[str, object]:
     good = group & np.isfinite(values[x]) & np.isfinite(values[y])
     a, b = values[x][good], values[y][good]
@@ -58,4 +63,11 @@ def _row(
         "x": x, "y": y, "by": by, "at": at, "cells": len(a),
         "spearman": float(stats.spearmanr(a, b).statistic),
         "kendall": float(stats.kendalltau(a, b).statistic),
+        "odd": _odd(a, b, ids[good]),
     }  # fmt: skip
+
+
+def _odd(a: Floats, b: Floats, ids: np.ndarray) -> list[str]:
+    """Return the two cells whose rank by one metric differs most from that by the other."""
+    apart = stats.rankdata(a) - stats.rankdata(b)
+    return [str(ids[int(np.argmin(apart))]), str(ids[int(np.argmax(apart))])]

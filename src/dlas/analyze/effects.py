@@ -138,10 +138,12 @@ def losses(table: Table, estimates: Estimates) -> pd.DataFrame:
     One row per layer over its contexts with at least two choices: ``second_median`` and
     ``second_q90`` are second-best over best (1.3: a 30 % loss), ``baseline_median`` and
     ``baseline_q90`` baseline over best, ``worst_median`` worst over best; ``ties`` is the share
-    of contexts in which the second-best is within the floor. Among choices that differ little,
+    of contexts in which the second-best is within the floor; ``cells`` are best and second-best
+    of the context in the middle. Among choices that differ little,
     the best of noisy values looks a little better than it is: read ratios near the floor as 1.
     """
     out = []
+    ids = table.cells["cell"].to_numpy()
     for layer in table.varied:
         factor = Factor(layer, layer, table.levels[layer])
         found = grid(table, factor, estimates)
@@ -154,6 +156,7 @@ def losses(table: Table, estimates: Estimates) -> pd.DataFrame:
         worst = np.where(row >= 0, y, -np.inf).max(axis=1) - ranked[:, 0]
         base = found.levels.index(baseline_of(table, factor))
         from_base = (y[:, base] - ranked[:, 0])[row[:, base] >= 0]
+        middle = int(np.argmin(np.abs(second - np.median(second))))
         out.append(
             {
                 "layer": layer,
@@ -165,11 +168,12 @@ def losses(table: Table, estimates: Estimates) -> pd.DataFrame:
                 "baseline_median": _exp_quantile(from_base, 0.5),
                 "baseline_q90": _exp_quantile(from_base, 0.9),
                 "worst_median": float(np.exp(np.median(worst))),
+                "cells": [str(ids[i]) for i in row[middle, np.argsort(y[middle])][:2]],
             }
         )
     columns = [
         "layer", "contexts", "second_median", "second_q90", "ties", "baseline",
-        "baseline_median", "baseline_q90", "worst_median",
+        "baseline_median", "baseline_q90", "worst_median", "cells",
     ]  # fmt: skip
     return pd.DataFrame(out, columns=columns)
 

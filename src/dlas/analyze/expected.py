@@ -1,4 +1,4 @@
-"""What was expected of a choice and what came of it; what capped a cell."""
+"""What was expected of a choice, and what came of it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from dlas.analyze.effects import baseline_of
 from dlas.analyze.levels import Bools, Floats
 from dlas.analyze.noise import Estimates
 from dlas.analyze.table import Table
-from dlas.errors import UserError
 
 COSTS = (
-    "macs", "effective_macs", "params", "nonzero_params", "bytes", "weights_mb", "artifact_mb",
+    "macs", "effective_macs", "params", "nonzero_params", "bytes", "weights_mb",
 )  # fmt: skip
-"""Columns of which half promises twice the speed."""
+"""Columns of which half promises twice the speed. A file's size is none: it holds code too."""
 THREADS = "ran_threads"
 WIDTH = "ran_precision"
 OVER, UNDER, RIGHT, OPEN = "over-predicts", "under-predicts", "predicts", "cannot tell"
@@ -27,7 +26,6 @@ CONTEXT_COLUMNS = [
     "factor", "level", "baseline", "cost", "context", "expected", "observed", "cell",
     "baseline_cell",
 ]  # fmt: skip
-CEILINGS = ("host", "threads", "gflops", "gb_s", "overhead_ms")
 
 
 def expected(table: Table, estimates: Estimates) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -71,7 +69,7 @@ def _promises(table: Table) -> dict[str, Floats]:
     for name in COSTS:
         if name in table.cells and name != table.metric and name not in table.layers:
             out[name] = _log(table.cells[name])
-    threads = THREADS if THREADS in table.cells else _threads(table)
+    threads = THREADS if THREADS in table.cells else threads_column(table)
     if threads is not None:
         out[threads] = -_log(table.cells[threads])
     if WIDTH in table.cells:
@@ -80,7 +78,8 @@ def _promises(table: Table) -> dict[str, Floats]:
     return {k: v for k, v in out.items() if np.isfinite(v).any()}
 
 
-def _threads(table: Table) -> str | None:
+def threads_column(table: Table) -> str | None:
+    """Return the ordered factor that counts threads, by its name; None: there is none."""
     names = (f.name for f in table.factors if f.ordered)
     return next((n for n in names if n.rpartition(".")[2] == "threads"), None)
 
@@ -163,62 +162,3 @@ def _by_context(table: Table, diff: Differences, use: Bools, promise: Floats) ->
             "baseline_cell": ids[diff.grid.row[here, diff.first[0]]],
         }
     )
-
-
-def roofline(table: Table) -> pd.DataFrame:
-    """Say for each cell what capped it: arithmetic, memory or overhead.
-
-    Ceilings are what was measured on the cell's host in this study: ``Table.ceilings`` with
-    ``host, threads, gflops, gb_s, overhead_ms`` (peak arithmetic, memory bandwidth, time of a
-    call that does nothing), never figures from a file. Needs the columns ``latency_ms`` and
-    ``macs``; ``weights_mb`` where there is one stands for the bytes moved, the least a cell can
-    move, so that ``memory_ms`` is a lower bound. ``bound`` is the largest of the three times,
-    ``explained`` its share of the latency. Empty where ceilings or columns are missing
-    (Williams, Waterman and Patterson 2009).
-    """
-    columns = [
-        "cell", "host", "latency_ms", "arithmetic_ms", "memory_ms", "overhead_ms", "bound",
-        "explained", "gflops", "macs_per_byte",
-    ]  # fmt: skip
-    if table.ceilings is None or not {"latency_ms", "macs"} <= set(table.cells.columns):
-        return pd.DataFrame(columns=columns)
-    missing = [c for c in CEILINGS if c not in table.ceilings]
-    if missing:
-        raise UserError([f"ceilings: column {c!r} is missing" for c in missing])
-    cells = table.cells[table.complete].assign(threads=_thread_numbers(table))
-    joined = cells.drop(columns=[c for c in CEILINGS[2:] if c in cells]).merge(
-        table.ceilings[list(CEILINGS)], on=["host", "threads"], how="inner"
-    )
-    return _capped(joined)[columns]
-
-
-def _capped(joined: pd.DataFrame) -> pd.DataFrame:
-    number = {c: pd.to_numeric(joined[c], errors="coerce") for c in ("macs", "latency_ms")}
-    nothing = pd.Series(np.nan, index=joined.index)
-    weights = joined.get("weights_mb", nothing)
-    size = pd.to_numeric(weights, errors="coerce") * 1e6
-    times = pd.DataFrame(
-        {
-            "arithmetic_ms": 2 * number["macs"] / (joined["gflops"] * 1e6),
-            "memory_ms": size / (joined["gb_s"] * 1e6),
-            "overhead_ms": pd.to_numeric(joined["overhead_ms"]),
-        }
-    )
-    largest = times.fillna(-1.0).to_numpy(dtype=float)
-    names = np.array(["arithmetic", "memory", "overhead"], dtype=object)
-    return joined.drop(columns=["gflops", "overhead_ms"]).assign(
-        **{c: times[c] for c in times},
-        bound=names[largest.argmax(axis=1)] if len(joined) else [],
-        explained=largest.max(axis=1, initial=-1.0) / number["latency_ms"],
-        gflops=2 * number["macs"] / (number["latency_ms"] * 1e6),
-        macs_per_byte=number["macs"] / size,
-    )
-
-
-def _thread_numbers(table: Table) -> Floats:
-    name = THREADS if THREADS in table.cells else _threads(table)
-    n = int(table.complete.sum())
-    if name is None:
-        return np.ones(n)
-    values = pd.to_numeric(table.cells[name][table.complete], errors="coerce")
-    return np.asarray(values.to_numpy(dtype=float))

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from dlas.analyze import sentences, sentences_more
+from dlas.analyze import sentences, sentences_costs, sentences_more
 from dlas.analyze.contrasts import benjamini_hochberg
 from dlas.analyze.result import BEYOND, SIGNIFICANT, STATED, Analysis, Finding
 
@@ -45,8 +45,8 @@ def _claims(analysis: Analysis) -> Iterable[Finding]:
     yield from sentences_more.scaling(analysis)
     yield from sentences_more.break_evens(analysis)
     yield from sentences_more.returns(analysis)
-    yield from sentences_more.expected(analysis)
-    yield from sentences_more.roofline(analysis)
+    yield from sentences_costs.expected(analysis)
+    yield from sentences_costs.roofline(analysis)
     yield from sentences_more.correlations(analysis)
     yield from sentences_more.front(analysis)
     yield from sentences_more.failures(analysis)

@@ -57,7 +57,7 @@ def load_table(
         maximize: more of the metric is better.
         strata: columns within which the noise of rounds is pooled; found from the data if None.
         goals: as in a study file.
-        ceilings: see ``dlas.analyze.expected.roofline``.
+        ceilings: see ``dlas.analyze.roofline``.
 
     Raises:
         UserError: the file or the table cannot be used; all reasons together.
@@ -118,7 +118,7 @@ def from_study(
         baseline: see ``load_table``.
         floor: see ``load_table``.
         goals: the study's goals.
-        ceilings: see ``dlas.analyze.expected.roofline``.
+        ceilings: see ``dlas.analyze.roofline``.
         layers: the layer columns.
         strata: columns within which noise is pooled; default: the runtime and the threads.
 

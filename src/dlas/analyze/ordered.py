@@ -16,7 +16,7 @@ SCALING_COLUMNS = [
 ]  # fmt: skip
 RETURN_COLUMNS = [
     "factor", "technique", "from", "to", "contexts", "gain", "low", "high", "cost",
-    "cost_change", "pays",
+    "cost_change", "pays", "cells",
 ]  # fmt: skip
 LEAST_DROP = 0.001
 """A fall of accuracy below this is none."""
@@ -82,7 +82,8 @@ def returns(table: Table, estimates: Estimates) -> pd.DataFrame:
     geometric mean over contexts of the metric before over after, with its interval;
     ``cost_change`` the mean change of the cost in the same contexts (accuracy: a difference;
     times: a ratio); ``pays`` is False where the gain is surely below the floor (without
-    noise: below it) although the cost got worse.
+    noise: below it) although the cost got worse; ``cells`` are those before and after in the
+    context whose gain is in the middle.
     """
     costs = [c for c in COSTS if c in table.cells and c != table.metric]
     rows: list[dict[str, object]] = []
@@ -108,6 +109,7 @@ def _steps(
     table: Table, estimates: Estimates, found: Grid, technique: str, costs: list[str]
 ) -> list[dict[str, object]]:
     out = []
+    ids = table.cells["cell"].to_numpy()
     for i in range(len(found.levels) - 1):
         diff = differences(found, estimates, np.array([[i, i + 1]]))
         mean, var, count = average(diff)
@@ -116,6 +118,8 @@ def _steps(
         result = tested(mean, var, estimates)
         here = diff.there[:, 0] > 0
         before, after = found.row[here, i], found.row[here, i + 1]
+        gains = diff.mean[here, 0]
+        middle = int(np.argmin(np.abs(gains - np.median(gains))))
         for cost in costs:
             change, worse = _cost(table, cost, before, after)
             if np.isnan(change):
@@ -134,6 +138,7 @@ def _steps(
                     "cost": cost,
                     "cost_change": change,
                     "pays": not (worse and limit < np.log1p(table.floor)),
+                    "cells": [str(ids[before[middle]]), str(ids[after[middle]])],
                 }
             )
     return out

@@ -8,7 +8,7 @@ from dlas.analyze.breakeven import break_evens
 from dlas.analyze.correlate import correlations
 from dlas.analyze.coverage import comparable, coverage, failures
 from dlas.analyze.effects import losses, speedups
-from dlas.analyze.expected import expected, roofline
+from dlas.analyze.expected import expected
 from dlas.analyze.findings import findings
 from dlas.analyze.flips import flip_counts, flips
 from dlas.analyze.interactions import interactions, layer_pairs
@@ -16,6 +16,7 @@ from dlas.analyze.noise import estimate
 from dlas.analyze.ordered import returns, scaling
 from dlas.analyze.pareto import best, front
 from dlas.analyze.result import Analysis
+from dlas.analyze.roofline import roofline
 from dlas.analyze.shares import left_out, shares
 from dlas.analyze.table import Table
 from dlas.analyze.winners import winner_maps, winners

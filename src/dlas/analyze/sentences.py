@@ -12,13 +12,17 @@ import pandas as pd
 from dlas.analyze.interactions import example
 from dlas.analyze.result import SIGNIFICANT, Analysis, Finding
 from dlas.analyze.words import (
+    apart,
+    around,
     better,
+    brief,
     compared,
     contexts,
     interval,
     listed,
     number,
     percent,
+    signed,
     times,
 )
 
@@ -85,6 +89,7 @@ def importance(analysis: Analysis) -> Iterator[Finding]:
             f"No layer matters beyond noise: {percent(noisy)} of the variance of "
             f"{analysis.table.metric} is what the noise of rounds alone would make.",
             layers=tuple(terms),
+            cells=_extremes(analysis, terms),
             overturn="More rounds, or levels that differ more.",
         )
         return
@@ -101,10 +106,23 @@ def importance(analysis: Analysis) -> Iterator[Finding]:
         "importance",
         f"{text}.",
         layers=tuple(terms),
+        cells=_extremes(analysis, terms),
         numbers={"shares": dict(zip(terms, layers["share"], strict=True)), "pairs": pairs},
         overturn="Other levels: a share says how much the levels in the table differ.",
     )
     yield from _order(analysis)
+
+
+def _extremes(analysis: Analysis, layers: list[str]) -> tuple[str, ...]:
+    """Return for each layer the pair of cells, all else equal, that its choices set farthest."""
+    rows = analysis.speedup_contexts
+    found: list[str] = []
+    for layer in layers:
+        own = rows[rows["factor"] == layer]
+        if len(own):
+            far = own.iloc[int(np.argmax(np.abs(np.log(own["ratio"]))))]
+            found += [str(far["cell"]), str(far["baseline_cell"])]
+    return tuple(dict.fromkeys(found))
 
 
 def _order(analysis: Analysis) -> Iterator[Finding]:
@@ -116,9 +134,30 @@ def _order(analysis: Analysis) -> Iterator[Finding]:
         "order",
         f"The order of the layers rests on single levels: {listed(told, 3)}.",
         layers=tuple(dict.fromkeys(changed["layer"])),
+        cells=_having(analysis, changed),
         numbers={"levels": [f"{r.layer}={r.level}" for r in changed.itertuples()]},
         overturn="The losses from the second-best choice, which one bad level cannot move.",
     )
+
+
+def _having(analysis: Analysis, levels: pd.DataFrame) -> tuple[str, ...]:
+    """Return up to 20 cells that hold one of some single levels."""
+    cells = analysis.table.cells[analysis.table.complete]
+    held = np.zeros(len(cells), dtype=bool)
+    for r in levels.itertuples():
+        held |= (cells[r.layer] == r.level).to_numpy(dtype=bool)
+    return tuple(cells["cell"][held].astype(str).head(20))
+
+
+def _controls(analysis: Analysis) -> tuple[str, ...]:
+    """Return up to 20 cells measured twice, those that agree least first."""
+    controls = analysis.estimates.controls
+    if not len(controls):
+        return ()
+    order = np.argsort(-np.abs(np.log(controls["ratio"].to_numpy(dtype=float))), kind="stable")
+    ids = analysis.table.cells["cell"].to_numpy()
+    rows = controls["row"].to_numpy(dtype=int)[order]
+    return tuple(dict.fromkeys(str(ids[row]) for row in rows[:20]))
 
 
 def noise(analysis: Analysis) -> Iterator[Finding]:
@@ -145,7 +184,13 @@ def noise(analysis: Analysis) -> Iterator[Finding]:
                 "; fewer than there should be, so all intervals are "
                 f"{number(found['inflation'])} times wider"
             )
-    yield Finding("noise", f"{text}.", numbers=found)
+    yield Finding(
+        "noise",
+        f"{text}.",
+        cells=_controls(analysis),
+        numbers=found,
+        overturn="An error common to all rounds of a cell, which only controls can show.",
+    )
 
 
 def speedups(analysis: Analysis) -> Iterator[Finding]:
@@ -156,14 +201,12 @@ def speedups(analysis: Analysis) -> Iterator[Finding]:
         text = (
             f"{r.factor}={r.level} is {compared(analysis.table, r.ratio)} {r.baseline} "
             f"(geometric mean over {contexts(r.contexts)}"
-            f"{interval(r.low, r.high, inverse=r.ratio < 1)})"
+            f"{around(analysis.table, r.ratio, r.low, r.high)})"
         )
         if r.contexts > 1:
             _, bad = better(analysis.table)
-            text += (
-                f"; single contexts {number(r.least)} to {number(r.most)}, "
-                f"{bad} in {percent(r.slower)} of them"
-            )
+            least, most = (signed(analysis.table, x) for x in (r.least, r.most))
+            text += f"; single contexts {least} to {most}, {bad} in {percent(r.slower)} of them"
         ratio, low, high = above_one(r.ratio, r.low, r.high)
         yield Finding(
             "speed-up",
@@ -200,13 +243,22 @@ def losses(analysis: Analysis) -> Iterator[Finding]:
             "loss",
             f"The second-best {r.layer} is {compared(analysis.table, 1 / r.second_median)} the "
             f"best in the median of {contexts(r.contexts)}, everything else equal "
-            f"({times(r.second_q90)} or more in a tenth of them); {r.baseline} is "
-            f"{compared(analysis.table, 1 / r.baseline_median)} the best.",
+            f"({times(r.second_q90)} or more in a tenth of them); the baseline, {r.baseline}, is "
+            f"{_from_best(analysis, r.baseline_median)} in the median.",
             layers=(r.layer,),
             ratio=r.second_median,
+            cells=tuple(r.cells),
             numbers={"ties": r.ties, "baseline_ratio": r.baseline_median},
             overturn="Other choices at this layer: the loss is between those in the table.",
         )
+
+
+def _from_best(analysis: Analysis, ratio: float) -> str:
+    if not math.isfinite(ratio):
+        return "in none of them"
+    if ratio < 1.0005:
+        return "itself the best"
+    return f"{compared(analysis.table, 1 / ratio)} the best"
 
 
 def interactions(analysis: Analysis) -> Iterator[Finding]:
@@ -263,14 +315,20 @@ def flips(analysis: Analysis) -> Iterator[Finding]:
     """Say which choices change order, where, and what flips them."""
     for r in analysis.flips.itertuples():
         good, bad = better(analysis.table)
+        here, there, both = apart(analysis.table, r.better_at, r.worse_at)
+        flip = "flips" if ", " not in r.by else "flip"
         text = (
-            f"{r.by} flips {r.layer}: {r.a} is {times(r.ratio_better)} {good} than {r.b} at "
-            f"{r.better_at} and {times(r.ratio_worse)} {bad} at {r.worse_at}"
+            f"{r.by} {flip} {r.layer}: {r.a} is {times(r.ratio_better)} {good} than {r.b} at "
+            f"{here or 'some contexts'} and {times(r.ratio_worse)} {bad} at "
+            f"{there or 'others'}"
         )
+        if both:
+            text += f", both with {both}"
         if r.contexts_better > 1 or r.contexts_worse > 1:
             text += f" (averages over {r.contexts_better} and {contexts(r.contexts_worse)})"
         if len(r.places) > 1:
-            text += f". It does so at {listed([f'({p})' for p in r.places], 3)}"
+            places = (brief(analysis.table, p) for p in r.places)
+            text += f". It does so at {listed([f'({p})' for p in places if p], 3)}"
         if r.differs_in == 1 and r.matched == 0:
             text += ". The two averages rest on different contexts, so other layers may do it"
         yield Finding(

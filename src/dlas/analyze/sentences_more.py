@@ -1,4 +1,4 @@
-"""The sentences of the other parts: winners, ordered factors, expectations, front, failures."""
+"""The sentences of the other parts: winners, ordered factors, front, failures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from dlas.analyze.words import (
     better,
     compared,
     contexts,
-    interval,
     listed,
     number,
     percent,
@@ -50,6 +49,7 @@ def dominance(analysis: Analysis) -> Iterator[Finding]:
             ratio=gain,
             p=r.p,
             certainty=SIGNIFICANT,
+            cells=tuple(r.cells),
             numbers={"contexts": r.contexts, "clearly": r.clearly, "over_second": gain},
             overturn="One context in which another choice is better.",
         )
@@ -211,73 +211,9 @@ def returns(analysis: Analysis) -> Iterator[Finding]:
             f"{compared(analysis.table, r['gain'])} it and changes {change}.",
             layers=(str(factor),),
             ratio=float(r["gain"]),
+            cells=tuple(r["cells"]),
             numbers={"from": r["from"], "to": r["to"], "gain": r["gain"]},
             overturn="A gain above the floor in contexts that were not measured.",
-        )
-
-
-def expected(analysis: Analysis) -> Iterator[Finding]:
-    """Say where fewer multiplications, bytes or bits, or more threads, did not keep a promise."""
-    keys = ["factor", "level", "cost"]
-    whole = analysis.expected[analysis.expected["by"] == ""]
-    parts_of = dict(iter(analysis.expected[analysis.expected["by"] != ""].groupby(keys)))
-    contexts_of = dict(iter(analysis.expected_contexts.groupby(keys)))
-    for r in whole.itertuples():
-        key = (r.factor, r.level, r.cost)
-        text = (
-            f"{r.cost} {r.verdict.replace('predicts', 'predict')} what {r.factor}={r.level} gains "
-            f"over {r.baseline}: {number(r.expected)} expected, {number(r.observed)} observed "
-            f"({contexts(r.contexts)}{interval(r.low, r.high)})"
-        )
-        parts, by = _split(parts_of.get(key, whole.iloc[:0]))
-        if by:
-            text += f". By {by}: {listed(parts, 6)}"
-        some = contexts_of[key]
-        worst = some.iloc[int(np.argmax(np.abs(np.log(some["observed"] / some["expected"]))))]
-        ratio, low, high = above_one(r.achieved, r.achieved_low, r.achieved_high)
-        yield Finding(
-            "expectation",
-            f"{text}.",
-            layers=(r.factor, by) if by else (r.factor,),
-            ratio=ratio,
-            low=low,
-            high=high,
-            p=r.p,
-            certainty=SIGNIFICANT,
-            cells=(str(worst["cell"]), str(worst["baseline_cell"])),
-            numbers={"expected": r.expected, "observed": r.observed, "verdict": r.verdict},
-            overturn=what_overturns(analysis, r.achieved, r.achieved_low, r.achieved_high),
-        )
-
-
-def _split(rows: pd.DataFrame) -> tuple[list[str], str]:
-    """Return the groups of the layer over which the kept part of a promise differs most."""
-    if not len(rows):
-        return [], ""
-    achieved = np.log(rows["achieved"])
-    spread = achieved.groupby(rows["by"], sort=False).agg(lambda x: x.max() - x.min())
-    by = str(spread.idxmax())
-    told = [
-        f"{r.at} {number(r.expected)} expected, {number(r.observed)} observed ({r.verdict})"
-        for r in rows[rows["by"] == by].itertuples()
-    ]
-    return told, by
-
-
-def roofline(analysis: Analysis) -> Iterator[Finding]:
-    """Say what capped the cells."""
-    found = analysis.roofline
-    if not len(found):
-        return
-    for bound, part in found.groupby("bound", sort=False):
-        fastest = part.nsmallest(3, "latency_ms")["cell"].astype(str).tolist()
-        yield Finding(
-            "roofline",
-            f"{len(part)} of {len(found)} cells are bound by {bound}; it explains "
-            f"{percent(float(part['explained'].median()))} of their time in the median.",
-            cells=tuple(fastest),
-            numbers={"cells": len(part), "explained": float(part["explained"].median())},
-            overturn="Other ceilings: these are what was measured on the host in this study.",
         )
 
 
@@ -291,6 +227,7 @@ def correlations(analysis: Analysis) -> Iterator[Finding]:
                 "correlation",
                 f"The order by {r.x} is not the order by {metric}: Spearman's correlation is "
                 f"{r.spearman:.2f} over {r.cells} cells.",
+                cells=tuple(r.odd),
                 numbers={"spearman": r.spearman, "kendall": r.kendall},
                 overturn="Other cells: a correlation belongs to the set it is taken over.",
             )

@@ -65,7 +65,7 @@ class Table:
     goals: Goals = field(default_factory=Goals)
     """What is sought, for the best cell and the Pareto front."""
     ceilings: pd.DataFrame | None = None
-    """Ceilings measured on the hosts in this study (see ``expected.roofline``)."""
+    """Ceilings measured on the hosts in this study (see ``roofline``)."""
     notes: tuple[str, ...] = ()
     """What a reader must know about this table, one sentence each."""
 

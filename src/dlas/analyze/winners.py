@@ -25,7 +25,8 @@ def winners(table: Table, estimates: Estimates) -> pd.DataFrame:
     ``best`` where its value is the best, ``clearly`` where it also beats the second by more
     than noise (one-sided 95 %) and by the floor, ``tied`` where it is within that of the best
     without being it; ``contested`` the contexts of the layer in all. ``p`` is for "the best in
-    all its contexts" (intersection-union: the largest p over contexts), NaN where it is not.
+    all its contexts" (intersection-union: the largest p over contexts), NaN where it is not;
+    ``cells`` are then its own and its rival's where the rival comes nearest.
     """
     out = []
     for layer in table.varied:
@@ -48,10 +49,21 @@ def winners(table: Table, estimates: Estimates) -> pd.DataFrame:
                     "tied": int((tied[:, i] & (best != i)).sum()),
                     "contested": len(row),
                     "p": float(p[takes].max()) if always else float("nan"),
+                    "cells": _nearest(table, estimates, row[takes], i) if always else [],
                 }
             )
-    columns = ["layer", "level", "contexts", "best", "clearly", "tied", "contested", "p"]
+    columns = ["layer", "level", "contexts", "best", "clearly", "tied", "contested", "p", "cells"]
     return pd.DataFrame(out, columns=columns)
+
+
+def _nearest(table: Table, estimates: Estimates, row: Ints, level: int) -> list[str]:
+    """Return a level's cell and its rival's where the rival comes nearest, in any context."""
+    y = np.where(row >= 0, estimates.mean[row], np.inf)
+    gap = y - y[:, [level]]
+    gap[:, level] = np.inf
+    context, rival = np.unravel_index(int(np.argmin(gap)), gap.shape)
+    ids = table.cells["cell"].to_numpy()
+    return [str(ids[row[context, level]]), str(ids[row[context, rival]])]
 
 
 def _judged(table: Table, estimates: Estimates, row: Ints) -> tuple[Ints, Bools, Floats]:

@@ -10,6 +10,10 @@ from dlas.analyze.table import Table
 _TIME = re.compile(r"(^|_)(s|ms|us|ns|sec|seconds?|time|latency|duration)($|_)")
 
 
+SMALL = 1.5
+"""Ratios below are said in per cent."""
+
+
 def is_time(metric: str) -> bool:
     """Say whether a metric's name is that of a time."""
     return _TIME.search(metric.lower()) is not None
@@ -25,7 +29,7 @@ def better(table: Table) -> tuple[str, str]:
 def times(ratio: float) -> str:
     """Return a factor of at least 1 as ``2.60 times`` or ``12 %``."""
     size = max(ratio, 1 / ratio)
-    if size < 1.5:
+    if size < SMALL:
         return f"{percent(size - 1)}"
     return f"{number(size)} times"
 
@@ -63,6 +67,62 @@ def interval(low: float, high: float, *, inverse: bool = False) -> str:
     if inverse:
         low, high = 1 / high, 1 / low
     return f", 95 % interval {number(low)} to {number(high)}"
+
+
+def around(table: Table, ratio: float, low: float, high: float) -> str:
+    """Return the interval of a speed-up in the words in which ``compared`` says the speed-up.
+
+    ``, 95 % interval 1.1 to 1.3 times``, ``, 95 % interval 2.0 % to 9.0 %``, or where it holds
+    both directions ``, 95 % interval 2.0 % slower to 9.0 % faster``; nothing without ends.
+    """
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    if ratio < 1:
+        ratio, low, high = 1 / ratio, 1 / high, 1 / low
+        there, back = better(table)[::-1]
+    else:
+        there, back = better(table)
+    if low < 1:
+        return f", 95 % interval {times(low)} {back} to {times(high)} {there}"
+    if ratio < SMALL:
+        return f", 95 % interval {percent(low - 1)} to {percent(high - 1)}"
+    return f", 95 % interval {number(low)} to {number(high)} times"
+
+
+def signed(table: Table, ratio: float) -> str:
+    """Return ``2.60 times faster``, ``12 % slower`` or ``the same``."""
+    good, bad = better(table)
+    if abs(math.log(ratio)) < 0.0005:
+        return "the same"
+    return f"{times(ratio)} {good if ratio > 1 else bad}"
+
+
+def apart(table: Table, one: str, two: str) -> tuple[str, str, str]:
+    """Return what is only in one of two places, only in the other, and what both share.
+
+    Places are ``layer=level, layer=level``; layers of which the table has one level are left out.
+    """
+    first, second = _parts(table, one), _parts(table, two)
+    shared = [x for x in first if x in second]
+    return (
+        ", ".join(x for x in first if x not in shared),
+        ", ".join(x for x in second if x not in shared),
+        ", ".join(shared),
+    )
+
+
+def brief(table: Table, place: str) -> str:
+    """Return a place without the layers of which the table has one level only."""
+    return ", ".join(_parts(table, place))
+
+
+def _parts(table: Table, place: str) -> list[str]:
+    kept = []
+    for part in place.split(", ") if place else []:
+        layer = part.partition("=")[0]
+        if len(table.levels.get(layer, ("", ""))) > 1:
+            kept.append(part)
+    return kept
 
 
 def listed(items: list[str], most: int = 4) -> str:

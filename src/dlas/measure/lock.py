@@ -1,4 +1,4 @@
-"""One study measures at a time on a machine, whoever started it.
+"""One study measures at a time on a machine, one run works on a folder, whoever started it.
 
 A file lock in ``/tmp``: the kernel frees it when its holder dies, however it dies.
 """
@@ -46,6 +46,35 @@ def machine_lock(
         yield
     finally:
         os.close(descriptor)  # frees the lock
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path, note: Callable[[str], None]) -> Iterator[None]:
+    """Let one run at a time work on a folder; a second one waits and then finds all done.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    try:
+        handle = (folder / "run.lock").open("a+")
+    except OSError as error:
+        raise StorageError(
+            f"{folder} cannot be written: {error.strerror}. Give --out a folder you may write to."
+        ) from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            note(
+                f"another run (process {handle.read().strip() or '?'}) works on {folder};"
+                " waiting for it to end"
+            )
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
 
 
 def _open(path: Path) -> int:

@@ -22,6 +22,7 @@ from dlas.errors import StorageError, UserError, near
 from dlas.store.disk import network_filesystem, storage
 from dlas.store.rows import (
     ROWS,
+    CeilingRow,
     CellRow,
     FactRow,
     HostRow,
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
     from sqlalchemy.sql import ColumnElement
 
 __all__ = [
-    "FILE_NAME", "CellRow", "FactRow", "HostRow", "ResultStore", "RoundRow", "Row", "SentinelRow",
-    "SessionRow",
+    "FILE_NAME", "CeilingRow", "CellRow", "FactRow", "HostRow", "ResultStore", "RoundRow", "Row",
+    "SentinelRow", "SessionRow",
 ]  # fmt: skip
 
 FILE_NAME = "results.sqlite"

@@ -146,7 +146,39 @@ class SentinelRow(Row):
     created_at: str
 
 
-ROWS: tuple[type[Row], ...] = (HostRow, SessionRow, CellRow, FactRow, RoundRow, SentinelRow)
+@dataclass(frozen=True, slots=True)
+class CeilingRow(Row):
+    """One reading of what a machine can do at most, taken before or after the rounds of a run."""
+
+    TABLE: ClassVar[str] = "ceilings"
+    PRIMARY: ClassVar[tuple[str, ...]] = (
+        "session", "kind", "hardware", "software", "dataset", "moment",
+    )  # fmt: skip
+
+    session: str
+    host: str
+    kind: str
+    """``arithmetic`` (GFLOP/s), ``memory`` (GB/s) or ``overhead`` (ms of one operator)."""
+    hardware: str
+    """The choice at the hardware layer, as text."""
+    software: str
+    """The choice whose overhead it is; empty for the other kinds, as is ``dataset``."""
+    dataset: str
+    moment: str
+    """``start`` or ``end`` of the run."""
+    threads: int
+    isa: str
+    value: float | None = None
+    """None: not measured, for ``reason``."""
+    reason: str = ""
+    method: str = ""
+    detail: dict[str, Any] = field(default_factory=dict)
+    created_at: str = ""
+
+
+ROWS: tuple[type[Row], ...] = (
+    HostRow, SessionRow, CellRow, FactRow, RoundRow, SentinelRow, CeilingRow,
+)  # fmt: skip
 
 
 def _types(kind: type[Row]) -> dict[str, Any]:

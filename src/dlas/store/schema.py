@@ -31,7 +31,22 @@ from dlas.store.rows import ROWS, Row, types
 
 Migration = Callable[[Connection], None]
 
-MIGRATIONS: Mapping[int, Migration] = {}
+
+def _ceilings(connection: Connection) -> None:
+    """Version 2 keeps what the machine can do at most; older studies have no such reading."""
+    connection.execute(
+        text(
+            "CREATE TABLE ceilings (session TEXT NOT NULL, host TEXT NOT NULL,"
+            " kind TEXT NOT NULL, hardware TEXT NOT NULL, software TEXT NOT NULL,"
+            " dataset TEXT NOT NULL, moment TEXT NOT NULL, threads INTEGER NOT NULL,"
+            " isa TEXT NOT NULL, value FLOAT, reason TEXT NOT NULL, method TEXT NOT NULL,"
+            " detail TEXT NOT NULL, created_at TEXT NOT NULL,"
+            " PRIMARY KEY (session, kind, hardware, software, dataset, moment))"
+        )
+    )
+
+
+MIGRATIONS: Mapping[int, Migration] = {1: _ceilings}
 
 METADATA = MetaData()
 META = Table("meta", METADATA, Column("schema_version", Integer, nullable=False))

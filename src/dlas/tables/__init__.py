@@ -6,6 +6,7 @@ folders is two rows, told apart by ``session``.
 
 from __future__ import annotations
 
+from dlas.tables.ceilings import CEILING_COLUMNS, ceilings_frame
 from dlas.tables.cells import COLUMNS, cells_frame
 from dlas.tables.export import as_csv, as_json, as_parquet
 from dlas.tables.rounds import (
@@ -20,6 +21,7 @@ from dlas.tables.rounds import (
 )
 
 __all__ = [
+    "CEILING_COLUMNS",
     "COLUMNS",
     "CONTROL_COLUMNS",
     "FLOOR_COLUMNS",
@@ -28,6 +30,7 @@ __all__ = [
     "as_csv",
     "as_json",
     "as_parquet",
+    "ceilings_frame",
     "cells_frame",
     "controls_frame",
     "floors_frame",

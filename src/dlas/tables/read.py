@@ -14,6 +14,7 @@ from dlas.records import Status
 from dlas.stack import Stack
 from dlas.store.results import (
     FILE_NAME,
+    CeilingRow,
     CellRow,
     FactRow,
     ResultStore,
@@ -37,6 +38,7 @@ class Results:
     rounds: Sequence[RoundRow]
     sessions: Sequence[SessionRow]
     sentinels: Sequence[SentinelRow]
+    ceilings: Sequence[CeilingRow] = ()
 
     @cached_property
     def facts_of(self) -> Mapping[Place, Mapping[str, FactRow]]:
@@ -126,4 +128,5 @@ def _read(file: Path) -> Results:
         rounds=cast(list[RoundRow], rows[RoundRow]),
         sessions=cast(list[SessionRow], rows[SessionRow]),
         sentinels=cast(list[SentinelRow], rows[SentinelRow]),
+        ceilings=cast(list[CeilingRow], rows[CeilingRow]),
     )
