@@ -27,6 +27,8 @@ class Choice(NamedTuple):
     asked_weights: str = "dense"
     knobs: Knobs = FIXED
     """What tuning found; empty: the fixed schedule."""
+    tuning: dict[str, Any] | None = None
+    """The tuning record that was used."""
 
 
 class Sparsity(NamedTuple):

@@ -17,6 +17,9 @@ from dlas.kernels.program import FORMAT, Program
 from dlas.kernels.simplify import simplify
 from dlas.kernels.steps import Step, Steps
 from dlas.kernels.target import CpuTarget, resolve
+from dlas.kernels.tune_graph import tune_choices
+from dlas.kernels.tuning import Tuner, parse
+from dlas.kernels.workers import Workers
 
 
 def compile_model(
@@ -38,7 +41,10 @@ def compile_model(
             or "csr"}. `best` is a rule from the shape (see `choose.by_rule`), not a measurement.
         threads: the most threads a run uses; `load` can set another number.
         target: `native`, `x86-64-v3`, `x86-64-v4` or `aarch64`.
-        tuning: None: fixed schedules.
+        tuning: None: fixed schedules; {"scheduler": "template", "trials": N}: the knobs of each
+            convolution's primitive are searched with `threads` threads on this machine, or
+            "metaschedule": TVM's automatic scheduler (primitives `direct` and `native`).
+            Optionally "seed", and "records": the folder of records (`records.default_folder`).
         weights: `dense`, or `csr` for convolutions and linear layers with enough zeros.
         csr_threshold: with `csr`, the share of zeros below which a layer stays dense.
 
@@ -47,13 +53,16 @@ def compile_model(
     """
     if threads < 1:
         raise UnsupportedError(f"threads must be >= 1, got {threads}")
-    if tuning is not None:
-        raise UnsupportedError(f"tuning must be None, got {tuning!r}")
-    cpu = resolve(target)
+    search, cpu = parse(tuning), resolve(target)
     graph = simplify(import_program(program))
     choices = choose(graph, algorithm, Sparsity(weights, csr_threshold))
     # Loops are always written for the pool: its size is set at run time.
-    steps = Steps(graph, choices, cpu, threads=2)
+    written = 2
+    if search is not None:
+        with Workers() as workers:
+            tuner = Tuner(search, cpu, workers)
+            choices = tune_choices(graph, choices, tuner, threads, written)
+    steps = Steps(graph, choices, cpu, written)
     return _assemble(steps, cpu, threads)
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,15 @@ from dlas.kernels.build import compile_functions
 from dlas.kernels.emit import argument_shapes
 from dlas.kernels.epilogue import Epilogue
 from dlas.kernels.errors import InputError, UnsupportedError
-from dlas.kernels.knobs import FIXED
+from dlas.kernels.knobs import FIXED, Knobs
 from dlas.kernels.layout import NCHW, Array, Layout
 from dlas.kernels.primitives import Kernel, Request
 from dlas.kernels.program import load_library
 from dlas.kernels.relayout import Relayout
 from dlas.kernels.shape import ACTIVATIONS, Conv2d
 from dlas.kernels.target import CpuTarget, require, resolve
+from dlas.kernels.tuning import Task, Tuner, Tuning, check_primitive, parse, summary, zeros_of
+from dlas.kernels.workers import Workers
 
 
 def build_conv2d(
@@ -48,38 +50,51 @@ def build_conv2d(
         activation: None, `relu`, `relu6` or `silu`, applied in the last store.
         threads: the most threads a call uses.
         target: `native`, `x86-64-v3`, `x86-64-v4` or `aarch64`.
-        tuning: None: the fixed schedule.
+        tuning: None: the fixed schedule; else see `compile_model`.
 
     Raises:
         UnsupportedError: the combination cannot be built; the message says why.
         InputError: weight or bias do not fit `op`.
     """
     chosen = primitives.find(primitive, weights)
-    _check(dtype, activation, threads, tuning)
+    _check(dtype, activation, threads)
+    search = parse(tuning)
     reason = chosen.why_not(op)
     if reason:
         raise UnsupportedError(f"{primitive}: {reason}")
     w = fitting(weight, op.weight_shape, "weight")
     b = None if bias is None else fitting(bias, (op.out_channels,), "bias")
     cpu = resolve(target)
-    inp = chosen.needs(op, cpu, FIXED)
+    knobs, found = _tuned(search, Task(op, primitive, weights, threads, threads), w, cpu)
+    inp = chosen.needs(op, cpu, knobs)
     out = Layout(chosen.block(cpu))
     kernels = []
     for residual in (None, out):
-        request = Request(cpu, threads, inp, out, Epilogue(activation, residual))
+        request = Request(cpu, threads, inp, out, Epilogue(activation, residual), knobs)
         kernels.append(chosen.lower(op, request))
-    return BuiltConv2d(op, primitive, weights, cpu, threads, kernels[0], kernels[1], w, b)
+    return BuiltConv2d(op, primitive, weights, cpu, threads, kernels[0], kernels[1], w, b, found)
 
 
-def _check(dtype: str, activation: str | None, threads: int, tuning: object) -> None:
+def _tuned(
+    search: Tuning | None, task: Task, weight: Array, cpu: CpuTarget
+) -> tuple[Knobs, dict[str, Any] | None]:
+    """Return the knobs and the summary of the record that they come from."""
+    if search is None:
+        return FIXED, None
+    check_primitive(search, task.primitive, task.weights)
+    with Workers() as workers:
+        task = replace(task, zeros=zeros_of(weight, task.weights))
+        record = Tuner(search, cpu, workers).best(task)
+    return Knobs.of(record["knobs"]), summary(search, record)
+
+
+def _check(dtype: str, activation: str | None, threads: int) -> None:
     if dtype != "float32":
         raise UnsupportedError(f"dtype must be 'float32', got {dtype!r}")
     if activation not in ACTIVATIONS:
         raise UnsupportedError(f"activation must be one of {ACTIVATIONS}, got {activation!r}")
     if threads < 1:
         raise UnsupportedError(f"threads must be >= 1, got {threads}")
-    if tuning is not None:
-        raise UnsupportedError(f"tuning must be None, got {tuning!r}")
 
 
 def fitting(array: npt.ArrayLike, shape: tuple[int, ...], what: str) -> Array:
@@ -107,6 +122,7 @@ class BuiltConv2d:
     with_residual: Kernel
     weight: Array
     bias: Array | None
+    tuning: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         op, inp, out = self.op, self.kernel.inp, self.kernel.out
@@ -199,7 +215,7 @@ class BuiltConv2d:
             "non_zeros": int(np.count_nonzero(self.weight)),
             "dtype": "float32",
             "schedule": self.kernel.describe(),
-            "tuning": None,
+            "tuning": self.tuning,
             "input_layout": inp.text(),
             "output_layout": out.text(),
             "target": self.target.name,

@@ -142,6 +142,7 @@ class Steps:
             "activation": node.attrs["activation"],
             "residual": residual is not None,
             "schedule": kernel.describe(),
+            "tuning": choice.tuning,
         }
         names = [name for name, _ in inputs]
         self._add(Step(node.name, "conv2d", kernel, names, list(constants), [goal], record))

@@ -1,0 +1,222 @@
+"""Which values a template's knobs may take: the space in which tuning looks for a schedule."""
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from dlas.kernels import primitives
+from dlas.kernels.depthwise import Depthwise
+from dlas.kernels.direct import Direct
+from dlas.kernels.direct_csr import DirectCsr
+from dlas.kernels.epilogue import Epilogue
+from dlas.kernels.gemm import Gemm
+from dlas.kernels.gemm_csr import GemmCsr
+from dlas.kernels.knobs import FIXED, Knobs
+from dlas.kernels.layout import Layout
+from dlas.kernels.primitives import Kernel, Request
+from dlas.kernels.shape import Conv2d
+from dlas.kernels.spatial_csr import SpatialCsr
+from dlas.kernels.spatial_pack import SpatialPack, channels
+from dlas.kernels.target import CpuTarget
+from dlas.kernels.winograd import Winograd
+
+Values = dict[str, tuple[int, ...]]
+Fits = Callable[[Mapping[str, int]], bool]
+Made = tuple[Values, Mapping[str, int], Fits]
+
+_COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+_PANEL_FLOATS = 1 << 21
+"""A panel of patches larger than 8 MB is not tried."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """The settings of one template for one operator."""
+
+    values: Mapping[str, tuple[int, ...]]
+    """The values of each knob, ascending."""
+    fixed: Mapping[str, int]
+    """What the fixed schedule sets them to: always a candidate."""
+    fits: Fits
+
+    @cached_property
+    def settings(self) -> tuple[Knobs, ...]:
+        """Return every setting that fits, the fixed one first."""
+        names = sorted(self.values)
+        every = (
+            dict(zip(names, each, strict=True))
+            for each in itertools.product(*(self.values[n] for n in names))
+        )
+        found = [Knobs.of(s) for s in every if self.fits(s)]
+        first = Knobs.of(self.fixed)
+        return (first, *(s for s in found if s != first))
+
+    def neighbours(self, setting: Knobs) -> list[Knobs]:
+        """Return the settings that differ in one knob, by one place in its list of values."""
+        found, now = [], setting.as_dict()
+        for name, values in self.values.items():
+            at = values.index(now[name])
+            for other in (at - 1, at + 1):
+                if 0 <= other < len(values):
+                    moved = {**now, name: values[other]}
+                    if self.fits(moved):
+                        found.append(Knobs.of(moved))
+        return found
+
+
+def plain_kernel(
+    op: Conv2d, primitive: str, weights: str, cpu: CpuTarget, threads: int, knobs: Knobs = FIXED
+) -> Kernel:
+    """Return the kernel with the smallest layouts and nothing fused: the one that is tuned."""
+    chosen = primitives.find(primitive, weights)
+    out = Layout(chosen.block(cpu))
+    inp = chosen.needs(op, cpu, knobs)
+    return chosen.lower(op, Request(cpu, threads, inp, out, Epilogue(), knobs))
+
+
+def space_of(kernel: Kernel, op: Conv2d, cpu: CpuTarget) -> Space | None:
+    """Return the knobs of a kernel with the fixed schedule; None: it has none."""
+    for kind, make in _SPACES.items():
+        if isinstance(kernel, kind):
+            values, fixed, fits = make(kernel, op, cpu)
+            every = {n: tuple(sorted({*v, fixed[n]})) for n, v in values.items()}
+            return Space(every, fixed, fits)
+    return None
+
+
+def _room(cpu: CpuTarget) -> int:
+    """Accumulators that a tile may try to hold: two registers are left for operands."""
+    return cpu.registers - 2
+
+
+def _up_to(most: int, counts: tuple[int, ...] = _COUNTS) -> tuple[int, ...]:
+    return tuple(c for c in counts if c <= most)
+
+
+def _spatial_pack(kernel: SpatialPack, op: Conv2d, cpu: CpuTarget) -> Made:
+    room, tile = _room(cpu), kernel.tile
+    fixed = {"blocks": tile.blocks, "columns": tile.columns, "rows": tile.rows}
+    total = -(-op.out_channels // cpu.lanes)
+    blocks = _up_to(min(8, total))
+    if op.groups > 1:
+        # Neighbouring blocks must read the same input channels.
+        per_group = op.out_channels // op.groups // cpu.lanes
+        walk = channels(op, kernel.inp.block, cpu.lanes)
+        blocks = tuple(b for b in blocks if walk.blocked and per_group % b == 0) or (1,)
+    values = {
+        "blocks": blocks,
+        "columns": tuple(range(1, min(room, op.out_width) + 1)),
+        "rows": _up_to(min(4, op.out_height)),
+    }
+    return values, fixed, lambda s: s["blocks"] * s["columns"] * s["rows"] <= room
+
+
+def _depthwise(kernel: Depthwise, op: Conv2d, cpu: CpuTarget) -> Made:
+    columns = tuple(range(1, min(_room(cpu), op.out_width) + 1))
+    return {"columns": columns}, {"columns": kernel.columns}, lambda s: True
+
+
+def _rows(op: Conv2d, cpu: CpuTarget) -> Values:
+    return {
+        "rows": tuple(range(1, min(14, op.out_channels // op.groups) + 1)),
+        "vectors": tuple(range(1, 9)),
+    }
+
+
+def _direct(kernel: Direct, op: Conv2d, cpu: CpuTarget) -> Made:
+    fixed = {"rows": kernel.tile.rows, "vectors": kernel.tile.vectors}
+    return _rows(op, cpu), fixed, lambda s: s["rows"] * s["vectors"] <= _room(cpu)
+
+
+def _gemm(kernel: Gemm, op: Conv2d, cpu: CpuTarget) -> Made:
+    fixed = {"rows": kernel.tile.rows, "vectors": kernel.tile.vectors, "band": kernel.band}
+    values = {**_rows(op, cpu), "band": _up_to(op.out_height)}
+    return (
+        values,
+        fixed,
+        lambda s: (
+            s["rows"] * s["vectors"] <= _room(cpu) and _panel(op, s["band"]) <= _PANEL_FLOATS
+        ),
+    )
+
+
+def _panel(op: Conv2d, band: int) -> int:
+    depth = op.in_channels // op.groups * op.kernel[0] * op.kernel[1]
+    return depth * band * op.out_width
+
+
+def _gemm_csr(kernel: GemmCsr, op: Conv2d, cpu: CpuTarget) -> Made:
+    values = {"band": _up_to(op.out_height), "vectors": tuple(range(1, _room(cpu) - 3))}
+    fixed = {"band": kernel.band, "vectors": kernel.vectors}
+    whole = -(-op.out_height * op.out_width // cpu.lanes)
+    return (
+        values,
+        fixed,
+        lambda s: s["vectors"] <= whole and _panel(op, s["band"]) <= _PANEL_FLOATS,
+    )
+
+
+def _direct_csr(kernel: DirectCsr, op: Conv2d, cpu: CpuTarget) -> Made:
+    values = {
+        "vectors": tuple(range(1, _room(cpu) - 3)),
+        "parts": _up_to(op.out_channels, (1, 2, 4, 8, 16, 32)),
+    }
+    return values, {"vectors": kernel.vectors, "parts": kernel.parts}, lambda s: True
+
+
+def _spatial_csr(kernel: SpatialCsr, op: Conv2d, cpu: CpuTarget) -> Made:
+    values = {
+        "down": tuple(1 << i for i in range(cpu.lanes.bit_length())),
+        "most": tuple(range(2, _room(cpu) - 1, 2)),
+        "parts": _up_to(op.out_channels, (1, 2, 4, 8, 16, 32)),
+    }
+    fixed = {
+        "down": kernel.grid[0],
+        "most": 24 if cpu.registers >= 32 else 12,
+        "parts": min(op.out_channels, 4),
+    }
+    least = kernel.tile[0] * kernel.tile[1]
+
+    def fits(s: Mapping[str, int]) -> bool:
+        # A grid that covers twice the pixels of the best one cannot win.
+        down, across = s["down"], cpu.lanes // s["down"]
+        return -(-op.out_height // down) * -(-op.out_width // across) < 2 * least
+
+    return values, fixed, fits
+
+
+def _winograd(kernel: Winograd, op: Conv2d, cpu: CpuTarget) -> Made:
+    total = kernel.blocks[1]
+    fixed = {
+        "m": kernel.m,
+        "blocks": kernel.group,
+        "columns": kernel.columns,
+        "passes": kernel.chunk // kernel.columns,
+    }
+    values = {
+        "m": (2, 4),
+        "blocks": tuple(b for b in range(1, 9) if total % b == 0),
+        "columns": tuple(range(1, _room(cpu) + 1)),
+        "passes": _COUNTS,
+    }
+
+    def fits(s: Mapping[str, int]) -> bool:
+        tiles = -(-op.out_height // s["m"]) * -(-op.out_width // s["m"])
+        held = s["blocks"] * s["columns"] <= _room(cpu)
+        # The last chunk may overhang, but not by a whole pass.
+        return held and s["columns"] <= tiles and (s["passes"] - 1) * s["columns"] < tiles
+
+    return values, fixed, fits
+
+
+_SPACES: dict[type, Callable[..., Made]] = {
+    SpatialPack: _spatial_pack,
+    Depthwise: _depthwise,
+    Direct: _direct,
+    Gemm: _gemm,
+    GemmCsr: _gemm_csr,
+    DirectCsr: _direct_csr,
+    SpatialCsr: _spatial_csr,
+    Winograd: _winograd,
+}

@@ -1,0 +1,165 @@
+"""The child that builds and measures: whatever a candidate does, it happens here.
+
+A request is a line of JSON on the standard input, its answer a line of JSON: `{"ok": ...}` or
+`{"error": sentence}`. A crash or a hang is for the parent (`workers.py`) to notice. The child ends
+with its input, and the system kills it with its parent.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# TVM imports torch where it is installed, which costs seconds and serves nothing here.
+if __name__ == "__main__":
+    sys.modules["torch"] = None  # type: ignore[assignment]
+
+import numpy as np
+
+from dlas.kernels import pool
+from dlas.kernels.arrays import aligned, aligned_copy, tensor
+from dlas.kernels.build import compile_functions
+from dlas.kernels.emit import argument_shapes
+from dlas.kernels.knobs import Knobs
+from dlas.kernels.layout import Array, Layout, pack
+from dlas.kernels.program import load_library
+from dlas.kernels.relayout import Relayout
+from dlas.kernels.shape import Conv2d
+from dlas.kernels.space import plain_kernel
+from dlas.kernels.target import CpuTarget, resolve
+
+EVICT_BYTES = 32 << 20
+"""Written before each timed call: weights and images then come from beyond the caches."""
+TOLERANCE = 1e-2
+"""Largest difference from the fixed schedule's output, in units of its largest value."""
+
+Call = Callable[[], None]
+
+
+def build(request: dict[str, Any]) -> dict[str, Any]:
+    """Compile one candidate into a library."""
+    cpu = resolve(request["target"])
+    function = _emitter(request["task"], request["knobs"], cpu).function("candidate")
+    Path(request["path"]).write_bytes(compile_functions({"candidate": function}, cpu))
+    return {"shapes": argument_shapes(function)}
+
+
+def measure(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the seconds of each candidate, `rounds` readings each, one candidate after another.
+
+    Every reading follows the eviction of the caches. A candidate whose output differs from the
+    first one's is named in `wrong`.
+    """
+    cpu = resolve(request["target"])
+    calls, outputs = [], []
+    for candidate in request["candidates"]:
+        call, output = _loaded(request["task"], candidate, cpu)
+        calls.append(call)
+        outputs.append(output)
+    evict = np.zeros(EVICT_BYTES // 4, np.float32)
+    seconds: list[list[float]] = [[] for _ in calls]
+    deadline = time.perf_counter() + request["seconds"]
+    with pool.limited(request["threads"]):
+        for call in calls:
+            call()
+        wrong = _different(outputs)
+        for turn in range(request["rounds"]):
+            if turn >= 3 and time.perf_counter() > deadline:
+                break
+            for at, call in enumerate(calls):
+                np.add(evict, 1, out=evict)
+                start = time.perf_counter()
+                call()
+                seconds[at].append(time.perf_counter() - start)
+    return {"seconds": seconds, "wrong": wrong}
+
+
+def _different(outputs: list[Array]) -> list[int]:
+    """Return the places of outputs that are not those of the first."""
+    first = outputs[0].reshape(-1)
+    allowed = TOLERANCE * float(np.abs(first).max())
+    return [
+        at
+        for at, output in enumerate(outputs)
+        if output.size != first.size
+        or not float(np.abs(output.reshape(-1) - first).max()) <= allowed
+    ]
+
+
+def _emitter(task: dict[str, Any], knobs: dict[str, int], cpu: CpuTarget) -> Any:
+    if task["kind"] == "relayout":
+        source, goal = (Layout(x[0], tuple(x[1])) for x in (task["source"], task["goal"]))
+        return Relayout(tuple(task["nchw"]), source, goal, task["written"])
+    op = _operator(task)
+    return plain_kernel(
+        op, task["primitive"], task["weights"], cpu, task["written"], Knobs.of(knobs)
+    )
+
+
+def _operator(task: dict[str, Any]) -> Conv2d:
+    fields: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in task["op"].items()
+    }
+    return Conv2d(**fields)
+
+
+def _loaded(task: dict[str, Any], candidate: dict[str, Any], cpu: CpuTarget) -> tuple[Call, Array]:
+    """Return a call of a candidate's code on memory of its own, and where its output appears."""
+    function = load_library(Path(candidate["path"]).read_bytes())["candidate"]
+    emitter = _emitter(task, candidate["knobs"], cpu)
+    arrays = _relayout_arrays(emitter) if task["kind"] == "relayout" else _arrays(task, emitter)
+    shaped = zip(arrays, candidate["shapes"], strict=True)
+    arguments = [tensor(a if s is None else a.reshape(s)) for a, s in shaped]
+    return (lambda: function(*arguments)), arrays[-1]
+
+
+def _relayout_arrays(kernel: Relayout) -> list[Array]:
+    x = np.random.default_rng(0).standard_normal(kernel.nchw).astype(np.float32)
+    packed = pack(x, kernel.source)
+    return [aligned_copy(packed, packed.shape), _cleared(kernel.goal.shape(kernel.nchw))]
+
+
+def _arrays(task: dict[str, Any], kernel: Any) -> list[Array]:
+    """Return the arguments of a convolution: the same numbers for every candidate."""
+    op, random = _operator(task), np.random.default_rng(0)
+    x = random.standard_normal(op.in_shape).astype(np.float32)
+    weight = random.standard_normal(op.weight_shape).astype(np.float32)
+    weight[random.random(op.weight_shape) < task["zeros"]] = 0
+    bias = random.standard_normal(op.out_channels).astype(np.float32)
+    constants = [aligned_copy(c, c.shape) for c in kernel.constants(weight, bias)]
+    packed = pack(x, kernel.inp)
+    output = _cleared(kernel.out.shape(op.out_shape))
+    return [aligned_copy(packed, packed.shape), *constants, output]
+
+
+def _cleared(shape: tuple[int, ...]) -> Array:
+    output = aligned(shape)
+    output[...] = 0
+    return output
+
+
+_JOBS = {"build": build, "measure": measure}
+
+
+def main() -> None:
+    """Answer requests until the input ends."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    for line in sys.stdin:
+        request = json.loads(line)
+        answer: dict[str, Any]
+        try:
+            answer = {"ok": _JOBS[request["do"]](request)}
+        except Exception as error:  # told to the parent, which counts the candidate as lost
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Tuning of a whole model: each distinct convolution once."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dlas.kernels.choose import Choice
+from dlas.kernels.errors import UnsupportedError
+from dlas.kernels.graph import Graph
+from dlas.kernels.knobs import Knobs
+from dlas.kernels.tuning import Task, Tuner, Tuning, check_primitive, summary, zeros_of
+
+
+def tune_choices(
+    graph: Graph, choices: Mapping[str, Choice], tuner: Tuner, threads: int, written: int
+) -> dict[str, Choice]:
+    """Return the choices with what tuning found for each convolution; linear layers stay fixed.
+
+    Raises:
+        UnsupportedError: there is nothing to tune, or the scheduler cannot tune a choice.
+    """
+    tuned = dict(choices)
+    trials = 0
+    for node in graph.nodes:
+        if node.op != "conv2d":
+            continue
+        choice = choices[node.name]
+        check_primitive(tuner.tuning, choice.primitive, choice.weights)
+        zeros = zeros_of(node.attrs["weight"], choice.weights)
+        task = Task(node.attrs["conv"], choice.primitive, choice.weights, threads, written, zeros)
+        record = tuner.best(task)
+        trials += record["trials"]
+        tuned[node.name] = choice._replace(
+            knobs=Knobs.of(record["knobs"]), tuning=summary(tuner.tuning, record)
+        )
+    if not trials:
+        raise UnsupportedError(nothing(tuner.tuning))
+    return tuned
+
+
+def nothing(tuning: Tuning) -> str:
+    """Return the sentence for a model none of whose operators can be tuned."""
+    return (
+        f"{tuning.scheduler} has nothing to tune: no convolution runs by a primitive that leaves "
+        "anything open"
+    )
+
+
+def counted(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return trials, lost trials and seconds over the operators of a model, each record once."""
+    distinct = {r["tuning"]["record"]: r["tuning"] for r in records if r.get("tuning")}
+    return {
+        "records": len(distinct),
+        "reused": sum(t["reused"] for t in distinct.values()),
+        "trials": sum(t["trials"] for t in distinct.values()),
+        "lost": sum(t["lost"] for t in distinct.values()),
+        "seconds": round(sum(t["seconds"] for t in distinct.values() if not t["reused"]), 3),
+    }

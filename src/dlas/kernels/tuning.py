@@ -1,0 +1,292 @@
+"""Tuning: which values of a template's knobs are fastest on this machine, found by measuring.
+
+Candidates are built and run in children; one that crashes, hangs, does not compile or computes
+something else is a lost trial with its reason. The fixed schedule is always a candidate, and the
+winner replaces it only if it is faster beyond noise when both are measured in turn.
+"""
+
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dlas.kernels import primitives
+from dlas.kernels.errors import KernelError, UnsupportedError
+from dlas.kernels.knobs import FIXED, Knobs
+from dlas.kernels.records import Records
+from dlas.kernels.search import Search
+from dlas.kernels.shape import Conv2d
+from dlas.kernels.space import Space, plain_kernel, space_of
+from dlas.kernels.target import CpuTarget, require
+from dlas.kernels.workers import Workers
+
+SCHEDULERS = ("template", "metaschedule")
+BUILD_S, MEASURE_S = 30.0, 30.0
+"""Timeouts of one candidate."""
+ROUNDS, SECONDS = 9, 0.4
+"""Readings of a candidate: so many, or what fits into these seconds (three at least)."""
+FINAL_ROUNDS, FINAL_SECONDS = 15, 4.0
+FINALISTS = 3
+BEYOND = 0.99
+"""A winner's time may be at most this share of the fixed schedule's, at 98 % confidence."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How to search: the scheduler, how many candidates, from which seed, kept where."""
+
+    scheduler: str
+    trials: int
+    seed: int = 0
+    records: str | None = None
+    """Folder of the records; None: see `records.default_folder`."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is tuned: an operator by a primitive, weights stored in a format, run by threads."""
+
+    op: Conv2d
+    primitive: str
+    weights: str
+    threads: int
+    written: int
+    """Threads that the loops are written for."""
+    zeros: float = 0.0
+    """Share of zeros, in tenths, of CSR weights."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a child needs to build and run it."""
+        return {"kind": "conv", **asdict(self)}
+
+
+def parse(tuning: Mapping[str, Any] | None) -> Tuning | None:
+    """Return the checked form of a caller's `tuning`.
+
+    Raises:
+        UnsupportedError: an unknown key, scheduler or number of trials.
+    """
+    if tuning is None:
+        return None
+    known = {"scheduler", "trials", "seed", "records"}
+    unknown = sorted(set(tuning) - known)
+    if unknown or "scheduler" not in tuning or "trials" not in tuning:
+        raise UnsupportedError(
+            "tuning must be None or {'scheduler': 'template' or 'metaschedule', 'trials': N}, "
+            f"optionally with 'seed' and 'records', got {dict(tuning)!r}"
+        )
+    made = Tuning(**dict(tuning))
+    if made.scheduler not in SCHEDULERS:
+        raise UnsupportedError(f"scheduler must be one of {SCHEDULERS}, got {made.scheduler!r}")
+    if not isinstance(made.trials, int) or made.trials < 1:
+        raise UnsupportedError(f"trials must be a whole number >= 1, got {made.trials!r}")
+    return made
+
+
+def summary(tuning: Tuning, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a description says about the record that was used."""
+    return {
+        "scheduler": tuning.scheduler,
+        "record": record["id"],
+        "reused": record["reused"],
+        "trials": record["trials"],
+        "lost": len(record["lost"]),
+        "seconds": record["seconds"],
+        "gain": record["gain"],
+        "knobs": record["knobs"],
+    }
+
+
+def zeros_of(weight: Any, weights: str) -> float:
+    """Return the share of zeros to tune for: in tenths with CSR, 0 with dense weights."""
+    import numpy as np
+
+    if weights == "dense":
+        return 0.0
+    return round(float(1 - np.count_nonzero(weight) / weight.size), 1)
+
+
+class Tuner:
+    """Finds or looks up the best setting of one operator after another."""
+
+    def __init__(self, tuning: Tuning, cpu: CpuTarget, workers: Workers) -> None:
+        require(cpu.machine, cpu.features)  # what is tuned must run here
+        self.tuning, self.cpu, self.workers = tuning, cpu, workers
+        self.records = Records(tuning.records)
+
+    def best(self, task: Task) -> dict[str, Any]:
+        """Return the record of a task, from the store or from a search that is then stored."""
+        key = {
+            "task": task.to_json(),
+            "dtype": "float32",
+            "target": {"cpu": self.cpu.cpu, "lanes": self.cpu.lanes, "host": host()},
+            "search": [self.tuning.scheduler, self.tuning.trials, self.tuning.seed],
+        }
+        known = self.records.find(_plain(key))
+        if known is not None:
+            return known | {"reused": True}
+        start = time.perf_counter()
+        found = self._search(task)
+        seconds = round(time.perf_counter() - start, 3)
+        return self.records.add(_plain(key), {**found, "seconds": seconds}) | {"reused": False}
+
+    def _search(self, task: Task) -> dict[str, Any]:
+        kernel = plain_kernel(task.op, task.primitive, task.weights, self.cpu, task.written)
+        space = space_of(kernel, task.op, self.cpu)
+        if space is None:
+            return {"knobs": {}, "trials": 0, "lost": [], "gain": 1.0, "note": "no knobs"}
+        return _Session(self, task, space).run()
+
+
+class _Session:
+    """One search: what was drawn, measured and lost."""
+
+    def __init__(self, tuner: Tuner, task: Task, space: Space) -> None:
+        self.tuner, self.task, self.space = tuner, task, space
+        self.fixed = space.settings[0]
+        self.seconds: dict[Knobs, float] = {}
+        self.built: dict[Knobs, dict[str, Any]] = {}
+        self.lost: list[dict[str, Any]] = []
+        self.drawn = 0
+
+    def run(self) -> dict[str, Any]:
+        """Return the record's body: the winner, its gain, trials, and what was lost and why."""
+        search = Search(self.space, self.tuner.tuning.trials, self.tuner.tuning.seed)
+        while batch := search.draw(2 * self.tuner.workers.count, self.seconds):
+            self.drawn += len(batch)
+            self._build(batch)
+            for setting in batch:
+                self._measure(setting)
+        if self.fixed not in self.seconds:
+            reason = next(x["reason"] for x in self.lost if Knobs.of(x["knobs"]) == self.fixed)
+            raise KernelError(f"the fixed schedule of {self.task} cannot be measured: {reason}")
+        winner, gain = self._final()
+        return {
+            "knobs": {} if winner == self.fixed else winner.as_dict(),
+            "gain": gain,
+            "trials": self.drawn,
+            "space": len(self.space.settings),
+            "lost": self.lost,
+            "fixed_s": self.seconds[self.fixed],
+            "best_s": min(self.seconds.values()),
+        }
+
+    def _request(self, do: str, **more: Any) -> dict[str, Any]:
+        target = self.tuner.cpu.name
+        return {"do": do, "task": self.task.to_json(), "target": target, **more}
+
+    def _build(self, batch: list[Knobs]) -> None:
+        paths = [self.tuner.workers.folder / f"{id(self)}-{len(self.built)}-{n}.so"
+                 for n in range(len(batch))]  # fmt: skip
+        requests = [
+            self._request("build", knobs=_values(s, self.fixed), path=str(p))
+            for s, p in zip(batch, paths, strict=True)
+        ]
+        answers = self.tuner.workers.map(requests, BUILD_S)
+        for setting, path, answer in zip(batch, paths, answers, strict=True):
+            if answer.ok is None:
+                self._lose(setting, f"build: {answer.error}")
+            else:
+                self.built[setting] = {
+                    "knobs": _values(setting, self.fixed),
+                    "path": str(path),
+                    "shapes": answer.ok["shapes"],
+                }
+
+    def _measure(self, setting: Knobs) -> None:
+        if setting not in self.built:
+            return
+        candidates = [self.built[setting]]
+        if setting != self.fixed and self.fixed in self.built:
+            candidates.insert(0, self.built[self.fixed])  # its output is the right one
+        answer = self._readings(candidates, ROUNDS, SECONDS)
+        if answer.ok is None:
+            self._lose(setting, f"run: {answer.error}")
+        elif answer.ok["wrong"]:
+            self._lose(setting, "run: its output differs from the fixed schedule's")
+        elif len(candidates) == 1:
+            self.seconds[setting] = statistics.median(answer.ok["seconds"][0])
+        else:
+            # In units of the fixed schedule at that moment: the machine's speed drifts.
+            ratio = statistics.median(_ratios(*answer.ok["seconds"]))
+            self.seconds[setting] = ratio * self.seconds[self.fixed]
+
+    def _readings(self, candidates: list[dict[str, Any]], rounds: int, seconds: float) -> Any:
+        request = self._request(
+            "measure", candidates=candidates, rounds=rounds, seconds=seconds,
+            threads=self.task.threads,
+        )  # fmt: skip
+        return self.tuner.workers.one(request, MEASURE_S)
+
+    def _final(self) -> tuple[Knobs, float]:
+        """Measure the fastest and the fixed schedule in turn; return the winner and its gain."""
+        ranked = sorted(self.seconds, key=lambda s: self.seconds[s])
+        finalists = [s for s in ranked if s != self.fixed][:FINALISTS]
+        finalists = [s for s in finalists if self.seconds[s] < self.seconds[self.fixed]]
+        if not finalists:
+            return self.fixed, 1.0
+        candidates = [self.built[s] for s in (self.fixed, *finalists)]
+        answer = self._readings(candidates, FINAL_ROUNDS, FINAL_SECONDS)
+        if answer.ok is None:
+            self.lost.append({"knobs": {}, "reason": f"finalists: {answer.error}"})
+            return self.fixed, 1.0
+        first, *others = answer.ok["seconds"]
+        best, gain = self.fixed, 1.0
+        for setting, seconds in zip(finalists, others, strict=True):
+            ratios = sorted(_ratios(first, seconds))
+            median = statistics.median(ratios)
+            # The bound of the median at 98 %: rank 12 of 15 (binomial).
+            bound = ratios[min(len(ratios) - 1, -(-len(ratios) * 4 // 5) - 1)]
+            if bound < BEYOND and 1 / median > gain:
+                best, gain = setting, 1 / median
+        return best, gain
+
+    def _lose(self, setting: Knobs, reason: str) -> None:
+        self.lost.append({"knobs": setting.as_dict(), "reason": reason})
+
+
+def _ratios(first: list[float], second: list[float]) -> list[float]:
+    return [b / a for a, b in zip(first, second, strict=True)]
+
+
+def _values(setting: Knobs, fixed: Knobs) -> dict[str, int]:
+    """Return a setting's values; none for the fixed one, which is the rule's own."""
+    return FIXED.as_dict() if setting == fixed else setting.as_dict()
+
+
+def _plain(key: dict[str, Any]) -> dict[str, Any]:
+    """Return the key as JSON reads it back."""
+    import json
+
+    plain: dict[str, Any] = json.loads(json.dumps(key))
+    return plain
+
+
+def host() -> str:
+    """Return the CPU's name as the system gives it: times of another CPU say nothing here."""
+    import platform
+
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def check_primitive(tuning: Tuning, primitive: str, weights: str) -> None:
+    """Refuse what a scheduler cannot tune.
+
+    Raises:
+        UnsupportedError: MetaSchedule with anything but the definition of a dense convolution.
+    """
+    primitives.find(primitive, weights)
+    if tuning.scheduler != "metaschedule":
+        return
+    if weights != "dense" or primitive not in ("direct", "native"):
+        raise UnsupportedError(
+            f"metaschedule schedules the definition of a dense convolution (primitives direct and "
+            f"native), not {primitive} with {weights} weights"
+        )

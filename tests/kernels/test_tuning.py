@@ -1,0 +1,333 @@
+"""Tuning: what is drawn, what is lost, what is kept, and that every setting computes the same."""
+
+import json
+import multiprocessing
+import random as chance
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from kernel_checks import pairwise, random, worst_error
+from kernel_shapes import SHAPES, name
+
+pytest.importorskip("tvm")
+
+from dlas.kernels import (
+    BuiltConv2d,
+    Conv2d,
+    KernelError,
+    UnsupportedError,
+    build_conv2d,
+    compile_model,
+    workers,
+)
+from dlas.kernels.knobs import Knobs
+from dlas.kernels.primitives import find
+from dlas.kernels.records import FILE, Records
+from dlas.kernels.reference import DIRECT_BOUND, WINOGRAD_BOUND
+from dlas.kernels.search import Search
+from dlas.kernels.space import plain_kernel, space_of
+from dlas.kernels.target import resolve
+from dlas.kernels.tuning import Task, Tuner, Tuning
+from dlas.kernels.workers import Answer, Workers
+
+OP = Conv2d(1, 32, 14, 14, 32, (3, 3), padding=(1, 1, 1, 1))
+ALL = [
+    ("direct", "dense"), ("gemm", "dense"), ("spatial-pack", "dense"), ("winograd", "dense"),
+    ("direct", "csr"), ("gemm", "csr"), ("spatial-pack", "csr"),
+]  # fmt: skip
+FEW = pairwise(SHAPES, 8)
+
+
+def space(op: Conv2d = OP, primitive: str = "spatial-pack", weights: str = "dense") -> Any:
+    cpu = resolve("native")
+    return space_of(plain_kernel(op, primitive, weights, cpu, 1), op, cpu)
+
+
+# ---------------------------------------------------------------- the settings
+
+
+def check_settings(op: Conv2d, primitive: str, weights: str, target: str, count: int) -> None:
+    """Build a few settings, drawn anew in every run, and compare with float64."""
+    if find(primitive, weights).why_not(op):
+        return
+    cpu = resolve(target)
+    every = space_of(plain_kernel(op, primitive, weights, cpu, 1), op, cpu).settings
+    for setting in chance.sample(every, min(count, len(every))):
+        threads = chance.choice([1, 2])
+        filters, bias = random(op.weight_shape), random((op.out_channels,))
+        if weights == "csr":
+            filters[np.random.default_rng().random(filters.shape) < 0.7] = 0
+        kernel = plain_kernel(op, primitive, weights, cpu, threads, setting)
+        built = BuiltConv2d(
+            op, primitive, weights, cpu, threads, kernel, kernel, filters, bias
+        )  # fmt: skip
+        bound = WINOGRAD_BOUND if primitive == "winograd" else DIRECT_BOUND
+        assert worst_error(built, filters, bias, None, residual=False) <= bound, setting
+
+
+@pytest.mark.parametrize(("primitive", "weights"), ALL)
+@pytest.mark.parametrize("turn", [3])
+def test_any_setting_is_right_on_few_shapes(primitive: str, weights: str, turn: int) -> None:
+    check_settings(OP if primitive == "winograd" else FEW[turn], primitive, weights, "native", 2)
+
+
+@pytest.mark.kernels_full
+@pytest.mark.parametrize("target", ["native", "x86-64-v3"])
+@pytest.mark.parametrize(("primitive", "weights"), ALL)
+@pytest.mark.parametrize("turn", range(len(SHAPES)), ids=lambda i: name(SHAPES[i]))
+def test_any_setting_is_right(primitive: str, weights: str, turn: int, target: str) -> None:
+    check_settings(SHAPES[turn], primitive, weights, target, 3)
+
+
+@pytest.mark.parametrize(("primitive", "weights"), ALL)
+def test_a_space_holds_the_fixed_setting_first_and_more_than_one(
+    primitive: str, weights: str
+) -> None:
+    found = space(OP, primitive, weights)
+    assert found.settings[0] == Knobs.of(found.fixed)
+    assert len(set(found.settings)) == len(found.settings) > 10
+    for setting in found.settings[1:20]:
+        near = found.neighbours(setting)
+        assert near and set(near) <= set(found.settings)
+    cpu = resolve("native")
+    fixed = plain_kernel(OP, primitive, weights, cpu, 1)
+    same = plain_kernel(OP, primitive, weights, cpu, 1, found.settings[0])
+    assert str(fixed.function("f")) == str(same.function("f"))
+
+
+def test_native_leaves_nothing_open() -> None:
+    assert space(OP, "native") is None
+
+
+# ---------------------------------------------------------------- the search
+
+
+def test_a_search_starts_with_the_fixed_setting_and_repeats_nothing() -> None:
+    search = Search(space(), trials=40, seed=3)
+    drawn: list[Knobs] = []
+    seconds: dict[Knobs, float] = {}
+    while batch := search.draw(4, seconds):
+        drawn += batch
+        seconds |= {s: 1.0 + 0.01 * abs(s.get("columns", 0) - 5) for s in batch}
+    assert drawn[0] == search.space.settings[0]
+    assert len(drawn) == len(set(drawn)) == 40
+    again = Search(space(), trials=40, seed=3)
+    assert again.draw(20, {}) == drawn[:20]
+    assert Search(space(), trials=40, seed=4).draw(20, {}) != drawn[:20]
+
+
+def test_a_search_ends_when_nothing_is_left() -> None:
+    op = Conv2d(1, 16, 3, 3, 16, (1, 1))
+    small = space(op)
+    search = Search(small, trials=10_000, seed=0)
+    drawn = search.draw(10_000, {})
+    assert sorted(d.pairs for d in drawn) == sorted(s.pairs for s in small.settings)
+
+
+# ---------------------------------------------------------------- one session on a machine we know
+
+
+class Machine:
+    """Workers whose kernels take the time that a function says: no child is started."""
+
+    count = 2
+    folder = Path("/nowhere")
+
+    def __init__(
+        self, seconds: Callable[[dict[str, int]], float], noise: float = 0.0,
+        fault: Callable[[dict[str, int]], str | None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        self.seconds, self.noise, self.fault = seconds, noise, fault
+        self._random = np.random.default_rng(0)
+
+    def map(self, requests: list[dict[str, Any]], timeout_s: float) -> list[Answer]:
+        return [self._built(r["knobs"]) for r in requests]
+
+    def _built(self, knobs: dict[str, int]) -> Answer:
+        reason = self.fault(knobs)
+        return Answer({"shapes": []}) if reason is None else Answer(None, reason)
+
+    def one(self, request: dict[str, Any], timeout_s: float) -> Answer:
+        rounds = [
+            [self.seconds(c["knobs"]) * (1 + self.noise * self._random.standard_normal())
+             for _ in range(request["rounds"])]
+            for c in request["candidates"]
+        ]  # fmt: skip
+        return Answer({"seconds": rounds, "wrong": []})
+
+
+def session(tmp_path: Path, machine: Machine, trials: int = 60) -> dict[str, Any]:
+    tuning = Tuning("template", trials, 0, str(tmp_path))
+    tuner = Tuner(tuning, resolve("native"), machine)  # type: ignore[arg-type]
+    return tuner.best(Task(OP, "spatial-pack", "dense", 1, 1))
+
+
+def test_a_faster_setting_is_found_and_kept(tmp_path: Path) -> None:
+    def seconds(knobs: dict[str, int]) -> float:
+        return 1.0 if not knobs else 0.6 + 0.02 * abs(knobs["columns"] - 5)
+
+    record = session(tmp_path, Machine(seconds, noise=0.02))
+    assert record["knobs"]["columns"] in (4, 5, 6) and record["gain"] == pytest.approx(1.6, 0.1)
+    assert record["trials"] == 60 and record["lost"] == []
+
+
+def test_noise_does_not_beat_the_fixed_schedule(tmp_path: Path) -> None:
+    for seed in range(10):
+        machine = Machine(lambda _: 1.0, noise=0.05)
+        machine._random = np.random.default_rng(seed)
+        record = session(tmp_path / str(seed), machine)
+        assert record["knobs"] == {} and record["gain"] == 1.0
+
+
+def test_lost_trials_are_counted_with_their_reasons(tmp_path: Path) -> None:
+    def fault(knobs: dict[str, int]) -> str | None:
+        return "crashed: ended by SIGSEGV" if knobs.get("columns", 0) > 6 else None
+
+    record = session(tmp_path, Machine(lambda k: 1.0 if not k else 0.5, fault=fault))
+    assert 0 < len(record["lost"]) < record["trials"] == 60
+    assert {x["reason"] for x in record["lost"]} == {"build: crashed: ended by SIGSEGV"}
+    assert 1 <= record["knobs"]["columns"] <= 6
+
+
+def test_a_fixed_schedule_that_fails_is_an_error(tmp_path: Path) -> None:
+    def fault(knobs: dict[str, int]) -> str | None:
+        return None if knobs else "not done after 30 s"
+
+    with pytest.raises(KernelError, match=r"cannot be measured: build: not done"):
+        session(tmp_path, Machine(lambda k: 1.0, fault=fault))
+
+
+# ---------------------------------------------------------------- records
+
+
+def test_a_record_is_used_again(tmp_path: Path) -> None:
+    first = session(tmp_path, Machine(lambda k: 1.0 if not k else 0.5))
+    assert not first["reused"]
+    again = session(tmp_path, Machine(lambda k: 1 / 0))
+    assert again["reused"] and again["knobs"] == first["knobs"] and again["id"] == first["id"]
+    assert len((tmp_path / FILE).read_text().splitlines()) == 1
+    other = session(tmp_path, Machine(lambda k: 1.0), trials=61)
+    assert not other["reused"]
+
+
+def _add(folder: str, start: int) -> None:
+    for n in range(start, start + 50):
+        Records(folder).add({"n": n}, {"text": "x" * 2000})
+
+
+def test_processes_write_side_by_side(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    children = [context.Process(target=_add, args=(str(tmp_path), s)) for s in (0, 50)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    records = Records(tmp_path)
+    assert all(records.find({"n": n}) for n in range(100))
+
+
+def test_torn_and_foreign_lines_are_no_records(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    records.add({"n": 1}, {})
+    stored = json.loads((tmp_path / FILE).read_text())
+    old = json.dumps(stored | {"version": "another", "key": {"n": 2}})
+    with (tmp_path / FILE).open("a") as file:
+        file.write("nonsense\n" + old + "\n" + '{"half a line')
+    with pytest.warns(UserWarning, match="no record: skipped"):
+        fresh = Records(tmp_path)
+        assert fresh.find({"n": 1}) is not None
+    assert fresh.find({"n": 2}) is None
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(KernelError, match=r"cannot be written.*DLAS_TUNING_DIR"):
+        Records(tmp_path / "file").add({}, {})
+
+
+# ---------------------------------------------------------------- children
+
+
+def test_a_child_that_fails_is_an_answer_and_the_next_one_works(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    with Workers(2, "faulty_trial") as children:
+        asked = [{"do": "misbehave", "say": n} for n in range(3)]
+        assert [a.ok for a in children.map(asked, 60)] == [{"said": n} for n in range(3)]
+        faults = ["raise", "crash", "exit", "hang", None]
+        answers = children.map([{"do": "misbehave", "say": 7, "fault": f} for f in faults], 3)
+        assert [a.ok for a in answers] == [None, None, None, None, {"said": 7}]
+        assert answers[0].error == "RuntimeError: LLVM said no"
+        assert "SIGSEGV" in answers[1].error and "exit status 3" in answers[2].error
+        assert answers[3].error == "not done after 3 s"
+    assert not children._children
+
+
+def test_children_hold_no_torch_and_time_out_only_after_their_start() -> None:
+    assert workers.START_S >= 30  # importing TVM on a busy machine
+    with Workers(1) as children:
+        answer = children.one({"do": "unknown"}, 1)
+    assert answer.error == "KeyError: 'unknown'"
+
+
+# ---------------------------------------------------------------- for real
+
+
+def tuning(tmp_path: Path, trials: int = 4, **more: Any) -> dict[str, Any]:
+    return {"scheduler": "template", "trials": trials, "records": str(tmp_path), **more}
+
+
+@pytest.mark.parametrize(("primitive", "weights"), [("winograd", "dense"), ("direct", "csr")])
+def test_a_tuned_kernel_is_right_and_tells_its_record(
+    primitive: str, weights: str, tmp_path: Path
+) -> None:
+    filters, bias = random(OP.weight_shape), random((32,))
+    filters[np.random.default_rng().random(filters.shape) < 0.9] = 0
+    options: dict[str, Any] = {"primitive": primitive, "weights": weights}
+    built = build_conv2d(OP, filters, bias, tuning=tuning(tmp_path), **options)
+    bound = WINOGRAD_BOUND if primitive == "winograd" else DIRECT_BOUND
+    assert worst_error(built, filters, bias, None, residual=True) <= bound
+    said = built.describe()["tuning"]
+    assert said["trials"] == 4 and said["lost"] == 0 and not said["reused"]
+    assert said["seconds"] > 0
+    again = build_conv2d(OP, filters, bias, tuning=tuning(tmp_path), **options).describe()
+    assert again["tuning"]["reused"] and again["tuning"]["record"] == said["record"]
+    zeros = json.loads((tmp_path / FILE).read_text())["key"]["task"]["zeros"]
+    assert zeros == (0.9 if weights == "csr" else 0.0)
+
+
+def test_a_tuned_model_is_right_and_equal_shapes_share_a_record(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(16, 16, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5),
+    ).eval()  # fmt: skip
+    x = torch.randn(1, 3, 12, 12)
+    exported = torch.export.export(model, (x,))
+    program = compile_model(exported, "winograd", tuning=tuning(tmp_path, 3))
+    with torch.no_grad():
+        np.testing.assert_allclose(program.run(x.numpy()), model(x).numpy(), atol=1e-4)
+    said = [o["tuning"] for o in program.describe()["operators"] if o["kind"] == "conv2d"]
+    assert len(said) == 3 and said[1]["record"] == said[2]["record"] != said[0]["record"]
+    assert len((tmp_path / FILE).read_text().splitlines()) == 2
+    with pytest.raises(UnsupportedError, match="nothing to tune"):
+        compile_model(exported, "native", tuning=tuning(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"trials": 3}, "must be None or"),
+        ({"scheduler": "template", "trials": 3, "rounds": 3}, "must be None or"),
+        ({"scheduler": "annealing", "trials": 3}, "scheduler must be one of"),
+        ({"scheduler": "template", "trials": 0}, "trials must be a whole number"),
+    ],
+)
+def test_wrong_tuning_is_refused(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(UnsupportedError, match=said):
+        build_conv2d(OP, random(OP.weight_shape), tuning=wrong)
