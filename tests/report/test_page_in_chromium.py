@@ -22,6 +22,7 @@ PRINTS = """Object.fromEntries([...document.querySelectorAll('[data-chart]')].ma
 CHARTS = {
     "picture", "shares", "losses", "interaction", "flips", "winners", "latency-accuracy",
     "speedups", "expected", "break-even", "memory", "cold-start", "coverage", "controls", "drift",
+    "roofline", "returns", "correlations",
 }  # fmt: skip
 
 
@@ -92,6 +93,40 @@ def test_every_filter_can_leave_nothing_and_says_so(page):
     assert hidden >= 10
     assert "None yet" in page.run("document.getElementById('answer').textContent")
     assert page.said() == []
+
+
+def test_the_script_finds_the_same_returns_and_correlations(page, found):
+    told = page.run(
+        "EST.ordered.flatMap((o) => stepsOf(o)).map((s) => ({...s, pairs: s.pairs.length}))"
+    )
+    steps = {(s["factor"], s["kind"], s["from"], c): s for s in told for c in s["costs"]}
+    assert len(steps) == len(found.returns) > 0
+    for r in found.returns.to_dict("records"):
+        mine = steps[r["factor"], r["technique"], float(r["from"]), r["cost"]]
+        assert mine["pairs"] == r["contexts"]
+        assert close([mine["ratio"], mine["low"], mine["high"]], [r["gain"], r["low"], r["high"]])
+        cost = mine["costs"][r["cost"]]
+        assert close(cost["change"], r["cost_change"])
+        assert cost["pays"] == r["pays"]
+    whole = found.correlations[found.correlations["by"] == ""]
+    assert len(whole) > 5
+    for r in whole.to_dict("records"):
+        mine = page.run(f"spearman(analysed(), {json.dumps(r['x'])}, {json.dumps(r['y'])})")
+        assert mine["cells"] == r["cells"]
+        assert close(mine["spearman"], r["spearman"])
+
+
+def test_the_roofline_draws_what_was_read(page, found):
+    drawn = page.run(
+        "document.querySelector('[data-chart=roofline]').data"
+        ".map((t) => [t.name, t.mode, t.x, t.y])"
+    )
+    tops = {round(max(y), 3) for _, mode, _, y in drawn if mode == "lines"}
+    assert tops == {round(90 * 1.02, 3), round(180 * 1.02, 3)}  # the larger of both readings
+    marks = sum(len(x) for _, mode, x, _ in drawn if mode == "markers")
+    assert marks == len(found.roofline) == found.table.complete.sum()
+    text = page.run("document.querySelector('[data-part=ceilings]').textContent")
+    assert "not measured: the network of one operator: not made" in text
 
 
 def close(one: Any, two: Any) -> bool:

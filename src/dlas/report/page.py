@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 ASSETS = files("dlas.report") / "assets"
-SCRIPTS = ("core.js", "stats.js", "answer.js", "effects.js", "trade.js", "trust.js")
+SCRIPTS = ("core.js", "stats.js", "answer.js", "effects.js", "trade.js", "costs.js", "trust.js")
 """In the order in which they are read; the last one starts the page."""
 PLACES = re.compile("@@(TITLE|STYLE|PLOTLY|PAYLOAD|SCRIPT)@@")
 

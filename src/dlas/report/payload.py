@@ -10,6 +10,7 @@ from dlas.report import answer, cells, hosts, parts
 from dlas.report.pack import Texts, pack
 from dlas.report.source import METRIC, Source, load
 from dlas.stack import LAYERS
+from dlas.tables import CEILING_COLUMNS
 
 SCHEMA = 1
 COLUMNS = (
@@ -64,6 +65,7 @@ def payload(source: Source) -> dict[str, Any]:
         "floors": hosts.floors(source),
         "controls": hosts.controls(source),
         "sentinels": hosts.sentinels(source),
+        "ceilings": pack(source.ceilings.to_dict("records"), texts, CEILING_COLUMNS),
         "hosts": hosts.hosts(source),
         "sessions": hosts.sessions(source),
     }

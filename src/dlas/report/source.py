@@ -33,6 +33,7 @@ class Source:
     controls: pd.DataFrame
     floors: pd.DataFrame
     sentinels: pd.DataFrame
+    ceilings: pd.DataFrame
     hosts: Mapping[str, Mapping[str, Any]]
     sessions: tuple[SessionRow, ...]
     analysis: Analysis | None
@@ -69,6 +70,7 @@ def load(dirs: Sequence[Path | str]) -> Source:
         controls=tables.controls_frame(list(folders)),
         floors=tables.floors_frame(list(folders)),
         sentinels=tables.sentinels_frame(list(folders)),
+        ceilings=tables.ceilings_frame(list(folders)),
         hosts=hosts,
         sessions=sessions,
         analysis=found,

@@ -15,6 +15,7 @@ const LAYERS = DATA.layers;
 const CELLS = unpack(DATA.cells);
 const TABLES = Object.fromEntries(Object.entries(DATA.tables).map(([name, packed]) => [name, unpack(packed)]));
 const FINDINGS = unpack(DATA.findings);
+const CEILINGS = unpack(DATA.ceilings);
 const EST = DATA.estimates;
 CELLS.forEach((c, i) => { c.row = i; });
 const ROWS_OF = new Map();

@@ -78,13 +78,7 @@ function drawExpected(body) {
       head: ["choice", "over", "contexts", "expected", "observed", "observed over expected", "verdict (all cells)"],
       rows: () => levels.map((key) => { const [factor, level] = key.split("\u0001"); const own = rows.filter((r) => r.factor === factor && r.level === level); const x = geomean(own.map((r) => r.expected)), y = geomean(own.map((r) => r.observed)); return [short(factor, level), short(factor, CELLS[own[0].base][factor]), own.length, x, y, y / x, told.get(`${key}\u0001${costShown}`)?.verdict || ""]; }) });
   }
-  const roof = (TABLES.roofline || []).map((r) => ({ ...r, row: (ROWS_OF.get(r.cell) || [])[0] })).filter((r) => seen(r.row));
-  if (!(TABLES.roofline || []).length) { part(body, "roof").replaceChildren(el("p", { class: "soft" }, "No roofline: the ceilings of arithmetic, memory and overhead were not measured on this host in this study, and none are taken from a file.")); return; }
-  const bounds = unique(roof.map((r) => r.bound));
-  chart(part(body, "roof"), "roofline", { title: "Roofline: arithmetic done against work per byte.", note: "What caps each cell, by the ceilings measured on the host in this study.", height: 440,
-    traces: bounds.map((b, i) => { const own = roof.filter((r) => r.bound === b); return { type: "scatter", mode: "markers", name: `bound by ${b}`, x: own.map((r) => r.macs_per_byte), y: own.map((r) => r.gflops), customdata: own.map((r) => r.row), marker: { color: colour(i), symbol: symbol(i), size: 8 }, text: own.map((r) => `${stackText(CELLS[r.row])}<br>${b} explains ${percent(r.explained)} of its time`), hovertemplate: "%{text}<extra></extra>" }; }),
-    layout: { xaxis: { type: "log", title: { text: "multiply-accumulates per byte of weights (log)" } }, yaxis: { type: "log", title: { text: "GFLOP/s (log)" } } },
-    head: ["cell", "latency, ms", "arithmetic, ms", "memory, ms", "overhead, ms", "bound by", "explained"], rows: () => roof.map((r) => [cellButton(r.row), r.latency_ms, r.arithmetic_ms, r.memory_ms, r.overhead_ms, r.bound, r.explained]) });
+  drawRoofline(body);
 }
 
 // ---------------------------------------------------------------- break-even

@@ -156,6 +156,8 @@ function start() {
   section("speedups", "Speed-ups", "", drawSpeedups);
   section("expected", "Expected against observed", "What fewer multiplications, bytes or bits, or more threads, promise, and what came of it.", drawExpected);
   section("break-even", "Break-even", "Where one choice overtakes another along an ordered factor.", drawBreakEven);
+  section("returns", "Diminishing returns", "From where on more of a factor costs accuracy or time and gains less than the floor.", drawReturns);
+  section("correlations", "Correlations", "Whether a cheap proxy orders the cells as latency does.", drawCorrelations);
   section("memory", "Memory and cold start", "", drawMemory);
   section("coverage", "Coverage and failures", "", drawCoverage);
   section("noise", "Noise and drift", "", drawNoise);
