@@ -40,7 +40,8 @@ class Step:
 
     ``args`` is the JSON given to ``task``; ``inputs`` maps further argument names to the keys of
     the steps whose artefact folders they stand for. ``samples``: how many test images the step
-    evaluates; a finished step with fewer is taken up where it stopped.
+    evaluates; a finished step with fewer is taken up where it stopped. ``alone``: it measures, so
+    no other step, and no other study's measurement, runs at the same time.
     """
 
     key: str
@@ -53,6 +54,7 @@ class Step:
     samples: int = 0
     launch: Literal["fork", "exec"] = "fork"
     cpus: tuple[int, ...] | None = None
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +256,7 @@ class _Chain:
                 },
                 "inputs": {"network": network} | ({"lowered": lowered} if lowered else {}),
                 "server": build_server(t),
+                "alone": software.build_measures,
                 "text": " ".join(
                     self.stack.text(n) for n in ("model", "optimization", "algorithm", "software")
                 ),

@@ -289,10 +289,18 @@ class Software(Technique):
     """Modules that the server of this runtime imports before it forks children."""
     executes: ClassVar[Mapping[str, str]] = {}
     """Declared differences, asked precision -> executed precision."""
-    bakes_threads: ClassVar[bool] = False
-    """Whether the built artefact depends on the thread count."""
     places: ClassVar[tuple[str, ...]] = ("python",)
     python: str = ""
+
+    @property
+    def bakes_threads(self) -> bool:
+        """Whether the built artefact depends on the thread count."""
+        return False
+
+    @property
+    def build_measures(self) -> bool:
+        """Whether ``build`` measures: nothing else then runs beside it."""
+        return False
 
     def environment(self, hardware: HardwareTechnique) -> dict[str, str]:
         """Return variables to set before the runtime's libraries load (isa, OpenMP)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -166,3 +167,27 @@ def test_more_samples_only_add(bench: Bench) -> None:
     assert bench.pool.ran["a"] == 2
     assert bench.run(replace(A, samples=5000))["a"].info["added"] == 4750
     assert bench.pool.ran["a"] == 3
+
+
+def test_a_step_that_measures_has_the_machine_to_itself(tmp_path: Path) -> None:
+    running: set[str] = set()
+    seen: dict[str, set[str]] = {}
+
+    def slow(name: str) -> Work:
+        def work(args: dict[str, Any]) -> dict[str, Any]:
+            running.add(name)
+            for _ in range(20):
+                seen.setdefault(name, set()).update(running - {name})
+                time.sleep(0.005)
+            running.discard(name)
+            return write(name)(args)
+
+        return work
+
+    bench = Bench(tmp_path)
+    names = ["one", "alone1", "two", "alone2", "three"]
+    bench.pool.work = {name: slow(name) for name in names}
+    records = bench.run(*(replace(step(n), alone=n.startswith("alone")) for n in names))
+    assert all(r.status is Status.COMPLETE for r in records.values())
+    assert seen["alone1"] == seen["alone2"] == set()
+    assert seen["one"] | seen["two"] | seen["three"]  # the others do run side by side

@@ -16,9 +16,10 @@ from test_software_fakes import (
     torch,
 )
 
-from dlas import registry
+from dlas import plan, registry
 from dlas.errors import StepError
 from dlas.protocols import Algorithm
+from dlas.study import Study
 
 pytest.importorskip("tvm_ffi")
 
@@ -136,6 +137,48 @@ def test_outputs_do_not_share_memory_between_calls(tmp_path):
     np.testing.assert_array_equal(first, kept)
 
 
+def tuned(tmp_path, **params):
+    return software("tvm", tuning="template", records=str(tmp_path / "records"), **params)
+
+
+def test_tuned_code_is_right_and_the_build_tells_what_was_tried(tmp_path):
+    runtime = tuned(tmp_path, trials=2)
+    program = FakeProgram("residual", algorithm="winograd")
+    facts = runtime.build(program, CPU, tmp_path / "artefact")
+    said = facts["tuning"]
+    assert said["records"] >= 4 and said["lost"] == 0 and said["reused"] == 0
+    assert said["trials"] == 2 * said["records"] and said["seconds"] > 0
+    session = runtime.load(tmp_path / "artefact", CPU)
+    np.testing.assert_allclose(infer(session), reference("residual"), atol=1e-3)
+    again = runtime.build(program, CPU, tmp_path / "again")["tuning"]
+    assert again["reused"] == said["records"] and again["seconds"] == 0
+
+
+def test_tuned_code_belongs_to_a_thread_count_and_is_built_alone(tmp_path):
+    plain = software("tvm")
+    assert not plain.bakes_threads and not plain.build_measures
+    assert tuned(tmp_path).bakes_threads and tuned(tmp_path).build_measures
+    layers = {"dataset": ["digits"], "model": ["resnet-8"], "algorithm": ["direct"],
+              "software": [{"tvm": {"tuning": ["none", "template"], "trials": 8}}],
+              "hardware": [{"cpu": {"threads": [1, 2]}}]}  # fmt: skip
+    study = Study.from_dict({"dlas": 1, "name": "keys", "layers": layers})
+    cells = plan.make(study).runnable
+    steps = plan.make(study).steps
+    builds = {(c.stack.text("software"), c.techniques.hardware.threads): c.build for c in cells}
+    if len(cells) == 4:  # a machine with one processor has no cells of two threads
+        assert builds["tvm", 1] == builds["tvm", 2]
+        named = "tvm(trials=8,tuning=template)"
+        assert builds[named, 1] != builds[named, 2]
+    for (text, _), key in builds.items():
+        assert steps[key].alone == ("template" in text)
+
+
+def test_without_tuning_the_number_of_trials_is_no_choice():
+    assert registry.choice(software("tvm", trials=8)) == registry.choice(software("tvm"))
+    moved = registry.identity(software("tvm", records="/elsewhere"))
+    assert moved == registry.identity(software("tvm"))
+
+
 # ---------------------------------------------------------------- rules, and each switched off
 
 
@@ -180,6 +223,16 @@ def test_what_cannot_be_imported_is_told_as_the_build_s_failure(tmp_path):
 
     with pytest.raises(StepError, match="tvm"):
         software("tvm").build(Odd("residual"), CPU, tmp_path)
+
+
+def test_tuning_without_a_template_is_impossible_and_would_find_nothing(tmp_path):
+    runtime = tuned(tmp_path)
+    refused = runtime.why_not(stack(runtime))
+    assert refused is not None and refused.status == "impossible" and "'native'" in refused.reason
+    direct = registry.make("algorithm", "direct")
+    assert runtime.why_not(stack(runtime, algorithm=direct)) is None
+    with pytest.raises(StepError, match="nothing to tune"):
+        runtime.build(FakeProgram("residual"), CPU, tmp_path)
 
 
 def test_plain_stacks_are_not_refused():

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dlas import failpoints
 from dlas.isolate import Job, Pool
+from dlas.measure.lock import machine_lock
 from dlas.plan import Step
 from dlas.records import MeasureSettings, Outcome, Status
 from dlas.store.artifacts import ArtifactStore, StepRecord
@@ -59,7 +61,7 @@ class LocalEngine:
         executor = ThreadPoolExecutor(self.workers or default_workers())
         try:
             while waiting or running:
-                for step in self._ready(waiting, records):
+                for step in self._next(self._ready(waiting, records), running.values()):
                     del waiting[step.key]
                     running[executor.submit(self._step, step, dict(records))] = step
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -73,6 +75,14 @@ class LocalEngine:
                 future.cancel()
             executor.shutdown(wait=False, cancel_futures=True)
         return records
+
+    @staticmethod
+    def _next(ready: list[Step], running: Collection[Step]) -> list[Step]:
+        """Return the ready steps to start now; one that is alone waits for all others to end."""
+        if any(step.alone for step in running):
+            return []
+        together = [step for step in ready if not step.alone]
+        return together if together or running else ready[:1]
 
     def _ready(self, waiting: Mapping[str, Step], records: Mapping[str, StepRecord]) -> list[Step]:
         """Return the steps whose needs are met (needs outside of the given steps are done)."""
@@ -114,11 +124,12 @@ class LocalEngine:
     ) -> StepRecord:
         failpoints.reach("step-started")
         contents = {name: r.content for name, r in needs.items()}
-        outcome, folder = self._attempt(step, needs, known, contents)
-        attempts = 1
-        if not outcome.ok and outcome.transient:
+        with machine_lock() if step.alone else nullcontext():
             outcome, folder = self._attempt(step, needs, known, contents)
-            attempts = 2
+            attempts = 1
+            if not outcome.ok and outcome.transient:
+                outcome, folder = self._attempt(step, needs, known, contents)
+                attempts = 2
         failpoints.reach("step-done")
         info = {**outcome.value, "needs": contents}
         if outcome.ok:

@@ -17,7 +17,7 @@ from dlas.kernels.program import FORMAT, Program
 from dlas.kernels.simplify import simplify
 from dlas.kernels.steps import Step, Steps
 from dlas.kernels.target import CpuTarget, resolve
-from dlas.kernels.tune_graph import tune_choices
+from dlas.kernels.tune_graph import counted, tune_choices
 from dlas.kernels.tuning import Tuner, parse
 from dlas.kernels.workers import Workers
 
@@ -63,10 +63,10 @@ def compile_model(
             tuner = Tuner(search, cpu, workers)
             choices = tune_choices(graph, choices, tuner, threads, written)
     steps = Steps(graph, choices, cpu, written)
-    return _assemble(steps, cpu, threads)
+    return _assemble(steps, cpu, threads, search is not None)
 
 
-def _assemble(steps: Steps, target: CpuTarget, threads: int) -> Program:
+def _assemble(steps: Steps, target: CpuTarget, threads: int, tuned: bool) -> Program:
     functions, names = _functions(steps.steps)
     shapes = {name: argument_shapes(f) for name, f in functions.items()}
     roots, offsets, arena_bytes = _memory(steps)
@@ -113,6 +113,7 @@ def _assemble(steps: Steps, target: CpuTarget, threads: int) -> Program:
             "lanes": target.lanes, "features": list(target.features),
         },
         "threads": threads,
+        "tuning": counted([step.record for step in steps.steps]) if tuned else None,
         "arena_bytes": arena_bytes,
         "inputs": [
             {"name": n, **reference(n, steps.graph.values[n].shape)} for n in steps.graph.inputs

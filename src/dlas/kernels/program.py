@@ -87,6 +87,7 @@ class Program:
         return {
             "target": self.plan["target"],
             "threads": self.threads,
+            "tuning": self.plan.get("tuning"),
             "arena_bytes": self.plan["arena_bytes"],
             "weight_bytes": int(self._weights.size),
             "operators": [s["record"] for s in self.plan["steps"]],

@@ -47,7 +47,10 @@ def nothing(tuning: Tuning) -> str:
 
 def counted(records: list[dict[str, Any]]) -> dict[str, Any]:
     """Return trials, lost trials and seconds over the operators of a model, each record once."""
-    distinct = {r["tuning"]["record"]: r["tuning"] for r in records if r.get("tuning")}
+    distinct: dict[str, dict[str, Any]] = {}
+    for record in records:
+        if said := record.get("tuning"):
+            distinct.setdefault(said["record"], said)  # equal shapes below find it in the store
     return {
         "records": len(distinct),
         "reused": sum(t["reused"] for t in distinct.values()),

@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
 
 from dlas.errors import StepError
 from dlas.layers.software import isa, rules
@@ -24,6 +26,7 @@ from dlas.protocols import (
     Session,
     Software,
     Techniques,
+    impossible,
     unavailable,
 )
 
@@ -31,16 +34,18 @@ if TYPE_CHECKING:
     from dlas.protocols import Array
 
 _TARGETS: Mapping[str, str] = {"native": "native", "avx2": "x86-64-v3", "avx512": "x86-64-v4"}
+TRIALS = 32
 OWN = "native"
 """The primitive that is TVM's own definition of a convolution."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tvm(Software):
-    """TVM without tuning: each convolution by the algorithm asked for, where it names a kernel.
+    """TVM: each convolution by the algorithm asked for, where it names a kernel.
 
     The machine code is made once, for the CPU or the instruction set asked for, and serves any
-    number of threads. A process that measures loads TVM's runtime alone, no compiler.
+    number of threads; tuned code is made for one number of threads, on this machine. A process
+    that measures loads TVM's runtime alone, no compiler.
     """
 
     name: ClassVar[str] = "tvm"
@@ -48,6 +53,7 @@ class Tvm(Software):
     requires: ClassVar[tuple[str, ...]] = ("tvm", "tvm_ffi")
     extra: ClassVar[str] = "tvm"
     libraries: ClassVar[tuple[str, ...]] = ("apache-tvm", "apache-tvm-ffi")
+    places: ClassVar[tuple[str, ...]] = ("python", "records")
     preload: ClassVar[tuple[str, ...]] = ("dlas.layers.software.tvm_runtime",)
     sources: ClassVar[tuple[str, ...]] = (
         "dlas.kernels",
@@ -56,7 +62,27 @@ class Tvm(Software):
         "dlas.layers.software.isa",
     )
 
-    tuning: Literal["none"] = "none"
+    tuning: Literal["none", "template"] = "none"
+    """``template``: the schedules of the chosen algorithm's templates are searched."""
+    trials: Annotated[int, Field(ge=1)] = TRIALS
+    """Schedules tried for each distinct convolution, the fixed one among them."""
+    records: str = ""
+    """Folder of tuning records; empty: the one that ``dlas.kernels`` uses."""
+
+    def __post_init__(self) -> None:
+        if self.tuning == "none" and self.trials != TRIALS:
+            # Without tuning there are no trials: one choice, however many are written.
+            object.__setattr__(self, "trials", TRIALS)
+
+    @property
+    def bakes_threads(self) -> bool:
+        """Whether the artefact depends on the thread count: tuned schedules do."""
+        return self.tuning != "none"
+
+    @property
+    def build_measures(self) -> bool:
+        """Whether the build measures: tuning does."""
+        return self.tuning != "none"
 
     def why_not(self, stack: Techniques) -> Refusal | None:
         """Refuse everything but float32 torch models on the CPU."""
@@ -64,7 +90,19 @@ class Tvm(Software):
             return unavailable(
                 f"tvm in {stack.precision} is not implemented in dlas: its kernels are float32"
             )
-        return rules.torch_model(stack, self.name) or rules.cpu_only(stack, self.name)
+        return (
+            rules.torch_model(stack, self.name)
+            or rules.cpu_only(stack, self.name)
+            or self._nothing_to_tune(stack)
+        )
+
+    def _nothing_to_tune(self, stack: Techniques) -> Refusal | None:
+        if self.tuning == "template" and not stack.algorithm.chooses:
+            return impossible(
+                "tuning by template searches what a template of the chosen algorithm leaves open, "
+                f"and the algorithm {type(stack.algorithm).name!r} chooses none"
+            )
+        return None
 
     def build(self, program: Program, hardware: HardwareTechnique, folder: Path) -> Any:
         """Choose a kernel for each convolution, compile, and store code, weights and plan."""
@@ -76,12 +114,21 @@ class Tvm(Software):
         exported = program.exported()
         try:
             chosen = _choose(exported, program.algorithm, target)
-            compiled = kernels.compile_model(exported, algorithm=chosen, target=target)
-        except kernels.UnsupportedError as error:
+            threads = hardware.threads if self.bakes_threads else 1
+            compiled = kernels.compile_model(exported, chosen, threads, target, self._search())
+        except kernels.KernelError as error:
             raise StepError(f"tvm: {error}") from error
-        _check_sparse(chosen, compiled.describe()["operators"])
+        said = compiled.describe()
+        _check_sparse(chosen, said["operators"])
         compiled.save(folder)
-        return {"target": compiled.describe()["target"], "algorithm": chosen}
+        return {"target": said["target"], "algorithm": chosen, "tuning": said["tuning"]}
+
+    def _search(self) -> dict[str, Any] | None:
+        """Return the search that the kernels are asked for."""
+        if self.tuning == "none":
+            return None
+        folder = {"records": self.records} if self.records else {}
+        return {"scheduler": self.tuning, "trials": self.trials, **folder}
 
     def load(self, folder: Path, hardware: HardwareTechnique) -> Session:
         """Load the code and set the pool of this thread to the number of threads."""
