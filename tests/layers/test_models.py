@@ -161,8 +161,8 @@ class TestShipped:
         "name",
         [
             "resnet-8",
-            pytest.param("mobilenet-v2", marks=pytest.mark.xfail(reason="still in training")),
-            pytest.param("vit-tiny", marks=pytest.mark.xfail(reason="still in training")),
+            "mobilenet-v2",
+            "vit-tiny",
         ],
     )
     def test_the_shipped_weights_are_as_good_as_their_card_says(self, name: str) -> None:

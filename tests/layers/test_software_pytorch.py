@@ -227,3 +227,30 @@ def test_plain_stacks_are_not_refused():
     for precision in (None, "float16", "bfloat16"):
         assert runtime.why_not(stack(runtime, precision=precision)) is None
     assert runtime.why_not(stack(runtime, hardware=Stand(device="cuda"))) is None
+
+
+def test_a_gpu_s_kernels_are_named_and_tf32_is_told_from_float32():
+    from types import SimpleNamespace
+
+    from dlas.layers.software import torch_observe
+
+    def ran(*names):
+        return [
+            SimpleNamespace(name=lambda n=n: n, device_type=lambda: "DeviceType.CUDA")
+            for n in names
+        ]
+
+    plain = "sm80_xmma_fprop_implicit_gemm_f32f32_f32f32_f32_nchwkcrs_nchw__5x_cudnn"
+    tf32 = "sm80_xmma_fprop_implicit_gemm_tf32f32_tf32f32_f32_nhwckrsc_nchw_execute_kernel"
+    assert torch_observe._tf32(ran(plain), {"float32"}) == {"float32"}
+    assert torch_observe._tf32(ran(plain, tf32), {"float32"}) == {"tf32"}
+    assert torch_observe._tf32(ran(tf32), {"float16"}) == {"float16"}
+    short = torch_observe._short
+    assert short("void implicit_convolve_sgemm<float, 1024, 5>(int, int)") == (
+        "implicit_convolve_sgemm"
+    )
+    assert short("void at::native::(anonymous namespace)::conv_depthwise2d<float>(int)") == (
+        "at::native::conv_depthwise2d"
+    )
+    gemv = "std::enable_if<!(false), void>::type internal::gemvx::kernel<int, float>(long)"
+    assert short(gemv) == "internal::gemvx::kernel"

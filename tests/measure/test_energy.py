@@ -30,10 +30,10 @@ def test_packages_are_added_and_their_parts_are_not(tmp_path: Path) -> None:
     zone(tmp_path, "intel-rapl:1", "package-1", 20)
     zone(tmp_path, "intel-rapl:0:0", "core", 500)
     zone(tmp_path, "intel-rapl:2", "psys", 500)
-    before = energy.read(tmp_path)
+    before = energy.read(powercap=tmp_path)
     zone(tmp_path, "intel-rapl:0", "package-0", 11)
     zone(tmp_path, "intel-rapl:1", "package-1", 22.5)
-    spent = energy.read(tmp_path).since(before)
+    spent = energy.read(powercap=tmp_path).since(before)
     assert spent.joules == pytest.approx(3.5)
     assert spent.source == "rapl:package-0+rapl:package-1"
     assert spent.reason == ""
@@ -42,19 +42,19 @@ def test_packages_are_added_and_their_parts_are_not(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_nvml")
 def test_a_counter_that_wrapped(tmp_path: Path) -> None:
     zone(tmp_path, "intel-rapl:0", "package-0", 998)
-    before = energy.read(tmp_path)
+    before = energy.read(powercap=tmp_path)
     zone(tmp_path, "intel-rapl:0", "package-0", 3)
-    assert energy.read(tmp_path).since(before).joules == pytest.approx(5)
+    assert energy.read(powercap=tmp_path).since(before).joules == pytest.approx(5)
 
 
 @pytest.mark.usefixtures("no_nvml")
 def test_no_counter_is_a_reason(tmp_path: Path) -> None:
-    read = energy.read(tmp_path / "none")
+    read = energy.read(0, tmp_path / "none")
     spent = read.since(read)
     assert spent.joules is None
     assert f"{tmp_path}/none does not exist" in spent.reason
     assert "nvidia-ml-py is not installed" in spent.reason
-    assert "holds no intel-rapl package" in energy.read(tmp_path).reason
+    assert "holds no intel-rapl package" in energy.read(powercap=tmp_path).reason
 
 
 @pytest.mark.usefixtures("no_nvml")
@@ -62,7 +62,7 @@ def test_a_counter_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     folder = zone(tmp_path, "intel-rapl:0", "package-0", 1)
     (folder / "energy_uj").unlink()
     (folder / "energy_uj").mkdir()  # unreadable for root too
-    reason = energy.read(tmp_path).reason
+    reason = energy.read(powercap=tmp_path).reason
     assert f"{folder}/energy_uj cannot be read" in reason
     assert "chmod" in reason
 
@@ -82,14 +82,23 @@ def test_nvidia_devices_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         NVMLError=NVMLError,
         nvmlInit=lambda: None,
         nvmlShutdown=lambda: None,
-        nvmlDeviceGetCount=lambda: 2,
         nvmlDeviceGetHandleByIndex=lambda index: index,
         nvmlDeviceGetTotalEnergyConsumption=consumption,
     )
     monkeypatch.setitem(sys.modules, "pynvml", fake)
-    before = energy.read(tmp_path)
-    spent = energy.read(tmp_path).since(before)
+    before = energy.read(0, tmp_path)
+    spent = energy.read(0, tmp_path).since(before)
     assert (spent.joules, spent.source) == (pytest.approx(2.5), "nvml:0")
+    assert "device 1: Not Supported" in energy.read(1, tmp_path).reason
+
+
+def test_the_counter_of_a_gpu_that_idles_is_no_reading_of_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace())  # any call would raise
+    read = energy.read(None, tmp_path)
+    assert not read.counters
+    assert "RAPL" in read.reason and "NVML" not in read.reason
 
 
 def test_a_device_counter_that_went_backwards_is_no_reading() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -178,7 +179,9 @@ def measure(
     runtime: FakeRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any
 ) -> dict[str, Any]:
     np.save(tmp_path / "in.npy", np.arange(5, dtype=np.float32).reshape(5, 1, 1, 1))
-    monkeypatch.setattr(latency, "techniques", lambda args: (runtime, None))
+    monkeypatch.setattr(
+        latency, "techniques", lambda args: (runtime, SimpleNamespace(device="cpu"))
+    )
     args: dict[str, Any] = {
         "artifact": str(tmp_path),
         "inputs": str(tmp_path / "in.npy"),

@@ -65,10 +65,15 @@ def unread(reason: str) -> Reading:
     return Reading({}, reason)
 
 
-def read(powercap: Path = POWERCAP) -> Reading:
-    """Read every counter that this process may read: RAPL packages, NVML devices."""
+def read(gpu: int | None = None, powercap: Path = POWERCAP) -> Reading:
+    """Read the counters of what computes: RAPL of the packages, with ``gpu`` NVML of that device.
+
+    A GPU that has no part in it only idles, so its counter is no reading of a CPU's work.
+    """
     rapl, why_no_rapl = _rapl(powercap)
-    nvml, why_no_nvml = _nvml()
+    if gpu is None:
+        return Reading(rapl, "" if rapl else why_no_rapl)
+    nvml, why_no_nvml = _nvml(gpu)
     counters = {**rapl, **nvml}
     return Reading(counters, "" if counters else f"{why_no_rapl}; {why_no_nvml}")
 
@@ -97,7 +102,7 @@ def _rapl(powercap: Path) -> tuple[dict[str, Counter], str]:
     return found, reason
 
 
-def _nvml() -> tuple[dict[str, Counter], str]:
+def _nvml(gpu: int) -> tuple[dict[str, Counter], str]:
     try:
         nvml = importlib.import_module("pynvml")
     except ImportError:
@@ -106,18 +111,12 @@ def _nvml() -> tuple[dict[str, Counter], str]:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
         return {}, f"no NVML: {error}"
-    found: dict[str, Counter] = {}
-    reason = "no NVML: no device counts energy"
     try:
-        for index in range(nvml.nvmlDeviceGetCount()):
-            try:
-                handle = nvml.nvmlDeviceGetHandleByIndex(index)
-                joules = nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3
-            except nvml.NVMLError as error:
-                reason = f"no NVML: device {index}: {error}"
-                continue
-            found[f"nvml:{index}"] = Counter(joules)
+        handle = nvml.nvmlDeviceGetHandleByIndex(gpu)
+        joules = nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3
+    except nvml.NVMLError as error:
+        return {}, f"no NVML: device {gpu}: {error}"
     finally:
         with contextlib.suppress(nvml.NVMLError):
             nvml.nvmlShutdown()
-    return found, reason
+    return {f"nvml:{gpu}": Counter(joules)}, ""

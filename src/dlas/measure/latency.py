@@ -81,7 +81,8 @@ def run(args: Mapping[str, Any]) -> dict[str, Any]:
     gc.disable()
     try:
         warmup = warm_up(session, batches, settings)
-        timed = _timed(session, batches, settings)
+        gpu = getattr(hardware, "index", 0) if hardware.device == "cuda" else None
+        timed = _timed(session, batches, settings, gpu)
     finally:
         gc.enable()
     check_output(timed.last, args["batch"])
@@ -208,7 +209,10 @@ class _Timed:
 
 
 def _timed(
-    session: Callable[[Array], Array], batches: Sequence[Array], settings: MeasureSettings
+    session: Callable[[Array], Array],
+    batches: Sequence[Array],
+    settings: MeasureSettings,
+    gpu: int | None,
 ) -> _Timed:
     samples: list[float] = []
     clock = time.perf_counter
@@ -216,7 +220,7 @@ def _timed(
     cpus = host.cpus_allowed()
     last: Any = None
     # Counters nearest to the region are those that reading the others would disturb.
-    power = _energy(settings)
+    power = _energy(settings, gpu)
     ticks = host.cpu_ticks(cpus)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     began = clock()
@@ -232,7 +236,7 @@ def _timed(
             break
     used = resource.getrusage(resource.RUSAGE_SELF)
     after = host.cpu_ticks(cpus)
-    spent = _energy(settings).since(power)
+    spent = _energy(settings, gpu).since(power)
     return _Timed(
         samples,
         last,
@@ -245,5 +249,5 @@ def _timed(
     )
 
 
-def _energy(settings: MeasureSettings) -> energy.Reading:
-    return energy.read() if settings.energy else energy.unread("not asked for")
+def _energy(settings: MeasureSettings, gpu: int | None) -> energy.Reading:
+    return energy.read(gpu) if settings.energy else energy.unread("not asked for")

@@ -60,12 +60,15 @@ def observe(run: Callable[[], Any], device: str) -> Ran:
             run()
     events = seen.profiler.kineto_results.events()
     kernels = _kernels(events)
+    if device == "cuda":
+        launched = [e.name() for e in events if _on_gpu(e) and _COMPUTES.search(e.name())]
+        kernels["cuda"] = _counted([_short(name) for name in launched])
     onednn, types = _onednn(log())
     for kind, names in onednn.items():
         kernels[f"onednn.{kind}"] = _counted(names)
     executed = [name for names in onednn.values() for name in names]
     return Ran(
-        precision="+".join(sorted(_precisions(events) | types)) or None,
+        precision="+".join(sorted(_tf32(events, _precisions(events)) | types)) or None,
         threads=torch.get_num_threads(),
         isa=None
         if device == "cuda"
@@ -82,6 +85,19 @@ def _precisions(events: Any) -> set[str]:
         if event.name() in names:
             found |= {_TYPES[t] for t in event.dtypes()[:2] if t in _TYPES}
     return found
+
+
+def _tf32(events: Any, types: set[str]) -> set[str]:
+    """Call float32 by its name where a GPU's kernels computed it in TF32.
+
+    cuDNN names them by the type; CUTLASS by the shape 16x8x8, which only TF32 products have.
+    """
+    ran = any("tf32" in e.name() or "s1688" in e.name() for e in events if _on_gpu(e))
+    return {"tf32" if t == "float32" else t for t in types} if ran else types
+
+
+def _on_gpu(event: Any) -> bool:
+    return "cuda" in str(event.device_type()).lower()
 
 
 def _kernels(events: Any) -> dict[str, str]:
@@ -114,6 +130,19 @@ def _onednn(log: str) -> tuple[dict[str, list[str]], set[str]]:
                 found.setdefault(kind, []).append(implementation)
                 types |= {_ONEDNN_TYPES[t] for t in re.findall(r"\bsrc:(\w+):", line)}
     return found, types
+
+
+_COMPUTES = re.compile(
+    r"conv|gemm|gemv|xmma|cutlass|fprop|winograd|fmha|flash|attention", re.IGNORECASE
+)
+"""Names of what runs on a GPU: convolutions, matrix products, attention."""
+_RETURNS = re.compile(r"^(?:void|std::enable_if<.*?>::type)\s+")
+
+
+def _short(name: str) -> str:
+    """A kernel's name without return type, template parameters and arguments."""
+    plain = _RETURNS.sub("", name.replace("(anonymous namespace)::", ""))
+    return re.split(r"[<(]", plain, maxsplit=1)[0].strip()
 
 
 def _counted(names: list[str]) -> str:
