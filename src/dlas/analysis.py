@@ -11,6 +11,8 @@ from dlas.analyze import Table, from_study, load_table
 from dlas.errors import StorageError, UserError, near
 from dlas.source import read
 from dlas.tables import ceilings_frame, cells_frame, rounds_frame
+from dlas.tables.read import Results
+from dlas.tables.read import read as read_folders
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,28 +40,33 @@ def of_folders(folders: Sequence[Path], asked: Asked) -> Table:
     Raises:
         UserError: a folder holds no results, or they have no such metric.
     """
-    cells = cells_frame(folders)
+    return of_results(read_folders(folders), folders, asked)
+
+
+def of_results(results: Sequence[Results], folders: Sequence[Path], asked: Asked) -> Table:
+    """Return the table of what was read from output folders: see :func:`of_folders`."""
+    cells = cells_frame(results)
     if asked.metric not in cells.columns:
         known = [str(c) for c in cells.columns]
         raise UserError(f"no column is called {asked.metric!r}.{near(asked.metric, known)}")
     return from_study(
         cells,
-        rounds_frame(folders),
+        rounds_frame(results),
         metric=asked.metric,
         baseline=dict(_pair(each) for each in asked.baseline),
         floor=asked.floor,
         goals=goals(folders),
-        ceilings=ceilings(folders, cells),
+        ceilings=ceilings(results, cells),
     )
 
 
-def ceilings(folders: Sequence[Path], cells: pd.DataFrame) -> pd.DataFrame | None:
+def ceilings(results: Sequence[Results], cells: pd.DataFrame) -> pd.DataFrame | None:
     """Return what the machines could do at most, for every place where a cell ran.
 
     Of all readings of a host the largest arithmetic and bandwidth and the least overhead; None
     where a study measured none.
     """
-    read_there = ceilings_frame(folders)
+    read_there = ceilings_frame(results)
     told = read_there[read_there["value"].notna()]
     if not len(told):
         return None

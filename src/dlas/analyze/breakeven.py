@@ -136,9 +136,10 @@ def _other_layer(
     rest_frame = found.contexts.drop(columns=layer)
     rest = codes([rest_frame[c].to_numpy() for c in rest_frame.columns], len(rest_frame))
     first = np.unique(rest, return_index=True)[1]
+    told = [c for c in rest_frame.columns if _several(table, str(c))]
     names = [
-        ", ".join(f"{c}={v}" for c, v in zip(rest_frame.columns, row, strict=True))
-        for row in rest_frame.iloc[first].itertuples(index=False)
+        ", ".join(f"{c}={v}" for c, v in zip(told, row, strict=True) if v != EMPTY)
+        for row in rest_frame.iloc[first][told].itertuples(index=False)
     ]
     levels = table.levels[layer]
     level = pd.Index(levels).get_indexer(found.contexts[layer])
@@ -160,9 +161,10 @@ def _own_layer(
     usable = np.isfinite(estimates.mean)
     without = usable & (table.cells[found.factor.name] == EMPTY).to_numpy(dtype=bool)
     siblings = list(table.siblings(found.factor))
-    for (_, kind), part in _kinds(found, [layer, *siblings]):
+    for kind, part in _kinds(table, found, [layer, *siblings]):
         keys = pd.MultiIndex.from_frame(found.contexts.loc[part, others])
-        names = [" / ".join(f"{c}={v}" for c, v in zip(others, k, strict=True)) for k in keys]
+        told = [i for i, c in enumerate(others) if _several(table, c)]
+        names = [", ".join(f"{others[i]}={k[i]}" for i in told) for k in keys]
         for level in table.levels[layer]:
             rows = np.flatnonzero(without & (table.cells[layer] == level).to_numpy(dtype=bool))
             if not len(rows):
@@ -177,13 +179,20 @@ def _own_layer(
                 yield layer, kind, level, _curves(estimates, a[keep], b, some, shared=True)
 
 
-def _kinds(found: Grid, columns: list[str]) -> Iterator[tuple[tuple[int, str], Ints]]:
+def _several(table: Table, column: str) -> bool:
+    """Say whether a column has several levels, so that naming one tells something."""
+    return len(set(table.levels[column]) - {EMPTY}) > 1
+
+
+def _kinds(table: Table, found: Grid, columns: list[str]) -> Iterator[tuple[str, Ints]]:
+    """Yield the contexts of each technique, named by the parameters of which there are several."""
+    told = [c for c in columns[1:] if _several(table, c)]
     group = codes([found.contexts[c].to_numpy() for c in columns], len(found.contexts))
     for g in range(int(group.max(initial=-1)) + 1):
         part = np.flatnonzero(group == g)
         first = found.contexts.iloc[part[0]]
-        extra = [f"{c}={first[c]}" for c in columns[1:] if first[c] != EMPTY]
-        yield (g, " with ".join([str(first[columns[0]]), *extra])), part
+        extra = [f"{c}={first[c]}" for c in told if first[c] != EMPTY]
+        yield " with ".join([str(first[columns[0]]), *extra]), part
 
 
 def _curves(

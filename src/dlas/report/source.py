@@ -54,23 +54,23 @@ def load(dirs: Sequence[Path | str]) -> Source:
 
     folders = tuple(dict.fromkeys(Path(d) for d in dirs))
     results = tuple(read(list(folders)))
-    frames = [tables.cells_frame([folder]) for folder in folders]
+    frames = [tables.cells_frame([each]) for each in results]
     filled = [frame for frame in frames if len(frame)]
     if not filled:
         raise UserError(f"{', '.join(map(str, folders))}: no cells yet; `dlas run` makes them")
     cells = pd.concat(filled, ignore_index=True) if len(filled) > 1 else filled[0]
-    found, analyzed, notes = _analysed(folders, frames)
+    found, analyzed, notes = _analysed(folders, results, frames)
     hosts, sessions = _circumstances(folders)
     return Source(
         folders=folders,
         results=results,
         cells=cells,
         folder_of=tuple(i for i, frame in enumerate(frames) for _ in range(len(frame))),
-        rounds=tables.rounds_frame(list(folders)),
-        controls=tables.controls_frame(list(folders)),
-        floors=tables.floors_frame(list(folders)),
-        sentinels=tables.sentinels_frame(list(folders)),
-        ceilings=tables.ceilings_frame(list(folders)),
+        rounds=tables.rounds_frame(results),
+        controls=tables.controls_frame(results),
+        floors=tables.floors_frame(results),
+        sentinels=tables.sentinels_frame(results),
+        ceilings=tables.ceilings_frame(results),
         hosts=hosts,
         sessions=sessions,
         analysis=found,
@@ -80,7 +80,7 @@ def load(dirs: Sequence[Path | str]) -> Source:
 
 
 def _analysed(
-    folders: Sequence[Path], frames: Sequence[pd.DataFrame]
+    folders: Sequence[Path], results: Sequence[Results], frames: Sequence[pd.DataFrame]
 ) -> tuple[Analysis | None, int, tuple[str, ...]]:
     """Analyse all folders together; the first alone where they measured the same cells."""
     asked = analysis.Asked(METRIC)
@@ -88,7 +88,7 @@ def _analysed(
     if not any((frame["status"] == "complete").any() for frame in frames):
         return None, 0, ("No cell is complete yet, so there is nothing to compare.",)
     try:
-        return analyze(analysis.of_folders(list(folders), asked)), total, ()
+        return analyze(analysis.of_results(results, folders, asked)), total, ()
     except UserError as error:
         why = "; ".join(error.problems)
     if len(folders) == 1:
@@ -99,7 +99,7 @@ def _analysed(
         f"those of {folders[first]} alone; `dlas compare` says what changed between folders."
     )
     try:
-        found = analyze(analysis.of_folders([folders[first]], asked))
+        found = analyze(analysis.of_results([results[first]], [folders[first]], asked))
     except UserError as error:
         return None, 0, (f"The results cannot be analysed: {'; '.join(error.problems)}.",)
     return found, len(frames[first]), (alone,)

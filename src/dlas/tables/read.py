@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from dlas.errors import UserError
 from dlas.records import Status
@@ -25,7 +25,6 @@ from dlas.store.results import (
 
 Place = tuple[str, str]
 """A cell on a host."""
-Folders = Path | str | Sequence[Path | str]
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,8 @@ class Results:
     sessions: Sequence[SessionRow]
     sentinels: Sequence[SentinelRow]
     ceilings: Sequence[CeilingRow] = ()
+    remembered: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What was computed of these rows and is asked for by several tables."""
 
     @cached_property
     def facts_of(self) -> Mapping[Place, Mapping[str, FactRow]]:
@@ -89,20 +90,27 @@ class Results:
         return built is None or row.content is None or row.content == built
 
 
+Folders = Path | str | Sequence[Path | str] | Sequence[Results]
+"""Output folders, or what was read from them before."""
+
+
 def complete(rows: Sequence[RoundRow], control: int = 0) -> list[RoundRow]:
     """Return the rounds that were measured, of a cell or of one of its controls."""
     return [r for r in rows if r.control == control and r.status is Status.COMPLETE and r.samples]
 
 
 def read(folders: Folders) -> list[Results]:
-    """Read output folders (or result files), one after another.
+    """Read output folders (or result files), one after another; what was read stays as it is.
 
     Raises:
         UserError: some hold no results: all of them are named.
         StorageError: a file is damaged.
     """
-    given = [folders] if isinstance(folders, str | Path) else folders
-    files = [_file(Path(folder)) for folder in given]
+    given = [folders] if isinstance(folders, str | Path) else list(folders)
+    known = [each for each in given if isinstance(each, Results)]
+    if known:
+        return known
+    files = [_file(Path(each)) for each in given if not isinstance(each, Results)]
     if absent := [file for file in files if not file.is_file()]:
         raise UserError(
             [

@@ -9,7 +9,7 @@ from dlas.records import Status
 from dlas.stack import LAYERS
 from dlas.store.results import RoundRow
 from dlas.tables.frame import frame_of
-from dlas.tables.latency import Fit, fits, round_ms
+from dlas.tables.latency import Fit, fits, quantile, round_ms
 from dlas.tables.read import Folders, Results, complete, read
 from dlas.tables.values import energy_mj, is_unsteady, milli
 
@@ -159,15 +159,13 @@ def _round(results: Results, row: RoundRow) -> dict[str, Any]:
 
 
 def _measured(row: RoundRow) -> dict[str, Any]:
-    import numpy as np
-
     if not row.samples:
         return {}
     value = row.value
     timed = row.status is Status.COMPLETE
     return {
         "latency_ms": round_ms(row) if timed else None,
-        "latency_p90_ms": float(np.quantile(row.samples, 0.9)) * 1e3 if timed else None,
+        "latency_p90_ms": quantile(row.samples, 0.9) * 1e3 if timed else None,
         "samples": len(row.samples),
         "unsteady": is_unsteady(value),
         "flags": ",".join(value.get("flags", ())) or None,
