@@ -30,7 +30,7 @@ test: check
 	$(BIN)/python -m pytest -q
 
 test-kernels: $(STAMP)
-	$(BIN)/python -m pytest -q -m "kernels_full or not kernels_full" tests/kernels
+	$(BIN)/python -m pytest -q -o timeout=1800 -m "kernels_full or not kernels_full" tests/kernels
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow

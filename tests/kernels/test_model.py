@@ -161,7 +161,12 @@ def error(y: np.ndarray, exact: np.ndarray) -> float:
 
 @pytest.mark.parametrize(
     ("network", "algorithm"),
-    [("resnet", "spatial-pack"), ("mobilenet", "spatial-pack"), ("vit", "direct")],
+    [
+        ("resnet", "spatial-pack"),
+        ("mobilenet", "spatial-pack"),
+        ("mobilenet", "native"),
+        ("vit", "direct"),
+    ],
 )
 def test_network_gives_what_pytorch_gives(network: str, algorithm: str) -> None:
     model = ready(NETWORKS[network]())

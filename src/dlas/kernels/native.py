@@ -74,4 +74,6 @@ def _activate(y: Any, activation: str | None) -> Any:
         return topi.clip(y, 0.0, 6.0)
     if activation == "silu":
         return topi.multiply(y, topi.sigmoid(y))
-    raise UnsupportedError(f"unknown activation {activation!r}; known: relu, relu6, silu")
+    if activation == "sigmoid":
+        return topi.sigmoid(y)
+    raise UnsupportedError(f"unknown activation {activation!r}; known: relu, relu6, silu, sigmoid")
