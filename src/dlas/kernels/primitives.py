@@ -23,7 +23,7 @@ from dlas.kernels.rows import RowTile
 from dlas.kernels.rows import default_tile as default_rows
 from dlas.kernels.shape import Conv2d
 from dlas.kernels.spatial_csr import SpatialCsr
-from dlas.kernels.spatial_pack import SpatialPack, Tile, default_tile
+from dlas.kernels.spatial_pack import SpatialPack, Tile, default_tile, in_passes
 from dlas.kernels.target import CpuTarget
 from dlas.kernels.winograd import Winograd, default_outputs, needed_halo
 from dlas.kernels.winograd import why_not as winograd_why_not
@@ -98,6 +98,7 @@ def _spatial_pack(op: Conv2d, r: Request) -> Kernel:
     tile = Tile(
         get("blocks", fixed.blocks), get("columns", fixed.columns), get("rows", fixed.rows)
     )
+    tile = in_passes(op, r.target, tile)
     return SpatialPack(op, r.target, r.threads, r.inp, r.out, r.epilogue, tile)
 
 

@@ -2,13 +2,15 @@
 
 Activations are [C/b, H, W, b] with their halo in place (b = C is channels-last), filters
 [O/b.., I/b, kh, kw, b_in, b_out]. A tile of `columns` pixels times `blocks` vectors of output
-channels stays in registers while the whole reduction runs over it; every step is one broadcast
-pixel times one vector of filters. The name is TVM's; the blocked layout follows Liu et al.,
-"Optimizing CNN Model Inference on CPUs" (USENIX ATC 2019).
+channels stays in registers while the reduction runs over it; every step is one broadcast pixel
+times one vector of filters. Where the filters exceed the first-level cache, the reduction runs in
+passes over a few input blocks each, all tiles of a band of rows to a pass, so that filters are
+read from the cache. The name is TVM's; the blocked layout follows Liu et al., "Optimizing CNN
+Model Inference on CPUs" (USENIX ATC 2019).
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,11 @@ from dlas.kernels.layout import Array, Layout
 from dlas.kernels.shape import Conv2d
 from dlas.kernels.target import CpuTarget
 
+PASS_BYTES = 40_000
+"""Filters of one pass: what a first-level cache holds."""
+SUMS_BYTES = 1 << 15
+"""Sums that wait between passes."""
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -29,6 +36,10 @@ class Tile:
     blocks: int
     columns: int
     rows: int = 1
+    depth: int = 0
+    """Input blocks summed in one pass; 0: all."""
+    band: int = 1
+    """Rows of tiles that go through a pass together."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +54,10 @@ class Channels:
     def index(self, op: Conv2d, lanes: int, block: Expr, co: Expr, ci: Expr) -> tuple[Expr, Expr]:
         """Return the (block, lane offset) of input step `ci` for output block `co`."""
         per_in, per_out = op.in_channels // op.groups, op.out_channels // op.groups
+        if op.groups == 1 and self.inner == block:
+            return ci, 0
         if op.groups == 1:
-            return (ci, 0) if self.blocked else (ci // block, ci % block)
+            return ci * self.inner // block, ci * self.inner % block
         if self.blocked:
             return co * lanes // per_out * (per_in // block) + ci, 0
         channel = co * lanes // per_out * per_in + ci
@@ -55,6 +68,8 @@ class Channels:
 def channels(op: Conv2d, block: int, lanes: int) -> Channels:
     """Return how the input channels are walked for an input layout of this block size."""
     per_in, per_out = op.in_channels // op.groups, op.out_channels // op.groups
+    if op.groups == 1 and block > lanes and block % lanes == 0:
+        return Channels(-(-per_in // block) * (block // lanes), lanes, True)
     if op.groups == 1:
         return Channels(-(-per_in // block), block, True)
     if per_out % lanes == 0 and per_in % block == 0:
@@ -79,7 +94,22 @@ def default_tile(op: Conv2d, target: CpuTarget) -> Tile:
         per_group = op.out_channels // op.groups // target.lanes
         blocks = next((b for b in range(min(most, per_group), 0, -1) if per_group % b == 0), 1)
     room = max(1, target.accumulators // blocks)
-    return _pixels(op, blocks, room)
+    return in_passes(op, target, _pixels(op, blocks, room))
+
+
+def in_passes(op: Conv2d, target: CpuTarget, tile: Tile) -> Tile:
+    """Return the tile with the fixed rule's passes over the input channels."""
+    lanes = target.lanes
+    block = 1 if op.in_channels * 2 <= lanes else lanes
+    walk = channels(op, block, lanes)
+    step = walk.inner * op.kernel[0] * op.kernel[1] * tile.blocks * lanes * 4
+    wanted = max(1, PASS_BYTES // step)
+    if walk.outer <= wanted or not walk.blocked:
+        return tile
+    depth = next(d for d in range(wanted, 0, -1) if walk.outer % d == 0)
+    row = tile.rows * op.out_width * tile.blocks * lanes * 4
+    tiles = -(-op.out_height // tile.rows)
+    return replace(tile, depth=depth, band=max(1, min(tiles, SUMS_BYTES // row)))
 
 
 def _pixels(op: Conv2d, blocks: int, room: int) -> Tile:
@@ -171,6 +201,10 @@ class SpatialPack:
         return {"kernel": "spatial-pack", "tile": asdict(self.tile)}
 
 
+Place = tuple[Expr, Expr, Expr]
+"""Image, group of output blocks, and a first row (of a pass: a first input block)."""
+
+
 @dataclass(frozen=True)
 class _Part:
     """The loops over one run of equally wide groups of output blocks."""
@@ -184,42 +218,99 @@ class _Part:
 
     def emit(self) -> None:
         op, tile = self.plan.op, self.plan.tile
-        rows = -(-op.out_height // tile.rows)
-        with emit.outer(op.batch * self.count * rows, self.plan.threads) as job:
-            n, group, band = job // (self.count * rows), job // rows % self.count, job % rows
-            full, rest = divmod(op.out_height, tile.rows)
+        height = tile.rows * tile.band
+        bands = -(-op.out_height // height)
+        with emit.outer(op.batch * self.count * bands, self.plan.threads) as job:
+            n, group, band = job // (self.count * bands), job // bands % self.count, job % bands
+            full, rest = divmod(op.out_height, height)
             if full and rest:
                 with T.If(band < full):
                     with T.Then():
-                        self._band(n, group, band * tile.rows, tile.rows)
+                        self._band((n, group, band * height), height)
                     with T.Else():
-                        self._band(n, group, band * tile.rows, rest)
+                        self._band((n, group, band * height), rest)
             else:
-                self._band(n, group, band * tile.rows, tile.rows if full else rest)
+                self._band((n, group, band * height), height if full else rest)
 
-    def _band(self, n: Expr, group: Expr, row: Expr, rows: int) -> None:
+    @property
+    def depth(self) -> int:
+        """Input blocks of one pass."""
+        return self.plan.tile.depth or self.walk.outer
+
+    def _band(self, where: Place, rows: int) -> None:
+        """Emit `rows` whole rows of one group of output blocks."""
         op, y, out = self.plan.op, self.buffers[4], self.plan.out
-        for first, count, columns in segments(op.out_width, self.plan.tile.columns):
-            with T.serial(count) as step:
-                self._tile(n, group, row, first + step * columns, rows, columns)
+        n, group, row = where
+        if self.depth == self.walk.outer:
+            self._each_tile(rows, lambda *tile: self._whole_tile(where, *tile))
+        else:
+            self._passes(where, rows)
         if any(out.halo):
             with T.serial(self.blocks) as o, T.serial(rows) as r:
                 block = self.first + group * self.blocks + o
                 emit.zero_halo(y, n, block, row + r, (op.out_height, op.out_width), out)
 
-    def _tile(self, n: Expr, group: Expr, row: Expr, col: Expr, rows: int, columns: int) -> None:
+    def _each_tile(self, rows: int, body: Callable[[Expr, Expr, int, int], None]) -> None:
+        """Emit body(row, column, rows, columns) for the tiles of a band."""
+        tile = self.plan.tile
+        for first_row, row_count, high in segments(rows, tile.rows):
+            for first, count, wide in segments(self.plan.op.out_width, tile.columns):
+                with T.serial(row_count) as i, T.serial(count) as j:
+                    body(first_row + i * high, first + j * wide, high, wide)
+
+    def _passes(self, where: Place, rows: int) -> None:
+        """Emit a band whose sums wait in memory between passes over the input channels."""
+        width, lanes = self.plan.op.out_width, self.plan.target.lanes
+        n, group, row = where
+        co = self.first + group * self.blocks
+        bias = self.buffers[2]
+        sums = T.alloc_buffer((rows * width * self.blocks * lanes,), "float32")
+
+        def at(pixel: Expr, o: Expr) -> Expr:
+            return (pixel * self.blocks + o) * lanes
+
+        with T.serial(rows * width) as p, T.unroll(self.blocks) as o:
+            emit.each_lane(
+                lanes, lambda j: emit.store(sums, bias[(co + o) * lanes + j], at(p, o) + j)
+            )
+
+        def one_pass(step: Expr, r: Expr, c: Expr, high: int, wide: int) -> None:
+            acc = emit.registers((high * wide, self.blocks, lanes))
+
+            def move(store: Callable[[Expr, Expr, Expr, Expr], None]) -> None:
+                with T.unroll(high) as i, T.unroll(wide) as k, T.unroll(self.blocks) as o:
+                    here = at((r + i) * width + c + k, o)
+                    emit.each_lane(lanes, lambda j: store(i * wide + k, o, j, here + j))
+
+            move(lambda p, o, j, here: emit.store(acc, sums[here], p, o, j))
+            self._reduce(acc, (n, group, step * self.depth), (row + r, c), wide)
+            move(lambda p, o, j, here: emit.store(sums, acc[p, o, j], here))
+
+        with T.serial(self.walk.outer // self.depth) as step:
+            self._each_tile(rows, lambda *tile: one_pass(step, *tile))
+        with T.serial(rows) as r, T.serial(width) as c, T.unroll(self.blocks) as o:
+
+            def one(j: Expr) -> None:
+                value = sums[at(r * width + c, o) + j]
+                self._finish(value, (n, co + o, row + r, c, j))
+
+            self._each_output(co + o, one)
+
+    def _whole_tile(self, where: Place, r: Expr, col: Expr, rows: int, columns: int) -> None:
         lanes = self.plan.target.lanes
+        n, group, row = where
         co = self.first + group * self.blocks
         acc = emit.registers((rows * columns, self.blocks, lanes))
         bias = self.buffers[2]
 
         with T.unroll(rows * columns) as p, T.unroll(self.blocks) as o:
             emit.each_lane(lanes, lambda j: emit.store(acc, bias[(co + o) * lanes + j], p, o, j))
-        self._reduce(acc, n, group, (row, col), columns)
-        with T.unroll(rows) as r, T.unroll(columns) as c, T.unroll(self.blocks) as o:
+        self._reduce(acc, (n, group, 0), (row + r, col), columns)
+        with T.unroll(rows) as i, T.unroll(columns) as c, T.unroll(self.blocks) as o:
 
             def one(j: Expr) -> None:
-                self._finish(acc[r * columns + c, o, j], (n, co + o, row + r, col + c, j))
+                at = (n, co + o, row + r + i, col + c, j)
+                self._finish(acc[i * columns + c, o, j], at)
 
             self._each_output(co + o, one)
 
@@ -236,9 +327,9 @@ class _Part:
             with T.Else():
                 emit.each_lane(lanes, one)
 
-    def _reduce(
-        self, acc: Buffer, n: Expr, group: Expr, at: tuple[Expr, Expr], columns: int
-    ) -> None:
+    def _reduce(self, acc: Buffer, where: Place, at: tuple[Expr, Expr], columns: int) -> None:
+        """Emit one pass over a tile; `where` ends with the pass's first input block."""
+        n, group, first_in = where
         op, inp, walk, lanes = self.plan.op, self.plan.inp, self.walk, self.plan.target.lanes
         x, w = self.buffers[0], self.buffers[1]
         kernel_h, kernel_w = op.kernel
@@ -248,11 +339,12 @@ class _Part:
         # The halo that the layout carries may be wider than this operator's padding.
         up, side = inp.halo[0] - op.padding[0], inp.halo[1] - op.padding[1]
         with (
-            T.serial(walk.outer) as ci,
+            T.serial(self.depth) as step_in,
             T.serial(kernel_h) as kh,
             T.serial(kernel_w) as kw,
             T.serial(walk.inner) as ii,
         ):
+            ci = first_in + step_in
             block, lane = walk.index(op, lanes, inp.block, co, ci)
             step = ((group * walk.outer + ci) * kernel_h + kh) * kernel_w + kw
             start = base + (step * walk.inner + ii) * self.blocks * lanes

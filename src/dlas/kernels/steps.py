@@ -1,7 +1,7 @@
 """From a simplified graph to a list of kernel calls on named buffers."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -166,6 +166,8 @@ class Steps:
             epilogue = Epilogue(activation, Layout(wide_out) if residual else None)
             layouts = (Layout(wide_in), Layout(wide_out))
             tile = default_tile(op, self.target)
+            if wide_in % self.target.lanes:
+                tile = replace(tile, depth=0, band=1)  # no blocks to make passes of
             kernel = SpatialPack(op, self.target, self.threads, *layouts, epilogue, tile)
             weight = weight.reshape(wide_out, wide_in, 1, 1)
         constants = kernel.constants(weight, bias)
