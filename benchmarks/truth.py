@@ -7,17 +7,24 @@ and a parameter that exists for one technique only. The analysis knows none of t
 variances within runtime and threads and takes t intervals.
 
     python benchmarks/truth.py [--scale 1.0] [--out docs/truth.md]
+
+It tells how far it is every 20 seconds and keeps its counts in ``out/truth.json`` after every few
+tables: the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -395,46 +402,114 @@ DRAWS = 5
 """Tables measured of one world: the truth and its holes are shared, the noise is not."""
 
 
-def worlds(n: int, *seed: int) -> Iterator[tuple[np.random.Generator, int]]:
-    """Yield a generator for each world and how many tables to measure of it, n in all."""
-    for i in range(0, n, DRAWS):
-        yield np.random.default_rng([*seed, i]), min(DRAWS, n - i)
+Counts = dict[str, list[int]]
+"""By check: how often it held, of how many times."""
 
 
-def run_power(n: int, seed: int = 1) -> Iterator[dict[str, object]]:
+class Progress:
+    """Counts kept in a file after every world, so that the whole can be taken up again."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self.start = time.monotonic()
+        known = json.loads(path.read_text()) if path and path.is_file() else {}
+        fits = known.get("generator") == self.generator
+        self.seconds: float = known.get("seconds", 0.0) if fits else 0.0
+        self.parts: dict[str, dict[str, Any]] = known.get("parts", {}) if fits else {}
+        self.told = 0.0
+
+    generator = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    """Counts of another version of this file are not taken up."""
+
+    def part(self, key: str) -> dict[str, Any]:
+        return self.parts.setdefault(key, {"next": 0, "counts": {}})
+
+    def spent(self) -> float:
+        return self.seconds + time.monotonic() - self.start
+
+    def save(self, name: str, done: int, n: int) -> None:
+        if self.path is None:
+            return
+        kept = {"generator": self.generator, "seconds": self.spent(), "parts": self.parts}
+        part = self.path.with_suffix(".part")
+        part.write_text(json.dumps(kept))
+        part.replace(self.path)
+        if time.monotonic() - self.told > 20:
+            self.told = time.monotonic()
+            print(f"  {name}: {done} of {n} tables, {self.spent():.0f} s in all", flush=True)
+
+
+Ask = Callable[[np.random.Generator, int], Iterator[tuple[str, int, int]]]
+
+
+def counted(
+    n: int, seed: tuple[int, ...], ask: Ask, progress: Progress | None, step: int = DRAWS
+) -> Counts:
+    """Count over n tables, a world of ``step`` tables at a time, each world of its own seed."""
+    progress = progress or Progress()
+    part = progress.part(f"{seed} {n}")
+    for i in range(part["next"], n, step):
+        for name, held, of in ask(np.random.default_rng([*seed, i]), min(step, n - i)):
+            seen = part["counts"].setdefault(name, [0, 0])
+            seen[0] += held
+            seen[1] += of
+        part["next"] = i + step
+        progress.save(str(seed), min(i + step, n), n)
+    return part["counts"]
+
+
+def each(name: str, ask: Callable[[np.random.Generator, int], Iterator[bool]]) -> Ask:
+    """Return what counts yes and no, table by table."""
+
+    def asked(rng: np.random.Generator, draws: int) -> Iterator[tuple[str, int, int]]:
+        yield from ((name, int(yes), 1) for yes in ask(rng, draws))
+
+    return asked
+
+
+def run_power(
+    n: int, seed: int = 1, progress: Progress | None = None
+) -> Iterator[dict[str, object]]:
     """Measure the share of tables in which what was planted is found."""
     for k, (name, ask) in enumerate(POWERS.items()):
-        hits = sum(sum(ask(rng, m)) for rng, m in worlds(n, seed, 1, k))
+        ((hits, _),) = counted(n, (seed, 1, k), each(name, ask), progress).values()
         yield rate(f"power: {name}", hits, n, "at least 95 %", hits >= 0.95 * n)
 
 
-def run_nulls(n: int, seed: int = 1) -> Iterator[dict[str, object]]:
+def run_nulls(
+    n: int, seed: int = 1, progress: Progress | None = None
+) -> Iterator[dict[str, object]]:
     """Measure the share of tables without a flip that are said to have one."""
     for k, name in enumerate(NULLS):
-        hits = sum(sum(reports_flip(rng, m, name)) for rng, m in worlds(n, seed, 2, k))
+        ask = each(name, partial(reports_flip, kind=name))
+        ((hits, _),) = counted(n, (seed, 2, k), ask, progress).values()
         yield rate(f"null: {name}, any flip", hits, n, "at most 7 %", hits <= 0.07 * n)
 
 
-def run_findings(n: int, seed: int = 1) -> Iterator[dict[str, object]]:
+def run_findings(
+    n: int, seed: int = 1, progress: Progress | None = None
+) -> Iterator[dict[str, object]]:
     """Measure the share of tables of equal cells with any significant finding."""
-    hits = sum(reports_anything(np.random.default_rng([seed, 3, i])) for i in range(n))
     name = "null: all equal, any significant finding"
+    ask = each(name, lambda rng, _draws: iter([reports_anything(rng)]))
+    ((hits, _),) = counted(n, (seed, 3), ask, progress, step=1).values()
     yield rate(name, hits, n, "at most 7 %", hits <= 0.07 * n)
 
 
-def run_coverage(n: int, seed: int = 1) -> Iterator[dict[str, object]]:
+def run_coverage(
+    n: int, seed: int = 1, progress: Progress | None = None
+) -> Iterator[dict[str, object]]:
     """Measure how often 95 % intervals hold the truth, over all intervals of all tables."""
-    hits: dict[str, list[int]] = {}
-    for rng, m in worlds(n, seed, 4):
-        for name, held in covered(rng, m):
-            seen = hits.setdefault(name, [0, 0])
-            seen[0] += int(held.sum())
-            seen[1] += len(held)
-    for name, (good, all_) in hits.items():
+
+    def ask(rng: np.random.Generator, draws: int) -> Iterator[tuple[str, int, int]]:
+        yield from ((name, int(held.sum()), len(held)) for name, held in covered(rng, draws))
+
+    for name, (good, all_) in counted(n, (seed, 4), ask, progress).items():
         row = rate(f"coverage: {name}", good, all_, "at least 93 %", good >= 0.93 * all_)
         yield row | {"tables": f"{n} ({all_} intervals)"}
-    good = sum(sum(covered_break_even(rng, m)) for rng, m in worlds(n, seed, 5))
-    yield rate("coverage: break-even", good, n, "at least 93 %", good >= 0.93 * n)
+    name = "coverage: break-even"
+    ((good, _),) = counted(n, (seed, 5), each(name, covered_break_even), progress).values()
+    yield rate(name, good, n, "at least 93 %", good >= 0.93 * n)
 
 
 def report(rows: list[dict[str, object]], scale: float, seconds: float) -> str:
@@ -458,7 +533,7 @@ def report(rows: list[dict[str, object]], scale: float, seconds: float) -> str:
     return "\n".join([*lines, "", f"Took {seconds:.0f} s.", ""])
 
 
-RUNS: dict[str, tuple[Callable[[int], Iterator[dict[str, object]]], int]] = {
+RUNS: dict[str, tuple[Callable[..., Iterator[dict[str, object]]], int]] = {
     "nulls": (run_nulls, 1000),
     "power": (run_power, 500),
     "coverage": (run_coverage, 2000),
@@ -471,15 +546,20 @@ def main() -> int:
     parser.add_argument("--scale", type=float, default=1.0, help="share of the tables to run")
     parser.add_argument("--out", type=Path, help="also write the report to this file")
     parser.add_argument("--only", choices=list(RUNS))
+    parser.add_argument(
+        "--state", type=Path, default=Path("out/truth.json"),
+        help="what is counted so far; the same command goes on from there",
+    )  # fmt: skip
     asked = parser.parse_args()
-    start, rows = time.monotonic(), []
+    asked.state.parent.mkdir(parents=True, exist_ok=True)
+    progress, rows = Progress(asked.state), []
     for name, (ask, n) in RUNS.items():
         if asked.only not in (None, name):
             continue
-        for row in ask(max(1, int(n * asked.scale))):
+        for row in ask(max(1, int(n * asked.scale)), progress=progress):
             rows.append(row)
-            print(*row.values(), f"{time.monotonic() - start:.0f} s", sep=" | ", flush=True)
-    text = report(rows, asked.scale, time.monotonic() - start)
+            print(*row.values(), f"{progress.spent():.0f} s", sep=" | ", flush=True)
+    text = report(rows, asked.scale, progress.spent())
     print(text)
     if asked.out:
         asked.out.write_text(text)

@@ -46,6 +46,7 @@ def of_folders(folders: Sequence[Path], asked: Asked) -> Table:
 def of_results(results: Sequence[Results], folders: Sequence[Path], asked: Asked) -> Table:
     """Return the table of what was read from output folders: see :func:`of_folders`."""
     cells = cells_frame(results)
+    _check_apart(results)
     if asked.metric not in cells.columns:
         known = [str(c) for c in cells.columns]
         raise UserError(f"no column is called {asked.metric!r}.{near(asked.metric, known)}")
@@ -58,6 +59,23 @@ def of_results(results: Sequence[Results], folders: Sequence[Path], asked: Asked
         goals=goals(folders),
         ceilings=ceilings(results, cells),
     )
+
+
+def _check_apart(results: Sequence[Results]) -> None:
+    """Refuse folders that hold the same cells of the same host: they are runs to be compared."""
+    seen: dict[tuple[str, str], Results] = {}
+    for each in results:
+        here = {(cell, host) for cell, hosts in each.hosts_of.items() for host in hosts}
+        both = here & seen.keys()
+        if both:
+            other = seen[min(both)].folder
+            raise UserError(
+                f"{other} and {each.folder} hold the same {len(both)} cells of the same host, "
+                f"which one analysis cannot tell apart. `dlas compare {other} {each.folder}` says "
+                "what changed between them; to analyse, give one of them, or folders of other "
+                "cells or other hosts."
+            )
+        seen |= dict.fromkeys(here, each)
 
 
 def ceilings(results: Sequence[Results], cells: pd.DataFrame) -> pd.DataFrame | None:

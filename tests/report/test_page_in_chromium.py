@@ -95,6 +95,31 @@ def test_every_filter_can_leave_nothing_and_says_so(page):
     assert page.said() == []
 
 
+WIDEST = (
+    "Math.max(...[...document.querySelectorAll('[data-chart]')].filter((c) => !c.hidden)"
+    ".map((c) => c.querySelector('.main-svg').getBoundingClientRect().width))"
+)
+
+
+def test_it_fits_on_paper(page):
+    on_screen = page.run(WIDEST)
+    page.run("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.run(WIDEST) == 690  # A4 less 12 mm on each side is 703 pixels wide
+    page.send("Emulation.setEmulatedMedia", media="print")
+    page.resize(703)
+    wide = page.run(
+        "[...document.querySelectorAll('main table')].filter((t) => !t.closest('#cells-table'))"
+        ".filter((t) => t.getBoundingClientRect().right > innerWidth).map((t) => t.textContent)"
+    )
+    assert wide == []
+    assert page.run("getComputedStyle(document.querySelector('#cells-table')).page") == "wide"
+    page.send("Emulation.setEmulatedMedia", media="")
+    page.resize(1600)
+    page.run("window.dispatchEvent(new Event('afterprint'))")
+    assert page.run(WIDEST) == on_screen
+    assert page.said() == []
+
+
 def test_the_script_finds_the_same_returns_and_correlations(page, found):
     told = page.run(
         "EST.ordered.flatMap((o) => stepsOf(o)).map((s) => ({...s, pairs: s.pairs.length}))"

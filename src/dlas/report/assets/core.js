@@ -192,7 +192,9 @@ function chart(body, name, { title, traces, layout = {}, height, head, rows, not
 // Log axes with every label whole: 0.5, 1, 2, not 5, 1, 2.
 function logTicks(axis, traces, name) {
   if (axis?.type !== "log" || axis.tickvals) return {};
-  const values = traces.flatMap((t) => t[name] || []).filter((v) => isNumber(v) && v > 0);
+  const error = (t) => t[`error_${name}`];
+  const ends = (t) => (error(t) ? t[name].flatMap((v, i) => [v + error(t).array[i], v - error(t).arrayminus[i]]) : t[name] || []);
+  const values = traces.flatMap(ends).filter((v) => isNumber(v) && v > 0);
   if (!values.length) return {};
   const low = Math.min(...values), high = Math.max(...values);
   if (high / low < 1.6) {

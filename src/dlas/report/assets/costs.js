@@ -62,7 +62,8 @@ function stepsOf(factor) {
       if (!both.length) continue;
       const change = cost === "accuracy" ? both.reduce((s, [a, b]) => s + b - a, 0) / both.length : geomean(both.map(([a, b]) => b / a));
       const worse = cost === "accuracy" ? change < -LEAST_DROP : change > 1 + EST.floor;
-      step.costs[cost] = { change, pays: !(worse && (EST.known ? step.high : step.ratio) < 1 + EST.floor) };
+      const pays = !(worse && (EST.known ? step.high : step.ratio) < 1 + EST.floor);
+      step.costs[cost] = { change, pays, sure: !worse || !pays || !EST.known || step.low > 1 + EST.floor };
     }
     return Object.keys(step.costs).length ? [step] : [];
   }));
@@ -80,17 +81,18 @@ function drawReturns(body) {
   const steps = stepsOf(EST.ordered.find((o) => o.name === factor)).filter((s) => s.kind === kind);
   const name = (s) => `${s.from} to ${s.to}`;
   const costs = (s) => Object.entries(s.costs).map(([c, v]) => costSaid(c, v.change));
-  const trace = (pays, i) => {
-    const own = steps.filter((s) => Object.values(s.costs).every((c) => c.pays) === pays);
-    return { type: "bar", name: pays ? "pays, or costs nothing" : "costs more for less than the floor", x: own.map(name), y: own.map((s) => s.ratio), error_y: bars(own, "ratio"), marker: { color: colour(i), pattern: { shape: pays ? "" : "x" } }, customdata: own.map((s) => s.pairs[0][1]), width: 0.5,
-      text: own.map((s) => costs(s).join("<br>")), textposition: "inside", insidetextanchor: "start", insidetextfont: { color: "#fff" }, textangle: 0, hovertemplate: "%{x}: %{y:.3g} times faster<br>%{text}<extra></extra>" };
-  };
-  const traces = [trace(true, 0), trace(false, 1)].filter((t) => t.x.length);
+  const state = (s) => { const all = Object.values(s.costs); return all.some((c) => !c.pays) ? 2 : all.some((c) => !c.sure) ? 1 : 0; };
+  const STATES = ["pays, or costs nothing", "cannot tell whether it pays", "costs more for less than the floor"];
+  const traces = STATES.flatMap((label, i) => {
+    const own = steps.filter((s) => state(s) === i);
+    return own.length ? [{ type: "scatter", mode: "markers+text", name: label, x: own.map(name), y: own.map((s) => s.ratio), error_y: bars(own, "ratio"), marker: { color: colour(i ? 3 - i : 0), symbol: symbol(i), size: 13 }, customdata: own.map((s) => s.pairs[0][1]), cliponaxis: false,
+      text: own.map((s) => costs(s).map((c) => `  ${c}`).join("<br>")), textposition: "middle right", hovertemplate: "%{x}: %{y:.3g} times faster<br>%{text}<extra></extra>" }] : [];
+  });
   const line = (y, dash) => ({ ...flat(y), line: { color: "#57606a", width: 1, dash } });
   chart(part(body, "chart"), "returns", { title: `What each step of ${factor}${kind ? ` of ${kind}` : ""} gains, and what it costs.`, note: `Speed-up of each step over the one before, everything else equal, with 95 % intervals; the dotted line is the floor, ${percent(EST.floor)}.${noteUnknown()}`,
-    traces, height: 420, layout: { barmode: "overlay", xaxis: { type: "category", categoryorder: "array", categoryarray: steps.map(name), title: { text: factor } }, yaxis: { title: { text: "speed-up of the step" }, rangemode: "tozero" }, shapes: [line(1, "dash"), line(1 + EST.floor, "dot")] },
+    traces, height: 400, layout: { showlegend: true, xaxis: { type: "category", categoryorder: "array", categoryarray: steps.map(name), range: [-0.5, Math.max(0.7, steps.length - 0.3)], title: { text: factor } }, yaxis: { type: "log", title: { text: "speed-up of the step (log)" } }, shapes: [line(1, "dash"), line(1 + EST.floor, "dot")] },
     head: ["step", "contexts", "speed-up", "low", "high", "cost", "pays", "cells"],
-    rows: () => steps.map((s) => [name(s), s.pairs.length, s.ratio, s.low, s.high, costs(s).join("; "), Object.values(s.costs).every((c) => c.pays) ? "yes" : "no", listButton(unique(s.pairs.flat()), plural(unique(s.pairs.flat()).length, "cell"), `${factor} ${name(s)}`)]) });
+    rows: () => steps.map((s) => [name(s), s.pairs.length, s.ratio, s.low, s.high, costs(s).join("; "), ["yes, or it costs nothing", "cannot tell", "no"][state(s)], listButton(unique(s.pairs.flat()), plural(unique(s.pairs.flat()).length, "cell"), `${factor} ${name(s)}`)]) });
 }
 
 // ---------------------------------------------------------------- correlations
@@ -139,7 +141,7 @@ function drawCorrelations(body) {
   const known = (x, c) => (filtering() ? undefined : by ? kendall.get([x, DATA.metric, by, c].join("\u0001")) : kendall.get([x, c, "", ""].join("\u0001")) || kendall.get([c, x, "", ""].join("\u0001")));
   chart(part(body, "chart"), "correlations", { title: by ? `Spearman's correlation with ${DATA.metric}, within each ${by}.` : "Spearman's correlation between metrics, over all cells.", note: "1: the same order; 0: none; −1: the reverse. A proxy that orders the cells well over all of them may not do so within one model.",
     traces: any ? [{ type: "heatmap", x: columns.map(label), y: lines, z: found.map((r) => r.map((v) => (v ? v.spearman : null))), zmin: -1, zmax: 1, colorscale: [[0, "#a04600"], [0.5, "#ffffff"], [1, "#0b4f8a"]], showscale: false, xgap: 2, ygap: 2, hovertemplate: "%{y} and %{x}: %{z:.2f}<extra></extra>" }] : [],
-    height: 130 + (wide() ? 34 : 30) * lines.length, layout: { annotations: words, xaxis: { type: "category", showgrid: false, tickangle: wide() ? 0 : -60 }, yaxis: { type: "category", autorange: "reversed", showgrid: false } },
+    height: 130 + (wide() ? 34 : 30) * lines.length, layout: { annotations: words, xaxis: { type: "category", showgrid: false }, yaxis: { type: "category", autorange: "reversed", showgrid: false } },
     head: ["metric", by ? `${DATA.metric} within` : "and", "cells", "Spearman", "Kendall", "least alike"],
     rows: () => lines.flatMap((x, i) => columns.flatMap((c, j) => { if (!found[i][j] || (!by && columns.indexOf(x) > j)) return []; const r = known(x, c); return [[x, label(c), found[i][j].cells, found[i][j].spearman, r ? r.kendall : null, r ? listButton(r.odd.flatMap((o) => (ROWS_OF.get(o) || []).slice(0, 1)), "2 cells", `${r.x} orders these two least as ${r.y} does`) : ""]]; })) });
 }

@@ -13,7 +13,7 @@ function drawEffects(body) {
   two.classList.add("two");
   chart(part(two, "a"), "shares", { title: "Share of the variance of log latency, by layer.", note: "Shapley values over least squares on the cells there are.",
     traces: names.length ? [{ type: "bar", orientation: "h", y: names, x: names.map((n) => 100 * shares[n]), marker: { color: COLOURS[0] }, text: names.map((n) => percent(shares[n])), textposition: "outside", cliponaxis: false, textangle: 0, hovertemplate: "%{y}: %{x:.1f} %<extra></extra>" }] : [],
-    height: 110 + 40 * names.length, layout: { yaxis: { autorange: "reversed" }, xaxis: { title: { text: "% of the variance" } } },
+    height: 110 + 40 * names.length, layout: { margin: { t: 16, r: 48, l: 50, b: 44 }, yaxis: { autorange: "reversed" }, xaxis: { title: { text: "% of the variance" } } },
     head: ["layer", "share", "what noise could make", "confounded"], rows: () => names.map((n) => [n, shares[n], filtering() ? null : chance[n]?.chance, filtering() ? "" : String(chance[n]?.confounded ?? "")]) });
   const kinds = [["second_median", "second-best instead of best", 0], ["baseline_median", "baseline instead of best", 1], ["worst_median", "worst instead of best", 2]];
   chart(part(two, "b"), "losses", { title: "What a wrong choice costs, everything else equal.", note: "Median over contexts; one bad choice cannot move the first bar.",

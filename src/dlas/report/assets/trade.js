@@ -127,7 +127,7 @@ function curvesOf(b) {
   const siblings = EST.parameters.filter((p) => p.startsWith(`${factor.layer}.`) && p !== factor.name);
   const kind = (c) => [EST.skeletons[factor.layer][c[factor.layer]], ...siblings.map((p) => levelOf(c, p))].join("\u0001");
   const named = (c) => {
-    const extra = siblings.filter((p) => levelOf(c, p) !== EMPTY).map((p) => `${p}=${levelOf(c, p)}`);
+    const extra = siblings.filter((p) => levelOf(c, p) !== EMPTY && EST.orders[p].filter((l) => l !== EMPTY).length > 1).map((p) => `${p}=${levelOf(c, p)}`);
     return [EST.skeletons[factor.layer][c[factor.layer]], ...(extra.length ? [extra.join(", ")] : [])].join(" with ");
   };
   const has = (c) => levelOf(c, factor.name) !== EMPTY;

@@ -142,6 +142,14 @@ function buildFilters() {
   form.addEventListener("reset", () => { for (const k of Object.keys(chosen)) delete chosen[k]; setTimeout(redraw); });
   form.addEventListener("submit", (e) => e.preventDefault());
 }
+// A page of paper is narrower than most screens; charts do not follow it by themselves.
+const PRINTED = 690;
+function fit(size) {
+  for (const name of drawn) {
+    const place = document.querySelector(`[data-chart="${name}"]`);
+    if (place.data && !place.hidden) Plotly.relayout(place, size);
+  }
+}
 function start() {
   document.getElementById("title").textContent = `What ${DATA.title || "the study"} says`;
   const done = CELLS.filter((c) => c.status === "complete").length;
@@ -165,7 +173,8 @@ function start() {
   section("cells-table", "All cells", "", drawTable);
   buildFilters();
   redraw();
-  window.addEventListener("beforeprint", () => { for (const name of drawn) Plotly.Plots.resize(document.querySelector(`[data-chart="${name}"]`)); });
+  window.addEventListener("beforeprint", () => fit({ width: PRINTED, autosize: false }));
+  window.addEventListener("afterprint", () => fit({ width: null, autosize: true }));
   document.body.dataset.ready = "true";
 }
 start();
