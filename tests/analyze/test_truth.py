@@ -75,3 +75,23 @@ def test_a_planted_flip_is_one(truth):
             for a in range(size):
                 gap = moved[a] - moved
                 assert not ((gap > 1e-9).any(axis=1) & (gap < -1e-9).any(axis=1)).any()
+
+
+def test_counts_go_on_where_they_were_stopped(truth, tmp_path):
+    def asked(rng, draws):
+        for _ in range(draws):
+            asked.calls += 1
+            if asked.calls == asked.stop:
+                raise KeyboardInterrupt
+            yield "heads", int(rng.random() < 0.5), 1
+
+    asked.calls, asked.stop = 0, -1
+    whole = truth.counted(23, (1, 2), asked, None)
+    assert whole["heads"][1] == 23
+    asked.calls, asked.stop = 0, 13
+    with pytest.raises(KeyboardInterrupt):
+        truth.counted(23, (1, 2), asked, truth.Progress(tmp_path / "state.json"))
+    asked.calls, asked.stop = 0, -1
+    taken_up = truth.Progress(tmp_path / "state.json")
+    assert truth.counted(23, (1, 2), asked, taken_up) == whole
+    assert asked.calls == 13  # ten were kept: two worlds of five
