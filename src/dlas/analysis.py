@@ -70,7 +70,7 @@ def _check_apart(results: Sequence[Results]) -> None:
         if both:
             other = seen[min(both)].folder
             raise UserError(
-                f"{other} and {each.folder} hold the same {len(both)} cells of the same host, "
+                f"{other} and {each.folder} have {len(both)} cells of the same host in common, "
                 f"which one analysis cannot tell apart. `dlas compare {other} {each.folder}` says "
                 "what changed between them; to analyse, give one of them, or folders of other "
                 "cells or other hosts."

@@ -65,7 +65,8 @@ def best(analysis: Analysis) -> Iterator[Finding]:
         text += ". No cell surely meets all goals; this one may"
     if len(near):
         cells = near["cell"].astype(str).tolist()
-        text += f". {len(near)} others cannot be told apart from it: {listed(cells, 3)}"
+        many = "1 other" if len(near) == 1 else f"{len(near)} others"
+        text += f". {many} cannot be told apart from it: {listed(cells, 3)}"
     yield Finding(
         "best",
         f"{text}.",
