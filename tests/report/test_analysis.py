@@ -25,7 +25,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_folders_of_the_same_cells_are_sent_to_compare(study: Path, tmp_path: Path) -> None:
     chosen = [(next(iter(made_study.MODELS)), "none", "tvm", 1, "native")]
     again = made_study.fill(tmp_path / "again", made_study.rows(chosen))
-    with pytest.raises(UserError, match=rf"1 cells of the same host in common.*dlas compare {study} {again}"):
+    with pytest.raises(
+        UserError, match=rf"1 cells of the same host in common.*dlas compare {study} {again}"
+    ):
         of_folders([study, again], ASKED)
 
 
