@@ -228,6 +228,7 @@ def _operator_step(plan: CellPlan) -> Step:
         },
         inputs={},
         server=build_server(t),
+        alone=t.software.build_measures,
         text=f"one operator {plan.stack.text('software')}",
     )
 
