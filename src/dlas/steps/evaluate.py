@@ -1,8 +1,9 @@
 """evaluate: is the artefact's output right, and how accurate is it, on real test images?
 
 ``run`` looks at a built artefact in its own runtime; ``run_baseline`` at the unoptimized network
-in PyTorch. Both write ``evaluation.json`` and go on from an earlier one (``previous``), so that
-more evaluated samples only add.
+in PyTorch. What counts as right stands in :mod:`dlas.measure.checks`. Both write
+``evaluation.json`` and go on from an earlier one (``previous``), so that more evaluated samples
+only add.
 """
 
 from __future__ import annotations
