@@ -1,24 +1,39 @@
 """Single convolutions: every primitive against the machine's ceiling and other runtimes.
 
-    python benchmarks/conv.py --models resnet18 --threads 1 --json conv.json
+    python benchmarks/conv.py --models resnet18 --threads 1 2 --json conv.json
+    python benchmarks/conv.py --json conv.json --summary
 
 Kernel time of dlas: carried layouts, halo in place, weights packed. A peer's layer time is its
-time in a chain: nine equal convolutions less one, divided by eight (only layers that keep their
-shape).
-The ceiling is a loop of multiply-adds in registers on the same target, before and after each
-layer; the larger value counts.
+time in a chain: nine equal convolutions less one, divided by eight, for layers that keep their
+shape; for the others the time of the convolution's node by the peer's own profiler (ONNX Runtime,
+OpenVINO). The ceiling is a loop of multiply-adds in registers on the same target, before and after
+each layer; the larger value counts. Everyone is measured in turns within a layer. Each layer is
+saved when it is complete; one that the JSON file holds already is not measured again.
 """
 
 import argparse
 import json
+import statistics
+import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from models import MODELS, PEERS
+from saved import Saved, geometric_mean
 
 from dlas.kernels import Conv2d, UnsupportedError, build_conv2d, reference
+
+Sampler = Callable[[int], list[float]]
+"""Returns seconds, as many as asked."""
+TOLERANCE = 1e-4
+"""Largest difference of a peer from PyTorch, relative to the largest output."""
+CHAIN = 9
+WITHOUT_WINOGRAD = ("direct dense", "gemm dense", "spatial-pack dense", "torch", "torch-nhwc",
+                    "onnxruntime", "openvino", "ncnn-no-winograd")  # fmt: skip
 
 
 def layers(names: list[str], size: int) -> list[Conv2d]:
@@ -84,87 +99,280 @@ def ceiling(repeats: int = 20) -> float:
     return 2 * lanes * sums * steps / best / 1e9
 
 
-def ours(op: Conv2d, threads: int, zeros: float, repeats: int) -> dict[str, list[float]]:
-    """Return samples of every primitive, each checked against float64."""
+def ours(op: Conv2d, threads: int, zeros: list[float]) -> dict[str, Sampler]:
+    """Return a sampler of every primitive, each checked against float64."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal(op.in_shape).astype(np.float32)
     dense = rng.standard_normal(op.weight_shape).astype(np.float32)
-    pruned = np.where(rng.random(dense.shape) < zeros, 0, dense)
-    cases = [(p, "dense", dense) for p in ("direct", "gemm", "spatial-pack", "winograd")]
-    cases += [(p, "csr", pruned) for p in ("direct", "gemm", "spatial-pack")]
-    samples = {}
-    for primitive, storage, weight in cases:
+    cases = [(p, "dense", 0.0) for p in ("direct", "gemm", "spatial-pack", "winograd")]
+    cases += [(p, "csr", z) for z in zeros for p in ("direct", "gemm", "spatial-pack")]
+    samplers: dict[str, Sampler] = {}
+    for primitive, storage, share in cases:
+        weight = np.where(rng.random(dense.shape) < share, 0, dense)
         try:
             built = build_conv2d(op, weight, primitive=primitive, weights=storage, threads=threads)
         except UnsupportedError:
             continue
         exact = reference.conv2d(op, x, weight)
         bound = reference.WINOGRAD_BOUND if primitive == "winograd" else reference.DIRECT_BOUND
+        name = f"{primitive} {storage}" + (f" {share:.0%}" if share else "")
         if not (np.abs(built(x) - exact.y) <= bound * exact.magnitude).all():
-            print(f"  {primitive} {storage}: WRONG; not timed")
+            print(f"  {name}: WRONG; not timed")
             continue
-        samples[f"{primitive} {storage}"] = built.samples(x, repeats=repeats)
-    return samples
+        samplers[name] = lambda count, k=built: k.samples(x, repeats=count, warm_up=2)
+    return samplers
 
 
-def chained(op: Conv2d, name: str, threads: int, repeats: int) -> float | None:
-    """Return a peer's seconds for the layer in a chain; None: the layer changes its shape."""
+def network(op: Conv2d, count: int) -> Any:
+    """Return `count` equal convolutions in a row."""
     import torch
 
-    if op.in_shape != op.out_shape or op.padding[:2] != op.padding[2:]:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(
+        *(
+            torch.nn.Conv2d(
+                op.in_channels, op.out_channels, op.kernel, op.stride, op.padding[:2],
+                op.dilation, op.groups,
+            )
+            for _ in range(count)
+        )
+    ).eval()  # fmt: skip
+
+
+def checked(model: Any, name: str, x: np.ndarray, threads: int) -> Callable[[Any], Any] | None:
+    """Return the peer's network, None with a line if it cannot be built or differs."""
+    import torch
+
+    with torch.no_grad():
+        expected = model(torch.from_numpy(x)).numpy()
+    try:
+        run = PEERS[name](model, x, threads)
+        y = run(x)
+    except Exception as error:  # a peer that cannot do this layer is a line of the output
+        print(f"  {name}: failed: {str(error).splitlines()[0][:120]}")
+        return None
+    if not np.abs(y - expected).max() < TOLERANCE * np.abs(expected).max():
+        print(f"  {name}: WRONG; not timed")
+        return None
+    return run
+
+
+def peer(op: Conv2d, name: str, threads: int) -> Sampler | None:
+    """Return a sampler of a peer's time for the layer; None: it has no way to tell."""
+    if op.padding[:2] != op.padding[2:]:
         return None
     x = np.random.default_rng(0).standard_normal(op.in_shape).astype(np.float32)
-    best = {}
-    for count in (1, 9):
-        model = torch.nn.Sequential(
-            *(
-                torch.nn.Conv2d(
-                    op.in_channels, op.out_channels, op.kernel, op.stride, op.padding[:2],
-                    op.dilation, op.groups,
-                )
-                for _ in range(count)
-            )
-        ).eval()  # fmt: skip
-        run = PEERS[name](model, x, threads)
-        run(x)
+    if op.in_shape != op.out_shape:
+        return NODE_TIME[name](op, x, threads) if name in NODE_TIME else None
+    one = checked(network(op, 1), name, x, threads)
+    chain = checked(network(op, CHAIN), name, x, threads)
+    if one is None or chain is None:
+        return None
+
+    def sample(count: int) -> list[float]:
+        time.sleep(0.01)  # the threads of the one before stop waiting busily
+        one(x), chain(x)
         seconds = []
-        for _ in range(repeats):
+        for _ in range(count):
             start = time.perf_counter()
-            run(x)
-            seconds.append(time.perf_counter() - start)
-        best[count] = min(seconds)
-    return (best[9] - best[1]) / 8
+            one(x)
+            middle = time.perf_counter()
+            chain(x)
+            end = time.perf_counter()
+            seconds.append(((end - middle) - (middle - start)) / (CHAIN - 1))
+        return seconds
+
+    return sample
+
+
+def exported(op: Conv2d, x: np.ndarray, folder: str) -> str:
+    """Write the layer as ONNX; return the path."""
+    import torch
+
+    path = str(Path(folder) / "layer.onnx")
+    example = (torch.from_numpy(x),)
+    torch.onnx.export(network(op, 1), example, path, dynamo=True, external_data=False)
+    return path
+
+
+def onnxruntime_node(op: Conv2d, x: np.ndarray, threads: int) -> Sampler:
+    """Return a sampler of the convolution's node by ONNX Runtime's profiler."""
+    import onnxruntime as ort
+
+    def sample(count: int) -> list[float]:
+        with tempfile.TemporaryDirectory() as folder:
+            options = ort.SessionOptions()
+            options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(folder) / "profile")
+            path = exported(op, x, folder)
+            session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            name = session.get_inputs()[0].name
+            for _ in range(count + 3):
+                session.run(None, {name: x})
+            events = json.loads(Path(session.end_profiling()).read_text())
+        seconds = [
+            event["dur"] * 1e-6
+            for event in events
+            if event.get("args", {}).get("op_name", "").endswith("Conv")
+            and event["name"].endswith("kernel_time")
+        ]
+        return seconds[3:]
+
+    return sample
+
+
+def openvino_node(op: Conv2d, x: np.ndarray, threads: int) -> Sampler:
+    """Return a sampler of the convolution's node by OpenVINO's profiler."""
+    import openvino as ov
+
+    with tempfile.TemporaryDirectory() as folder:
+        core = ov.Core()
+        model = core.read_model(exported(op, x, folder))
+        settings = {
+            "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1,
+            "INFERENCE_PRECISION_HINT": "f32", "PERF_COUNT": True,
+        }  # fmt: skip
+        request = core.compile_model(model, "CPU", settings).create_infer_request()
+
+    def sample(count: int) -> list[float]:
+        seconds = []
+        for turn in range(count + 3):
+            request.infer([x])
+            nodes = [n for n in request.get_profiling_info() if n.node_type == "Convolution"]
+            if turn >= 3:
+                seconds.append(sum(n.real_time.total_seconds() for n in nodes))
+        return seconds
+
+    return sample
+
+
+NODE_TIME: dict[str, Callable[[Conv2d, np.ndarray, int], Sampler]] = {
+    "onnxruntime": onnxruntime_node,
+    "openvino": openvino_node,
+}
+
+
+def measure(
+    samplers: dict[str, Sampler], rounds: int, repeats: int
+) -> tuple[dict[str, list[float]], float]:
+    """Return everyone's seconds, measured in turns, and the ceiling before and after."""
+    samples: dict[str, list[float]] = {name: [] for name in samplers}
+    top = ceiling()
+    for _ in range(rounds):
+        for name, sample in samplers.items():
+            samples[name] += sample(repeats)
+    return samples, max(top, ceiling())
+
+
+def table(op: dict[str, Any], threads: int, top: float, rows: list[dict[str, Any]]) -> None:
+    """Print one layer, the fastest first."""
+    print(f"  ceiling {top:.0f} GFLOP/s on {threads} threads")
+    for row in sorted(rows, key=lambda row: statistics.median(row["seconds"])):
+        seconds = statistics.median(row["seconds"])
+        rate = 2 * op["multiplications"] / seconds / 1e9
+        print(f"  {row['name']:24s} {1e3 * seconds:8.3f} ms {rate:7.0f} GFLOP/s {rate / top:6.2f}")
+
+
+def summary(rows: list[dict[str, Any]]) -> None:
+    """Print the figures that the project's bars ask for, as far as the rows hold them."""
+    layers_found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        layer = layers_found.setdefault(json.dumps(row["case"]), {"case": row["case"], "ms": {}})
+        layer["ms"][row["name"]] = 1e3 * statistics.median(row["seconds"])
+        layer["top"], layer["op"] = row["ceiling"], row["op"]
+    figures: dict[str, list[float]] = {}
+    for layer in layers_found.values():
+        for name, value in judged(layer["op"], layer["ms"], layer["top"]).items():
+            figures.setdefault(f"{layer['case']['threads']} threads: {name}", []).append(value)
+        both = json.dumps(layer["case"] | {"threads": 2})
+        large = 2 * layer["op"]["multiplications"] >= 1e8
+        if layer["case"]["threads"] != 1 or both not in layers_found or not large:
+            continue
+        for name in set(layer["ms"]) & set(layers_found[both]["ms"]):
+            ratio = layer["ms"][name] / layers_found[both]["ms"][name]
+            figures.setdefault(f"2 threads against 1: {name}", []).append(ratio)
+    print("| figure | geometric mean | least | layers |")
+    print("| --- | --- | --- | --- |")
+    for name, values in sorted(figures.items()):
+        print(f"| {name} | {geometric_mean(values):.2f} | {min(values):.2f} | {len(values)} |")
+
+
+def judged(op: dict[str, Any], ms: dict[str, float], top: float) -> dict[str, float]:
+    """Return one layer's figures by name."""
+    found: dict[str, float] = {}
+    plain = min((ms[n] for n in WITHOUT_WINOGRAD if n in ms), default=None)
+    dense = min((t for n, t in ms.items() if " csr" not in n), default=None)
+    least, most = (f(op["in_channels"], op["out_channels"]) for f in (min, max))
+    square = op["kernel"] == [3, 3] and op["groups"] == 1
+    first = square and op["stride"] == [1, 1]
+    for name in ("spatial-pack dense", "gemm dense", "direct dense"):
+        if first and least >= 64 and name in ms:
+            rate = 2e-6 * op["multiplications"] / ms[name]
+            found[f"{name} / ceiling, 3x3 stride 1, 64 channels or more"] = rate / top
+    if first and "winograd dense" in ms and least >= 32 and most <= 128 and op["height"] >= 28:
+        what = "3x3 stride 1, 32-128 channels, image 28 or larger"
+        if plain:
+            found[f"best without winograd / winograd, {what}"] = plain / ms["winograd dense"]
+        if "ncnn" in ms:
+            found[f"ncnn / winograd, {what}"] = ms["ncnn"] / ms["winograd dense"]
+    for name in ms:
+        if not square or " csr" not in name or plain is None or dense is None:
+            continue
+        what = f"{name}, 3x3 stride {op['stride'][0]}"
+        found[f"best dense without winograd / {what}"] = plain / ms[name]
+        found[f"best dense / {what}"] = dense / ms[name]
+        zeros = float(name.split()[-1].rstrip("%")) / 100
+        useful = (1 - zeros) * 2e-6 * op["multiplications"] / ms[name]
+        found[f"useful GFLOP/s of {what}"] = useful
+    return found
+
+
+def arguments() -> argparse.Namespace:
+    """Return the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=list(PEERS))
+    parser.add_argument("--threads", nargs="+", type=int, default=[1])
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--zeros", nargs="*", type=float, default=[0.4, 0.9])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=10, help="samples of a round")
+    parser.add_argument("--kernel", type=int, help="only square filters of this size")
+    parser.add_argument("--limit", type=int, help="only the first so many layers")
+    parser.add_argument("--json", type=Path, help="results; layers in it are not measured again")
+    parser.add_argument("--summary", action="store_true", help="only print what --json holds")
+    return parser.parse_args()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", nargs="+", default=list(MODELS))
-    parser.add_argument("--peers", nargs="*", default=["onnxruntime", "openvino", "ncnn"])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--zeros", type=float, default=0.9)
-    parser.add_argument("--repeats", type=int, default=50)
-    parser.add_argument("--limit", type=int, help="only the first so many layers")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    rows = []
-    for op in layers(options.models, options.size)[: options.limit]:
-        top = ceiling()
-        samples = ours(op, options.threads, options.zeros, options.repeats)
-        top = max(top, ceiling()) * options.threads
-        print(f"{op.in_shape} -> {op.out_channels}, {op.kernel}, stride {op.stride}, "
-              f"groups {op.groups}; ceiling {top:.0f} GFLOP/s")  # fmt: skip
-        best = {name: min(seconds) for name, seconds in samples.items()}
-        for name in options.peers:
-            seconds = chained(op, name, options.threads, options.repeats)
-            if seconds is not None:
-                best[name] = seconds
-        for name, seconds in best.items():
-            rate = 2 * op.multiplications / seconds / 1e9
-            print(f"  {name:22s} {1e3 * seconds:8.3f} ms {rate:7.0f} GFLOP/s {rate / top:6.2f}")
-        rows.append({"op": str(op), "ceiling": top, "samples": samples, "best": best})
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+    options = arguments()
+    saved = Saved(options.json)
+    if options.summary:
+        summary(saved.rows)
+        return
+    found = layers(options.models, options.size)
+    if options.kernel:
+        found = [op for op in found if op.kernel == (options.kernel, options.kernel)]
+    for op in found[: options.limit]:
+        for threads in options.threads:
+            case = {"op": str(op), "threads": threads}
+            if saved.has(case):
+                continue
+            print(f"{op.in_shape} -> {op.out_channels}, {op.kernel}, stride {op.stride}, "
+                  f"groups {op.groups}, {threads} threads", flush=True)  # fmt: skip
+            samplers = ours(op, threads, options.zeros)
+            for name in options.peers:
+                sampler = peer(op, name, threads)
+                if sampler is not None:
+                    samplers[name] = sampler
+            samples, top = measure(samplers, options.rounds, options.repeats)
+            shape = json.loads(json.dumps(asdict(op) | {"multiplications": op.multiplications}))
+            common = {"op": shape, "ceiling": top * threads}
+            rows = [{"name": n, "seconds": s, **common} for n, s in samples.items()]
+            saved.add(case, rows)
+            table(shape, threads, top * threads, rows)
+    summary(saved.rows)
 
 
 if __name__ == "__main__":

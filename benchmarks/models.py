@@ -1,13 +1,20 @@
 """Whole networks, batch 1, fp32: dlas' algorithms beside other runtimes, interleaved in one run.
 
     python benchmarks/models.py --models resnet18 --threads 1 2 --rounds 20 --json models.json
+    python benchmarks/models.py --zeros 0.5 0.9 --pruning random magnitude --json sparse.json
+    python benchmarks/models.py --json models.json --summary
 
 Every runtime's output is compared with PyTorch's before it is timed; one that differs is reported
-and not timed. A round runs everyone once, in a new random order; the table shows medians.
-`--zeros 0.9` prunes every convolution and linear layer (uniform random, or by magnitude).
+and not timed. A round runs everyone once, in a new random order; the table shows medians. A case
+is a network, a number of threads and a pruning; each is saved when it is complete, and one that
+the JSON file holds already is not measured again.
+`--zeros 0.9` prunes every convolution and linear layer, the first and last included: uniformly at
+random, or the smallest weights of each layer.
 """
 
 import argparse
+import gc
+import itertools
 import json
 import random
 import statistics
@@ -18,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from saved import Saved, geometric_mean
 
 Run = Callable[[np.ndarray], np.ndarray]
 Build = Callable[[Any, np.ndarray, int], Run]
@@ -171,6 +179,7 @@ MODELS = (
     "densenet161",
     "vit_tiny_patch16_224",
 )
+PRUNING = ("random", "magnitude")
 TOLERANCE = 1e-3
 """Largest difference from PyTorch, relative to the largest output."""
 
@@ -228,6 +237,7 @@ def measure(built: dict[str, Run], x: np.ndarray, rounds: int) -> dict[str, list
     for _ in range(rounds):
         random.shuffle(order)
         for name in order:
+            time.sleep(0.01)  # the threads of the one before stop waiting busily
             built[name](x)  # the others' data is out of the cache again
             samples = []
             for _ in range(3):
@@ -238,34 +248,85 @@ def measure(built: dict[str, Run], x: np.ndarray, rounds: int) -> dict[str, list
     return seconds
 
 
-def main() -> None:
+def table(rows: list[dict[str, Any]]) -> None:
+    """Print the medians of one case, the fastest first."""
+    for row in sorted(rows, key=lambda row: statistics.median(row["seconds"])):
+        print(f"  {row['runtime']:22s} {1e3 * statistics.median(row['seconds']):8.2f} ms")
+
+
+def summary(rows: list[dict[str, Any]]) -> None:
+    """Print, for each case, the best of dlas against the best peer, and geometric means."""
+    cases: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        cases.setdefault(json.dumps(row["case"]), []).append(row)
+    ratios: dict[str, list[float]] = {}
+    print("| network | threads | zeros | best of dlas | ms | best peer | ms | ratio |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for text, members in cases.items():
+        case = json.loads(text)
+        medians = {row["runtime"]: statistics.median(row["seconds"]) for row in members}
+        ours = min((n for n in medians if n.startswith("dlas")), key=medians.get, default=None)
+        peer = min((n for n in medians if not n.startswith("dlas")), key=medians.get, default=None)
+        if ours is None or peer is None:
+            continue
+        ratio = medians[peer] / medians[ours]
+        zeros = f"{case['zeros']:.0%} {case['pruning']}" if case["zeros"] else "none"
+        print(
+            f"| {case['model']} | {case['threads']} | {zeros} | {ours} | "
+            f"{1e3 * medians[ours]:.2f} | {peer} | {1e3 * medians[peer]:.2f} | {ratio:.2f} |"
+        )
+        if case["model"].startswith("vit"):
+            continue
+        for group in (zeros, f"{zeros}, {case['model']}"):
+            ratios.setdefault(group, []).append(ratio)
+    for group, values in ratios.items():
+        print(
+            f"geometric mean, zeros: {group}: {geometric_mean(values):.2f} ({len(values)} cases)"
+        )
+
+
+def arguments() -> argparse.Namespace:
+    """Return the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--runtimes", nargs="+", default=list(EVERYONE), choices=list(EVERYONE))
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--zeros", type=float, default=0.0)
-    parser.add_argument("--magnitude", action="store_true", help="prune by magnitude")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    rows = []
-    for name in options.models:
-        model = make(name, options.size, options.zeros, options.magnitude)
-        x = np.random.default_rng(0).standard_normal((1, 3, options.size, options.size))
-        x = x.astype(np.float32)
-        for threads in options.threads:
-            print(f"{name}, {threads} threads, {options.zeros:.0%} zeros")
-            built = build_all(model, x, threads, options.runtimes)
-            samples = measure(built, x, options.rounds)
-            for runtime, seconds in sorted(
-                samples.items(), key=lambda item: statistics.median(item[1])
-            ):
-                print(f"  {runtime:20s} {1e3 * statistics.median(seconds):8.2f} ms")
-                row = {"model": name, "threads": threads, "zeros": options.zeros}
-                rows.append(row | {"runtime": runtime, "seconds": seconds})
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+    parser.add_argument("--zeros", nargs="+", type=float, default=[0.0])
+    parser.add_argument("--pruning", nargs="+", default=["random"], choices=PRUNING)
+    parser.add_argument("--json", type=Path, help="results; cases in it are not measured again")
+    parser.add_argument("--summary", action="store_true", help="only print what --json holds")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    saved = Saved(options.json)
+    if options.summary:
+        summary(saved.rows)
+        return
+    x = np.random.default_rng(0).standard_normal((1, 3, options.size, options.size))
+    x = x.astype(np.float32)
+    for name, zeros, pruning, threads in itertools.product(
+        options.models, options.zeros, options.pruning, options.threads
+    ):
+        pruned = pruning if zeros else "none"
+        case = {"model": name, "threads": threads, "zeros": zeros, "pruning": pruned}
+        case["size"] = options.size
+        if saved.has(case):
+            continue
+        print(f"{name}, {threads} threads, {zeros:.0%} zeros ({pruned})", flush=True)
+        model = make(name, options.size, zeros, pruning == "magnitude")
+        runtimes = [r for r in options.runtimes if zeros or r not in SPARSE]
+        built = build_all(model, x, threads, runtimes)
+        samples = measure(built, x, options.rounds)
+        rows = [{"runtime": r, "seconds": seconds} for r, seconds in samples.items()]
+        saved.add(case, rows)
+        table(rows)
+        del built
+        gc.collect()
+    summary(saved.rows)
 
 
 if __name__ == "__main__":
