@@ -262,7 +262,7 @@ class Growing(nn.Module):
 
 def test_concatenations_build_on_one_another() -> None:
     model = Growing().eval()
-    program = compile_model(export(model, (2, 16, 5, 5)))
+    program = compile_model(export(model, (2, 16, 5, 5)), "best-by-rule")
     x = np.random.default_rng().standard_normal((2, 16, 5, 5)).astype(np.float32)
     assert error(program.run(x), expected(model, x)) < TOLERANCE
     concats = [s for s in program.plan["steps"] if s["record"]["kind"] == "concat"]
@@ -290,7 +290,7 @@ print(json.dumps([names, program.describe()["threads"]]))
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_saved_program_runs_alike_in_a_fresh_process(tmp_path: Path, threads: int) -> None:
-    program = compile_model(export(ready(mobilenet())))
+    program = compile_model(export(ready(mobilenet())), "best-by-rule")
     x = np.random.default_rng().standard_normal((1, 1, 28, 28)).astype(np.float32)
     program.save(tmp_path / "artefact")
     np.save(tmp_path / "x.npy", x)
@@ -304,7 +304,7 @@ def test_saved_program_runs_alike_in_a_fresh_process(tmp_path: Path, threads: in
 
 
 def test_code_for_another_cpu_is_refused(tmp_path: Path) -> None:
-    compile_model(export(ready(vgg()))).save(tmp_path)
+    compile_model(export(ready(vgg())), "best-by-rule").save(tmp_path)
     plan = json.loads((tmp_path / "plan.json").read_text())
     plan["target"]["features"].append("avx1024")
     (tmp_path / "plan.json").write_text(json.dumps(plan))
@@ -325,7 +325,7 @@ def test_what_is_no_artefact_is_refused(tmp_path: Path) -> None:
 
 
 def test_inputs_that_do_not_fit_are_refused() -> None:
-    program = compile_model(export(nn.Conv2d(1, 4, 3).eval()))
+    program = compile_model(export(nn.Conv2d(1, 4, 3).eval()), "best-by-rule")
     with pytest.raises(InputError, match=r"must have shape \(1, 1, 28, 28\)"):
         program.run(np.zeros((1, 1, 27, 28), np.float32))
     with pytest.raises(InputError, match="1 inputs, got 2"):
@@ -338,7 +338,7 @@ def test_model_in_training_mode_is_refused() -> None:
 
 
 def test_profile_gives_raw_seconds_of_every_step() -> None:
-    program = compile_model(export(ready(resnet())))
+    program = compile_model(export(ready(resnet())), "best-by-rule")
     rows = program.profile(np.zeros((1, 1, 28, 28), np.float32), repeats=3)
     assert [r["operator"] for r in rows] == [
         r["operator"] for r in program.describe()["operators"]

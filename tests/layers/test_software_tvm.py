@@ -235,6 +235,16 @@ def test_tuning_without_a_template_is_impossible_and_would_find_nothing(tmp_path
         runtime.build(FakeProgram("residual"), CPU, tmp_path)
 
 
+def test_metaschedule_with_a_named_kernel_is_unavailable_and_would_fail(tmp_path):
+    runtime = software("tvm", tuning="metaschedule", trials=2, records=str(tmp_path))
+    direct = registry.make("algorithm", "direct")
+    refused = runtime.why_not(stack(runtime, algorithm=direct))
+    assert refused is not None and refused.status == "unavailable" and "'direct'" in refused.reason
+    assert runtime.why_not(stack(runtime)) is None
+    with pytest.raises(StepError, match="TVM's own definition"):
+        runtime.build(FakeProgram("residual", algorithm="direct"), CPU, tmp_path / "artefact")
+
+
 def test_plain_stacks_are_not_refused():
     runtime = software("tvm")
     for algorithm in ("native", "direct", "gemm", "spatial-pack", "winograd"):

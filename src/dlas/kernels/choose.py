@@ -16,6 +16,10 @@ FALLBACKS = ("spatial-pack", "direct")
 """Tried in this order for an operator that the asked primitive cannot do."""
 
 
+BESTS = ("best", "best-by-rule")
+"""`best` starts as the rule says, too: `best.choose_measured` comes after it."""
+
+
 class Choice(NamedTuple):
     """What one operator was asked to run by, and what it runs by."""
 
@@ -29,6 +33,8 @@ class Choice(NamedTuple):
     """What tuning found; empty: the fixed schedule."""
     tuning: dict[str, Any] | None = None
     """The tuning record that was used."""
+    measured: dict[str, Any] | None = None
+    """What `best` has measured."""
 
 
 class Sparsity(NamedTuple):
@@ -70,7 +76,7 @@ def choose(graph: Graph, algorithm: Algorithm, sparsity: Sparsity) -> dict[str, 
 
 
 def by_rule(op: Conv2d, weights: str) -> str:
-    """Return the primitive that `best` stands for: a fixed rule, no measurement.
+    """Return the primitive that `best-by-rule` stands for: a fixed rule, no measurement.
 
     Winograd where it saves most of the multiplications and its filters fit a cache; else
     `spatial-pack`.
@@ -86,7 +92,7 @@ def by_rule(op: Conv2d, weights: str) -> str:
 def _one(node: Node, asked: str, sparsity: Sparsity) -> Choice:
     primitives.check_weights(sparsity.weights)
     weights, reason = sparsity.weights, None
-    if asked not in ("best", "native"):
+    if asked not in (*BESTS, "native"):
         primitives.find(asked, weights)  # refuses an unknown name, and one that CSR does not have
     if weights == "csr":
         zeros = 1 - np.count_nonzero(node.attrs["weight"]) / node.attrs["weight"].size
@@ -95,7 +101,7 @@ def _one(node: Node, asked: str, sparsity: Sparsity) -> Choice:
             reason = f"{zeros:.0%} zeros, less than the threshold of {sparsity.threshold:.0%}"
     if node.op == "linear":
         return Choice(asked, "linear", weights, reason, sparsity.weights)
-    wanted = by_rule(node.attrs["conv"], weights) if asked == "best" else asked
+    wanted = by_rule(node.attrs["conv"], weights) if asked in BESTS else asked
     for name in (wanted, *FALLBACKS):
         refusal = primitives.find(name, weights).why_not(node.attrs["conv"])
         if refusal is None:

@@ -7,16 +7,19 @@ from typing import Any
 import numpy as np
 
 from dlas.kernels.arrays import ALIGNMENT
+from dlas.kernels.best import LIMIT_S, choose_measured
 from dlas.kernels.build import compile_functions
 from dlas.kernels.choose import Algorithm, Sparsity, choose
+from dlas.kernels.cost import Costs
 from dlas.kernels.emit import argument_shapes
 from dlas.kernels.errors import UnsupportedError
 from dlas.kernels.importer import import_program
 from dlas.kernels.memory import Life, place
 from dlas.kernels.program import FORMAT, Program
+from dlas.kernels.records import Records
 from dlas.kernels.simplify import simplify
 from dlas.kernels.steps import Step, Steps
-from dlas.kernels.target import CpuTarget, resolve
+from dlas.kernels.target import CpuTarget, resolve, runs_here
 from dlas.kernels.tune_graph import counted, tune_choices
 from dlas.kernels.tuning import Tuner, parse
 from dlas.kernels.workers import Workers
@@ -38,7 +41,8 @@ def compile_model(
         algorithm: one primitive for all convolutions (`direct`, `gemm`, `spatial-pack`,
             `winograd`, `native`; what it cannot do runs by `spatial-pack`), `best`, or a map from
             operator (`*`: all others) to a primitive or to {"primitive": name, "weights": "dense"
-            or "csr"}. `best` is a rule from the shape (see `choose.by_rule`), not a measurement.
+            or "csr"}. `best` measures kernels and changes of layout on this machine (see `best`);
+            `best-by-rule`, also for a CPU that is not this one, decides from the shape.
         threads: the most threads a run uses; `load` can set another number.
         target: `native`, `x86-64-v3`, `x86-64-v4` or `aarch64`.
         tuning: None: fixed schedules; {"scheduler": "template", "trials": N}: the knobs of each
@@ -58,8 +62,13 @@ def compile_model(
     choices = choose(graph, algorithm, Sparsity(weights, csr_threshold))
     # Loops are always written for the pool: its size is set at run time.
     written = 2
-    if search is not None:
-        with Workers() as workers:
+    with Workers() as workers:
+        asked = {c.asked for c in choices.values() if c.primitive != "linear"}
+        if "best" in asked and runs_here(cpu):
+            records = Records(None if search is None else search.records)
+            costs = Costs(cpu, threads, workers, records, LIMIT_S)
+            choices = choose_measured(graph, choices, costs, written)
+        if search is not None:
             tuner = Tuner(search, cpu, workers)
             choices = tune_choices(graph, choices, tuner, threads, written)
     steps = Steps(graph, choices, cpu, written)

@@ -21,7 +21,16 @@ from dlas.kernels.program import load_library
 from dlas.kernels.relayout import Relayout
 from dlas.kernels.shape import ACTIVATIONS, Conv2d
 from dlas.kernels.target import CpuTarget, require, resolve
-from dlas.kernels.tuning import Task, Tuner, Tuning, check_primitive, parse, summary, zeros_of
+from dlas.kernels.tuning import (
+    Task,
+    Tuner,
+    Tuning,
+    check_primitive,
+    knobs_of,
+    parse,
+    summary,
+    zeros_of,
+)
 from dlas.kernels.workers import Workers
 
 
@@ -65,12 +74,17 @@ def build_conv2d(
     w = fitting(weight, op.weight_shape, "weight")
     b = None if bias is None else fitting(bias, (op.out_channels,), "bias")
     cpu = resolve(target)
-    knobs, found = _tuned(search, Task(op, primitive, weights, threads, threads), w, cpu)
+    task = Task(op, primitive, weights, threads, threads)
+    if search is not None and search.scheduler == "metaschedule":
+        task = replace(task, activation=activation)
+    knobs, found = _tuned(search, task, w, cpu)
     inp = chosen.needs(op, cpu, knobs)
     out = Layout(chosen.block(cpu))
     kernels = []
     for residual in (None, out):
         request = Request(cpu, threads, inp, out, Epilogue(activation, residual), knobs)
+        if residual is not None and knobs.module:
+            request = replace(request, knobs=FIXED)  # it was scheduled without a residual
         kernels.append(chosen.lower(op, request))
     return BuiltConv2d(op, primitive, weights, cpu, threads, kernels[0], kernels[1], w, b, found)
 
@@ -85,7 +99,7 @@ def _tuned(
     with Workers() as workers:
         task = replace(task, zeros=zeros_of(weight, task.weights))
         record = Tuner(search, cpu, workers).best(task)
-    return Knobs.of(record["knobs"]), summary(search, record)
+    return knobs_of(record), summary(search, record)
 
 
 def _check(dtype: str, activation: str | None, threads: int) -> None:

@@ -9,11 +9,13 @@ class Knobs:
     """Values of some of a template's knobs."""
 
     pairs: tuple[tuple[str, int], ...] = ()
+    module: str = ""
+    """Instead of values: a whole function that MetaSchedule has scheduled, as text."""
 
     @classmethod
-    def of(cls, values: Mapping[str, int]) -> "Knobs":
+    def of(cls, values: Mapping[str, int], module: str = "") -> "Knobs":
         """Return the knobs of a mapping from name to value."""
-        return cls(tuple(sorted(values.items())))
+        return cls(tuple(sorted(values.items())), module)
 
     def get(self, name: str, default: int) -> int:
         """Return a knob's value, or what the fixed rule says."""

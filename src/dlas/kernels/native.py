@@ -47,7 +47,8 @@ class Native:
             y = topi.nn.conv2d_nchw(x, w, strides, padding, dilation, "float32")
         else:
             y = topi.nn.group_conv2d_nchw(x, w, strides, padding, dilation, op.groups, "float32")
-        y = topi.add(y, topi.reshape(b, (1, op.out_channels, 1, 1)))
+        summed = y
+        y = te.compute(op.out_shape, lambda n, c, i, j: summed[n, c, i, j] + b[c], "biased")
         arguments = [x, w, b]
         if self.epilogue.residual:
             arguments.append(te.placeholder(op.out_shape, "float32", "residual"))

@@ -5,7 +5,7 @@ input have at least (`needs`), and what is the kernel (`lower`).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from dlas.kernels.depthwise import Depthwise, default_columns
@@ -18,6 +18,7 @@ from dlas.kernels.gemm import Gemm
 from dlas.kernels.gemm_csr import GemmCsr
 from dlas.kernels.knobs import FIXED, Knobs
 from dlas.kernels.layout import NCHW, Array, Layout
+from dlas.kernels.metaschedule import Scheduled
 from dlas.kernels.native import Native
 from dlas.kernels.rows import RowTile
 from dlas.kernels.rows import default_tile as default_rows
@@ -99,12 +100,19 @@ def _spatial_pack(op: Conv2d, r: Request) -> Kernel:
         get("blocks", fixed.blocks), get("columns", fixed.columns), get("rows", fixed.rows)
     )
     tile = in_passes(op, r.target, tile)
+    tile = replace(tile, depth=get("depth", tile.depth), band=get("band", tile.band))
     return SpatialPack(op, r.target, r.threads, r.inp, r.out, r.epilogue, tile)
 
 
 def _row_tile(op: Conv2d, r: Request) -> RowTile:
     fixed = default_rows(op, r.target)
     return RowTile(r.knobs.get("rows", fixed.rows), r.knobs.get("vectors", fixed.vectors))
+
+
+def _native(op: Conv2d, r: Request) -> Kernel:
+    if r.knobs.module:
+        return Scheduled(op, r.target, r.threads, r.epilogue, r.knobs.module)
+    return Native(op, r.target, r.threads, r.epilogue)
 
 
 def _outputs(op: Conv2d, knobs: Knobs) -> int:
@@ -148,7 +156,7 @@ _ALL = (
         ),
         winograd_why_not,
     ),
-    _plain("native", lambda op, r: Native(op, r.target, r.threads, r.epilogue)),
+    _plain("native", _native),
     _plain("direct", lambda op, r: DirectCsr(op, r.target, r.threads, r.epilogue, r.knobs), "csr"),
     _plain("gemm", lambda op, r: GemmCsr(op, r.target, r.threads, r.epilogue, r.knobs), "csr"),
     _plain(

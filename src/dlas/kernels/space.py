@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 from dlas.kernels import primitives
@@ -26,6 +26,7 @@ Fits = Callable[[Mapping[str, int]], bool]
 Made = tuple[Values, Mapping[str, int], Fits]
 
 _COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+_DEPTHS = (1, 2, 4, 8, 16)
 _PANEL_FLOATS = 1 << 21
 """A panel of patches larger than 8 MB is not tried."""
 
@@ -96,20 +97,32 @@ def _up_to(most: int, counts: tuple[int, ...] = _COUNTS) -> tuple[int, ...]:
 
 def _spatial_pack(kernel: SpatialPack, op: Conv2d, cpu: CpuTarget) -> Made:
     room, tile = _room(cpu), kernel.tile
-    fixed = {"blocks": tile.blocks, "columns": tile.columns, "rows": tile.rows}
+    fixed = asdict(tile)
     total = -(-op.out_channels // cpu.lanes)
+    walk = channels(op, kernel.inp.block, cpu.lanes)
     blocks = _up_to(min(8, total))
     if op.groups > 1:
         # Neighbouring blocks must read the same input channels.
         per_group = op.out_channels // op.groups // cpu.lanes
-        walk = channels(op, kernel.inp.block, cpu.lanes)
         blocks = tuple(b for b in blocks if walk.blocked and per_group % b == 0) or (1,)
     values = {
         "blocks": blocks,
         "columns": tuple(range(1, min(room, op.out_width) + 1)),
         "rows": _up_to(min(4, op.out_height)),
+        "depth": (0, *(d for d in _DEPTHS if walk.blocked and _divides(d, walk.outer))),
+        "band": _up_to(min(16, op.out_height), (1, 2, 4, 8, 16)),
     }
-    return values, fixed, lambda s: s["blocks"] * s["columns"] * s["rows"] <= room
+
+    def fits(s: Mapping[str, int]) -> bool:
+        held = s["blocks"] * s["columns"] * s["rows"] <= room
+        # Bands of several rows serve passes only.
+        return held and (s["depth"] > 0 or s["band"] == 1)
+
+    return values, fixed, fits
+
+
+def _divides(part: int, whole: int) -> bool:
+    return part < whole and whole % part == 0
 
 
 def _depthwise(kernel: Depthwise, op: Conv2d, cpu: CpuTarget) -> Made:

@@ -143,6 +143,7 @@ class Steps:
             "residual": residual is not None,
             "schedule": kernel.describe(),
             "tuning": choice.tuning,
+            "measured": choice.measured,
         }
         names = [name for name, _ in inputs]
         self._add(Step(node.name, "conv2d", kernel, names, list(constants), [goal], record))

@@ -116,6 +116,15 @@ def host_features() -> frozenset[str]:
     return frozenset()
 
 
+def runs_here(target: CpuTarget) -> bool:
+    """Whether this CPU can run code for the target."""
+    try:
+        require(target.machine, target.features)
+    except MissingFeatureError:
+        return False
+    return True
+
+
 def require(machine: str, features: tuple[str, ...]) -> None:
     """Refuse code that this CPU cannot run.
 

@@ -21,7 +21,7 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from dlas.kernels import pool
+from dlas.kernels import metaschedule, pool
 from dlas.kernels.arrays import aligned, aligned_copy, tensor
 from dlas.kernels.build import compile_functions
 from dlas.kernels.emit import argument_shapes
@@ -38,13 +38,20 @@ EVICT_BYTES = 32 << 20
 TOLERANCE = 1e-2
 """Largest difference from the fixed schedule's output, in units of its largest value."""
 
+LONGEST = 1000
+"""Characters of an error that are told: TVM prints whole programs."""
+
 Call = Callable[[], None]
 
 
 def build(request: dict[str, Any]) -> dict[str, Any]:
     """Compile one candidate into a library."""
     cpu = resolve(request["target"])
-    function = _emitter(request["task"], request["knobs"], cpu).function("candidate")
+    task = request["task"]
+    if task["kind"] == "module":
+        function = metaschedule.unpacked(task["module"]).with_attr("global_symbol", "candidate")
+    else:
+        function = _emitter(task, request["knobs"], cpu).function("candidate")
     Path(request["path"]).write_bytes(compile_functions({"candidate": function}, cpu))
     return {"shapes": argument_shapes(function)}
 
@@ -58,7 +65,7 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
     cpu = resolve(request["target"])
     calls, outputs = [], []
     for candidate in request["candidates"]:
-        call, output = _loaded(request["task"], candidate, cpu)
+        call, output = _loaded(candidate.get("task") or request["task"], candidate, cpu)
         calls.append(call)
         outputs.append(output)
     evict = np.zeros(EVICT_BYTES // 4, np.float32)
@@ -111,11 +118,22 @@ def _operator(task: dict[str, Any]) -> Conv2d:
 def _loaded(task: dict[str, Any], candidate: dict[str, Any], cpu: CpuTarget) -> tuple[Call, Array]:
     """Return a call of a candidate's code on memory of its own, and where its output appears."""
     function = load_library(Path(candidate["path"]).read_bytes())["candidate"]
-    emitter = _emitter(task, candidate["knobs"], cpu)
-    arrays = _relayout_arrays(emitter) if task["kind"] == "relayout" else _arrays(task, emitter)
+    arrays = _memory(task, candidate, cpu)
     shaped = zip(arrays, candidate["shapes"], strict=True)
     arguments = [tensor(a if s is None else a.reshape(s)) for a, s in shaped]
     return (lambda: function(*arguments)), arrays[-1]
+
+
+def _memory(task: dict[str, Any], candidate: dict[str, Any], cpu: CpuTarget) -> list[Array]:
+    if task["kind"] == "module":
+        random = np.random.default_rng(0)
+        *shapes, output = (tuple(s) for s in candidate["shapes"])
+        arrays = [random.standard_normal(s).astype(np.float32) for s in shapes]
+        return [*(aligned_copy(a, a.shape) for a in arrays), _cleared(output)]
+    emitter = _emitter(task, candidate["knobs"], cpu)
+    if task["kind"] == "relayout":
+        return _relayout_arrays(emitter)
+    return _arrays(task, emitter)
 
 
 def _relayout_arrays(kernel: Relayout) -> list[Array]:
@@ -143,7 +161,11 @@ def _cleared(shape: tuple[int, ...]) -> Array:
     return output
 
 
-_JOBS = {"build": build, "measure": measure}
+_JOBS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "build": build,
+    "measure": measure,
+    "metaschedule": metaschedule.search,
+}
 
 
 def main() -> None:
@@ -157,9 +179,10 @@ def main() -> None:
         try:
             answer = {"ok": _JOBS[request["do"]](request)}
         except Exception as error:  # told to the parent, which counts the candidate as lost
-            answer = {"error": f"{type(error).__name__}: {error}"}
+            answer = {"error": f"{type(error).__name__}: {error}"[:LONGEST]}
         print(json.dumps(answer), file=answers, flush=True)
 
 
 if __name__ == "__main__":
+    del sys.modules["torch"]  # numerical libraries look whether it is there, and then use it
     main()

@@ -1,13 +1,13 @@
 """Tuning of a whole model: each distinct convolution once."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from dlas.kernels.choose import Choice
 from dlas.kernels.errors import UnsupportedError
 from dlas.kernels.graph import Graph
-from dlas.kernels.knobs import Knobs
-from dlas.kernels.tuning import Task, Tuner, Tuning, check_primitive, summary, zeros_of
+from dlas.kernels.tuning import Task, Tuner, Tuning, check_primitive, knobs_of, summary, zeros_of
 
 
 def tune_choices(
@@ -27,10 +27,13 @@ def tune_choices(
         check_primitive(tuner.tuning, choice.primitive, choice.weights)
         zeros = zeros_of(node.attrs["weight"], choice.weights)
         task = Task(node.attrs["conv"], choice.primitive, choice.weights, threads, written, zeros)
+        if tuner.tuning.scheduler == "metaschedule":
+            activation, residual = node.attrs["activation"], len(node.inputs) > 1
+            task = replace(task, activation=activation, residual=residual)
         record = tuner.best(task)
         trials += record["trials"]
         tuned[node.name] = choice._replace(
-            knobs=Knobs.of(record["knobs"]), tuning=summary(tuner.tuning, record)
+            knobs=knobs_of(record), tuning=summary(tuner.tuning, record)
         )
     if not trials:
         raise UnsupportedError(nothing(tuner.tuning))

@@ -29,6 +29,8 @@ ROUNDS, SECONDS = 9, 0.4
 """Readings of a candidate: so many, or what fits into these seconds (three at least)."""
 FINAL_ROUNDS, FINAL_SECONDS = 15, 4.0
 FINALISTS = 3
+SESSION_S, TRIAL_S = 300.0, 60.0
+"""Timeout of a search by MetaSchedule, and what each trial adds."""
 BEYOND = 0.99
 """A winner's time may be at most this share of the fixed schedule's, at 98 % confidence."""
 
@@ -56,6 +58,9 @@ class Task:
     """Threads that the loops are written for."""
     zeros: float = 0.0
     """Share of zeros, in tenths, of CSR weights."""
+    activation: str | None = None
+    """Fused in the last store, as the next; templates are tuned without either."""
+    residual: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return what a child needs to build and run it."""
@@ -99,6 +104,11 @@ def summary(tuning: Tuning, record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def knobs_of(record: Mapping[str, Any]) -> Knobs:
+    """Return what a record found, in the form in which a kernel takes it."""
+    return Knobs.of(record["knobs"], record.get("module", ""))
+
+
 def zeros_of(weight: Any, weights: str) -> float:
     """Return the share of zeros to tune for: in tenths with CSR, 0 with dense weights."""
     import numpy as np
@@ -128,7 +138,8 @@ class Tuner:
         if known is not None:
             return known | {"reused": True}
         start = time.perf_counter()
-        found = self._search(task)
+        automatic = self.tuning.scheduler == "metaschedule"
+        found = self._automatic(task) if automatic else self._search(task)
         seconds = round(time.perf_counter() - start, 3)
         return self.records.add(_plain(key), {**found, "seconds": seconds}) | {"reused": False}
 
@@ -138,6 +149,57 @@ class Tuner:
         if space is None:
             return {"knobs": {}, "trials": 0, "lost": [], "gain": 1.0, "note": "no knobs"}
         return _Session(self, task, space).run()
+
+    def _automatic(self, task: Task) -> dict[str, Any]:
+        """Let MetaSchedule search, then measure what it found in turn with the default loops."""
+        request = {
+            "do": "metaschedule", "task": task.to_json(), "target": self.cpu.name,
+            "threads": task.threads, "trials": self.tuning.trials, "seed": self.tuning.seed,
+            "workers": self.workers.count,
+        }  # fmt: skip
+        answer = self.workers.one(request, SESSION_S + TRIAL_S * self.tuning.trials)
+        if answer.ok is None or answer.ok["module"] is None:
+            reasons = [x["reason"] for x in answer.ok["lost"]] if answer.ok else [answer.error]
+            raise KernelError(f"metaschedule found nothing for {task.op}: {reasons[:3]}")
+        found = answer.ok
+        gain, reason = self._against_default(task, found["module"])
+        lost = found["lost"] + ([{"knobs": {}, "reason": reason}] if reason else [])
+        return {
+            "knobs": {},
+            "module": found["module"] if gain > 1.0 else "",
+            "gain": gain,
+            "trials": found["trials"],
+            "lost": lost,
+        }
+
+    def _against_default(self, task: Task, module: str) -> tuple[float, str | None]:
+        """Return how much faster than default loops a module is (1: not beyond noise)."""
+        from dlas.kernels.metaschedule import native, packed
+
+        function = native(task.to_json(), self.cpu).function("main")
+        texts = [packed(_module(function)), module]
+        paths = [str(self.workers.folder / f"{id(task)}-{n}.so") for n in (0, 1)]
+        requests = [
+            {"do": "build", "task": {"kind": "module", "module": text}, "knobs": {}, "path": path,
+             "target": self.cpu.name}
+            for text, path in zip(texts, paths, strict=True)
+        ]  # fmt: skip
+        candidates = []
+        for answer, path in zip(self.workers.map(requests, BUILD_S), paths, strict=True):
+            if answer.ok is None:
+                return 1.0, f"build: {answer.error}"
+            candidates.append({"path": path, "knobs": {}, "shapes": answer.ok["shapes"]})
+        answer = self.workers.one(
+            {"do": "measure", "task": {"kind": "module"}, "candidates": candidates,
+             "rounds": FINAL_ROUNDS, "seconds": FINAL_SECONDS, "threads": task.threads,
+             "target": self.cpu.name},
+            4 * MEASURE_S,
+        )  # fmt: skip
+        if answer.ok is None:
+            return 1.0, f"run: {answer.error}"
+        if answer.ok["wrong"]:
+            return 1.0, "run: its output differs from the default loops'"
+        return gain_of(*answer.ok["seconds"]), None
 
 
 class _Session:
@@ -235,16 +297,27 @@ class _Session:
         first, *others = answer.ok["seconds"]
         best, gain = self.fixed, 1.0
         for setting, seconds in zip(finalists, others, strict=True):
-            ratios = sorted(_ratios(first, seconds))
-            median = statistics.median(ratios)
-            # The bound of the median at 98 %: rank 12 of 15 (binomial).
-            bound = ratios[min(len(ratios) - 1, -(-len(ratios) * 4 // 5) - 1)]
-            if bound < BEYOND and 1 / median > gain:
-                best, gain = setting, 1 / median
+            this = gain_of(first, seconds)
+            if this > gain:
+                best, gain = setting, this
         return best, gain
 
     def _lose(self, setting: Knobs, reason: str) -> None:
         self.lost.append({"knobs": setting.as_dict(), "reason": reason})
+
+
+def gain_of(first: list[float], second: list[float]) -> float:
+    """Return how much faster the second is than the first, 1 if not beyond noise."""
+    ratios = sorted(_ratios(first, second))
+    # The bound of the median at 98 %: rank 12 of 15 (binomial).
+    bound = ratios[min(len(ratios) - 1, -(-len(ratios) * 4 // 5) - 1)]
+    return 1 / statistics.median(ratios) if bound < BEYOND else 1.0
+
+
+def _module(function: Any) -> Any:
+    import tvm
+
+    return tvm.IRModule({"main": function})
 
 
 def _ratios(first: list[float], second: list[float]) -> list[float]:
@@ -285,8 +358,8 @@ def check_primitive(tuning: Tuning, primitive: str, weights: str) -> None:
     primitives.find(primitive, weights)
     if tuning.scheduler != "metaschedule":
         return
-    if weights != "dense" or primitive not in ("direct", "native"):
+    if primitive != "native":
         raise UnsupportedError(
-            f"metaschedule schedules the definition of a dense convolution (primitives direct and "
-            f"native), not {primitive} with {weights} weights"
+            "metaschedule schedules TVM's own definition of a convolution (primitive native), "
+            f"not {primitive} with {weights} weights; the template scheduler does"
         )

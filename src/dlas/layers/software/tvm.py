@@ -62,8 +62,9 @@ class Tvm(Software):
         "dlas.layers.software.isa",
     )
 
-    tuning: Literal["none", "template"] = "none"
-    """``template``: the schedules of the chosen algorithm's templates are searched."""
+    tuning: Literal["none", "template", "metaschedule"] = "none"
+    """``template``: the schedules of the chosen algorithm's templates are searched;
+    ``metaschedule``: TVM's automatic scheduler on its own definition (algorithm ``native``)."""
     trials: Annotated[int, Field(ge=1)] = TRIALS
     """Schedules tried for each distinct convolution, the fixed one among them."""
     records: str = ""
@@ -101,6 +102,12 @@ class Tvm(Software):
             return impossible(
                 "tuning by template searches what a template of the chosen algorithm leaves open, "
                 f"and the algorithm {type(stack.algorithm).name!r} chooses none"
+            )
+        if self.tuning == "metaschedule" and stack.algorithm.chooses:
+            return unavailable(
+                "metaschedule is applied to TVM's own definition of a convolution (algorithm "
+                f"native); for {type(stack.algorithm).name!r} it is not implemented in dlas: "
+                "tune by template"
             )
         return None
 
