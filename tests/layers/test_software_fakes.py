@@ -3,8 +3,10 @@
 Every check that all runtimes must pass is a function here; each runtime's test file calls it.
 """
 
+import atexit
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,7 +26,17 @@ from torch import nn  # noqa: E402
 torch.set_num_threads(1)
 
 CLASSES = 10
-_FILES = tempfile.TemporaryDirectory(prefix="dlas-test-")
+_FILES = Path(tempfile.mkdtemp(prefix="dlas-test-"))
+_MADE_BY = os.getpid()
+
+
+@atexit.register
+def _remove() -> None:
+    """Not by a forked child that ends: torch forks some, and a TemporaryDirectory would go."""
+    if os.getpid() == _MADE_BY:
+        shutil.rmtree(_FILES, ignore_errors=True)
+
+
 CPU = registry.make("hardware", "cpu", {"threads": 1})
 
 
@@ -100,7 +112,7 @@ def reference(net: str) -> np.ndarray:
 
 @cache
 def onnx_path(net: str) -> Path:
-    path = Path(_FILES.name) / f"{net}.onnx"
+    path = _FILES / f"{net}.onnx"
     with torch.no_grad():
         program = torch.onnx.export(
             module(net), (torch.zeros(SPEC.shape),), dynamo=True, opset_version=20,
