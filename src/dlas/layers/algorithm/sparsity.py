@@ -1,8 +1,37 @@
-"""CSR weights: what the algorithms that store them have in common."""
+"""CSR weights: what the algorithms that can store them have in common."""
 
 from __future__ import annotations
 
-from dlas.protocols import Refusal, Techniques, impossible
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from dlas.protocols import Algorithm, KernelChoice, Refusal, Techniques, impossible
+
+
+@dataclass(frozen=True, kw_only=True)
+class CsrCapable(Algorithm):
+    """A primitive, by the technique's own name, whose weights may be stored dense or in CSR."""
+
+    chooses: ClassVar[bool] = True
+    """It names a kernel, so it needs software whose kernels can be chosen."""
+    sources: ClassVar[tuple[str, ...]] = ("dlas.layers.algorithm.sparsity",)
+
+    weights: Literal["dense", "csr"] = "dense"
+    """How filters are stored; ``csr``: the non-zero ones with their positions."""
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.4
+    """With ``csr``: the share of zeros from which a layer is stored so; others stay dense."""
+
+    def why_not(self, stack: Techniques) -> Refusal | None:
+        """Refuse CSR where nothing makes weights zero."""
+        if self.weights == "csr":
+            return refuse_without_zeros(stack, self.threshold)
+        return None
+
+    def kernel(self, operator: Any, target: str) -> KernelChoice | None:
+        """Return the primitive and the storage of its weights."""
+        return KernelChoice(self.name, self.weights, self.threshold)
 
 
 def refuse_without_zeros(stack: Techniques, threshold: float) -> Refusal | None:
