@@ -254,6 +254,20 @@ def test_restart_starts_servers_afresh(cell: FaultyCell, tmp_path: Path) -> None
         assert pool._servers[PLAIN].process.pid != before
 
 
+def test_servers_are_warmed_side_by_side_and_a_broken_one_is_left_to_its_jobs(
+    cell: FaultyCell, tmp_path: Path
+) -> None:
+    broken = Server(preload=("no_such_runtime",))
+    other = Server(PLAIN.preload, environment=(("OTHER", "1"),))
+    with Pool(tmp_path) as pool:
+        pool.warm([PLAIN, broken, other, PLAIN], 2)
+        assert set(pool._servers) == {PLAIN, other}
+        before = pool._servers[PLAIN].process.pid
+        assert pool.run(PLAIN, SENTINEL).ok
+        assert pool._servers[PLAIN].process.pid == before
+        assert "no_such_runtime" in pool.run(broken, SENTINEL).reason
+
+
 def test_a_closed_pool_raises_in_the_threads_that_wait(cell: FaultyCell, tmp_path: Path) -> None:
     pool = Pool(tmp_path)
     raised: list[BaseException] = []

@@ -255,6 +255,40 @@ def test_a_file_and_the_same_keys_are_the_same_study(tmp_path):
     assert loaded.path == path
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dlas: 1\nname: small\nlayers: {dataset: pictures, model: small, software: eager}\n",
+        "{dlas: 1, name: small,\n layers: {dataset: pictures, model: small, software: eager}}",
+        "dlas: 1\nname: small\nfolder: inner\n"
+        "layers: {dataset: pictures, model: small, software: eager}\n...\n",
+    ],
+)
+def test_a_copy_stored_elsewhere_is_the_same_study(tmp_path, text):
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "study.yaml").write_text(text)
+    loaded = Study.load(tmp_path / "study.yaml")
+    (tmp_path / "out/study.yaml").write_text(loaded.copy())
+    again = Study.load(tmp_path / "out/study.yaml")
+    assert again.folder == loaded.folder == tmp_path / ("inner" if "folder" in text else "")
+    assert again.stacks == loaded.stacks
+    assert again.copy() == loaded.copy()
+
+
+def test_a_folder_that_is_not_here_is_said(tmp_path):
+    made = Study.from_dict(
+        {
+            "name": "small",
+            "folder": "/no/such/folder",
+            "layers": LAYERS,
+        },
+        folder=tmp_path,
+    )
+    assert made.folder == tmp_path
+    assert made.notes == (f"folder: /no/such/folder is not here; {tmp_path} is taken instead",)
+
+
 def test_relative_paths_stay_as_written_and_mean_the_studys_folder(tmp_path):
     (tmp_path / "images").mkdir()
     made = Study.from_dict(

@@ -167,6 +167,12 @@ class StudyForm(_Strict):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80, description="name of the study"
     )
     description: str = Field("", description="what the study is for")
+    folder: str | None = Field(
+        None,
+        min_length=1,
+        description="where relative paths and own modules are looked for, "
+        "instead of beside this file",
+    )
     layers: Annotated[Any, _by_layer(_BLOCK, REQUIRED)] = Field(
         None, description="the choices at each layer"
     )

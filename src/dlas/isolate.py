@@ -26,7 +26,8 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -169,6 +170,19 @@ class Pool:
             servers, self._servers = self._servers, {}
         for running in servers.values():
             running.close()
+
+    def warm(self, servers: Collection[Server], side_by_side: int = 1) -> None:
+        """Start the servers that are not there yet, so many at a time.
+
+        One that cannot be had is left to the first job that wants it, which says why.
+        """
+
+        def serve(server: Server) -> None:
+            with contextlib.suppress(_Refused, Closed):
+                self._serving(server)
+
+        with ThreadPoolExecutor(side_by_side) as threads:
+            list(threads.map(serve, dict.fromkeys(servers)))
 
     def close(self) -> None:
         """End everything that this pool started; jobs that still run raise ``Closed``."""

@@ -16,13 +16,14 @@ from dlas import failpoints
 from dlas.isolate import Job, Pool, Server
 from dlas.keys import key
 from dlas.measure.checks import asked_and_ran
-from dlas.measure.host import placement
+from dlas.measure.host import AVAILABLE, placement
 from dlas.measure.sentinel import Drift, Watch
 from dlas.plan import CellPlan, control_count, stratum
 from dlas.progress import Progress
 from dlas.records import MeasureSettings, Outcome, Round, Stage, Status
 from dlas.store.results import FactRow, ResultStore, RoundRow, SentinelRow
 
+SENTINEL = Server(preload=("numpy",))
 SENTINEL_EVERY = 10
 
 
@@ -118,6 +119,9 @@ class Rounds:
             return
         failpoints.reach("round-started")
         self.pool.restart()
+        # Importing takes longer than measuring; nothing is measured yet.
+        servers = [SENTINEL, *(entry.plan.server for entry in pending)]
+        self.pool.warm(servers, min(4, len(AVAILABLE)))
         if not self.begun:
             self.begun = True
             self.beside("start")
@@ -167,7 +171,7 @@ class Rounds:
         cpus, parent = placement(1)
         os.sched_setaffinity(0, parent)
         job = self._job("dlas.measure.sentinel:run", {}, cpus)
-        outcome = self.pool.run(Server(preload=("numpy",)), job)
+        outcome = self.pool.run(SENTINEL, job)
         if not outcome.ok:
             self.progress.note(f"the sentinel failed: {outcome.reason}")
             return Drift.NONE

@@ -163,7 +163,7 @@ class _Run:
                 note="",
             )
         )
-        (self.out / "study.yaml").write_text(self.study.text)
+        (self.out / "study.yaml").write_text(self.study.copy(), encoding="utf-8")
         known = {row.cell: row for row in self.results.rows(CellRow, study=self.study.name)}
         rows = []
         for position, cell in enumerate(plan.cells):

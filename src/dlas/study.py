@@ -21,7 +21,7 @@ from dlas import choices, design, rules
 from dlas.errors import UserError
 from dlas.form import MAX_STACKS, Goals, RandomDesign, StudyForm, read_form
 from dlas.records import MeasureSettings
-from dlas.source import Source, read, shown
+from dlas.source import Source, parse, read, shown
 from dlas.stack import Stack
 
 Keep = Callable[[Stack], bool]
@@ -72,6 +72,23 @@ class Study:
         text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
         return _study(Source("study", plain), text, None, Path(folder).resolve())
 
+    def copy(self) -> str:
+        """Return the file with the folder that its relative paths are looked up from.
+
+        Stored elsewhere it is the same study.
+        """
+        data = parse(self.text, self.name).data
+        wanted = {**data, "folder": str(self.folder)}
+        if data == wanted:
+            return self.text
+        longer = f"{self.text.rstrip()}\nfolder: {json.dumps(str(self.folder))}\n"
+        with contextlib.suppress(UserError):  # it has a folder, is written in braces, ...
+            source = parse(longer, self.name)
+            source.check()
+            if source.data == wanted:
+                return longer
+        return json.dumps(wanted, indent=1, ensure_ascii=False) + "\n"
+
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
         """Work in the study's folder: relative paths in parameters then mean what they say."""
@@ -101,11 +118,25 @@ def _study(source: Source, text: str, path: Path | None, folder: Path) -> Study:
     except UserError as error:
         raise UserError(f"{source.name}: {error}") from None
     source.check()
-    notes = _notes(source, form, stacks)
+    folder, missing = _folder(form, folder)
+    notes = (*_notes(source, form, stacks), *missing)
     return Study(
         form.name, path, folder, stacks, form.measure, Goals.of(form.goals), text,
         form.description, notes,
     )  # fmt: skip
+
+
+def _folder(form: StudyForm, beside: Path) -> tuple[Path, tuple[str, ...]]:
+    """Return where relative paths start, and what to say if it is not where the file says.
+
+    A study copied to another machine, as each output folder holds one, should still run.
+    """
+    if form.folder is None:
+        return beside, ()
+    wanted = beside / form.folder
+    if wanted.is_dir():
+        return wanted.resolve(), ()
+    return beside, (f"folder: {form.folder} is not here; {beside} is taken instead",)
 
 
 def _read_layers(source: Source, given: Mapping[str, Any]) -> choices.Layers:
