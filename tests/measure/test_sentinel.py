@@ -62,3 +62,12 @@ def test_a_change_that_lasts_becomes_the_median() -> None:
     seen = [watch.see(1.2) for _ in range(8)]
     assert seen[:3] == [Drift.SLOWER] * 3
     assert seen[-1] is Drift.NONE
+
+
+def test_a_machine_that_is_never_still_is_no_drift_but_a_change_of_it_is() -> None:
+    watch = Watch()
+    restless = (7.1, 7.7, 6.8, 6.5, 7.7, 8.6, 6.2, 8.0, 7.4, 5.8, 6.9, 7.8)
+    assert [watch.see(s) for s in restless[4:]] == [Drift.NONE] * 8
+    assert watch.see(14.0) is Drift.SLOWER
+    assert watch.see(1.4) is Drift.FASTER
+    assert watch.see(7.0) is Drift.NONE
