@@ -49,13 +49,18 @@ goals: {minimize: [latency_ms, memory_mb], accuracy_drop_at_most: 0.03}
 
 
 def stack(
-    model: str, pipeline: str, software: str, threads: int, algorithm: str = "native"
+    model: str,
+    pipeline: str,
+    software: str,
+    threads: int,
+    algorithm: str = "native",
+    dataset: str = "fashion-mnist",
 ) -> Stack:
     parts = pipeline.split("+")
     pruning = next((p for p in parts if p.endswith("pruning")), "none")
     precision = next((p for p in parts if p in ("int8", "bfloat16")), "none")
     return Stack(
-        (Choice("fashion-mnist"),),
+        (Choice(dataset),),
         (Choice(model),),
         PIPELINES[pipeline],
         (Choice(algorithm),),
@@ -151,7 +156,7 @@ def combinations() -> Iterator[tuple[str, str, str, int, str]]:
 
 def rows(
     chosen: Iterable[tuple[str, str, str, int, str]], rounds: int = 3, controls: bool = True,
-    noise: float = 0.02,
+    noise: float = 0.02, dataset: str = "fashion-mnist",
 ) -> Iterator[Row]:  # fmt: skip
     rng = np.random.default_rng(0)
     yield HostRow(HOST, {"cpu": "Made CPU", "cores": 2, "memory_gib": 24.0, "os": "Linux",
@@ -161,7 +166,7 @@ def rows(
                      command="dlas run made.yaml --out made", dlas_version="0.1.0",
                      settings={"rounds": rounds}, versions={"torch": "2.14.1"})  # fmt: skip
     for position, (model, pipeline, software, threads, algorithm) in enumerate(chosen):
-        made = stack(model, pipeline, software, threads, algorithm)
+        made = stack(model, pipeline, software, threads, algorithm, dataset)
         changed = refused(pipeline, software)
         if changed:
             yield cell_row(made, position, **changed)
