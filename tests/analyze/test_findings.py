@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from dlas.analyze import analyze, load_table
+from dlas.analyze.result import Finding
 from dlas.analyze.words import apart, around, brief, signed
 
 
@@ -95,3 +99,15 @@ def test_a_ratio_is_said_with_its_direction(found):
     assert signed(found.table, 0.5) == "2.00 times slower"
     assert signed(found.table, 1.12) == "12 % faster"
     assert signed(found.table, 1.0) == "the same"
+
+
+def test_what_is_nearly_always_true_does_not_pay_for_what_is_not():
+    judged = importlib.import_module("dlas.analyze.findings")._judged
+    known = SimpleNamespace(estimates=SimpleNamespace(known=True))
+    costs = [Finding("expectation", "", p=1e-6, certainty="claim") for _ in range(2)]
+    others = [Finding("speed-up", "", p=p, certainty="claim") for p in (0.003, *[0.5] * 23)]
+    assert [f.kind for f in judged(known, [*costs, *others])] == ["expectation"] * 2
+    others[0] = replace(others[0], p=0.002)
+    kept = judged(known, [*costs, *others])
+    assert [f.kind for f in kept] == ["expectation"] * 2 + ["speed-up"]
+    assert kept[2].q == pytest.approx(24 * 0.002)

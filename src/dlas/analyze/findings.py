@@ -15,6 +15,8 @@ from dlas.analyze.result import BEYOND, SIGNIFICANT, STATED, Analysis, Finding
 FDR = 0.05
 FIRST = ("best", "importance", "order", "noise")
 """Kinds that answer the study's questions; they are told first, in this order."""
+TRIVIAL = ("expectation",)
+"""Kinds whose null hypothesis (a cost predicts the metric exactly) hardly ever holds."""
 LAST = ("correlation", "roofline", "front", "failures", "coverage")
 """Kinds that describe; they are told last, in this order."""
 
@@ -23,10 +25,13 @@ def findings(analysis: Analysis) -> tuple[Finding, ...]:
     """Return all findings, false discoveries among them held to 5 %, in the order to be told.
 
     A finding that claims a difference is kept where its false discovery rate over all of them
-    (Benjamini and Hochberg 1995) is below 5 %; where no noise is known, where it is beyond the
-    floor. Rank goes by size and certainty: the end of the interval that is nearer to no effect;
-    the second finding of a kind counts half of its size, the third a third, so that one kind
-    does not hide the others.
+    (Benjamini and Hochberg 1995) is below 5 %, and that among those of its sort: claims that are
+    nearly always true (``TRIVIAL``) would otherwise pay for false ones of the others. Where no
+    noise is known it is kept where it is beyond the floor.
+
+    Rank goes by size and certainty: the end of the interval that is nearer to no effect; the
+    second finding of a kind counts half of its size, the third a third, so that one kind does
+    not hide the others.
     """
     found = list(_claims(analysis))
     judged = _judged(analysis, found)
@@ -54,7 +59,11 @@ def _claims(analysis: Analysis) -> Iterable[Finding]:
 
 def _judged(analysis: Analysis, found: list[Finding]) -> list[Finding]:
     """Keep what the false discovery rate, or the floor, lets through."""
-    q = benjamini_hochberg(np.array([f.p for f in found]))
+    p = np.array([f.p for f in found])
+    q = benjamini_hochberg(p)
+    trivial = np.array([f.kind in TRIVIAL for f in found], bool)
+    for sort in (trivial, ~trivial):
+        q[sort] = np.maximum(q[sort], benjamini_hochberg(p[sort]))
     out = []
     for f, rate in zip(found, q.tolist(), strict=True):
         if f.certainty == STATED:
