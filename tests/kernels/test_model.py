@@ -269,6 +269,24 @@ def test_concatenations_build_on_one_another() -> None:
     assert [len(s["arguments"]) - 1 for s in concats] == [2, 2, 2]
 
 
+class Prepared(nn.Module):
+    """An operator that knows no layouts before a convolution of few channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 16, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(torch.abs(x))
+
+
+@pytest.mark.parametrize("algorithm", ["spatial-pack", "direct"])
+def test_what_an_operator_without_layouts_writes_gets_its_halo(algorithm: str) -> None:
+    model, x = Prepared().eval(), np.random.default_rng().standard_normal((1, 3, 9, 11))
+    program = compile_model(export(model, x.shape), algorithm)
+    assert error(program.run(x), expected(model, x.astype(np.float32))) < TOLERANCE
+
+
 def test_layouts_are_carried_and_batch_norm_is_gone() -> None:
     program = compile_model(export(ready(resnet(3)), (1, 3, 28, 28)), "spatial-pack")
     kinds = [r["kind"] for r in program.describe()["operators"]]

@@ -1,6 +1,8 @@
 """From PrimFuncs to machine code: one shared library."""
 
+import os
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import tvm
@@ -10,19 +12,36 @@ from dlas.kernels.emit import PrimFunc
 from dlas.kernels.target import CpuTarget
 
 CROSS_COMPILER = "aarch64-linux-gnu-gcc"
+KEEP_BUFFERS = {"tirx.disable_storage_rewrite": True}
+PARTS = 4
+"""Parts a CPU: functions differ in what they cost, and whoever is done takes the next part."""
 
 
 def compile_functions(functions: dict[str, PrimFunc], target: CpuTarget) -> bytes:
     """Compile the named functions and return the bytes of a shared library that holds them.
 
-    The library is linked at once: TVM's own in-memory code would be generated a second time when
-    it is saved.
+    They are compiled in parts side by side (TVM gives up Python's lock), an object file each. The
+    library is linked at once: TVM's own in-memory code would be generated a second time when it
+    is saved.
     """
-    module = tvm.compile(tvm.IRModule(dict(functions)), target=target.tvm())
+    cpus = len(os.sched_getaffinity(0))
+    count = min(len(functions), cpus * PARTS) if cpus > 1 else 1
+    items = list(functions.items())
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "kernels.so"
+
+        def part(at: int) -> str:
+            path = str(Path(folder) / f"part{at}.o")
+            # Sharing memory moves accumulators from the stack to the heap (see `emit.registers`).
+            with tvm.transform.PassContext(opt_level=3, config=KEEP_BUFFERS):
+                module = tvm.compile(tvm.IRModule(dict(items[at::count])), target=target.tvm())
+            module.mod.write_to_file(path)
+            return path
+
+        with ThreadPoolExecutor(min(count, cpus)) as pool:
+            objects = list(pool.map(part, range(count)))
+        path = str(Path(folder) / "kernels.so")
         if target.machine == "aarch64":
-            module.export_library(str(path), fcompile=cc.cross_compiler(CROSS_COMPILER))
+            cc.cross_compiler(CROSS_COMPILER)(path, objects)
         else:
-            module.export_library(str(path))
-        return path.read_bytes()
+            cc.create_shared(path, objects)
+        return Path(path).read_bytes()

@@ -87,12 +87,12 @@ def _assemble(steps: Steps, target: CpuTarget, threads: int, tuned: bool) -> Pro
     }
 
     def reference(buffer: str, shape: Sequence[int]) -> dict[str, Any]:
-        root = roots[buffer]
+        root, inside = roots[buffer]
         place_, where = (
             ("weights", constants[root]) if root in constants else ("arena", offsets[root])
         )
         dtype = steps.buffers[buffer].dtype
-        return {"in": place_, "at": where, "shape": list(shape), "dtype": dtype}
+        return {"in": place_, "at": where + inside, "shape": list(shape), "dtype": dtype}
 
     def call(step: Step) -> dict[str, Any]:
         name = names[step.kernel]
@@ -148,31 +148,32 @@ def _functions(steps: list[Step]) -> tuple[dict[str, Any], dict[Any, str]]:
     return functions, names
 
 
-def _memory(steps: Steps) -> tuple[dict[str, str], dict[str, int], int]:
-    """Return each buffer's root, the roots' offsets in the arena, and the arena's bytes."""
-    roots: dict[str, str] = {}
+def _memory(steps: Steps) -> tuple[dict[str, tuple[str, int]], dict[str, int], int]:
+    """Return each buffer's root and place in it, the roots' offsets in the arena, its bytes."""
+    roots: dict[str, tuple[str, int]] = {}
     for name in [*steps.graph.constants, *steps.buffers]:
-        root = name
+        root, inside = name, 0
         while root in steps.buffers and steps.buffers[root].alias is not None:
+            inside += steps.buffers[root].offset_bytes
             root = str(steps.buffers[root].alias)
-        roots[name] = root
+        roots[name] = (root, inside)
     last_step = len(steps.steps)
     first: dict[str, int] = dict.fromkeys(steps.graph.inputs, -1)
     last: dict[str, int] = dict.fromkeys(steps.graph.inputs, -1)
     size: dict[str, int] = {name: steps.buffers[name].size_bytes for name in steps.graph.inputs}
 
     def touch(buffer: str, at: int) -> None:
-        root = roots[buffer]
+        root, _ = roots[buffer]
         first.setdefault(root, at)
         last[root] = max(last.get(root, at), at)
         size[root] = max(size.get(root, 0), steps.buffers[root].size_bytes)
 
     for at, step in enumerate(steps.steps):
         for buffer in [*step.inputs, *step.outputs]:
-            if roots[buffer] not in steps.graph.constants:
+            if roots[buffer][0] not in steps.graph.constants:
                 touch(buffer, at)
     for buffer in steps.outputs:
-        if roots[buffer] not in steps.graph.constants:
+        if roots[buffer][0] not in steps.graph.constants:
             touch(buffer, last_step)
     lives = {name: Life(size[name], first[name], last[name]) for name in first}
     offsets, total = place(lives)

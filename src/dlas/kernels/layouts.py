@@ -3,6 +3,11 @@
 Every operator states what it needs of its inputs; a tensor is stored once, in the layout that its
 producer writes, with the widest halo that a reader needs; a reader that needs another channel
 block gets a copy, made once.
+
+A concatenation of channels moves nothing where it can: a batch of one is stored channel block by
+channel block, so each part is a slice of the result, and its producer writes it there. All of
+them then have one layout, which serves the readers of every part. What cannot be written in place
+(a part in another channel block, a model's input, a part of two results) is copied into its slice.
 """
 
 from collections import Counter
@@ -55,6 +60,9 @@ class Layouts:
         self.blocks: dict[str, int] = dict.fromkeys(graph.inputs, 1)
         self.needs: dict[str, list[Need]] = {name: [] for name in graph.values}
         self.by_node: dict[str, list[Need]] = {}
+        self.whole: dict[str, str] = {}
+        """The concatenation in which a tensor is written in place."""
+        self._producers = graph.producers()
         for node in graph.nodes:
             needs = self._needs(node)
             self.by_node[node.name] = needs
@@ -62,8 +70,11 @@ class Layouts:
                 self.needs[name].append(need)
             for name in node.outputs:
                 self.blocks[name] = self._block(node, needs)
+            if self.sliced(node):
+                self._claim(node)
         for name in graph.outputs:
             self.needs[name].append(PLAIN)
+        self._together = self._readers()
 
     def _primitive(self, node: Node) -> primitives.Primitive:
         choice = self.choices[node.name]
@@ -74,6 +85,8 @@ class Layouts:
             return self._primitive(node).block(self.target)
         if node.op in PLAIN_OPERATORS:
             return 1
+        if node.op == "concat":
+            return self._concat_block(node)
         return needs[0].layout.block
 
     def _needs(self, node: Node) -> list[Need]:
@@ -90,10 +103,41 @@ class Layouts:
             return [PLAIN for _ in node.inputs]
         if len(self.graph.values[node.inputs[0]].shape) != 4:
             return [PLAIN for _ in node.inputs]
+        if self.sliced(node):  # a part that is copied is read as it is stored
+            return [Need(Layout(self.blocks.get(name, 1)), exact=False) for name in node.inputs]
         block = self.blocks.get(node.inputs[0], 1)
         if node.op == "concat":
             block = self._concat_block(node)
         return [Need(Layout(block), exact=False) for _ in node.inputs]
+
+    def sliced(self, node: Node) -> bool:
+        """Whether the node is a concatenation whose parts are slices of its result's memory."""
+        return node.op == "concat" and self.graph.values[node.output].shape[0] == 1
+
+    def _claim(self, node: Node) -> None:
+        """Let the parts that can be written in place be slices of the result."""
+        block = self.blocks[node.output]
+        for name in node.inputs:
+            twice = name in self.whole or node.inputs.count(name) > 1
+            if not self._plain(name) and not twice and self.blocks[name] == block:
+                self.whole[name] = node.output
+
+    def _plain(self, name: str) -> bool:
+        """Whether the tensor comes from outside, or from an operator that knows no layouts."""
+        maker = self._producers.get(name)
+        return maker is None or maker.op in PLAIN_OPERATORS
+
+    def _root(self, name: str) -> str:
+        while name in self.whole:
+            name = self.whole[name]
+        return name
+
+    def _readers(self) -> dict[str, list[Need]]:
+        """Return what is needed of each stored tensor, its slices included."""
+        found: dict[str, list[Need]] = {}
+        for name, needs in self.needs.items():
+            found.setdefault(self._root(name), []).extend(needs)
+        return found
 
     def _concat_block(self, node: Node) -> int:
         block, _ = Counter(self.blocks.get(name, 1) for name in node.inputs).most_common(1)[0]
@@ -103,9 +147,9 @@ class Layouts:
     def stored(self, name: str) -> Layout:
         """Return the layout in which the producer writes the tensor."""
         block = self.blocks.get(name, 1)
-        if name in self.graph.inputs or name in self.graph.constants:
+        if self._plain(name):
             return NCHW
-        mine = [need for need in self.needs[name] if need.layout.block == block]
+        mine = [n for n in self._together[self._root(name)] if n.layout.block == block]
         if any(need.exact for need in mine):
             return Layout(block)
         return Layout(block, widest([need.layout.halo for need in mine]))

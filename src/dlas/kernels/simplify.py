@@ -210,7 +210,7 @@ def _concat(graph: Graph, node: Node) -> None:
     if not _is_image(graph, node.output) or int(node.attrs["call"].attrs.axis) != 1:
         return
     if len(node.inputs) == 1:
-        _become(node, "view", node.inputs)
+        _drop(graph, node)
     elif all(graph.constant(name) is None for name in node.inputs):
         _become(node, "concat", node.inputs)
 
@@ -242,7 +242,16 @@ def _layer_norm(graph: Graph, node: Node) -> None:
 
 
 def _view(graph: Graph, node: Node) -> None:
-    _become(node, "view", node.inputs[:1])
+    if _shape(graph, node.inputs[0]) == _shape(graph, node.output):
+        _drop(graph, node)
+    else:
+        _become(node, "view", node.inputs[:1])
+
+
+def _drop(graph: Graph, node: Node) -> None:
+    """Remove an operator that does nothing; as a view it would ask for plain channels."""
+    graph.rename(node.output, node.inputs[0])
+    graph.nodes.remove(node)
 
 
 _RECOGNIZE: dict[str, Callable[[Graph, Node], None]] = {

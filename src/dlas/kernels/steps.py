@@ -48,12 +48,14 @@ class Step:
 
 @dataclass
 class Buffer:
-    """Memory of a tensor in one layout; `alias` names the buffer whose memory it is."""
+    """Memory of a tensor in one layout; `alias` names the buffer of whose memory it is a part."""
 
     size_bytes: int
     shape: tuple[int, ...]
     dtype: str
     alias: str | None = None
+    offset_bytes: int = 0
+    """Where in the other buffer it begins."""
 
 
 class Steps:
@@ -64,6 +66,7 @@ class Steps:
     ) -> None:
         self.graph, self.choices, self.target, self.threads = graph, choices, target, threads
         self.layouts = Layouts(graph, choices, target)
+        self.producers = graph.producers()
         self.steps: list[Step] = []
         self.buffers: dict[str, Buffer] = {}
         for name in graph.inputs:
@@ -81,12 +84,21 @@ class Steps:
         value = self.graph.values[name]
         key = name if layout == NCHW else f"{name}@{layout.text()}"
         if key not in self.buffers:
-            shape = value.shape
+            shape, offset = value.shape, 0
             if layout != NCHW:
                 shape = layout.shape(image_shape(shape))
             size = math.prod(shape) * np.dtype(value.dtype).itemsize
-            self.buffers[key] = Buffer(size, shape, value.dtype, alias)
+            if name in self.layouts.whole and layout == self.layouts.stored(name):
+                whole = self.layouts.whole[name]
+                alias, offset = self._buffer(whole, layout), self._offsets(whole, layout)[name]
+            self.buffers[key] = Buffer(size, shape, value.dtype, alias, offset)
         return key
+
+    def _offsets(self, whole: str, layout: Layout) -> dict[str, int]:
+        """Return where the parts of a concatenation begin in its memory, in bytes."""
+        parts = self.producers[whole].inputs
+        sizes = [math.prod(layout.shape(image_shape(self.graph.values[p].shape))) for p in parts]
+        return {p: 4 * sum(sizes[:at]) for at, p in enumerate(parts)}
 
     def _write(self, name: str) -> tuple[str, Layout]:
         layout = self.layouts.stored(name)
@@ -236,11 +248,29 @@ class Steps:
     def _concat(self, node: Node) -> None:
         inputs = self._inputs(node)
         goal, out = self._write(node.output)
+        if self.layouts.sliced(node):
+            self._fill(node, inputs, goal, out)
+            return
         n, _, h, w = image_shape(self.graph.values[node.output].shape)
         channels = tuple(self.graph.values[name].shape[1] for name in node.inputs)
         layouts = tuple(layout for _, layout in inputs)
         kernel = Concat(channels, (n, h, w), layouts, out, self.schedule)
         self._add(Step(node.name, "concat", kernel, [n for n, _ in inputs], [], [goal]))
+
+    def _fill(self, node: Node, inputs: list[tuple[str, Layout]], goal: str, out: Layout) -> None:
+        """Copy those parts of a concatenation into place that were not written there."""
+        start = 0
+        for name, (source, layout) in zip(node.inputs, inputs, strict=True):
+            nchw = image_shape(self.graph.values[name].shape)
+            shape = out.shape(nchw)
+            size = 4 * math.prod(shape)
+            if self.layouts.whole.get(name) != node.output:
+                part = f"{goal}#{start}"
+                self.buffers[part] = Buffer(size, shape, "float32", goal, start)
+                kernel = Relayout(nchw, layout, out, self.threads)
+                record = {"copied": name, "from": layout.text(), "to": out.text()}
+                self._add(Step(node.name, "concat", kernel, [source], [], [part], record))
+            start += size
 
     def _attention(self, node: Node) -> None:
         inputs = [name for name, _ in self._inputs(node)]
@@ -266,15 +296,12 @@ class Steps:
 
     def _view(self, node: Node) -> None:
         ((source, _),) = self._inputs(node)
-        stored = self.layouts.stored(node.output)
-        if stored != NCHW:
-            raise AssertionError(f"{node.name}: a view must be stored plainly, not {stored}")
         self._buffer(node.output, NCHW, alias=source)
 
     def _relax(self, node: Node) -> None:
         inputs = [name for name, _ in self._inputs(node)]
         goals = [self._write(name)[0] for name in node.outputs]
-        kernel = fallback(node.attrs["call"])
+        kernel = fallback(node.attrs["call"], self.threads)
         self._add(Step(node.name, node.attrs["kind"], kernel, inputs, [], goals))
 
 
