@@ -116,3 +116,14 @@ def test_what_is_not_installed_is_unavailable_and_says_how_to_get_it() -> None:
     assert refusal.status == "unavailable"
     assert "no_such_module" in refusal.reason
     assert "pip install 'dlas[tvm]'" in refusal.reason
+
+
+def test_a_parameter_whose_name_is_taken_goes_by_its_alias():
+    made = registry.choice(registry.make("model", "timm", {"name": "resnet18", "weights": ""}))
+    assert made.text == "timm(name=resnet18)"
+    assert set(made.params) == {"name", "weights", "seed"}
+    assert list(registry.fields(registry.find("model", "timm"))) == ["name", "weights", "seed"]
+    timm = registry.revive("model", made)
+    assert "weights" not in registry.without_places(timm)
+    with pytest.raises(UserError, match="Parameters: name, weights, seed"):
+        registry.make("model", "timm", {"weights_file": "x"})

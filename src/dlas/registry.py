@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, cast, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from dlas.errors import UnknownName, UserError, near
 from dlas.keys import Json, bytes_hash, key
@@ -123,7 +124,25 @@ def _made_adapter(technique: Any) -> TypeAdapter[Technique]:
 def fields(technique: type[Technique]) -> dict[str, Any]:
     """Return ``{parameter: type}`` of a technique, in the order of definition."""
     hints = get_type_hints(technique, include_extras=False)
-    return {f.name: hints[f.name] for f in dataclasses.fields(technique) if f.init}
+    called = _called(technique)
+    return {called[f.name]: hints[f.name] for f in dataclasses.fields(technique) if f.init}
+
+
+def _called(technique: type[Technique]) -> dict[str, str]:
+    """Return the parameter that each field is: its own name, or its alias if that is taken."""
+    hashable: Any = technique
+    return _found_called(hashable)
+
+
+@cache
+def _found_called(technique: Any) -> dict[str, str]:
+    hints = get_type_hints(technique, include_extras=True)
+    called = {}
+    for item in dataclasses.fields(technique):
+        marks = getattr(hints[item.name], "__metadata__", ())
+        aliases = [mark.alias for mark in marks if isinstance(mark, FieldInfo) and mark.alias]
+        called[item.name] = aliases[0] if aliases else item.name
+    return called
 
 
 def takes_list(technique: type[Technique], parameter: str) -> bool:
@@ -163,14 +182,15 @@ def make(layer: str, name: str, params: Mapping[str, Any] | None = None) -> Tech
 def choice(technique: Technique) -> Choice:
     """Return the choice that a technique is."""
     cls = type(technique)
-    params: dict[str, Json] = json.loads(_adapter(cls).dump_json(technique))
+    params: dict[str, Json] = json.loads(_adapter(cls).dump_json(technique, by_alias=True))
+    called = _called(cls)
     shown = []
     for item in dataclasses.fields(cls):
         default: Any = item.default
         if item.default_factory is not dataclasses.MISSING:
             default = item.default_factory()
         if default is dataclasses.MISSING or getattr(technique, item.name) != default:
-            shown.append(item.name)
+            shown.append(called[item.name])
     return Choice(cls.name, params, tuple(shown))
 
 
@@ -247,6 +267,13 @@ def library_version(distribution: str) -> str:
         return "absent"
 
 
+def without_places(technique: Technique) -> dict[str, Json]:
+    """Return the parameters but for those that are places (``technique.places``)."""
+    called = _called(type(technique))
+    left_out = {called.get(place, place) for place in technique.places}
+    return {k: v for k, v in choice(technique).params.items() if k not in left_out}
+
+
 def identity(technique: Technique, versions: Mapping[str, str] | None = None) -> Json:
     """Return all that a step's key must know of a technique: choice, version, libraries, files.
 
@@ -254,7 +281,7 @@ def identity(technique: Technique, versions: Mapping[str, str] | None = None) ->
     ``fingerprint()``. ``versions`` are the distributions of another interpreter.
     """
     cls = type(technique)
-    params = {k: v for k, v in choice(technique).params.items() if k not in cls.places}
+    params = without_places(technique)
     libraries: dict[str, Json] = {
         d: library_version(d) if versions is None else versions.get(d, "absent")
         for d in cls.libraries

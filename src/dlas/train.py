@@ -124,11 +124,10 @@ def write_trained(
     samples = dataset.load("test")
     right = count_right(module, dataset, samples)
     shape = dataclasses.asdict(dataset.spec())
-    ignored = ("weights_file", "seed")
     card = {
         "model": {
             "name": model.name,
-            "params": {k: v for k, v in _params(model).items() if k not in ignored},
+            "params": {k: v for k, v in _params(model).items() if k != "seed"},
         },
         "dataset": {"name": dataset.name, "params": _params(dataset)},
         "spec": {name: n for name, n in shape.items() if name != "batch"},
@@ -163,8 +162,7 @@ def _from_scratch(model: Model) -> Model:
 
 
 def _params(technique: Technique) -> dict[str, Any]:
-    params = registry.choice(technique).params
-    return {name: value for name, value in params.items() if name not in technique.places}
+    return dict(registry.without_places(technique))
 
 
 def _there(device: str) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AliasChoices, Field
+from pydantic import Field
 
 from dlas.layers.model import state
 from dlas.protocols import Dataset, DataSpec, Model, Network
@@ -44,9 +44,7 @@ class MobileNetV2(Model):
     sources: ClassVar[tuple[str, ...]] = (state.SOURCE,)
     places: ClassVar[tuple[str, ...]] = ("weights_file",)
     width: Annotated[float, Field(gt=0, le=8)] = 1.0
-    weights_file: Annotated[
-        str, Field(validation_alias=AliasChoices("weights", "weights_file"))
-    ] = ""
+    weights_file: Annotated[str, Field(alias="weights")] = ""
     seed: Annotated[int, Field(ge=0)] = 0
 
     def build(self, dataset: Dataset) -> Network:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AliasChoices, Field
+from pydantic import Field
 
 from dlas.layers.model import state
 from dlas.protocols import Dataset, DataSpec, Model, Network
@@ -28,9 +28,7 @@ class ResNet8(Model):
     libraries: ClassVar[tuple[str, ...]] = ("torch", "timm")
     sources: ClassVar[tuple[str, ...]] = (state.SOURCE,)
     places: ClassVar[tuple[str, ...]] = ("weights_file",)
-    weights_file: Annotated[
-        str, Field(validation_alias=AliasChoices("weights", "weights_file"))
-    ] = ""
+    weights_file: Annotated[str, Field(alias="weights")] = ""
     seed: Annotated[int, Field(ge=0)] = 0
 
     def build(self, dataset: Dataset) -> Network:

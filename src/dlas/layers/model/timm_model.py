@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AliasChoices, Field
+from pydantic import Field
 
 from dlas.errors import StepError, UserError, near
 from dlas.layers.model import state
@@ -33,10 +33,8 @@ class TimmModel(Model):
     sources: ClassVar[tuple[str, ...]] = (state.SOURCE,)
     places: ClassVar[tuple[str, ...]] = ("weights_file",)
     # "name" is taken: it is what the technique itself is called.
-    architecture: Annotated[str, Field(validation_alias=AliasChoices("name", "architecture"))]
-    weights_file: Annotated[
-        str, Field(validation_alias=AliasChoices("weights", "weights_file"))
-    ] = ""
+    architecture: Annotated[str, Field(alias="name")]
+    weights_file: Annotated[str, Field(alias="weights")] = ""
     seed: Annotated[int, Field(ge=0)] = 0
 
     def __post_init__(self) -> None:

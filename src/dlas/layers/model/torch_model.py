@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AliasChoices, Field
+from pydantic import Field
 
 from dlas.errors import UserError, near
 from dlas.keys import file_hash, key
@@ -37,9 +37,7 @@ class TorchModel(Model):
     sources: ClassVar[tuple[str, ...]] = (state.SOURCE,)
     places: ClassVar[tuple[str, ...]] = ("weights_file",)
     factory: str
-    weights_file: Annotated[
-        str, Field(validation_alias=AliasChoices("weights", "weights_file"))
-    ] = ""
+    weights_file: Annotated[str, Field(alias="weights")] = ""
     seed: Annotated[int, Field(ge=0)] = 0
 
     def __post_init__(self) -> None:

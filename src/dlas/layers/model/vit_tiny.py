@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AliasChoices, Field
+from pydantic import Field
 
 from dlas.errors import StepError, UserError
 from dlas.layers.model import state
@@ -33,9 +33,7 @@ class VitTiny(Model):
     width: Annotated[int, Field(ge=1)] = 128
     depth: Annotated[int, Field(ge=1)] = 6
     heads: Annotated[int, Field(ge=1)] = 4
-    weights_file: Annotated[
-        str, Field(validation_alias=AliasChoices("weights", "weights_file"))
-    ] = ""
+    weights_file: Annotated[str, Field(alias="weights")] = ""
     seed: Annotated[int, Field(ge=0)] = 0
 
     def __post_init__(self) -> None:
