@@ -23,8 +23,13 @@ from dlas.kernels import (
     compile_model,
     workers,
 )
+from dlas.kernels.arrays import aligned_copy, tensor
+from dlas.kernels.build import compile_functions
+from dlas.kernels.emit import argument_shapes
 from dlas.kernels.knobs import Knobs
+from dlas.kernels.matrix import as_conv2d, dense_linear
 from dlas.kernels.primitives import find
+from dlas.kernels.program import load_library
 from dlas.kernels.records import FILE, Records
 from dlas.kernels.reference import DIRECT_BOUND, WINOGRAD_BOUND
 from dlas.kernels.search import Search
@@ -313,9 +318,31 @@ def test_a_tuned_model_is_right_and_equal_shapes_share_a_record(tmp_path: Path) 
         np.testing.assert_allclose(program.run(x.numpy()), model(x).numpy(), atol=1e-4)
     said = [o["tuning"] for o in program.describe()["operators"] if o["kind"] == "conv2d"]
     assert len(said) == 3 and said[1]["record"] == said[2]["record"] != said[0]["record"]
-    assert len((tmp_path / FILE).read_text().splitlines()) == 2
+    (linear,) = (o["tuning"] for o in program.describe()["operators"] if o["kind"] == "linear")
+    assert linear["trials"] == 1 and linear["lost"] == 0  # one tile is all that there is
+    assert len((tmp_path / FILE).read_text().splitlines()) == 3
     with pytest.raises(UnsupportedError, match="nothing to tune"):
         compile_model(exported, "native", tuning=tuning(tmp_path))
+
+
+@pytest.mark.parametrize(("rows", "wide_in", "wide_out"), [(1, 64, 40), (37, 33, 50), (5, 96, 7)])
+def test_every_setting_of_a_linear_layer_computes_the_same(
+    rows: int, wide_in: int, wide_out: int
+) -> None:
+    cpu, op = resolve("native"), as_conv2d(rows, wide_in, wide_out)
+    weight, bias, x = random((wide_out, wide_in)), random((wide_out,)), random((rows, wide_in))
+    exact = x.astype(np.float64) @ weight.T.astype(np.float64) + bias
+    empty = np.zeros((rows, wide_out), np.float32)
+    settings = space_of(dense_linear(op, cpu, 2), op, cpu).settings
+    for setting in chance.sample(settings, 4):
+        kernel = dense_linear(op, cpu, 2, knobs=setting)
+        constants = kernel.constants(weight.reshape(wide_out, wide_in, 1, 1), bias)
+        arrays = [aligned_copy(a, a.shape) for a in (x, *constants, empty)]
+        function = kernel.function("linear")
+        shaped = zip(arrays, argument_shapes(function), strict=True)
+        run = load_library(compile_functions({"linear": function}, cpu))["linear"]
+        run(*(tensor(a.reshape(s)) for a, s in shaped))
+        np.testing.assert_allclose(arrays[-1], exact, atol=1e-4, err_msg=str(setting))
 
 
 @pytest.mark.parametrize(

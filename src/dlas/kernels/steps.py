@@ -1,7 +1,7 @@
 """From a simplified graph to a list of kernel calls on named buffers."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,10 +16,11 @@ from dlas.kernels.image import Concat, Elementwise, GlobalPool, Pool
 from dlas.kernels.layout import NCHW, Array, Layout
 from dlas.kernels.layouts import Layouts, image_shape, same_memory
 from dlas.kernels.linear_csr import LinearCsr
+from dlas.kernels.matrix import as_conv2d, dense_linear
 from dlas.kernels.primitives import Request
 from dlas.kernels.relayout import Relayout
 from dlas.kernels.shape import Conv2d
-from dlas.kernels.spatial_pack import SpatialPack, default_tile
+from dlas.kernels.spatial_pack import SpatialPack
 from dlas.kernels.target import CpuTarget
 from dlas.kernels.tokens import Attention, LayerNorm
 
@@ -163,8 +164,7 @@ class Steps:
     def _linear(self, node: Node) -> None:
         weight, bias = _weights(node)
         wide_out, wide_in = weight.shape
-        op = as_conv2d(self.graph, node)
-        rows = op.width
+        op = linear_shape(self.graph, node)
         inputs = self._inputs(node)
         goal, _ = self._write(node.output)
         residual, activation = len(inputs) > 1, node.attrs["activation"]
@@ -172,16 +172,11 @@ class Steps:
         kernel: LinearCsr | SpatialPack
         if choice.weights == "csr":
             kernel = LinearCsr(
-                rows, wide_in, wide_out, self.target, self.threads, activation, residual
+                op.width, wide_in, wide_out, self.target, self.threads, activation, residual
             )
         else:
-            # A matrix of rows is an image of one row whose channels come last.
             epilogue = Epilogue(activation, Layout(wide_out) if residual else None)
-            layouts = (Layout(wide_in), Layout(wide_out))
-            tile = default_tile(op, self.target)
-            if wide_in % self.target.lanes:
-                tile = replace(tile, depth=0, band=1)  # no blocks to make passes of
-            kernel = SpatialPack(op, self.target, self.threads, *layouts, epilogue, tile)
+            kernel = dense_linear(op, self.target, self.threads, epilogue, choice.knobs)
             weight = weight.reshape(wide_out, wide_in, 1, 1)
         constants = kernel.constants(weight, bias)
         record = {
@@ -194,6 +189,7 @@ class Steps:
             "activation": activation,
             "residual": residual,
             "schedule": kernel.describe(),
+            "tuning": choice.tuning,
         }
         names = [name for name, _ in inputs]
         self._add(Step(node.name, "linear", kernel, names, list(constants), [goal], record))
@@ -305,11 +301,10 @@ class Steps:
         self._add(Step(node.name, node.attrs["kind"], kernel, inputs, [], goals))
 
 
-def as_conv2d(graph: Graph, node: Node) -> Conv2d:
-    """Return the 1x1 convolution of one row of pixels that a linear layer is."""
+def linear_shape(graph: Graph, node: Node) -> Conv2d:
+    """Return the shape of a linear layer as that of a convolution."""
     wide_out, wide_in = node.attrs["weight"].shape
-    rows = math.prod(graph.values[node.output].shape[:-1])
-    return Conv2d(1, wide_in, 1, rows, wide_out, (1, 1))
+    return as_conv2d(math.prod(graph.values[node.output].shape[:-1]), wide_in, wide_out)
 
 
 def _zeros(node: Node) -> float:

@@ -21,7 +21,7 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from dlas.kernels import metaschedule, pool
+from dlas.kernels import matrix, metaschedule, pool
 from dlas.kernels.arrays import aligned, aligned_copy, tensor
 from dlas.kernels.build import compile_functions
 from dlas.kernels.emit import argument_shapes
@@ -103,6 +103,8 @@ def _emitter(task: dict[str, Any], knobs: dict[str, int], cpu: CpuTarget) -> Any
         source, goal = (Layout(x[0], tuple(x[1])) for x in (task["source"], task["goal"]))
         return Relayout(tuple(task["nchw"]), source, goal, task["written"])
     op = _operator(task)
+    if task["primitive"] == matrix.NAME:
+        return matrix.dense_linear(op, cpu, task["written"], knobs=Knobs.of(knobs))
     return plain_kernel(
         op, task["primitive"], task["weights"], cpu, task["written"], Knobs.of(knobs)
     )

@@ -4,16 +4,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from dlas.kernels import matrix
 from dlas.kernels.choose import Choice
 from dlas.kernels.errors import UnsupportedError
-from dlas.kernels.graph import Graph
+from dlas.kernels.graph import Graph, Node
+from dlas.kernels.steps import linear_shape
 from dlas.kernels.tuning import Task, Tuner, Tuning, check_primitive, knobs_of, summary, zeros_of
 
 
 def tune_choices(
     graph: Graph, choices: Mapping[str, Choice], tuner: Tuner, threads: int, written: int
 ) -> dict[str, Choice]:
-    """Return the choices with what tuning found for each convolution; linear layers stay fixed.
+    """Return the choices with what tuning found for each operator.
+
+    Linear layers stay fixed where they have no knobs (CSR), where the model was asked to run by
+    TVM's own definitions, and with MetaSchedule, which is for convolutions.
 
     Raises:
         UnsupportedError: there is nothing to tune, or the scheduler cannot tune a choice.
@@ -21,18 +26,12 @@ def tune_choices(
     tuned = dict(choices)
     trials = 0
     for node in graph.nodes:
-        if node.op != "conv2d":
+        task = _task(graph, node, choices.get(node.name), tuner.tuning, (threads, written))
+        if task is None:
             continue
-        choice = choices[node.name]
-        check_primitive(tuner.tuning, choice.primitive, choice.weights)
-        zeros = zeros_of(node.attrs["weight"], choice.weights)
-        task = Task(node.attrs["conv"], choice.primitive, choice.weights, threads, written, zeros)
-        if tuner.tuning.scheduler == "metaschedule":
-            activation, residual = node.attrs["activation"], len(node.inputs) > 1
-            task = replace(task, activation=activation, residual=residual)
         record = tuner.best(task)
         trials += record["trials"]
-        tuned[node.name] = choice._replace(
+        tuned[node.name] = choices[node.name]._replace(
             knobs=knobs_of(record), tuning=summary(tuner.tuning, record)
         )
     if not trials:
@@ -40,11 +39,31 @@ def tune_choices(
     return tuned
 
 
+def _task(
+    graph: Graph, node: Node, choice: Choice | None, tuning: Tuning, threads: tuple[int, int]
+) -> Task | None:
+    """Return what is tuned for an operator; None: nothing."""
+    automatic = tuning.scheduler == "metaschedule"
+    if choice is None:
+        return None
+    if node.op == "linear":
+        if automatic or choice.weights != "dense" or choice.asked == "native":
+            return None
+        return Task(linear_shape(graph, node), matrix.NAME, choice.weights, *threads)
+    check_primitive(tuning, choice.primitive, choice.weights)
+    zeros = zeros_of(node.attrs["weight"], choice.weights)
+    task = Task(node.attrs["conv"], choice.primitive, choice.weights, *threads, zeros)
+    if automatic:
+        activation, residual = node.attrs["activation"], len(node.inputs) > 1
+        task = replace(task, activation=activation, residual=residual)
+    return task
+
+
 def nothing(tuning: Tuning) -> str:
     """Return the sentence for a model none of whose operators can be tuned."""
     return (
-        f"{tuning.scheduler} has nothing to tune: no convolution runs by a primitive that leaves "
-        "anything open"
+        f"{tuning.scheduler} has nothing to tune: no operator runs by a kernel that leaves "
+        "anything open to it"
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dlas.kernels import primitives
+from dlas.kernels import matrix
 from dlas.kernels.errors import KernelError, UnsupportedError
 from dlas.kernels.knobs import FIXED, Knobs
 from dlas.kernels.records import Records
@@ -144,7 +144,11 @@ class Tuner:
         return self.records.add(_plain(key), {**found, "seconds": seconds}) | {"reused": False}
 
     def _search(self, task: Task) -> dict[str, Any]:
-        kernel = plain_kernel(task.op, task.primitive, task.weights, self.cpu, task.written)
+        kernel: Any
+        if task.primitive == matrix.NAME:
+            kernel = matrix.dense_linear(task.op, self.cpu, task.written)
+        else:
+            kernel = plain_kernel(task.op, task.primitive, task.weights, self.cpu, task.written)
         space = space_of(kernel, task.op, self.cpu)
         if space is None:
             return {"knobs": {}, "trials": 0, "lost": [], "gain": 1.0, "note": "no knobs"}
@@ -355,7 +359,6 @@ def check_primitive(tuning: Tuning, primitive: str, weights: str) -> None:
     Raises:
         UnsupportedError: MetaSchedule with anything but the definition of a dense convolution.
     """
-    primitives.find(primitive, weights)
     if tuning.scheduler != "metaschedule":
         return
     if primitive != "native":

@@ -1,0 +1,42 @@
+"""Dense linear layers: rows of a matrix are the pixels of an image whose channels come last."""
+
+from dataclasses import replace
+
+from dlas.kernels.epilogue import Epilogue
+from dlas.kernels.knobs import FIXED, Knobs
+from dlas.kernels.layout import Layout
+from dlas.kernels.shape import Conv2d
+from dlas.kernels.spatial_pack import SpatialPack, default_tile
+from dlas.kernels.target import CpuTarget
+
+NAME = "linear"
+"""What records of tuning call this kernel where a convolution has its primitive."""
+
+
+def as_conv2d(rows: int, wide_in: int, wide_out: int) -> Conv2d:
+    """Return the 1x1 convolution of one row of pixels that a linear layer is."""
+    return Conv2d(1, wide_in, 1, rows, wide_out, (1, 1))
+
+
+def dense_linear(
+    op: Conv2d,
+    target: CpuTarget,
+    threads: int,
+    epilogue: Epilogue | None = None,
+    knobs: Knobs = FIXED,
+) -> SpatialPack:
+    """Return the kernel (x [rows, in], weight, bias, [residual], y [rows, out]).
+
+    Args:
+        op: what `as_conv2d` returns.
+        target: the CPU.
+        threads: threads that the loops are written for.
+        epilogue: residual and activation; a residual's layout is that of the output.
+        knobs: what tuning found.
+    """
+    tile = default_tile(op, target)
+    if op.in_channels % target.lanes:
+        tile = replace(tile, depth=0, band=1)  # no blocks to make passes of
+    tile = replace(tile, **knobs.as_dict())
+    layouts = (Layout(op.in_channels), Layout(op.out_channels))
+    return SpatialPack(op, target, threads, *layouts, epilogue or Epilogue(), tile)
