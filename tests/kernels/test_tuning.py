@@ -27,7 +27,7 @@ from dlas.kernels.arrays import aligned_copy, tensor
 from dlas.kernels.build import compile_functions
 from dlas.kernels.emit import argument_shapes
 from dlas.kernels.knobs import Knobs
-from dlas.kernels.matrix import as_conv2d, dense_linear
+from dlas.kernels.matrix import dense_linear, linear_op
 from dlas.kernels.primitives import find
 from dlas.kernels.program import load_library
 from dlas.kernels.records import FILE, Records
@@ -329,7 +329,7 @@ def test_a_tuned_model_is_right_and_equal_shapes_share_a_record(tmp_path: Path) 
 def test_every_setting_of_a_linear_layer_computes_the_same(
     rows: int, wide_in: int, wide_out: int
 ) -> None:
-    cpu, op = resolve("native"), as_conv2d(rows, wide_in, wide_out)
+    cpu, op = resolve("native"), linear_op(rows, wide_in, wide_out)
     weight, bias, x = random((wide_out, wide_in)), random((wide_out,)), random((rows, wide_in))
     exact = x.astype(np.float64) @ weight.T.astype(np.float64) + bias
     empty = np.zeros((rows, wide_out), np.float32)

@@ -13,7 +13,7 @@ NAME = "linear"
 """What records of tuning call this kernel where a convolution has its primitive."""
 
 
-def as_conv2d(rows: int, wide_in: int, wide_out: int) -> Conv2d:
+def linear_op(rows: int, wide_in: int, wide_out: int) -> Conv2d:
     """Return the 1x1 convolution of one row of pixels that a linear layer is."""
     return Conv2d(1, wide_in, 1, rows, wide_out, (1, 1))
 
@@ -28,7 +28,7 @@ def dense_linear(
     """Return the kernel (x [rows, in], weight, bias, [residual], y [rows, out]).
 
     Args:
-        op: what `as_conv2d` returns.
+        op: what `linear_op` returns.
         target: the CPU.
         threads: threads that the loops are written for.
         epilogue: residual and activation; a residual's layout is that of the output.

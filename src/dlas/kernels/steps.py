@@ -16,7 +16,7 @@ from dlas.kernels.image import Concat, Elementwise, GlobalPool, Pool
 from dlas.kernels.layout import NCHW, Array, Layout
 from dlas.kernels.layouts import Layouts, image_shape, same_memory
 from dlas.kernels.linear_csr import LinearCsr
-from dlas.kernels.matrix import as_conv2d, dense_linear
+from dlas.kernels.matrix import dense_linear, linear_op
 from dlas.kernels.primitives import Request
 from dlas.kernels.relayout import Relayout
 from dlas.kernels.shape import Conv2d
@@ -164,7 +164,7 @@ class Steps:
     def _linear(self, node: Node) -> None:
         weight, bias = _weights(node)
         wide_out, wide_in = weight.shape
-        op = linear_shape(self.graph, node)
+        op = as_conv2d(self.graph, node)
         inputs = self._inputs(node)
         goal, _ = self._write(node.output)
         residual, activation = len(inputs) > 1, node.attrs["activation"]
@@ -301,10 +301,10 @@ class Steps:
         self._add(Step(node.name, node.attrs["kind"], kernel, inputs, [], goals))
 
 
-def linear_shape(graph: Graph, node: Node) -> Conv2d:
+def as_conv2d(graph: Graph, node: Node) -> Conv2d:
     """Return the shape of a linear layer as that of a convolution."""
     wide_out, wide_in = node.attrs["weight"].shape
-    return as_conv2d(math.prod(graph.values[node.output].shape[:-1]), wide_in, wide_out)
+    return linear_op(math.prod(graph.values[node.output].shape[:-1]), wide_in, wide_out)
 
 
 def _zeros(node: Node) -> float:

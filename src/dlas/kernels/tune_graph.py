@@ -8,7 +8,7 @@ from dlas.kernels import matrix
 from dlas.kernels.choose import Choice
 from dlas.kernels.errors import UnsupportedError
 from dlas.kernels.graph import Graph, Node
-from dlas.kernels.steps import linear_shape
+from dlas.kernels.steps import as_conv2d
 from dlas.kernels.tuning import Task, Tuner, Tuning, check_primitive, knobs_of, summary, zeros_of
 
 
@@ -49,7 +49,7 @@ def _task(
     if node.op == "linear":
         if automatic or choice.weights != "dense" or choice.asked == "native":
             return None
-        return Task(linear_shape(graph, node), matrix.NAME, choice.weights, *threads)
+        return Task(as_conv2d(graph, node), matrix.NAME, choice.weights, *threads)
     check_primitive(tuning, choice.primitive, choice.weights)
     zeros = zeros_of(node.attrs["weight"], choice.weights)
     task = Task(node.attrs["conv"], choice.primitive, choice.weights, *threads, zeros)
