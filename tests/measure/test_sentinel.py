@@ -71,3 +71,10 @@ def test_a_machine_that_is_never_still_is_no_drift_but_a_change_of_it_is() -> No
     assert watch.see(14.0) is Drift.SLOWER
     assert watch.see(1.4) is Drift.FASTER
     assert watch.see(7.0) is Drift.NONE
+
+
+def test_few_bad_readings_do_not_widen_the_spread() -> None:
+    still = [1.0, 1.01, 0.99, 1.0, 1.02, 0.98]
+    assert sentinel.spread(still) == pytest.approx(1.4826 * 0.01)
+    assert sentinel.allowed([*still, 2.0]) == 0.05
+    assert sentinel.allowed([0.7, 1.3, 0.8, 1.2, 1.0]) == pytest.approx(3 * 1.4826 * 0.2)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -68,12 +68,25 @@ class Drift(StrEnum):
     FASTER = "faster"
 
 
+def spread(readings: Sequence[float]) -> float:
+    """Return the spread of readings over their median: a standard deviation, but robust.
+
+    It is the median absolute deviation, scaled: few bad readings do not widen it.
+    """
+    middle = statistics.median(readings)
+    return _NORMAL * statistics.median(abs(s - middle) for s in readings) / middle
+
+
+def allowed(readings: Sequence[float], tolerance: float = TOLERANCE) -> float:
+    """Return by how much of the median a reading may be off before it counts as drift."""
+    return max(tolerance, SPREADS * spread(readings))
+
+
 class Watch:
     """Judges readings of the sentinel against the median of all so far, itself included.
 
     Bad readings stay in: a change that lasts becomes the new median once most readings say so.
-    The first two are good, as there is no median yet. The spread is the median absolute
-    deviation, scaled to a standard deviation: few bad readings do not widen it.
+    The first two are good, as there is no median yet.
     """
 
     def __init__(self, tolerance: float = TOLERANCE) -> None:
@@ -85,9 +98,7 @@ class Watch:
         self._seen.append(seconds)
         if len(self._seen) < ENOUGH:
             return Drift.NONE
-        middle = statistics.median(self._seen)
-        spread = _NORMAL * statistics.median(abs(s - middle) for s in self._seen)
-        allowed = max(self._tolerance * middle, SPREADS * spread)
-        if abs(seconds - middle) <= allowed:
+        off = seconds / statistics.median(self._seen) - 1
+        if abs(off) <= allowed(self._seen, self._tolerance):
             return Drift.NONE
-        return Drift.SLOWER if seconds > middle else Drift.FASTER
+        return Drift.SLOWER if off > 0 else Drift.FASTER

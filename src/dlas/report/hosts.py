@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from dlas.measure import sentinel
 from dlas.report.pack import plain
 from dlas.report.source import Source
 
@@ -55,6 +56,8 @@ def sentinels(source: Source) -> list[dict[str, Any]]:
                     "minutes": [round(m, 3) for m in minutes],
                     "relative": [round(s / middle, 4) for s in seconds],
                     "median_ms": middle * 1e3,
+                    "spread": sentinel.spread(seconds),
+                    "allowed": sentinel.allowed(seconds),
                 }
             )
     return lines

@@ -180,7 +180,7 @@ def _drift(axes: Any, source: Source) -> bool:
     for i, line in enumerate(lines):
         style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
         axes.plot(line["minutes"], line["relative"], ms=3, lw=0.8, label=line["session"], **style)
-    for limit in (0.95, 1.05):
+    for limit in {1 + sign * line["allowed"] for line in lines for sign in (-1, 1)}:
         axes.axhline(limit, color="grey", ls="--", lw=1)
     axes.set(xlabel="minutes", ylabel="sentinel over its median")
     axes.grid(alpha=0.25)

@@ -79,11 +79,13 @@ function trustCard() {
   const widths = shown.filter((c) => c.latency_low_ms && c.latency_high_ms).map((c) => Math.sqrt(c.latency_high_ms / c.latency_low_ms) - 1);
   const shaky = shown.filter((c) => c.unsteady).length;
   const floors = DATA.floors.map((f) => f.floor).filter(isNumber);
+  const restless = DATA.sentinels.filter((s) => s.relative.length > 9 && s.spread > 0.05);
   const lines = [
     floors.length ? `Two cells can be told apart from a difference of ${percent(Math.min(...floors))}${floors.length > 1 ? ` to ${percent(Math.max(...floors))}` : ""} on.`
       : `No noise is known: differences below ${percent(t.default_floor ?? 0.05)} are not counted.`,
     DATA.controls.length ? `${DATA.controls.filter((c) => c.inside).length} of ${plural(DATA.controls.length, "control")} measured twice agree within that.` : "There are no controls measured twice.",
     t.inflation > 1 ? `Fewer than there should be, so intervals were made ${num(t.inflation)} times wider.` : null,
+    restless.length ? `The machine was never still: a fixed computation between the measurements spread by ${restless.map((s) => percent(s.spread)).join(", ")}.` : null,
     `${shaky} of ${plural(shown.length, "complete cell")} had an unsteady round; ${cells().length - shown.length} of ${cells().length} cells are not complete.`,
   ];
   const good = el("a", { href: "#noise" }, "Noise and drift");

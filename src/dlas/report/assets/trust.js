@@ -45,9 +45,9 @@ function drawNoise(body) {
   const around = lines.flatMap((s) => roundsOf(s, kept));
   const sentinels = lines.map((s, i) => ({ type: "scatter", mode: "lines+markers", name: `sentinel of ${s.session}`, x: s.minutes, y: s.relative, marker: { symbol: symbol(i), size: 5, color: colour(i) }, line: { color: colour(i), width: 1, dash: DASHES[i % DASHES.length] } }));
   const rounds = { type: "scatter", mode: "markers", name: "rounds of the cells shown, over their mean", x: around.map((r) => r.minute), y: around.map((r) => r.relative), customdata: around.map((r) => r.row), marker: { color: "#8c959f", size: 4, opacity: 0.5 }, text: around.map((r) => stackText(CELLS[r.row])), hovertemplate: "%{text}<br>%{y:.3f}<extra></extra>" };
-  chart(part(two, "b"), "drift", { title: "Drift: the sentinel over its median.", note: "The same small computation between measurements; beyond ± 5 % what was measured meanwhile is repeated, then flagged.", height: 380,
+  chart(part(two, "b"), "drift", { title: "Drift: the sentinel over its median.", note: `The same small computation between measurements, which spreads by ${unique(lines.map((s) => percent(s.spread))).join(", ") || "nothing"}. What was measured while it was off by more than the dashed lines (5 %, or three times its spread) was repeated, then flagged.`, height: 380,
     traces: [...(around.length ? [rounds] : []), ...sentinels],
-    layout: { xaxis: { title: { text: "minutes" } }, yaxis: { title: { text: "ratio" } }, shapes: [0.95, 1.05].map(flat) },
+    layout: { xaxis: { title: { text: "minutes" } }, yaxis: { title: { text: "ratio" } }, shapes: unique(lines.flatMap((s) => [1 - s.allowed, 1 + s.allowed])).map(flat) },
     head: ["session", "minute", "over its median"], rows: () => lines.flatMap((s) => s.minutes.map((m, i) => [s.session, m, s.relative[i]])) });
   const own = new Set(cells().map((c) => `${(EST?.skeletons.software[c.software]) || c.software}`));
   const floors = DATA.floors.filter((f) => !filtering() || f.stratum.includes("(") || f.stratum === "all" || own.has(f.stratum.split(" / ")[0]));
