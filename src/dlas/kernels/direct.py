@@ -65,7 +65,7 @@ class Direct:
             y = emit.argument("y", (outputs,))
             staged = T.alloc_buffer((staging.size(slack),), "float32")
             with T.serial(op.batch) as n:
-                staging.fill(x, n, staged, slack, self.threads)
+                staging.fill(x, n, staged, slack, self.target.lanes, self.threads)
                 jobs = op.groups * rows.row_groups(op, tile)
                 with emit.outer(jobs, self.threads) as job:
                     self._rows(staging, (staged, w, b, r, y), n, job)

@@ -65,7 +65,7 @@ class DirectCsr:
             run = T.alloc_buffer((op.out_channels * blocks * width,), "float32")
             block = sparse.flat_block(self.target, self.vectors)
             with T.serial(op.batch) as n:
-                staging.fill(x, n, staged, slack, self.threads)
+                staging.fill(x, n, staged, slack, self.target.lanes, self.threads)
                 # Pixels outside, channels inside: the window of pixels stays in the cache.
                 per_part = -(-op.out_channels // self.parts)
                 with emit.outer(blocks * self.parts, self.threads) as job:
@@ -74,7 +74,7 @@ class DirectCsr:
                         o = first + step
                         with T.If(o < op.out_channels), T.Then():
                             goal = (run, o * blocks * width + q)
-                            sparse.product(matrix, bias, o, block, (staged, q), goal)
+                            sparse.product(matrix, (bias, o), o, block, (staged, q), goal)
                 self._finish(run, blocks * width, n, r, y)
         return function.result
 

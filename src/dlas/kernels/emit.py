@@ -47,8 +47,12 @@ def argument(name: str, shape: tuple[Expr, ...], dtype: str = "float32") -> Buff
 
 
 def registers(shape: tuple[int, ...], dtype: str = "float32") -> Buffer:
-    """Reserve a small local buffer; indexed by constants only, LLVM keeps it in registers."""
-    return T.alloc_buffer(shape, dtype, scope="local")
+    """Reserve a small local buffer; indexed by constants only, LLVM keeps it in registers.
+
+    The annotation keeps it on the stack, whatever its size. From the heap, where TVM 0.27 puts all
+    above 1 kB, LLVM would hold the accumulators of every tile of a function to its end.
+    """
+    return T.alloc_buffer(shape, dtype, scope="local", annotations={"disable_lower_builtin": True})
 
 
 def outer(extent: int, threads: int) -> Any:
@@ -63,6 +67,17 @@ def each_lane(lanes: int, body: Callable[[Expr], None]) -> None:
         return
     with T.vectorized(lanes) as lane:
         body(lane)
+
+
+def each(count: int, lanes: int, body: Callable[[Expr], None]) -> None:
+    """Run `body(i)` for i < count, whole vectors first."""
+    whole, rest = divmod(count, lanes)
+    if whole:
+        with T.serial(whole) as step:
+            each_lane(lanes, lambda j: body(step * lanes + j))
+    if rest:
+        with T.serial(rest) as i:
+            body(whole * lanes + i)
 
 
 def store(buffer: Buffer, value: Expr, *index: Expr) -> None:

@@ -126,7 +126,8 @@ def activate(x: Expr, activation: str | None) -> Expr:
     if activation == "relu6":
         return T.min(T.max(x, T.float32(0.0)), T.float32(6.0))
     if activation == "silu":
-        return let(x, lambda x: x * sigmoid(x))
+        # Below -88 the sigmoid no longer falls: a large x times it would be no small number.
+        return let(x, lambda x: T.max(T.float32(-88.0), x) * sigmoid(x))
     if activation == "sigmoid":
         return sigmoid(x)
     if activation == "gelu":

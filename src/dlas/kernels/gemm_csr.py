@@ -72,7 +72,7 @@ class GemmCsr:
             y = emit.argument("y", (outputs,))
             staged = T.alloc_buffer((staging.size(slack),), "float32")
             with T.serial(op.batch) as n:
-                staging.fill(x, n, staged, slack, self.threads)
+                staging.fill(x, n, staged, slack, self.target.lanes, self.threads)
                 with emit.outer(op.groups * bands, self.threads) as job:
                     at = (n, job // bands, job % bands * self.band)
                     self._band(staging, (staged, bias, r, y), matrix, at)
@@ -97,7 +97,9 @@ class GemmCsr:
         step = self.vectors * lanes
         with T.serial(width // step) as q, T.serial(per_out) as o:
             goal = (run, o * width + q * step)
-            sparse.product(matrix, bias, group * per_out + o, block, (panel, q * step), goal)
+            channel = group * per_out + o
+            source = (panel, q * step)
+            sparse.product(matrix, (bias, channel), channel, block, source, goal)
         with (
             T.serial(per_out) as o,
             T.serial(self.band) as h,

@@ -15,6 +15,7 @@ from dlas.kernels.emit import PrimFunc
 from dlas.kernels.epilogue import Epilogue
 from dlas.kernels.errors import UnsupportedError
 from dlas.kernels.gemm import Gemm
+from dlas.kernels.gemm import default_tile as default_gemm_tile
 from dlas.kernels.gemm_csr import GemmCsr
 from dlas.kernels.knobs import FIXED, Knobs
 from dlas.kernels.layout import NCHW, Array, Layout
@@ -105,7 +106,14 @@ def _spatial_pack(op: Conv2d, r: Request) -> Kernel:
 
 
 def _row_tile(op: Conv2d, r: Request) -> RowTile:
-    fixed = default_rows(op, r.target)
+    return _with_knobs(default_rows(op, r.target), r)
+
+
+def _gemm_tile(op: Conv2d, r: Request) -> RowTile:
+    return _with_knobs(default_gemm_tile(op, r.target, r.threads), r)
+
+
+def _with_knobs(fixed: RowTile, r: Request) -> RowTile:
     return RowTile(r.knobs.get("rows", fixed.rows), r.knobs.get("vectors", fixed.vectors))
 
 
@@ -143,7 +151,7 @@ _ALL = (
     ),
     _plain(
         "gemm",
-        lambda op, r: Gemm(op, r.target, r.threads, r.epilogue, _row_tile(op, r), r.knobs),
+        lambda op, r: Gemm(op, r.target, r.threads, r.epilogue, _gemm_tile(op, r), r.knobs),
     ),
     Primitive("spatial-pack", "dense", _packed_input, lambda target: target.lanes, _spatial_pack),
     Primitive(

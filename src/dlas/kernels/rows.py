@@ -103,10 +103,34 @@ def finish(
             value = value + residual[at + i]
         emit.store(y, activate(value, epilogue.activation), at + i)
 
+    emit.each(count, lanes, one)
+
+
+def finish_row(
+    acc: Buffer,
+    row: int,
+    count: int,
+    lanes: int,
+    epilogue: Epilogue,
+    target: tuple[Buffer, Buffer | None, Expr],
+    tail: tuple[Buffer, Expr],
+) -> None:
+    """Emit `count` finished pixels of one row of the accumulators.
+
+    A last vector that is not whole goes through `tail`: memory for a vector, and where it begins.
+    """
+    y, residual, at = target
+    places, first = tail
+
+    def one(value: Expr, i: Expr) -> None:
+        if residual is not None:
+            value = value + residual[at + i]
+        emit.store(y, activate(value, epilogue.activation), at + i)
+
     whole, rest = divmod(count, lanes)
-    if whole:
-        with T.serial(whole) as step:
-            emit.each_lane(lanes, lambda j: one(step * lanes + j))
+    for v in range(whole):
+        emit.each_lane(lanes, lambda j, v=v: one(acc[row, v, j], v * lanes + j))  # type: ignore[misc]
     if rest:
+        emit.each_lane(lanes, lambda j: emit.store(places, acc[row, whole, j], first + j))
         with T.serial(rest) as i:
-            one(whole * lanes + i)
+            one(places[first + i], whole * lanes + i)

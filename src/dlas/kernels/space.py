@@ -143,8 +143,9 @@ def _direct(kernel: Direct, op: Conv2d, cpu: CpuTarget) -> Made:
 
 
 def _gemm(kernel: Gemm, op: Conv2d, cpu: CpuTarget) -> Made:
-    fixed = {"rows": kernel.tile.rows, "vectors": kernel.tile.vectors, "band": kernel.band}
-    values = {**_rows(op, cpu), "band": _up_to(op.out_height)}
+    tile, split = kernel.tile, kernel.split
+    fixed = {"rows": tile.rows, "vectors": tile.vectors, "band": split.band, "parts": split.parts}
+    values = {**_rows(op, cpu), "band": _up_to(op.out_height), "parts": (1, 2, 4)}
     return (
         values,
         fixed,
@@ -182,12 +183,14 @@ def _spatial_csr(kernel: SpatialCsr, op: Conv2d, cpu: CpuTarget) -> Made:
     values = {
         "down": tuple(1 << i for i in range(cpu.lanes.bit_length())),
         "most": tuple(range(2, _room(cpu) - 1, 2)),
+        "channels": _up_to(op.in_channels // op.groups, (4, 8, 12, 16, 24, 32, 48, 64, 128, 256)),
         "parts": _up_to(op.out_channels, (1, 2, 4, 8, 16, 32)),
     }
     fixed = {
         "down": kernel.grid[0],
-        "most": 24 if cpu.registers >= 32 else 12,
-        "parts": min(op.out_channels, 4),
+        "most": kernel.most,
+        "channels": kernel.channels,
+        "parts": kernel.parts,
     }
     least = kernel.tile[0] * kernel.tile[1]
 
@@ -206,12 +209,14 @@ def _winograd(kernel: Winograd, op: Conv2d, cpu: CpuTarget) -> Made:
         "blocks": kernel.group,
         "columns": kernel.columns,
         "passes": kernel.chunk // kernel.columns,
+        "by_outputs": int(kernel.by_outputs),
     }
     values = {
         "m": (2, 4),
         "blocks": tuple(b for b in range(1, 9) if total % b == 0),
         "columns": tuple(range(1, _room(cpu) + 1)),
         "passes": _COUNTS,
+        "by_outputs": (0, 1) if kernel.threads > 1 else (0,),
     }
 
     def fits(s: Mapping[str, int]) -> bool:

@@ -53,15 +53,44 @@ def pack(op: Conv2d, weight: Array, taps: Integers) -> tuple[Any, Any, Any]:
     """
     per_out = op.out_channels // op.groups
     starts = np.zeros(op.out_channels + 1, np.int32)
-    starts[1:] = np.cumsum((weight != 0).reshape(op.out_channels, -1).sum(1))
-    group, inside = np.divmod(np.arange(op.out_channels), per_out)
-    del inside
-    everywhere = np.broadcast_to(taps[group], weight.shape)
     present = weight != 0
+    starts[1:] = np.cumsum(present.reshape(op.out_channels, -1).sum(1))
+    everywhere = np.broadcast_to(taps[np.arange(op.out_channels) // per_out], weight.shape)
     offsets, values = everywhere[present].astype(np.int32), weight[present].astype(np.float32)
-    if not len(values):
-        offsets, values = np.zeros(1, np.int32), np.zeros(1, np.float32)
-    return starts, offsets, values
+    return starts, *_some(offsets, values)
+
+
+def _some(offsets: Any, values: Any) -> tuple[Any, Any]:
+    """Return both arrays, or one zero entry where they are empty: no argument may be."""
+    if len(values):
+        return offsets, values
+    return np.zeros(1, np.int32), np.zeros(1, np.float32)
+
+
+def pack_sweeps(
+    op: Conv2d, weight: Array, taps: Integers, channels: int, part: int
+) -> tuple[Any, Any, Any, Any]:
+    """Return (starts, offsets, values, order): the matrix cut into sweeps over input channels.
+
+    A sweep holds `channels` input channels of each group. Its rows are sorted by their number of
+    non-zeros within each run of `part` output channels; `order` tells which output channel each
+    row of each sweep belongs to.
+    """
+    per_in, per_out = weight.shape[1], op.out_channels // op.groups
+    everywhere = np.broadcast_to(taps[np.arange(op.out_channels) // per_out], weight.shape)
+    counts, offsets, values, order = [], [], [], []
+    for first in range(0, per_in, channels):
+        filters, where = (a[:, first : first + channels] for a in (weight, everywhere))
+        filled = np.count_nonzero(filters.reshape(op.out_channels, -1), axis=1)
+        rows = np.lexsort((filled, np.arange(op.out_channels) // part)).astype(np.int32)
+        present = filters[rows] != 0
+        counts.append(filled[rows])
+        offsets.append(where[rows][present])
+        values.append(filters[rows][present])
+        order.append(rows)
+    starts = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int32)
+    entries = _some(np.concatenate(offsets).astype(np.int32), np.concatenate(values))
+    return starts, *entries, np.concatenate(order)
 
 
 @dataclass(frozen=True)
@@ -71,6 +100,8 @@ class Block:
     lanes: int
     reads: tuple[int, ...]
     writes: tuple[int, ...]
+    turns: int = 1
+    """Sets of sums that take turns: a multiply-add must not wait for the one before it."""
 
 
 def flat_block(target: CpuTarget, vectors: int) -> Block:
@@ -91,30 +122,68 @@ def block_vectors(length: int, target: CpuTarget) -> int:
 
 def product(
     matrix: Csr,
-    bias: Buffer,
+    bias: tuple[Buffer, Expr],
     row: Expr,
     block: Block,
     source: tuple[Buffer, Expr],
     goal: tuple[Buffer, Expr],
+    begin: Callable[[Expr], Expr] | None = None,
 ) -> None:
-    """Emit goal[at + writes] = bias[row] + sum of values * source[from + offset + reads]."""
+    """Emit goal[at + writes] = bias[o] + sum of values * source[from + offset + reads].
+
+    Args:
+        matrix: the sparse matrix.
+        bias: one value an output channel, and the channel.
+        row: the row.
+        block: the vectors that are summed together.
+        source: what is read, and from where on.
+        goal: what is written, and from where on.
+        begin: start of the sums, by place in `goal`; None: the bias.
+    """
     x, start = source
     y, at = goal
     count, lanes = len(block.reads), block.lanes
-    acc = emit.registers((count, lanes))
+    turns = block.turns
+    acc = emit.registers((turns * count, lanes))
 
     def each(body: Callable[[int, Expr], None]) -> None:
         for v in range(count):
             emit.each_lane(lanes, lambda lane, v=v: body(v, lane))  # type: ignore[misc]
 
-    each(lambda v, lane: emit.store(acc, bias[row], v, lane))
-    first, last = matrix.starts[row], matrix.starts[row + 1]
-    with T.serial(first, last) as k:
+    def first_value(v: int, lane: Expr) -> Expr:
+        return bias[0][bias[1]] if begin is None else begin(at + block.writes[v] + lane)
+
+    def add(k: Expr, turn: int) -> None:
         base = start + matrix.offsets[k]
         value = matrix.values[k]
         each(
             lambda v, lane: emit.store(
-                acc, acc[v, lane] + value * x[base + block.reads[v] + lane], v, lane
+                acc,
+                acc[turn * count + v, lane] + value * x[base + block.reads[v] + lane],
+                turn * count + v,
+                lane,
             )
         )
-    each(lambda v, lane: emit.store(y, acc[v, lane], at + block.writes[v] + lane))
+
+    each(lambda v, lane: emit.store(acc, first_value(v, lane), v, lane))
+    first, last = matrix.starts[row], matrix.starts[row + 1]
+    if turns == 1:
+        with T.serial(first, last) as k:
+            add(k, 0)
+    else:
+        for turn in range(1, turns):
+            each(lambda v, lane, t=turn: emit.store(acc, T.float32(0), t * count + v, lane))  # type: ignore[misc]
+        steps = (last - first) // turns
+        with T.serial(steps) as step:
+            for turn in range(turns):
+                add(first + step * turns + turn, turn)
+        with T.serial(first + steps * turns, last) as k:
+            add(k, 0)
+
+    def total(v: int, lane: Expr) -> Expr:
+        result = acc[v, lane]
+        for turn in range(1, turns):
+            result = result + acc[turn * count + v, lane]
+        return result
+
+    each(lambda v, lane: emit.store(y, total(v, lane), at + block.writes[v] + lane))

@@ -6,6 +6,7 @@ dilation. A run over whole rows therefore needs no index arithmetic; it computes
 pixels a row, which are dropped when the run is stored.
 """
 
+import itertools
 from dataclasses import dataclass
 
 from tvm.tirx.script.builder import ir as T
@@ -56,23 +57,52 @@ class Staging:
         """Return `offset` of plain numbers."""
         return int(self.offset(channel, kh, kw))
 
-    def fill(self, x: Buffer, n: Expr, staged: Buffer, slack: int, threads: int) -> None:
+    def fill(
+        self, x: Buffer, n: Expr, staged: Buffer, slack: int, lanes: int, threads: int
+    ) -> None:
         """Emit the copy of image `n`; what lies outside the image becomes zero."""
         op = self.op
         sh, sw = op.stride
-        with (
-            emit.outer(op.in_channels, threads) as c,
-            T.serial(sh) as ph,
-            T.serial(sw) as pw,
-            T.serial(self.rows) as r,
-        ):
-            base = c * self.plane + ((ph * sw + pw) * self.rows + r) * self.pitch
-            h = r * sh + ph - op.padding[0]
-            inside_h = T.And(h >= 0, h < op.height)
-            with T.serial(self.pitch) as q:
-                v = q * sw + pw - op.padding[1]
-                inside = T.And(inside_h, T.And(v >= 0, v < op.width))
-                value = T.if_then_else(inside, x[n, c, h, v, 0], T.float32(0))
-                emit.store(staged, value, base + q)
-        with T.serial(slack) as q:
-            emit.store(staged, T.float32(0), op.in_channels * self.plane + q)
+        # A filter of one pixel reads one phase, whatever the stride.
+        down, across = (
+            sorted({k * op.dilation[axis] % op.stride[axis] for k in range(op.kernel[axis])})
+            for axis in (0, 1)
+        )
+        with emit.outer(op.in_channels, threads) as c, T.serial(self.rows) as r:
+            for ph, pw in itertools.product(down, across):
+                h = r * sh + ph - op.padding[0]
+                start = c * self.plane + ((ph * sw + pw) * self.rows + r) * self.pitch
+                with T.If(T.And(h >= 0, h < op.height)):
+                    with T.Then():
+                        self._row(x, (n, c, h), staged, start, pw, lanes)
+                    with T.Else():
+                        _zeros(staged, start, self.pitch, lanes)
+        _zeros(staged, op.in_channels * self.plane, slack, lanes)
+
+    def _row(
+        self,
+        x: Buffer,
+        row: tuple[Expr, Expr, Expr],
+        staged: Buffer,
+        start: Expr,
+        phase: int,
+        lanes: int,
+    ) -> None:
+        """Emit the copy of one phase of one row of the image."""
+        op, step = self.op, self.op.stride[1]
+        shift = phase - op.padding[1]
+        # Column q holds pixel q * step + shift.
+        first = min(self.pitch, max(0, -(shift // step)))
+        last = max(first, min(self.pitch, -(-(op.width - shift) // step)))
+        _zeros(staged, start, first, lanes)
+        _zeros(staged, start + last, self.pitch - last, lanes)
+        pixel = first * step + shift
+        emit.each(
+            last - first,
+            lanes,
+            lambda q: emit.store(staged, x[(*row, q * step + pixel, 0)], start + first + q),
+        )
+
+
+def _zeros(staged: Buffer, start: Expr, count: int, lanes: int) -> None:
+    emit.each(count, lanes, lambda q: emit.store(staged, T.float32(0), start + q))

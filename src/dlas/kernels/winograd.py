@@ -22,36 +22,10 @@ from dlas.kernels.layout import Array, Halo, Layout
 from dlas.kernels.shape import Conv2d
 from dlas.kernels.spatial_pack import pack_bias
 from dlas.kernels.target import CpuTarget
+from dlas.kernels.transforms import TRANSFORMS, combine
 
-Matrix = tuple[tuple[float, ...], ...]
+Buffers = tuple[Buffer, Buffer, Buffer, Buffer | None, Buffer]
 
-# Per output tile size m: B^T (input), G (filter), A^T (output).
-TRANSFORMS: dict[int, tuple[Matrix, Matrix, Matrix]] = {
-    2: (
-        ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
-        ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)),
-        ((1, 1, 1, 0), (0, 1, -1, -1)),
-    ),
-    4: (
-        (
-            (4, 0, -5, 0, 1, 0),
-            (0, -4, -4, 1, 1, 0),
-            (0, 4, -4, -1, 1, 0),
-            (0, -2, -1, 2, 1, 0),
-            (0, 2, -1, -2, 1, 0),
-            (0, 4, 0, -5, 0, 1),
-        ),
-        (
-            (1 / 4, 0, 0),
-            (-1 / 6, -1 / 6, -1 / 6),
-            (-1 / 6, 1 / 6, -1 / 6),
-            (1 / 24, 1 / 12, 1 / 6),
-            (1 / 24, -1 / 12, 1 / 6),
-            (0, 0, 1),
-        ),
-        ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1)),
-    ),
-}
 CHUNK_BYTES = 3 << 18
 """Transformed inputs and sums of one chunk of tiles: three quarters of a megabyte."""
 LARGE_FILTERS_BYTES = 16 << 20
@@ -109,9 +83,30 @@ class Winograd:
     @property
     def group(self) -> int:
         """Output blocks that a register tile holds."""
+        return self.knobs.get("blocks", self._tile()[0])
+
+    def _tile(self) -> tuple[int, int]:
+        """Return the fixed register tile: output blocks and tiles.
+
+        The cost of a step is its multiply-adds (eight are needed to hide their latency), one more
+        for each vector of filters, which come from the second-level cache, and three eighths for
+        each input; tiles past the last one are computed in vain.
+        """
+        tiles = self.grid[0] * self.grid[1]
         most = 4 if self.target.registers >= 32 else 2
-        fixed = next(b for b in range(most, 0, -1) if self.blocks[1] % b == 0)
-        return self.knobs.get("blocks", fixed)
+
+        def cost(tile: tuple[int, int]) -> float:
+            blocks, columns = tile
+            step = max(blocks * columns, 8) + blocks + columns * 3 / 8
+            return -(-tiles // columns) * step / blocks
+
+        shapes = [
+            (blocks, columns)
+            for blocks in range(most, 0, -1)
+            if self.blocks[1] % blocks == 0
+            for columns in range(min(tiles, max(1, self.target.accumulators // blocks)), 0, -1)
+        ]
+        return min(shapes, key=cost)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -121,7 +116,9 @@ class Winograd:
     @property
     def columns(self) -> int:
         """Tiles that a register tile holds."""
-        fixed = max(1, self.target.accumulators // self.group)
+        fixed = self._tile()[1]
+        if "blocks" in self.knobs.as_dict():
+            fixed = max(1, self.target.accumulators // self.group)
         return min(self.grid[0] * self.grid[1], self.knobs.get("columns", fixed))
 
     @property
@@ -130,11 +127,29 @@ class Winograd:
         per_tile = self.side**2 * sum(self.blocks) * self.target.lanes * 4
         tiles = self.grid[0] * self.grid[1]
         # Every chunk reads all filters once: large filters want few chunks.
-        filters = self.side**2 * self.blocks[0] * self.blocks[1] * self.target.lanes**2 * 4
-        budget = max(CHUNK_BYTES, filters // 4)
+        budget = max(CHUNK_BYTES, self.filter_bytes // 4)
         most = max(1, budget // per_tile // self.columns)
-        shared = max(1, -(-tiles // self.threads // self.columns))
-        return self.columns * self.knobs.get("passes", min(most, shared))
+        steps = -(-tiles // self.columns)
+        chunks = -(-steps // most)
+        if not self.by_outputs:  # a chunk is a job
+            chunks = min(steps, -(-chunks // self.threads) * self.threads)
+        return self.columns * self.knobs.get("passes", -(-steps // chunks))
+
+    @property
+    def filter_bytes(self) -> int:
+        """Bytes of the transformed filters."""
+        return self.side**2 * self.blocks[0] * self.blocks[1] * self.target.lanes**2 * 4
+
+    @property
+    def by_outputs(self) -> bool:
+        """Whether threads share the output channels instead of the tiles.
+
+        Every thread reads all filters if they share tiles, and all tiles if they share channels:
+        the smaller is read by all.
+        """
+        tiles = self.side**2 * self.grid[0] * self.grid[1] * self.blocks[0] * self.target.lanes * 4
+        fixed = self.threads > 1 and self.filter_bytes > tiles
+        return bool(self.knobs.get("by_outputs", fixed))
 
     def function(self, name: str) -> PrimFunc:
         """Return the kernel: (x, filters, bias, [residual], y)."""
@@ -149,15 +164,15 @@ class Winograd:
             if self.epilogue.residual:
                 r = emit.argument("residual", self.epilogue.residual.shape(op.out_shape))
             y = emit.argument("y", self.out.shape(op.out_shape))
-            tiles = self.grid[0] * self.grid[1]
-            chunks = -(-tiles // self.chunk)
-            with emit.outer(op.batch * chunks, self.threads) as job:
-                n, first = job // chunks, job % chunks * self.chunk
-                v = T.alloc_buffer((points * inside * self.chunk * lanes,), "float32")
-                s = T.alloc_buffer((points * outside * self.chunk * lanes,), "float32")
-                self._transform_input(x, v, n, first)
-                self._multiply(v, w, s)
-                self._transform_output((s, b, r, y), n, first)
+            chunks = -(-self.grid[0] * self.grid[1] // self.chunk)
+            if self.by_outputs:
+                with T.serial(op.batch * chunks) as job:
+                    at = (job // chunks, job % chunks * self.chunk)
+                    self._by_outputs((x, w, b, r, y), *at)
+            else:
+                with emit.outer(op.batch * chunks, self.threads) as job:
+                    at = (job // chunks, job % chunks * self.chunk)
+                    self._by_tiles((x, w, b, r, y), *at)
             if any(self.out.halo):
                 with (
                     emit.outer(op.batch * outside, self.threads) as job,
@@ -168,12 +183,43 @@ class Winograd:
                     emit.zero_halo(y, n, block, h, size, self.out)
         return function.result
 
-    def _transform_input(self, x: Buffer, v: Buffer, n: Expr, first: Expr) -> None:
+    def _by_tiles(self, buffers: Buffers, n: Expr, first: Expr) -> None:
+        """Emit a chunk of tiles as one job."""
+        x, w, b, r, y = buffers
+        (inside, outside), groups = self.blocks, self.blocks[1] // self.group
+        v = self._scratch(inside)
+        s = self._scratch(outside)
+        with T.serial(inside) as c:
+            self._transform_input(x, v, n, first, c)
+        self._multiply(v, w, s, (0, groups))
+        with T.serial(outside) as c:
+            self._transform_output((s, b, r, y), n, first, (c, c, outside))
+
+    def _by_outputs(self, buffers: Buffers, n: Expr, first: Expr) -> None:
+        """Emit a chunk of tiles whose output channels are shared by the threads."""
+        x, w, b, r, y = buffers
+        inside, outside = self.blocks
+        v = self._scratch(inside)
+        with emit.outer(inside, self.threads) as c:
+            self._transform_input(x, v, n, first, c)
+        with emit.outer(outside // self.group, self.threads) as g:
+            s = self._scratch(self.group)
+            self._multiply(v, w, s, (g, 1))
+            with T.serial(self.group) as o:
+                block = g * self.group + o
+                self._transform_output((s, b, r, y), n, first, (block, o, self.group))
+
+    def _scratch(self, blocks: int) -> Buffer:
+        """Return memory for a chunk's tiles of so many channel blocks at every point."""
+        size = self.side**2 * blocks * self.chunk * self.target.lanes
+        return T.alloc_buffer((size,), "float32")
+
+    def _transform_input(self, x: Buffer, v: Buffer, n: Expr, first: Expr, c: Expr) -> None:
         op, lanes, side = self.op, self.target.lanes, self.side
         inside, chunk = self.blocks[0], self.chunk
         up, left = self.inp.halo[0] - op.padding[0], self.inp.halo[1] - op.padding[1]
         last = self.grid[0] * self.grid[1] - 1
-        with T.serial(inside) as c, T.serial(chunk) as p:
+        with T.serial(chunk) as p:
             # The last chunk may overhang: its extra tiles repeat the last one and are dropped.
             tile = T.min(first + p, last)
             row = tile // self.grid[1] * self.m + up
@@ -186,7 +232,7 @@ class Winograd:
                         lanes,
                         lambda k, i=i, j=j: emit.store(  # type: ignore[misc]
                             half,
-                            _combine(bt[i], [x[n, c, row + a, col + j, k] for a in range(side)]),
+                            combine(bt[i], [x[n, c, row + a, col + j, k] for a in range(side)]),
                             i, j, k,
                         ),
                     )  # fmt: skip
@@ -196,18 +242,20 @@ class Winograd:
                     emit.each_lane(
                         lanes,
                         lambda k, i=i, j=j, at=at: emit.store(  # type: ignore[misc]
-                            v, _combine(bt[j], [half[i, a, k] for a in range(side)]), at + k
+                            v, combine(bt[j], [half[i, a, k] for a in range(side)]), at + k
                         ),
                     )
 
-    def _multiply(self, v: Buffer, w: Buffer, s: Buffer) -> None:
+    def _multiply(self, v: Buffer, w: Buffer, s: Buffer, groups: tuple[Expr, int]) -> None:
+        """Emit the products of `count` groups of output blocks from the `first` on."""
         lanes, group, columns, chunk = self.target.lanes, self.group, self.columns, self.chunk
         inside, outside = self.blocks
         with (
             T.serial(self.side**2) as point,
-            T.serial(outside // group) as g,
+            T.serial(groups[1]) as turn,
             T.serial(chunk // columns) as q,
         ):
+            g = groups[0] + turn
             acc = emit.registers((columns, group, lanes))
             with T.unroll(columns) as p, T.unroll(group) as o:
                 emit.each_lane(lanes, lambda k: emit.store(acc, T.float32(0), p, o, k))
@@ -225,38 +273,43 @@ class Winograd:
                         ),
                     )  # fmt: skip
             with T.unroll(columns) as p, T.unroll(group) as o:
-                block = point * outside + g * group + o
+                block = (point * groups[1] + turn) * group + o
                 at = (block * chunk + q * columns + p) * lanes
                 emit.each_lane(lanes, lambda k: emit.store(s, acc[p, o, k], at + k))
 
     def _transform_output(
-        self, buffers: tuple[Buffer, Buffer, Buffer | None, Buffer], n: Expr, first: Expr
+        self,
+        buffers: tuple[Buffer, Buffer, Buffer | None, Buffer],
+        n: Expr,
+        first: Expr,
+        block: tuple[Expr, Expr, int],
     ) -> None:
+        """Emit the outputs of one block of channels: its number, its place in how many sums."""
         op, lanes, side, m = self.op, self.target.lanes, self.side, self.m
         s, bias, _, _ = buffers
-        outside, chunk = self.blocks[1], self.chunk
+        chunk, (c, place, held) = self.chunk, block
         at_matrix = TRANSFORMS[m][2]
         tiles = self.grid[0] * self.grid[1]
-        with T.serial(outside) as c, T.serial(chunk) as p, T.If(first + p < tiles), T.Then():
+        with T.serial(chunk) as p, T.If(first + p < tiles), T.Then():
             tile = first + p
             row, col = tile // self.grid[1] * m, tile % self.grid[1] * m
             half = emit.registers((m, side, lanes))
             for i in range(m):
                 for j in range(side):
                     places = [
-                        (((a * side + j) * outside + c) * chunk + p) * lanes for a in range(side)
+                        (((a * side + j) * held + place) * chunk + p) * lanes for a in range(side)
                     ]
                     emit.each_lane(
                         lanes,
                         lambda k, i=i, j=j, places=places: emit.store(  # type: ignore[misc]
-                            half, _combine(at_matrix[i], [s[q + k] for q in places]), i, j, k
+                            half, combine(at_matrix[i], [s[q + k] for q in places]), i, j, k
                         ),
                     )
             for i in range(m):
                 for j in range(m):
 
                     def finish(k: Expr, i: int = i, j: int = j) -> None:
-                        total = _combine(at_matrix[j], [half[i, a, k] for a in range(side)])
+                        total = combine(at_matrix[j], [half[i, a, k] for a in range(side)])
                         value = total + bias[c * lanes + k]
                         self._store(value, buffers, (n, c, row + i, col + j, k))
 
@@ -306,18 +359,8 @@ class Winograd:
             * self.op.out_channels,
             "tile": {"blocks": self.group, "columns": self.columns},
             "chunk": self.chunk,
+            "threads_share": "output channels" if self.by_outputs else "tiles",
         }
-
-
-def _combine(row: tuple[float, ...], terms: list[Expr]) -> Expr:
-    """Return the dot product of a constant row with expressions."""
-    total = None
-    for factor, term in zip(row, terms, strict=True):
-        if factor == 0:
-            continue
-        part = term if factor == 1 else term * T.float32(factor)
-        total = part if total is None else total + part
-    return total
 
 
 def _exists(op: Conv2d, m: int, row: Expr, col: Expr, at: tuple[int, int]) -> Expr:
