@@ -62,41 +62,19 @@ def layers(names: list[str], size: int) -> list[Conv2d]:
     return list(found)
 
 
-def ceiling(repeats: int = 20) -> float:
-    """Return GFLOP/s of multiply-adds that stay in registers, on one core."""
-    from tvm.tirx.script.builder import ir as T
+def ceiling(threads: int) -> Callable[[], float]:
+    """Return a reading of the GFLOP/s of multiply-adds that stay in registers."""
+    from dlas.measure import ceilings
 
-    from dlas.kernels import emit
-    from dlas.kernels.arrays import aligned, tensor
-    from dlas.kernels.build import compile_functions
-    from dlas.kernels.program import load_library
-    from dlas.kernels.target import resolve
+    folder = tempfile.TemporaryDirectory()
+    given = {"isa": "native", "threads": threads, "folder": folder.name}
+    loop = ceilings.build_loop(given) | {"threads": threads, "loop": folder.name}
 
-    target = resolve("native")
-    lanes, sums, steps = target.lanes, target.accumulators - 4, 20_000
-    function = emit.Function("ceiling")
-    with function.body():
-        x = emit.argument("x", (sums + 2, lanes))
-        y = emit.argument("y", (sums, lanes))
-        acc = emit.registers((sums, lanes))
-        with T.unroll(sums) as i:
-            emit.each_lane(lanes, lambda j: emit.store(acc, x[i, j], i, j))
-        with T.serial(steps), T.unroll(sums) as i:
-            emit.each_lane(
-                lanes,
-                lambda j: emit.store(acc, acc[i, j] * x[sums, j] + x[sums + 1, j], i, j),
-            )
-        with T.unroll(sums) as i:
-            emit.each_lane(lanes, lambda j: emit.store(y, acc[i, j], i, j))
-    run = load_library(compile_functions({"ceiling": function.result}, target))["ceiling"]
-    values, result = aligned((sums + 2, lanes)), aligned((sums, lanes))
-    values[:] = 0.5
-    best = 1e9
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run(tensor(values), tensor(result))
-        best = min(best, time.perf_counter() - start)
-    return 2 * lanes * sums * steps / best / 1e9
+    def read() -> float:
+        assert Path(folder.name).exists()  # it goes with this function
+        return ceilings.arithmetic(loop)["value"]
+
+    return read
 
 
 def ours(op: Conv2d, threads: int, zeros: list[float]) -> dict[str, Sampler]:
@@ -254,15 +232,15 @@ NODE_TIME: dict[str, Callable[[Conv2d, np.ndarray, int], Sampler]] = {
 
 
 def measure(
-    samplers: dict[str, Sampler], rounds: int, repeats: int
+    samplers: dict[str, Sampler], top: Callable[[], float], rounds: int, repeats: int
 ) -> tuple[dict[str, list[float]], float]:
     """Return everyone's seconds, measured in turns, and the ceiling before and after."""
     samples: dict[str, list[float]] = {name: [] for name in samplers}
-    top = ceiling()
+    before = top()
     for _ in range(rounds):
         for name, sample in samplers.items():
             samples[name] += sample(repeats)
-    return samples, max(top, ceiling())
+    return samples, max(before, top())
 
 
 def table(op: dict[str, Any], threads: int, top: float, rows: list[dict[str, Any]]) -> None:
@@ -354,6 +332,7 @@ def main() -> None:
     found = layers(options.models, options.size)
     if options.kernel:
         found = [op for op in found if op.kernel == (options.kernel, options.kernel)]
+    tops = {threads: ceiling(threads) for threads in options.threads}
     for op in found[: options.limit]:
         for threads in options.threads:
             case = {"op": str(op), "threads": threads}
@@ -366,12 +345,12 @@ def main() -> None:
                 sampler = peer(op, name, threads)
                 if sampler is not None:
                     samplers[name] = sampler
-            samples, top = measure(samplers, options.rounds, options.repeats)
+            samples, top = measure(samplers, tops[threads], options.rounds, options.repeats)
             shape = json.loads(json.dumps(asdict(op) | {"multiplications": op.multiplications}))
-            common = {"op": shape, "ceiling": top * threads}
+            common = {"op": shape, "ceiling": top}
             rows = [{"name": n, "seconds": s, **common} for n, s in samples.items()]
             saved.add(case, rows)
-            table(shape, threads, top * threads, rows)
+            table(shape, threads, top, rows)
     summary(saved.rows)
 
 

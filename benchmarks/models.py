@@ -20,9 +20,10 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from saved import Saved, geometric_mean
@@ -74,12 +75,44 @@ def torch_compile(model: Any, x: np.ndarray, threads: int) -> Run:
     return run
 
 
-def _onnx(model: Any, x: np.ndarray, folder: str) -> str:
+_MADE: MutableMapping[Any, dict[str, Any]] = WeakKeyDictionary()
+"""What was made of a network, by its name; a folder goes with its network."""
+
+
+def once(model: Any, what: str, make: Callable[[], Any]) -> Any:
+    """Return what was made of this network before; else make it."""
+    made = _MADE.setdefault(model, {})
+    if what not in made:
+        made[what] = make()
+    return made[what]
+
+
+def _folder(model: Any) -> Path:
+    return Path(once(model, "folder", tempfile.TemporaryDirectory).name)
+
+
+def _onnx(model: Any, x: np.ndarray) -> str:
     import torch
 
-    path = str(Path(folder) / "model.onnx")
-    torch.onnx.export(model, (torch.from_numpy(x),), path, dynamo=True, external_data=False)
-    return path
+    def make() -> str:
+        path = str(_folder(model) / "model.onnx")
+        torch.onnx.export(model, (torch.from_numpy(x),), path, dynamo=True, external_data=False)
+        return path
+
+    return once(model, "onnx", make)
+
+
+def _pnnx(model: Any, x: np.ndarray) -> str:
+    """Return the path of ncnn's files, without their endings."""
+    import pnnx
+    import torch
+
+    def make() -> str:
+        path = str(_folder(model) / "model.pt")
+        pnnx.export(model, path, (torch.from_numpy(x),), fp16=False)
+        return path.removesuffix(".pt")
+
+    return once(model, "pnnx", make)
 
 
 def onnxruntime(model: Any, x: np.ndarray, threads: int) -> Run:
@@ -87,10 +120,8 @@ def onnxruntime(model: Any, x: np.ndarray, threads: int) -> Run:
 
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    with tempfile.TemporaryDirectory() as folder:
-        session = ort.InferenceSession(
-            _onnx(model, x, folder), options, providers=["CPUExecutionProvider"]
-        )
+    path = _onnx(model, x)
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda x: session.run(None, {name: x})[0]
 
@@ -98,17 +129,11 @@ def onnxruntime(model: Any, x: np.ndarray, threads: int) -> Run:
 def openvino(model: Any, x: np.ndarray, threads: int) -> Run:
     import openvino as ov
 
-    with tempfile.TemporaryDirectory() as folder:
-        core = ov.Core()
-        compiled = core.compile_model(
-            core.read_model(_onnx(model, x, folder)),
-            "CPU",
-            {
-                "INFERENCE_NUM_THREADS": threads,
-                "NUM_STREAMS": 1,
-                "INFERENCE_PRECISION_HINT": "f32",
-            },
-        )
+    settings = {
+        "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32",
+    }  # fmt: skip
+    core = ov.Core()
+    compiled = core.compile_model(core.read_model(_onnx(model, x)), "CPU", settings)
     request = compiled.create_infer_request()
     return lambda x: request.infer([x])[0].copy()
 
@@ -116,20 +141,16 @@ def openvino(model: Any, x: np.ndarray, threads: int) -> Run:
 def _ncnn(winograd: bool) -> Build:
     def build(model: Any, x: np.ndarray, threads: int) -> Run:
         import ncnn
-        import pnnx
-        import torch
 
-        folder = tempfile.mkdtemp()
-        path = str(Path(folder) / "model.pt")
-        pnnx.export(model, path, (torch.from_numpy(x),), fp16=False)
+        path = _pnnx(model, x)
         net = ncnn.Net()
         net.opt.num_threads = threads
         net.opt.use_winograd_convolution = winograd
         for narrow in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic"):
             setattr(net.opt, narrow, False)
         net.opt.use_bf16_storage = False
-        net.load_param(str(Path(folder) / "model.ncnn.param"))
-        net.load_model(str(Path(folder) / "model.ncnn.bin"))
+        net.load_param(f"{path}.ncnn.param")
+        net.load_model(f"{path}.ncnn.bin")
 
         def run(x: np.ndarray) -> np.ndarray:
             extractor = net.create_extractor()
@@ -147,7 +168,9 @@ def dlas(algorithm: str, weights: str = "dense") -> Build:
 
         from dlas.kernels import compile_model
 
-        program = torch.export.export(model, (torch.from_numpy(x),))
+        program = once(
+            model, "program", lambda: torch.export.export(model, (torch.from_numpy(x),))
+        )
         return compile_model(program, algorithm, threads=threads, weights=weights).run
 
     return build
@@ -165,7 +188,7 @@ PEERS: dict[str, Build] = {
 ALGORITHMS = ("direct", "gemm", "spatial-pack", "winograd", "best")
 DENSE: dict[str, Build] = {f"dlas-{a}": dlas(a) for a in ALGORITHMS}
 SPARSE: dict[str, Build] = {
-    f"dlas-{a}-csr": dlas(a, "csr") for a in ("direct", "gemm", "spatial-pack")
+    f"dlas-{a}-csr": dlas(a, "csr") for a in ("direct", "gemm", "spatial-pack", "best")
 }
 EVERYONE = PEERS | DENSE | SPARSE
 
@@ -308,24 +331,23 @@ def main() -> None:
         return
     x = np.random.default_rng(0).standard_normal((1, 3, options.size, options.size))
     x = x.astype(np.float32)
-    for name, zeros, pruning, threads in itertools.product(
-        options.models, options.zeros, options.pruning, options.threads
-    ):
+    for name, zeros, pruning in itertools.product(options.models, options.zeros, options.pruning):
         pruned = pruning if zeros else "none"
-        case = {"model": name, "threads": threads, "zeros": zeros, "pruning": pruned}
-        case["size"] = options.size
-        if saved.has(case):
-            continue
-        print(f"{name}, {threads} threads, {zeros:.0%} zeros ({pruned})", flush=True)
-        model = make(name, options.size, zeros, pruning == "magnitude")
+        common = {"model": name, "zeros": zeros, "pruning": pruned, "size": options.size}
+        cases = [common | {"threads": threads} for threads in options.threads]
+        cases = [case for case in cases if not saved.has(case)]
+        model = make(name, options.size, zeros, pruning == "magnitude") if cases else None
         runtimes = [r for r in options.runtimes if zeros or r not in SPARSE]
-        built = build_all(model, x, threads, runtimes)
-        samples = measure(built, x, options.rounds)
-        rows = [{"runtime": r, "seconds": seconds} for r, seconds in samples.items()]
-        saved.add(case, rows)
-        table(rows)
-        del built
-        gc.collect()
+        for case in cases:
+            threads = case["threads"]
+            print(f"{name}, {threads} threads, {zeros:.0%} zeros ({pruned})", flush=True)
+            built = build_all(model, x, threads, runtimes)
+            samples = measure(built, x, options.rounds)
+            rows = [{"runtime": r, "seconds": seconds} for r, seconds in samples.items()]
+            saved.add(case, rows)
+            table(rows)
+            del built
+            gc.collect()
     summary(saved.rows)
 
 
