@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import pytest
 from pydantic import Field
 
-from dlas import registry
 from dlas.protocols import Algorithm, Dataset, HardwareTechnique, Model, Optimization, Software
+from dlas.testing import registered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,27 +81,12 @@ class Cpu(HardwareTechnique):
     threads: Annotated[int, Field(ge=1)] = 1
 
 
-class _Entry:
-    dist = None
-
-    def __init__(self, cls: type) -> None:
-        self.name, self.value, self._cls = cls.name, f"fake_layers:{cls.__name__}", cls
-
-    def load(self) -> type:
-        return self._cls
-
-
 FAKES = (Pictures, Small, Large, Nothing, Prune, Distil, Int8, Native, Gemm, Eager, TorchCompile,
          Cpu)  # fmt: skip
 
 
 @pytest.fixture
-def fakes(monkeypatch: pytest.MonkeyPatch) -> Any:
+def fakes() -> Iterator[None]:
     """Let the registry know the made-up techniques only."""
-    entries: dict[str, dict[str, _Entry]] = {}
-    for cls in FAKES:
-        entries.setdefault(cls.layer, {})[cls.name] = _Entry(cls)
-    registry.find.cache_clear()
-    monkeypatch.setattr(registry, "_entries", lambda layer: entries.get(layer, {}))
-    yield
-    registry.find.cache_clear()
+    with registered(*FAKES, only=True):
+        yield

@@ -4,11 +4,8 @@ Every check that all runtimes must pass is a function here; each runtime's test 
 """
 
 import atexit
-import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -22,6 +19,10 @@ from dlas.protocols import Algorithm, DataSpec, Network, Software, Techniques
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
+
+from dlas.testing import networks  # noqa: E402
+from dlas.testing.children import infer as infer_in_children  # noqa: E402
+from dlas.testing.fakes import patches  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -40,44 +41,13 @@ def _remove() -> None:
 CPU = registry.make("hardware", "cpu", {"threads": 1})
 
 
-class Block(nn.Module):
-    def __init__(self, inp: int, out: int, stride: int) -> None:
-        super().__init__()
-        self.a = nn.Conv2d(inp, out, 3, stride, 1, bias=False)
-        self.b = nn.BatchNorm2d(out)
-        self.c = nn.Conv2d(out, out, 3, 1, 1, bias=False)
-        self.d = nn.BatchNorm2d(out)
-        self.skip = nn.Conv2d(inp, out, 1, stride) if stride > 1 else nn.Identity()
-
-    def forward(self, x):
-        return torch.relu(self.d(self.c(torch.relu(self.b(self.a(x))))) + self.skip(x))
-
-
-def _residual() -> nn.Module:
-    stem = nn.Sequential(nn.Conv2d(1, 16, 3, 1, 1), nn.BatchNorm2d(16), nn.ReLU())
-    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, CLASSES))
-    return nn.Sequential(stem, Block(16, 16, 1), Block(16, 32, 2), head)
-
-
-def _depthwise() -> nn.Module:
-    def pair(inp: int, out: int, stride: int) -> list[nn.Module]:
-        return [
-            *(nn.Conv2d(inp, inp, 3, stride, 1, groups=inp, bias=False), nn.BatchNorm2d(inp)),
-            *(nn.ReLU6(), nn.Conv2d(inp, out, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU6()),
-        ]
-
-    stem = [nn.Conv2d(1, 16, 3, 2, 1), nn.SiLU()]
-    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, CLASSES)]
-    return nn.Sequential(*stem, *pair(16, 24, 1), *pair(24, 32, 2), *head)
-
-
-def _vit() -> nn.Module:
+def _vit(spec: DataSpec) -> nn.Module:
     transformer = pytest.importorskip("timm.models.vision_transformer").VisionTransformer
     return transformer(img_size=28, patch_size=4, in_chans=1, num_classes=CLASSES,
                        embed_dim=64, depth=2, num_heads=4)  # fmt: skip
 
 
-NETS = {"residual": _residual, "depthwise": _depthwise, "vit": _vit}
+NETS = {"residual": networks.residual, "depthwise": networks.depthwise, "vit": _vit}
 SPEC = DataSpec(CLASSES, 1, 28, 28)
 
 
@@ -85,22 +55,12 @@ SPEC = DataSpec(CLASSES, 1, 28, 28)
 def module(net: str) -> nn.Module:
     """A network whose batch norms have seen data, so that folding them wrongly shows."""
     torch.manual_seed(0)
-    made = NETS[net]().train()
-    for norm in (m for m in made.modules() if isinstance(m, nn.BatchNorm2d)):
-        norm.momentum = None  # the mean over all batches seen
-    with torch.no_grad():
-        for _ in range(2):
-            made(torch.from_numpy(images(8)) * 1.5 + 0.3)
-        last = [m for m in made.modules() if isinstance(m, nn.Linear)][-1]
-        last.weight *= 8
-    return made.eval()
+    return networks.seasoned(NETS[net](SPEC), SPEC)
 
 
 @cache
 def images(n: int = 4) -> np.ndarray:
-    random = np.random.default_rng(0)
-    patches = np.kron(random.standard_normal((n, 1, 4, 4)), np.ones((1, 1, 7, 7)))
-    return (patches + 0.3 * random.standard_normal((n, 1, 28, 28))).astype(np.float32)
+    return patches(n, 1, 28, 28)
 
 
 @cache
@@ -193,41 +153,6 @@ def infer(session: Any) -> np.ndarray:
     return np.concatenate([session(x[None]) for x in images()])
 
 
-_SERVER = """
-import importlib, json, os, sys, time
-job = json.loads(sys.argv[1])
-start = time.perf_counter()
-for name in job["preload"]:
-    importlib.import_module(name)
-imported = time.perf_counter() - start
-for child in job["children"]:
-    pid = os.fork()
-    if pid == 0:
-        import numpy as np
-        from dlas import registry
-        os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[-child["threads"]:]))
-        runtime = registry.make("software", job["software"], job["params"])
-        hardware = registry.make("hardware", "cpu", child["cpu"])
-        from pathlib import Path
-        x = np.load(job["images"])
-        start = time.perf_counter()
-        session = runtime.load(Path(job["folder"]), hardware)
-        loaded = time.perf_counter() - start
-        y = np.concatenate([session(image[None]) for image in x])
-        ran = session.observe(x[:1])
-        tasks = len(os.listdir("/proc/self/task"))
-        np.save(child["out"] + ".npy", y)
-        facts = {"ran": {"precision": ran.precision, "threads": ran.threads, "isa": ran.isa,
-                 "kernels": dict(ran.kernels), "fallbacks": list(ran.fallbacks)},
-                 "tasks": tasks, "import_s": imported, "load_s": loaded,
-                 "torch": sys.modules.get("torch") is not None}
-        open(child["out"] + ".json", "w").write(json.dumps(facts))
-        os._exit(0)
-    status = os.waitpid(pid, 0)[1]
-    assert status == 0, status
-"""
-
-
 def forked(
     runtime: Software, folder: Path, tmp_path: Path, threads: tuple[int, ...] = (1, 2),
     isa: str = "native",
@@ -236,29 +161,10 @@ def forked(
 
     Returns each child's outputs and facts.
     """
-    threads = tuple(t for t in threads if t <= (os.cpu_count() or 1))
-    np.save(tmp_path / "images.npy", images())
     hardware = registry.make("hardware", "cpu", {"isa": isa})
-    job = {
-        "preload": runtime.preload, "software": runtime.name, "isa": isa,
-        "params": registry.choice(runtime).params, "folder": str(folder),
-        "images": str(tmp_path / "images.npy"),
-        "children": [
-            {"threads": t, "cpu": {"threads": t, "isa": isa}, "out": str(tmp_path / f"child{t}")}
-            for t in threads
-        ],
-    }  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-c", _SERVER, json.dumps(job)],
-        env={**os.environ, **runtime.environment(hardware)},  # type: ignore[arg-type]
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    results = []
-    for child in job["children"]:
-        facts = json.loads(Path(child["out"] + ".json").read_text())
-        results.append((np.load(child["out"] + ".npy"), facts))
-    return results
+    done = infer_in_children(runtime, folder, images(), tmp_path, hardware=hardware,  # type: ignore
+                             threads=threads)  # fmt: skip
+    return [done[count] for count in sorted(done)]
 
 
 def test_the_networks_differ_by_image_and_their_batch_norms_matter():

@@ -141,14 +141,14 @@ class SmallNet(Model):
 
     ``residual``: convolutions of 3 x 3 and 1 x 1, batch norms that have seen images (folding them
     wrongly shows), a skip connection, a linear layer. ``depthwise``: depthwise and pointwise
-    convolutions, ReLU6 and SiLU.
+    convolutions, ReLU6 and SiLU. ``plain``: a convolution and a linear layer, for slow compilers.
     """
 
     name: ClassVar[str] = "small-net"
     requires: ClassVar[tuple[str, ...]] = ("torch",)
     libraries: ClassVar[tuple[str, ...]] = ("torch",)
     sources: ClassVar[tuple[str, ...]] = ("dlas.testing.networks",)
-    kind: Literal["residual", "depthwise"] = "residual"
+    kind: Literal["residual", "depthwise", "plain"] = "residual"
     seed: Annotated[int, Field(ge=0)] = 0
 
     def build(self, dataset: Dataset) -> Network:

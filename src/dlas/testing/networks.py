@@ -49,7 +49,17 @@ def depthwise(spec: DataSpec) -> Any:
     return nn.Sequential(*stem, *pair(16, 24, 1), *pair(24, 32, 2), *head)
 
 
-NETS: dict[str, Callable[[DataSpec], Any]] = {"residual": residual, "depthwise": depthwise}
+def plain(spec: DataSpec) -> Any:
+    """Return one convolution and a linear layer: what a slow compiler is given."""
+    stem = [nn.Conv2d(spec.channels, 16, 3, 2, 1), nn.ReLU()]
+    return nn.Sequential(*stem, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(64, spec.classes))
+
+
+NETS: dict[str, Callable[[DataSpec], Any]] = {
+    "residual": residual,
+    "depthwise": depthwise,
+    "plain": plain,
+}
 
 
 def seasoned(module: Any, spec: DataSpec) -> Any:
