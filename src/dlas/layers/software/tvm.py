@@ -150,14 +150,14 @@ def _choose(exported: Any, algorithm: Algorithm, target: str) -> dict[str, Any]:
     """Ask the algorithm for each operator; return a map from operator to choice."""
     from dlas.kernels.importer import import_program
     from dlas.kernels.simplify import simplify
-    from dlas.kernels.steps import linear_shape
+    from dlas.kernels.steps import as_conv2d
 
     graph = simplify(import_program(exported))
     chosen: dict[str, Any] = {}
     for node in graph.nodes:
         if node.op not in ("conv2d", "linear"):
             continue
-        operator = node.attrs["conv"] if node.op == "conv2d" else linear_shape(graph, node)
+        operator = node.attrs["conv"] if node.op == "conv2d" else as_conv2d(graph, node)
         answer = algorithm.kernel(operator, target)
         if answer is None:
             continue
