@@ -106,15 +106,14 @@ def network(op: Conv2d, count: int) -> Any:
     import torch
 
     torch.manual_seed(0)
-    return torch.nn.Sequential(
-        *(
-            torch.nn.Conv2d(
-                op.in_channels, op.out_channels, op.kernel, op.stride, op.padding[:2],
-                op.dilation, op.groups,
-            )
-            for _ in range(count)
-        )
-    ).eval()  # fmt: skip
+    chain = torch.nn.Sequential()
+    for at in range(count):
+        layer = torch.nn.Conv2d(
+            op.in_channels, op.out_channels, op.kernel, op.stride, op.padding[:2], op.dilation,
+            op.groups,
+        )  # fmt: skip
+        chain.add_module(f"conv{at}", layer)  # pnnx writes names as Python's: no number will do
+    return chain.eval()
 
 
 def checked(model: Any, name: str, x: np.ndarray, threads: int) -> Callable[[Any], Any] | None:
