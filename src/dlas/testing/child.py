@@ -35,7 +35,7 @@ HEAVY = (
 )
 """Libraries that planning a study must not wait for."""
 
-BUSY_SECONDS = 0.3
+BUSY_SECONDS = 0.15
 
 
 def _loaded(more: tuple[str, ...] = ()) -> list[str]:

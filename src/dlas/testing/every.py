@@ -121,7 +121,9 @@ def its_identity_is_json_and_stable(suite: Suite) -> None:
     try:
         said = [key("identity", identity) for identity in (one, two)]
     except (TypeError, ValueError) as error:
-        raise AssertionError(f"the identity (or fingerprint) is not JSON: {error}") from error
+        raise AssertionError(
+            f"{suite.layer} {suite.name!r}: the identity (or fingerprint) is not JSON: {error}"
+        ) from error
     suite.demand(said[0] == said[1], f"identity and fingerprint change: {one!r}, then {two!r}")
     other = _planned(suite)["identity"]
     here = json.loads(json.dumps(one))
