@@ -127,9 +127,11 @@ class Faulty(Software):
     """A file: the fault happens only while it does not exist, and makes it."""
 
     def why_not(self, stack: Techniques) -> Refusal | None:
-        """Refuse precisions other than float32, unless ignoring them is the planted fault."""
+        """Refuse named kernels, and any type but float32 (unless that is the planted fault)."""
         if stack.precision != "float32" and self.fault != "ignores-precision":
             return impossible("faulty runs float32 only")
+        if stack.algorithm.chooses:
+            return unavailable("faulty leaves the kernels to ONNX Runtime")
         return None
 
     def build(self, program: Program, hardware: HardwareTechnique, folder: Path) -> Any:
