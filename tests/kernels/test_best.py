@@ -16,7 +16,7 @@ from torch import nn  # noqa: E402
 from dlas.kernels import compile_model  # noqa: E402
 from dlas.kernels.best import choose_measured  # noqa: E402
 from dlas.kernels.choose import Sparsity, choose  # noqa: E402
-from dlas.kernels.cost import Costs, cheapest  # noqa: E402
+from dlas.kernels.cost import Costs, cheapest, undisturbed  # noqa: E402
 from dlas.kernels.importer import import_program  # noqa: E402
 from dlas.kernels.records import VARIABLE, Records  # noqa: E402
 from dlas.kernels.simplify import simplify  # noqa: E402
@@ -102,6 +102,11 @@ def test_a_change_of_layout_must_pay(tmp_path: Path) -> None:
     assert {c.primitive for c in few.values()} == {"gemm"}
     cheap = chosen(tmp_path / "cheap", by(fast, 0.05))
     assert [c.primitive for c in cheap.values()] == ["winograd", "winograd", "gemm"]
+
+
+def test_what_others_add_to_most_readings_does_not_decide() -> None:
+    assert undisturbed([5.0, 0.4, 7.0, 0.3, 5.0, 6.0, 5.0, 5.0, 9.0]) == 0.4
+    assert undisturbed([2.0]) == 2.0
 
 
 def test_what_is_not_asked_for_best_stays(tmp_path: Path) -> None:
