@@ -36,8 +36,8 @@ for _module in ("broken_datasets", "broken_networks", "broken_runtimes", "broken
 PLUGIN = Path(__file__).parent / "plugin_package"
 SHORT = {"images": 16, "batch_size": 8}
 
-# Compiling takes its time: one small network; the other types are looked at in tests/layers.
-SLOW = {"torch-compile": ("float16", "bfloat16")}
+# Loading torch takes its time, compiling more: other types are looked at in tests/layers.
+SLOW = dict.fromkeys(("torch-compile", "pytorch"), ("float16", "bfloat16"))
 PLAIN = Problem(model=SmallNet(kind="plain"))
 PLAIN_IF = {layer: PLAIN if layer == "software" else None for layer in CHECKS}
 
