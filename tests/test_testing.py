@@ -95,7 +95,8 @@ def every_check() -> Iterator[Any]:
         on = PLAIN if name in ("torch-compile", "tvm", "faulty", "sound") else None
         for check in contract(layer, name, on=on, **params):
             if not any(word in check.name for word in SLOW.get(name, ())):
-                yield pytest.param(check, id=f"{name}-{check}")
+                marks = [pytest.mark.slow] if name == "torch-compile" else []
+                yield pytest.param(check, id=f"{name}-{check}", marks=marks)
 
 
 @pytest.mark.parametrize("check", list(every_check()))
