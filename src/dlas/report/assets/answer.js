@@ -41,7 +41,8 @@ function takeCard() {
   const near = best.runners_up;
   return card(heading, cellButton(best.row), el("p", {}, `${told.join(", ")}.`),
     el("p", { class: "soft" }, `Sought: ${goals}. ${limits.length ? `${limits.join("; ")}. ` : ""}${best.sure ? "" : "No cell surely meets every goal; this one may."}`),
-    near.length ? el("div", {}, el("p", {}, `${near.length === 1 ? "One other" : `${near.length} others`} cannot be told apart from it:`),
+    near.length ? el("p", {}, `${near.length === 1 ? "One other" : `${near.length} others`} cannot be told apart from it.`) : null,
+    near.length ? el("details", {}, el("summary", {}, near.length === 1 ? "Which it is" : "Which they are"),
       el("ul", {}, ...near.slice(0, 3).map((r) => el("li", {}, cellButton(r.row), ` ${num(r.ratio)} times its ${best.metric}${r.meets ? "" : ", may fail a goal"}`))),
       near.length > 3 ? listButton(near.map((r) => r.row), `all ${near.length}`, "Cannot be told apart from the best") : null)
       : el("p", {}, EST.known || EST.decider !== DATA.metric ? "No other cell comes so close that it cannot be told apart." : "No other is within the floor."));
@@ -58,8 +59,8 @@ function matterCard() {
     el("p", {}, `Shares of the variance of log latency: ${one.map(([l, s]) => `${l} ${percent(s)}`).join(", ")}.`),
     loss ? el("p", {}, `The second-best ${loss.layer} is ${num(loss.second_median)} times slower than the best in the median of ${plural(loss.contexts, "context")}.`) : null,
     changed.length ? el("p", { class: "warning" }, el("strong", {}, "The order changes when one choice is left out: "),
-      changed.slice(0, 3).map((r) => `without ${short(r.layer, r.level)} it is ${r.order}`).join("; "),
-      changed.length > 3 ? `; and ${changed.length - 3} more` : "", ".") : null);
+      changed.slice(0, 2).map((r) => `without ${short(r.layer, r.level)} it is ${r.order}`).join("; "),
+      changed.length > 2 ? `; and ${changed.length - 2} more` : "", ".") : null);
 }
 
 function interactCard() {
