@@ -38,7 +38,7 @@ def baseline_step(plan: CellPlan, settings: MeasureSettings, host: str) -> Step:
     """Return the step that predicts with the unoptimized network in PyTorch, float32."""
     source = registry.source_version("dlas.steps.evaluate")
     return Step(
-        key=key("baseline", plan.prepared, host, source, registry.library_version("torch")),
+        key=key("baseline", plan.prepared, host, source, registry.installed_version("torch")),
         stage=Stage.EVALUATE,
         task="dlas.steps.evaluate:run_baseline",
         args={"dataset": plan.stack.dataset[0].to_json()},

@@ -191,7 +191,7 @@ def _loop_step(plan: CellPlan) -> Step | None:
     if hardware.device != "cpu" or find_spec("tvm") is None:
         return None
     source = registry.source_version("dlas.measure.ceilings")
-    library = registry.library_version("apache-tvm")
+    library = registry.installed_version("apache-tvm")
     return Step(
         key=key("ceiling", hardware.target(), hardware.isa, hardware.threads, source, library),
         stage=Stage.BUILD,

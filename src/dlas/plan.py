@@ -23,7 +23,7 @@ from dlas.isolate import Server
 from dlas.keys import Json, key
 from dlas.protocols import Refusal, Software, Techniques, unavailable
 from dlas.records import MeasureSettings, Stage
-from dlas.registry import library_version
+from dlas.registry import installed_version
 from dlas.stack import Stack
 from dlas.study import Study
 
@@ -158,7 +158,7 @@ class _Chain:
         network = self.optimize(prepared)
         reference = self.add(
             Stage.REFERENCE,
-            [library_version("torch")],
+            [installed_version("torch")],
             {
                 "task": "dlas.steps.reference:run",
                 "args": {},
@@ -220,7 +220,7 @@ class _Chain:
         has_onnx = self.techniques.precision == "int8" or self.techniques.model.form == "onnx"
         if form == "module" or has_onnx:
             return None
-        versions: list[Json] = [library_version(d) for d in LOWER_LIBRARIES[form]]
+        versions: list[Json] = [installed_version(d) for d in LOWER_LIBRARIES[form]]
         return self.add(
             Stage.LOWER,
             [form, versions],

@@ -259,7 +259,7 @@ def _source_hash(module: str) -> str:
 
 
 @cache
-def library_version(distribution: str) -> str:
+def installed_version(distribution: str) -> str:
     """Return the version of an installed distribution, ``absent`` where there is none."""
     try:
         return distribution_version(distribution)
@@ -283,7 +283,7 @@ def identity(technique: Technique, versions: Mapping[str, str] | None = None) ->
     cls = type(technique)
     params = without_places(technique)
     libraries: dict[str, Json] = {
-        d: library_version(d) if versions is None else versions.get(d, "absent")
+        d: installed_version(d) if versions is None else versions.get(d, "absent")
         for d in cls.libraries
     }
     if versions is not None:

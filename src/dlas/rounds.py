@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dlas import failpoints
+from dlas.engine.local import default_workers
 from dlas.isolate import Job, Pool, Server
 from dlas.keys import key
 from dlas.measure.checks import asked_and_ran
-from dlas.measure.host import AVAILABLE, placement
+from dlas.measure.host import placement
 from dlas.measure.sentinel import Drift, Watch
 from dlas.plan import CellPlan, control_count, stratum
 from dlas.progress import Progress
@@ -121,7 +122,7 @@ class Rounds:
         self.pool.restart()
         # Importing takes longer than measuring; nothing is measured yet.
         servers = [SENTINEL, *(entry.plan.server for entry in pending)]
-        self.pool.warm(servers, min(4, len(AVAILABLE)))
+        self.pool.warm(servers, default_workers())
         if not self.begun:
             self.begun = True
             self.beside("start")

@@ -127,16 +127,16 @@ def write_trained(
     card = {
         "model": {
             "name": model.name,
-            "params": {k: v for k, v in _params(model).items() if k != "seed"},
+            "params": {k: v for k, v in registry.without_places(model).items() if k != "seed"},
         },
-        "dataset": {"name": dataset.name, "params": _params(dataset)},
+        "dataset": {"name": dataset.name, "params": registry.without_places(dataset)},
         "spec": {name: n for name, n in shape.items() if name != "batch"},
         "dtype": "float16" if float16 else "float32",
         "accuracy": right / len(samples.labels),
         "accuracy_n": len(samples.labels),
         "test_content": samples.content,
         "recipe": {**recipe, "init_seed": getattr(model, "seed", None)},
-        "versions": {d: registry.library_version(d) for d in ("torch", "timm", "numpy")},
+        "versions": {d: registry.installed_version(d) for d in ("torch", "timm", "numpy")},
     }
     out.write_bytes(save(state))
     text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
@@ -159,10 +159,6 @@ def _from_scratch(model: Model) -> Model:
     if getattr(model, "weights_file", None) != "":
         return model
     return dataclasses.replace(model, weights_file="random")  # type: ignore[call-arg]
-
-
-def _params(technique: Technique) -> dict[str, Any]:
-    return dict(registry.without_places(technique))
 
 
 def _there(device: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
@@ -12,6 +11,7 @@ from typing import Any
 
 from dlas import failpoints
 from dlas.isolate import Job, Pool
+from dlas.measure.host import AVAILABLE
 from dlas.measure.lock import machine_lock
 from dlas.plan import Step
 from dlas.records import MeasureSettings, Outcome, Status
@@ -24,7 +24,7 @@ Done = Callable[[Step, StepRecord, bool], None]
 
 def default_workers() -> int:
     """Return how many steps run side by side: a core each, at most four."""
-    return max(1, min(4, len(os.sched_getaffinity(0))))
+    return min(4, len(AVAILABLE))
 
 
 @dataclass

@@ -12,33 +12,17 @@ from tvm.tirx.script.builder import ir as T
 
 from dlas.kernels import emit, rows
 from dlas.kernels.emit import Buffer, Expr, PrimFunc
-from dlas.kernels.epilogue import Epilogue
-from dlas.kernels.layout import NCHW, Array, Layout
+from dlas.kernels.layout import Array
+from dlas.kernels.plain import PlainKernel
 from dlas.kernels.rows import RowTile
-from dlas.kernels.shape import Conv2d
 from dlas.kernels.staging import Staging
-from dlas.kernels.target import CpuTarget
 
 
 @dataclass(frozen=True)
-class Direct:
+class Direct(PlainKernel):
     """One dense direct convolution, NCHW to NCHW."""
 
-    op: Conv2d
-    target: CpuTarget
-    threads: int
-    epilogue: Epilogue
     tile: RowTile
-
-    @property
-    def inp(self) -> Layout:
-        """Layout of the input."""
-        return NCHW
-
-    @property
-    def out(self) -> Layout:
-        """Layout of the output."""
-        return NCHW
 
     def constants(self, weight: Array, bias: Array | None) -> tuple[Array, ...]:
         """Return the packed filters and bias, in the order of the arguments."""

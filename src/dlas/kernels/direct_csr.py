@@ -8,33 +8,18 @@ from tvm.tirx.script.builder import ir as T
 
 from dlas.kernels import emit, rows, sparse
 from dlas.kernels.emit import Buffer, PrimFunc
-from dlas.kernels.epilogue import Epilogue
 from dlas.kernels.knobs import FIXED, Knobs
-from dlas.kernels.layout import NCHW, Array, Layout
+from dlas.kernels.layout import Array
+from dlas.kernels.plain import PlainKernel
 from dlas.kernels.shape import Conv2d
 from dlas.kernels.staging import Staging
-from dlas.kernels.target import CpuTarget
 
 
 @dataclass(frozen=True)
-class DirectCsr:
+class DirectCsr(PlainKernel):
     """One sparse direct convolution, NCHW to NCHW."""
 
-    op: Conv2d
-    target: CpuTarget
-    threads: int
-    epilogue: Epilogue
     knobs: Knobs = FIXED
-
-    @property
-    def inp(self) -> Layout:
-        """Layout of the input."""
-        return NCHW
-
-    @property
-    def out(self) -> Layout:
-        """Layout of the output."""
-        return NCHW
 
     @property
     def vectors(self) -> int:

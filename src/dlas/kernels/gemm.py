@@ -15,9 +15,9 @@ from tvm.tirx.script.builder import ir as T
 
 from dlas.kernels import emit, rows
 from dlas.kernels.emit import Buffer, Expr, PrimFunc
-from dlas.kernels.epilogue import Epilogue
 from dlas.kernels.knobs import FIXED, Knobs
-from dlas.kernels.layout import NCHW, Array, Layout
+from dlas.kernels.layout import Array
+from dlas.kernels.plain import PlainKernel
 from dlas.kernels.rows import RowTile
 from dlas.kernels.shape import Conv2d
 from dlas.kernels.staging import Staging
@@ -50,13 +50,9 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Gemm:
+class Gemm(PlainKernel):
     """One dense convolution as a matrix product, NCHW to NCHW."""
 
-    op: Conv2d
-    target: CpuTarget
-    threads: int
-    epilogue: Epilogue
     tile: RowTile
     knobs: Knobs = FIXED
 
@@ -75,16 +71,6 @@ class Gemm:
     def band(self) -> int:
         """Output rows gathered at a time."""
         return self.split.band
-
-    @property
-    def inp(self) -> Layout:
-        """Layout of the input."""
-        return NCHW
-
-    @property
-    def out(self) -> Layout:
-        """Layout of the output."""
-        return NCHW
 
     def constants(self, weight: Array, bias: Array | None) -> tuple[Array, ...]:
         """Return the packed filters and bias, in the order of the arguments."""

@@ -17,7 +17,7 @@ import tvm
 
 from dlas.kernels.emit import PrimFunc
 from dlas.kernels.epilogue import Epilogue
-from dlas.kernels.layout import NCHW, Array, Layout
+from dlas.kernels.layout import NCHW
 from dlas.kernels.native import Native
 from dlas.kernels.shape import Conv2d
 from dlas.kernels.target import CpuTarget
@@ -30,33 +30,15 @@ BATCH = 16
 
 
 @dataclass(frozen=True)
-class Scheduled:
+class Scheduled(Native):
     """One convolution with a schedule that MetaSchedule found, NCHW to NCHW."""
 
-    op: Conv2d
-    target: CpuTarget
-    threads: int
-    epilogue: Epilogue
     module: str
     """The scheduled function, as `packed` writes it."""
-
-    @property
-    def inp(self) -> Layout:
-        """Layout of the input."""
-        return NCHW
-
-    @property
-    def out(self) -> Layout:
-        """Layout of the output."""
-        return NCHW
 
     def function(self, name: str) -> PrimFunc:
         """Return the kernel: (x, weight, bias, [residual], y)."""
         return unpacked(self.module).with_attr("global_symbol", name)
-
-    def constants(self, weight: Array, bias: Array | None) -> tuple[Array, ...]:
-        """Return the filters and the bias as they came."""
-        return Native(self.op, self.target, self.threads, self.epilogue).constants(weight, bias)
 
     def describe(self) -> dict[str, Any]:
         """Return the schedule."""

@@ -10,31 +10,14 @@ import numpy as np
 from tvm import te, topi
 
 from dlas.kernels.emit import PrimFunc
-from dlas.kernels.epilogue import Epilogue
 from dlas.kernels.errors import UnsupportedError
-from dlas.kernels.layout import NCHW, Array, Layout
-from dlas.kernels.shape import Conv2d
-from dlas.kernels.target import CpuTarget
+from dlas.kernels.layout import Array
+from dlas.kernels.plain import PlainKernel
 
 
 @dataclass(frozen=True)
-class Native:
+class Native(PlainKernel):
     """One convolution as TVM lowers it by default, NCHW to NCHW, on one thread."""
-
-    op: Conv2d
-    target: CpuTarget
-    threads: int
-    epilogue: Epilogue
-
-    @property
-    def inp(self) -> Layout:
-        """Layout of the input."""
-        return NCHW
-
-    @property
-    def out(self) -> Layout:
-        """Layout of the output."""
-        return NCHW
 
     def function(self, name: str) -> PrimFunc:
         """Return the kernel: (x, weight, bias, [residual], y)."""

@@ -20,12 +20,11 @@ from tvm.tirx.script.builder import ir as T
 from dlas.kernels import emit, sparse, transpose
 from dlas.kernels.direct_csr import zeros_or
 from dlas.kernels.emit import Buffer, Expr, PrimFunc
-from dlas.kernels.epilogue import Epilogue, activate
+from dlas.kernels.epilogue import activate
 from dlas.kernels.knobs import FIXED, Knobs
-from dlas.kernels.layout import NCHW, Array, Layout
-from dlas.kernels.shape import Conv2d
+from dlas.kernels.layout import Array
+from dlas.kernels.plain import PlainKernel
 from dlas.kernels.spatial_pack import segments
-from dlas.kernels.target import CpuTarget
 
 WINDOW_BYTES = 36 << 10
 """What a block reads of the input channels of one sweep."""
@@ -38,24 +37,10 @@ Segment = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class SpatialCsr:
+class SpatialCsr(PlainKernel):
     """One sparse convolution over packed tiles, NCHW to NCHW."""
 
-    op: Conv2d
-    target: CpuTarget
-    threads: int
-    epilogue: Epilogue
     knobs: Knobs = FIXED
-
-    @property
-    def inp(self) -> Layout:
-        """Layout of the input."""
-        return NCHW
-
-    @property
-    def out(self) -> Layout:
-        """Layout of the output."""
-        return NCHW
 
     @property
     def grid(self) -> tuple[int, int]:
