@@ -7,17 +7,19 @@ Kernel time of dlas: carried layouts, halo in place, weights packed. A peer's la
 time in a chain: nine equal convolutions less one, divided by eight, for layers that keep their
 shape; for the others the time of the convolution's node by the peer's own profiler (ONNX Runtime,
 OpenVINO). The ceiling is a loop of multiply-adds in registers on the same target, before and after
-each layer; the larger value counts. Everyone is measured in turns within a layer. Each layer is
-saved when it is complete; one that the JSON file holds already is not measured again.
+each layer; the larger value counts. The same loop is also measured in turns with everyone else: on
+a shared machine a core is not always as fast as at its best, and then it shows by how much.
+Everyone is measured in turns within a layer. Each layer is saved when it is complete; one that the
+JSON file holds already is not measured again. `--summary --quantile 0.2` prints the figures of the
+samples that a fifth does not exceed, instead of the medians.
 """
 
 import argparse
 import json
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,8 @@ Sampler = Callable[[int], list[float]]
 TOLERANCE = 1e-4
 """Largest difference of a peer from PyTorch, relative to the largest output."""
 CHAIN = 9
+LOOP = "multiply-adds in registers"
+ONCE = ", one layer"
 WITHOUT_WINOGRAD = ("direct dense", "gemm dense", "spatial-pack dense", "torch", "torch-nhwc",
                     "onnxruntime", "openvino", "ncnn-no-winograd")  # fmt: skip
 
@@ -62,8 +66,17 @@ def layers(names: list[str], size: int) -> list[Conv2d]:
     return list(found)
 
 
-def ceiling(threads: int) -> Callable[[], float]:
-    """Return a reading of the GFLOP/s of multiply-adds that stay in registers."""
+@dataclass(frozen=True)
+class Ceiling:
+    """Multiply-adds that stay in registers: their GFLOP/s at best, and a sampler."""
+
+    read: Callable[[], float]
+    flops: float
+    sample: Sampler
+
+
+def ceiling(threads: int) -> Ceiling:
+    """Return the ceiling of this machine on so many threads."""
     from dlas.measure import ceilings
 
     folder = tempfile.TemporaryDirectory()
@@ -74,7 +87,9 @@ def ceiling(threads: int) -> Callable[[], float]:
         assert Path(folder.name).exists()  # it goes with this function
         return ceilings.arithmetic(loop)["value"]
 
-    return read
+    run = ceilings.loop(loop)
+
+    return Ceiling(read, loop["flops"], clocked(run))
 
 
 def ours(op: Conv2d, threads: int, zeros: list[float]) -> dict[str, Sampler]:
@@ -134,30 +149,35 @@ def checked(model: Any, name: str, x: np.ndarray, threads: int) -> Callable[[Any
     return run
 
 
-def peer(op: Conv2d, name: str, threads: int) -> Sampler | None:
-    """Return a sampler of a peer's time for the layer; None: it has no way to tell."""
+def peer(op: Conv2d, name: str, threads: int) -> dict[str, Sampler]:
+    """Return samplers for a peer's time of the layer, none if there is no way to tell.
+
+    One sampler if the peer tells the time of the node; else one of the chain and, called as the
+    peer and `ONCE`, one of a single layer.
+    """
     if op.padding[:2] != op.padding[2:]:
-        return None
+        return {}
     x = np.random.default_rng(0).standard_normal(op.in_shape).astype(np.float32)
     if op.in_shape != op.out_shape:
-        return NODE_TIME[name](op, x, threads) if name in NODE_TIME else None
+        return {name: NODE_TIME[name](op, x, threads)} if name in NODE_TIME else {}
     one = checked(network(op, 1), name, x, threads)
     chain = checked(network(op, CHAIN), name, x, threads)
     if one is None or chain is None:
-        return None
+        return {}
+    return {name: clocked(lambda: chain(x)), name + ONCE: clocked(lambda: one(x))}
+
+
+def clocked(run: Callable[[], Any]) -> Sampler:
+    """Return a sampler of a call's wall time, after two calls that are not counted."""
 
     def sample(count: int) -> list[float]:
         time.sleep(0.01)  # the threads of the one before stop waiting busily
-        one(x), chain(x)
         seconds = []
-        for _ in range(count):
+        for _ in range(count + 2):
             start = time.perf_counter()
-            one(x)
-            middle = time.perf_counter()
-            chain(x)
-            end = time.perf_counter()
-            seconds.append(((end - middle) - (middle - start)) / (CHAIN - 1))
-        return seconds
+            run()
+            seconds.append(time.perf_counter() - start)
+        return seconds[2:]
 
     return sample
 
@@ -231,36 +251,66 @@ NODE_TIME: dict[str, Callable[[Conv2d, np.ndarray, int], Sampler]] = {
 
 
 def measure(
-    samplers: dict[str, Sampler], top: Callable[[], float], rounds: int, repeats: int
+    samplers: dict[str, Sampler], top: Ceiling, rounds: int, repeats: int
 ) -> tuple[dict[str, list[float]], float]:
     """Return everyone's seconds, measured in turns, and the ceiling before and after."""
     samples: dict[str, list[float]] = {name: [] for name in samplers}
-    before = top()
+    before = top.read()
     for _ in range(rounds):
         for name, sample in samplers.items():
             samples[name] += sample(repeats)
-    return samples, max(before, top())
+    return samples, max(before, top.read())
 
 
-def table(op: dict[str, Any], threads: int, top: float, rows: list[dict[str, Any]]) -> None:
+def results(
+    op: Conv2d, flops: float, top: float, samples: dict[str, list[float]]
+) -> list[dict[str, Any]]:
+    """Return the rows of one layer; `flops`: those of a call of the ceiling's loop."""
+    shape = json.loads(json.dumps(asdict(op) | {"multiplications": op.multiplications}))
+    rows = []
+    for name in [name for name in samples if not name.endswith(ONCE)]:
+        once = {"once": samples[name + ONCE]} if name + ONCE in samples else {}
+        work = flops if name == LOOP else 2 * op.multiplications
+        common = {"name": name, "op": shape, "ceiling": top, "flops": work}
+        rows.append(common | {"seconds": samples[name]} | once)
+    return rows
+
+
+def level(row: dict[str, Any], quantile: float) -> float:
+    """Return the seconds of a layer that so large a share of a row's samples does not exceed.
+
+    Of a chain and of one layer each, before they are subtracted: differences of single samples
+    would be smallest where the one was disturbed.
+    """
+    seconds = float(np.quantile(row["seconds"], quantile))
+    if "once" not in row:
+        return seconds
+    return (seconds - float(np.quantile(row["once"], quantile))) / (CHAIN - 1)
+
+
+def table(threads: int, top: float, rows: list[dict[str, Any]]) -> None:
     """Print one layer, the fastest first."""
     print(f"  ceiling {top:.0f} GFLOP/s on {threads} threads")
-    for row in sorted(rows, key=lambda row: statistics.median(row["seconds"])):
-        seconds = statistics.median(row["seconds"])
-        rate = 2 * op["multiplications"] / seconds / 1e9
+    for row in sorted(rows, key=lambda row: level(row, 0.5)):
+        seconds = level(row, 0.5)
+        rate = 1e-9 * row["flops"] / seconds
         print(f"  {row['name']:24s} {1e3 * seconds:8.3f} ms {rate:7.0f} GFLOP/s {rate / top:6.2f}")
 
 
-def summary(rows: list[dict[str, Any]]) -> None:
+def summary(rows: list[dict[str, Any]], quantile: float) -> None:
     """Print the figures that the project's bars ask for, as far as the rows hold them."""
     layers_found: dict[str, dict[str, Any]] = {}
     for row in rows:
         layer = layers_found.setdefault(json.dumps(row["case"]), {"case": row["case"], "ms": {}})
-        layer["ms"][row["name"]] = 1e3 * statistics.median(row["seconds"])
+        if row["name"] == LOOP:
+            layer["loop"] = 1e-9 * row["flops"] / level(row, quantile)
+            continue
+        layer["ms"][row["name"]] = 1e3 * level(row, quantile)
         layer["top"], layer["op"] = row["ceiling"], row["op"]
     figures: dict[str, list[float]] = {}
     for layer in layers_found.values():
-        for name, value in judged(layer["op"], layer["ms"], layer["top"]).items():
+        rates = {"ceiling": layer["top"], "the loop in the same turns": layer["loop"]}
+        for name, value in judged(layer["op"], layer["ms"], rates).items():
             figures.setdefault(f"{layer['case']['threads']} threads: {name}", []).append(value)
         both = json.dumps(layer["case"] | {"threads": 2})
         large = 2 * layer["op"]["multiplications"] >= 1e8
@@ -268,15 +318,17 @@ def summary(rows: list[dict[str, Any]]) -> None:
             continue
         for name in set(layer["ms"]) & set(layers_found[both]["ms"]):
             ratio = layer["ms"][name] / layers_found[both]["ms"][name]
-            figures.setdefault(f"2 threads against 1: {name}", []).append(ratio)
-    print("| figure | geometric mean | least | layers |")
+            wide = max(layer["op"]["in_channels"], layer["op"]["out_channels"]) > 256
+            more = ", more than 256 channels" if wide and name == "winograd dense" else ""
+            figures.setdefault(f"2 threads against 1: {name}{more}", []).append(ratio)
+    print(f"| figure (samples at {quantile:g}) | geometric mean | least | layers |")
     print("| --- | --- | --- | --- |")
     for name, values in sorted(figures.items()):
         print(f"| {name} | {geometric_mean(values):.2f} | {min(values):.2f} | {len(values)} |")
 
 
-def judged(op: dict[str, Any], ms: dict[str, float], top: float) -> dict[str, float]:
-    """Return one layer's figures by name."""
+def judged(op: dict[str, Any], ms: dict[str, float], rates: dict[str, float]) -> dict[str, float]:
+    """Return one layer's figures by name; `rates`: GFLOP/s to compare with."""
     found: dict[str, float] = {}
     plain = min((ms[n] for n in WITHOUT_WINOGRAD if n in ms), default=None)
     dense = min((t for n, t in ms.items() if " csr" not in n), default=None)
@@ -286,7 +338,8 @@ def judged(op: dict[str, Any], ms: dict[str, float], top: float) -> dict[str, fl
     for name in ("spatial-pack dense", "gemm dense", "direct dense"):
         if first and least >= 64 and name in ms:
             rate = 2e-6 * op["multiplications"] / ms[name]
-            found[f"{name} / ceiling, 3x3 stride 1, 64 channels or more"] = rate / top
+            for what, top in rates.items():
+                found[f"{name} / {what}, 3x3 stride 1, 64 channels or more"] = rate / top
     if first and "winograd dense" in ms and least >= 32 and most <= 128 and op["height"] >= 28:
         what = "3x3 stride 1, 32-128 channels, image 28 or larger"
         if plain:
@@ -318,6 +371,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--kernel", type=int, help="only square filters of this size")
     parser.add_argument("--limit", type=int, help="only the first so many layers")
     parser.add_argument("--json", type=Path, help="results; layers in it are not measured again")
+    parser.add_argument("--quantile", type=float, default=0.5, help="of samples, in the summary")
     parser.add_argument("--summary", action="store_true", help="only print what --json holds")
     return parser.parse_args()
 
@@ -326,7 +380,7 @@ def main() -> None:
     options = arguments()
     saved = Saved(options.json)
     if options.summary:
-        summary(saved.rows)
+        summary(saved.rows, options.quantile)
         return
     found = layers(options.models, options.size)
     if options.kernel:
@@ -339,18 +393,14 @@ def main() -> None:
                 continue
             print(f"{op.in_shape} -> {op.out_channels}, {op.kernel}, stride {op.stride}, "
                   f"groups {op.groups}, {threads} threads", flush=True)  # fmt: skip
-            samplers = ours(op, threads, options.zeros)
+            samplers = {LOOP: tops[threads].sample} | ours(op, threads, options.zeros)
             for name in options.peers:
-                sampler = peer(op, name, threads)
-                if sampler is not None:
-                    samplers[name] = sampler
+                samplers |= peer(op, name, threads)
             samples, top = measure(samplers, tops[threads], options.rounds, options.repeats)
-            shape = json.loads(json.dumps(asdict(op) | {"multiplications": op.multiplications}))
-            common = {"op": shape, "ceiling": top}
-            rows = [{"name": n, "seconds": s, **common} for n, s in samples.items()]
+            rows = results(op, tops[threads].flops, top, samples)
             saved.add(case, rows)
-            table(shape, threads, top, rows)
-    summary(saved.rows)
+            table(threads, top, rows)
+    summary(saved.rows, options.quantile)
 
 
 if __name__ == "__main__":
