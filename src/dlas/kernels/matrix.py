@@ -34,9 +34,6 @@ def dense_linear(
         epilogue: residual and activation; a residual's layout is that of the output.
         knobs: what tuning found.
     """
-    tile = default_tile(op, target)
-    if op.in_channels % target.lanes:
-        tile = replace(tile, depth=0, band=1)  # no blocks to make passes of
-    tile = replace(tile, **knobs.as_dict())
+    tile = replace(default_tile(op, target), **knobs.as_dict())
     layouts = (Layout(op.in_channels), Layout(op.out_channels))
     return SpatialPack(op, target, threads, *layouts, epilogue or Epilogue(), tile)

@@ -5,7 +5,7 @@ input have at least (`needs`), and what is the kernel (`lower`).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from dlas.kernels.depthwise import Depthwise, default_columns
@@ -25,7 +25,7 @@ from dlas.kernels.rows import RowTile
 from dlas.kernels.rows import default_tile as default_rows
 from dlas.kernels.shape import Conv2d
 from dlas.kernels.spatial_csr import SpatialCsr
-from dlas.kernels.spatial_pack import SpatialPack, Tile, default_tile, in_passes
+from dlas.kernels.spatial_pack import SpatialPack, Tile, default_tile
 from dlas.kernels.target import CpuTarget
 from dlas.kernels.winograd import Winograd, default_outputs, needed_halo
 from dlas.kernels.winograd import why_not as winograd_why_not
@@ -97,11 +97,7 @@ def _spatial_pack(op: Conv2d, r: Request) -> Kernel:
         return Depthwise(op, r.target, r.threads, r.inp, r.out, r.epilogue, columns)
     fixed = default_tile(op, r.target)
     get = r.knobs.get
-    tile = Tile(
-        get("blocks", fixed.blocks), get("columns", fixed.columns), get("rows", fixed.rows)
-    )
-    tile = in_passes(op, r.target, tile)
-    tile = replace(tile, depth=get("depth", tile.depth), band=get("band", tile.band))
+    tile = Tile(*(get(name, value) for name, value in asdict(fixed).items()))
     return SpatialPack(op, r.target, r.threads, r.inp, r.out, r.epilogue, tile)
 
 
