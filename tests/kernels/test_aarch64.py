@@ -17,7 +17,7 @@ from dlas.kernels import Conv2d, primitives, reference  # noqa: E402
 from dlas.kernels.emit import argument_shapes  # noqa: E402
 from dlas.kernels.epilogue import Epilogue  # noqa: E402
 from dlas.kernels.knobs import FIXED  # noqa: E402
-from dlas.kernels.layout import Layout, pack, unpack  # noqa: E402
+from dlas.kernels.layout import pack, unpack  # noqa: E402
 from dlas.kernels.target import resolve  # noqa: E402
 
 COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
@@ -67,7 +67,7 @@ def test_kernel_is_right_on_aarch64(
     primitive: str, weights: str, op: Conv2d, tmp_path: Path
 ) -> None:
     chosen, cpu = primitives.find(primitive, weights), resolve("aarch64")
-    inp, out = chosen.needs(op, cpu, FIXED), Layout(chosen.block(cpu))
+    inp, out = chosen.needs(op, cpu, FIXED), chosen.writes(op, cpu)
     request = primitives.Request(cpu, 1, inp, out, Epilogue("relu", None))
     kernel = chosen.lower(op, request)
     function = kernel.function("conv")

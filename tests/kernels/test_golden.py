@@ -13,7 +13,6 @@ pytest.importorskip("tvm")
 from dlas.kernels import Conv2d, primitives
 from dlas.kernels.epilogue import Epilogue
 from dlas.kernels.knobs import FIXED
-from dlas.kernels.layout import Layout
 from dlas.kernels.target import resolve
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -27,7 +26,7 @@ CASES = [
 
 def script(primitive: str, weights: str, op: Conv2d, target: str) -> str:
     chosen, cpu = primitives.find(primitive, weights), resolve(target)
-    out = Layout(chosen.block(cpu))
+    out = chosen.writes(op, cpu)
     request = primitives.Request(cpu, 1, chosen.needs(op, cpu, FIXED), out, Epilogue("relu", None))
     return str(chosen.lower(op, request).function("conv").script()).rstrip() + "\n"
 

@@ -15,7 +15,7 @@ from dlas.kernels.emit import argument_shapes
 from dlas.kernels.epilogue import Epilogue
 from dlas.kernels.errors import InputError, UnsupportedError
 from dlas.kernels.knobs import FIXED, Knobs
-from dlas.kernels.layout import NCHW, Array, Layout
+from dlas.kernels.layout import NCHW, Array
 from dlas.kernels.primitives import Kernel, Request
 from dlas.kernels.program import load_library
 from dlas.kernels.relayout import Relayout
@@ -79,7 +79,7 @@ def build_conv2d(
         task = replace(task, activation=activation)
     knobs, found = _tuned(search, task, w, cpu)
     inp = chosen.needs(op, cpu, knobs)
-    out = Layout(chosen.block(cpu))
+    out = chosen.writes(op, cpu, knobs)
     kernels = []
     for residual in (None, out):
         request = Request(cpu, threads, inp, out, Epilogue(activation, residual), knobs)

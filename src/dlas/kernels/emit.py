@@ -80,6 +80,19 @@ def each(count: int, lanes: int, body: Callable[[Expr], None]) -> None:
             body(whole * lanes + i)
 
 
+@contextmanager
+def condition(test: Expr) -> Iterator[bool]:
+    """Open `if test:`; no code where it is known. Yields whether it may be true.
+
+    What is known to be false must still be left out by the caller.
+    """
+    if isinstance(test, bool):
+        yield test
+    else:
+        with T.If(test), T.Then():
+            yield True
+
+
 def store(buffer: Buffer, value: Expr, *index: Expr) -> None:
     """Write one element (inside `each_lane`, one vector)."""
     T.buffer_store(buffer, value, list(index))

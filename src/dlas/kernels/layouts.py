@@ -2,7 +2,7 @@
 
 Every operator states what it needs of its inputs; a tensor is stored once, in the layout that its
 producer writes, with the widest halo that a reader needs; a reader that needs another channel
-block gets a copy, made once.
+block, or other tiles, gets a copy, made once.
 
 A concatenation of channels moves nothing where it can: a batch of one is stored channel block by
 channel block, so each part is a slice of the result, and its producer writes it there. All of
@@ -47,7 +47,7 @@ def image_shape(shape: tuple[int, ...]) -> Shape4:
 def same_memory(nchw: Shape4, a: Layout, b: Layout) -> bool:
     """Whether a tensor's bytes are the same in both layouts."""
     n, c, h, w = nchw
-    if any((*a.halo, *b.halo)) or (h, w) != (1, 1):
+    if any((*a.halo, *b.halo)) or (h, w) != (1, 1) or a.tiling or b.tiling:
         return a == b
     return a == b or n == 1 or (c % a.block == 0 and c % b.block == 0)
 
@@ -57,7 +57,8 @@ class Layouts:
 
     def __init__(self, graph: Graph, choices: dict[str, Choice], target: CpuTarget) -> None:
         self.graph, self.choices, self.target = graph, choices, target
-        self.blocks: dict[str, int] = dict.fromkeys(graph.inputs, 1)
+        self.forms: dict[str, Layout] = dict.fromkeys(graph.inputs, NCHW)
+        """In which blocks or tiles each tensor is stored."""
         self.needs: dict[str, list[Need]] = {name: [] for name in graph.values}
         self.by_node: dict[str, list[Need]] = {}
         self.whole: dict[str, str] = {}
@@ -69,7 +70,7 @@ class Layouts:
             for name, need in zip(node.inputs, needs, strict=True):
                 self.needs[name].append(need)
             for name in node.outputs:
-                self.blocks[name] = self._block(node, needs)
+                self.forms[name] = self._form(node, needs)
             if self.sliced(node):
                 self._claim(node)
         for name in graph.outputs:
@@ -80,35 +81,45 @@ class Layouts:
         choice = self.choices[node.name]
         return primitives.find(choice.primitive, choice.weights)
 
-    def _block(self, node: Node, needs: list[Need]) -> int:
+    def _form(self, node: Node, needs: list[Need]) -> Layout:
+        """Return what the operator writes, given what it reads."""
         if node.op == "conv2d":
-            return self._primitive(node).block(self.target)
+            return self._written(node)
         if node.op in PLAIN_OPERATORS:
-            return 1
+            return NCHW
         if node.op == "concat":
-            return self._concat_block(node)
-        return needs[0].layout.block
+            return self._concat_form(node)
+        return needs[0].layout.form
+
+    def _written(self, node: Node) -> Layout:
+        """Return the blocks or tiles that a convolution writes."""
+        op, knobs = node.attrs["conv"], self.choices[node.name].knobs
+        return self._primitive(node).writes(op, self.target, knobs)
+
+    def _blocked(self, name: str) -> Layout:
+        """Return the form of a tensor for readers that know no tiles."""
+        form = self.forms.get(name, NCHW)
+        return NCHW if form.tiling else form
 
     def _needs(self, node: Node) -> list[Need]:
-        """Return what the operator needs of each of its inputs, given their producers' blocks."""
+        """Return what the operator needs of each of its inputs, given their producers' forms."""
         if node.op == "conv2d":
-            primitive = self._primitive(node)
-            flexible = primitive.block(self.target) > 1
+            rest = self._written(node)
+            flexible = rest != NCHW
             knobs = self.choices[node.name].knobs
-            layout = primitive.needs(node.attrs["conv"], self.target, knobs)
+            layout = self._primitive(node).needs(node.attrs["conv"], self.target, knobs)
             first = Need(layout, exact=not flexible)
-            rest = Layout(primitive.block(self.target))
             return [first, *(Need(rest, exact=not flexible) for _ in node.inputs[1:])]
         if node.op in PLAIN_OPERATORS:
             return [PLAIN for _ in node.inputs]
         if len(self.graph.values[node.inputs[0]].shape) != 4:
             return [PLAIN for _ in node.inputs]
         if self.sliced(node):  # a part that is copied is read as it is stored
-            return [Need(Layout(self.blocks.get(name, 1)), exact=False) for name in node.inputs]
-        block = self.blocks.get(node.inputs[0], 1)
+            return [Need(self.forms.get(name, NCHW), exact=False) for name in node.inputs]
+        form = self._blocked(node.inputs[0])
         if node.op == "concat":
-            block = self._concat_block(node)
-        return [Need(Layout(block), exact=False) for _ in node.inputs]
+            form = self._concat_form(node)
+        return [Need(form, exact=False) for _ in node.inputs]
 
     def sliced(self, node: Node) -> bool:
         """Whether the node is a concatenation whose parts are slices of its result's memory."""
@@ -116,10 +127,10 @@ class Layouts:
 
     def _claim(self, node: Node) -> None:
         """Let the parts that can be written in place be slices of the result."""
-        block = self.blocks[node.output]
+        form = self.forms[node.output]
         for name in node.inputs:
             twice = name in self.whole or node.inputs.count(name) > 1
-            if not self._plain(name) and not twice and self.blocks[name] == block:
+            if not self._plain(name) and not twice and self.forms[name] == form:
                 self.whole[name] = node.output
 
     def _plain(self, name: str) -> bool:
@@ -139,20 +150,21 @@ class Layouts:
             found.setdefault(self._root(name), []).extend(needs)
         return found
 
-    def _concat_block(self, node: Node) -> int:
-        block, _ = Counter(self.blocks.get(name, 1) for name in node.inputs).most_common(1)[0]
+    def _concat_form(self, node: Node) -> Layout:
+        forms = Counter(self._blocked(name) for name in node.inputs)
+        form, _ = forms.most_common(1)[0]
         inner = [self.graph.values[name].shape[1] for name in node.inputs[:-1]]
-        return block if all(c % block == 0 for c in inner) else 1
+        return form if all(c % form.block == 0 for c in inner) else NCHW
 
     def stored(self, name: str) -> Layout:
         """Return the layout in which the producer writes the tensor."""
-        block = self.blocks.get(name, 1)
+        form = self.forms.get(name, NCHW)
         if self._plain(name):
             return NCHW
-        mine = [n for n in self._together[self._root(name)] if n.layout.block == block]
+        mine = [n for n in self._together[self._root(name)] if n.layout.form == form]
         if any(need.exact for need in mine):
-            return Layout(block)
-        return Layout(block, widest([need.layout.halo for need in mine]))
+            return form
+        return form.with_halo(widest([need.layout.halo for need in mine]))
 
     def read(self, name: str, need: Need) -> Layout:
         """Return the layout that this reader gets: the stored one, or that of a copy."""
@@ -163,6 +175,6 @@ class Layouts:
             return stored if fits else need.layout
         if need.exact:
             return need.layout
-        block = need.layout.block
-        others = [o.layout for o in self.needs[name] if o.layout.block == block and not o.exact]
-        return Layout(block, widest([o.halo for o in others if not stored.covers(o)]))
+        form = need.layout.form
+        others = [o.layout for o in self.needs[name] if o.layout.form == form and not o.exact]
+        return form.with_halo(widest([o.halo for o in others if not stored.covers(o)]))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+from dlas.kernels import spatial_csr
 from dlas.kernels.depthwise import Depthwise, default_columns
 from dlas.kernels.direct import Direct
 from dlas.kernels.direct_csr import DirectCsr
@@ -24,7 +25,6 @@ from dlas.kernels.native import Native
 from dlas.kernels.rows import RowTile
 from dlas.kernels.rows import default_tile as default_rows
 from dlas.kernels.shape import Conv2d
-from dlas.kernels.spatial_csr import SpatialCsr
 from dlas.kernels.spatial_pack import SpatialPack, Tile, default_tile
 from dlas.kernels.target import CpuTarget
 from dlas.kernels.winograd import Winograd, default_outputs, needed_halo
@@ -63,7 +63,7 @@ class Request:
     inp: Layout
     """Layout that the input has; covers what the primitive needs."""
     out: Layout
-    """Layout that the output shall have; its block is the primitive's."""
+    """Layout that the output shall have: what the primitive writes, perhaps with a halo."""
     epilogue: Epilogue
     knobs: Knobs = FIXED
     """Values that differ from the fixed schedule."""
@@ -82,6 +82,14 @@ class Primitive:
     """Channel block of the output."""
     lower: Callable[[Conv2d, Request], Kernel]
     why_not: Callable[[Conv2d], str | None] = lambda _: None
+    form: Callable[[Conv2d, CpuTarget, Knobs], Layout] | None = None
+    """Layout of the output; None: blocks of channels."""
+
+    def writes(self, op: Conv2d, target: CpuTarget, knobs: Knobs = FIXED) -> Layout:
+        """Return the layout of the output, without a halo."""
+        if self.form is None:
+            return Layout(self.block(target))
+        return self.form(op, target, knobs)
 
 
 def _packed_input(op: Conv2d, target: CpuTarget, knobs: Knobs = FIXED) -> Layout:
@@ -99,6 +107,13 @@ def _spatial_pack(op: Conv2d, r: Request) -> Kernel:
     get = r.knobs.get
     tile = Tile(*(get(name, value) for name, value in asdict(fixed).items()))
     return SpatialPack(op, r.target, r.threads, r.inp, r.out, r.epilogue, tile)
+
+
+def _spatial_csr(op: Conv2d, r: Request) -> Kernel:
+    out = r.out
+    if out.tiling is None:  # it was asked for by its block of channels alone
+        out = spatial_csr.written(op, r.target, r.knobs)
+    return spatial_csr.SpatialCsr(op, r.target, r.threads, r.inp, out, r.epilogue, r.knobs)
 
 
 def _row_tile(op: Conv2d, r: Request) -> RowTile:
@@ -163,10 +178,13 @@ _ALL = (
     _plain("native", _native),
     _plain("direct", lambda op, r: DirectCsr(op, r.target, r.threads, r.epilogue, r.knobs), "csr"),
     _plain("gemm", lambda op, r: GemmCsr(op, r.target, r.threads, r.epilogue, r.knobs), "csr"),
-    _plain(
+    Primitive(
         "spatial-pack",
-        lambda op, r: SpatialCsr(op, r.target, r.threads, r.epilogue, r.knobs),
         "csr",
+        lambda op, target, knobs: spatial_csr.read(op, spatial_csr.written(op, target, knobs)),
+        lambda target: 1,
+        _spatial_csr,
+        form=spatial_csr.written,
     ),
 )
 PRIMITIVES = {(p.name, p.weights): p for p in _ALL}

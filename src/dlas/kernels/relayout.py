@@ -1,4 +1,7 @@
-"""Changing the layout of an activation: packing, unpacking, widening or dropping the halo."""
+"""Changing the layout of an activation: packing, unpacking, widening or dropping the halo.
+
+What has tiles on one side goes through `tiles.TileRelayout`.
+"""
 
 from dataclasses import dataclass
 
@@ -7,6 +10,7 @@ from tvm.tirx.script.builder import ir as T
 from dlas.kernels import emit
 from dlas.kernels.emit import PrimFunc
 from dlas.kernels.layout import Layout, Shape4
+from dlas.kernels.tiles import TileRelayout
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,9 @@ class Relayout:
 
     def function(self, name: str) -> PrimFunc:
         """Return the kernel (x, y); every element of y is written, zeros around the image."""
+        if self.source.tiling is not None or self.goal.tiling is not None:
+            through = TileRelayout(self.nchw, self.source, self.goal, self.threads)
+            return through.function(name)
         n, c, h, w = self.nchw
         blocks, lanes = -(-c // self.goal.block), self.goal.block
         function = emit.Function(name)

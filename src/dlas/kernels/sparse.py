@@ -72,17 +72,18 @@ def pack_sweeps(
 ) -> tuple[Any, Any, Any, Any]:
     """Return (starts, offsets, values, order): the matrix cut into sweeps over input channels.
 
-    A sweep holds `channels` input channels of each group. Its rows are sorted by their number of
-    non-zeros within each run of `part` output channels; `order` tells which output channel each
-    row of each sweep belongs to.
+    A sweep holds `channels` input channels of each group. Each run of `part` rows belongs to one
+    part of the output channels, in every sweep the same ones, and is sorted by non-zeros; parts
+    have about equally many. `order` tells which output channel each row of each sweep is.
     """
     per_in, per_out = weight.shape[1], op.out_channels // op.groups
     everywhere = np.broadcast_to(taps[np.arange(op.out_channels) // per_out], weight.shape)
+    parts = _balanced(np.count_nonzero(weight.reshape(op.out_channels, -1), axis=1), part)
     counts, offsets, values, order = [], [], [], []
     for first in range(0, per_in, channels):
         filters, where = (a[:, first : first + channels] for a in (weight, everywhere))
         filled = np.count_nonzero(filters.reshape(op.out_channels, -1), axis=1)
-        rows = np.lexsort((filled, np.arange(op.out_channels) // part)).astype(np.int32)
+        rows = np.lexsort((filled, parts)).astype(np.int32)
         present = filters[rows] != 0
         counts.append(filled[rows])
         offsets.append(where[rows][present])
@@ -91,6 +92,19 @@ def pack_sweeps(
     starts = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int32)
     entries = _some(np.concatenate(offsets).astype(np.int32), np.concatenate(values))
     return starts, *entries, np.concatenate(order)
+
+
+def _balanced(filled: Any, part: int) -> Any:
+    """Return the part of each output channel: `part` channels each, about equal non-zeros."""
+    room = np.full(-(-len(filled) // part), part)
+    room[-1] = len(filled) - part * (len(room) - 1)
+    load = np.zeros(len(room))
+    found = np.zeros(len(filled), np.int32)
+    for channel in np.argsort(-filled, kind="stable"):
+        goal = int(np.argmin(np.where(room > 0, load, np.inf)))
+        found[channel], room[goal] = goal, room[goal] - 1
+        load[goal] += filled[channel]
+    return found
 
 
 @dataclass(frozen=True)

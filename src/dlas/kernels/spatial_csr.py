@@ -1,15 +1,17 @@
-"""`spatial-pack` with CSR weights: the lanes are tiles of the image, packed with their halo.
+"""`spatial-pack` with CSR weights: the lanes are tiles of the image, stored with their halo.
 
-The output is cut into `lanes` equal tiles (4x4 of them with 16 lanes); the input is packed
-[C, tile rows, tile columns, lanes], each tile with its own halo. Every tap of every pixel is then
-one aligned vector, for any stride and dilation, and no pixel is computed twice.
+The output is cut into `lanes` equal tiles (4x4 of them with 16 lanes), and so is the input: its
+tiles are the output's times the stride. Every tap of every pixel is then one aligned vector, for
+any stride and dilation, and no pixel is computed twice. The layout is carried between layers: each
+kernel fills the halo of what it writes.
 
 A job sums one block of the tiles' pixels for some output channels. It sweeps over the input
-channels, as many at a time as the block reads from the first-level cache; its sums wait between
-sweeps, one channel's behind the other's. Each sweep takes the output channels in the order of
-their non-zeros, so that the length of the inner loop is known from the one before.
+channels, as many at a time as the block reads from the first-level cache; its sums wait in the
+output between sweeps. Each sweep takes the output channels in the order of their non-zeros, so
+that the length of the inner loop is known from the one before.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,58 +19,93 @@ from typing import Any
 import numpy as np
 from tvm.tirx.script.builder import ir as T
 
-from dlas.kernels import emit, sparse, transpose
+from dlas.kernels import emit, sparse, tiles
 from dlas.kernels.direct_csr import zeros_or
 from dlas.kernels.emit import Buffer, Expr, PrimFunc
-from dlas.kernels.epilogue import activate
+from dlas.kernels.epilogue import Epilogue, activate
 from dlas.kernels.knobs import FIXED, Knobs
-from dlas.kernels.layout import Array
-from dlas.kernels.plain import PlainKernel
+from dlas.kernels.layout import Array, Layout, Shape4, Tiling
+from dlas.kernels.shape import Conv2d
 from dlas.kernels.spatial_pack import segments
+from dlas.kernels.target import CpuTarget
 
 WINDOW_BYTES = 36 << 10
 """What a block reads of the input channels of one sweep."""
 LEAST_CHANNELS = 8
 """With less a sweep loads and stores more sums than it multiplies."""
-WIDE = 12
-"""Columns of a tile from which transposing squares is faster than gathering pixels."""
 Segment = tuple[int, int, int]
 """First, count and step of a run of equal blocks."""
 
 
-@dataclass(frozen=True)
-class SpatialCsr(PlainKernel):
-    """One sparse convolution over packed tiles, NCHW to NCHW."""
+def written(op: Conv2d, target: CpuTarget, knobs: Knobs = FIXED) -> Layout:
+    """Return the layout of the output: the grid whose tiles overhang least, near a square."""
+    lanes = target.lanes
+    grids = [(1 << i, lanes >> i) for i in range(lanes.bit_length())]
 
+    def cost(grid: tuple[int, int]) -> tuple[int, int]:
+        rows, columns = _tile(op, grid)
+        return rows * columns, abs(grid[0] - grid[1])
+
+    down = knobs.get("down", min(grids, key=cost)[0])
+    grid = (down, lanes // down)
+    return Layout(tiling=Tiling(grid, _tile(op, grid)))
+
+
+def _tile(op: Conv2d, grid: tuple[int, int]) -> tuple[int, int]:
+    """Return the least tile that covers the output, and with the stride the input."""
+
+    def one(axis: int, out: int, inp: int) -> int:
+        least = -(-out // grid[axis])
+        return least if least == out else max(least, -(-inp // (grid[axis] * op.stride[axis])))
+
+    return one(0, op.out_height, op.height), one(1, op.out_width, op.width)
+
+
+def read(op: Conv2d, out: Layout) -> Layout:
+    """Return the smallest layout of an input for an output in these tiles."""
+    assert out.tiling is not None
+    tile = out.tiling.tile
+
+    def one(axis: int, whole: int, inp: int) -> tuple[int, int]:
+        """Return the rows or columns of a tile, and of the halo behind it."""
+        step = op.stride[axis]
+        # Where one tile is the whole output, the first input tile is the whole input.
+        size = max(tile[axis] * step, inp if tile[axis] >= whole else 0)
+        last = (tile[axis] - 1) * step + op.dilation[axis] * (op.kernel[axis] - 1) + 1
+        return size, max(0, last - op.padding[axis] - size)
+
+    rows, bottom = one(0, op.out_height, op.height)
+    columns, right = one(1, op.out_width, op.width)
+    halo = (op.padding[0], op.padding[1], bottom, right)
+    return Layout(1, halo, Tiling(out.tiling.grid, (rows, columns)))
+
+
+@dataclass(frozen=True)
+class SpatialCsr:
+    """One sparse convolution, tiles to tiles."""
+
+    op: Conv2d
+    target: CpuTarget
+    threads: int
+    inp: Layout
+    out: Layout
+    epilogue: Epilogue
     knobs: Knobs = FIXED
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Tiles down and across: those whose overhang is least, near a square."""
-        lanes = self.target.lanes
-        grids = [(1 << i, lanes >> i) for i in range(lanes.bit_length())]
-
-        def cost(grid: tuple[int, int]) -> tuple[int, int]:
-            down, across = grid
-            covered = -(-self.op.out_height // down) * -(-self.op.out_width // across)
-            return covered, abs(down - across)
-
-        down = self.knobs.get("down", min(grids, key=cost)[0])
-        return (down, lanes // down)
+        """Tiles down and across."""
+        return self._tiling.grid
 
     @property
     def tile(self) -> tuple[int, int]:
         """Output rows and columns of one tile."""
-        return (-(-self.op.out_height // self.grid[0]), -(-self.op.out_width // self.grid[1]))
+        return self._tiling.tile
 
     @property
-    def window(self) -> tuple[int, int]:
-        """Input rows and columns of one tile."""
-        op, tile = self.op, self.tile
-        return (
-            (tile[0] - 1) * op.stride[0] + (op.kernel[0] - 1) * op.dilation[0] + 1,
-            (tile[1] - 1) * op.stride[1] + (op.kernel[1] - 1) * op.dilation[1] + 1,
-        )
+    def _tiling(self) -> Tiling:
+        assert self.out.tiling is not None
+        return self.out.tiling
 
     @property
     def most(self) -> int:
@@ -104,8 +141,8 @@ class SpatialCsr(PlainKernel):
     @property
     def parts(self) -> int:
         """Parts of the output channels, each a job of its own for one block of pixels."""
-        fixed = 1 if self.threads == 1 else 2 * self.threads
-        return self.knobs.get("parts", min(self.op.out_channels, fixed))
+        fixed = 1 if self.threads == 1 else self.threads
+        return min(self.op.out_channels, self.knobs.get("parts", fixed))
 
     @property
     def part(self) -> int:
@@ -114,95 +151,20 @@ class SpatialCsr(PlainKernel):
 
     def function(self, name: str) -> PrimFunc:
         """Return the kernel: (x, starts, offsets, values, order, bias, [residual], y)."""
-        op, lanes = self.op, self.target.lanes
+        op, added = self.op, self.epilogue.residual
         function = emit.Function(name)
         with function.body():
-            x = emit.argument("x", (*op.in_shape, 1))
+            x = emit.argument("x", (_floats(self.inp, op.in_shape),))
             matrix = sparse.arguments(self.sweeps * op.out_channels)
             order = emit.argument("order", (self.sweeps * op.out_channels,), "int32")
             bias = emit.argument("bias", (op.out_channels,))
-            r = emit.argument("residual", (*op.out_shape, 1)) if self.epilogue.residual else None
-            y = emit.argument("y", (*op.out_shape, 1))
-            plane = self.window[0] * self.window[1] * lanes
-            packed = T.alloc_buffer((op.in_channels * plane,), "float32")
+            r = emit.argument("residual", (_floats(added, op.out_shape),)) if added else None
+            y = emit.argument("y", (_floats(self.out, op.out_shape),))
             with T.serial(op.batch) as n:
-                self._pack(x, packed, n)
                 for down in segments(self.tile[0], self.block[0]):
                     for across in segments(self.tile[1], self.block[1]):
-                        self._blocks((matrix, order, bias), (packed, r, y), n, (down, across))
+                        self._blocks((matrix, order, bias), (x, r, y), n, (down, across))
         return function.result
-
-    def _pack(self, x: Buffer, packed: Buffer, n: Expr) -> None:
-        """Emit the copy of image `n` into tiles."""
-        if self.window[1] >= WIDE:
-            self._pack_squares(x, packed, n)
-            return
-        op, lanes, (rows, columns) = self.op, self.target.lanes, self.window
-        across = self.grid[1]
-        with (
-            emit.outer(op.in_channels * rows, self.threads) as job,
-            T.serial(columns) as v,
-            T.serial(lanes) as lane,
-        ):
-            c, u = job // rows, job % rows
-            h = lane // across * self.tile[0] * op.stride[0] + u - op.padding[0]
-            w = lane % across * self.tile[1] * op.stride[1] + v - op.padding[1]
-            inside = T.And(T.And(h >= 0, h < op.height), T.And(w >= 0, w < op.width))
-            value = T.if_then_else(inside, x[n, c, h, w, 0], T.float32(0))
-            emit.store(packed, value, (job * columns + v) * lanes + lane)
-
-    def _pack_squares(self, x: Buffer, packed: Buffer, n: Expr) -> None:
-        """Emit the copy of image `n` channel by channel: padded, then transposed."""
-        lanes, (rows, columns) = self.target.lanes, self.window
-        step = (self.tile[0] * self.op.stride[0], self.tile[1] * self.op.stride[1])
-        height = (self.grid[0] - 1) * step[0] + rows
-        # A square may read past the last column.
-        pitch = (self.grid[1] - 1) * step[1] + max(columns, transpose.SIDE)
-        with emit.outer(self.op.in_channels, self.threads) as c:
-            plane = T.alloc_buffer((height * pitch,), "float32")
-            self._pad(x, plane, (n, c), (height, pitch))
-            with T.serial(rows) as u:
-                at = (c * rows + u) * columns
-                for first in range(0, lanes, transpose.SIDE):
-
-                    def one(v: Expr, first: int = first) -> None:
-                        def row(i: int) -> Expr:
-                            down, across = divmod(first + i, self.grid[1])
-                            start = (u + down * step[0]) * pitch + across * step[1] + v
-                            return transpose.load(plane, start)
-
-                        def pixel(j: int, value: Expr) -> None:
-                            if j < columns:
-                                transpose.store(packed, (at + v + j) * lanes + first, value)
-
-                        transpose.square(row, pixel)
-
-                    transpose.each_start(columns, one)
-
-    def _pad(
-        self, x: Buffer, plane: Buffer, image: tuple[Expr, Expr], size: tuple[int, int]
-    ) -> None:
-        """Emit the copy of one channel with its padding."""
-        op, lanes, (n, c), (height, pitch) = self.op, self.target.lanes, image, size
-        top = op.padding[0]
-        # Strides may leave a part of the image, or all of it, unread.
-        left = min(op.padding[1], pitch)
-        here = min(op.width, pitch - left)
-
-        def zeros(first: Expr, count: int) -> None:
-            emit.each(count, lanes, lambda v: emit.store(plane, T.float32(0), first + v))
-
-        with T.serial(height) as r:
-            zeros(r * pitch, left)
-            zeros(r * pitch + left + here, pitch - left - here)
-            at = r * pitch + left
-            with T.If(T.And(r >= top, r < top + op.height)):
-                with T.Then():
-                    emit.each(
-                        here, lanes, lambda v: emit.store(plane, x[n, c, r - top, v, 0], at + v)
-                    )
-                with T.Else():
-                    zeros(at, here)
 
     def _blocks(
         self,
@@ -215,106 +177,125 @@ class SpatialCsr(PlainKernel):
         op, lanes = self.op, self.target.lanes
         (first_row, row_count, rows), (first, count, columns) = where
         pixels = [(i, j) for i in range(rows) for j in range(columns)]
-        stride = (op.stride[0] * self.window[1], op.stride[1])
+        pitches = (self.inp.shape(op.in_shape)[3], self.out.shape(op.out_shape)[3])
+        step = (op.stride[0] * pitches[0], op.stride[1])
         block = sparse.Block(
             lanes,
-            tuple((i * stride[0] + j * stride[1]) * lanes for i, j in pixels),
-            tuple(p * lanes for p in range(len(pixels))),
+            tuple((i * step[0] + j * step[1]) * lanes for i, j in pixels),
+            tuple((i * pitches[1] + j) * lanes for i, j in pixels),
             1 if len(pixels) > 6 else -(-8 // len(pixels)),
         )
-        matrix, order, bias = filters
+        (matrix, order, bias), (x, residual, y) = filters, images
         parts = -(-op.out_channels // self.part)
-        with emit.outer(row_count * count * parts, self.threads) as job:
-            place, part = job // parts, job % parts * self.part
-            u, v = first_row + place // count * rows, first + place % count * columns
-            sums = T.alloc_buffer((self.part * len(pixels) * lanes,), "float32")
-            source = (images[0], (u * stride[0] + v * stride[1]) * lanes)
+        places = row_count * count
+        with emit.outer(places * parts, self.threads) as job:
+            part, place = job // places * self.part, job % places
+            # What is known here keeps conditions out of the code.
+            u = first_row + place // count * rows if row_count > 1 else first_row
+            v = first + place % count * columns if count > 1 else first
+            spare = (self.inp.halo[0] - op.padding[0], self.inp.halo[1] - op.padding[1])
+            corner = spare[0] * pitches[0] + spare[1]
+            image = n * _floats(self.inp, (1, *op.in_shape[1:]))
+            source = (x, image + (corner + u * step[0] + v * step[1]) * lanes)
 
             def sweep(at: Expr, begin: Callable[[Expr], Expr] | None) -> None:
-                with T.serial(self.part) as step, T.If(part + step < op.out_channels), T.Then():
-                    row = at * op.out_channels + part + step
-                    goal = (sums, (order[row] - part) * len(pixels) * lanes)
-                    sparse.product(matrix, (bias, order[row]), row, block, source, goal, begin)
+                with T.serial(self.part) as turn, self._present(part + turn):
+                    row = at * op.out_channels + part + turn
+                    here = (n, order[row], u, v)
+                    goal = (y, self._place(self.out, *here))
+                    sparse.product(matrix, (bias, here[1]), row, block, source, goal, begin)
+                    with emit.condition(at == self.sweeps - 1) as possible:
+                        if possible:
+                            self._finish((rows, columns), here, (residual, y))
 
             sweep(0, None)
             if self.sweeps > 1:
                 # A constant lower bound of a loop is lost in TVM 0.27 (it runs from 0).
                 with T.serial(self.sweeps - 1) as rest:
-                    sweep(rest + 1, lambda i: sums[i])
-            with T.serial(self.part) as step, T.If(part + step < op.out_channels), T.Then():
-                at = (n, part + step, u, v)
-                self._unpack(sums, step * len(pixels), (rows, columns), at, images[1:])
+                    sweep(rest + 1, lambda i: y[i])
 
-    def _unpack(
+    def _present(self, channel: Expr) -> Any:
+        """Open a condition where the last part has fewer output channels."""
+        whole = self.op.out_channels % self.part == 0
+        return emit.condition(True if whole else channel < self.op.out_channels)
+
+    def _place(self, layout: Layout, n: Expr, channel: Expr, u: Expr, v: Expr) -> Expr:
+        """Return where a pixel of the output's tiles begins in a buffer of this layout."""
+        _, count, high, wide, lanes = layout.shape(self.op.out_shape)
+        row = (n * count + channel) * high + layout.halo[0] + u
+        return (row * wide + layout.halo[1] + v) * lanes
+
+    def _finish(
         self,
-        sums: Buffer,
-        start: Expr,
         size: tuple[int, int],
         at: tuple[Expr, Expr, Expr, Expr],
         images: tuple[Buffer | None, Buffer],
     ) -> None:
-        """Emit the stores of one block of one output channel, with the epilogue."""
-        op, lanes, across = self.op, self.target.lanes, self.grid[1]
-        (n, o, u, v), (residual, y) = at, images
+        """Emit what follows the sums of a block: the epilogue, and its part of the halo."""
+        (n, o, u, v), (residual, y), (rows, columns) = at, images, size
+        added, activation = self.epilogue.residual, self.epilogue.activation
 
-        def finish(value: Expr, h: Expr, w: Expr) -> None:
-            if residual is not None:
-                value = value + residual[n, o, h, w, 0]
-            emit.store(y, activate(value, self.epilogue.activation), n, o, h, w, 0)
+        def one(i: Expr, j: Expr, lane: Expr) -> None:
+            place = self._place(self.out, n, o, u + i, v + j) + lane
+            value = y[place]
+            if added is not None and residual is not None:
+                value = value + residual[self._place(added, n, o, u + i, v + j) + lane]
+            value = activate(value, activation)
+            emit.store(y, self._inside(value, u + i, v + j, lane), place)
 
-        if size[1] >= transpose.SIDE and self._exact:
-            self._unpack_squares(sums, start, size, (u, v), finish)
-            return
-        with T.serial(lanes) as lane, T.serial(size[0]) as i:
-            h = lane // across * self.tile[0] + u + i
-            with T.If(h < op.out_height), T.Then(), T.serial(size[1]) as j:
-                w = lane % across * self.tile[1] + v + j
-                with T.If(w < op.out_width), T.Then():
-                    finish(sums[(start + i * size[1] + j) * lanes + lane], h, w)
+        if added is not None or activation is not None or not self._exact:
+            with T.serial(rows) as i, T.serial(columns) as j:
+                emit.each_lane(self.target.lanes, lambda lane: one(i, j, lane))
+        for border in tiles.borders(self.out):
+            self._border(border, size, at, y)
 
     @property
     def _exact(self) -> bool:
         """Whether no tile overhangs the image."""
-        covered = (self.grid[0] * self.tile[0], self.grid[1] * self.tile[1])
-        return covered == (self.op.out_height, self.op.out_width)
+        return self._tiling.covered == self.op.out_shape[2:]
 
-    def _unpack_squares(
+    def _inside(self, value: Expr, row: Expr, column: Expr, lane: Expr) -> Expr:
+        """Return the value of a pixel, zero outside the image."""
+        (_, across), (high, wide) = self.grid, self._tiling.covered
+        if high > self.op.out_height:
+            inside = lane // across * self.tile[0] + row < self.op.out_height
+            value = T.Select(inside, value, T.float32(0))
+        if wide > self.op.out_width:
+            inside = lane % across * self.tile[1] + column < self.op.out_width
+            value = T.Select(inside, value, T.float32(0))
+        return value
+
+    def _border(
         self,
-        sums: Buffer,
-        start: Expr,
+        border: tiles.Border,
         size: tuple[int, int],
-        at: tuple[Expr, Expr],
-        finish: Callable[[Expr, Expr, Expr], None],
+        at: tuple[Expr, Expr, Expr, Expr],
+        y: Buffer,
     ) -> None:
+        """Emit the pixels of a border that lie in this block."""
+        n, o, u, v = at
         lanes = self.target.lanes
+        far = [a * b for a, b in zip(border.step, self.tile, strict=True)]
 
-        def one(i: Expr, v: Expr, first: int) -> None:
-            rows = emit.registers((transpose.SIDE, transpose.SIDE))
-            place = (start + i * size[1] + v) * lanes + first
-            transpose.square(
-                lambda j: transpose.load(sums, place + j * lanes),
-                lambda j, value: emit.store(rows, value, j, T.ramp(0, 1, transpose.SIDE)),
-            )
-            for lane in range(transpose.SIDE):
-                down, across = divmod(first + lane, self.grid[1])
-                h, w = down * self.tile[0] + at[0] + i, across * self.tile[1] + at[1] + v
-                emit.each_lane(
-                    transpose.SIDE,
-                    lambda j, lane=lane, h=h, w=w: finish(rows[lane, j], h, w + j),  # type: ignore[misc]
-                )
+        def one(i: Expr, j: Expr) -> None:
+            pixel = y[T.ramp(self._place(self.out, n, o, u + i, v + j), 1, lanes)]
+            goal = self._place(self.out, n, o, u + i + far[0], v + j + far[1])
+            value = tiles.moved(self._tiling, border.step, pixel)
+            emit.store(y, value, T.ramp(goal, 1, lanes))
 
-        with T.serial(size[0]) as i:
-            for first in range(0, lanes, transpose.SIDE):
-                transpose.each_start(size[1], lambda v, first=first: one(i, v, first))  # type: ignore[misc]
+        def row(i: Expr) -> None:
+            _each_within(v, size[1], border.columns, self.tile[1], lambda j: one(i, j))
+
+        _each_within(u, size[0], border.rows, self.tile[0], row)
 
     def constants(self, weight: Array, bias: Array | None) -> tuple[Any, ...]:
         """Return (starts, offsets, values, order, bias)."""
-        op, (rows, columns) = self.op, self.window
+        op, (_, _, rows, columns, lanes) = self.op, self.inp.shape(self.op.in_shape)
         per_in = op.in_channels // op.groups
         channel = np.arange(op.in_channels).reshape(op.groups, per_in, 1, 1)
         row = np.arange(op.kernel[0]).reshape(1, 1, -1, 1) * op.dilation[0]
         column = np.arange(op.kernel[1]).reshape(1, 1, 1, -1) * op.dilation[1]
-        taps = ((channel * rows + row) * columns + column) * self.target.lanes
+        taps = ((channel * rows + row) * columns + column) * lanes
         every = np.broadcast_to(taps, (op.groups, *weight.shape[1:])).astype(np.int32)
         packed = sparse.pack_sweeps(op, weight, every, self.channels, self.part)
         return (*packed, zeros_or(bias, op))
@@ -327,4 +308,34 @@ class SpatialCsr(PlainKernel):
             "tile": list(self.tile),
             "block": list(self.block),
             "channels": self.channels,
+            "parts": self.parts,
         }
+
+
+def _floats(layout: Layout, nchw: Shape4) -> int:
+    return math.prod(layout.shape(nchw))
+
+
+def _each_within(
+    first: Expr, count: int, bounds: tuple[int, int], size: int, body: Callable[[Expr], None]
+) -> None:
+    """Emit body(i) for those i < count with `first` + i within the bounds.
+
+    Args:
+        first: a number, or an expression where one code serves several blocks.
+        count: rows or columns of the block.
+        bounds: first and end.
+        size: rows or columns of the tile: where the bounds are all of it nothing is tested.
+        body: emits one row or pixel.
+    """
+    if isinstance(first, int):
+        for i in range(count):
+            if bounds[0] <= first + i < bounds[1]:
+                body(i)
+        return
+    with T.serial(count) as i:
+        if bounds == (0, size):
+            body(i)
+        else:
+            with T.If(T.And(first + i >= bounds[0], first + i < bounds[1])), T.Then():
+                body(i)
