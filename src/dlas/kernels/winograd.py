@@ -24,10 +24,14 @@ from dlas.kernels.spatial_pack import pack_bias
 from dlas.kernels.target import CpuTarget
 from dlas.kernels.transforms import TRANSFORMS, combine
 
+Some = tuple[Expr, Expr]
+"""First tile of a chunk, and its register tiles."""
 Buffers = tuple[Buffer, Buffer, Buffer, Buffer | None, Buffer]
 
-CHUNK_BYTES = 3 << 18
-"""Transformed inputs and sums of one chunk of tiles: three quarters of a megabyte."""
+CACHED_FILTERS_BYTES = 3 << 19
+"""Up to this, filters stay in the second-level cache from one chunk of tiles to the next."""
+CHUNK_BYTES, MOST_CHUNK_BYTES = 3 << 16, 3 << 20
+"""Transformed inputs and sums of a chunk, beside such filters, and the most beside larger ones."""
 LARGE_FILTERS_BYTES = 16 << 20
 """Above this, F(4x4)'s filters no longer come from a cache; F(2x2)'s are less than half."""
 
@@ -122,18 +126,21 @@ class Winograd:
         return min(self.grid[0] * self.grid[1], self.knobs.get("columns", fixed))
 
     @property
+    def steps(self) -> int:
+        """Register tiles that hold all tiles of an image."""
+        return -(-self.grid[0] * self.grid[1] // self.columns)
+
+    @property
     def chunk(self) -> int:
         """Tiles that go through the three steps together: whole register tiles."""
-        per_tile = self.side**2 * sum(self.blocks) * self.target.lanes * 4
-        tiles = self.grid[0] * self.grid[1]
+        per_step = self.columns * self.side**2 * sum(self.blocks) * self.target.lanes * 4
         # Every chunk reads all filters once: large filters want few chunks.
-        budget = max(CHUNK_BYTES, self.filter_bytes // 4)
-        most = max(1, budget // per_tile // self.columns)
-        steps = -(-tiles // self.columns)
-        chunks = -(-steps // most)
+        large = self.filter_bytes > CACHED_FILTERS_BYTES
+        budget = min(self.filter_bytes, MOST_CHUNK_BYTES) if large else CHUNK_BYTES
+        chunks = -(-self.steps // max(1, budget // per_step))
         if not self.by_outputs:  # a chunk is a job
-            chunks = min(steps, -(-chunks // self.threads) * self.threads)
-        return self.columns * self.knobs.get("passes", -(-steps // chunks))
+            chunks = min(self.steps, -(-chunks // self.threads) * self.threads)
+        return self.columns * self.knobs.get("passes", -(-self.steps // chunks))
 
     @property
     def filter_bytes(self) -> int:
@@ -142,14 +149,17 @@ class Winograd:
 
     @property
     def by_outputs(self) -> bool:
-        """Whether threads share the output channels instead of the tiles.
+        """Whether threads share the output channels instead of the tiles: if these are few.
 
-        Every thread reads all filters if they share tiles, and all tiles if they share channels:
-        the smaller is read by all.
+        Threads that share tiles depend on nothing; those that share channels wait for each other
+        and fetch what another has transformed, which costs more than that each reads all filters.
         """
-        tiles = self.side**2 * self.grid[0] * self.grid[1] * self.blocks[0] * self.target.lanes * 4
-        fixed = self.threads > 1 and self.filter_bytes > tiles
+        fixed = self.threads > 1 and self.steps < self.threads
         return bool(self.knobs.get("by_outputs", fixed))
+
+    def stride(self, blocks: int) -> int:
+        """Vectors from one point to the next: odd, so that points spread over a cache's sets."""
+        return blocks * self.chunk | 1
 
     def function(self, name: str) -> PrimFunc:
         """Return the kernel: (x, filters, bias, [residual], y)."""
@@ -167,12 +177,10 @@ class Winograd:
             chunks = -(-self.grid[0] * self.grid[1] // self.chunk)
             if self.by_outputs:
                 with T.serial(op.batch * chunks) as job:
-                    at = (job // chunks, job % chunks * self.chunk)
-                    self._by_outputs((x, w, b, r, y), *at)
+                    self._by_outputs((x, w, b, r, y), *self._some(job, chunks))
             else:
                 with emit.outer(op.batch * chunks, self.threads) as job:
-                    at = (job // chunks, job % chunks * self.chunk)
-                    self._by_tiles((x, w, b, r, y), *at)
+                    self._by_tiles((x, w, b, r, y), *self._some(job, chunks))
             if any(self.out.halo):
                 with (
                     emit.outer(op.batch * outside, self.threads) as job,
@@ -183,45 +191,52 @@ class Winograd:
                     emit.zero_halo(y, n, block, h, size, self.out)
         return function.result
 
-    def _by_tiles(self, buffers: Buffers, n: Expr, first: Expr) -> None:
+    def _some(self, job: Expr, chunks: int) -> tuple[Expr, Some]:
+        """Return the image, and first tile and number of register tiles, of a chunk."""
+        most = self.chunk // self.columns
+        first = job % chunks * most
+        steps = most if self.steps % most == 0 else T.min(most, self.steps - first)
+        return job // chunks, (first * self.columns, steps)
+
+    def _by_tiles(self, buffers: Buffers, n: Expr, some: Some) -> None:
         """Emit a chunk of tiles as one job."""
         x, w, b, r, y = buffers
         (inside, outside), groups = self.blocks, self.blocks[1] // self.group
         v = self._scratch(inside)
         s = self._scratch(outside)
         with T.serial(inside) as c:
-            self._transform_input(x, v, n, first, c)
-        self._multiply(v, w, s, (0, groups))
+            self._transform_input(x, v, n, some, c)
+        self._multiply(v, w, s, some[1], (0, groups))
         with T.serial(outside) as c:
-            self._transform_output((s, b, r, y), n, first, (c, c, outside))
+            self._transform_output((s, b, r, y), n, some, (c, c, outside))
 
-    def _by_outputs(self, buffers: Buffers, n: Expr, first: Expr) -> None:
+    def _by_outputs(self, buffers: Buffers, n: Expr, some: Some) -> None:
         """Emit a chunk of tiles whose output channels are shared by the threads."""
         x, w, b, r, y = buffers
         inside, outside = self.blocks
         v = self._scratch(inside)
         with emit.outer(inside, self.threads) as c:
-            self._transform_input(x, v, n, first, c)
+            self._transform_input(x, v, n, some, c)
         with emit.outer(outside // self.group, self.threads) as g:
             s = self._scratch(self.group)
-            self._multiply(v, w, s, (g, 1))
+            self._multiply(v, w, s, some[1], (g, 1))
             with T.serial(self.group) as o:
                 block = g * self.group + o
-                self._transform_output((s, b, r, y), n, first, (block, o, self.group))
+                self._transform_output((s, b, r, y), n, some, (block, o, self.group))
 
     def _scratch(self, blocks: int) -> Buffer:
         """Return memory for a chunk's tiles of so many channel blocks at every point."""
-        size = self.side**2 * blocks * self.chunk * self.target.lanes
+        size = self.side**2 * self.stride(blocks) * self.target.lanes
         return T.alloc_buffer((size,), "float32")
 
-    def _transform_input(self, x: Buffer, v: Buffer, n: Expr, first: Expr, c: Expr) -> None:
+    def _transform_input(self, x: Buffer, v: Buffer, n: Expr, some: Some, c: Expr) -> None:
         op, lanes, side = self.op, self.target.lanes, self.side
         inside, chunk = self.blocks[0], self.chunk
         up, left = self.inp.halo[0] - op.padding[0], self.inp.halo[1] - op.padding[1]
         last = self.grid[0] * self.grid[1] - 1
-        with T.serial(chunk) as p:
-            # The last chunk may overhang: its extra tiles repeat the last one and are dropped.
-            tile = T.min(first + p, last)
+        with T.serial(some[1] * self.columns) as p:
+            # The last step may overhang: its extra tiles repeat the last one and are dropped.
+            tile = T.min(some[0] + p, last)
             row = tile // self.grid[1] * self.m + up
             col = tile % self.grid[1] * self.m + left
             half = emit.registers((side, side, lanes))
@@ -238,7 +253,7 @@ class Winograd:
                     )  # fmt: skip
             for i in range(side):
                 for j in range(side):
-                    at = (((i * side + j) * inside + c) * chunk + p) * lanes
+                    at = ((i * side + j) * self.stride(inside) + c * chunk + p) * lanes
                     emit.each_lane(
                         lanes,
                         lambda k, i=i, j=j, at=at: emit.store(  # type: ignore[misc]
@@ -246,14 +261,16 @@ class Winograd:
                         ),
                     )
 
-    def _multiply(self, v: Buffer, w: Buffer, s: Buffer, groups: tuple[Expr, int]) -> None:
+    def _multiply(
+        self, v: Buffer, w: Buffer, s: Buffer, steps: Expr, groups: tuple[Expr, int]
+    ) -> None:
         """Emit the products of `count` groups of output blocks from the `first` on."""
         lanes, group, columns, chunk = self.target.lanes, self.group, self.columns, self.chunk
         inside, outside = self.blocks
         with (
             T.serial(self.side**2) as point,
             T.serial(groups[1]) as turn,
-            T.serial(chunk // columns) as q,
+            T.serial(steps) as q,
         ):
             g = groups[0] + turn
             acc = emit.registers((columns, group, lanes))
@@ -261,7 +278,7 @@ class Winograd:
                 emit.each_lane(lanes, lambda k: emit.store(acc, T.float32(0), p, o, k))
             with T.serial(inside) as c, T.serial(lanes) as i:
                 step = ((point * (outside // group) + g) * inside + c) * lanes + i
-                start = ((point * inside + c) * chunk + q * columns) * lanes + i
+                start = (point * self.stride(inside) + c * chunk + q * columns) * lanes + i
                 with T.unroll(columns) as p, T.unroll(group) as o:
                     emit.each_lane(
                         lanes,
@@ -273,15 +290,17 @@ class Winograd:
                         ),
                     )  # fmt: skip
             with T.unroll(columns) as p, T.unroll(group) as o:
-                block = (point * groups[1] + turn) * group + o
-                at = (block * chunk + q * columns + p) * lanes
+                block = turn * group + o
+                at = (
+                    point * self.stride(groups[1] * group) + block * chunk + q * columns + p
+                ) * lanes
                 emit.each_lane(lanes, lambda k: emit.store(s, acc[p, o, k], at + k))
 
     def _transform_output(
         self,
         buffers: tuple[Buffer, Buffer, Buffer | None, Buffer],
         n: Expr,
-        first: Expr,
+        some: Some,
         block: tuple[Expr, Expr, int],
     ) -> None:
         """Emit the outputs of one block of channels: its number, its place in how many sums."""
@@ -290,14 +309,15 @@ class Winograd:
         chunk, (c, place, held) = self.chunk, block
         at_matrix = TRANSFORMS[m][2]
         tiles = self.grid[0] * self.grid[1]
-        with T.serial(chunk) as p, T.If(first + p < tiles), T.Then():
-            tile = first + p
+        with T.serial(some[1] * self.columns) as p, T.If(some[0] + p < tiles), T.Then():
+            tile = some[0] + p
             row, col = tile // self.grid[1] * m, tile % self.grid[1] * m
             half = emit.registers((m, side, lanes))
             for i in range(m):
                 for j in range(side):
                     places = [
-                        (((a * side + j) * held + place) * chunk + p) * lanes for a in range(side)
+                        ((a * side + j) * self.stride(held) + place * chunk + p) * lanes
+                        for a in range(side)
                     ]
                     emit.each_lane(
                         lanes,
