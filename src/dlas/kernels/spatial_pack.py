@@ -3,14 +3,14 @@
 Activations are [C/b, H, W, b] with their halo in place (b = C is channels-last), filters
 [O/b.., I/b, kh, kw, b_in, b_out]. A tile of `columns` pixels times `blocks` vectors of output
 channels stays in registers while the reduction runs over it; every step is one broadcast pixel
-times one vector of filters. Tuning may let the reduction run in passes over a few input blocks
-each, all tiles of a band of rows to a pass, so that filters stay in the first-level cache. The
-name is TVM's; the blocked layout follows Liu et al., "Optimizing CNN
-Model Inference on CPUs" (USENIX ATC 2019).
+times one vector of filters. Where filters larger than 1x1 exceed the first-level cache, the
+reduction runs in passes over a few input blocks each, all tiles of a band of rows to a pass, so
+that they are read from that cache. The name is TVM's; the blocked layout follows Liu et al.,
+"Optimizing CNN Model Inference on CPUs" (USENIX ATC 2019).
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,11 @@ from dlas.kernels.epilogue import Epilogue, activate
 from dlas.kernels.layout import Array, Layout
 from dlas.kernels.shape import Conv2d
 from dlas.kernels.target import CpuTarget
+
+PASS_BYTES = 40_000
+"""Filters of one pass: what a first-level cache holds."""
+SUMS_BYTES = 1 << 15
+"""Sums that wait between passes."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +84,15 @@ def channels(op: Conv2d, block: int, lanes: int) -> Channels:
 def default_tile(op: Conv2d, target: CpuTarget) -> Tile:
     """Return the fixed tile: as many accumulators as registers allow, little overhang.
 
-    Two vectors of output channels, and pixels for the rest of the registers: a step then reads
-    half of the filters that four vectors with half the pixels read, and these come from the
-    second-level cache at the speed at which they are used. More vectors serve the images that
-    have too few pixels.
+    With a 1x1 filter a step's filters are used for one tile's pixels and come from the
+    second-level cache: two vectors of outputs need half as many of them as four with half the
+    pixels. Larger filters are read in passes, from the first-level cache, and four vectors need
+    fewer loads. Images of few pixels are served by more vectors.
     """
     total = -(-op.out_channels // target.lanes)
+    passes = _worth_passes(op, target)
     few = target.accumulators // (op.out_height * op.out_width)
-    most = min(8, max(2, few))
+    most = min(8, max(4 if passes and target.registers >= 32 else 2, few))
     if op.groups > 1 and not channels(op, target.lanes, target.lanes).blocked:
         blocks = 1  # neighbouring blocks read different input channels
     elif op.groups > 1:
@@ -95,7 +101,27 @@ def default_tile(op: Conv2d, target: CpuTarget) -> Tile:
         blocks = _divisor(total, most)
         if blocks == 1 and total >= most:
             blocks = most  # a short last group is cheaper than one vector a step
-    return _pixels(op, blocks, max(1, target.accumulators // blocks))
+    tile = _pixels(op, blocks, max(1, target.accumulators // blocks))
+    return in_passes(op, target, tile) if passes else tile
+
+
+def _worth_passes(op: Conv2d, target: CpuTarget) -> bool:
+    """Whether filters are larger than 1x1 and input channels lie in blocks."""
+    return op.kernel != (1, 1) and op.in_channels * 2 > target.lanes
+
+
+def in_passes(op: Conv2d, target: CpuTarget, tile: Tile) -> Tile:
+    """Return the tile with the fixed rule's passes over the input channels."""
+    lanes = target.lanes
+    walk = channels(op, lanes, lanes)
+    step = walk.inner * op.kernel[0] * op.kernel[1] * tile.blocks * lanes * 4
+    wanted = max(1, PASS_BYTES // step)
+    if walk.outer <= wanted or not walk.blocked:
+        return tile
+    row = tile.rows * op.out_width * tile.blocks * lanes * 4
+    tiles = -(-op.out_height // tile.rows)
+    depth = _divisor(walk.outer, wanted)
+    return replace(tile, depth=depth, band=max(1, min(tiles, SUMS_BYTES // row)))
 
 
 def _divisor(count: int, most: int) -> int:
