@@ -59,8 +59,10 @@ int main(int argc, char **argv) {
       t->strides[d] = elements;
       elements *= t->shape[d];
     }
-    t->dtype = (DLDataType){head[0] ? kDLInt : kDLFloat, 32, 1};
-    last = 4 * elements;
+    /* 0: float32, 1: int32, 2: uint16 */
+    uint8_t codes[] = {kDLFloat, kDLInt, kDLUInt}, bits[] = {32, 32, 16};
+    t->dtype = (DLDataType){codes[head[0]], bits[head[0]], 1};
+    last = bits[head[0]] / 8 * elements;
     t->data = aligned_alloc(64, (last + 63) / 64 * 64);
     take(t->data, last, file);
     args[i].type_index = kTVMFFIDLTensorPtr;

@@ -55,7 +55,7 @@ def write(arrays: list[np.ndarray], path: Path) -> None:
     with path.open("wb") as file:
         file.write(struct.pack("i", len(arrays)))
         for array in arrays:
-            kind = 0 if array.dtype == np.float32 else 1
+            kind = ["float32", "int32", "uint16"].index(str(array.dtype))
             file.write(struct.pack("ii", kind, array.ndim))
             file.write(struct.pack(f"{array.ndim}q", *array.shape))
             file.write(array.tobytes())

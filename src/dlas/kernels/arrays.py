@@ -20,8 +20,9 @@ def aligned(shape: tuple[int, ...]) -> Array:
 
 
 def aligned_copy(array: Array, shape: tuple[int, ...]) -> Array:
-    """Return an aligned copy of this shape, of any type of four bytes."""
-    result = aligned(shape).view(array.dtype)
+    """Return an aligned copy of this shape, of any type of at most four bytes."""
+    room = aligned((math.prod(shape),)).view(array.dtype)
+    result = room[: math.prod(shape)].reshape(shape)
     result.reshape(-1)[:] = array.reshape(-1)
     return result
 

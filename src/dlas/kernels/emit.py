@@ -93,6 +93,16 @@ def condition(test: Expr) -> Iterator[bool]:
             yield True
 
 
+@contextmanager
+def repeat(count: int) -> Iterator[Expr]:
+    """Open a loop, or none where it would run once: its index is a number then."""
+    if count == 1:
+        yield 0
+    else:
+        with T.serial(count) as index:
+            yield index
+
+
 def store(buffer: Buffer, value: Expr, *index: Expr) -> None:
     """Write one element (inside `each_lane`, one vector)."""
     T.buffer_store(buffer, value, list(index))

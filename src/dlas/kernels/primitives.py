@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from dlas.kernels import spatial_csr
+from dlas.kernels import tiling
 from dlas.kernels.depthwise import Depthwise, default_columns
 from dlas.kernels.direct import Direct
 from dlas.kernels.direct_csr import DirectCsr
@@ -25,6 +25,7 @@ from dlas.kernels.native import Native
 from dlas.kernels.rows import RowTile
 from dlas.kernels.rows import default_tile as default_rows
 from dlas.kernels.shape import Conv2d
+from dlas.kernels.spatial_csr import SpatialCsr
 from dlas.kernels.spatial_pack import SpatialPack, Tile, default_tile
 from dlas.kernels.target import CpuTarget
 from dlas.kernels.winograd import Winograd, default_outputs, needed_halo
@@ -112,8 +113,8 @@ def _spatial_pack(op: Conv2d, r: Request) -> Kernel:
 def _spatial_csr(op: Conv2d, r: Request) -> Kernel:
     out = r.out
     if out.tiling is None:  # it was asked for by its block of channels alone
-        out = spatial_csr.written(op, r.target, r.knobs)
-    return spatial_csr.SpatialCsr(op, r.target, r.threads, r.inp, out, r.epilogue, r.knobs)
+        out = tiling.written(op, r.target, r.knobs)
+    return SpatialCsr(op, r.target, r.threads, r.inp, out, r.epilogue, r.knobs)
 
 
 def _row_tile(op: Conv2d, r: Request) -> RowTile:
@@ -181,10 +182,10 @@ _ALL = (
     Primitive(
         "spatial-pack",
         "csr",
-        lambda op, target, knobs: spatial_csr.read(op, spatial_csr.written(op, target, knobs)),
+        lambda op, target, knobs: tiling.read(op, tiling.written(op, target, knobs)),
         lambda target: 1,
         _spatial_csr,
-        form=spatial_csr.written,
+        form=tiling.written,
     ),
 )
 PRIMITIVES = {(p.name, p.weights): p for p in _ALL}

@@ -33,12 +33,12 @@ class Csr(NamedTuple):
     values: Buffer
 
 
-def arguments(rows: int) -> Csr:
+def arguments(rows: int, offsets: str = "int32") -> Csr:
     """Declare the next three arguments: the matrix, its number of non-zeros symbolic."""
     count = T.int32()
     return Csr(
         emit.argument("starts", (rows + 1,), "int32"),
-        emit.argument("offsets", (count,), "int32"),
+        emit.argument("offsets", (count,), offsets),
         emit.argument("values", (count,)),
     )
 
@@ -64,20 +64,26 @@ def _some(offsets: Any, values: Any) -> tuple[Any, Any]:
     """Return both arrays, or one zero entry where they are empty: no argument may be."""
     if len(values):
         return offsets, values
-    return np.zeros(1, np.int32), np.zeros(1, np.float32)
+    return np.zeros(1, offsets.dtype), np.zeros(1, np.float32)
 
 
 def pack_sweeps(
-    op: Conv2d, weight: Array, taps: Integers, channels: int, part: int
+    op: Conv2d, weight: Array, taps: Any, channels: int, part: int
 ) -> tuple[Any, Any, Any, Any]:
     """Return (starts, offsets, values, order): the matrix cut into sweeps over input channels.
+
+    Args:
+        op: the convolution.
+        weight: filters, OIHW.
+        taps: offset of each tap, [I / groups, kh, kw], in the type in which it is stored.
+        channels: input channels of a sweep.
+        part: output channels of a part.
 
     A sweep holds `channels` input channels of each group. Each run of `part` rows belongs to one
     part of the output channels, in every sweep the same ones, and is sorted by non-zeros; parts
     have about equally many. `order` tells which output channel each row of each sweep is.
     """
-    per_in, per_out = weight.shape[1], op.out_channels // op.groups
-    everywhere = np.broadcast_to(taps[np.arange(op.out_channels) // per_out], weight.shape)
+    per_in, everywhere = weight.shape[1], np.broadcast_to(taps, weight.shape)
     parts = _balanced(np.count_nonzero(weight.reshape(op.out_channels, -1), axis=1), part)
     counts, offsets, values, order = [], [], [], []
     for first in range(0, per_in, channels):
@@ -90,7 +96,7 @@ def pack_sweeps(
         values.append(filters[rows][present])
         order.append(rows)
     starts = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int32)
-    entries = _some(np.concatenate(offsets).astype(np.int32), np.concatenate(values))
+    entries = _some(np.concatenate(offsets), np.concatenate(values))
     return starts, *entries, np.concatenate(order)
 
 
@@ -116,6 +122,8 @@ class Block:
     writes: tuple[int, ...]
     turns: int = 1
     """Sets of sums that take turns: a multiply-add must not wait for the one before it."""
+    unit: int = 1
+    """Floats that an offset counts."""
 
 
 def flat_block(target: CpuTarget, vectors: int) -> Block:
@@ -134,6 +142,11 @@ def block_vectors(length: int, target: CpuTarget) -> int:
     return -(-vectors // -(-vectors // most))
 
 
+def _floats(offset: Expr, unit: int) -> Expr:
+    """Return an offset in floats."""
+    return offset if unit == 1 else T.Cast("int32", offset) * unit
+
+
 def product(
     matrix: Csr,
     bias: tuple[Buffer, Expr],
@@ -142,6 +155,7 @@ def product(
     source: tuple[Buffer, Expr],
     goal: tuple[Buffer, Expr],
     begin: Callable[[Expr], Expr] | None = None,
+    put: Callable[[Callable[[int, Expr], Expr]], None] | None = None,
 ) -> None:
     """Emit goal[at + writes] = bias[o] + sum of values * source[from + offset + reads].
 
@@ -153,6 +167,7 @@ def product(
         source: what is read, and from where on.
         goal: what is written, and from where on.
         begin: start of the sums, by place in `goal`; None: the bias.
+        put: emits the stores, given the sums by vector and lane; None: as they are.
     """
     x, start = source
     y, at = goal
@@ -168,7 +183,7 @@ def product(
         return bias[0][bias[1]] if begin is None else begin(at + block.writes[v] + lane)
 
     def add(k: Expr, turn: int) -> None:
-        base = start + matrix.offsets[k]
+        base = start + _floats(matrix.offsets[k], block.unit)
         value = matrix.values[k]
         each(
             lambda v, lane: emit.store(
@@ -195,9 +210,9 @@ def product(
             add(k, 0)
 
     def total(v: int, lane: Expr) -> Expr:
-        result = acc[v, lane]
-        for turn in range(1, turns):
-            result = result + acc[turn * count + v, lane]
-        return result
+        return sum((acc[turn * count + v, lane] for turn in range(1, turns)), acc[v, lane])
 
-    each(lambda v, lane: emit.store(y, total(v, lane), at + block.writes[v] + lane))
+    def store(total: Callable[[int, Expr], Expr]) -> None:
+        each(lambda v, lane: emit.store(y, total(v, lane), at + block.writes[v] + lane))
+
+    (put or store)(total)

@@ -33,51 +33,14 @@ WINDOW_BYTES = 36 << 10
 """What a block reads of the input channels of one sweep."""
 LEAST_CHANNELS = 8
 """With less a sweep loads and stores more sums than it multiplies."""
+LEAST_BLOCK = 8
+"""With fewer sums a multiply-add waits for the one before it."""
+SUMS_BYTES = 512 << 10
+"""Sums that wait between sweeps: they go through the second-level cache."""
 Segment = tuple[int, int, int]
 """First, count and step of a run of equal blocks."""
-
-
-def written(op: Conv2d, target: CpuTarget, knobs: Knobs = FIXED) -> Layout:
-    """Return the layout of the output: the grid whose tiles overhang least, near a square."""
-    lanes = target.lanes
-    grids = [(1 << i, lanes >> i) for i in range(lanes.bit_length())]
-
-    def cost(grid: tuple[int, int]) -> tuple[int, int]:
-        rows, columns = _tile(op, grid)
-        return rows * columns, abs(grid[0] - grid[1])
-
-    down = knobs.get("down", min(grids, key=cost)[0])
-    grid = (down, lanes // down)
-    return Layout(tiling=Tiling(grid, _tile(op, grid)))
-
-
-def _tile(op: Conv2d, grid: tuple[int, int]) -> tuple[int, int]:
-    """Return the least tile that covers the output, and with the stride the input."""
-
-    def one(axis: int, out: int, inp: int) -> int:
-        least = -(-out // grid[axis])
-        return least if least == out else max(least, -(-inp // (grid[axis] * op.stride[axis])))
-
-    return one(0, op.out_height, op.height), one(1, op.out_width, op.width)
-
-
-def read(op: Conv2d, out: Layout) -> Layout:
-    """Return the smallest layout of an input for an output in these tiles."""
-    assert out.tiling is not None
-    tile = out.tiling.tile
-
-    def one(axis: int, whole: int, inp: int) -> tuple[int, int]:
-        """Return the rows or columns of a tile, and of the halo behind it."""
-        step = op.stride[axis]
-        # Where one tile is the whole output, the first input tile is the whole input.
-        size = max(tile[axis] * step, inp if tile[axis] >= whole else 0)
-        last = (tile[axis] - 1) * step + op.dilation[axis] * (op.kernel[axis] - 1) + 1
-        return size, max(0, last - op.padding[axis] - size)
-
-    rows, bottom = one(0, op.out_height, op.height)
-    columns, right = one(1, op.out_width, op.width)
-    halo = (op.padding[0], op.padding[1], bottom, right)
-    return Layout(1, halo, Tiling(out.tiling.grid, (rows, columns)))
+Total = Callable[[int, Expr], Expr]
+"""The sum of a pixel of a block, in a lane."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +72,10 @@ class SpatialCsr:
 
     @property
     def most(self) -> int:
-        """Vectors that a block may have."""
-        return self.knobs.get("most", 24 if self.target.registers >= 32 else 12)
+        """Vectors that a block may have: fewer with strides, whose windows are wider."""
+        room = 24 if self.target.registers >= 32 else 12
+        strides = self.op.stride[0] * self.op.stride[1]
+        return self.knobs.get("most", max(room // strides, LEAST_BLOCK))
 
     @property
     def block(self) -> tuple[int, int]:
@@ -139,9 +104,20 @@ class SpatialCsr:
         return -(-(self.op.in_channels // self.op.groups) // self.channels)
 
     @property
+    def rows(self) -> list[Segment]:
+        """Runs of blocks of equal height, from the top of a tile to its bottom."""
+        return segments(self.tile[0], self.block[0])
+
+    @property
+    def chunks(self) -> int:
+        """Parts of the blocks, each a job of its own; all threads must get as many."""
+        (_, count, _), *rest = self.rows
+        return 1 if rest or self.threads == 1 else math.gcd(count, self.threads)
+
+    @property
     def parts(self) -> int:
-        """Parts of the output channels, each a job of its own for one block of pixels."""
-        fixed = 1 if self.threads == 1 else self.threads
+        """Parts of the output channels, each a job of its own: each reads the pixels again."""
+        fixed = self.threads // self.chunks
         return min(self.op.out_channels, self.knobs.get("parts", fixed))
 
     @property
@@ -149,34 +125,89 @@ class SpatialCsr:
         """Output channels of one job."""
         return -(-self.op.out_channels // self.parts)
 
+    def _band(self, count: int) -> int:
+        """Return how many of `count` blocks, one below the other, a sweep goes through."""
+        each = self.part * self.block[0] * self.tile[1] * self.target.lanes * 4
+        fitting = [n for n in range(1, count + 1) if count % n == 0 and n * each <= SUMS_BYTES]
+        return max(fitting, default=1)
+
+    @property
+    def _plane(self) -> int:
+        """Vectors of one input channel."""
+        _, _, high, wide, _ = self.inp.shape(self.op.in_shape)
+        return high * wide
+
+    @property
+    def _offsets(self) -> str:
+        """Type of the offsets: they count vectors from the first channel of a sweep."""
+        return "uint16" if self.channels * self._plane <= 1 << 16 else "int32"
+
     def function(self, name: str) -> PrimFunc:
         """Return the kernel: (x, starts, offsets, values, order, bias, [residual], y)."""
         op, added = self.op, self.epilogue.residual
         function = emit.Function(name)
         with function.body():
             x = emit.argument("x", (_floats(self.inp, op.in_shape),))
-            matrix = sparse.arguments(self.sweeps * op.out_channels)
+            matrix = sparse.arguments(self.sweeps * op.out_channels, self._offsets)
             order = emit.argument("order", (self.sweeps * op.out_channels,), "int32")
             bias = emit.argument("bias", (op.out_channels,))
             r = emit.argument("residual", (_floats(added, op.out_shape),)) if added else None
             y = emit.argument("y", (_floats(self.out, op.out_shape),))
-            with T.serial(op.batch) as n:
-                for down in segments(self.tile[0], self.block[0]):
-                    for across in segments(self.tile[1], self.block[1]):
-                        self._blocks((matrix, order, bias), (x, r, y), n, (down, across))
+            parts = -(-op.out_channels // self.part)
+            with (
+                T.serial(op.batch) as n,
+                emit.outer(parts * self.chunks, self.threads) as job,
+            ):
+                part, chunk = job // self.chunks * self.part, job % self.chunks
+                for segment in self.rows:
+                    self._rows(
+                        (matrix, order, bias), (x, r, y), (n, part), self._share(segment, chunk)
+                    )
         return function.result
 
-    def _blocks(
+    def _share(self, segment: Segment, chunk: Expr) -> tuple[Expr, int, int]:
+        """Return first row, number and height of the blocks of a chunk."""
+        first, count, high = segment
+        own = count // self.chunks
+        return (first + chunk * own * high if self.chunks > 1 else first), own, high
+
+    def _rows(
         self,
         filters: tuple[sparse.Csr, Buffer, Buffer],
         images: tuple[Buffer, Buffer | None, Buffer],
-        n: Expr,
-        where: tuple[Segment, Segment],
+        at: tuple[Expr, Expr],
+        blocks: tuple[Expr, int, int],
     ) -> None:
-        """Emit one run of equal blocks of the tile, all output channels."""
+        """Emit the blocks of some rows of the tile, the output channels of one part."""
+        first, count, high = blocks
+        band = self._band(count)
+
+        def sweep(number: Expr, top: Expr) -> None:
+            for left, across, wide in segments(self.tile[1], self.block[1]):
+                with emit.repeat(band) as i, emit.repeat(across) as j:
+                    corner = (top + i * high, left + j * wide)
+                    self._block(filters, images, at, (number, corner, (high, wide)))
+
+        with emit.repeat(count // band) as turn:
+            top = first + turn * band * high
+            sweep(0, top)
+            if self.sweeps > 1:
+                # A constant lower bound of a loop is lost in TVM 0.27 (it runs from 0).
+                with T.serial(self.sweeps - 1) as rest:
+                    sweep(rest + 1, top)
+
+    def _block(
+        self,
+        filters: tuple[sparse.Csr, Buffer, Buffer],
+        images: tuple[Buffer, Buffer | None, Buffer],
+        at: tuple[Expr, Expr],
+        what: tuple[Expr, tuple[Expr, Expr], tuple[int, int]],
+    ) -> None:
+        """Emit one sweep of one block: a row of the matrix an output channel."""
         op, lanes = self.op, self.target.lanes
-        (first_row, row_count, rows), (first, count, columns) = where
-        pixels = [(i, j) for i in range(rows) for j in range(columns)]
+        (matrix, order, bias), (x, residual, y), (n, part) = filters, images, at
+        number, (u, v), size = what
+        pixels = [(i, j) for i in range(size[0]) for j in range(size[1])]
         pitches = (self.inp.shape(op.in_shape)[3], self.out.shape(op.out_shape)[3])
         step = (op.stride[0] * pitches[0], op.stride[1])
         block = sparse.Block(
@@ -184,35 +215,27 @@ class SpatialCsr:
             tuple((i * step[0] + j * step[1]) * lanes for i, j in pixels),
             tuple((i * pitches[1] + j) * lanes for i, j in pixels),
             1 if len(pixels) > 6 else -(-8 // len(pixels)),
+            lanes,
         )
-        (matrix, order, bias), (x, residual, y) = filters, images
-        parts = -(-op.out_channels // self.part)
-        places = row_count * count
-        with emit.outer(places * parts, self.threads) as job:
-            part, place = job // places * self.part, job % places
-            # What is known here keeps conditions out of the code.
-            u = first_row + place // count * rows if row_count > 1 else first_row
-            v = first + place % count * columns if count > 1 else first
-            spare = (self.inp.halo[0] - op.padding[0], self.inp.halo[1] - op.padding[1])
-            corner = spare[0] * pitches[0] + spare[1]
-            image = n * _floats(self.inp, (1, *op.in_shape[1:]))
-            source = (x, image + (corner + u * step[0] + v * step[1]) * lanes)
+        spare = (self.inp.halo[0] - op.padding[0], self.inp.halo[1] - op.padding[1])
+        corner = spare[0] * pitches[0] + spare[1] + u * step[0] + v * step[1]
+        per_in, per_out = op.in_channels // op.groups, op.out_channels // op.groups
+        with T.serial(self.part) as turn, self._present(part + turn):
+            row = number * op.out_channels + part + turn
+            o = order[row]
+            channel = n * op.in_channels + number * self.channels
+            if op.groups > 1:
+                channel = channel + o // per_out * per_in
+            source = (x, (channel * self._plane + corner) * lanes)
+            here = (n, o, u, v)
+            goal = (y, self._place(self.out, *here))
+            begin = None if isinstance(number, int) else lambda i: y[i]
+            last = number == self.sweeps - 1
 
-            def sweep(at: Expr, begin: Callable[[Expr], Expr] | None) -> None:
-                with T.serial(self.part) as turn, self._present(part + turn):
-                    row = at * op.out_channels + part + turn
-                    here = (n, order[row], u, v)
-                    goal = (y, self._place(self.out, *here))
-                    sparse.product(matrix, (bias, here[1]), row, block, source, goal, begin)
-                    with emit.condition(at == self.sweeps - 1) as possible:
-                        if possible:
-                            self._finish((rows, columns), here, (residual, y))
+            def put(total: Total) -> None:
+                self._put(total, (size, here, last), (residual, y))
 
-            sweep(0, None)
-            if self.sweeps > 1:
-                # A constant lower bound of a loop is lost in TVM 0.27 (it runs from 0).
-                with T.serial(self.sweeps - 1) as rest:
-                    sweep(rest + 1, lambda i: y[i])
+            sparse.product(matrix, (bias, o), row, block, source, goal, begin, put)
 
     def _present(self, channel: Expr) -> Any:
         """Open a condition where the last part has fewer output channels."""
@@ -225,29 +248,62 @@ class SpatialCsr:
         row = (n * count + channel) * high + layout.halo[0] + u
         return (row * wide + layout.halo[1] + v) * lanes
 
-    def _finish(
+    def _put(
         self,
-        size: tuple[int, int],
-        at: tuple[Expr, Expr, Expr, Expr],
+        total: Total,
+        what: tuple[tuple[int, int], tuple[Expr, Expr, Expr, Expr], Expr],
         images: tuple[Buffer | None, Buffer],
     ) -> None:
-        """Emit what follows the sums of a block: the epilogue, and its part of the halo."""
-        (n, o, u, v), (residual, y), (rows, columns) = at, images, size
-        added, activation = self.epilogue.residual, self.epilogue.activation
+        """Emit the stores of one block; after the last sweep the epilogue and the halo, too."""
+        size, (n, o, u, v), last = what
+        residual, y = images
+        added = self.epilogue.residual
 
-        def one(i: Expr, j: Expr, lane: Expr) -> None:
-            place = self._place(self.out, n, o, u + i, v + j) + lane
-            value = y[place]
+        def plain(value: Expr, i: Expr, j: Expr, lane: Expr) -> Expr:
+            return value
+
+        def finished(value: Expr, i: Expr, j: Expr, lane: Expr) -> Expr:
             if added is not None and residual is not None:
                 value = value + residual[self._place(added, n, o, u + i, v + j) + lane]
-            value = activate(value, activation)
-            emit.store(y, self._inside(value, u + i, v + j, lane), place)
+            value = activate(value, self.epilogue.activation)
+            return self._inside(value, u + i, v + j, lane)
 
-        if added is not None or activation is not None or not self._exact:
-            with T.serial(rows) as i, T.serial(columns) as j:
-                emit.each_lane(self.target.lanes, lambda lane: one(i, j, lane))
-        for border in tiles.borders(self.out):
-            self._border(border, size, at, y)
+        # What takes many instructions is written once, not for every pixel.
+        heavy = self.epilogue.activation not in (None, "relu", "relu6")
+
+        def store(change: Callable[[Expr, Expr, Expr, Expr], Expr]) -> None:
+            for p in range(size[0] * size[1]):
+                i, j = divmod(p, size[1])
+                place = self._place(self.out, n, o, u + i, v + j)
+                emit.each_lane(
+                    self.target.lanes,
+                    lambda lane, p=p, i=i, j=j, place=place: emit.store(  # type: ignore[misc]
+                        y, change(total(p, lane), i, j, lane), place + lane
+                    ),
+                )
+
+        def finish() -> None:
+            store(plain if heavy else finished)
+            if heavy:
+                with T.serial(size[0]) as i, T.serial(size[1]) as j:
+                    place = self._place(self.out, n, o, u + i, v + j)
+                    emit.each_lane(
+                        self.target.lanes,
+                        lambda lane: emit.store(
+                            y, finished(y[place + lane], i, j, lane), place + lane
+                        ),
+                    )
+            for border in tiles.borders(self.out):
+                self._border(border, size, (n, o, u, v), y)
+
+        if isinstance(last, bool):
+            finish() if last else store(plain)
+            return
+        with T.If(last):
+            with T.Then():
+                finish()
+            with T.Else():
+                store(plain)
 
     @property
     def _exact(self) -> bool:
@@ -290,14 +346,13 @@ class SpatialCsr:
 
     def constants(self, weight: Array, bias: Array | None) -> tuple[Any, ...]:
         """Return (starts, offsets, values, order, bias)."""
-        op, (_, _, rows, columns, lanes) = self.op, self.inp.shape(self.op.in_shape)
-        per_in = op.in_channels // op.groups
-        channel = np.arange(op.in_channels).reshape(op.groups, per_in, 1, 1)
-        row = np.arange(op.kernel[0]).reshape(1, 1, -1, 1) * op.dilation[0]
-        column = np.arange(op.kernel[1]).reshape(1, 1, 1, -1) * op.dilation[1]
-        taps = ((channel * rows + row) * columns + column) * lanes
-        every = np.broadcast_to(taps, (op.groups, *weight.shape[1:])).astype(np.int32)
-        packed = sparse.pack_sweeps(op, weight, every, self.channels, self.part)
+        op, pitch = self.op, self.inp.shape(self.op.in_shape)[3]
+        channel = np.arange(op.in_channels // op.groups).reshape(-1, 1, 1) % self.channels
+        row = np.arange(op.kernel[0]).reshape(1, -1, 1) * op.dilation[0]
+        column = np.arange(op.kernel[1]) * op.dilation[1]
+        taps = channel * self._plane + row * pitch + column
+        stored = taps.astype(self._offsets)
+        packed = sparse.pack_sweeps(op, weight, stored, self.channels, self.part)
         return (*packed, zeros_or(bias, op))
 
     def describe(self) -> dict[str, Any]:
@@ -309,6 +364,7 @@ class SpatialCsr:
             "block": list(self.block),
             "channels": self.channels,
             "parts": self.parts,
+            "chunks": self.chunks,
         }
 
 
