@@ -130,6 +130,39 @@ def test_sparse_weights_run_dense_where_that_is_faster(tmp_path: Path) -> None:
     assert dense.weights == "dense" and dense.reason == "dense weights were measured faster"
 
 
+def sparse_pair(tmp_path: Path, times: dict[str, float], change: float) -> list[str]:
+    """Return what two sparse convolutions in a row run by."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(16, 32, 3, padding=1), nn.Conv2d(32, 16, 3, padding=1)).eval()
+    with torch.no_grad():
+        for layer in model:
+            layer.weight *= torch.rand_like(layer.weight) > 0.9
+    graph = simplify(import_program(torch.export.export(model, (torch.zeros(1, 16, 8, 8),))))
+
+    def seconds(task: dict[str, Any]) -> float:
+        if task["kind"] == "relayout":
+            return change
+        return times[f"{task['primitive']} {task['weights']}"]
+
+    machine: Any = Machine(seconds)
+    costs = Costs(resolve("native"), 1, machine, Records(tmp_path), 60)
+    choices = choose(graph, "best", Sparsity("csr"))
+    found = choose_measured(graph, choices, costs, 2)
+    return [f"{c.primitive} {c.weights}" for c in found.values()]
+
+
+def test_tiles_are_counted_and_carried(tmp_path: Path) -> None:
+    times = {f"{p} {w}": 1.0 for p in FLAT for w in ("dense", "csr")}
+    times["spatial-pack csr"] = 0.5
+    # Into tiles and out of them once, not twice.
+    assert sparse_pair(tmp_path / "a", times, 0.4) == ["spatial-pack csr"] * 2
+    assert "spatial-pack csr" not in sparse_pair(tmp_path / "b", times, 0.6)
+    # Blocked channels on one side, tiles on the other: through plain, so dearer than both.
+    assert sparse_pair(tmp_path / "c", times | {"winograd dense": 0.1}, 0.04) == [
+        "winograd dense", "winograd dense",
+    ]  # fmt: skip
+
+
 def test_without_time_the_rule_decides_and_says_so(tmp_path: Path) -> None:
     found = chosen(tmp_path, by(FLAT, 0.1), limit_s=0)
     assert all("by the rule" in c.measured["note"] for c in found.values())

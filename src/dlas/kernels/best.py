@@ -1,14 +1,20 @@
 """`best`: for each convolution the kernel that is fastest on this machine, layouts counted.
 
 Every primitive that can do a convolution is measured with its weights and images out of the
-caches, and so is every change between plain and blocked channels that may be needed. Each operator
-is then plain or blocked so that the sum is least (`cost.cheapest`), and each convolution runs by
-the fastest primitive of its side. At a branch every reader that needs another layout than the
-tensor has is charged with a change of its own, though readers that agree share one copy.
+caches, and so is every change of layout that may be needed. Each operator then has one of three
+forms, such that the sum is least (`cost.cheapest`), and each convolution runs by the fastest
+primitive of its form. At a branch every reader that needs another layout than the tensor has is
+charged with a change of its own, though readers that agree share one copy.
+
+The forms are ordered: tiles, plain, blocked. Between the first and the last a tensor is charged as
+if it became plain on the way, so that two yes-or-no questions an operator ("not in tiles?",
+"blocked?") and one minimum cut decide all at once (Ishikawa, "Exact Optimization for Markov Random
+Fields with Convex Priors", 2003).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -18,6 +24,7 @@ from dlas.kernels.choose import Choice
 from dlas.kernels.cost import Costs, Task, cheapest
 from dlas.kernels.graph import Graph, Node
 from dlas.kernels.knobs import FIXED
+from dlas.kernels.layout import NCHW, Layout, layout_fields
 from dlas.kernels.layouts import PLAIN_OPERATORS, image_shape
 from dlas.kernels.shape import Conv2d
 
@@ -26,6 +33,19 @@ LIMIT_S = 40.0
 FOREVER = float("inf")
 Key = tuple[str, str]
 """A primitive and the storage of its weights."""
+Edge = tuple[int, int, float]
+"""Two yes-or-no questions and the seconds that it costs if only the first is answered with yes."""
+
+
+class Form(IntEnum):
+    """How an operator's tensors lie in memory."""
+
+    TILES = 0
+    PLAIN = 1
+    BLOCKED = 2
+
+
+Sides = dict[Form, float]
 
 
 def choose_measured(
@@ -40,22 +60,22 @@ def choose_measured(
         written: threads that the loops are written for.
     """
     problem = _Problem(graph, choices, costs, written)
-    sides = problem.solve()
+    forms = problem.solve()
     nodes = {node.name: node for node in graph.nodes}
     return {
-        name: problem.chosen(nodes[name], sides[name]) if nodes[name].op == "conv2d" else choice
+        name: problem.chosen(nodes[name], forms[name]) if nodes[name].op == "conv2d" else choice
         for name, choice in choices.items()
     }
 
 
 class _Problem:
-    """Costs of the operators of a graph on each side, and of the changes between them."""
+    """Costs of the operators of a graph in each form, and of the changes between them."""
 
     def __init__(
         self, graph: Graph, choices: Mapping[str, Choice], costs: Costs, written: int
     ) -> None:
         self.graph, self.choices, self.costs, self.written = graph, choices, costs, written
-        self.lanes = costs.cpu.lanes
+        self.blocks = Layout(costs.cpu.lanes)
         self.producers = graph.producers()
         self.place = {node.name: at for at, node in enumerate(graph.nodes)}
         self.seconds: dict[str, dict[Key, float]] = {}
@@ -85,30 +105,39 @@ class _Problem:
             "written": self.written, "zeros": round(float(zeros), 1),
         }  # fmt: skip
 
-    def _blocked(self, key: Key) -> bool:
-        return primitives.PRIMITIVES[key].block(self.costs.cpu) > 1
+    def _form(self, key: Key) -> Form:
+        primitive = primitives.PRIMITIVES[key]
+        if primitive.form is not None:
+            return Form.TILES
+        return Form.BLOCKED if primitive.block(self.costs.cpu) > 1 else Form.PLAIN
 
-    def _side(self, node: Node) -> tuple[float, float]:
-        """Return the seconds of an operator that is plain, and of one that is blocked."""
+    def _sides(self, node: Node) -> Sides:
+        """Return the seconds of an operator in each form."""
+        sides = dict.fromkeys(Form, FOREVER)
         if node.op == "conv2d":
             seconds = self.seconds.get(node.name)
             if not seconds:  # not `best`, or not measured: it stays where the rule has put it
                 choice = self.choices[node.name]
-                stays = self._blocked((choice.primitive, choice.weights))
-                return (FOREVER, 0.0) if stays else (0.0, FOREVER)
-            sides = {False: FOREVER, True: FOREVER}
+                seconds = {(choice.primitive, choice.weights): 0.0}
             for key, cost in seconds.items():
-                side = self._blocked(key)
-                sides[side] = min(sides[side], cost)
-            return sides[False], sides[True]
+                sides[self._form(key)] = min(sides[self._form(key)], cost)
+            return sides
         image = len(self.graph.values[node.inputs[0]].shape) == 4
-        return (0.0, 0.0) if image and node.op not in PLAIN_OPERATORS else (0.0, FOREVER)
+        sides[Form.PLAIN] = 0.0
+        if image and node.op not in PLAIN_OPERATORS:
+            sides[Form.BLOCKED] = 0.0
+        return sides
 
-    def solve(self) -> dict[str, bool]:
-        """Return whether each operator is blocked."""
-        sides = [self._side(node) for node in self.graph.nodes]
-        image = len(sides)  # what comes from outside, and goes there: plain
-        edges: list[tuple[int, int, float]] = []
+    def solve(self) -> dict[str, Form]:
+        """Return the form of each operator."""
+        sides = [self._sides(node) for node in self.graph.nodes]
+        image = len(sides)  # what comes from outside, and goes there
+        sides.append({Form.TILES: FOREVER, Form.PLAIN: 0.0, Form.BLOCKED: FOREVER})
+        edges: list[Edge] = []
+        for at, side in enumerate(sides):
+            # Blocked is not in tiles; and a plain one says "not in tiles, not blocked".
+            edges += [(_blocked(at), _untiled(at), FOREVER)]
+            edges += [(_untiled(at), _blocked(at), side[Form.PLAIN])]
         for node in self.graph.nodes:
             for turn, name in enumerate(node.inputs):
                 if name not in self.graph.constants:
@@ -116,52 +145,93 @@ class _Problem:
         for name in self.graph.outputs:
             if name in self.producers:
                 made = self.place[self.producers[name].name]
-                edges.append((made, image, self._change(name, blocked=False)))
-        plain, blocked = [s[0] for s in sides], [s[1] for s in sides]
-        answer = cheapest([*plain, 0.0], [*blocked, FOREVER], edges)
-        return {node.name: answer[at] for at, node in enumerate(self.graph.nodes)}
+                edges += self._left(name, made, image, NCHW)
+                edges.append((_blocked(made), _blocked(image), self._unpacked(name)))
+        no = [cost for side in sides for cost in (side[Form.TILES], 0.0)]
+        yes = [cost for side in sides for cost in (0.0, side[Form.BLOCKED])]
+        answer = cheapest(no, yes, edges)
+        return {
+            node.name: Form(answer[_untiled(at)] + answer[_blocked(at)])
+            for at, node in enumerate(self.graph.nodes)
+        }
 
-    def _edges(self, node: Node, turn: int, name: str, image: int) -> list[tuple[int, int, float]]:
+    def _edges(self, node: Node, turn: int, name: str, image: int) -> Iterator[Edge]:
         made = self.place[self.producers[name].name] if name in self.producers else image
         reader = self.place[node.name]
+        yield from self._left(name, made, reader, self._tiles(node, turn))
         if node.op == "conv2d" and turn == 0 and self._reads_plain(node):
             reader = image
         flexible = node.op not in ("conv2d", *PLAIN_OPERATORS)
         if flexible and turn == 0 and node.op != "concat":
             # It takes its layout from its first input.
-            return [(made, reader, FOREVER), (reader, made, FOREVER)]
-        return [
-            (made, reader, self._change(name, blocked=False)),
-            (reader, made, self._change(name, blocked=True)),
-        ]
+            yield _blocked(made), _blocked(reader), FOREVER
+            yield _blocked(reader), _blocked(made), FOREVER
+            return
+        yield _blocked(made), _blocked(reader), self._unpacked(name)
+        halo = self.blocks.with_halo((1, 1, 1, 1))
+        yield _blocked(reader), _blocked(made), self._change(name, NCHW, halo)
+
+    def _left(self, name: str, made: int, reader: int, goal: Layout) -> Iterator[Edge]:
+        """Yield what it costs where the producer or the reader has tiles, and the other not.
+
+        Args:
+            name: the tensor.
+            made: the producer's place.
+            reader: the reader's place.
+            goal: the tiles that the reader reads, if it reads tiles.
+        """
+        image = len(self.graph.nodes)
+        source = self._tiles(self.graph.nodes[made], None) if made < image else NCHW
+        into = self._change(name, NCHW, goal) if goal.tiling else 0.0
+        out = self._change(name, source, NCHW) if source.tiling else 0.0
+        if goal.tiling == source.tiling:
+            yield _untiled(made), _untiled(reader), into
+            yield _untiled(reader), _untiled(made), out
+        else:  # from tiles to others it goes through plain
+            yield _untiled(image), _untiled(reader), into
+            yield _untiled(image), _untiled(made), out
+
+    def _tiles(self, node: Node, turn: int | None) -> Layout:
+        """Return the tiles in which a convolution reads an input, or writes (None)."""
+        sparse = primitives.find("spatial-pack", "csr")
+        if node.op != "conv2d" or ("spatial-pack", "csr") not in self._keys(node):
+            return NCHW
+        op, cpu = node.attrs["conv"], self.costs.cpu
+        return sparse.writes(op, cpu) if turn != 0 else sparse.needs(op, cpu, FIXED)
+
+    def _keys(self, node: Node) -> list[Key]:
+        choice = self.choices[node.name]
+        return list(self.seconds.get(node.name) or [(choice.primitive, choice.weights)])
 
     def _reads_plain(self, node: Node) -> bool:
         """Whether even the blocked kernels read plain channels (an image of few)."""
         needs = primitives.find("spatial-pack").needs
         return needs(node.attrs["conv"], self.costs.cpu, FIXED).block == 1
 
-    def _change(self, name: str, blocked: bool) -> float:
+    def _unpacked(self, name: str) -> float:
+        return self._change(name, self.blocks, NCHW)
+
+    def _change(self, name: str, source: Layout, goal: Layout) -> float:
         """Return the seconds of a change of layout; one that is not measured counts by bytes."""
         nchw = image_shape(self.graph.values[name].shape)
         if len(self.graph.values[name].shape) != 4 or nchw[2:] == (1, 1):
             return 0.0
-        plain, packed = [1, [0, 0, 0, 0]], [self.lanes, [1, 1, 1, 1] if blocked else [0, 0, 0, 0]]
         task = {
             "kind": "relayout", "nchw": list(nchw), "written": self.written,
-            "source": plain if blocked else packed, "goal": packed if blocked else plain,
+            "source": layout_fields(source), "goal": layout_fields(goal),
         }  # fmt: skip
         (seconds,) = self.costs.of([task])
         return 8 * float(np.prod(nchw)) / 4e9 if seconds is None else seconds
 
-    def chosen(self, node: Node, blocked: bool) -> Choice:
-        """Return the choice of a convolution, the fastest of its side, with what was measured."""
+    def chosen(self, node: Node, form: Form) -> Choice:
+        """Return the choice of a convolution, the fastest of its form, with what was measured."""
         before = self.choices[node.name]
         seconds = self.seconds.get(node.name)
         if before.asked != "best":
             return before
         if not seconds:
             return before._replace(measured={"note": "by the rule: no time left for measuring"})
-        own = {k: s for k, s in seconds.items() if self._blocked(k) == blocked}
+        own = {k: s for k, s in seconds.items() if self._form(k) == form}
         primitive, weights = min(own, key=lambda k: own[k])
         reason = before.reason
         if before.weights == "csr" and weights == "dense":
@@ -170,6 +240,16 @@ class _Problem:
         return before._replace(
             primitive=primitive, weights=weights, reason=reason, measured={"seconds": said}
         )
+
+
+def _untiled(at: int) -> int:
+    """Return the place of the question whether the operator is not in tiles."""
+    return 2 * at
+
+
+def _blocked(at: int) -> int:
+    """Return the place of the question whether the operator is blocked."""
+    return 2 * at + 1
 
 
 def _lists(fields: dict[str, Any]) -> dict[str, Any]:

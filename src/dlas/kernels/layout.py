@@ -9,7 +9,9 @@ into a grid of equal tiles, and each lane is one of them. The halo of a tile hol
 its neighbours. What lies outside the image is zero, whether in a halo or in a tile that overhangs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -82,6 +84,20 @@ class Layout:
 
 
 NCHW = Layout()
+
+
+def layout_fields(layout: Layout) -> list[Any]:
+    """Return the layout as lists of numbers, for JSON; `layout_of` reads them."""
+    fields: list[Any] = [layout.block, list(layout.halo)]
+    if layout.tiling is not None:
+        fields += [list(layout.tiling.grid), list(layout.tiling.tile)]
+    return fields
+
+
+def layout_of(fields: Sequence[Any]) -> Layout:
+    """Return the layout of which `layout_fields` are given."""
+    block, halo, *tiles = (tuple(f) if isinstance(f, list) else f for f in fields)
+    return Layout(block, halo, Tiling(*tiles) if tiles else None)
 
 
 def widest(halos: list[Halo]) -> Halo:

@@ -26,7 +26,7 @@ from dlas.kernels.arrays import aligned, aligned_copy, tensor
 from dlas.kernels.build import compile_functions
 from dlas.kernels.emit import argument_shapes
 from dlas.kernels.knobs import Knobs
-from dlas.kernels.layout import Array, Layout, pack
+from dlas.kernels.layout import Array, layout_of, pack
 from dlas.kernels.program import load_library
 from dlas.kernels.relayout import Relayout
 from dlas.kernels.shape import Conv2d
@@ -100,7 +100,7 @@ def _different(outputs: list[Array]) -> list[int]:
 
 def _emitter(task: dict[str, Any], knobs: dict[str, int], cpu: CpuTarget) -> Any:
     if task["kind"] == "relayout":
-        source, goal = (Layout(x[0], tuple(x[1])) for x in (task["source"], task["goal"]))
+        source, goal = (layout_of(task[side]) for side in ("source", "goal"))
         return Relayout(tuple(task["nchw"]), source, goal, task["written"])
     op = _operator(task)
     if task["primitive"] == matrix.NAME:
