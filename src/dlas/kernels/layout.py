@@ -96,7 +96,8 @@ def layout_fields(layout: Layout) -> list[Any]:
 
 def layout_of(fields: Sequence[Any]) -> Layout:
     """Return the layout of which `layout_fields` are given."""
-    block, halo, *tiles = (tuple(f) if isinstance(f, list) else f for f in fields)
+    block, *rest = fields
+    halo, *tiles = [tuple(numbers) for numbers in rest]
     return Layout(block, halo, Tiling(*tiles) if tiles else None)
 
 
