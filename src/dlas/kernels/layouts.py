@@ -13,10 +13,12 @@ them then have one layout, which serves the readers of every part. What cannot b
 from collections import Counter
 from typing import NamedTuple
 
-from dlas.kernels import primitives
+from dlas.kernels import primitives, tile_pool
 from dlas.kernels.choose import Choice
+from dlas.kernels.errors import UnsupportedError
 from dlas.kernels.graph import Graph, Node
 from dlas.kernels.layout import NCHW, Layout, Shape4, widest
+from dlas.kernels.shape import Conv2d
 from dlas.kernels.target import CpuTarget
 
 
@@ -89,12 +91,31 @@ class Layouts:
             return NCHW
         if node.op == "concat":
             return self._concat_form(node)
+        if node.op == "pool" and (tiled := self._pooled(node)):
+            return tiled[1]
         return needs[0].layout.form
 
     def _written(self, node: Node) -> Layout:
         """Return the blocks or tiles that a convolution writes."""
         op, knobs = node.attrs["conv"], self.choices[node.name].knobs
         return self._primitive(node).writes(op, self.target, knobs)
+
+    def _pooled(self, node: Node) -> tuple[Layout, Layout] | None:
+        """Return the tiles that a pool reads and writes; None: it works on plain images."""
+        a, (name,) = node.attrs, node.inputs
+        form = self.forms.get(name, NCHW)
+        if form.tiling is None:
+            return None
+        n, c, h, w = image_shape(self.graph.values[name].shape)
+        try:
+            window = Conv2d(
+                n, c, h, w, c, a["kernel"], a["stride"], a["padding"], a["dilation"], groups=c
+            )
+        except UnsupportedError:  # its only window is larger than the image
+            return None
+        if window.out_shape != self.graph.values[node.output].shape:  # it counts a partial window
+            return None
+        return tile_pool.layouts(window, form)
 
     def _blocked(self, name: str) -> Layout:
         """Return the form of a tensor for readers that know no tiles."""
@@ -116,6 +137,8 @@ class Layouts:
             return [PLAIN for _ in node.inputs]
         if self.sliced(node):  # a part that is copied is read as it is stored
             return [Need(self.forms.get(name, NCHW), exact=False) for name in node.inputs]
+        if node.op == "pool" and (tiled := self._pooled(node)):
+            return [Need(tiled[0], exact=False)]
         form = self._blocked(node.inputs[0])
         if node.op == "concat":
             form = self._concat_form(node)

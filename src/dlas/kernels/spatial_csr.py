@@ -257,7 +257,7 @@ class SpatialCsr:
         """Emit the stores of one block; after the last sweep the epilogue and the halo, too."""
         size, (n, o, u, v), last = what
         residual, y = images
-        added = self.epilogue.residual
+        added, size_of_image = self.epilogue.residual, self.op.out_shape[2:]
 
         def plain(value: Expr, i: Expr, j: Expr, lane: Expr) -> Expr:
             return value
@@ -266,7 +266,7 @@ class SpatialCsr:
             if added is not None and residual is not None:
                 value = value + residual[self._place(added, n, o, u + i, v + j) + lane]
             value = activate(value, self.epilogue.activation)
-            return self._inside(value, u + i, v + j, lane)
+            return tiles.inside(value, self.out, size_of_image, (u + i, v + j, lane))
 
         # What takes many instructions is written once, not for every pixel.
         heavy = self.epilogue.activation not in (None, "relu", "relu6")
@@ -304,22 +304,6 @@ class SpatialCsr:
                 finish()
             with T.Else():
                 store(plain)
-
-    @property
-    def _exact(self) -> bool:
-        """Whether no tile overhangs the image."""
-        return self._tiling.covered == self.op.out_shape[2:]
-
-    def _inside(self, value: Expr, row: Expr, column: Expr, lane: Expr) -> Expr:
-        """Return the value of a pixel, zero outside the image."""
-        (_, across), (high, wide) = self.grid, self._tiling.covered
-        if high > self.op.out_height:
-            inside = lane // across * self.tile[0] + row < self.op.out_height
-            value = T.Select(inside, value, T.float32(0))
-        if wide > self.op.out_width:
-            inside = lane % across * self.tile[1] + column < self.op.out_width
-            value = T.Select(inside, value, T.float32(0))
-        return value
 
     def _border(
         self,

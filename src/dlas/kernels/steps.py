@@ -22,6 +22,7 @@ from dlas.kernels.relayout import Relayout
 from dlas.kernels.shape import Conv2d
 from dlas.kernels.spatial_pack import SpatialPack
 from dlas.kernels.target import CpuTarget
+from dlas.kernels.tile_pool import TilePool
 from dlas.kernels.tokens import Attention, LayerNorm
 
 
@@ -228,10 +229,11 @@ class Steps:
         a = node.attrs
         nchw = image_shape(self.graph.values[node.inputs[0]].shape)
         size = image_shape(self.graph.values[node.output].shape)[2:]
-        kernel = Pool(
+        pool = Pool(
             a["kind"], nchw, size, a["kernel"], a["stride"], a["padding"], a["dilation"],
             a["count_padding"], layout, out, self.schedule,
         )  # fmt: skip
+        kernel = TilePool(pool) if layout.tiling else pool
         self._add(Step(node.name, f"{a['kind']}_pool", kernel, [source], [], [goal]))
 
     def _global_pool(self, node: Node) -> None:

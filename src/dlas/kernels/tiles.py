@@ -60,6 +60,41 @@ def moved(tiling: Tiling, step: tuple[int, int], load: Expr) -> Expr:
     return tvm.tirx.Shuffle([load, zeros], [tvm.tirx.const(p, "int32") for p in places])
 
 
+def inside(
+    value: Expr, layout: Layout, size: tuple[int, int], at: tuple[Expr, Expr, Expr]
+) -> Expr:
+    """Return a pixel's value, zero where its tile overhangs an image of this size.
+
+    Args:
+        value: a vector, an element a tile.
+        layout: the tiles.
+        size: rows and columns of the image.
+        at: row and column in the tile, and the lane.
+    """
+    assert layout.tiling is not None
+    (row, column, lane), (_, across) = at, layout.tiling.grid
+    (high, wide), (rows, columns) = layout.tiling.covered, layout.tiling.tile
+    if high > size[0]:
+        value = T.Select(lane // across * rows + row < size[0], value, T.float32(0))
+    if wide > size[1]:
+        value = T.Select(lane % across * columns + column < size[1], value, T.float32(0))
+    return value
+
+
+def fill_halo(y: Buffer, layout: Layout, image: tuple[Expr, Expr]) -> None:
+    """Emit the halo of one channel of one image, whose tiles are complete."""
+    assert layout.tiling is not None
+    (top, left, _, _), (high, wide) = layout.halo, layout.tiling.tile
+    lanes = T.ramp(0, 1, layout.tiling.lanes)
+    for border in borders(layout):
+        (first, last), (begin, end) = border.rows, border.columns
+        with T.serial(last - first) as i, T.serial(end - begin) as j:
+            u, v = top + first + i, left + begin + j
+            value = moved(layout.tiling, border.step, y[*image, u, v, lanes])
+            goal = (u + border.step[0] * high, v + border.step[1] * wide)
+            emit.store(y, value, *image, *goal, lanes)
+
+
 @dataclass(frozen=True)
 class TileRelayout:
     """One change of layout of a batch [N, C, H, W] that has tiles on one side, or on both."""
