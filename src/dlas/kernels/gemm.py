@@ -1,16 +1,19 @@
 """`gemm`: convolution as a matrix product, filters [O, K] times patches [K, pixels].
 
-The matrix of patches (im2col) is never built whole: a band of output rows at a time is gathered
-into a panel that stays in the cache, and from it one block of pixels at a time into a slab that is
-read in order. Where filters are 1x1, without stride and padding, the image is the matrix, and
-slabs are taken from it.
+The matrix of patches (im2col) is never built whole. The reduction runs in passes over a few input
+channels each; in a pass one block of pixels after the other is gathered into a slab that stays in
+the first-level cache while all filters of the pass go over it, and the sums wait in memory until
+the next pass. The filters of a pass stay in the second-level cache, and filters are read once a
+job (Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM TOMS 2008).
+Where filters are 1x1, without stride and padding, the image is the matrix, and slabs are taken
+from it.
 """
 
-import contextlib
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
+import numpy as np
 from tvm.tirx.script.builder import ir as T
 
 from dlas.kernels import emit, rows
@@ -18,16 +21,20 @@ from dlas.kernels.emit import Buffer, Expr, PrimFunc
 from dlas.kernels.knobs import FIXED, Knobs
 from dlas.kernels.layout import Array
 from dlas.kernels.plain import PlainKernel
+from dlas.kernels.product import Buffers, Memory, Pass, Place, Product, blocks, depth, in_place
 from dlas.kernels.rows import RowTile
 from dlas.kernels.shape import Conv2d
 from dlas.kernels.staging import Staging
 from dlas.kernels.target import CpuTarget
 
 PANEL_BYTES = 1 << 19
-"""A panel of patches and the filters of one row group share the second-level cache."""
-GATHERING = 6
+"""A panel of patches that is gathered whole (CSR filters): what a second-level cache holds."""
+SLAB_BYTES = 20_000
+"""The slab of one pass: less than half of a first-level cache."""
+SUMS_BYTES = 1 << 20
+"""Sums that wait between passes, of one job."""
+GATHERING = 5
 """What a vector of patches costs to gather, in multiply-adds of vectors."""
-Buffers = tuple[Buffer, Buffer, Buffer, Buffer | None, Buffer]
 
 
 class Split(NamedTuple):
@@ -39,16 +46,6 @@ class Split(NamedTuple):
     """Parts of the output channels, a job each; every part gathers the patches for itself."""
 
 
-class Place(NamedTuple):
-    """What a job computes."""
-
-    n: Expr
-    group: Expr
-    part: Expr
-    row: Expr
-    rows: int
-
-
 @dataclass(frozen=True)
 class Gemm(PlainKernel):
     """One dense convolution as a matrix product, NCHW to NCHW."""
@@ -57,25 +54,37 @@ class Gemm(PlainKernel):
     knobs: Knobs = FIXED
 
     @property
-    def depth(self) -> int:
-        """Length K of the reduction."""
-        return depth(self.op)
-
-    @property
     def split(self) -> Split:
         """Rows of a band and parts of the output channels."""
         fixed = default_split(self.op, self.target, self.threads, self.tile)
         return Split(self.knobs.get("band", fixed.band), self.knobs.get("parts", fixed.parts))
 
     @property
-    def band(self) -> int:
-        """Output rows gathered at a time."""
-        return self.split.band
+    def channels(self) -> int:
+        """Input channels of a pass."""
+        fixed = pass_channels(self.op, self.target, self.tile)
+        return min(self.op.in_channels // self.op.groups, self.knobs.get("channels", fixed))
+
+    @property
+    def per_part(self) -> int:
+        """Row groups of a part."""
+        return -(-rows.row_groups(self.op, self.tile) // self.split.parts)
 
     def constants(self, weight: Array, bias: Array | None) -> tuple[Array, ...]:
-        """Return the packed filters and bias, in the order of the arguments."""
-        packed = rows.pack_weight(self.op, weight, self.tile)
-        return packed, rows.pack_bias(self.op, bias, self.tile)
+        """Return the filters and the bias, flat, in the order in which they are read.
+
+        Filters: groups, passes, row groups, K of a pass, rows.
+        """
+        op, each = self.op, self.channels
+        per_in = op.in_channels // op.groups
+        packed = np.concatenate(
+            [
+                rows.pack_weight(op, weight[:, at : at + each], self.tile).reshape(op.groups, -1)
+                for at in range(0, per_in, each)
+            ],
+            axis=1,
+        )
+        return packed.reshape(-1), rows.pack_bias(op, bias, self.tile)
 
     def describe(self) -> dict[str, Any]:
         """Return the schedule."""
@@ -84,6 +93,7 @@ class Gemm(PlainKernel):
             "tile": asdict(self.tile),
             "patches": "the image" if in_place(self.op) else "gathered",
             **self.split._asdict(),
+            "channels": self.channels,
         }
 
     def function(self, name: str) -> PrimFunc:
@@ -92,27 +102,20 @@ class Gemm(PlainKernel):
         padded = op.groups * rows.row_groups(op, tile) * tile.rows
         inputs = op.batch * op.in_channels * op.height * op.width
         outputs = op.batch * op.out_channels * op.out_height * op.out_width
-        staging, slack = Staging(op), self.target.lanes
         function = emit.Function(name)
         with function.body():
             shape = (inputs,) if in_place(op) else (*op.in_shape, 1)
             x = emit.argument("x", shape)
-            w = emit.argument("weight", (padded * self.depth,))
+            w = emit.argument("weight", (padded * depth(op),))
             b = emit.argument("bias", (padded,))
             r = emit.argument("residual", (outputs,)) if self.epilogue.residual else None
             y = emit.argument("y", (outputs,))
-            source = x
-            if not in_place(op):
-                source = T.alloc_buffer((staging.size(slack),), "float32")
             band, parts = self.split
             bands = -(-op.out_height // band)
-            with T.serial(op.batch) as n:
-                if not in_place(op):
-                    staging.fill(x, n, source, slack, self.target.lanes, self.threads)
-                with emit.outer(op.groups * bands * parts, self.threads) as job:
-                    buffers = (source, w, b, r, y)
-                    group, at = job // (bands * parts), job // parts % bands * band
-                    self._job(buffers, Place(n, group, job % parts, at, band))
+            each = op.groups * bands * parts
+            with emit.outer(op.batch * each, self.threads) as job:
+                group, at = job % each // (bands * parts), job // parts % bands * band
+                self._job((x, w, b, r, y), Place(job // each, group, job % parts, at, band))
         return function.result
 
     def _job(self, buffers: Buffers, place: Place) -> None:
@@ -128,105 +131,45 @@ class Gemm(PlainKernel):
 
     def _band(self, buffers: Buffers, place: Place) -> None:
         op, lanes = self.op, self.target.lanes
+        taps, each = op.kernel[0] * op.kernel[1], self.channels
         pixels = place.rows * op.out_width
-        width = -(-pixels // lanes) * lanes
-        if in_place(op):
-            source, pitch = buffers[0], op.height * op.width
-            channel = place.n * op.in_channels + place.group * self.depth
-            first = channel * pitch + place.row * op.width
-        else:
-            source = T.alloc_buffer((self.depth * width + lanes,), "float32")
-            pitch, first = width, 0
-            goal = (place.group, place.row, place.rows, width)
-            gather(Staging(op), buffers[0], source, lanes, goal)
-        for run in blocks(pixels, lanes, self.tile.vectors):
-            slab = T.alloc_buffer((self.depth * run.vectors * lanes,), "float32")
-            with T.serial(run.times) as q:
-                start = (run.first + q * run.vectors) * lanes
-                self._slab(slab, run, (source, first + start, pitch))
-                self._product(slab, run, buffers, place, start)
+        runs = blocks(pixels, lanes, self.tile.vectors)
+        size = each * taps * runs[0].vectors * lanes
+        slab = T.alloc_buffer((size + lanes,), "float32")  # a row's overhang goes past the end
+        staged = None
+        if not in_place(op):
+            staged = T.alloc_buffer((each * Staging(op, place.rows).plane + lanes,), "float32")
+        whole, rest = divmod(op.in_channels // op.groups, each)
+        passes = whole + (rest > 0)
+        waiting = -(-pixels // lanes) * lanes * self.per_part * self.tile.rows
+        sums = T.alloc_buffer((waiting,), "float32") if passes > 1 else None
+        tails = T.alloc_buffer((self.per_part * self.tile.rows * lanes,), "float32")
+        memory = Memory(staged, slab, sums, tails)
+        product = Product(
+            op, lanes, self.tile, self.per_part, self.epilogue, buffers, place, memory
+        )
 
-    def _slab(self, slab: Buffer, run: "Run", source: tuple[Buffer, Expr, int]) -> None:
-        """Emit the copy of a block of pixels, its rows one behind the other."""
-        lanes, (panel, first, pitch) = self.target.lanes, source
-        width = run.vectors * lanes
-        # Past the end of a panel there are zeros; past that of an image there is nothing.
-        whole = run.pixels // lanes if in_place(self.op) else run.vectors
-        with T.serial(self.depth) as k:
-            for v in range(whole):
-                emit.each_lane(
-                    lanes,
-                    lambda j, v=v: emit.store(  # type: ignore[misc]
-                        slab, panel[first + k * pitch + v * lanes + j], k * width + v * lanes + j
-                    ),
-                )
-            if whole < run.vectors:
-                rest, at = run.pixels - whole * lanes, whole * lanes
-                with T.serial(rest) as j:
-                    emit.store(slab, panel[first + k * pitch + at + j], k * width + at + j)
-                with T.serial(lanes - rest) as j:
-                    emit.store(slab, T.float32(0), k * width + run.pixels + j)
+        def one(first: Expr, channels: int, turn: Expr) -> None:
+            some = Pass(first, channels)
+            product.stage(some)
+            for run in runs:
+                with T.serial(run.times) as q:
+                    start = (run.first + q * run.vectors) * lanes
+                    product.fill(run, some, start)
+                    product.multiply(run, some, start, (turn, passes))
 
-    def _product(
-        self, slab: Buffer, run: "Run", buffers: Buffers, place: Place, start: Expr
-    ) -> None:
-        """Emit the product of one block of pixels with the filters of the job's part."""
-        op, lanes = self.op, self.target.lanes
-        tile, width = RowTile(self.tile.rows, run.vectors), run.vectors * lanes
-        _, w, bias, residual, y = buffers
-        groups, per_out = rows.row_groups(op, tile), op.out_channels // op.groups
-        per_part = -(-groups // self.split.parts)
-        # A place of its own for each group: LLVM would keep a single one in registers.
-        tails = T.alloc_buffer((per_part * tile.rows * lanes,), "float32")
-        with T.serial(per_part) as step, T.If(place.part * per_part + step < groups), T.Then():
-            g = place.part * per_part + step
-            job = place.group * groups + g
-            acc = emit.registers((tile.rows, tile.vectors, lanes))
-            rows.clear(acc, tile, lanes, bias, job * tile.rows)
-            with T.serial(self.depth) as k:
-                weights = (w, (job * self.depth + k) * tile.rows)
-                rows.multiply_add(acc, tile, lanes, weights, (slab, k * width))
-            for o in range(tile.rows):
-                channel = place.n * op.out_channels + place.group * per_out + g * tile.rows + o
-                to = (channel * op.out_height + place.row) * op.out_width + start
-                tail = (tails, (step * tile.rows + o) * lanes)
-                with contextlib.ExitStack() as stack:
-                    if (
-                        groups - 1
-                    ) * tile.rows + o >= per_out:  # the last group may have rows in excess
-                        stack.enter_context(T.If(g * tile.rows + o < per_out))
-                        stack.enter_context(T.Then())
-                    rows.finish_row(
-                        acc, o, run.pixels, lanes, self.epilogue, (y, residual, to), tail
-                    )
+        with T.serial(whole) as turn:
+            one(turn * each, each, turn)
+        if rest:
+            one(whole * each, rest, whole)
 
 
-def in_place(op: Conv2d) -> bool:
-    """Whether the image is the matrix of patches."""
-    return op.kernel == (1, 1) and op.stride == (1, 1) and not any(op.padding)
-
-
-def depth(op: Conv2d) -> int:
-    """Return the length K of the reduction."""
-    return op.in_channels // op.groups * op.kernel[0] * op.kernel[1]
-
-
-class Run(NamedTuple):
-    """Equal blocks of pixels, one after the other."""
-
-    first: int
-    """First vector."""
-    times: int
-    vectors: int
-    pixels: int
-    """Pixels of a block that exist."""
-
-
-def blocks(pixels: int, lanes: int, vectors: int) -> list[Run]:
-    """Cut pixels into blocks of so many vectors; the last holds no vector without a pixel."""
-    whole, rest = divmod(pixels, vectors * lanes)
-    runs = [Run(0, whole, vectors, vectors * lanes)] if whole else []
-    return [*runs, Run(whole * vectors, 1, -(-rest // lanes), rest)] if rest else runs
+def pass_channels(op: Conv2d, target: CpuTarget, tile: RowTile) -> int:
+    """Return the input channels of a pass: about as many as fill a slab, in equal passes."""
+    step = op.kernel[0] * op.kernel[1] * tile.vectors * target.lanes * 4
+    most = max(1, SLAB_BYTES // step)
+    per_in = op.in_channels // op.groups
+    return -(-per_in // -(-per_in // most))
 
 
 def cost(op: Conv2d, target: CpuTarget, threads: int, tile: RowTile, split: Split) -> float:
@@ -254,12 +197,19 @@ def cost(op: Conv2d, target: CpuTarget, threads: int, tile: RowTile, split: Spli
 
 @cache
 def default_split(op: Conv2d, target: CpuTarget, threads: int, tile: RowTile) -> Split:
-    """Return the fixed cut into jobs: the cheapest whose panel fits the cache."""
-    most = op.out_height if in_place(op) else panel_rows(op, 1)
+    """Return the fixed cut into jobs: the cheapest whose sums fit the cache."""
+    groups = rows.row_groups(op, tile)
+    several = pass_channels(op, target, tile) < op.in_channels // op.groups
     bands = sorted({-(-op.out_height // count) for count in range(1, op.out_height + 1)})
-    parts = sorted({1, min(threads, rows.row_groups(op, tile))})
-    splits = [Split(band, p) for band in reversed(bands) if band <= most for p in parts]
-    return min(splits, key=lambda split: cost(op, target, threads, tile, split))
+
+    def fits(split: Split) -> bool:
+        each = -(-groups // split.parts) * tile.rows * split.band * op.out_width * 4
+        return split.band == 1 or not several or each <= SUMS_BYTES
+
+    parts = sorted({1, min(threads, groups)})
+    splits = [Split(band, p) for band in reversed(bands) for p in parts]
+    fitting = [split for split in splits if fits(split)]
+    return min(fitting, key=lambda split: cost(op, target, threads, tile, split))
 
 
 @cache

@@ -62,7 +62,7 @@ def multiply_add(
     """Emit acc[o, v] += weights[o] * pixels[v] for one step of the reduction."""
     w, first = weights
     x, at = pixels
-    with T.unroll(tile.vectors) as v, T.unroll(tile.rows) as o:
+    with T.unroll(tile.rows) as o, T.unroll(tile.vectors) as v:
         emit.each_lane(
             lanes,
             lambda j: emit.store(

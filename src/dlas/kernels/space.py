@@ -26,6 +26,7 @@ Fits = Callable[[Mapping[str, int]], bool]
 Made = tuple[Values, Mapping[str, int], Fits]
 
 _COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+_CHANNELS = (4, 8, 12, 16, 24, 32, 48, 64, 128, 256)
 _DEPTHS = (1, 2, 4, 8, 16)
 _PANEL_FLOATS = 1 << 21
 """A panel of patches larger than 8 MB is not tried."""
@@ -144,15 +145,25 @@ def _direct(kernel: Direct, op: Conv2d, cpu: CpuTarget) -> Made:
 
 def _gemm(kernel: Gemm, op: Conv2d, cpu: CpuTarget) -> Made:
     tile, split = kernel.tile, kernel.split
-    fixed = {"rows": tile.rows, "vectors": tile.vectors, "band": split.band, "parts": split.parts}
-    values = {**_rows(op, cpu), "band": _up_to(op.out_height), "parts": (1, 2, 4)}
-    return (
-        values,
-        fixed,
-        lambda s: (
-            s["rows"] * s["vectors"] <= _room(cpu) and _panel(op, s["band"]) <= _PANEL_FLOATS
-        ),
-    )
+    fixed = {
+        "rows": tile.rows,
+        "vectors": tile.vectors,
+        "band": split.band,
+        "parts": split.parts,
+        "channels": kernel.channels,
+    }
+    values = {
+        **_rows(op, cpu),
+        "band": _up_to(op.out_height),
+        "parts": (1, 2, 4) if kernel.threads > 1 else (1,),
+        "channels": _up_to(op.in_channels // op.groups, _CHANNELS),
+    }
+
+    def fits(s: Mapping[str, int]) -> bool:
+        held = s["rows"] * s["vectors"] <= _room(cpu)
+        return held and s["band"] * op.out_width * op.out_channels <= _PANEL_FLOATS
+
+    return values, fixed, fits
 
 
 def _panel(op: Conv2d, band: int) -> int:
@@ -183,7 +194,7 @@ def _spatial_csr(kernel: SpatialCsr, op: Conv2d, cpu: CpuTarget) -> Made:
     values = {
         "down": tuple(1 << i for i in range(cpu.lanes.bit_length())),
         "most": tuple(range(2, _room(cpu) - 1, 2)),
-        "channels": _up_to(op.in_channels // op.groups, (4, 8, 12, 16, 24, 32, 48, 64, 128, 256)),
+        "channels": _up_to(op.in_channels // op.groups, _CHANNELS),
         "parts": _up_to(op.out_channels, (1, 2, 4, 8, 16, 32)),
     }
     fixed = {

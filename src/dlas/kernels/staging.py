@@ -21,13 +21,14 @@ class Staging:
     """Geometry of the copy."""
 
     op: Conv2d
+    height: int = 0
+    """Output rows that the copy serves; 0: all."""
 
     @property
     def rows(self) -> int:
         """Rows of one phase."""
-        return (
-            self.op.out_height + (self.op.kernel[0] - 1) * self.op.dilation[0] // self.op.stride[0]
-        )
+        height = self.height or self.op.out_height
+        return height + (self.op.kernel[0] - 1) * self.op.dilation[0] // self.op.stride[0]
 
     @property
     def pitch(self) -> int:
@@ -61,23 +62,38 @@ class Staging:
         self, x: Buffer, n: Expr, staged: Buffer, slack: int, lanes: int, threads: int
     ) -> None:
         """Emit the copy of image `n`; what lies outside the image becomes zero."""
-        op = self.op
+        with emit.outer(self.op.in_channels, threads) as c:
+            self.channel(x, (n, c, 0), staged, c, lanes)
+        _zeros(staged, self.op.in_channels * self.plane, slack, lanes)
+
+    def channel(
+        self, x: Buffer, source: tuple[Expr, Expr, Expr], staged: Buffer, place: Expr, lanes: int
+    ) -> None:
+        """Emit the copy of one channel.
+
+        Args:
+            x: the images.
+            source: image, channel, and the first output row that the copy serves.
+            staged: the copy.
+            place: number of the channel in the copy.
+            lanes: floats of a vector.
+        """
+        op, (n, c, first) = self.op, source
         sh, sw = op.stride
         # A filter of one pixel reads one phase, whatever the stride.
         down, across = (
             sorted({k * op.dilation[axis] % op.stride[axis] for k in range(op.kernel[axis])})
             for axis in (0, 1)
         )
-        with emit.outer(op.in_channels, threads) as c, T.serial(self.rows) as r:
+        with T.serial(self.rows) as r:
             for ph, pw in itertools.product(down, across):
-                h = r * sh + ph - op.padding[0]
-                start = c * self.plane + ((ph * sw + pw) * self.rows + r) * self.pitch
+                h = (first + r) * sh + ph - op.padding[0]
+                start = place * self.plane + ((ph * sw + pw) * self.rows + r) * self.pitch
                 with T.If(T.And(h >= 0, h < op.height)):
                     with T.Then():
                         self._row(x, (n, c, h), staged, start, pw, lanes)
                     with T.Else():
                         _zeros(staged, start, self.pitch, lanes)
-        _zeros(staged, op.in_channels * self.plane, slack, lanes)
 
     def _row(
         self,
