@@ -226,6 +226,51 @@ def test_pruned_network_with_csr_weights(network: str) -> None:
     assert "csr" in {weights for weights, _ in stored.values()}
 
 
+def pruned(model: nn.Module, zeros: float) -> nn.Module:
+    """Give the weights of convolutions and linear layers this share of zeros."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            with torch.no_grad():
+                module.weight *= torch.rand_like(module.weight) > zeros
+    return model
+
+
+def test_tiles_are_carried_between_sparse_convolutions() -> None:
+    model = pruned(ready(resnet()), 0.8)
+    program = compile_model(export(model), "spatial-pack", threads=2, weights="csr")
+    x = np.random.default_rng().standard_normal((1, 1, 28, 28)).astype(np.float32)
+    for _ in range(2):
+        assert error(program.run(x), expected(model, x)) < TOLERANCE
+    rows = {r["operator"]: r for r in program.describe()["operators"]}
+    tiles = {n: r["input_layout"].split("+")[0] for n, r in rows.items() if "input_layout" in r}
+    assert all("tiles of" in layout for layout in tiles.values())
+    assert rows["4.conv1"]["output_layout"] == rows["4.conv2"]["input_layout"]
+    changed = [n for n, r in rows.items() if r["kind"] == "relayout"]
+    # Into tiles, out of them, and between two grids: nothing between the other convolutions.
+    assert len(changed) < len(tiles)
+
+
+@pytest.mark.kernels_full
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("target", ["native", "x86-64-v3"])
+@pytest.mark.parametrize("algorithm", ["spatial-pack", "direct", "gemm", "mixed"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_sparse_network_by_every_algorithm(
+    network: str, algorithm: str, target: str, batch: int
+) -> None:
+    model = pruned(ready(NETWORKS[network]()), 0.7)
+    choice: object = algorithm
+    if algorithm == "mixed":  # every other convolution is dense
+        names = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d)]
+        dense = {"primitive": "spatial-pack", "weights": "dense"}
+        choice = {"*": "spatial-pack", **dict.fromkeys(names[::2], dense)}
+    program = compile_model(
+        export(model, (batch, 1, 28, 28)), choice, target=target, weights="csr", threads=2
+    )
+    x = np.random.default_rng().standard_normal((batch, 1, 28, 28)).astype(np.float32)
+    assert error(program.run(x), expected(model, x)) < TOLERANCE
+
+
 def test_winograd_runs_where_it_can_and_says_where_not() -> None:
     model = ready(resnet())
     program = compile_model(export(model), "winograd")

@@ -60,8 +60,9 @@ def compile_model(
     search, cpu = parse(tuning), resolve(target)
     graph = simplify(import_program(program))
     choices = choose(graph, algorithm, Sparsity(weights, csr_threshold))
-    # Loops are always written for the pool: its size is set at run time.
-    written = 2
+    # Loops are always written for the pool: its size is set at run time. Sparse kernels have a job
+    # for each thread that they are written for, others more.
+    written = max(2, threads)
     with Workers() as workers:
         asked = {c.asked for c in choices.values() if c.primitive != "linear"}
         if "best" in asked and runs_here(cpu):
