@@ -17,8 +17,9 @@ from dlas.kernels.layout import Layout
 from dlas.kernels.primitives import Kernel, Request
 from dlas.kernels.shape import Conv2d
 from dlas.kernels.spatial_csr import SpatialCsr
-from dlas.kernels.spatial_pack import SpatialPack, channels
+from dlas.kernels.spatial_pack import SpatialPack
 from dlas.kernels.target import CpuTarget
+from dlas.kernels.walk import channels
 from dlas.kernels.winograd import Winograd
 
 Values = dict[str, tuple[int, ...]]

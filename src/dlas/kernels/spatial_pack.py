@@ -9,6 +9,7 @@ that they are read from that cache. The name is TVM's; the blocked layout follow
 "Optimizing CNN Model Inference on CPUs" (USENIX ATC 2019).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -22,11 +23,14 @@ from dlas.kernels.epilogue import Epilogue, activate
 from dlas.kernels.layout import Array, Layout
 from dlas.kernels.shape import Conv2d
 from dlas.kernels.target import CpuTarget
+from dlas.kernels.walk import Channels, channels
 
 PASS_BYTES = 40_000
 """Filters of one pass: what a first-level cache holds."""
 SUMS_BYTES = 1 << 15
 """Sums that wait between passes."""
+UNROLLED = 4
+"""Steps of the reduction that are written out."""
 
 
 @dataclass(frozen=True)
@@ -42,47 +46,8 @@ class Tile:
     """Rows of tiles that go through a pass together."""
 
 
-@dataclass(frozen=True)
-class Channels:
-    """Which input channels the output block `b` reads, as `outer` x `inner` reduction steps."""
-
-    outer: int
-    inner: int
-    blocked: bool
-    """Whole blocks of the input layout (else single channels from a start of their own)."""
-
-    def index(self, op: Conv2d, lanes: int, block: Expr, co: Expr, ci: Expr) -> tuple[Expr, Expr]:
-        """Return the (block, lane offset) of input step `ci` for output block `co`."""
-        per_in, per_out = op.in_channels // op.groups, op.out_channels // op.groups
-        if op.groups == 1 and self.inner == block:
-            return ci, 0
-        if op.groups == 1:
-            return ci * self.inner // block, ci * self.inner % block
-        if self.blocked:
-            return co * lanes // per_out * (per_in // block) + ci, 0
-        channel = co * lanes // per_out * per_in + ci
-        channel = T.min(channel, op.in_channels - 1)
-        return channel // block, channel % block
-
-
-def channels(op: Conv2d, block: int, lanes: int) -> Channels:
-    """Return how the input channels are walked for an input layout of this block size."""
-    per_in, per_out = op.in_channels // op.groups, op.out_channels // op.groups
-    if op.groups == 1 and block > lanes and block % lanes == 0:
-        return Channels(-(-per_in // block) * (block // lanes), lanes, True)
-    if op.groups == 1:
-        return Channels(-(-per_in // block), block, True)
-    if per_out % lanes == 0 and per_in % block == 0:
-        return Channels(per_in // block, block, True)
-    widest = 0
-    for first in range(0, op.out_channels, lanes):
-        last = min(first + lanes, op.out_channels) - 1
-        widest = max(widest, (last // per_out - first // per_out + 1) * per_in)
-    return Channels(widest, 1, False)
-
-
 def default_tile(op: Conv2d, target: CpuTarget) -> Tile:
-    """Return the fixed tile: as many accumulators as registers allow, little overhang.
+    """Return the fixed tile: the cheapest whose sums, filters and a pixel are held in registers.
 
     With a 1x1 filter a step's filters are used for one tile's pixels and come from the
     second-level cache: two vectors of outputs need half as many of them as four with half the
@@ -93,15 +58,16 @@ def default_tile(op: Conv2d, target: CpuTarget) -> Tile:
     passes = _worth_passes(op, target)
     few = target.accumulators // (op.out_height * op.out_width)
     most = min(8, max(4 if passes and target.registers >= 32 else 2, few))
-    if op.groups > 1 and not channels(op, target.lanes, target.lanes).blocked:
-        blocks = 1  # neighbouring blocks read different input channels
-    elif op.groups > 1:
-        blocks = _divisor(op.out_channels // op.groups // target.lanes, most)
-    else:
-        blocks = _divisor(total, most)
-        if blocks == 1 and total >= most:
-            blocks = most  # a short last group is cheaper than one vector a step
-    tile = _pixels(op, blocks, max(1, target.accumulators // blocks))
+    counts = total
+    if op.groups > 1:
+        # Neighbouring blocks must read the same input channels.
+        blocked = channels(op, target.lanes, target.lanes).blocked
+        counts = op.out_channels // op.groups // target.lanes if blocked else 1
+    choices = {_divisor(counts, b) for b in range(1, most + 1)}
+    if max(choices) == 1 and op.groups == 1 and total >= most:
+        choices = {most}  # a short last group is cheaper than one vector a step
+    tiles = [_pixels(op, blocks, target) for blocks in sorted(choices, reverse=True)]
+    tile = min(tiles, key=lambda tile: _cost(op, target, tile) / tile.blocks)
     return in_passes(op, target, tile) if passes else tile
 
 
@@ -129,13 +95,28 @@ def _divisor(count: int, most: int) -> int:
     return next((d for d in range(min(most, count), 0, -1) if count % d == 0), 1)
 
 
-def _pixels(op: Conv2d, blocks: int, room: int) -> Tile:
+def _pixels(op: Conv2d, blocks: int, target: CpuTarget) -> Tile:
+    """Return the cheapest tile of so many vectors of outputs."""
     width, height = op.out_width, op.out_height
+    room = max(1, min(target.accumulators, target.registers - blocks - 1) // blocks)
     if width * 2 <= room:
         return Tile(blocks, width, min(height, room // width))
-    least = min(width, max(1, room // 2))
-    exact = [c for c in range(min(room, width), least - 1, -1) if width % c == 0]
-    return Tile(blocks, exact[0] if exact else min(room, width))
+    tiles = [Tile(blocks, columns) for columns in range(min(room, width), 0, -1)]
+    return min(tiles, key=lambda tile: _cost(op, target, tile))
+
+
+def _cost(op: Conv2d, target: CpuTarget, tile: Tile) -> float:
+    """Return what a step of the reduction costs for all pixels, in multiply-adds of vectors.
+
+    A tile costs its multiply-adds (eight are needed to hide their latency), half of one for each
+    operand that it loads, and one for the loop.
+    """
+    total = 0.0
+    for _, down, high in segments(op.out_height, tile.rows):
+        for _, across, wide in segments(op.out_width, tile.columns):
+            sums = tile.blocks * high * wide
+            total += down * across * (max(sums, 8) + (tile.blocks + high * wide) / 2 + 1)
+    return total
 
 
 def pack_weight(op: Conv2d, weight: Array, in_block: int, tile: Tile, target: CpuTarget) -> Array:
@@ -355,17 +336,22 @@ class _Part:
         co = self.first + group * self.blocks
         # The halo that the layout carries may be wider than this operator's padding.
         up, side = inp.halo[0] - op.padding[0], inp.halo[1] - op.padding[1]
+        pixels = int(acc.shape[0])
+        # Written out, steps of a tile that does not fit spill many more sums than one step.
+        held = (pixels + 1) * self.blocks + 1
+        unrolled = 1 if held > self.plan.target.registers else math.gcd(walk.inner, UNROLLED)
         with (
             T.serial(self.depth) as step_in,
             T.serial(kernel_h) as kh,
             T.serial(kernel_w) as kw,
-            T.serial(walk.inner) as ii,
+            T.serial(walk.inner // unrolled) as turn,
+            T.unroll(unrolled) as i,
         ):
+            ii = turn * unrolled + i
             ci = first_in + step_in
             block, lane = walk.index(op, lanes, inp.block, co, ci)
             step = ((group * walk.outer + ci) * kernel_h + kh) * kernel_w + kw
             start = base + (step * walk.inner + ii) * self.blocks * lanes
-            pixels = int(acc.shape[0])
             with T.unroll(pixels) as p, T.unroll(self.blocks) as o:
                 h = up + (at[0] + p // columns) * op.stride[0] + kh * op.dilation[0]
                 v = side + (at[1] + p % columns) * op.stride[1] + kw * op.dilation[1]

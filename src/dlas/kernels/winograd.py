@@ -93,24 +93,28 @@ class Winograd:
         """Return the fixed register tile: output blocks and tiles.
 
         The cost of a step is its multiply-adds (eight are needed to hide their latency), one more
-        for each vector of filters, which come from the second-level cache, and three eighths for
-        each input; tiles past the last one are computed in vain.
+        for each vector of filters, which come from the second-level cache, and seven
+        sixteenths for each input; tiles past the last one are computed in vain.
         """
         tiles = self.grid[0] * self.grid[1]
         most = 4 if self.target.registers >= 32 else 2
 
         def cost(tile: tuple[int, int]) -> float:
             blocks, columns = tile
-            step = max(blocks * columns, 8) + blocks + columns * 3 / 8
+            step = max(blocks * columns, 8) + blocks + columns * 7 / 16
             return -(-tiles // columns) * step / blocks
 
         shapes = [
             (blocks, columns)
             for blocks in range(most, 0, -1)
             if self.blocks[1] % blocks == 0
-            for columns in range(min(tiles, max(1, self.target.accumulators // blocks)), 0, -1)
+            for columns in range(min(tiles, self._room(blocks)), 0, -1)
         ]
         return min(shapes, key=cost)
+
+    def _room(self, blocks: int) -> int:
+        """Return the tiles whose sums, beside filters and an input, are held in registers."""
+        return max(1, min(self.target.accumulators, self.target.registers - blocks - 1) // blocks)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -122,7 +126,7 @@ class Winograd:
         """Tiles that a register tile holds."""
         fixed = self._tile()[1]
         if "blocks" in self.knobs.as_dict():
-            fixed = max(1, self.target.accumulators // self.group)
+            fixed = self._room(self.group)
         return min(self.grid[0] * self.grid[1], self.knobs.get("columns", fixed))
 
     @property
