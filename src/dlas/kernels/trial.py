@@ -26,7 +26,7 @@ from dlas.kernels.arrays import aligned, aligned_copy, tensor
 from dlas.kernels.build import compile_functions
 from dlas.kernels.emit import argument_shapes
 from dlas.kernels.knobs import Knobs
-from dlas.kernels.layout import Array, layout_of, pack
+from dlas.kernels.layout import Array, layout_of, pack, unpack
 from dlas.kernels.program import load_library
 from dlas.kernels.relayout import Relayout
 from dlas.kernels.shape import Conv2d
@@ -42,6 +42,8 @@ LONGEST = 1000
 """Characters of an error that are told: TVM prints whole programs."""
 
 Call = Callable[[], None]
+Output = Callable[[], Array]
+Loaded = tuple[Call, Output]
 
 
 def build(request: dict[str, Any]) -> dict[str, Any]:
@@ -63,18 +65,15 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
     first one's is named in `wrong`.
     """
     cpu = resolve(request["target"])
-    calls, outputs = [], []
-    for candidate in request["candidates"]:
-        call, output = _loaded(candidate.get("task") or request["task"], candidate, cpu)
-        calls.append(call)
-        outputs.append(output)
+    loaded = [_loaded(c.get("task") or request["task"], c, cpu) for c in request["candidates"]]
+    calls = [call for call, _ in loaded]
     evict = np.zeros(EVICT_BYTES // 4, np.float32)
     seconds: list[list[float]] = [[] for _ in calls]
     deadline = time.perf_counter() + request["seconds"]
     with pool.limited(request["threads"]):
         for call in calls:
             call()
-        wrong = _different(outputs)
+        wrong = _different([output() for _, output in loaded])
         for turn in range(request["rounds"]):
             if turn >= 3 and time.perf_counter() > deadline:
                 break
@@ -117,25 +116,32 @@ def _operator(task: dict[str, Any]) -> Conv2d:
     return Conv2d(**fields)
 
 
-def _loaded(task: dict[str, Any], candidate: dict[str, Any], cpu: CpuTarget) -> tuple[Call, Array]:
-    """Return a call of a candidate's code on memory of its own, and where its output appears."""
+def _loaded(task: dict[str, Any], candidate: dict[str, Any], cpu: CpuTarget) -> Loaded:
+    """Return a call of a candidate's code on memory of its own, and what tells its output."""
     function = load_library(Path(candidate["path"]).read_bytes())["candidate"]
-    arrays = _memory(task, candidate, cpu)
+    arrays, output = _memory(task, candidate, cpu)
     shaped = zip(arrays, candidate["shapes"], strict=True)
     arguments = [tensor(a if s is None else a.reshape(s)) for a, s in shaped]
-    return (lambda: function(*arguments)), arrays[-1]
+    return (lambda: function(*arguments)), output
 
 
-def _memory(task: dict[str, Any], candidate: dict[str, Any], cpu: CpuTarget) -> list[Array]:
+def _memory(
+    task: dict[str, Any], candidate: dict[str, Any], cpu: CpuTarget
+) -> tuple[list[Array], Output]:
+    """Return the arguments, the output last, and what tells the output as NCHW."""
     if task["kind"] == "module":
         random = np.random.default_rng(0)
-        *shapes, output = (tuple(s) for s in candidate["shapes"])
+        *shapes, shape = (tuple(s) for s in candidate["shapes"])
         arrays = [random.standard_normal(s).astype(np.float32) for s in shapes]
-        return [*(aligned_copy(a, a.shape) for a in arrays), _cleared(output)]
+        cleared = _cleared(shape)
+        return [*(aligned_copy(a, a.shape) for a in arrays), cleared], lambda: cleared
     emitter = _emitter(task, candidate["knobs"], cpu)
     if task["kind"] == "relayout":
-        return _relayout_arrays(emitter)
-    return _arrays(task, emitter)
+        arrays, layout, nchw = _relayout_arrays(emitter), emitter.goal, emitter.nchw
+    else:
+        # Candidates may write tiles of different sizes.
+        arrays, layout, nchw = _arrays(task, emitter), emitter.out, _operator(task).out_shape
+    return arrays, lambda: unpack(arrays[-1], layout, nchw)
 
 
 def _relayout_arrays(kernel: Relayout) -> list[Array]:
