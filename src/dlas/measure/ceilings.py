@@ -138,7 +138,6 @@ def loop(args: Mapping[str, Any]) -> Callable[[], object]:
     ``args``: ``threads``; ``loop`` (the folder) with its ``lanes`` and ``sums``.
     """
     threads = args["threads"]
-    os.environ["TVM_NUM_THREADS"] = str(threads)  # read when the pool is made
     from dlas.kernels import pool
     from dlas.kernels.arrays import aligned, tensor
     from dlas.kernels.program import load_library
