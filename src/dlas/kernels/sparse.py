@@ -79,12 +79,13 @@ def pack_sweeps(
         channels: input channels of a sweep.
         part: output channels of a part.
 
-    A sweep holds `channels` input channels of each group. Each run of `part` rows belongs to one
-    part of the output channels, in every sweep the same ones, and is sorted by non-zeros; parts
-    have about equally many. `order` tells which output channel each row of each sweep is.
+    A sweep holds `channels` input channels of each group. Each run of `part` rows belongs to
+    neighbouring output channels, in every sweep the same ones, and is sorted by non-zeros; `order`
+    tells which output channel each row of each sweep is. (Neighbouring: threads whose channels
+    take turns fetch each other's sums ahead: two were 1.3 times as fast as one instead of 1.9.)
     """
     per_in, everywhere = weight.shape[1], np.broadcast_to(taps, weight.shape)
-    parts = _balanced(np.count_nonzero(weight.reshape(op.out_channels, -1), axis=1), part)
+    parts = np.arange(op.out_channels) // part
     counts, offsets, values, order = [], [], [], []
     for first in range(0, per_in, channels):
         filters, where = (a[:, first : first + channels] for a in (weight, everywhere))
@@ -98,19 +99,6 @@ def pack_sweeps(
     starts = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int32)
     entries = _some(np.concatenate(offsets), np.concatenate(values))
     return starts, *entries, np.concatenate(order)
-
-
-def _balanced(filled: Any, part: int) -> Any:
-    """Return the part of each output channel: `part` channels each, about equal non-zeros."""
-    room = np.full(-(-len(filled) // part), part)
-    room[-1] = len(filled) - part * (len(room) - 1)
-    load = np.zeros(len(room))
-    found = np.zeros(len(filled), np.int32)
-    for channel in np.argsort(-filled, kind="stable"):
-        goal = int(np.argmin(np.where(room > 0, load, np.inf)))
-        found[channel], room[goal] = goal, room[goal] - 1
-        load[goal] += filled[channel]
-    return found
 
 
 @dataclass(frozen=True)
