@@ -170,6 +170,19 @@ class SpatialPack:
     epilogue: Epilogue
     tile: Tile
 
+    @property
+    def chunks(self) -> int:
+        """Parts of the rows, one a thread; 1: threads share the output channels.
+
+        What an image's rows are computed from was mostly written by the same thread in the layer
+        before, so that it lies in that core's cache; but each thread reads all filters. These are
+        shared where they are more than twice as large as the image.
+        """
+        op = self.op
+        filters = math.prod(op.weight_shape)
+        equal = op.out_height % self.threads == 0
+        return self.threads if equal and filters <= 2 * math.prod(op.in_shape) else 1
+
     def function(self, name: str) -> PrimFunc:
         """Return the kernel: (x, weight, bias, [residual], y)."""
         op, lanes = self.op, self.target.lanes
@@ -196,7 +209,8 @@ class SpatialPack:
 
     def describe(self) -> dict[str, Any]:
         """Return the schedule."""
-        return {"kernel": "spatial-pack", "tile": asdict(self.tile)}
+        shared = "rows" if self.chunks > 1 else "channels"
+        return {"kernel": "spatial-pack", "tile": asdict(self.tile), "threads share": shared}
 
 
 Place = tuple[Expr, Expr, Expr]
@@ -215,8 +229,20 @@ class _Part:
     blocks: int
 
     def emit(self) -> None:
-        op, tile = self.plan.op, self.plan.tile
-        height = tile.rows * tile.band
+        """Emit the part: a job is a band of one group of outputs, or all of a chunk of rows."""
+        op, chunks = self.plan.op, self.plan.chunks
+        height = self.plan.tile.rows * self.plan.tile.band
+        if chunks > 1:
+            share = op.out_height // chunks
+            with (
+                emit.outer(op.batch * chunks, self.plan.threads) as job,
+                T.serial(self.count) as group,
+            ):
+                for first, count, high in segments(share, height):
+                    with T.serial(count) as turn:
+                        row = job % chunks * share + first + turn * high
+                        self._band((job // chunks, group, row), high)
+            return
         bands = -(-op.out_height // height)
         with emit.outer(op.batch * self.count * bands, self.plan.threads) as job:
             n, group, band = job // (self.count * bands), job // bands % self.count, job % bands
