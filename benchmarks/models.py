@@ -149,8 +149,8 @@ def _ncnn(winograd: bool) -> Build:
         for narrow in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic"):
             setattr(net.opt, narrow, False)
         net.opt.use_bf16_storage = False
-        net.load_param(f"{path}.ncnn.param")
-        net.load_model(f"{path}.ncnn.bin")
+        if net.load_param(f"{path}.ncnn.param") or net.load_model(f"{path}.ncnn.bin"):
+            raise RuntimeError("ncnn has no layer for an operator of this network")
 
         def run(x: np.ndarray) -> np.ndarray:
             extractor = net.create_extractor()
