@@ -285,7 +285,9 @@ def tuning(tmp_path: Path, trials: int = 4, **more: Any) -> dict[str, Any]:
     return {"scheduler": "template", "trials": trials, "records": str(tmp_path), **more}
 
 
-@pytest.mark.parametrize(("primitive", "weights"), [("winograd", "dense"), ("spatial-pack", "csr")])
+@pytest.mark.parametrize(
+    ("primitive", "weights"), [("winograd", "dense"), ("spatial-pack", "csr")]
+)
 def test_a_tuned_kernel_is_right_and_tells_its_record(
     primitive: str, weights: str, tmp_path: Path
 ) -> None:
