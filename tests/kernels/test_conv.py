@@ -44,6 +44,14 @@ def test_primitive_is_right_on_few_shapes(primitive: str, turn: int) -> None:
     check(QUICK[turn], primitive, turn, threads=1 + turn % 2)
 
 
+@pytest.mark.parametrize("zeros", [None, 0.5])
+@pytest.mark.parametrize("primitive", ["direct", "gemm"])
+def test_large_strides_do_not_write_every_phase_out(primitive: str, zeros: float | None) -> None:
+    patches = Conv2d(1, 3, 48, 64, 20, (16, 16), (16, 16))  # a vision transformer's first layer
+    check(patches, primitive, 0, threads=2, zeros=zeros)
+    check(Conv2d(1, 2, 23, 29, 8, (5, 5), (3, 4), (1, 2, 0, 1)), primitive, 1, 1, zeros=zeros)
+
+
 @pytest.mark.kernels_full
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("primitive", [*PRIMITIVES, "native"])

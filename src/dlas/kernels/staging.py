@@ -7,13 +7,19 @@ pixels a row, which are dropped when the run is stored.
 """
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from tvm.tirx.script.builder import ir as T
 
 from dlas.kernels import emit
 from dlas.kernels.emit import Buffer, Expr
 from dlas.kernels.shape import Conv2d
+
+WRITTEN_OUT = 4
+"""Phases that are written out; the 256 of a 16x16 filter with stride 16 compile for minutes."""
+Row = Callable[[Buffer, tuple[Expr, Expr, Expr], Buffer, Expr, Any, int], None]
 
 
 @dataclass(frozen=True)
@@ -85,15 +91,41 @@ class Staging:
             sorted({k * op.dilation[axis] % op.stride[axis] for k in range(op.kernel[axis])})
             for axis in (0, 1)
         )
+
+        def phase(r: Expr, ph: Expr, pw: Expr, row: Row) -> None:
+            h = (first + r) * sh + ph - op.padding[0]
+            start = place * self.plane + ((ph * sw + pw) * self.rows + r) * self.pitch
+            with T.If(T.And(h >= 0, h < op.height)):
+                with T.Then():
+                    row(x, (n, c, h), staged, start, pw, lanes)
+                with T.Else():
+                    _zeros(staged, start, self.pitch, lanes)
+
+        many = len(down) * len(across) > WRITTEN_OUT
         with T.serial(self.rows) as r:
-            for ph, pw in itertools.product(down, across):
-                h = (first + r) * sh + ph - op.padding[0]
-                start = place * self.plane + ((ph * sw + pw) * self.rows + r) * self.pitch
-                with T.If(T.And(h >= 0, h < op.height)):
-                    with T.Then():
-                        self._row(x, (n, c, h), staged, start, pw, lanes)
-                    with T.Else():
-                        _zeros(staged, start, self.pitch, lanes)
+            if many and (down, across) == (list(range(len(down))), list(range(len(across)))):
+                with T.serial(len(down)) as ph, T.serial(len(across)) as pw:
+                    phase(r, ph, pw, self._any_row)
+            else:
+                for one in itertools.product(down, across):
+                    phase(r, *one, self._row)
+
+    def _any_row(
+        self,
+        x: Buffer,
+        row: tuple[Expr, Expr, Expr],
+        staged: Buffer,
+        start: Expr,
+        phase: Expr,
+        lanes: int,
+    ) -> None:
+        """Emit the copy of one row of a phase that is known at run time."""
+        op = self.op
+        with T.serial(self.pitch) as q:
+            v = q * op.stride[1] + phase - op.padding[1]
+            inside = T.And(v >= 0, v < op.width)
+            value = T.if_then_else(inside, x[(*row, v, 0)], T.float32(0))
+            emit.store(staged, value, start + q)
 
     def _row(
         self,
