@@ -24,6 +24,7 @@ def tuning(tmp_path: Path, trials: int = 4) -> dict[str, Any]:
     return {"scheduler": "metaschedule", "trials": trials, "records": str(tmp_path)}
 
 
+@pytest.mark.kernels_full
 def test_a_scheduled_kernel_is_right_and_no_trial_is_lost(tmp_path: Path) -> None:
     weight, bias = random(OP.weight_shape), random((16,))
     options: dict[str, Any] = {"primitive": "native", "activation": "relu"}

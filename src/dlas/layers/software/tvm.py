@@ -246,9 +246,13 @@ class TvmSession:
         works = []
         for step in self._program.plan["steps"]:
             if step["record"]["kind"] in ("conv2d", "linear"):
-                types = {a["dtype"] for a in step["arguments"]} - {"int32"}  # CSR's positions
+                types = {a["dtype"] for a in step["arguments"]} - _POSITIONS
                 works.append(Work(step["record"]["operator"], "+".join(sorted(types))))
         return works
+
+
+_POSITIONS = {"int32", "uint16"}
+"""Types of CSR's starts and offsets, which are not what a kernel computes in."""
 
 
 def _ran(operator: Mapping[str, Any]) -> str:
