@@ -262,11 +262,16 @@ def measure(
     return samples, max(before, top.read())
 
 
+def fields(op: Conv2d) -> dict[str, Any]:
+    """Return a layer's shape and its multiplications, as JSON reads them back."""
+    return json.loads(json.dumps(asdict(op) | {"multiplications": op.multiplications}))
+
+
 def results(
     op: Conv2d, flops: float, top: float, samples: dict[str, list[float]]
 ) -> list[dict[str, Any]]:
     """Return the rows of one layer; `flops`: those of a call of the ceiling's loop."""
-    shape = json.loads(json.dumps(asdict(op) | {"multiplications": op.multiplications}))
+    shape = fields(op)
     rows = []
     for name in [name for name in samples if not name.endswith(ONCE)]:
         once = {"once": samples[name + ONCE]} if name + ONCE in samples else {}

@@ -14,12 +14,11 @@ import argparse
 import json
 import random
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from conv import layers
+from conv import fields, layers
 from models import MODELS
 from saved import Saved, geometric_mean
 
@@ -71,7 +70,7 @@ def measured(
         if not np.allclose(kernels[trials](x), expected, atol=1e-3 * np.abs(expected).max()):
             raise SystemExit(f"{op}: {primitive} with {trials} trials computes something else")
     seconds = in_turns(kernels, x, options.rounds, options.repeats)
-    shape = json.loads(json.dumps(asdict(op) | {"multiplications": op.multiplications}))
+    shape = fields(op)
     return [
         {"trials": n, "op": shape, "primitive": primitive, "seconds": seconds[n],
          "schedule": kernels[n].describe()["schedule"], "tuning": kernels[n].tuning}

@@ -115,11 +115,7 @@ class _Problem:
         """Return the seconds of an operator in each form."""
         sides = dict.fromkeys(Form, FOREVER)
         if node.op == "conv2d":
-            seconds = self.seconds.get(node.name)
-            if not seconds:  # not `best`, or not measured: it stays where the rule has put it
-                choice = self.choices[node.name]
-                seconds = {(choice.primitive, choice.weights): 0.0}
-            for key, cost in seconds.items():
+            for key, cost in self._candidates(node).items():
                 sides[self._form(key)] = min(sides[self._form(key)], cost)
             return sides
         image = len(self.graph.values[node.inputs[0]].shape) == 4
@@ -193,15 +189,19 @@ class _Problem:
 
     def _tiles(self, node: Node, turn: int | None) -> Layout:
         """Return the tiles in which a convolution reads an input, or writes (None)."""
-        sparse = primitives.find("spatial-pack", "csr")
-        if node.op != "conv2d" or ("spatial-pack", "csr") not in self._keys(node):
+        key = ("spatial-pack", "csr")
+        if node.op != "conv2d" or key not in self._candidates(node):
             return NCHW
-        op, cpu = node.attrs["conv"], self.costs.cpu
+        sparse, op, cpu = primitives.find(*key), node.attrs["conv"], self.costs.cpu
         return sparse.writes(op, cpu) if turn != 0 else sparse.needs(op, cpu, FIXED)
 
-    def _keys(self, node: Node) -> list[Key]:
+    def _candidates(self, node: Node) -> dict[Key, float]:
+        """Return what a convolution may run by, with its seconds.
+
+        Where it was not asked for `best`, or not measured, it stays as the rule says.
+        """
         choice = self.choices[node.name]
-        return list(self.seconds.get(node.name) or [(choice.primitive, choice.weights)])
+        return self.seconds.get(node.name) or {(choice.primitive, choice.weights): 0.0}
 
     def _reads_plain(self, node: Node) -> bool:
         """Whether even the blocked kernels read plain channels (an image of few)."""

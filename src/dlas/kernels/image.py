@@ -136,23 +136,35 @@ class Pool:
             each_pixel(y, self.out, shape, self.schedule, lambda at: self._value(x, at))
         return function.result
 
-    def _value(self, x: Buffer, at: At) -> Expr:
-        n, block, row, col, lane = at
-        _height, _width = self.nchw[2:]
+    def window(self, tap: Callable[[int, int, Expr], tuple[Expr, Expr]]) -> tuple[Expr, Expr]:
+        """Return the sum or maximum over a window, and how many pixels count.
+
+        Args:
+            tap: of row and column of the window and the value of what does not count: the value of
+                the pixel there, and one if it counts, else zero.
+        """
         none = T.float32(0) if self.kind == "avg" else T.min_value("float32")
         total, count = none, T.float32(0)
         for kh in range(self.kernel[0]):
             for kw in range(self.kernel[1]):
-                h = row * self.stride[0] + kh * self.dilation[0] - self.padding[0]
-                w = col * self.stride[1] + kw * self.dilation[1] - self.padding[1]
-                inside = self._inside(h, w, kh, kw)
-                value = load(x, self.inp, (n, block, h, w, lane))
-                if inside is not None:
-                    value = T.if_then_else(inside, value, none)
-                    count = count + T.Select(inside, T.float32(1), T.float32(0))
-                else:
-                    count = count + T.float32(1)
+                value, counts = tap(kh, kw, none)
+                count = count + counts
                 total = total + value if self.kind == "avg" else T.max(total, value)
+        return total, count
+
+    def _value(self, x: Buffer, at: At) -> Expr:
+        n, block, row, col, lane = at
+
+        def tap(kh: int, kw: int, none: Expr) -> tuple[Expr, Expr]:
+            h = row * self.stride[0] + kh * self.dilation[0] - self.padding[0]
+            w = col * self.stride[1] + kw * self.dilation[1] - self.padding[1]
+            value, inside = load(x, self.inp, (n, block, h, w, lane)), self._inside(h, w, kh, kw)
+            if inside is None:
+                return value, T.float32(1)
+            counts = T.Select(inside, T.float32(1), T.float32(0))
+            return T.if_then_else(inside, value, none), counts
+
+        total, count = self.window(tap)
         if self.kind == "max":
             return total
         if self.count_padding or not any(self.padding):

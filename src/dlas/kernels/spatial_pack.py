@@ -98,7 +98,7 @@ def _divisor(count: int, most: int) -> int:
 def _pixels(op: Conv2d, blocks: int, target: CpuTarget) -> Tile:
     """Return the cheapest tile of so many vectors of outputs."""
     width, height = op.out_width, op.out_height
-    room = max(1, min(target.accumulators, target.registers - blocks - 1) // blocks)
+    room = target.room(blocks)
     if width * 2 <= room:
         return Tile(blocks, width, min(height, room // width))
     tiles = [Tile(blocks, columns) for columns in range(min(room, width), 0, -1)]

@@ -52,6 +52,10 @@ class CpuTarget:
         """Registers that a tile may hold; the others are for weights and broadcasts."""
         return 28 if self.registers >= 32 else 12
 
+    def room(self, blocks: int) -> int:
+        """Return the pixels whose sums fit beside `blocks` vectors of filters and an input."""
+        return max(1, min(self.accumulators, self.registers - blocks - 1) // blocks)
+
     def tvm(self) -> Any:
         """The target in TVM's words."""
         from tvm.target import Target

@@ -90,18 +90,18 @@ class TilePool:
         """Return one pixel; at an `edge`, what is outside the image does not count."""
         pool = self.pool
         image, channel, u, v, lane = at
-        none = T.float32(0) if pool.kind == "avg" else T.min_value("float32")
-        total, count = none, T.float32(0)
-        for kh in range(pool.kernel[0]):
-            for kw in range(pool.kernel[1]):
-                row = u * pool.stride[0] + kh * pool.dilation[0] - pool.padding[0]
-                column = v * pool.stride[1] + kw * pool.dilation[1] - pool.padding[1]
-                value = x[image, channel, row + pool.inp.halo[0], column + pool.inp.halo[1], lane]
-                if edge:
-                    inside = self._inside(row, column, lane)
-                    value = T.Select(inside, value, none)
-                    count = count + T.Select(inside, T.float32(1), T.float32(0))
-                total = total + value if pool.kind == "avg" else T.max(total, value)
+
+        def tap(kh: int, kw: int, none: Expr) -> tuple[Expr, Expr]:
+            row = u * pool.stride[0] + kh * pool.dilation[0] - pool.padding[0]
+            column = v * pool.stride[1] + kw * pool.dilation[1] - pool.padding[1]
+            value = x[image, channel, row + pool.inp.halo[0], column + pool.inp.halo[1], lane]
+            if not edge:
+                return value, T.float32(1)
+            inside = self._inside(row, column, lane)
+            counts = T.Select(inside, T.float32(1), T.float32(0))
+            return T.Select(inside, value, none), counts
+
+        total, count = pool.window(tap)
         if pool.kind == "max":
             return total
         size = pool.kernel[0] * pool.kernel[1]

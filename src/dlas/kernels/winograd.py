@@ -108,13 +108,9 @@ class Winograd:
             (blocks, columns)
             for blocks in range(most, 0, -1)
             if self.blocks[1] % blocks == 0
-            for columns in range(min(tiles, self._room(blocks)), 0, -1)
+            for columns in range(min(tiles, self.target.room(blocks)), 0, -1)
         ]
         return min(shapes, key=cost)
-
-    def _room(self, blocks: int) -> int:
-        """Return the tiles whose sums, beside filters and an input, are held in registers."""
-        return max(1, min(self.target.accumulators, self.target.registers - blocks - 1) // blocks)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -126,7 +122,7 @@ class Winograd:
         """Tiles that a register tile holds."""
         fixed = self._tile()[1]
         if "blocks" in self.knobs.as_dict():
-            fixed = self._room(self.group)
+            fixed = self.target.room(self.group)
         return min(self.grid[0] * self.grid[1], self.knobs.get("columns", fixed))
 
     @property
