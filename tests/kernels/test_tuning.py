@@ -110,17 +110,42 @@ def test_native_leaves_nothing_open() -> None:
 
 
 def test_a_search_starts_with_the_fixed_setting_and_repeats_nothing() -> None:
-    search = Search(space(), trials=40, seed=3)
+    drawn = drawn_by(Search(space(), trials=40, seed=3))
+    assert drawn[0] == space().settings[0]
+    assert len(drawn) == len(set(drawn)) == 40
+    assert drawn_by(Search(space(), trials=40, seed=3)) == drawn
+    assert drawn_by(Search(space(), trials=40, seed=4)) != drawn
+
+
+def drawn_by(search: Search, columns: int = 5) -> list[Knobs]:
+    """Return all that a search draws on a machine where so many columns are best."""
     drawn: list[Knobs] = []
     seconds: dict[Knobs, float] = {}
     while batch := search.draw(4, seconds):
         drawn += batch
-        seconds |= {s: 1.0 + 0.01 * abs(s.get("columns", 0) - 5) for s in batch}
-    assert drawn[0] == search.space.settings[0]
-    assert len(drawn) == len(set(drawn)) == 40
-    again = Search(space(), trials=40, seed=3)
-    assert again.draw(20, {}) == drawn[:20]
-    assert Search(space(), trials=40, seed=4).draw(20, {}) != drawn[:20]
+        seconds |= {s: 1.0 + 0.01 * abs(s.get("columns", 0) - columns) for s in batch}
+    return drawn
+
+
+def test_few_trials_stay_near_the_fixed_setting_and_still_look_away() -> None:
+    many = space()
+    drawn = drawn_by(Search(many, trials=20, seed=0), many.settings[0].get("columns", 0))
+    near = [s for s in drawn if s in many.neighbours(many.settings[0])]
+    far = [s for s in drawn if len(set(s.pairs) - set(many.settings[0].pairs)) >= 3]
+    assert near and far
+
+
+def test_tiles_far_smaller_than_the_fixed_one_are_no_candidates() -> None:
+    held = [s.get("rows", 0) * s.get("columns", 0) * s.get("blocks", 0) for s in space().settings]
+    assert min(held) * 2 >= held[0] and max(held) <= 30
+
+
+def test_settings_of_sparse_tiles_lead_to_different_blocks() -> None:
+    found = space(OP, "spatial-pack", "csr").settings
+    cpu = resolve("native")
+    kernels = [plain_kernel(OP, "spatial-pack", "csr", cpu, 1, s) for s in found[1:]]
+    blocks = [(k.grid, k.block, k.channels, k.parts) for k in kernels]
+    assert len(set(blocks)) == len(blocks)
 
 
 def test_a_search_ends_when_nothing_is_left() -> None:

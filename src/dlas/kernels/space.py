@@ -16,9 +16,10 @@ from dlas.kernels.knobs import FIXED, Knobs
 from dlas.kernels.layout import Layout
 from dlas.kernels.primitives import Kernel, Request
 from dlas.kernels.shape import Conv2d
-from dlas.kernels.spatial_csr import SpatialCsr
+from dlas.kernels.spatial_csr import SpatialCsr, block_of
 from dlas.kernels.spatial_pack import SpatialPack
 from dlas.kernels.target import CpuTarget
+from dlas.kernels.tiling import tile_of
 from dlas.kernels.walk import channels
 from dlas.kernels.winograd import Winograd
 
@@ -56,15 +57,15 @@ class Space:
         return (first, *(s for s in found if s != first))
 
     def neighbours(self, setting: Knobs) -> list[Knobs]:
-        """Return the settings that differ in one knob, by one place in its list of values."""
+        """Return the settings that differ in one knob, by the next value that fits either way."""
         found, now = [], setting.as_dict()
         for name, values in self.values.items():
             at = values.index(now[name])
-            for other in (at - 1, at + 1):
-                if 0 <= other < len(values):
-                    moved = {**now, name: values[other]}
-                    if self.fits(moved):
-                        found.append(Knobs.of(moved))
+            for way in (values[:at][::-1], values[at + 1 :]):
+                moved = ({**now, name: value} for value in way)
+                near = next((m for m in moved if self.fits(m)), None)
+                if near is not None:
+                    found.append(Knobs.of(near))
         return found
 
 
@@ -93,6 +94,11 @@ def _room(cpu: CpuTarget) -> int:
     return cpu.registers - 2
 
 
+def _worth(held: int, fixed: int) -> bool:
+    """Return whether a tile is worth a trial: half of what the fixed one holds hides no latency."""
+    return 2 * held >= fixed
+
+
 def _up_to(most: int, counts: tuple[int, ...] = _COUNTS) -> tuple[int, ...]:
     return tuple(c for c in counts if c <= most)
 
@@ -100,6 +106,7 @@ def _up_to(most: int, counts: tuple[int, ...] = _COUNTS) -> tuple[int, ...]:
 def _spatial_pack(kernel: SpatialPack, op: Conv2d, cpu: CpuTarget) -> Made:
     room, tile = _room(cpu), kernel.tile
     fixed = asdict(tile)
+    fixed_held = tile.blocks * tile.columns * tile.rows
     total = -(-op.out_channels // cpu.lanes)
     walk = channels(op, kernel.inp.block, cpu.lanes)
     blocks = _up_to(min(8, total))
@@ -116,9 +123,10 @@ def _spatial_pack(kernel: SpatialPack, op: Conv2d, cpu: CpuTarget) -> Made:
     }
 
     def fits(s: Mapping[str, int]) -> bool:
-        held = s["blocks"] * s["columns"] * s["rows"] <= room
+        held = s["blocks"] * s["columns"] * s["rows"]
         # Bands of several rows serve passes only.
-        return held and (s["depth"] > 0 or s["band"] == 1)
+        banded = s["depth"] > 0 or s["band"] == 1
+        return _worth(held, fixed_held) and held <= room and banded
 
     return values, fixed, fits
 
@@ -141,7 +149,12 @@ def _rows(op: Conv2d, cpu: CpuTarget) -> Values:
 
 def _direct(kernel: Direct, op: Conv2d, cpu: CpuTarget) -> Made:
     fixed = {"rows": kernel.tile.rows, "vectors": kernel.tile.vectors}
-    return _rows(op, cpu), fixed, lambda s: s["rows"] * s["vectors"] <= _room(cpu)
+    return _rows(op, cpu), fixed, lambda s: _held(s, fixed, cpu)
+
+
+def _held(s: Mapping[str, int], fixed: Mapping[str, int], cpu: CpuTarget) -> bool:
+    held = s["rows"] * s["vectors"]
+    return held <= _room(cpu) and _worth(held, fixed["rows"] * fixed["vectors"])
 
 
 def _gemm(kernel: Gemm, op: Conv2d, cpu: CpuTarget) -> Made:
@@ -161,8 +174,8 @@ def _gemm(kernel: Gemm, op: Conv2d, cpu: CpuTarget) -> Made:
     }
 
     def fits(s: Mapping[str, int]) -> bool:
-        held = s["rows"] * s["vectors"] <= _room(cpu)
-        return held and s["band"] * op.out_width * op.out_channels <= _PANEL_FLOATS
+        panel = s["band"] * op.out_width * op.out_channels
+        return _held(s, fixed, cpu) and panel <= _PANEL_FLOATS
 
     return values, fixed, fits
 
@@ -194,7 +207,7 @@ def _direct_csr(kernel: DirectCsr, op: Conv2d, cpu: CpuTarget) -> Made:
 def _spatial_csr(kernel: SpatialCsr, op: Conv2d, cpu: CpuTarget) -> Made:
     values = {
         "down": tuple(1 << i for i in range(cpu.lanes.bit_length())),
-        "most": tuple(range(2, _room(cpu) - 1, 2)),
+        "most": tuple(m for m in range(2, _room(cpu) - 1, 2) if _worth(m, kernel.most)),
         "channels": _up_to(op.in_channels // op.groups, _CHANNELS),
         "parts": _up_to(op.out_channels, (1, 2, 4, 8, 16, 32)),
     }
@@ -207,9 +220,12 @@ def _spatial_csr(kernel: SpatialCsr, op: Conv2d, cpu: CpuTarget) -> Made:
     least = kernel.tile[0] * kernel.tile[1]
 
     def fits(s: Mapping[str, int]) -> bool:
-        # A grid that covers twice the pixels of the best one cannot win.
-        down, across = s["down"], cpu.lanes // s["down"]
-        return -(-op.out_height // down) * -(-op.out_width // across) < 2 * least
+        tile = tile_of(op, (s["down"], cpu.lanes // s["down"]))
+        # A grid that covers twice the pixels of the best one cannot win, and of the settings
+        # that lead to the same block one is enough.
+        less = s["most"] - 2
+        same = less in values["most"] and block_of(tile, less) == block_of(tile, s["most"])
+        return tile[0] * tile[1] < 2 * least and not same
 
     return values, fixed, fits
 
@@ -223,6 +239,7 @@ def _winograd(kernel: Winograd, op: Conv2d, cpu: CpuTarget) -> Made:
         "passes": kernel.chunk // kernel.columns,
         "by_outputs": int(kernel.by_outputs),
     }
+    fixed_held = kernel.group * kernel.columns
     values = {
         "m": (2, 4),
         "blocks": tuple(b for b in range(1, 9) if total % b == 0),
@@ -233,9 +250,10 @@ def _winograd(kernel: Winograd, op: Conv2d, cpu: CpuTarget) -> Made:
 
     def fits(s: Mapping[str, int]) -> bool:
         tiles = -(-op.out_height // s["m"]) * -(-op.out_width // s["m"])
-        held = s["blocks"] * s["columns"] <= _room(cpu)
+        held = s["blocks"] * s["columns"]
         # The last chunk may overhang, but not by a whole pass.
-        return held and s["columns"] <= tiles and (s["passes"] - 1) * s["columns"] < tiles
+        overhang = s["columns"] <= tiles and (s["passes"] - 1) * s["columns"] < tiles
+        return _worth(held, fixed_held) and held <= _room(cpu) and overhang
 
     return values, fixed, fits
 

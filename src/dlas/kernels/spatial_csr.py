@@ -43,6 +43,15 @@ Total = Callable[[int, Expr], Expr]
 """The sum of a pixel of a block, in a lane."""
 
 
+def block_of(tile: tuple[int, int], most: int) -> tuple[int, int]:
+    """Return rows and columns of equal blocks of a tile, of at most so many vectors."""
+    rows, columns = tile
+    if columns > most:
+        columns = -(-columns // -(-columns // most))
+    rows = min(rows, max(1, most // columns))
+    return -(-tile[0] // -(-tile[0] // rows)), columns
+
+
 @dataclass(frozen=True)
 class SpatialCsr:
     """One sparse convolution, tiles to tiles."""
@@ -80,12 +89,7 @@ class SpatialCsr:
     @property
     def block(self) -> tuple[int, int]:
         """Rows and columns of a tile that are summed together."""
-        most = self.most
-        rows, columns = self.tile
-        if columns > most:
-            columns = -(-columns // -(-columns // most))
-        rows = min(rows, max(1, most // columns))
-        return (-(-self.tile[0] // -(-self.tile[0] // rows)), columns)
+        return block_of(self.tile, self.most)
 
     @property
     def channels(self) -> int:

@@ -12,15 +12,15 @@ def written(op: Conv2d, target: CpuTarget, knobs: Knobs = FIXED) -> Layout:
     grids = [(1 << i, lanes >> i) for i in range(lanes.bit_length())]
 
     def cost(grid: tuple[int, int]) -> tuple[int, int]:
-        rows, columns = _tile(op, grid)
+        rows, columns = tile_of(op, grid)
         return rows * columns, abs(grid[0] - grid[1])
 
     down = knobs.get("down", min(grids, key=cost)[0])
     grid = (down, lanes // down)
-    return Layout(tiling=Tiling(grid, _tile(op, grid)))
+    return Layout(tiling=Tiling(grid, tile_of(op, grid)))
 
 
-def _tile(op: Conv2d, grid: tuple[int, int]) -> tuple[int, int]:
+def tile_of(op: Conv2d, grid: tuple[int, int]) -> tuple[int, int]:
     """Return the least tile that covers the output, and with the stride the input."""
 
     def one(axis: int, out: int, inp: int) -> int:
