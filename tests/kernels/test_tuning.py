@@ -168,8 +168,9 @@ class Machine:
     def __init__(
         self, seconds: Callable[[dict[str, int]], float], noise: float = 0.0,
         fault: Callable[[dict[str, int]], str | None] = lambda _: None,
+        warm: Callable[[dict[str, int]], float] | None = None,
     ) -> None:  # fmt: skip
-        self.seconds, self.noise, self.fault = seconds, noise, fault
+        self.seconds, self.noise, self.fault, self.warm = seconds, noise, fault, warm
         self._random = np.random.default_rng(0)
 
     def map(self, requests: list[dict[str, Any]], timeout_s: float) -> list[Answer]:
@@ -180,12 +181,15 @@ class Machine:
         return Answer({"shapes": []}) if reason is None else Answer(None, reason)
 
     def one(self, request: dict[str, Any], timeout_s: float) -> Answer:
-        rounds = [
-            [self.seconds(c["knobs"]) * (1 + self.noise * self._random.standard_normal())
-             for _ in range(request["rounds"])]
-            for c in request["candidates"]
-        ]  # fmt: skip
-        return Answer({"seconds": rounds, "wrong": []})
+        def readings(seconds: Callable[[dict[str, int]], float]) -> list[list[float]]:
+            return [
+                [seconds(c["knobs"]) * (1 + self.noise * self._random.standard_normal())
+                 for _ in range(request["rounds"])]
+                for c in request["candidates"]
+            ]  # fmt: skip
+
+        warm = readings(self.warm or self.seconds)
+        return Answer({"seconds": readings(self.seconds), "warm": warm, "wrong": []})
 
 
 def session(tmp_path: Path, machine: Machine, trials: int = 60) -> dict[str, Any]:
@@ -209,6 +213,20 @@ def test_noise_does_not_beat_the_fixed_schedule(tmp_path: Path) -> None:
         machine._random = np.random.default_rng(seed)
         record = session(tmp_path / str(seed), machine)
         assert record["knobs"] == {} and record["gain"] == 1.0
+
+
+def test_what_loses_from_the_caches_or_from_beyond_them_does_not_win(tmp_path: Path) -> None:
+    def faster(knobs: dict[str, int]) -> float:
+        return 1.0 if not knobs else 0.6
+
+    def slower(knobs: dict[str, int]) -> float:
+        return 1.0 if not knobs else 1.1
+
+    for turn, (cold, warm) in enumerate([(faster, slower), (slower, faster)]):
+        record = session(tmp_path / str(turn), Machine(cold, warm=warm))
+        assert record["knobs"] == {} and record["gain"] == 1.0
+    record = session(tmp_path / "both", Machine(faster, warm=faster))
+    assert record["knobs"] and record["gain"] == pytest.approx(1 / 0.6)
 
 
 def test_lost_trials_are_counted_with_their_reasons(tmp_path: Path) -> None:

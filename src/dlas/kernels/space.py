@@ -95,7 +95,7 @@ def _room(cpu: CpuTarget) -> int:
 
 
 def _worth(held: int, fixed: int) -> bool:
-    """Return whether a tile is worth a trial: half of what the fixed one holds hides no latency."""
+    """Return whether a tile is worth a trial: less than half the fixed one hides no latency."""
     return 2 * held >= fixed
 
 

@@ -61,14 +61,16 @@ def build(request: dict[str, Any]) -> dict[str, Any]:
 def measure(request: dict[str, Any]) -> dict[str, Any]:
     """Return the seconds of each candidate, `rounds` readings each, one candidate after another.
 
-    Every reading follows the eviction of the caches. A candidate whose output differs from the
-    first one's is named in `wrong`.
+    Every reading follows the eviction of the caches; where the request says so, each is followed
+    by one with the caches as that left them, told in `warm`. A candidate whose output differs from
+    the first one's is named in `wrong`.
     """
     cpu = resolve(request["target"])
     loaded = [_loaded(c.get("task") or request["task"], c, cpu) for c in request["candidates"]]
     calls = [call for call, _ in loaded]
     evict = np.zeros(EVICT_BYTES // 4, np.float32)
     seconds: list[list[float]] = [[] for _ in calls]
+    warm: list[list[float]] = [[] for _ in calls]
     deadline = time.perf_counter() + request["seconds"]
     with pool.limited(request["threads"]):
         for call in calls:
@@ -79,10 +81,16 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
                 break
             for at, call in enumerate(calls):
                 np.add(evict, 1, out=evict)
-                start = time.perf_counter()
-                call()
-                seconds[at].append(time.perf_counter() - start)
-    return {"seconds": seconds, "wrong": wrong}
+                seconds[at].append(_timed(call))
+                if request.get("warm"):
+                    warm[at].append(_timed(call))
+    return {"seconds": seconds, "warm": warm, "wrong": wrong}
+
+
+def _timed(call: Call) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 def _different(outputs: list[Array]) -> list[int]:

@@ -2,9 +2,12 @@
 
 Candidates are built and run in children; one that crashes, hangs, does not compile or computes
 something else is a lost trial with its reason. The fixed schedule is always a candidate, and the
-winner replaces it only if it is faster beyond noise when both are measured in turn.
+winner replaces it only if it is faster beyond noise when both are measured in turn, with weights
+and images from beyond the caches and again with those that the caches hold: what is faster in one
+of the two states and slower in the other loses somewhere.
 """
 
+import math
 import statistics
 import time
 from collections.abc import Mapping
@@ -196,14 +199,14 @@ class Tuner:
         answer = self.workers.one(
             {"do": "measure", "task": {"kind": "module"}, "candidates": candidates,
              "rounds": FINAL_ROUNDS, "seconds": FINAL_SECONDS, "threads": task.threads,
-             "target": self.cpu.name},
+             "warm": True, "target": self.cpu.name},
             4 * MEASURE_S,
         )  # fmt: skip
         if answer.ok is None:
             return 1.0, f"run: {answer.error}"
         if answer.ok["wrong"]:
             return 1.0, "run: its output differs from the default loops'"
-        return gain_of(*answer.ok["seconds"]), None
+        return gain_of(*_by_candidate(answer.ok)), None
 
 
 class _Session:
@@ -276,13 +279,13 @@ class _Session:
             self.seconds[setting] = statistics.median(answer.ok["seconds"][0])
         else:
             # In units of the fixed schedule at that moment: the machine's speed drifts.
-            ratio = statistics.median(_ratios(*answer.ok["seconds"]))
+            ratio = statistics.median(_together(*_by_candidate(answer.ok)))
             self.seconds[setting] = ratio * self.seconds[self.fixed]
 
     def _readings(self, candidates: list[dict[str, Any]], rounds: int, seconds: float) -> Any:
         request = self._request(
             "measure", candidates=candidates, rounds=rounds, seconds=seconds,
-            threads=self.task.threads,
+            threads=self.task.threads, warm=True,
         )  # fmt: skip
         return self.tuner.workers.one(request, MEASURE_S)
 
@@ -298,10 +301,10 @@ class _Session:
         if answer.ok is None:
             self.lost.append({"knobs": {}, "reason": f"finalists: {answer.error}"})
             return self.fixed, 1.0
-        first, *others = answer.ok["seconds"]
+        first, *others = _by_candidate(answer.ok)
         best, gain = self.fixed, 1.0
-        for setting, seconds in zip(finalists, others, strict=True):
-            this = gain_of(first, seconds)
+        for setting, readings in zip(finalists, others, strict=True):
+            this = gain_of(first, readings)
             if this > gain:
                 best, gain = setting, this
         return best, gain
@@ -310,12 +313,31 @@ class _Session:
         self.lost.append({"knobs": setting.as_dict(), "reason": reason})
 
 
-def gain_of(first: list[float], second: list[float]) -> float:
-    """Return how much faster the second is than the first, 1 if not beyond noise."""
-    ratios = sorted(_ratios(first, second))
+Readings = tuple[list[float], list[float]]
+"""Seconds of a candidate, a reading a round: from beyond the caches, and from the caches."""
+
+
+def gain_of(first: Readings, second: Readings) -> float:
+    """Return how much faster the second is than the first, 1 if not beyond noise.
+
+    Both states of the caches count together, and it must be slower in neither.
+    """
+    if any(statistics.median(_ratios(a, b)) > 1 for a, b in zip(first, second, strict=True)):
+        return 1.0
+    ratios = sorted(_together(first, second))
     # The bound of the median at 98 %: rank 12 of 15 (binomial).
     bound = ratios[min(len(ratios) - 1, -(-len(ratios) * 4 // 5) - 1)]
     return 1 / statistics.median(ratios) if bound < BEYOND else 1.0
+
+
+def _by_candidate(told: Mapping[str, Any]) -> list[Readings]:
+    return list(zip(told["seconds"], told["warm"], strict=True))
+
+
+def _together(first: Readings, second: Readings) -> list[float]:
+    """Return the second's time in units of the first's, each round the mean of both states."""
+    states = (_ratios(a, b) for a, b in zip(first, second, strict=True))
+    return [math.sqrt(cold * warm) for cold, warm in zip(*states, strict=True)]
 
 
 def _module(function: Any) -> Any:
