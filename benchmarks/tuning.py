@@ -4,16 +4,17 @@
     python benchmarks/tuning.py --json tuning.json --summary
 
 Two questions: is a tuned kernel ever slower than the fixed schedule, and how much of what many
-trials find do few find? Every layer is built untuned and once for each number of trials. All
-different schedules are measured in turns of a few runs in random order, weights and images where
-the run before left them (the tuner itself reads from beyond the caches, too; the gain that it saw
-is printed beside). Each schedule is loaded several times, and the samples are pooled: where its
-weights happen to lie in memory moves a kernel by some hundredths, as measuring the same code twice
-shows. Numbers of trials that end at the same schedule share its samples: there the ratio is 1.
+trials find do few find? Every layer is built untuned and once for each number of trials, and all
+are measured in turns of a few runs in random order, weights and images where the run before left
+them (the tuner itself also reads from beyond the caches; the gain that it saw is printed beside).
+A ratio is the median over all rounds of the ratio of the fastest runs of a round: a neighbour that
+slows the processor for a while slows everyone in that round. Where the tuner keeps the fixed
+schedule, the same code is measured twice: these cases show the noise.
 Each case is saved when it is complete; one that the JSON file holds already is not measured again.
 """
 
 import argparse
+import itertools
 import json
 import random
 import tempfile
@@ -30,9 +31,6 @@ from dlas.kernels import Conv2d, UnsupportedError, build_conv2d
 PRIMITIVES = ("spatial-pack", "gemm", "winograd", "direct", "spatial-pack-csr")
 UNTUNED = 0
 """The number of trials that stands for the fixed schedule."""
-COPIES = 4
-"""So many times each schedule is loaded."""
-Seconds = dict[str, list[float]]
 
 
 def built(
@@ -47,15 +45,16 @@ def built(
     )  # fmt: skip
 
 
-def in_turns(kernels: dict[str, list[Any]], x: np.ndarray, rounds: int, repeats: int) -> Seconds:
-    """Return every schedule's seconds, a few runs of each copy in random order a round."""
-    seconds: Seconds = {schedule: [] for schedule in kernels}
-    order = [(schedule, copy) for schedule, copies in kernels.items() for copy in copies]
-    draw = random.Random(0)
+def in_turns(
+    kernels: dict[int, Any], x: np.ndarray, rounds: int, repeats: int
+) -> dict[int, list[list[float]]]:
+    """Return everyone's seconds by rounds, a few runs of each in random order a round."""
+    seconds: dict[int, list[list[float]]] = {trials: [] for trials in kernels}
+    order, draw = list(kernels), random.Random(0)
     for _ in range(rounds):
         draw.shuffle(order)
-        for schedule, copy in order:
-            seconds[schedule] += copy.samples(x, repeats=repeats, warm_up=1)
+        for trials in order:
+            seconds[trials].append(kernels[trials].samples(x, repeats=repeats, warm_up=1))
     return seconds
 
 
@@ -69,38 +68,37 @@ def measured(
     if "-csr" in primitive:
         weight[rng.random(op.weight_shape) < options.zeros] = 0
     counts = [UNTUNED, *options.trials]
-    first = {n: built(op, weight, primitive, threads, n, records) for n in counts}
-    schedules = {n: json.dumps(k.tuning["knobs"] if n else {}) for n, k in first.items()}
-    copies: dict[str, list[Any]] = {}
-    for n, schedule in schedules.items():
-        if schedule not in copies:
-            more = (built(op, weight, primitive, threads, n, records) for _ in range(COPIES - 1))
-            copies[schedule] = [first[n], *more]
-    expected = first[UNTUNED](x)
-    for n in options.trials:
-        if not np.allclose(first[n](x), expected, atol=1e-3 * np.abs(expected).max()):
-            raise SystemExit(f"{op}: {primitive} with {n} trials computes something else")
-    seconds = in_turns(copies, x, options.rounds, options.repeats)
+    kernels = {n: built(op, weight, primitive, threads, n, records) for n in counts}
+    expected = kernels[UNTUNED](x)
+    for trials in options.trials:
+        if not np.allclose(kernels[trials](x), expected, atol=1e-3 * np.abs(expected).max()):
+            raise SystemExit(f"{op}: {primitive} with {trials} trials computes something else")
+    seconds = in_turns(kernels, x, options.rounds, options.repeats)
     shape = fields(op)
     return [
-        {"trials": n, "op": shape, "primitive": primitive, "seconds": seconds[schedules[n]],
-         "schedule": first[n].describe()["schedule"], "tuning": first[n].tuning}
+        {"trials": n, "op": shape, "primitive": primitive, "seconds": seconds[n],
+         "schedule": kernels[n].describe()["schedule"], "tuning": kernels[n].tuning}
         for n in counts
     ]  # fmt: skip
 
 
-def line(rows: list[dict[str, Any]], quantile: float) -> str:
+def times_faster(first: dict[str, Any], second: dict[str, Any]) -> float:
+    """Return how much faster the second is than the first, both measured in the same rounds."""
+    before, after = (np.min(row["seconds"], axis=1) for row in (first, second))
+    return float(np.median(before / after))
+
+
+def line(rows: list[dict[str, Any]]) -> str:
     """Return one case as a row of the table."""
-    op, untuned = rows[0]["op"], float(np.quantile(rows[0]["seconds"], quantile))
+    op, untuned = rows[0]["op"], float(np.median(np.min(rows[0]["seconds"], axis=1)))
     layer = f"{op['in_channels']}x{op['height']}x{op['width']} -> {op['out_channels']}"
     layer += f", {op['kernel'][0]}x{op['kernel'][1]}, stride {op['stride'][0]}"
     cells = [layer, rows[0]["primitive"], str(rows[0]["case"]["threads"])]
     cells.append(f"{2e-9 * op['multiplications'] / untuned:.0f}")
     for row in rows[1:]:
-        ratio = untuned / float(np.quantile(row["seconds"], quantile))
         found = row["tuning"]
         said = f"{found['gain']:.3f}" if found["knobs"] else "fixed schedule kept"
-        cells.append(f"{ratio:.3f} ({said}, {found['lost']} lost)")
+        cells.append(f"{times_faster(rows[0], row):.3f} ({said}, {found['lost']} lost)")
     return "| " + " | ".join(cells) + " |"
 
 
@@ -111,7 +109,7 @@ def heading(rows: list[dict[str, Any]]) -> str:
     return "| " + " | ".join(names) + " |\n" + "| --- " * len(names) + "|"
 
 
-def summary(saved: Saved, quantile: float) -> None:
+def summary(saved: Saved) -> None:
     """Print every case, and the geometric means and least ratios of each primitive."""
     cases: dict[str, list[dict[str, Any]]] = {}
     for row in saved.rows:
@@ -122,12 +120,13 @@ def summary(saved: Saved, quantile: float) -> None:
         if heading(rows) != shown:
             shown = heading(rows)
             print(shown)
-        print(line(rows, quantile))
-        level = {row["trials"]: float(np.quantile(row["seconds"], quantile)) for row in rows}
-        for few, many in zip(list(level)[:-1], list(level)[1:], strict=True):
-            what = f"{rows[0]['primitive']}: {many} trials against {few or 'none'}"
-            figures.setdefault(what, []).append(level[few] / level[many])
-    print(f"\n| times faster (samples at {quantile:g}) | geometric mean | least | most | cases |")
+        print(line(rows))
+        for few, many in itertools.combinations(rows, 2):
+            what = (
+                f"{rows[0]['primitive']}: {many['trials']} trials over {few['trials'] or 'none'}"
+            )
+            figures.setdefault(what, []).append(times_faster(few, many))
+    print("\n| times faster | geometric mean | least | most | cases |")
     print("| --- " * 5 + "|")
     for name, found in sorted(figures.items()):
         mean = geometric_mean(found)
@@ -144,12 +143,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--kernel", type=int, default=3, help="only square filters of this size")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--zeros", type=float, default=0.9, help="share of zeros of CSR weights")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=5, help="samples of a round")
     parser.add_argument("--limit", type=int, help="only the first so many layers")
     parser.add_argument("--records", help="folder of the tuner's records; default: a new one")
     parser.add_argument("--json", type=Path, help="results; cases in it are not measured again")
-    parser.add_argument("--quantile", type=float, default=0.5, help="of samples, in the table")
     parser.add_argument("--summary", action="store_true", help="only print what --json holds")
     return parser.parse_args()
 
@@ -173,7 +171,7 @@ def run(options: argparse.Namespace, saved: Saved, records: str) -> None:
                 except UnsupportedError:
                     continue  # Winograd with stride 2
                 saved.add(case, rows)
-                print(line(saved.rows[-len(rows) :], options.quantile), flush=True)
+                print(line(saved.rows[-len(rows) :]), flush=True)
 
 
 def main() -> None:
@@ -182,7 +180,7 @@ def main() -> None:
     if not options.summary:
         with tempfile.TemporaryDirectory() as folder:
             run(options, saved, options.records or folder)
-    summary(saved, options.quantile)
+    summary(saved)
 
 
 if __name__ == "__main__":
