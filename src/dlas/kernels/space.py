@@ -94,9 +94,9 @@ def _room(cpu: CpuTarget) -> int:
     return cpu.registers - 2
 
 
-def _worth(held: int, fixed: int) -> bool:
-    """Return whether a tile is worth a trial: less than half the fixed one hides no latency."""
-    return 2 * held >= fixed
+def _holds(held: int, fixed: int, cpu: CpuTarget) -> bool:
+    """Return whether registers hold a tile, and enough: half of the fixed one hides latency."""
+    return held <= _room(cpu) and 2 * held >= fixed
 
 
 def _up_to(most: int, counts: tuple[int, ...] = _COUNTS) -> tuple[int, ...]:
@@ -125,8 +125,7 @@ def _spatial_pack(kernel: SpatialPack, op: Conv2d, cpu: CpuTarget) -> Made:
     def fits(s: Mapping[str, int]) -> bool:
         held = s["blocks"] * s["columns"] * s["rows"]
         # Bands of several rows serve passes only.
-        banded = s["depth"] > 0 or s["band"] == 1
-        return _worth(held, fixed_held) and held <= room and banded
+        return _holds(held, fixed_held, cpu) and (s["depth"] > 0 or s["band"] == 1)
 
     return values, fixed, fits
 
@@ -149,12 +148,11 @@ def _rows(op: Conv2d, cpu: CpuTarget) -> Values:
 
 def _direct(kernel: Direct, op: Conv2d, cpu: CpuTarget) -> Made:
     fixed = {"rows": kernel.tile.rows, "vectors": kernel.tile.vectors}
-    return _rows(op, cpu), fixed, lambda s: _held(s, fixed, cpu)
+    return _rows(op, cpu), fixed, lambda s: _rows_fit(s, fixed, cpu)
 
 
-def _held(s: Mapping[str, int], fixed: Mapping[str, int], cpu: CpuTarget) -> bool:
-    held = s["rows"] * s["vectors"]
-    return held <= _room(cpu) and _worth(held, fixed["rows"] * fixed["vectors"])
+def _rows_fit(s: Mapping[str, int], fixed: Mapping[str, int], cpu: CpuTarget) -> bool:
+    return _holds(s["rows"] * s["vectors"], fixed["rows"] * fixed["vectors"], cpu)
 
 
 def _gemm(kernel: Gemm, op: Conv2d, cpu: CpuTarget) -> Made:
@@ -175,7 +173,7 @@ def _gemm(kernel: Gemm, op: Conv2d, cpu: CpuTarget) -> Made:
 
     def fits(s: Mapping[str, int]) -> bool:
         panel = s["band"] * op.out_width * op.out_channels
-        return _held(s, fixed, cpu) and panel <= _PANEL_FLOATS
+        return _rows_fit(s, fixed, cpu) and panel <= _PANEL_FLOATS
 
     return values, fixed, fits
 
@@ -207,7 +205,7 @@ def _direct_csr(kernel: DirectCsr, op: Conv2d, cpu: CpuTarget) -> Made:
 def _spatial_csr(kernel: SpatialCsr, op: Conv2d, cpu: CpuTarget) -> Made:
     values = {
         "down": tuple(1 << i for i in range(cpu.lanes.bit_length())),
-        "most": tuple(m for m in range(2, _room(cpu) - 1, 2) if _worth(m, kernel.most)),
+        "most": tuple(m for m in range(2, _room(cpu) - 1, 2) if _holds(m, kernel.most, cpu)),
         "channels": _up_to(op.in_channels // op.groups, _CHANNELS),
         "parts": _up_to(op.out_channels, (1, 2, 4, 8, 16, 32)),
     }
@@ -251,9 +249,10 @@ def _winograd(kernel: Winograd, op: Conv2d, cpu: CpuTarget) -> Made:
     def fits(s: Mapping[str, int]) -> bool:
         tiles = -(-op.out_height // s["m"]) * -(-op.out_width // s["m"])
         held = s["blocks"] * s["columns"]
+        if not _holds(held, fixed_held, cpu):
+            return False
         # The last chunk may overhang, but not by a whole pass.
-        overhang = s["columns"] <= tiles and (s["passes"] - 1) * s["columns"] < tiles
-        return _worth(held, fixed_held) and held <= _room(cpu) and overhang
+        return s["columns"] <= tiles and (s["passes"] - 1) * s["columns"] < tiles
 
     return values, fixed, fits
 
