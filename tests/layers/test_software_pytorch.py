@@ -35,6 +35,13 @@ def built(tmp_path: Path, net: str, precision: str = "float32", **params):
     return runtime.load(tmp_path, CPU)
 
 
+def test_an_enumeration_s_member_is_stored_by_its_value(monkeypatch, tmp_path):
+    """Python 3.11.0 to 3.11.3 store it as a call of getattr: here they do, too."""
+    by_name = lambda member, protocol: (getattr, (type(member), member.name))  # noqa: E731
+    monkeypatch.setattr(pytest.importorskip("timm").layers.Format, "__reduce_ex__", by_name)
+    built(tmp_path, "vit")
+
+
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 @pytest.mark.parametrize("net", NETS)
 def test_it_gives_the_module_s_outputs(net, layout, tmp_path):

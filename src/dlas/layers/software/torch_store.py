@@ -21,8 +21,9 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from dlas.errors import StepError
@@ -31,6 +32,21 @@ from dlas.keys import file_hash
 MODULE, GRAPH, INDEX, SOURCES = "module.pt", "graph.pt2", "module.json", "sources"
 _FUNCTIONS = ("torch.nn.functional.", "torch._C._nn.", "timm.layers.")
 _VALUES = ("functools.partial", "collections.OrderedDict", "torch.Size")
+
+
+class _Pickler(pickle.Pickler):
+    """Stores an enumeration's member by its value.
+
+    Python 3.11.0 to 3.11.3 name ``getattr`` for it, which no stored network may use.
+    """
+
+    def reducer_override(self, value: Any) -> Any:
+        """Return how a member is made again; everything else is stored as always."""
+        return (type(value), (value.value,)) if isinstance(value, Enum) else NotImplemented
+
+
+_PICKLE = SimpleNamespace(Pickler=_Pickler, __name__="pickle")
+"""What ``torch.save`` takes for the module ``pickle``."""
 
 
 def save_module(module: Any, example: Any, folder: Path) -> str:
@@ -44,7 +60,7 @@ def save_module(module: Any, example: Any, folder: Path) -> str:
     import torch
 
     try:
-        torch.save(module, folder / MODULE)
+        torch.save(module, folder / MODULE, pickle_module=_PICKLE)
         names = torch.serialization.get_unsafe_globals_in_checkpoint(folder / MODULE)
         sources = _copy_sources(module, folder / SOURCES)
         index = {"form": "module", "globals": sorted(names), "sources": sources}
