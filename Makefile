@@ -30,7 +30,7 @@ test: check
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-kernels: $(STAMP)
-	$(BIN)/python -m pytest -q -o timeout=1800 -m "kernels_full or not kernels_full" tests/kernels
+	$(BIN)/python -m pytest -q -n 2 -o timeout=1800 -m "kernels_full or not kernels_full" tests/kernels
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow

@@ -26,8 +26,10 @@ pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.joi
 
 DENSE = Conv2d(1, 10, 9, 7, 13, (3, 3), padding=(1, 1, 1, 1))
 DEPTHWISE = Conv2d(1, 10, 9, 7, 10, (3, 3), padding=(1, 1, 1, 1), groups=10)
+FETCHED = Conv2d(1, 120, 5, 6, 136, (3, 3), padding=(1, 1, 1, 1))  # filters are fetched ahead
 CASES = [(*key, DENSE) for key in primitives.PRIMITIVES if key[0] != "native"]
 CASES.append(("spatial-pack", "dense", DEPTHWISE))
+CASES += [(name, "dense", FETCHED) for name in ("spatial-pack", "winograd")]
 
 
 def include_folders() -> list[Path]:

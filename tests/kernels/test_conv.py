@@ -7,8 +7,11 @@ from hypothesis import strategies as st
 from kernel_checks import pairwise, random, worst_error
 from kernel_shapes import SHAPES, name
 
-from dlas.kernels import Conv2d, InputError, UnsupportedError, build_conv2d
+from dlas.kernels import Conv2d, InputError, UnsupportedError, build_conv2d, primitives
+from dlas.kernels.epilogue import Epilogue
+from dlas.kernels.knobs import FIXED
 from dlas.kernels.reference import DIRECT_BOUND, WINOGRAD_BOUND
+from dlas.kernels.target import resolve
 from dlas.kernels.winograd import why_not
 
 PRIMITIVES = ["spatial-pack", "direct", "gemm"]
@@ -65,6 +68,32 @@ def test_primitive_is_right_on_all_shapes(primitive: str, turn: int, threads: in
 @pytest.mark.parametrize("turn", range(len(SHAPES)), ids=lambda i: name(SHAPES[i]))
 def test_primitive_is_right_with_avx2(primitive: str, turn: int) -> None:
     check(SHAPES[turn], primitive, turn, threads=1, target="x86-64-v3")
+
+
+LARGE = [
+    Conv2d(1, 200, 9, 7, 150, (3, 3), padding=(1, 0, 1, 1)),
+    Conv2d(1, 256, 14, 14, 256, (3, 3), padding=(1, 1, 1, 1)),
+    Conv2d(1, 264, 2, 2, 80, (3, 3), padding=(1, 1, 1, 1)),
+    Conv2d(1, 512, 1, 1, 300, (1, 1)),
+    Conv2d(1, 160, 20, 20, 900, (1, 1)),
+]
+
+
+FETCHED = [("spatial-pack", op) for op in LARGE]
+FETCHED += [("winograd", op) for op in LARGE if why_not(op) is None]
+
+
+@pytest.mark.parametrize("target", ["native", "x86-64-v3"])
+@pytest.mark.parametrize(
+    "turn", range(len(FETCHED)), ids=lambda i: f"{FETCHED[i][0]}-{name(FETCHED[i][1])}"
+)
+def test_filters_beyond_the_caches_are_fetched_ahead(turn: int, target: str) -> None:
+    (primitive, op), threads = FETCHED[turn], 1 + turn % 2
+    chosen, cpu = primitives.find(primitive, "dense"), resolve(target)
+    needed, written = chosen.needs(op, cpu, FIXED), chosen.writes(op, cpu)
+    request = primitives.Request(cpu, threads, needed, written, Epilogue(None, None))
+    assert "llvm.prefetch" in str(chosen.lower(op, request).function("conv").script())
+    check(op, primitive, turn, threads, target)
 
 
 WINOGRAD = [

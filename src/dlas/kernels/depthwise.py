@@ -10,8 +10,9 @@ from dlas.kernels import emit
 from dlas.kernels.emit import Buffer, Expr, PrimFunc
 from dlas.kernels.epilogue import Epilogue, activate
 from dlas.kernels.layout import Array, Layout
+from dlas.kernels.register_tile import segments
 from dlas.kernels.shape import Conv2d
-from dlas.kernels.spatial_pack import pack_bias, segments
+from dlas.kernels.spatial_pack import pack_bias
 from dlas.kernels.target import CpuTarget
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
 
@@ -17,6 +18,12 @@ Expr = Any
 """A TIR expression; TVM's Python classes carry no types."""
 Buffer = Any
 PrimFunc = Any
+
+FETCHED_BYTES = 1 << 19
+"""Constants this large are fetched ahead: in a network they come from beyond the caches."""
+AHEAD_BYTES = 1 << 14
+"""How far ahead constants are fetched that are read once, from first to last."""
+_READ, _SECOND_LEVEL, _DATA = 0, 2, 1
 
 
 class Function:
@@ -106,6 +113,17 @@ def repeat(count: int) -> Iterator[Expr]:
 def store(buffer: Buffer, value: Expr, *index: Expr) -> None:
     """Write one element (inside `each_lane`, one vector)."""
     T.buffer_store(buffer, value, list(index))
+
+
+def prefetch(buffer: Buffer, index: Expr) -> None:
+    """Fetch the cache line of an element into the second-level cache; past the end it is harmless.
+
+    Hardware fetches ahead on its own, but stops at the end of each page and is too late where a
+    step computes little for what it reads.
+    """
+    hints = (T.int32(hint) for hint in (_READ, _SECOND_LEVEL, _DATA))
+    address = T.address_of(buffer[index])
+    T.evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", address, *hints))
 
 
 def zero_halo(

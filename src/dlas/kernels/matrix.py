@@ -5,8 +5,9 @@ from dataclasses import replace
 from dlas.kernels.epilogue import Epilogue
 from dlas.kernels.knobs import FIXED, Knobs
 from dlas.kernels.layout import Layout
+from dlas.kernels.register_tile import default_tile
 from dlas.kernels.shape import Conv2d
-from dlas.kernels.spatial_pack import SpatialPack, default_tile
+from dlas.kernels.spatial_pack import SpatialPack
 from dlas.kernels.target import CpuTarget
 
 NAME = "linear"

@@ -22,11 +22,12 @@ from dlas.kernels.knobs import FIXED, Knobs
 from dlas.kernels.layout import NCHW, Array, Layout
 from dlas.kernels.metaschedule import Scheduled
 from dlas.kernels.native import Native
+from dlas.kernels.register_tile import Tile, default_tile
 from dlas.kernels.rows import RowTile
 from dlas.kernels.rows import default_tile as default_rows
 from dlas.kernels.shape import Conv2d
 from dlas.kernels.spatial_csr import SpatialCsr
-from dlas.kernels.spatial_pack import SpatialPack, Tile, default_tile
+from dlas.kernels.spatial_pack import SpatialPack
 from dlas.kernels.target import CpuTarget
 from dlas.kernels.winograd import Winograd, default_outputs, needed_halo
 from dlas.kernels.winograd import why_not as winograd_why_not

@@ -25,8 +25,8 @@ from dlas.kernels.emit import Buffer, Expr, PrimFunc
 from dlas.kernels.epilogue import Epilogue, activate
 from dlas.kernels.knobs import FIXED, Knobs
 from dlas.kernels.layout import Array, Layout, Shape4, Tiling
+from dlas.kernels.register_tile import segments
 from dlas.kernels.shape import Conv2d
-from dlas.kernels.spatial_pack import segments
 from dlas.kernels.target import CpuTarget
 
 WINDOW_BYTES = 36 << 10

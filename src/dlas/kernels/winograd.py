@@ -30,10 +30,11 @@ Buffers = tuple[Buffer, Buffer, Buffer, Buffer | None, Buffer]
 
 CACHED_FILTERS_BYTES = 3 << 19
 """Up to this, filters stay in the second-level cache from one chunk of tiles to the next."""
-CHUNK_BYTES, MOST_CHUNK_BYTES = 3 << 16, 3 << 20
+CHUNK_BYTES, MOST_CHUNK_BYTES = 3 << 16, 8 << 20
 """Transformed inputs and sums of a chunk, beside such filters, and the most beside larger ones."""
-LARGE_FILTERS_BYTES = 16 << 20
-"""Above this, F(4x4)'s filters no longer come from a cache; F(2x2)'s are less than half."""
+LARGE_FILTERS_BYTES, FEW_TILES = 8 << 20, 30
+"""Larger filters come from beyond the caches: for few tiles, reading F(4x4)'s takes longer than
+the multiplications that F(2x2) has in addition, whose filters are less than half."""
 
 
 def why_not(op: Conv2d) -> str | None:
@@ -50,8 +51,9 @@ def why_not(op: Conv2d) -> str | None:
 def default_outputs(op: Conv2d) -> int:
     """Return m, the outputs a tile has on a side: the fixed rule."""
     filters = 36 * 4 * op.in_channels * op.out_channels
+    tiles = op.batch * -(-op.out_height // 4) * -(-op.out_width // 4)
     small = max(op.out_height, op.out_width) <= 2
-    return 2 if filters > LARGE_FILTERS_BYTES or small else 4
+    return 2 if small or (filters > LARGE_FILTERS_BYTES and tiles < FEW_TILES) else 4
 
 
 def needed_halo(op: Conv2d, m: int) -> Halo:
@@ -279,6 +281,9 @@ class Winograd:
             with T.serial(inside) as c, T.serial(lanes) as i:
                 step = ((point * (outside // group) + g) * inside + c) * lanes + i
                 start = (point * self.stride(inside) + c * chunk + q * columns) * lanes + i
+                if self.filter_bytes >= emit.FETCHED_BYTES:
+                    with T.unroll(group) as o:
+                        emit.prefetch(w, (step * group + o) * lanes + emit.AHEAD_BYTES // 4)
                 with T.unroll(columns) as p, T.unroll(group) as o:
                     emit.each_lane(
                         lanes,
