@@ -2,6 +2,7 @@
 
     python benchmarks/tuning.py --models resnet18 --trials 32 200 --json tuning.json
     python benchmarks/tuning.py --json tuning.json --summary
+    python benchmarks/tuning.py --scheduler metaschedule --primitives native --trials 64
 
 Two questions: is a tuned kernel ever slower than the fixed schedule, and how much of what many
 trials find do few find? Every layer is built untuned and once for each number of trials, and all
@@ -28,20 +29,19 @@ from saved import Saved, geometric_mean
 
 from dlas.kernels import Conv2d, UnsupportedError, build_conv2d
 
-PRIMITIVES = ("spatial-pack", "gemm", "winograd", "direct", "spatial-pack-csr")
+PRIMITIVES = ("spatial-pack", "gemm", "winograd", "direct", "spatial-pack-csr", "native")
 UNTUNED = 0
 """The number of trials that stands for the fixed schedule."""
 
 
 def built(
-    op: Conv2d, weight: np.ndarray, primitive: str, threads: int, trials: int, records: str
+    op: Conv2d, weight: np.ndarray, primitive: str, threads: int, tuning: dict[str, Any]
 ) -> Any:
-    """Return the kernel, tuned by so many trials."""
+    """Return the kernel, tuned if there are trials."""
     name, storage = primitive.removesuffix("-csr"), "csr" if "-csr" in primitive else "dense"
-    tuning = {"scheduler": "template", "trials": trials, "records": records}
     return build_conv2d(
         op, weight, primitive=name, weights=storage, threads=threads,
-        tuning=tuning if trials else None,
+        tuning=tuning if tuning["trials"] else None,
     )  # fmt: skip
 
 
@@ -68,7 +68,8 @@ def measured(
     if "-csr" in primitive:
         weight[rng.random(op.weight_shape) < options.zeros] = 0
     counts = [UNTUNED, *options.trials]
-    kernels = {n: built(op, weight, primitive, threads, n, records) for n in counts}
+    how = {"scheduler": options.scheduler, "records": records}
+    kernels = {n: built(op, weight, primitive, threads, how | {"trials": n}) for n in counts}
     expected = kernels[UNTUNED](x)
     for trials in options.trials:
         if not np.allclose(kernels[trials](x), expected, atol=1e-3 * np.abs(expected).max()):
@@ -97,7 +98,8 @@ def line(rows: list[dict[str, Any]]) -> str:
     cells.append(f"{2e-9 * op['multiplications'] / untuned:.0f}")
     for row in rows[1:]:
         found = row["tuning"]
-        said = f"{found['gain']:.3f}" if found["knobs"] else "fixed schedule kept"
+        kept = found["scheduler"] == "template" and not found["knobs"]
+        said = "fixed schedule kept" if kept else f"{found['gain']:.3f}"
         cells.append(f"{times_faster(rows[0], row):.3f} ({said}, {found['lost']} lost)")
     return "| " + " | ".join(cells) + " |"
 
@@ -137,7 +139,10 @@ def arguments() -> argparse.Namespace:
     """Return the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=["resnet18"], choices=list(MODELS))
-    parser.add_argument("--primitives", nargs="+", default=list(PRIMITIVES), choices=PRIMITIVES)
+    parser.add_argument(
+        "--primitives", nargs="+", default=list(PRIMITIVES[:-1]), choices=PRIMITIVES
+    )
+    parser.add_argument("--scheduler", default="template", choices=["template", "metaschedule"])
     parser.add_argument("--trials", nargs="+", type=int, default=[32, 200])
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
     parser.add_argument("--kernel", type=int, default=3, help="only square filters of this size")
@@ -164,6 +169,8 @@ def run(options: argparse.Namespace, saved: Saved, records: str) -> None:
             for threads in options.threads:
                 case = {"op": str(op), "primitive": primitive, "threads": threads,
                         "trials": options.trials}  # fmt: skip
+                if options.scheduler != "template":
+                    case["scheduler"] = options.scheduler
                 if saved.has(case):
                     continue
                 try:

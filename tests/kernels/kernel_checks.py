@@ -24,22 +24,25 @@ def worst_error(
     return float((np.abs(y - exact.y) / scale).max())
 
 
-def pairwise(ops: list[Conv2d], count: int) -> list[Conv2d]:
-    """Few shapes that show most pairs of traits (stride, kernel, ...) that meet in `ops`.
+def pairwise(ops: list[Conv2d], count: int | None = None) -> list[Conv2d]:
+    """Few shapes that show every pair of traits (stride, kernel, ...) that meets in `ops`.
 
-    Greedy: the next shape is the one that shows the most pairs not seen yet.
+    Greedy: the next shape is the one that shows the most pairs not seen yet; the first `count`
+    only, if it is given: they show most of the pairs.
     """
-    left = {op: _pairs(op) for op in ops}
+    left = {op: pairs(op) for op in ops}
+    every = set().union(*left.values())
     seen: set[tuple[object, object]] = set()
     chosen: list[Conv2d] = []
-    while left and len(chosen) < count:
+    while seen != every and (count is None or len(chosen) < count):
         op = max(left, key=lambda o: len(left[o] - seen))
         seen |= left.pop(op)
         chosen.append(op)
     return chosen
 
 
-def _pairs(op: Conv2d) -> set[tuple[object, object]]:
+def pairs(op: Conv2d) -> set[tuple[object, object]]:
+    """Pairs of traits that the shape shows."""
     traits = [
         ("batch", op.batch > 1),
         ("kernel", op.kernel),

@@ -14,10 +14,11 @@ tvm = pytest.importorskip("tvm")
 import tvm_ffi  # noqa: E402
 
 from dlas.kernels import Conv2d, primitives, reference  # noqa: E402
+from dlas.kernels.build import compile_functions, compiled  # noqa: E402
 from dlas.kernels.emit import argument_shapes  # noqa: E402
 from dlas.kernels.epilogue import Epilogue  # noqa: E402
 from dlas.kernels.knobs import FIXED  # noqa: E402
-from dlas.kernels.layout import pack, unpack  # noqa: E402
+from dlas.kernels.layout import Layout, pack, unpack  # noqa: E402
 from dlas.kernels.target import resolve  # noqa: E402
 
 COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
@@ -38,8 +39,8 @@ def include_folders() -> list[Path]:
 
 
 def build(function: object, folder: Path) -> Path:
-    """Link the kernel and the C program that calls it."""
-    module = tvm.compile(tvm.IRModule({"conv": function}), target=resolve("aarch64").tvm())
+    """Link the kernel, compiled as `build` does, and the C program that calls it."""
+    module = compiled(tvm.IRModule({"conv": function}), resolve("aarch64"))
     archive = folder / "kernel.tar"
     module.export_library(str(archive))
     with tarfile.open(archive) as tar:
@@ -53,6 +54,14 @@ def build(function: object, folder: Path) -> Path:
     return program
 
 
+def lower(primitive: str, weights: str, op: Conv2d) -> tuple[primitives.Kernel, Layout, Layout]:
+    """Return the kernel with a relu, and the layouts of its input and output."""
+    chosen, cpu = primitives.find(primitive, weights), resolve("aarch64")
+    inp, out = chosen.needs(op, cpu, FIXED), chosen.writes(op, cpu)
+    request = primitives.Request(cpu, 1, inp, out, Epilogue("relu", None))
+    return chosen.lower(op, request), inp, out
+
+
 def write(arrays: list[np.ndarray], path: Path) -> None:
     with path.open("wb") as file:
         file.write(struct.pack("i", len(arrays)))
@@ -63,15 +72,11 @@ def write(arrays: list[np.ndarray], path: Path) -> None:
             file.write(array.tobytes())
 
 
-@pytest.mark.kernels_full
 @pytest.mark.parametrize(("primitive", "weights", "op"), CASES)
 def test_kernel_is_right_on_aarch64(
     primitive: str, weights: str, op: Conv2d, tmp_path: Path
 ) -> None:
-    chosen, cpu = primitives.find(primitive, weights), resolve("aarch64")
-    inp, out = chosen.needs(op, cpu, FIXED), chosen.writes(op, cpu)
-    request = primitives.Request(cpu, 1, inp, out, Epilogue("relu", None))
-    kernel = chosen.lower(op, request)
+    kernel, inp, out = lower(primitive, weights, op)
     function = kernel.function("conv")
     x, w, b = random(op.in_shape), random(op.weight_shape), random((op.out_channels,))
     if weights == "csr":
@@ -90,3 +95,12 @@ def test_kernel_is_right_on_aarch64(
     exact = reference.conv2d(op, x, w, b, "relu")
     bound = reference.WINOGRAD_BOUND if primitive == "winograd" else reference.DIRECT_BOUND
     assert (np.abs(result - exact.y) <= bound * exact.magnitude).all()
+
+
+def test_product_is_a_shared_library_for_aarch64() -> None:
+    kernels = [lower(name, "dense", DENSE)[0] for name in ("spatial-pack", "gemm")]
+    functions = {f"conv_{at}": kernel.function(f"conv_{at}") for at, kernel in enumerate(kernels)}
+    code = compile_functions(functions, resolve("aarch64"))
+    kind, machine = struct.unpack_from("<HH", code, 16)  # e_type, e_machine
+    assert (code[:4], kind, machine) == (b"\x7fELF", 3, 0xB7)  # a shared object, AArch64
+    assert all(name.encode() in code for name in functions)

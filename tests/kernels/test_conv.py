@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from kernel_checks import pairwise, random, worst_error
+from kernel_checks import pairs, pairwise, random, worst_error
 from kernel_shapes import SHAPES, name
 
 from dlas.kernels import Conv2d, InputError, UnsupportedError, build_conv2d, primitives
@@ -15,7 +15,7 @@ from dlas.kernels.target import resolve
 from dlas.kernels.winograd import why_not
 
 PRIMITIVES = ["spatial-pack", "direct", "gemm"]
-QUICK = pairwise(SHAPES, 8)
+QUICK = pairwise(SHAPES)
 ACTIVATIONS = [None, "relu", "relu6", "silu"]
 
 
@@ -41,10 +41,28 @@ def check(
         assert worst_error(built, weight, bias, activation, residual) <= bound
 
 
-@pytest.mark.parametrize("primitive", PRIMITIVES)
-@pytest.mark.parametrize("turn", range(len(QUICK)), ids=lambda i: name(QUICK[i]))
-def test_primitive_is_right_on_few_shapes(primitive: str, turn: int) -> None:
-    check(QUICK[turn], primitive, turn, threads=1 + turn % 2)
+def dealt(first: int) -> list[object]:
+    """Deal the few shapes over the primitives, beginning with the `first`, and over threads."""
+    cases = []
+    for turn, op in enumerate(QUICK):
+        primitive = PRIMITIVES[(turn + first) % len(PRIMITIVES)]
+        # Not `turn % 2`: the activation is by `turn % 4`, and each shall meet 1 and 2 threads.
+        threads = 1 + turn // len(PRIMITIVES) % 2
+        cases.append(pytest.param(op, primitive, turn, threads, id=f"{name(op)}-{primitive}"))
+    return cases
+
+
+def test_few_shapes_show_every_pair_of_traits() -> None:
+    every = set().union(*map(pairs, SHAPES))
+    assert set().union(*map(pairs, QUICK)) == every
+    assert len(QUICK) < len(SHAPES) / 2
+
+
+@pytest.mark.parametrize(("op", "primitive", "turn", "threads"), dealt(0))
+def test_primitive_is_right_on_few_shapes(
+    op: Conv2d, primitive: str, turn: int, threads: int
+) -> None:
+    check(op, primitive, turn, threads)
 
 
 @pytest.mark.parametrize("zeros", [None, 0.5])
@@ -152,10 +170,9 @@ def test_winograd_has_no_csr_weights() -> None:
         build_conv2d(op, random(op.weight_shape), primitive="winograd", weights="csr")
 
 
-@pytest.mark.parametrize("primitive", PRIMITIVES)
-@pytest.mark.parametrize("turn", range(0, len(QUICK), 2), ids=lambda i: name(QUICK[i]))
-def test_csr_is_right_on_few_shapes(primitive: str, turn: int) -> None:
-    check(QUICK[turn], primitive, turn, threads=1 + turn // 2 % 2, zeros=0.8)
+@pytest.mark.parametrize(("op", "primitive", "turn", "threads"), dealt(1))
+def test_csr_is_right_on_few_shapes(op: Conv2d, primitive: str, turn: int, threads: int) -> None:
+    check(op, primitive, turn, threads, zeros=0.8)
 
 
 @pytest.mark.kernels_full
@@ -217,9 +234,16 @@ def operators(draw: st.DrawFn) -> Conv2d:
 @pytest.mark.kernels_full
 @pytest.mark.parametrize("primitive", PRIMITIVES)
 @settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-@given(op=operators(), turn=st.integers(0, 3))
-def test_primitive_is_right_on_drawn_shapes(primitive: str, op: Conv2d, turn: int) -> None:
-    check(op, primitive, turn, threads=1)
+@given(
+    op=operators(),
+    turn=st.integers(0, 3),
+    threads=st.integers(1, 2),
+    zeros=st.sampled_from([None, 0.0, 0.7, 1.0]),
+)
+def test_primitive_is_right_on_drawn_shapes(
+    primitive: str, op: Conv2d, turn: int, threads: int, zeros: float | None
+) -> None:
+    check(op, primitive, turn, threads, zeros=zeros)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +270,7 @@ def test_impossible_shapes_are_refused(change: dict[str, object], said: str) -> 
         ({"dtype": "float64"}, "float32"),
         ({"activation": "tanh"}, "relu6"),
         ({"target": "pentium"}, "x86-64-v3"),
-        ({"threads": 0}, "threads must be >= 1"),
+        ({"threads": 0}, "threads must be a whole number >= 1, got 0"),
     ],
 )
 def test_unknown_options_are_refused(options: dict[str, object], said: str) -> None:

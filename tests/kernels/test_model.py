@@ -351,19 +351,42 @@ print(json.dumps([names, program.describe()["threads"]]))
 """
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_saved_program_runs_alike_in_a_fresh_process(tmp_path: Path, threads: int) -> None:
-    program = compile_model(export(ready(mobilenet())), "best-by-rule")
-    x = np.random.default_rng().standard_normal((1, 1, 28, 28)).astype(np.float32)
+def small() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(2, 2),
+        nn.Conv2d(16, 24, 3, 1, 1), nn.ReLU(), nn.Flatten(), nn.Linear(24 * 5 * 6, 10),
+    )  # fmt: skip
+
+
+CSR = {"*": {"primitive": "spatial-pack", "weights": "csr"}}
+SAVED = {
+    "best-by-rule": (mobilenet, 0, "best-by-rule", (28, 28), None),
+    "winograd": (small, 0, "winograd", (10, 12), {("winograd", "dense")}),
+    "csr": (small, 0.9, CSR, (10, 12), {("spatial-pack", "csr")}),
+}
+"""Network, share of zeros, algorithm, image, and (primitive, weights) of its convolutions."""
+
+
+@pytest.mark.parametrize("case", SAVED)
+def test_saved_program_runs_alike_in_a_fresh_process(tmp_path: Path, case: str) -> None:
+    network, zeros, algorithm, image, ran = SAVED[case]
+    model, shape = pruned(ready(network()), zeros), (1, 1, *image)
+    program = compile_model(export(model, shape), algorithm)
+    x = np.random.default_rng().standard_normal(shape).astype(np.float32)
+    y = program.run(x)
+    assert error(y, expected(model, x)) < 10 * TOLERANCE
+    rows = [r for r in program.describe()["operators"] if r["kind"] == "conv2d"]
+    assert ran in (None, {(r["primitive"], r["weights"]) for r in rows})
     program.save(tmp_path / "artefact")
     np.save(tmp_path / "x.npy", x)
-    arguments = ["artefact", "x.npy", str(threads), "y.npy"]
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, *arguments],
-        cwd=tmp_path, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert json.loads(done.stdout) == [[], threads]
-    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), program.run(x))
+    for threads in (1, 2):
+        arguments = ["artefact", "x.npy", str(threads), "y.npy"]
+        done = subprocess.run(
+            [sys.executable, "-c", CHILD, *arguments],
+            cwd=tmp_path, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert json.loads(done.stdout) == [[], threads]
+        np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), y)
 
 
 def test_code_for_another_cpu_is_refused(tmp_path: Path) -> None:
@@ -389,7 +412,7 @@ def test_what_is_no_artefact_is_refused(tmp_path: Path) -> None:
 
 def test_inputs_that_do_not_fit_are_refused() -> None:
     program = compile_model(export(nn.Conv2d(1, 4, 3).eval()), "best-by-rule")
-    with pytest.raises(InputError, match=r"must have shape \(1, 1, 28, 28\)"):
+    with pytest.raises(InputError, match=r"must be float32 of shape \(1, 1, 28, 28\)"):
         program.run(np.zeros((1, 1, 27, 28), np.float32))
     with pytest.raises(InputError, match="1 inputs, got 2"):
         program.run(np.zeros((1, 1, 28, 28)), np.zeros(1))

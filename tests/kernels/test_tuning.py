@@ -24,7 +24,7 @@ from dlas.kernels import (
     workers,
 )
 from dlas.kernels.arrays import aligned_copy, tensor
-from dlas.kernels.build import compile_functions
+from dlas.kernels.build import KEEP_BUFFERS, compile_functions
 from dlas.kernels.emit import argument_shapes
 from dlas.kernels.knobs import Knobs
 from dlas.kernels.matrix import dense_linear, linear_op
@@ -35,7 +35,7 @@ from dlas.kernels.reference import DIRECT_BOUND, WINOGRAD_BOUND
 from dlas.kernels.search import Search
 from dlas.kernels.space import plain_kernel, space_of
 from dlas.kernels.target import resolve
-from dlas.kernels.tuning import Task, Tuner, Tuning
+from dlas.kernels.tuning import Task, Tuner, Tuning, bound_rank, gain_of
 from dlas.kernels.workers import Answer, Workers
 
 OP = Conv2d(1, 32, 14, 14, 32, (3, 3), padding=(1, 1, 1, 1))
@@ -100,6 +100,20 @@ def test_a_space_holds_the_fixed_setting_first_and_more_than_one(
     fixed = plain_kernel(OP, primitive, weights, cpu, 1)
     same = plain_kernel(OP, primitive, weights, cpu, 1, found.settings[0])
     assert str(fixed.function("f")) == str(same.function("f"))
+
+
+def test_a_setting_whose_buffers_tvm_shrinks_wrongly_is_built() -> None:
+    import tvm
+
+    op = Conv2d(1, 17, 9, 11, 33, (3, 3), padding=(1, 1, 1, 1))
+    setting = Knobs.of({"band": 2, "channels": 6, "parts": 1, "rows": 13, "vectors": 1})
+    weight, cpu = random(op.weight_shape), resolve("x86-64-v3")
+    kernel = plain_kernel(op, "gemm", "dense", cpu, 1, setting)
+    built = BuiltConv2d(op, "gemm", "dense", cpu, 1, kernel, kernel, weight, None)
+    assert worst_error(built, weight, None, None, residual=False) <= DIRECT_BOUND
+    context = tvm.transform.PassContext(opt_level=3, config=KEEP_BUFFERS)
+    with pytest.raises(tvm.error.InternalError), context:
+        tvm.compile(tvm.IRModule({"f": kernel.function("f")}), target=cpu.tvm())
 
 
 def test_native_leaves_nothing_open() -> None:
@@ -213,6 +227,36 @@ def test_noise_does_not_beat_the_fixed_schedule(tmp_path: Path) -> None:
         machine._random = np.random.default_rng(seed)
         record = session(tmp_path / str(seed), machine)
         assert record["knobs"] == {} and record["gain"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("count", "rank"),
+    # The share that is covered, 1 - P(Binomial(n, 1/2) >= rank), by hand:
+    [
+        (0, None),
+        (3, None),  # 1 - 1/8 = 87.5 %
+        (5, None),  # 1 - 1/32 = 96.9 %
+        (6, 6),  # 1 - 1/64 = 98.4 %
+        (8, 8),  # 1 - 1/256 = 99.6 %; rank 7: 1 - 9/256 = 96.5 %
+        (9, 8),  # 1 - 10/512 = 98.05 %; rank 7: 1 - 46/512 = 91.0 %
+        (10, 9),  # 1 - 11/1024 = 98.9 %; rank 8: 1 - 56/1024 = 94.5 %
+        (15, 12),  # 1 - 576/32768 = 98.2 %; rank 11: 1 - 1941/32768 = 94.1 %
+    ],
+)
+def test_the_bound_of_a_median_holds_with_98_percent(count: int, rank: int | None) -> None:
+    assert bound_rank(count) == rank
+
+
+@pytest.mark.parametrize(("count", "slow", "won"), [(5, 0, 1), (6, 0, 2), (6, 1, 1), (15, 3, 2),
+                                                    (15, 4, 1)])  # fmt: skip
+def test_a_gain_is_told_if_its_bound_is_below_the_fixed_schedule(
+    count: int, slow: int, won: float
+) -> None:
+    scale = chance.uniform(1e-6, 1.0)
+    times = [scale / 2] * (count - slow) + [scale] * slow
+    chance.shuffle(times)
+    fixed = [scale] * count
+    assert gain_of((fixed, fixed), (times, times)) == pytest.approx(won)
 
 
 def test_what_loses_from_the_caches_or_from_beyond_them_does_not_win(tmp_path: Path) -> None:

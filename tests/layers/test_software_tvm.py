@@ -18,7 +18,8 @@ from test_software_fakes import (
 
 from dlas import plan, registry
 from dlas.errors import StepError
-from dlas.protocols import Algorithm
+from dlas.protocols import Algorithm, Network
+from dlas.steps.lowering import to_exported
 from dlas.study import Study
 
 pytest.importorskip("tvm_ffi")
@@ -196,11 +197,15 @@ def test_an_onnx_model_is_unavailable_and_would_fail(tmp_path):
     refused = runtime.why_not(stack(runtime, model=Stand(form="onnx")))
     assert refused is not None and refused.status == "unavailable"
 
-    class OnlyOnnx(FakeProgram):
-        def exported(self):
-            raise StepError("there is no torch module to export")
+    file = FakeProgram("residual").onnx()
 
-    with pytest.raises(StepError, match="no torch module"):
+    class OnlyOnnx(FakeProgram):
+        """What the step before a build makes of an ONNX file: nothing that could be exported."""
+
+        def exported(self):
+            to_exported(Network(SPEC, onnx=file), tmp_path / "network.pt2")
+
+    with pytest.raises(StepError, match="a torch module is needed"):
         runtime.build(OnlyOnnx("residual"), CPU, tmp_path)
 
 

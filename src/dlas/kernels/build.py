@@ -4,6 +4,7 @@ import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import tvm
 from tvm.support import cc
@@ -15,6 +16,21 @@ CROSS_COMPILER = "aarch64-linux-gnu-gcc"
 KEEP_BUFFERS = {"tirx.disable_storage_rewrite": True}
 PARTS = 4
 """Parts a CPU: functions differ in what they cost, and whoever is done takes the next part."""
+
+
+def compiled(module: tvm.IRModule, target: CpuTarget) -> Any:
+    """Compile the functions of a module."""
+    try:
+        # Sharing memory moves accumulators from the stack to the heap (see `emit.registers`).
+        with tvm.transform.PassContext(opt_level=3, config=KEEP_BUFFERS):
+            return tvm.compile(module, target=target.tvm())
+    except tvm.error.InternalError:
+        # This pass of TVM 0.27 may make a buffer's size depend on a loop inside its scope; other
+        # errors come again.
+        with tvm.transform.PassContext(
+            opt_level=3, config=KEEP_BUFFERS, disabled_pass=["s_tir.CompactBufferAllocation"]
+        ):
+            return tvm.compile(module, target=target.tvm())
 
 
 def compile_functions(functions: dict[str, PrimFunc], target: CpuTarget) -> bytes:
@@ -31,10 +47,7 @@ def compile_functions(functions: dict[str, PrimFunc], target: CpuTarget) -> byte
 
         def part(at: int) -> str:
             path = str(Path(folder) / f"part{at}.o")
-            # Sharing memory moves accumulators from the stack to the heap (see `emit.registers`).
-            with tvm.transform.PassContext(opt_level=3, config=KEEP_BUFFERS):
-                module = tvm.compile(tvm.IRModule(dict(items[at::count])), target=target.tvm())
-            module.mod.write_to_file(path)
+            compiled(tvm.IRModule(dict(items[at::count])), target).mod.write_to_file(path)
             return path
 
         with ThreadPoolExecutor(min(count, cpus)) as pool:

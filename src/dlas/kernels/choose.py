@@ -1,12 +1,13 @@
 """Which algorithm each operator runs by: from what the caller asked to one choice an operator."""
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dlas.kernels import primitives, winograd
-from dlas.kernels.errors import UnsupportedError
+from dlas.kernels.errors import UnsupportedError, near
 from dlas.kernels.graph import Graph, Node
 from dlas.kernels.knobs import FIXED, Knobs
 from dlas.kernels.shape import Conv2d
@@ -14,7 +15,11 @@ from dlas.kernels.shape import Conv2d
 Algorithm = str | Mapping[str, str | Mapping[str, Any]]
 FALLBACKS = ("spatial-pack", "direct")
 """Tried in this order for an operator that the asked primitive cannot do."""
-
+_KEYS = ("primitive", "weights", "threshold")
+_FORM = (
+    "a primitive's name, 'best', 'best-by-rule', or {'primitive': name, 'weights': 'dense' or "
+    "'csr', 'threshold': share of zeros}"
+)
 
 BESTS = ("best", "best-by-rule")
 """`best` starts as the rule says, too: `best.choose_measured` comes after it."""
@@ -52,27 +57,76 @@ def choose(graph: Graph, algorithm: Algorithm, sparsity: Sparsity) -> dict[str, 
     primitive's name or {"primitive": name, "weights": "dense" or "csr", "threshold": share}.
 
     Raises:
-        UnsupportedError: an unknown primitive, or a map that names no operator of the graph.
+        UnsupportedError: what `read` refuses, an unknown primitive, or a name that no operator of
+            the graph has.
     """
-    primitives.check_weights(sparsity.weights)
     nodes = {n.name: n for n in graph.nodes if n.op in ("conv2d", "linear")}
-    wanted = {"*": algorithm} if isinstance(algorithm, str) else dict(algorithm)
+    wanted = read(algorithm, sparsity)
     unknown = sorted(set(wanted) - set(nodes) - {"*"})
     if unknown:
+        guess = near(unknown[0], nodes)
         raise UnsupportedError(
             f"no convolution or linear layer is called {', '.join(unknown)}; there are: "
-            f"{', '.join(sorted(nodes))}"
+            f"{', '.join(sorted(nodes))}{guess}"
         )
-    choices = {}
-    for name, node in nodes.items():
-        asked: Any = wanted.get(name, wanted.get("*", "best"))
-        if isinstance(asked, str):
-            asked = {"primitive": asked}
-        here = Sparsity(
-            asked.get("weights", sparsity.weights), asked.get("threshold", sparsity.threshold)
+    others = wanted.get("*", ("best", sparsity))
+    return {name: _one(node, *wanted.get(name, others)) for name, node in nodes.items()}
+
+
+def read(algorithm: Algorithm, sparsity: Sparsity) -> dict[str, tuple[str, Sparsity]]:
+    """Return the primitive and the storage that are asked for, by operator name or `*`.
+
+    Raises:
+        UnsupportedError: another form than `choose` takes, an unknown key, or a value that a key
+            cannot have.
+    """
+    primitives.check_weights(sparsity.weights)
+    _check_threshold(sparsity.threshold, "csr_threshold")
+    if isinstance(algorithm, str):
+        return {"*": (algorithm, sparsity)}
+    if not isinstance(algorithm, Mapping):
+        raise UnsupportedError(
+            "algorithm must be a primitive's name, 'best', 'best-by-rule', or a map from operator "
+            f"('*': all others) to {_FORM}; got {algorithm!r}"
         )
-        choices[name] = _one(node, asked.get("primitive", "best"), here)
-    return choices
+    for name in algorithm:
+        if not isinstance(name, str):
+            raise UnsupportedError(
+                f"algorithm maps from operators' names and '*', which are texts; got {name!r}"
+            )
+    return {name: _wish(name, asked, sparsity) for name, asked in algorithm.items()}
+
+
+def _wish(name: str, asked: Any, sparsity: Sparsity) -> tuple[str, Sparsity]:
+    """Return one entry of the caller's map, checked."""
+    if isinstance(asked, str):
+        return asked, sparsity
+    what = f"algorithm[{name!r}]"
+    if not isinstance(asked, Mapping):
+        raise UnsupportedError(f"{what} must be {_FORM}; got {asked!r}")
+    for key in asked:
+        if key not in _KEYS:
+            raise UnsupportedError(
+                f"{what} has the unknown key {key!r}; known: {', '.join(_KEYS)}{near(key, _KEYS)}"
+            )
+    primitive = asked.get("primitive", "best")
+    if not isinstance(primitive, str):
+        raise UnsupportedError(f"{what}: primitive must be a name, got {primitive!r}")
+    here = Sparsity(
+        asked.get("weights", sparsity.weights), asked.get("threshold", sparsity.threshold)
+    )
+    primitives.check_weights(here.weights)
+    _check_threshold(here.threshold, f"{what}: threshold")
+    return primitive, here
+
+
+def _check_threshold(threshold: Any, what: str) -> None:
+    number = isinstance(threshold, Real) and not isinstance(threshold, bool)
+    if number and 0 <= threshold <= 1:
+        return
+    percent = number and 1 < threshold <= 100
+    hint = f" (for {threshold} % write {float(threshold) / 100:g})" if percent else ""
+    raise UnsupportedError(f"{what} must be a share of zeros from 0 to 1, got {threshold!r}{hint}")
 
 
 def by_rule(op: Conv2d, weights: str) -> str:
@@ -90,7 +144,6 @@ def by_rule(op: Conv2d, weights: str) -> str:
 
 
 def _one(node: Node, asked: str, sparsity: Sparsity) -> Choice:
-    primitives.check_weights(sparsity.weights)
     weights, reason = sparsity.weights, None
     if asked not in (*BESTS, "native"):
         primitives.find(asked, weights)  # refuses an unknown name, and one that CSR does not have

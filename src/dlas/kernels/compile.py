@@ -9,13 +9,12 @@ import numpy as np
 from dlas.kernels.arrays import ALIGNMENT
 from dlas.kernels.best import LIMIT_S, choose_measured
 from dlas.kernels.build import compile_functions
-from dlas.kernels.choose import Algorithm, Sparsity, choose
+from dlas.kernels.choose import Algorithm, Sparsity, choose, read
 from dlas.kernels.cost import Costs
 from dlas.kernels.emit import argument_shapes
-from dlas.kernels.errors import UnsupportedError
 from dlas.kernels.importer import import_program
 from dlas.kernels.memory import Life, place
-from dlas.kernels.program import FORMAT, Program
+from dlas.kernels.program import FORMAT, Program, check_threads
 from dlas.kernels.records import Records
 from dlas.kernels.simplify import simplify
 from dlas.kernels.steps import Step, Steps
@@ -41,25 +40,28 @@ def compile_model(
         algorithm: one primitive for all convolutions (`direct`, `gemm`, `spatial-pack`,
             `winograd`, `native`; what it cannot do runs by `spatial-pack`), `best`, or a map from
             operator (`*`: all others) to a primitive or to {"primitive": name, "weights": "dense"
-            or "csr"}. `best` measures kernels and changes of layout on this machine (see `best`);
-            `best-by-rule`, also for a CPU that is not this one, decides from the shape.
+            or "csr", "threshold": share of zeros}. `best` measures kernels and changes of layout
+            on this machine (see `best`); `best-by-rule`, also for a CPU that is not this one,
+            decides from the shape.
         threads: the most threads a run uses; `load` can set another number.
         target: `native`, `x86-64-v3`, `x86-64-v4` or `aarch64`.
         tuning: None: fixed schedules; {"scheduler": "template", "trials": N}: the knobs of each
             convolution's primitive are searched with `threads` threads on this machine, or
-            "metaschedule": TVM's automatic scheduler (primitives `direct` and `native`).
+            "metaschedule": TVM's automatic scheduler (primitive `native` only).
             Optionally "seed", and "records": the folder of records (`records.default_folder`).
         weights: `dense`, or `csr` for convolutions and linear layers with enough zeros.
-        csr_threshold: with `csr`, the share of zeros below which a layer stays dense.
+        csr_threshold: with `csr`, the share of zeros, from 0 to 1, below which a layer stays
+            dense.
 
     Raises:
         UnsupportedError: the program or an option cannot be built; the message says why.
     """
-    if threads < 1:
-        raise UnsupportedError(f"threads must be >= 1, got {threads}")
+    check_threads(threads)
     search, cpu = parse(tuning), resolve(target)
+    sparsity = Sparsity(weights, csr_threshold)
+    read(algorithm, sparsity)  # refuses what is malformed before the import, which is slow
     graph = simplify(import_program(program))
-    choices = choose(graph, algorithm, Sparsity(weights, csr_threshold))
+    choices = choose(graph, algorithm, sparsity)
     # Loops are always written for the pool: its size is set at run time. Sparse kernels have a job
     # for each thread that they are written for, others more.
     written = max(2, threads)

@@ -17,10 +17,10 @@ from dlas.kernels.errors import InputError, UnsupportedError
 from dlas.kernels.knobs import FIXED, Knobs
 from dlas.kernels.layout import NCHW, Array
 from dlas.kernels.primitives import Kernel, Request
-from dlas.kernels.program import load_library
+from dlas.kernels.program import check_threads, load_library
 from dlas.kernels.relayout import Relayout
 from dlas.kernels.shape import ACTIVATIONS, Conv2d
-from dlas.kernels.target import CpuTarget, require, resolve
+from dlas.kernels.target import CpuTarget, require, resolve, runs_here
 from dlas.kernels.tuning import (
     Task,
     Tuner,
@@ -107,20 +107,21 @@ def _check(dtype: str, activation: str | None, threads: int) -> None:
         raise UnsupportedError(f"dtype must be 'float32', got {dtype!r}")
     if activation not in ACTIVATIONS:
         raise UnsupportedError(f"activation must be one of {ACTIVATIONS}, got {activation!r}")
-    if threads < 1:
-        raise UnsupportedError(f"threads must be >= 1, got {threads}")
+    check_threads(threads)
 
 
 def fitting(array: npt.ArrayLike, shape: tuple[int, ...], what: str) -> Array:
     """Return the array as C-contiguous float32 of this shape.
 
     Raises:
-        InputError: it has another shape.
+        InputError: it has another shape, or no real numbers.
     """
-    result = np.ascontiguousarray(array, dtype=np.float32)
-    if result.shape != shape:
-        raise InputError(f"{what} must have shape {shape}, got {result.shape}")
-    return result
+    given = np.asarray(array)
+    if given.shape != shape:
+        raise InputError(f"{what} must have shape {shape}, got {given.shape}")
+    if not np.can_cast(given.dtype, np.float32, "same_kind"):
+        raise InputError(f"{what} must hold real numbers, got {given.dtype}")
+    return np.ascontiguousarray(given, dtype=np.float32)
 
 
 @dataclass
@@ -140,7 +141,8 @@ class BuiltConv2d:
 
     def __post_init__(self) -> None:
         op, inp, out = self.op, self.kernel.inp, self.kernel.out
-        require(self.target.machine, self.target.features)
+        self.ran_threads: int | None = None
+        """Threads that the pool had in the last call; None before the first."""
         self._shapes: dict[str, list[tuple[int, ...] | None]] = {}
         self._functions: dict[str, Any] = {}
         functions = {"conv": self.kernel.function("conv")}
@@ -155,7 +157,10 @@ class BuiltConv2d:
         self._constants = [aligned_copy(c, c.shape) for c in packed]
 
     def _compile(self, functions: dict[str, Any]) -> None:
-        module = load_library(compile_functions(functions, self.target))
+        code = compile_functions(functions, self.target)
+        if not runs_here(self.target):
+            return  # it can be described here; calls are refused
+        module = load_library(code)
         for name, function in functions.items():
             self._functions[name] = module[name]
             self._shapes[name] = argument_shapes(function)
@@ -174,10 +179,11 @@ class BuiltConv2d:
 
         Raises:
             InputError: an array of another shape than the operator's.
+            MissingFeatureError: it was built for a CPU that this one is not.
         """
         arrays = self._arrays(x, residual)
         steps = self._steps(arrays)
-        with pool.limited(self.threads):
+        with pool.limited(self.threads) as self.ran_threads:
             for function, arguments, _ in steps:
                 function(*arguments)
         return arrays["result"].reshape(self.op.out_shape).copy()
@@ -202,12 +208,13 @@ class BuiltConv2d:
 
         Raises:
             InputError: an unknown scope or an array that does not fit.
+            MissingFeatureError: it was built for a CPU that this one is not.
         """
         if scope not in ("kernel", "standalone"):
             raise InputError(f"scope must be 'kernel' or 'standalone', got {scope!r}")
         steps = self._steps(self._arrays(x, residual))
         seconds = []
-        with pool.limited(self.threads):
+        with pool.limited(self.threads) as self.ran_threads:
             for function, arguments, _ in steps:
                 function(*arguments)
             timed = [s for s in steps if scope == "standalone" or s[2] == "conv"]
@@ -237,7 +244,11 @@ class BuiltConv2d:
             "lanes": self.target.lanes,
             "instruction_set": list(self.target.features),
             "threads": self.threads,
-            "multiplications": self.op.multiplications,
+            "ran_threads": self.ran_threads,
+            "multiplications": primitives.multiplications(
+                self.op, self.kernel, self.weights, self.weight
+            ),
+            "dense_multiplications": self.op.multiplications,
             "weight_bytes": sum(c.nbytes for c in self._constants),
             "pack_bytes": 4 * packing,
             "unpack_bytes": 4 * unpacking,
@@ -260,6 +271,7 @@ class BuiltConv2d:
 
     def _steps(self, arrays: dict[str, Array]) -> list[tuple[Any, list[Any], str]]:
         """Return (function, arguments, kind) of packing, the kernel and unpacking."""
+        require(self.target.machine, self.target.features)
         steps = []
         if arrays["packed_x"] is not arrays["x"]:
             steps.append(self._step("pack_x", [arrays["x"], arrays["packed_x"]]))

@@ -87,7 +87,7 @@ class DirectCsr(PlainKernel):
 
     def describe(self) -> dict[str, Any]:
         """Return the schedule."""
-        return {"kernel": "direct csr", "vectors": self.vectors}
+        return {"kernel": "direct csr", "vectors": self.vectors, "parts": self.parts}
 
 
 def zeros_or(bias: Array | None, op: Conv2d) -> Array:

@@ -6,6 +6,9 @@ KernelError
  └─ MissingFeatureError (RuntimeError) the CPU lacks instructions that the code was built for
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class KernelError(Exception):
     """Any failure that `dlas.kernels` explains itself."""
@@ -21,3 +24,9 @@ class InputError(KernelError, ValueError):
 
 class MissingFeatureError(KernelError, RuntimeError):
     """This CPU lacks instructions that the saved code needs."""
+
+
+def near(name: object, known: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for the known names close to `name`, else nothing."""
+    close = difflib.get_close_matches(str(name), sorted(known), n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(repr(c) for c in close)}?" if close else ""

@@ -5,6 +5,7 @@ still runs. Operators get the names of the modules whose weights they hold.
 """
 
 import hashlib
+import sys
 from collections import defaultdict
 from typing import Any
 
@@ -23,9 +24,16 @@ def import_program(program: Any) -> Graph:
     """Return the graph of a `torch.export.ExportedProgram` in float32.
 
     Raises:
-        UnsupportedError: an input or output that is no tensor of fixed shape, or a program that
-            TVM's importer refuses.
+        UnsupportedError: no exported program, an input or output that is no tensor of fixed shape,
+            or a program that TVM's importer refuses.
     """
+    # Who holds an exported program has imported torch; for anything else it need not be.
+    export = sys.modules.get("torch.export")
+    if export is None or not isinstance(program, export.ExportedProgram):
+        raise UnsupportedError(
+            f"a torch.export.ExportedProgram is needed, got {type(program).__qualname__}: pass "
+            "torch.export.export(model.eval(), inputs), where inputs is a tuple of example tensors"
+        )
     try:
         module = from_exported_program(
             program, run_ep_decomposition=False, unwrap_unit_return_tuple=True

@@ -31,7 +31,7 @@ class Need(NamedTuple):
 
 
 PLAIN = Need(NCHW, exact=True)
-PLAIN_OPERATORS = ("linear", "attention", "layer_norm", "relax", "view")
+PLAIN_OPERATORS = ("linear", "attention", "layer_norm", "softmax", "relax", "view")
 """Operators that read and write tensors as PyTorch lays them out."""
 
 

@@ -7,16 +7,15 @@ virtual CPUs give one thread, whatever is asked; the number of CPUs is therefore
 """
 
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 os.environ.setdefault("TVM_BIND_THREADS", "0")
 os.environ.setdefault("TVM_NUM_THREADS", str(len(os.sched_getaffinity(0))))
 
 _BIG = 1  # TVM's name for "use the given number of workers"
-_state = threading.local()  # each Python thread has a pool of its own
 
 
 def cores() -> int:
@@ -25,23 +24,29 @@ def cores() -> int:
 
 
 @contextmanager
-def limited(threads: int) -> Iterator[None]:
-    """Run the block with at most `threads` threads."""
-    before: int = getattr(_state, "threads", cores())
-    _configure(threads)
+def limited(threads: int) -> Iterator[int]:
+    """Run the block with at most `threads` threads; gives how many the pool has.
+
+    Each Python thread has a pool of its own.
+    """
+    before = size()
+    if before != threads:
+        _function("runtime.config_threadpool")(_BIG, threads)
+    now = size()
     try:
-        yield
+        yield now
     finally:
-        _configure(before)
+        if before != now:
+            _function("runtime.config_threadpool")(_BIG, before)
 
 
-def _configure(threads: int) -> None:
-    if getattr(_state, "threads", None) != threads:
-        _function()(_BIG, threads)
-        _state.threads = threads
+def size() -> int:
+    """Number of threads of the calling thread's pool."""
+    return int(_function("runtime.NumThreads")())
 
 
-def _function() -> Any:
+@cache
+def _function(name: str) -> Any:
     from tvm_ffi import get_global_func
 
-    return get_global_func("runtime.config_threadpool")
+    return get_global_func(name)

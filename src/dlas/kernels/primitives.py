@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
 from dlas.kernels import tiling
 from dlas.kernels.depthwise import Depthwise, default_columns
 from dlas.kernels.direct import Direct
@@ -54,6 +56,23 @@ class Kernel(Protocol):
         """Return the schedule."""
 
     def __hash__(self) -> int: ...
+
+
+class Described(Protocol):
+    """What can say how it is scheduled."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return the schedule."""
+
+
+def multiplications(op: Conv2d, kernel: Described, weights: str, weight: Array) -> int:
+    """Return how many multiplications a kernel does, without the transforms of Winograd's.
+
+    Zeros that a dense kernel multiplies by count (padding and neighbouring groups do not).
+    """
+    if weights == "csr":
+        return int(np.count_nonzero(weight)) * op.batch * op.out_height * op.out_width
+    return int(kernel.describe().get("multiplications", op.multiplications))
 
 
 @dataclass(frozen=True)

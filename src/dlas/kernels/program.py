@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from dlas.kernels import pool
 from dlas.kernels.arrays import aligned, tensor
-from dlas.kernels.errors import InputError, KernelError
+from dlas.kernels.errors import InputError, KernelError, UnsupportedError
 from dlas.kernels.target import require
 
 FORMAT = 1
@@ -25,6 +25,8 @@ FORMAT = 1
 _PLAN, _CODE, _WEIGHTS = "plan.json", "kernels.so", "weights.bin"
 
 AnyArray = npt.NDArray[Any]
+Call = tuple[Any, list[Any]]
+"""A function and its arguments."""
 
 
 class Program:
@@ -33,10 +35,10 @@ class Program:
     def __init__(
         self, plan: dict[str, Any], weights: bytes | AnyArray, code: bytes, threads: int
     ) -> None:
-        require(plan["target"]["machine"], tuple(plan["target"]["features"]))
         self.plan, self.threads = plan, threads
+        self.ran_threads: int | None = None
+        """Threads that the pool had in the last run; None before the first."""
         self._code = code
-        module = load_library(code)
         self._weights = _memory(len(weights))
         self._weights[: len(weights)] = np.frombuffer(weights, np.uint8)
         self._arena = _memory(plan["arena_bytes"])
@@ -44,10 +46,24 @@ class Program:
         self._arena[:] = 0
         self._inputs = [self._view(i) for i in plan["inputs"]]
         self._outputs = [self._view(o) for o in plan["outputs"]]
-        self._calls = [
-            (module[s["function"]], [tensor(self._view(a)) for a in s["arguments"]])
-            for s in plan["steps"]
-        ]
+        self._linked: list[Call] | None = None
+
+    def link(self) -> list[Call]:
+        """Return the calls of a run; the first time, load the code, unless it is for another CPU.
+
+        Compiling does not need this: code for another machine is saved and loaded there.
+
+        Raises:
+            MissingFeatureError: this CPU lacks instructions that the code was built for.
+        """
+        if self._linked is None:
+            require(self.plan["target"]["machine"], tuple(self.plan["target"]["features"]))
+            module = load_library(self._code)
+            self._linked = [
+                (module[s["function"]], [tensor(self._view(a)) for a in s["arguments"]])
+                for s in self.plan["steps"]
+            ]
+        return self._linked
 
     def _view(self, reference: dict[str, Any]) -> AnyArray:
         memory = self._weights if reference["in"] == "weights" else self._arena
@@ -58,23 +74,28 @@ class Program:
     def run(self, *inputs: npt.ArrayLike) -> AnyArray | tuple[AnyArray, ...]:
         """Return the output (a tuple if the model has several) for the inputs, all numpy.
 
+        Runs share one block of memory: one at a time.
+
         Raises:
-            InputError: a wrong number of inputs, or one of another shape.
+            InputError: a wrong number of inputs, or one of another shape or type.
+            MissingFeatureError: this CPU lacks instructions that the code was built for.
         """
+        calls = self.link()
         self._put(inputs)
-        with pool.limited(self.threads):
-            for function, arguments in self._calls:
+        with pool.limited(self.threads) as self.ran_threads:
+            for function, arguments in calls:
                 function(*arguments)
         results = tuple(np.array(view) for view in self._outputs)
         return results[0] if len(results) == 1 else results
 
     def profile(self, *inputs: npt.ArrayLike, repeats: int = 10) -> list[dict[str, Any]]:
         """Return each step's record with its raw `seconds`, one a repeat, after one warm-up."""
+        calls = self.link()
         self._put(inputs)
-        seconds: list[list[float]] = [[] for _ in self._calls]
-        with pool.limited(self.threads):
+        seconds: list[list[float]] = [[] for _ in calls]
+        with pool.limited(self.threads) as self.ran_threads:
             for turn in range(repeats + 1):
-                for at, (function, arguments) in enumerate(self._calls):
+                for at, (function, arguments) in enumerate(calls):
                     start = time.perf_counter()
                     function(*arguments)
                     if turn:
@@ -87,6 +108,7 @@ class Program:
         return {
             "target": self.plan["target"],
             "threads": self.threads,
+            "ran_threads": self.ran_threads,
             "tuning": self.plan.get("tuning"),
             "arena_bytes": self.plan["arena_bytes"],
             "weight_bytes": int(self._weights.size),
@@ -99,7 +121,8 @@ class Program:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _CODE).write_bytes(self._code)
         (folder / _WEIGHTS).write_bytes(self._weights.tobytes())
-        text = json.dumps(self.plan | {"threads": self.threads}, indent=1)
+        own = {"threads": self.threads, "weight_bytes": int(self._weights.size)}
+        text = json.dumps(self.plan | own, indent=1)
         (folder / _PLAN).write_text(text)
 
     def _put(self, inputs: tuple[npt.ArrayLike, ...]) -> None:
@@ -107,9 +130,10 @@ class Program:
             raise InputError(f"the model has {len(self._inputs)} inputs, got {len(inputs)}")
         for view, given, spec in zip(self._inputs, inputs, self.plan["inputs"], strict=True):
             array = np.asarray(given)
-            if array.shape != view.shape:
+            if array.shape != view.shape or not np.can_cast(array.dtype, view.dtype, "same_kind"):
                 raise InputError(
-                    f"input {spec['name']!r} must have shape {view.shape}, got {array.shape}"
+                    f"input {spec['name']!r} must be {view.dtype} of shape {view.shape}, "
+                    f"got {array.dtype} of shape {array.shape}"
                 )
             view[...] = array
 
@@ -127,8 +151,11 @@ def load(directory: str | Path, threads: int | None = None) -> Program:
 
     Raises:
         MissingFeatureError: this CPU lacks instructions that the code was built for.
+        UnsupportedError: `threads` is no whole number from 1 on.
         KernelError: the folder is not of this version, or incomplete.
     """
+    if threads is not None:
+        check_threads(threads)
     folder = Path(directory)
     try:
         plan = json.loads((folder / _PLAN).read_text())
@@ -141,7 +168,24 @@ def load(directory: str | Path, threads: int | None = None) -> Program:
         weights = np.fromfile(folder / _WEIGHTS, np.uint8)
     except OSError as error:
         raise KernelError(f"{folder} is incomplete: {error}") from error
-    return Program(plan, weights, code, threads or plan["threads"])
+    whole = plan.get("weight_bytes", len(weights))
+    if len(weights) != whole:
+        raise KernelError(
+            f"{folder} is incomplete: {_WEIGHTS} has {len(weights)} of {whole} bytes"
+        )
+    program = Program(plan, weights, code, threads or plan["threads"])
+    program.link()
+    return program
+
+
+def check_threads(threads: int) -> None:
+    """Refuse what is no number of threads.
+
+    Raises:
+        UnsupportedError: it is no whole number from 1 on.
+    """
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise UnsupportedError(f"threads must be a whole number >= 1, got {threads!r}")
 
 
 def load_library(code: bytes) -> Any:

@@ -26,7 +26,7 @@ _NOT_CODE = (
     "records.py", "search.py", "workers.py", "tuning.py", "cost.py", "best.py", "program.py",
     "importer.py", "simplify.py", "fuse.py", "graph.py", "memory.py", "steps.py", "compile.py",
     "choose.py", "layouts.py", "tune_graph.py", "conv.py", "reference.py", "fallback.py",
-    "__init__.py",
+    "__init__.py", "errors.py",
 )  # fmt: skip
 """Files of this package that change no kernel: they leave the records as they are."""
 

@@ -1,18 +1,32 @@
 """The shape of a convolution: what is computed, not how."""
 
+import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dlas.kernels.errors import UnsupportedError
 
 ACTIVATIONS = (None, "relu", "relu6", "silu")
+_NUMBERS = ("batch", "in_channels", "height", "width", "out_channels", "groups")
+_PAIR = ("rows", "columns")
+_TUPLES = {
+    "kernel": _PAIR,
+    "stride": _PAIR,
+    "padding": ("top", "left", "bottom", "right"),
+    "dilation": _PAIR,
+}
 
 
 @dataclass(frozen=True)
 class Conv2d:
     """One 2-d convolution (cross-correlation, as networks use the word).
 
+    Numbers become ints and sequences of them tuples: equal shapes are equal and have one hash.
+
     Raises:
-        UnsupportedError: a size, stride, dilation or group count that no convolution can have.
+        UnsupportedError: a field that is no whole number, or not so many of them as it has parts;
+            a size, stride, padding, dilation or group count that no convolution can have.
     """
 
     batch: int
@@ -21,18 +35,29 @@ class Conv2d:
     width: int
     out_channels: int
     kernel: tuple[int, int]
+    """Rows and columns of a filter."""
     stride: tuple[int, int] = (1, 1)
+    """Rows and columns from one window to the next."""
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     """Top, left, bottom, right, in pixels."""
     dilation: tuple[int, int] = (1, 1)
+    """Rows and columns from one value of a filter to the next; 1: no gaps."""
     groups: int = 1
+    """Parts of the channels, each convolved with filters of its own."""
 
     def __post_init__(self) -> None:
-        sizes = (self.batch, self.in_channels, self.height, self.width, self.out_channels)
-        if min(*sizes, *self.kernel, *self.stride, *self.dilation, self.groups) < 1:
-            raise UnsupportedError(f"every size, stride and dilation must be >= 1, got {self}")
-        if min(self.padding) < 0:
-            raise UnsupportedError(f"padding must be >= 0, got {self.padding}")
+        for name in _NUMBERS:
+            given = getattr(self, name)
+            number = whole(given)
+            if number is None or number < 1:
+                raise UnsupportedError(f"{name} must be a whole number >= 1, got {given!r}")
+            object.__setattr__(self, name, number)
+        for name, parts in _TUPLES.items():
+            numbers = _several(name, getattr(self, name), parts)
+            least = 0 if name == "padding" else 1
+            if min(numbers) < least:
+                raise UnsupportedError(f"{name} must be >= {least}, got {numbers}")
+            object.__setattr__(self, name, numbers)
         if self.in_channels % self.groups or self.out_channels % self.groups:
             raise UnsupportedError(
                 f"groups must divide both channel counts, got {self.groups} groups for "
@@ -81,3 +106,34 @@ class Conv2d:
     def depthwise(self) -> bool:
         """Whether each output channel reads the one input channel of the same number."""
         return self.groups == self.in_channels == self.out_channels and self.groups > 1
+
+
+def whole(value: Any) -> int | None:
+    """Return the int that a value of any integer type is; None: it is none (a bool is none)."""
+    if type(value) is int:
+        return value
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
+
+
+def _several(name: str, value: Any, parts: tuple[str, ...]) -> tuple[int, ...]:
+    """Return a field of several numbers as a tuple of ints."""
+    if isinstance(value, Sequence) and len(value) == len(parts):
+        numbers = [n for v in value if (n := whole(v)) is not None]
+        if len(numbers) == len(parts):
+            return tuple(numbers)
+    raise UnsupportedError(
+        f"{name} must be ({', '.join(parts)}), {len(parts)} whole numbers, got {value!r}"
+        f"{_meant(value, len(parts))}"
+    )
+
+
+def _meant(value: Any, count: int) -> str:
+    """Return what to write for one number, for (rows, columns) of padding, or for 3.0."""
+    values = value if isinstance(value, list | tuple) else [value]
+    numeric = all(isinstance(v, int | float) and v // 1 == v for v in values)
+    if not values or not numeric or count % len(values):
+        return ""
+    return f"; write {tuple(int(v) for v in values) * (count // len(values))}"

@@ -1,5 +1,6 @@
 """Operators recognized: from TVM's vocabulary to the few kinds that have kernels here."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -241,6 +242,14 @@ def _layer_norm(graph: Graph, node: Node) -> None:
         )
 
 
+def _softmax(graph: Graph, node: Node) -> None:
+    """A softmax whose axis is the last one, apart from axes of length 1."""
+    value = graph.values[node.output]
+    axis = int(node.attrs["call"].attrs.axis) % max(1, len(value.shape))
+    if value.dtype == "float32" and value.shape and math.prod(value.shape[axis + 1 :]) == 1:
+        _become(node, "softmax", node.inputs, width=value.shape[axis])
+
+
 def _view(graph: Graph, node: Node) -> None:
     if _shape(graph, node.inputs[0]) == _shape(graph, node.output):
         _drop(graph, node)
@@ -268,6 +277,7 @@ _RECOGNIZE: dict[str, Callable[[Graph, Node], None]] = {
     "concat": _concat,
     "nn.attention": _attention,
     "nn.layer_norm": _layer_norm,
+    "nn.softmax": _softmax,
     **dict.fromkeys(_UNARY, _unary),
     **dict.fromkeys(_VIEWS, _view),
 }

@@ -116,7 +116,7 @@ class SpatialPack:
     def describe(self) -> dict[str, Any]:
         """Return the schedule."""
         shared = "rows" if self.chunks > 1 else "channels"
-        return {"kernel": "spatial-pack", "tile": asdict(self.tile), "threads share": shared}
+        return {"kernel": "spatial-pack", "tile": asdict(self.tile), "threads_share": shared}
 
 
 Place = tuple[Expr, Expr, Expr]

@@ -23,7 +23,7 @@ from dlas.kernels.shape import Conv2d
 from dlas.kernels.spatial_pack import SpatialPack
 from dlas.kernels.target import CpuTarget
 from dlas.kernels.tile_pool import TilePool
-from dlas.kernels.tokens import Attention, LayerNorm
+from dlas.kernels.tokens import Attention, LayerNorm, Softmax
 
 
 class Emitter(Protocol):
@@ -152,7 +152,10 @@ class Steps:
             "weight_count": int(node.attrs["weight"].size),
             "input_layout": inputs[0][1].text(),
             "output_layout": out.text(),
-            "multiplications": op.multiplications,
+            "multiplications": primitives.multiplications(
+                op, kernel, choice.weights, node.attrs["weight"]
+            ),
+            "dense_multiplications": op.multiplications,
             "activation": node.attrs["activation"],
             "residual": residual is not None,
             "schedule": kernel.describe(),
@@ -186,7 +189,8 @@ class Steps:
             "zeros": _zeros(node),
             "weight_count": int(node.attrs["weight"].size),
             "fallback_reason": choice.reason,
-            "multiplications": op.multiplications,
+            "multiplications": primitives.multiplications(op, kernel, choice.weights, weight),
+            "dense_multiplications": op.multiplications,
             "activation": activation,
             "residual": residual,
             "schedule": kernel.describe(),
@@ -291,6 +295,14 @@ class Steps:
         )
         constants = [np.ascontiguousarray(node.attrs[x], np.float32) for x in ("gamma", "beta")]
         self._add(Step(node.name, "layer_norm", kernel, [source], constants, [goal]))
+
+    def _softmax(self, node: Node) -> None:
+        ((source, _),) = self._inputs(node)
+        goal, _ = self._write(node.output)
+        width = node.attrs["width"]
+        rows = math.prod(self.graph.values[node.output].shape) // width
+        kernel = Softmax(rows, width, self.target, self.threads)
+        self._add(Step(node.name, "softmax", kernel, [source], [], [goal]))
 
     def _view(self, node: Node) -> None:
         ((source, _),) = self._inputs(node)

@@ -28,6 +28,18 @@ _NATIVE_EXTRA = (
     "vaes",
     "vpclmulqdq",
 )
+_ARM_EXTRA = (
+    "atomics",
+    "fphp",
+    "asimdhp",
+    "asimddp",
+    "asimdfhm",
+    "i8mm",
+    "bf16",
+    "sve",
+    "sve2",
+)
+"""What LLVM may use beyond the base, for `native`: code must be refused where it is missing."""
 
 
 @dataclass(frozen=True)
@@ -88,13 +100,13 @@ def resolve(name: str) -> CpuTarget:
 @cache
 def _native() -> CpuTarget:
     flags = host_features()
+    extra = tuple(f for f in (*_NATIVE_EXTRA, *_ARM_EXTRA) if f in flags)
     if platform.machine() == "aarch64":
-        return CpuTarget("native", _llvm_cpu(), "aarch64", 4, 32, ("asimd",))
+        return CpuTarget("native", _llvm_cpu(), "aarch64", 4, 32, ("asimd", *extra))
     if flags.issuperset(_V4):
-        extra = tuple(f for f in _NATIVE_EXTRA if f in flags)
         return CpuTarget("native", _llvm_cpu(), "x86_64", 16, 32, (*_V4, *extra))
     if flags.issuperset(_V3):
-        return CpuTarget("native", _llvm_cpu(), "x86_64", 8, 16, _V3)
+        return CpuTarget("native", _llvm_cpu(), "x86_64", 8, 16, (*_V3, *extra))
     raise UnsupportedError(
         f"target 'native' needs x86-64 with AVX2 and FMA, or aarch64; this is "
         f"{platform.machine()} without {sorted(set(_V3) - flags)}"

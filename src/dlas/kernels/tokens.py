@@ -1,7 +1,7 @@
-"""Transformers' own operators: attention and layer normalization, on plain row-major tensors."""
+"""Operators of plain row-major tensors: attention, layer normalization, softmax."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from tvm.tirx.script.builder import ir as T
 
@@ -193,6 +193,7 @@ class LayerNorm:
 
     def function(self, name: str) -> PrimFunc:
         """Return the kernel: (x, gamma, beta, y)."""
+        lanes = self.target.lanes
         function = emit.Function(name)
         with function.body():
             x = emit.argument("x", (self.rows, self.width))
@@ -201,41 +202,85 @@ class LayerNorm:
             y = emit.argument("y", (self.rows, self.width))
             with emit.outer(self.rows, self.threads) as row:
                 one = T.alloc_buffer((2,), "float32")
-                mean = self._sum(lambda c: x[row, c]) * T.float32(1 / self.width)
+                mean = _sum(self.width, lanes, lambda c: x[row, c]) * T.float32(1 / self.width)
                 emit.store(one, mean, 0)
-                square = self._sum(lambda c: (x[row, c] - one[0]) * (x[row, c] - one[0]))
+                square = _sum(
+                    self.width, lanes, lambda c: (x[row, c] - one[0]) * (x[row, c] - one[0])
+                )
                 spread = square * T.float32(1 / self.width) + T.float32(self.epsilon)
                 emit.store(one, T.float32(1) / T.sqrt(spread), 1)
-                self._each(
+                _each(
+                    self.width,
+                    lanes,
                     lambda c: emit.store(
                         y, (x[row, c] - one[0]) * one[1] * gamma[c] + beta[c], row, c
-                    )
+                    ),
                 )
         return function.result
 
-    def _each(self, body: Any) -> None:
-        lanes = self.target.lanes
-        whole, rest = divmod(self.width, lanes)
-        if whole:
-            with T.serial(whole) as i:
-                emit.each_lane(lanes, lambda j: body(i * lanes + j))
-        if rest:
-            with T.serial(rest) as i:
-                body(whole * lanes + i)
 
-    def _sum(self, term: Any) -> Expr:
-        """Emit the sum over the row; return it."""
+@dataclass(frozen=True)
+class Softmax:
+    """exp(x - max) / sum over the last axis of [rows, width]; exponentials by a polynomial."""
+
+    rows: int
+    width: int
+    target: CpuTarget
+    threads: int
+
+    def function(self, name: str) -> PrimFunc:
+        """Return the kernel: (x, y)."""
         lanes = self.target.lanes
-        whole, rest = divmod(self.width, lanes)
-        sums = emit.registers((lanes,))
-        emit.each_lane(lanes, lambda j: emit.store(sums, T.float32(0), j))
-        if whole:
-            with T.serial(whole) as i:
-                emit.each_lane(lanes, lambda j: emit.store(sums, sums[j] + term(i * lanes + j), j))
-        if rest:
-            with T.serial(rest) as i:
-                emit.store(sums, sums[0] + term(whole * lanes + i), 0)
-        total = sums[0]
-        for j in range(1, lanes):
-            total = total + sums[j]
-        return total
+        function = emit.Function(name)
+        with function.body():
+            x = emit.argument("x", (self.rows, self.width))
+            y = emit.argument("y", (self.rows, self.width))
+            with emit.outer(self.rows, self.threads) as row:
+                one = T.alloc_buffer((2,), "float32")
+                emit.store(one, _fold(self.width, lanes, T.max, lambda c: x[row, c], x[row, 0]), 0)
+                _each(self.width, lanes, lambda c: emit.store(y, exp(x[row, c] - one[0]), row, c))
+                total = _sum(self.width, lanes, lambda c: y[row, c])
+                emit.store(one, T.float32(1) / total, 1)
+                _each(self.width, lanes, lambda c: emit.store(y, y[row, c] * one[1], row, c))
+        return function.result
+
+
+def _each(width: int, lanes: int, body: Callable[[Expr], None]) -> None:
+    """Emit body(column) for a row, whole vectors first."""
+    whole, rest = divmod(width, lanes)
+    if whole:
+        with T.serial(whole) as i:
+            emit.each_lane(lanes, lambda j: body(i * lanes + j))
+    if rest:
+        with T.serial(rest) as i:
+            body(whole * lanes + i)
+
+
+def _sum(width: int, lanes: int, term: Callable[[Expr], Expr]) -> Expr:
+    """Emit the sum over a row; return it."""
+    return _fold(width, lanes, lambda a, b: a + b, term, T.float32(0))
+
+
+def _fold(
+    width: int,
+    lanes: int,
+    join: Callable[[Expr, Expr], Expr],
+    term: Callable[[Expr], Expr],
+    start: Expr,
+) -> Expr:
+    """Emit a row's terms joined, every lane from `start` on; return the result."""
+    whole, rest = divmod(width, lanes)
+    found = emit.registers((lanes,))
+    emit.each_lane(lanes, lambda j: emit.store(found, start, j))
+    if whole:
+        with T.serial(whole) as i:
+            emit.each_lane(
+                lanes, lambda j: emit.store(found, join(found[j], term(i * lanes + j)), j)
+            )
+    if rest:
+        with T.serial(rest) as i:
+            emit.store(found, join(found[0], term(whole * lanes + i)), 0)
+    result = found[0]
+    for j in range(1, lanes):
+        result = join(result, found[j])
+    return result

@@ -38,6 +38,8 @@ EVICT_BYTES = 32 << 20
 TOLERANCE = 1e-2
 """Largest difference from the fixed schedule's output, in units of its largest value."""
 
+LEAST = 3
+"""Readings of a candidate that are taken however long they take."""
 LONGEST = 1000
 """Characters of an error that are told: TVM prints whole programs."""
 
@@ -61,6 +63,7 @@ def build(request: dict[str, Any]) -> dict[str, Any]:
 def measure(request: dict[str, Any]) -> dict[str, Any]:
     """Return the seconds of each candidate, `rounds` readings each, one candidate after another.
 
+    Once `seconds` have passed, `least` readings are enough (`LEAST` if it says nothing).
     Every reading follows the eviction of the caches; where the request says so, each is followed
     by one with the caches as that left them, told in `warm`. A candidate whose output differs from
     the first one's is named in `wrong`.
@@ -77,7 +80,7 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
             call()
         wrong = _different([output() for _, output in loaded])
         for turn in range(request["rounds"]):
-            if turn >= 3 and time.perf_counter() > deadline:
+            if turn >= request.get("least", LEAST) and time.perf_counter() > deadline:
                 break
             for at, call in enumerate(calls):
                 np.add(evict, 1, out=evict)

@@ -8,6 +8,7 @@ of the two states and slower in the other loses somewhere.
 """
 
 import math
+import os
 import statistics
 import time
 from collections.abc import Mapping
@@ -16,26 +17,34 @@ from pathlib import Path
 from typing import Any
 
 from dlas.kernels import matrix
-from dlas.kernels.errors import KernelError, UnsupportedError
+from dlas.kernels.errors import KernelError, UnsupportedError, near
 from dlas.kernels.knobs import FIXED, Knobs
 from dlas.kernels.records import Records
 from dlas.kernels.search import Search
-from dlas.kernels.shape import Conv2d
+from dlas.kernels.shape import Conv2d, whole
 from dlas.kernels.space import Space, plain_kernel, space_of
 from dlas.kernels.target import CpuTarget, require
 from dlas.kernels.workers import Workers
 
 SCHEDULERS = ("template", "metaschedule")
+_KEYS = ("scheduler", "trials", "seed", "records")
+_FORM = (
+    "tuning must be None or {'scheduler': 'template' or 'metaschedule', 'trials': N}, optionally "
+    "with 'seed' and 'records'"
+)
 BUILD_S, MEASURE_S = 30.0, 30.0
 """Timeouts of one candidate."""
 ROUNDS, SECONDS = 9, 0.4
 """Readings of a candidate: so many, or what fits into these seconds (three at least)."""
 FINAL_ROUNDS, FINAL_SECONDS = 15, 4.0
+LEAST_FINAL = 6
+"""The fewest readings that can show a gain, see `bound_rank`."""
 FINALISTS = 3
 SESSION_S, TRIAL_S = 300.0, 60.0
 """Timeout of a search by MetaSchedule, and what each trial adds."""
 BEYOND = 0.99
-"""A winner's time may be at most this share of the fixed schedule's, at 98 % confidence."""
+"""A winner's time must be below this share of the fixed schedule's, with `CONFIDENCE`."""
+CONFIDENCE = 0.98
 
 
 @dataclass(frozen=True)
@@ -74,23 +83,38 @@ def parse(tuning: Mapping[str, Any] | None) -> Tuning | None:
     """Return the checked form of a caller's `tuning`.
 
     Raises:
-        UnsupportedError: an unknown key, scheduler or number of trials.
+        UnsupportedError: no mapping, an unknown or missing key, or a value that a key cannot have.
     """
     if tuning is None:
         return None
-    known = {"scheduler", "trials", "seed", "records"}
-    unknown = sorted(set(tuning) - known)
-    if unknown or "scheduler" not in tuning or "trials" not in tuning:
+    _check_keys(tuning)
+    scheduler, records = tuning["scheduler"], tuning.get("records")
+    if scheduler not in SCHEDULERS:
         raise UnsupportedError(
-            "tuning must be None or {'scheduler': 'template' or 'metaschedule', 'trials': N}, "
-            f"optionally with 'seed' and 'records', got {dict(tuning)!r}"
+            f"tuning: scheduler must be one of {SCHEDULERS}, got {scheduler!r}"
+            f"{near(scheduler, SCHEDULERS)}"
         )
-    made = Tuning(**dict(tuning))
-    if made.scheduler not in SCHEDULERS:
-        raise UnsupportedError(f"scheduler must be one of {SCHEDULERS}, got {made.scheduler!r}")
-    if not isinstance(made.trials, int) or made.trials < 1:
-        raise UnsupportedError(f"trials must be a whole number >= 1, got {made.trials!r}")
-    return made
+    trials, seed = whole(tuning["trials"]), whole(tuning.get("seed", 0))
+    if trials is None or trials < 1:
+        raise UnsupportedError(
+            f"tuning: trials must be a whole number >= 1, got {tuning['trials']!r}"
+        )
+    if seed is None:
+        raise UnsupportedError(f"tuning: seed must be a whole number, got {tuning['seed']!r}")
+    if records is not None and not isinstance(records, str | os.PathLike):
+        raise UnsupportedError(f"tuning: records must be a folder or None, got {records!r}")
+    return Tuning(scheduler, trials, seed, None if records is None else str(records))
+
+
+def _check_keys(tuning: Any) -> None:
+    if not isinstance(tuning, Mapping):
+        raise UnsupportedError(f"{_FORM}, got {tuning!r}")
+    for key in tuning:
+        if key not in _KEYS:
+            raise UnsupportedError(f"{_FORM}; unknown key {key!r}{near(key, _KEYS)}")
+    for key in ("scheduler", "trials"):
+        if key not in tuning:
+            raise UnsupportedError(f"{_FORM}: {key!r} is missing in {dict(tuning)!r}")
 
 
 def summary(tuning: Tuning, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,8 +222,8 @@ class Tuner:
             candidates.append({"path": path, "knobs": {}, "shapes": answer.ok["shapes"]})
         answer = self.workers.one(
             {"do": "measure", "task": {"kind": "module"}, "candidates": candidates,
-             "rounds": FINAL_ROUNDS, "seconds": FINAL_SECONDS, "threads": task.threads,
-             "warm": True, "target": self.cpu.name},
+             "rounds": FINAL_ROUNDS, "seconds": FINAL_SECONDS, "least": LEAST_FINAL,
+             "threads": task.threads, "warm": True, "target": self.cpu.name},
             4 * MEASURE_S,
         )  # fmt: skip
         if answer.ok is None:
@@ -282,9 +306,11 @@ class _Session:
             ratio = statistics.median(_together(*_by_candidate(answer.ok)))
             self.seconds[setting] = ratio * self.seconds[self.fixed]
 
-    def _readings(self, candidates: list[dict[str, Any]], rounds: int, seconds: float) -> Any:
+    def _readings(
+        self, candidates: list[dict[str, Any]], rounds: int, seconds: float, least: int = 3
+    ) -> Any:
         request = self._request(
-            "measure", candidates=candidates, rounds=rounds, seconds=seconds,
+            "measure", candidates=candidates, rounds=rounds, seconds=seconds, least=least,
             threads=self.task.threads, warm=True,
         )  # fmt: skip
         return self.tuner.workers.one(request, MEASURE_S)
@@ -297,7 +323,7 @@ class _Session:
         if not finalists:
             return self.fixed, 1.0
         candidates = [self.built[s] for s in (self.fixed, *finalists)]
-        answer = self._readings(candidates, FINAL_ROUNDS, FINAL_SECONDS)
+        answer = self._readings(candidates, FINAL_ROUNDS, FINAL_SECONDS, LEAST_FINAL)
         if answer.ok is None:
             self.lost.append({"knobs": {}, "reason": f"finalists: {answer.error}"})
             return self.fixed, 1.0
@@ -320,14 +346,30 @@ Readings = tuple[list[float], list[float]]
 def gain_of(first: Readings, second: Readings) -> float:
     """Return how much faster the second is than the first, 1 if not beyond noise.
 
-    Both states of the caches count together, and it must be slower in neither.
+    Both states of the caches count together, and it must be slower in neither. Fewer than six
+    readings are never beyond noise.
     """
     if any(statistics.median(_ratios(a, b)) > 1 for a, b in zip(first, second, strict=True)):
         return 1.0
     ratios = sorted(_together(first, second))
-    # The bound of the median at 98 %: rank 12 of 15 (binomial).
-    bound = ratios[min(len(ratios) - 1, -(-len(ratios) * 4 // 5) - 1)]
-    return 1 / statistics.median(ratios) if bound < BEYOND else 1.0
+    rank = bound_rank(len(ratios))
+    if rank is None or ratios[rank - 1] >= BEYOND:
+        return 1.0
+    return 1 / statistics.median(ratios)
+
+
+def bound_rank(count: int) -> int | None:
+    """Return which of `count` sorted readings bounds their median from above, counted from 1.
+
+    The k-th is below the true median only if k or more readings are, each with probability 1/2. It
+    is the smallest k for which that does not happen with `CONFIDENCE`; None: none of so few does.
+    """
+    covered = 0.0
+    for rank in range(1, count + 1):
+        covered += math.comb(count, rank - 1) / 2**count
+        if covered >= CONFIDENCE:
+            return rank
+    return None
 
 
 def _by_candidate(told: Mapping[str, Any]) -> list[Readings]:

@@ -198,20 +198,13 @@ def _set_threads(threads: int) -> None:
     # Entered and kept: else the pool would be set anew around every inference.
     _entered.append(pool.limited(threads))
     _entered[-1].__enter__()
-    made = _threads()
+    made = pool.size()
     if made != threads:
         raise StepError(f"tvm: {threads} threads were asked for and the pool has {made}")
 
 
 _entered: list[Any] = []
 atexit.register(_entered.clear)  # left while TVM is still there to set the pool back
-
-
-def _threads() -> int:
-    """Return how many threads TVM's pool uses."""
-    from tvm_ffi import get_global_func
-
-    return int(get_global_func("runtime.NumThreads")())
 
 
 class TvmSession:
@@ -234,7 +227,7 @@ class TvmSession:
         precision, mixed = settle(self._works())
         return Ran(
             precision=precision,
-            threads=_threads(),
+            threads=self._program.ran_threads,
             isa=isa.widest(self._program.describe()["target"]["features"]),
             kernels={**kernels, **{kind: f"x{n}" for kind, n in sorted(others.items())}},
             fallbacks=(*(_fallback(o) for o in operators if o.get("fallback_reason")), *mixed),
