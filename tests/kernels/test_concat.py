@@ -48,14 +48,20 @@ class Shared(nn.Module):
         return self.three(first), second, torch.cat([second, b], 1)
 
 
-def check(model: nn.Module, batch: int, algorithm: str = "spatial-pack") -> Any:
+def check(
+    model: nn.Module,
+    batch: int,
+    algorithm: str = "spatial-pack",
+    size: tuple[int, int] = (6, 5),
+    target: str = "native",
+) -> Any:
     torch.manual_seed(0)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.3)
             module.running_var.uniform_(0.5, 2)
-    model, x = model.eval(), torch.randn(batch, 3, 6, 5)
-    program = compile_model(torch.export.export(model, (x,)), algorithm)
+    model, x = model.eval(), torch.randn(batch, 3, *size)
+    program = compile_model(torch.export.export(model, (x,)), algorithm, target=target)
     with torch.no_grad():
         expected = model(x)
     expected = expected if isinstance(expected, tuple) else (expected,)
@@ -93,6 +99,16 @@ def test_every_algorithm(algorithm: str) -> None:
 
 def test_plain_channels_of_any_count_are_written_in_place() -> None:
     assert copies(check(Grown(7, 5), 1, "direct")) == 0
+
+
+@pytest.mark.parametrize("target", ["native", "x86-64-v3"])
+@pytest.mark.parametrize("algorithm", ["native", "direct", "gemm"])
+def test_parts_that_begin_between_vectors(algorithm: str, target: str) -> None:
+    """Code that took its arguments for aligned would fault on a part of 7 x 7 x 55 numbers."""
+    program = check(Grown(55, 7), 1, algorithm, (7, 7), target)
+    assert copies(program) == 0
+    starts = [a["at"] for s in program.plan["steps"] for a in s["arguments"] if a["in"] == "arena"]
+    assert any(at % 64 for at in starts)
 
 
 def test_a_batch_is_copied() -> None:

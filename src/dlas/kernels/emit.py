@@ -4,10 +4,13 @@ TVM's IR builder is used directly, not its script parser: the parser reads sourc
 function, which takes seconds a kernel once torch is loaded.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+import tvm
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
@@ -49,8 +52,25 @@ class Function:
 
 
 def argument(name: str, shape: tuple[Expr, ...], dtype: str = "float32") -> Buffer:
-    """Declare the next argument of the function."""
-    return T.arg(name, T.buffer(shape, dtype))
+    """Declare the next argument of the function; it may begin at any element.
+
+    TVM would take it for aligned to 64 bytes, and LLVM use moves that fault where it is not: parts
+    of a concatenation are written and read where they lie in the whole.
+    """
+    return T.arg(name, T.buffer(shape, dtype, align=np.dtype(dtype).itemsize))
+
+
+def begins_anywhere(function: PrimFunc) -> PrimFunc:
+    """Return a function of TVM's own making whose arguments may begin at any float32.
+
+    See `argument`. TVM 0.27 has no other way to change a buffer of a function.
+    """
+    told = json.loads(tvm.ir.save_json(function))
+    nodes = told["nodes"]
+    parameters = nodes[told["root_index"]]["data"]["params"]
+    for parameter in nodes[parameters]["data"]:
+        nodes[nodes[parameter]["data"]["ty"]]["data"]["data_alignment"] = 4
+    return tvm.ir.load_json(json.dumps(told))
 
 
 def registers(shape: tuple[int, ...], dtype: str = "float32") -> Buffer:

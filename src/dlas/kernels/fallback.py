@@ -7,7 +7,7 @@ from typing import Any
 import tvm
 from tvm import relax, s_tir
 
-from dlas.kernels.emit import PrimFunc
+from dlas.kernels.emit import PrimFunc, begins_anywhere
 from dlas.kernels.errors import UnsupportedError
 
 _SERIAL = 0
@@ -36,6 +36,7 @@ class Fallback:
         if len(functions) != 1:
             raise UnsupportedError(f"TVM has no lowering of {self.call.op.name} to one function")
         function = functions[0] if self.threads == 1 else spread(functions[0])
+        function = begins_anywhere(function)
         return function.with_attr("global_symbol", name).with_attr("tirx.noalias", True)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tvm import te, topi
 
-from dlas.kernels.emit import PrimFunc
+from dlas.kernels.emit import PrimFunc, begins_anywhere
 from dlas.kernels.errors import UnsupportedError
 from dlas.kernels.layout import Array
 from dlas.kernels.plain import PlainKernel
@@ -37,7 +37,8 @@ class Native(PlainKernel):
             arguments.append(te.placeholder(op.out_shape, "float32", "residual"))
             y = topi.add(y, arguments[-1])
         y = _activate(y, self.epilogue.activation)
-        return te.create_prim_func([*arguments, y]).with_attr("global_symbol", name)
+        function = begins_anywhere(te.create_prim_func([*arguments, y]))
+        return function.with_attr("global_symbol", name)
 
     def constants(self, weight: Array, bias: Array | None) -> tuple[Array, ...]:
         """Return the filters and the bias as they came."""
