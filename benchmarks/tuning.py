@@ -150,7 +150,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--zeros", type=float, default=0.9, help="share of zeros of CSR weights")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=5, help="samples of a round")
-    parser.add_argument("--limit", type=int, help="only the first so many layers")
+    parser.add_argument("--layers", nargs="+", type=int, help="only these, counted from 0")
     parser.add_argument("--records", help="folder of the tuner's records; default: a new one")
     parser.add_argument("--json", type=Path, help="results; cases in it are not measured again")
     parser.add_argument("--summary", action="store_true", help="only print what --json holds")
@@ -164,7 +164,7 @@ def run(options: argparse.Namespace, saved: Saved, records: str) -> None:
         for op in layers(options.models, options.size)
         if op.kernel == (options.kernel, options.kernel)
     ]
-    for op in found[: options.limit]:
+    for op in found if options.layers is None else [found[at] for at in options.layers]:
         for primitive in options.primitives:
             for threads in options.threads:
                 case = {"op": str(op), "primitive": primitive, "threads": threads,
