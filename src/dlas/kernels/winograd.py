@@ -282,8 +282,7 @@ class Winograd:
                 step = ((point * (outside // group) + g) * inside + c) * lanes + i
                 start = (point * self.stride(inside) + c * chunk + q * columns) * lanes + i
                 if self.filter_bytes >= emit.FETCHED_BYTES:
-                    with T.unroll(group) as o:
-                        emit.prefetch(w, (step * group + o) * lanes + emit.AHEAD_BYTES // 4)
+                    self._fetch(w, step, (q * inside + c) * lanes + i)
                 with T.unroll(columns) as p, T.unroll(group) as o:
                     emit.each_lane(
                         lanes,
@@ -300,6 +299,22 @@ class Winograd:
                     point * self.stride(groups[1] * group) + block * chunk + q * columns + p
                 ) * lanes
                 emit.each_lane(lanes, lambda k: emit.store(s, acc[p, o, k], at + k))
+
+    def _fetch(self, w: Buffer, step: Expr, turn: Expr) -> None:
+        """Emit what a step of a product fetches ahead; `turn` counts those of a group of outputs.
+
+        All register tiles of a chunk read the group's filters, the first one from where they are;
+        meanwhile those of the next group are fetched, evenly: memory is never waited for, and
+        never idle.
+        """
+        lanes, group, shared = self.target.lanes, self.group, self.chunk // self.columns
+        whole = self.blocks[0] * lanes * group
+        first = step * group * lanes + emit.AHEAD_BYTES // 4
+        if shared > 1:
+            begun = step // (self.blocks[0] * lanes) * whole
+            first = (begun + whole + turn * group // shared) * lanes
+        with T.unroll(-(-group // shared)) as o:
+            emit.prefetch(w, first + o * lanes)
 
     def _transform_output(
         self,
