@@ -167,15 +167,6 @@ class _Part:
         """Input blocks of one pass."""
         return self.plan.tile.depth or self.walk.outer
 
-    @property
-    def ahead(self) -> int:
-        """How far ahead filters are fetched: where tiles share those of a pass, the next ones."""
-        op, tile = self.plan.op, self.plan.tile
-        taps = op.kernel[0] * op.kernel[1] * self.walk.inner
-        shared = self.depth * taps * self.blocks * self.plan.target.lanes
-        once = op.out_height * op.out_width <= tile.rows * tile.columns
-        return emit.AHEAD_BYTES // 4 if once or 4 * shared > MOST_AHEAD_BYTES else shared
-
     def _band(self, where: Place, rows: int) -> None:
         """Emit `rows` whole rows of one group of output blocks."""
         op, y, out = self.plan.op, self.buffers[4], self.plan.out
@@ -222,7 +213,8 @@ class _Part:
                     emit.each_lane(lanes, lambda j: store(i * wide + k, o, j, here + j))
 
             move(lambda p, o, j, here: emit.store(acc, sums[here], p, o, j))
-            self._reduce(acc, (n, group, step * self.depth), (row + r, c), wide)
+            sharing = (r * width + c * high, rows * width)
+            self._reduce(acc, (n, group, step * self.depth), (row + r, c), wide, sharing)
             move(lambda p, o, j, here: emit.store(sums, acc[p, o, j], here))
 
         with T.serial(self.walk.outer // self.depth) as step:
@@ -244,7 +236,10 @@ class _Part:
 
         with T.unroll(rows * columns) as p, T.unroll(self.blocks) as o:
             emit.each_lane(lanes, lambda j: emit.store(acc, bias[(co + o) * lanes + j], p, o, j))
-        self._reduce(acc, (n, group, 0), (row + r, col), columns)
+        width = self.plan.op.out_width
+        share = self.plan.op.out_height // self.plan.chunks
+        done = ((row + r) % share if self.plan.chunks > 1 else row + r) * width + col * rows
+        self._reduce(acc, (n, group, 0), (row + r, col), columns, (done, share * width))
         with T.unroll(rows) as i, T.unroll(columns) as c, T.unroll(self.blocks) as o:
 
             def one(j: Expr) -> None:
@@ -266,8 +261,18 @@ class _Part:
             with T.Else():
                 emit.each_lane(lanes, one)
 
-    def _reduce(self, acc: Buffer, where: Place, at: tuple[Expr, Expr], columns: int) -> None:
-        """Emit one pass over a tile; `where` ends with the pass's first input block."""
+    def _reduce(
+        self,
+        acc: Buffer,
+        where: Place,
+        at: tuple[Expr, Expr],
+        columns: int,
+        sharing: tuple[Expr, int],
+    ) -> None:
+        """Emit one pass over a tile; `where` ends with the pass's first input block.
+
+        `sharing`: of the pixels that share the pass's filters, how many come before; all.
+        """
         n, group, first_in = where
         op, inp, walk, lanes = self.plan.op, self.plan.inp, self.walk, self.plan.target.lanes
         x, w = self.buffers[0], self.buffers[1]
@@ -294,8 +299,8 @@ class _Part:
             step = ((group * walk.outer + ci) * kernel_h + kh) * kernel_w + kw
             start = base + (step * walk.inner + ii) * self.blocks * lanes
             if 4 * int(w.shape[0]) >= emit.FETCHED_BYTES:
-                with T.unroll(self.blocks) as o:
-                    emit.prefetch(w, start + o * lanes + self.ahead)
+                turn_in_pass = ((step_in * kernel_h + kh) * kernel_w + kw) * walk.inner + ii
+                self._fetch(w, start, turn_in_pass, pixels, sharing)
             with T.unroll(pixels) as p, T.unroll(self.blocks) as o:
                 h = up + (at[0] + p // columns) * op.stride[0] + kh * op.dilation[0]
                 v = side + (at[1] + p % columns) * op.stride[1] + kw * op.dilation[1]
@@ -308,6 +313,25 @@ class _Part:
                         p, o, j,
                     ),
                 )  # fmt: skip
+
+    def _fetch(
+        self, w: Buffer, start: Expr, turn: Expr, pixels: int, sharing: tuple[Expr, int]
+    ) -> None:
+        """Emit what a step of a tile fetches ahead: its share of the next pass's filters.
+
+        Every tile fetches a part, in proportion to its pixels: memory is never waited for, and
+        never idle.
+        """
+        op, lanes, (done, every) = self.plan.op, self.plan.target.lanes, sharing
+        steps = self.depth * op.kernel[0] * op.kernel[1] * self.walk.inner
+        size = steps * self.blocks * lanes
+        first, count = start + emit.AHEAD_BYTES // 4, self.blocks
+        if every > pixels and 4 * size <= MOST_AHEAD_BYTES:
+            share = (done * steps + turn * pixels) * self.blocks // every
+            first = start - turn * self.blocks * lanes + size + share * lanes
+            count = -(-self.blocks * pixels // every)
+        with T.unroll(count) as o:
+            emit.prefetch(w, first + o * lanes)
 
     def _finish(self, value: Expr, at: tuple[Expr, Expr, Expr, Expr, Expr]) -> None:
         n, block, row, col, lane = at
