@@ -27,7 +27,7 @@ from conv import fields, layers
 from models import MODELS
 from saved import Saved, geometric_mean
 
-from dlas.kernels import Conv2d, UnsupportedError, build_conv2d
+from dlas.kernels import Conv2d, KernelError, build_conv2d
 
 PRIMITIVES = ("spatial-pack", "gemm", "winograd", "direct", "spatial-pack-csr", "native")
 UNTUNED = 0
@@ -175,8 +175,9 @@ def run(options: argparse.Namespace, saved: Saved, records: str) -> None:
                     continue
                 try:
                     rows = measured(op, primitive, options, threads, records)
-                except UnsupportedError:
-                    continue  # Winograd with stride 2
+                except KernelError as error:  # Winograd with stride 2; MetaSchedule found nothing
+                    print(f"{op}, {primitive}: {error}", flush=True)
+                    continue
                 saved.add(case, rows)
                 print(line(saved.rows[-len(rows) :]), flush=True)
 

@@ -40,7 +40,7 @@ def include_folders() -> list[Path]:
 
 def build(function: object, folder: Path) -> Path:
     """Link the kernel, compiled as `build` does, and the C program that calls it."""
-    module = compiled(tvm.IRModule({"conv": function}), resolve("aarch64"))
+    module = compiled({"conv": function}, resolve("aarch64"))
     archive = folder / "kernel.tar"
     module.export_library(str(archive))
     with tarfile.open(archive) as tar:

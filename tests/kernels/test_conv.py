@@ -12,7 +12,7 @@ from dlas.kernels.epilogue import Epilogue
 from dlas.kernels.knobs import FIXED
 from dlas.kernels.reference import DIRECT_BOUND, WINOGRAD_BOUND
 from dlas.kernels.target import resolve
-from dlas.kernels.winograd import why_not
+from dlas.kernels.winograd import default_outputs, why_not
 
 PRIMITIVES = ["spatial-pack", "direct", "gemm"]
 QUICK = pairwise(SHAPES)
@@ -286,6 +286,45 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
     built = build_conv2d(op, random(op.weight_shape))
     with pytest.raises(InputError, match="x must have shape"):
         built(random((1, 8, 6, 5)))
+    with pytest.raises(InputError, match="x must hold real numbers, got complex64"):
+        built(random((1, 8, 6, 6)).astype(np.complex64))
+
+
+def test_multiplications_are_those_that_are_done() -> None:
+    op = Conv2d(1, 32, 8, 8, 48, (3, 3), padding=(1, 1, 1, 1))
+    weight = random(op.weight_shape)
+    weight[:, 5:] = 0
+    for primitive, weights, done in [
+        ("gemm", "dense", 32 * 48 * 9 * 64),
+        ("gemm", "csr", 5 * 48 * 9 * 64),
+        ("winograd", "dense", 32 * 48 * 36 * 4),  # 6 x 6 points of 2 x 2 tiles
+    ]:
+        told = build_conv2d(op, weight, primitive=primitive, weights=weights).describe()
+        assert told["multiplications"] == done
+        assert told["dense_multiplications"] == 32 * 48 * 9 * 64
+
+
+def test_the_threads_that_ran_are_told() -> None:
+    op = Conv2d(1, 8, 6, 6, 8, (3, 3))
+    built = build_conv2d(op, random(op.weight_shape), threads=1)
+    assert built.describe()["ran_threads"] is None
+    built(random(op.in_shape))
+    assert built.describe()["ran_threads"] == 1
+
+
+@pytest.mark.parametrize(
+    ("channels", "size", "outputs"),
+    [
+        (64, 56, 4), (64, 2, 2),  # an image of one tile of F(2x2)
+        (240, 16, 4), (256, 16, 2),  # 8.3 and 9.4 MB of filters, 16 tiles
+        (256, 20, 2), (256, 21, 4),  # 25 and 36 tiles
+    ],
+)  # fmt: skip
+def test_winograd_s_outputs_follow_from_filters_and_tiles(
+    channels: int, size: int, outputs: int
+) -> None:
+    op = Conv2d(1, channels, size, size, channels, (3, 3), padding=(1, 1, 1, 1))
+    assert default_outputs(op) == outputs
 
 
 def test_samples_and_description_say_what_was_built() -> None:

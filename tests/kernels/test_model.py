@@ -408,14 +408,26 @@ def test_what_is_no_artefact_is_refused(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text('{"format": 0}')
     with pytest.raises(KernelError, match="format 0"):
         load(tmp_path)
+    compile_model(export(nn.Conv2d(1, 4, 3).eval()), "best-by-rule").save(tmp_path)
+    with pytest.raises(UnsupportedError, match="threads must be a whole number >= 1, got 0"):
+        load(tmp_path, threads=0)
+    weights = tmp_path / "weights.bin"
+    weights.write_bytes(weights.read_bytes()[:-4])
+    with pytest.raises(KernelError, match=r"incomplete: weights\.bin has \d+ of \d+ bytes"):
+        load(tmp_path)
 
 
 def test_inputs_that_do_not_fit_are_refused() -> None:
     program = compile_model(export(nn.Conv2d(1, 4, 3).eval()), "best-by-rule")
     with pytest.raises(InputError, match=r"must be float32 of shape \(1, 1, 28, 28\)"):
         program.run(np.zeros((1, 1, 27, 28), np.float32))
+    with pytest.raises(InputError, match="got complex128 of shape"):
+        program.run(np.zeros((1, 1, 28, 28), np.complex128))
     with pytest.raises(InputError, match="1 inputs, got 2"):
         program.run(np.zeros((1, 1, 28, 28)), np.zeros(1))
+    assert program.describe()["ran_threads"] is None
+    program.run(np.zeros((1, 1, 28, 28)))  # float64 is converted
+    assert program.describe()["ran_threads"] == 1
 
 
 def test_model_in_training_mode_is_refused() -> None:

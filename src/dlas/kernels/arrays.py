@@ -8,7 +8,7 @@ import numpy as np
 from dlas.kernels.layout import Array
 
 ALIGNMENT = 64
-"""Bytes; TVM's code uses aligned vector moves and checks this."""
+"""Bytes of a cache line: a vector that begins at a multiple of its size lies in one."""
 
 
 def aligned(shape: tuple[int, ...]) -> Array:

@@ -1,7 +1,10 @@
 """From PrimFuncs to machine code: one shared library."""
 
 import os
+import platform
+import shutil
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ import tvm
 from tvm.support import cc
 
 from dlas.kernels.emit import PrimFunc
+from dlas.kernels.errors import UnsupportedError
 from dlas.kernels.target import CpuTarget
 
 CROSS_COMPILER = "aarch64-linux-gnu-gcc"
@@ -18,19 +22,22 @@ PARTS = 4
 """Parts a CPU: functions differ in what they cost, and whoever is done takes the next part."""
 
 
-def compiled(module: tvm.IRModule, target: CpuTarget) -> Any:
-    """Compile the functions of a module."""
+def compiled(functions: dict[str, PrimFunc], target: CpuTarget) -> Any:
+    """Compile the named functions into one module."""
     try:
-        # Sharing memory moves accumulators from the stack to the heap (see `emit.registers`).
-        with tvm.transform.PassContext(opt_level=3, config=KEEP_BUFFERS):
-            return tvm.compile(module, target=target.tvm())
+        return _compiled(functions, target)
     except tvm.error.InternalError:
-        # This pass of TVM 0.27 may make a buffer's size depend on a loop inside its scope; other
+        # A pass of TVM 0.27 may make a buffer's size depend on a loop inside its scope; other
         # errors come again.
-        with tvm.transform.PassContext(
-            opt_level=3, config=KEEP_BUFFERS, disabled_pass=["s_tir.CompactBufferAllocation"]
-        ):
-            return tvm.compile(module, target=target.tvm())
+        return _compiled(functions, target, ["s_tir.CompactBufferAllocation"])
+
+
+def _compiled(
+    functions: dict[str, PrimFunc], target: CpuTarget, without: Sequence[str] = ()
+) -> Any:
+    # Sharing memory moves accumulators from the stack to the heap (see `emit.registers`).
+    with tvm.transform.PassContext(opt_level=3, config=KEEP_BUFFERS, disabled_pass=list(without)):
+        return tvm.compile(tvm.IRModule(functions), target=target.tvm())
 
 
 def compile_functions(functions: dict[str, PrimFunc], target: CpuTarget) -> bytes:
@@ -39,7 +46,16 @@ def compile_functions(functions: dict[str, PrimFunc], target: CpuTarget) -> byte
     They are compiled in parts side by side (TVM gives up Python's lock), an object file each. The
     library is linked at once: TVM's own in-memory code would be generated a second time when it
     is saved.
+
+    Raises:
+        UnsupportedError: the target is another machine, and its linker is not installed.
     """
+    cross = target.machine == "aarch64" != platform.machine()
+    if cross and shutil.which(CROSS_COMPILER) is None:
+        raise UnsupportedError(
+            f"linking for {target.machine} needs {CROSS_COMPILER}, which is not installed "
+            "(Debian: gcc-aarch64-linux-gnu and libc6-dev-arm64-cross)"
+        )
     cpus = len(os.sched_getaffinity(0))
     count = min(len(functions), cpus * PARTS) if cpus > 1 else 1
     items = list(functions.items())
@@ -47,13 +63,13 @@ def compile_functions(functions: dict[str, PrimFunc], target: CpuTarget) -> byte
 
         def part(at: int) -> str:
             path = str(Path(folder) / f"part{at}.o")
-            compiled(tvm.IRModule(dict(items[at::count])), target).mod.write_to_file(path)
+            compiled(dict(items[at::count]), target).mod.write_to_file(path)
             return path
 
         with ThreadPoolExecutor(min(count, cpus)) as pool:
             objects = list(pool.map(part, range(count)))
         path = str(Path(folder) / "kernels.so")
-        if target.machine == "aarch64":
+        if cross:
             cc.cross_compiler(CROSS_COMPILER)(path, objects)
         else:
             cc.create_shared(path, objects)

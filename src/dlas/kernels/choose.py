@@ -81,9 +81,10 @@ def read(algorithm: Algorithm, sparsity: Sparsity) -> dict[str, tuple[str, Spars
             cannot have.
     """
     primitives.check_weights(sparsity.weights)
-    _check_threshold(sparsity.threshold, "csr_threshold")
+    share = _share(sparsity.threshold, "csr_threshold")
+    sparsity = sparsity._replace(threshold=share)
     if isinstance(algorithm, str):
-        return {"*": (algorithm, sparsity)}
+        return {"*": (_known(algorithm, sparsity.weights), sparsity)}
     if not isinstance(algorithm, Mapping):
         raise UnsupportedError(
             "algorithm must be a primitive's name, 'best', 'best-by-rule', or a map from operator "
@@ -100,7 +101,7 @@ def read(algorithm: Algorithm, sparsity: Sparsity) -> dict[str, tuple[str, Spars
 def _wish(name: str, asked: Any, sparsity: Sparsity) -> tuple[str, Sparsity]:
     """Return one entry of the caller's map, checked."""
     if isinstance(asked, str):
-        return asked, sparsity
+        return _known(asked, sparsity.weights), sparsity
     what = f"algorithm[{name!r}]"
     if not isinstance(asked, Mapping):
         raise UnsupportedError(f"{what} must be {_FORM}; got {asked!r}")
@@ -112,18 +113,24 @@ def _wish(name: str, asked: Any, sparsity: Sparsity) -> tuple[str, Sparsity]:
     primitive = asked.get("primitive", "best")
     if not isinstance(primitive, str):
         raise UnsupportedError(f"{what}: primitive must be a name, got {primitive!r}")
-    here = Sparsity(
-        asked.get("weights", sparsity.weights), asked.get("threshold", sparsity.threshold)
-    )
-    primitives.check_weights(here.weights)
-    _check_threshold(here.threshold, f"{what}: threshold")
-    return primitive, here
+    weights = asked.get("weights", sparsity.weights)
+    primitives.check_weights(weights)
+    share = _share(asked.get("threshold", sparsity.threshold), f"{what}: threshold")
+    return _known(primitive, weights), Sparsity(weights, share)
 
 
-def _check_threshold(threshold: Any, what: str) -> None:
+def _known(name: str, weights: str) -> str:
+    """Refuse a primitive that there is not, or not with such weights."""
+    if name not in (*BESTS, "native"):
+        primitives.find(name, weights)
+    return name
+
+
+def _share(threshold: Any, what: str) -> float:
+    """Return a share of zeros as a float."""
     number = isinstance(threshold, Real) and not isinstance(threshold, bool)
     if number and 0 <= threshold <= 1:
-        return
+        return float(threshold)
     percent = number and 1 < threshold <= 100
     hint = f" (for {threshold} % write {float(threshold) / 100:g})" if percent else ""
     raise UnsupportedError(f"{what} must be a share of zeros from 0 to 1, got {threshold!r}{hint}")
@@ -145,8 +152,6 @@ def by_rule(op: Conv2d, weights: str) -> str:
 
 def _one(node: Node, asked: str, sparsity: Sparsity) -> Choice:
     weights, reason = sparsity.weights, None
-    if asked not in (*BESTS, "native"):
-        primitives.find(asked, weights)  # refuses an unknown name, and one that CSR does not have
     if weights == "csr":
         zeros = 1 - np.count_nonzero(node.attrs["weight"]) / node.attrs["weight"].size
         if zeros < sparsity.threshold:

@@ -56,7 +56,7 @@ def compile_model(
     Raises:
         UnsupportedError: the program or an option cannot be built; the message says why.
     """
-    check_threads(threads)
+    threads = check_threads(threads)
     search, cpu = parse(tuning), resolve(target)
     sparsity = Sparsity(weights, csr_threshold)
     read(algorithm, sparsity)  # refuses what is malformed before the import, which is slow

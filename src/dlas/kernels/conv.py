@@ -66,7 +66,8 @@ def build_conv2d(
         InputError: weight or bias do not fit `op`.
     """
     chosen = primitives.find(primitive, weights)
-    _check(dtype, activation, threads)
+    _check(dtype, activation)
+    threads = check_threads(threads)
     search = parse(tuning)
     reason = chosen.why_not(op)
     if reason:
@@ -102,12 +103,11 @@ def _tuned(
     return knobs_of(record), summary(search, record)
 
 
-def _check(dtype: str, activation: str | None, threads: int) -> None:
+def _check(dtype: str, activation: str | None) -> None:
     if dtype != "float32":
         raise UnsupportedError(f"dtype must be 'float32', got {dtype!r}")
     if activation not in ACTIVATIONS:
         raise UnsupportedError(f"activation must be one of {ACTIVATIONS}, got {activation!r}")
-    check_threads(threads)
 
 
 def fitting(array: npt.ArrayLike, shape: tuple[int, ...], what: str) -> Array:

@@ -27,6 +27,8 @@ FETCHED_BYTES = 1 << 19
 AHEAD_BYTES = 1 << 14
 """How far ahead constants are fetched that are read once, from first to last."""
 _READ, _SECOND_LEVEL, _DATA = 0, 2, 1
+_LINE = 16
+"""float32 values of a cache line."""
 
 
 class Function:
@@ -135,15 +137,18 @@ def store(buffer: Buffer, value: Expr, *index: Expr) -> None:
     T.buffer_store(buffer, value, list(index))
 
 
-def prefetch(buffer: Buffer, index: Expr) -> None:
-    """Fetch the cache line of an element into the second-level cache; past the end it is harmless.
+def prefetch(buffer: Buffer, first: Expr, count: int) -> None:
+    """Fetch the cache lines of `count` float32 into the second-level cache.
+
+    Past the end it is harmless.
 
     Hardware fetches ahead on its own, but stops at the end of each page and is too late where a
     step computes little for what it reads.
     """
-    hints = (T.int32(hint) for hint in (_READ, _SECOND_LEVEL, _DATA))
-    address = T.address_of(buffer[index])
-    T.evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", address, *hints))
+    hints = [T.int32(hint) for hint in (_READ, _SECOND_LEVEL, _DATA)]
+    with T.unroll(-(-count // _LINE)) as line:
+        address = T.address_of(buffer[first + line * _LINE])
+        T.evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", address, *hints))
 
 
 def zero_halo(

@@ -56,7 +56,8 @@ def exp(x: Expr) -> Expr:
     def split(x: Expr, k: Expr) -> Expr:
         return let(x - k * T.float32(_LN2_HIGH) - k * T.float32(_LN2_LOW), lambda r: power(k, r))
 
-    inside = T.max(T.min(x, T.float32(88.0)), T.float32(-87.0))
+    # In this order a NaN stays one: the second operand is taken where a comparison fails.
+    inside = T.max(T.float32(-87.0), T.min(T.float32(88.0), x))
     return let(
         inside,
         lambda x: let(T.floor(x * T.float32(_LOG2E) + T.float32(0.5)), lambda k: split(x, k)),

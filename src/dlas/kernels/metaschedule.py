@@ -140,11 +140,8 @@ def search(request: dict[str, Any]) -> dict[str, Any]:
 
 def native(task: dict[str, Any], cpu: CpuTarget) -> Native:
     """Return the kernel in default loops that a task describes."""
-    fields: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in task["op"].items()
-    }
     residual = NCHW if task["residual"] else None
-    return Native(Conv2d(**fields), cpu, 1, Epilogue(task["activation"], residual))
+    return Native(Conv2d(**task["op"]), cpu, 1, Epilogue(task["activation"], residual))
 
 
 def _config(cpu: CpuTarget) -> dict[str, Any]:

@@ -18,11 +18,6 @@ os.environ.setdefault("TVM_NUM_THREADS", str(len(os.sched_getaffinity(0))))
 _BIG = 1  # TVM's name for "use the given number of workers"
 
 
-def cores() -> int:
-    """Number of CPUs that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 @contextmanager
 def limited(threads: int) -> Iterator[int]:
     """Run the block with at most `threads` threads; gives how many the pool has.

@@ -16,7 +16,7 @@ from dlas.kernels.direct import Direct
 from dlas.kernels.direct_csr import DirectCsr
 from dlas.kernels.emit import PrimFunc
 from dlas.kernels.epilogue import Epilogue
-from dlas.kernels.errors import UnsupportedError
+from dlas.kernels.errors import UnsupportedError, near
 from dlas.kernels.gemm import Gemm
 from dlas.kernels.gemm import default_tile as default_gemm_tile
 from dlas.kernels.gemm_csr import GemmCsr
@@ -233,4 +233,5 @@ def find(name: str, weights: str = "dense") -> Primitive:
         return PRIMITIVES[name, weights]
     known = ", ".join(n for n, w in PRIMITIVES if w == weights)
     what = "primitive" if weights == "dense" else "primitive with CSR weights:"
-    raise UnsupportedError(f"unknown {what} {name!r}; known: {known}")
+    guess = near(name, [n for n, w in PRIMITIVES if w == weights])
+    raise UnsupportedError(f"unknown {what} {name!r}; known: {known}{guess}")

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from dlas.kernels import pool
 from dlas.kernels.arrays import aligned, tensor
 from dlas.kernels.errors import InputError, KernelError, UnsupportedError
+from dlas.kernels.shape import whole
 from dlas.kernels.target import require
 
 FORMAT = 1
@@ -154,8 +155,7 @@ def load(directory: str | Path, threads: int | None = None) -> Program:
         UnsupportedError: `threads` is no whole number from 1 on.
         KernelError: the folder is not of this version, or incomplete.
     """
-    if threads is not None:
-        check_threads(threads)
+    asked = None if threads is None else check_threads(threads)
     folder = Path(directory)
     try:
         plan = json.loads((folder / _PLAN).read_text())
@@ -173,19 +173,21 @@ def load(directory: str | Path, threads: int | None = None) -> Program:
         raise KernelError(
             f"{folder} is incomplete: {_WEIGHTS} has {len(weights)} of {whole} bytes"
         )
-    program = Program(plan, weights, code, threads or plan["threads"])
+    program = Program(plan, weights, code, asked or plan["threads"])
     program.link()
     return program
 
 
-def check_threads(threads: int) -> None:
-    """Refuse what is no number of threads.
+def check_threads(threads: int) -> int:
+    """Return a number of threads of any integer type as an int.
 
     Raises:
         UnsupportedError: it is no whole number from 1 on.
     """
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+    number = whole(threads)
+    if number is None or number < 1:
         raise UnsupportedError(f"threads must be a whole number >= 1, got {threads!r}")
+    return number
 
 
 def load_library(code: bytes) -> Any:

@@ -330,8 +330,7 @@ class _Part:
             share = (done * steps + turn * pixels) * self.blocks // every
             first = start - turn * self.blocks * lanes + size + share * lanes
             count = -(-self.blocks * pixels // every)
-        with T.unroll(count) as o:
-            emit.prefetch(w, first + o * lanes)
+        emit.prefetch(w, first, count * lanes)
 
     def _finish(self, value: Expr, at: tuple[Expr, Expr, Expr, Expr, Expr]) -> None:
         n, block, row, col, lane = at

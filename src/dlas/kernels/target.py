@@ -14,6 +14,7 @@ from dlas.kernels.errors import MissingFeatureError, UnsupportedError
 
 _V3 = ("avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe")
 _V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+# What LLVM may use for `native` beyond the base: code is refused where one of these is missing.
 _NATIVE_EXTRA = (
     "avx_vnni",
     "avx512_vnni",
@@ -32,14 +33,18 @@ _ARM_EXTRA = (
     "atomics",
     "fphp",
     "asimdhp",
+    "asimdrdm",
     "asimddp",
     "asimdfhm",
+    "fcma",
+    "jscvt",
+    "lrcpc",
+    "sha3",
     "i8mm",
     "bf16",
     "sve",
     "sve2",
 )
-"""What LLVM may use beyond the base, for `native`: code must be refused where it is missing."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,7 @@ def _llvm_cpu() -> str:
     return str(llvm_get_system_cpu())
 
 
+@cache
 def host_features() -> frozenset[str]:
     """CPU flags of this machine as Linux names them; empty where they cannot be read."""
     try:

@@ -209,7 +209,7 @@ class LayerNorm:
                 )
                 spread = square * T.float32(1 / self.width) + T.float32(self.epsilon)
                 emit.store(one, T.float32(1) / T.sqrt(spread), 1)
-                _each(
+                emit.each(
                     self.width,
                     lanes,
                     lambda c: emit.store(
@@ -238,22 +238,13 @@ class Softmax:
             with emit.outer(self.rows, self.threads) as row:
                 one = T.alloc_buffer((2,), "float32")
                 emit.store(one, _fold(self.width, lanes, T.max, lambda c: x[row, c], x[row, 0]), 0)
-                _each(self.width, lanes, lambda c: emit.store(y, exp(x[row, c] - one[0]), row, c))
+                emit.each(
+                    self.width, lanes, lambda c: emit.store(y, exp(x[row, c] - one[0]), row, c)
+                )
                 total = _sum(self.width, lanes, lambda c: y[row, c])
                 emit.store(one, T.float32(1) / total, 1)
-                _each(self.width, lanes, lambda c: emit.store(y, y[row, c] * one[1], row, c))
+                emit.each(self.width, lanes, lambda c: emit.store(y, y[row, c] * one[1], row, c))
         return function.result
-
-
-def _each(width: int, lanes: int, body: Callable[[Expr], None]) -> None:
-    """Emit body(column) for a row, whole vectors first."""
-    whole, rest = divmod(width, lanes)
-    if whole:
-        with T.serial(whole) as i:
-            emit.each_lane(lanes, lambda j: body(i * lanes + j))
-    if rest:
-        with T.serial(rest) as i:
-            body(whole * lanes + i)
 
 
 def _sum(width: int, lanes: int, term: Callable[[Expr], Expr]) -> Expr:

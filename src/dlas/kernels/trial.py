@@ -121,10 +121,7 @@ def _emitter(task: dict[str, Any], knobs: dict[str, int], cpu: CpuTarget) -> Any
 
 
 def _operator(task: dict[str, Any]) -> Conv2d:
-    fields: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in task["op"].items()
-    }
-    return Conv2d(**fields)
+    return Conv2d(**task["op"])
 
 
 def _loaded(task: dict[str, Any], candidate: dict[str, Any], cpu: CpuTarget) -> Loaded:

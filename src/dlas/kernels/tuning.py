@@ -294,7 +294,7 @@ class _Session:
         candidates = [self.built[setting]]
         if setting != self.fixed and self.fixed in self.built:
             candidates.insert(0, self.built[self.fixed])  # its output is the right one
-        answer = self._readings(candidates, ROUNDS, SECONDS)
+        answer = self._readings(candidates, MEASURE_S, rounds=ROUNDS, seconds=SECONDS)
         if answer.ok is None:
             self._lose(setting, f"run: {answer.error}")
         elif answer.ok["wrong"]:
@@ -306,14 +306,11 @@ class _Session:
             ratio = statistics.median(_together(*_by_candidate(answer.ok)))
             self.seconds[setting] = ratio * self.seconds[self.fixed]
 
-    def _readings(
-        self, candidates: list[dict[str, Any]], rounds: int, seconds: float, least: int = 3
-    ) -> Any:
+    def _readings(self, candidates: list[dict[str, Any]], timeout: float, **how: Any) -> Any:
         request = self._request(
-            "measure", candidates=candidates, rounds=rounds, seconds=seconds, least=least,
-            threads=self.task.threads, warm=True,
-        )  # fmt: skip
-        return self.tuner.workers.one(request, MEASURE_S)
+            "measure", candidates=candidates, threads=self.task.threads, warm=True, **how
+        )
+        return self.tuner.workers.one(request, timeout)
 
     def _final(self) -> tuple[Knobs, float]:
         """Measure the fastest and the fixed schedule in turn; return the winner and its gain."""
@@ -323,7 +320,10 @@ class _Session:
         if not finalists:
             return self.fixed, 1.0
         candidates = [self.built[s] for s in (self.fixed, *finalists)]
-        answer = self._readings(candidates, FINAL_ROUNDS, FINAL_SECONDS, LEAST_FINAL)
+        answer = self._readings(
+            candidates, 4 * MEASURE_S,
+            rounds=FINAL_ROUNDS, seconds=FINAL_SECONDS, least=LEAST_FINAL,
+        )  # fmt: skip
         if answer.ok is None:
             self.lost.append({"knobs": {}, "reason": f"finalists: {answer.error}"})
             return self.fixed, 1.0

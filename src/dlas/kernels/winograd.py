@@ -313,8 +313,7 @@ class Winograd:
         if shared > 1:
             begun = step // (self.blocks[0] * lanes) * whole
             first = (begun + whole + turn * group // shared) * lanes
-        with T.unroll(-(-group // shared)) as o:
-            emit.prefetch(w, first + o * lanes)
+        emit.prefetch(w, first, -(-group // shared) * lanes)
 
     def _transform_output(
         self,
