@@ -3,7 +3,6 @@
 import shutil
 import struct
 import subprocess
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -40,16 +39,12 @@ def include_folders() -> list[Path]:
 
 def build(function: object, folder: Path) -> Path:
     """Link the kernel, compiled as `build` does, and the C program that calls it."""
-    module = compiled({"conv": function}, resolve("aarch64"))
-    archive = folder / "kernel.tar"
-    module.export_library(str(archive))
-    with tarfile.open(archive) as tar:
-        tar.extractall(folder / "objects", filter="data")
-    objects = sorted(map(str, (folder / "objects").rglob("*.o")))
+    kernel = folder / "kernel.o"
+    compiled({"conv": function}, resolve("aarch64")).mod.write_to_file(str(kernel))
     includes = [f"-I{path}" for path in include_folders()]
     main = Path(__file__).parent / "aarch64_main.c"
     program = folder / "program"
-    command = [COMPILER, "-O1", "-static", *includes, str(main), *objects, "-lm", "-o"]
+    command = [COMPILER, "-O1", "-static", *includes, str(main), str(kernel), "-lm", "-o"]
     subprocess.run([*command, str(program)], check=True, capture_output=True, text=True)
     return program
 
