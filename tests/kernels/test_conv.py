@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 from kernel_checks import pairs, pairwise, random, worst_error
 from kernel_shapes import SHAPES, name
 
-from dlas.kernels import Conv2d, InputError, UnsupportedError, build_conv2d, primitives
-from dlas.kernels.epilogue import Epilogue
-from dlas.kernels.knobs import FIXED
+from dlas.kernels import Conv2d, InputError, UnsupportedError, build_conv2d
 from dlas.kernels.reference import DIRECT_BOUND, WINOGRAD_BOUND
+from dlas.kernels.space import plain_kernel
 from dlas.kernels.target import resolve
 from dlas.kernels.winograd import default_outputs, why_not
 
@@ -107,10 +106,8 @@ FETCHED += [("winograd", op) for op in LARGE if why_not(op) is None]
 )
 def test_filters_beyond_the_caches_are_fetched_ahead(turn: int, target: str) -> None:
     (primitive, op), threads = FETCHED[turn], 1 + turn % 2
-    chosen, cpu = primitives.find(primitive, "dense"), resolve(target)
-    needed, written = chosen.needs(op, cpu, FIXED), chosen.writes(op, cpu)
-    request = primitives.Request(cpu, threads, needed, written, Epilogue(None, None))
-    assert "llvm.prefetch" in str(chosen.lower(op, request).function("conv").script())
+    kernel = plain_kernel(op, primitive, "dense", resolve(target), threads)
+    assert "llvm.prefetch" in str(kernel.function("conv").script())
     check(op, primitive, turn, threads, target)
 
 

@@ -57,8 +57,7 @@ def choose(graph: Graph, algorithm: Algorithm, sparsity: Sparsity) -> dict[str, 
     primitive's name or {"primitive": name, "weights": "dense" or "csr", "threshold": share}.
 
     Raises:
-        UnsupportedError: what `read` refuses, an unknown primitive, or a name that no operator of
-            the graph has.
+        UnsupportedError: what `read` refuses, or a name that no operator of the graph has.
     """
     nodes = {n.name: n for n in graph.nodes if n.op in ("conv2d", "linear")}
     wanted = read(algorithm, sparsity)
@@ -77,8 +76,8 @@ def read(algorithm: Algorithm, sparsity: Sparsity) -> dict[str, tuple[str, Spars
     """Return the primitive and the storage that are asked for, by operator name or `*`.
 
     Raises:
-        UnsupportedError: another form than `choose` takes, an unknown key, or a value that a key
-            cannot have.
+        UnsupportedError: another form than `choose` takes, an unknown key or primitive, or a value
+            that a key cannot have.
     """
     primitives.check_weights(sparsity.weights)
     share = _share(sparsity.threshold, "csr_threshold")

@@ -230,12 +230,13 @@ class BuiltConv2d:
         inp, out = self.kernel.inp, self.kernel.out
         packing = math.prod(inp.shape(self.op.in_shape)) if inp != NCHW else 0
         unpacking = math.prod(out.shape(self.op.out_shape)) if out != NCHW else 0
+        schedule = self.kernel.describe()
         return {
             "primitive": self.primitive,
             "weights": self.weights,
             "non_zeros": int(np.count_nonzero(self.weight)),
             "dtype": "float32",
-            "schedule": self.kernel.describe(),
+            "schedule": schedule,
             "tuning": self.tuning,
             "input_layout": inp.text(),
             "output_layout": out.text(),
@@ -246,7 +247,7 @@ class BuiltConv2d:
             "threads": self.threads,
             "ran_threads": self.ran_threads,
             "multiplications": primitives.multiplications(
-                self.op, self.kernel, self.weights, self.weight
+                self.op, schedule, self.weights, self.weight
             ),
             "dense_multiplications": self.op.multiplications,
             "weight_bytes": sum(c.nbytes for c in self._constants),

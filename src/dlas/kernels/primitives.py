@@ -4,7 +4,7 @@ A primitive answers three questions: can it do this operator (`why_not`), which 
 input have at least (`needs`), and what is the kernel (`lower`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -58,21 +58,14 @@ class Kernel(Protocol):
     def __hash__(self) -> int: ...
 
 
-class Described(Protocol):
-    """What can say how it is scheduled."""
-
-    def describe(self) -> dict[str, Any]:
-        """Return the schedule."""
-
-
-def multiplications(op: Conv2d, kernel: Described, weights: str, weight: Array) -> int:
-    """Return how many multiplications a kernel does, without the transforms of Winograd's.
+def multiplications(op: Conv2d, schedule: Mapping[str, Any], weights: str, weight: Array) -> int:
+    """Return how many multiplications a kernel of this schedule does, without transforms.
 
     Zeros that a dense kernel multiplies by count (padding and neighbouring groups do not).
     """
     if weights == "csr":
         return int(np.count_nonzero(weight)) * op.batch * op.out_height * op.out_width
-    return int(kernel.describe().get("multiplications", op.multiplications))
+    return int(schedule.get("multiplications", op.multiplications))
 
 
 @dataclass(frozen=True)

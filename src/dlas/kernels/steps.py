@@ -141,7 +141,7 @@ class Steps:
         epilogue = Epilogue(node.attrs["activation"], residual)
         request = Request(self.target, self.threads, inputs[0][1], out, epilogue, choice.knobs)
         kernel = primitives.find(choice.primitive, choice.weights).lower(op, request)
-        constants = kernel.constants(*_weights(node))
+        constants, schedule = kernel.constants(*_weights(node)), kernel.describe()
         record = {
             "asked": choice.asked,
             "asked_weights": choice.asked_weights,
@@ -153,12 +153,12 @@ class Steps:
             "input_layout": inputs[0][1].text(),
             "output_layout": out.text(),
             "multiplications": primitives.multiplications(
-                op, kernel, choice.weights, node.attrs["weight"]
+                op, schedule, choice.weights, node.attrs["weight"]
             ),
             "dense_multiplications": op.multiplications,
             "activation": node.attrs["activation"],
             "residual": residual is not None,
-            "schedule": kernel.describe(),
+            "schedule": schedule,
             "tuning": choice.tuning,
             "measured": choice.measured,
         }
@@ -182,18 +182,18 @@ class Steps:
             epilogue = Epilogue(activation, Layout(wide_out) if residual else None)
             kernel = dense_linear(op, self.target, self.threads, epilogue, choice.knobs)
             weight = weight.reshape(wide_out, wide_in, 1, 1)
-        constants = kernel.constants(weight, bias)
+        constants, schedule = kernel.constants(weight, bias), kernel.describe()
         record = {
             "asked_weights": choice.asked_weights,
             "weights": choice.weights,
             "zeros": _zeros(node),
             "weight_count": int(node.attrs["weight"].size),
             "fallback_reason": choice.reason,
-            "multiplications": primitives.multiplications(op, kernel, choice.weights, weight),
+            "multiplications": primitives.multiplications(op, schedule, choice.weights, weight),
             "dense_multiplications": op.multiplications,
             "activation": activation,
             "residual": residual,
-            "schedule": kernel.describe(),
+            "schedule": schedule,
             "tuning": choice.tuning,
         }
         names = [name for name, _ in inputs]

@@ -127,17 +127,9 @@ class Attention:
     def _softmax(self, scores: Buffer) -> Buffer:
         """Emit scores = exp(scores - max); return the one-element buffer of their sum."""
         lanes = self.target.lanes
-        best, sums = emit.registers((lanes,)), emit.registers((lanes,))
-        one = T.alloc_buffer((2,), "float32")
-        emit.each_lane(lanes, lambda j: emit.store(best, scores[j], j))
-        with T.serial(self.key_vectors) as i:
-            emit.each_lane(
-                lanes, lambda j: emit.store(best, T.max(best[j], scores[i * lanes + j]), j)
-            )
-        top = best[0]
-        for j in range(1, lanes):
-            top = T.max(top, best[j])
-        emit.store(one, top, 0)
+        one, sums = T.alloc_buffer((2,), "float32"), emit.registers((lanes,))
+        width = self.key_vectors * lanes
+        emit.store(one, _fold(width, lanes, T.max, lambda c: scores[c], scores[0]), 0)
         emit.each_lane(lanes, lambda j: emit.store(sums, T.float32(0), j))
         with T.serial(self.key_vectors) as i:
             emit.each_lane(
