@@ -1,5 +1,7 @@
 """Every primitive on every shape against float64, on fresh random inputs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from kernel_checks import pairs, pairwise, random, worst_error
 from kernel_shapes import SHAPES, name
 
-from dlas.kernels import Conv2d, InputError, UnsupportedError, build_conv2d
+from dlas.kernels import Conv2d, InputError, UnsupportedError, build_conv2d, primitives
 from dlas.kernels.reference import DIRECT_BOUND, WINOGRAD_BOUND
 from dlas.kernels.space import plain_kernel
 from dlas.kernels.target import resolve
@@ -148,17 +150,29 @@ def test_winograd_is_right_on_drawn_shapes(
     check(op, "winograd", 1, threads=1)
 
 
-@pytest.mark.parametrize(
-    ("op", "said"),
-    [
-        (Conv2d(1, 8, 6, 6, 8, (1, 1)), "3x3 kernel"),
-        (Conv2d(1, 8, 6, 6, 8, (3, 3), (2, 2)), "stride and dilation 1"),
-        (Conv2d(1, 8, 6, 6, 8, (3, 3), groups=2), "one group"),
-    ],
-)
+NO_WINOGRAD = [
+    (Conv2d(1, 8, 6, 6, 8, (1, 1)), "3x3 kernel"),
+    (Conv2d(1, 8, 6, 6, 8, (5, 5)), "3x3 kernel"),
+    (Conv2d(1, 8, 6, 6, 8, (3, 3), (2, 2)), "stride and dilation 1"),
+    (Conv2d(1, 8, 8, 8, 8, (3, 3), dilation=(2, 2)), "stride and dilation 1"),
+    (Conv2d(1, 8, 6, 6, 8, (3, 3), groups=2), "one group"),
+]
+
+
+@pytest.mark.parametrize(("op", "said"), NO_WINOGRAD)
 def test_winograd_refuses_what_it_cannot_do(op: Conv2d, said: str) -> None:
     with pytest.raises(UnsupportedError, match=said):
         build_conv2d(op, random(op.weight_shape), primitive="winograd")
+
+
+@pytest.mark.parametrize("op", [op for op, _ in NO_WINOGRAD])
+def test_without_its_rule_winograd_fails(op: Conv2d, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = ("winograd", "dense")
+    known = primitives.PRIMITIVES
+    monkeypatch.setitem(known, key, replace(known[key], why_not=lambda op: None))
+    # Its filters do not have the shape that is transformed, or the outputs are wrong.
+    with pytest.raises((ValueError, AssertionError)):
+        check(op, "winograd", turn=0, threads=1)
 
 
 def test_winograd_has_no_csr_weights() -> None:

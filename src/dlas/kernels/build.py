@@ -16,7 +16,11 @@ from dlas.kernels.emit import PrimFunc
 from dlas.kernels.errors import UnsupportedError
 from dlas.kernels.target import CpuTarget
 
-CROSS_COMPILER = "aarch64-linux-gnu-gcc"
+CROSS_COMPILERS = {
+    "aarch64": ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu and libc6-dev-arm64-cross"),
+    "x86_64": ("x86_64-linux-gnu-gcc", "gcc-x86-64-linux-gnu and libc6-dev-amd64-cross"),
+}
+"""What links for another machine than this one, and Debian's packages that have it."""
 KEEP_BUFFERS = {"tirx.disable_storage_rewrite": True}
 PARTS = 4
 """Parts a CPU: functions differ in what they cost, and whoever is done takes the next part."""
@@ -48,14 +52,9 @@ def compile_functions(functions: dict[str, PrimFunc], target: CpuTarget) -> byte
     is saved.
 
     Raises:
-        UnsupportedError: the target is another machine, and its linker is not installed.
+        UnsupportedError: no compiler that links for the target's machine is installed.
     """
-    cross = target.machine == "aarch64" != platform.machine()
-    if cross and shutil.which(CROSS_COMPILER) is None:
-        raise UnsupportedError(
-            f"linking for {target.machine} needs {CROSS_COMPILER}, which is not installed "
-            "(Debian: gcc-aarch64-linux-gnu and libc6-dev-arm64-cross)"
-        )
+    linker = _linker(target.machine)
     cpus = len(os.sched_getaffinity(0))
     count = min(len(functions), cpus * PARTS) if cpus > 1 else 1
     items = list(functions.items())
@@ -69,8 +68,22 @@ def compile_functions(functions: dict[str, PrimFunc], target: CpuTarget) -> byte
         with ThreadPoolExecutor(min(count, cpus)) as pool:
             objects = list(pool.map(part, range(count)))
         path = str(Path(folder) / "kernels.so")
-        if cross:
-            cc.cross_compiler(CROSS_COMPILER)(path, objects)
-        else:
-            cc.create_shared(path, objects)
+        cc.create_shared(path, objects, cc=linker)
         return Path(path).read_bytes()
+
+
+def _linker(machine: str) -> str:
+    """Return the compiler that links for a machine."""
+    if machine == platform.machine():
+        own: str | None = cc.get_cc()
+        if own is None:
+            raise UnsupportedError(
+                "linking kernels needs a C++ compiler, and none is installed (Debian: g++)"
+            )
+        return own
+    linker, packages = CROSS_COMPILERS[machine]
+    if shutil.which(linker) is None:
+        raise UnsupportedError(
+            f"linking for {machine} needs {linker}, which is not installed (Debian: {packages})"
+        )
+    return linker
