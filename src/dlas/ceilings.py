@@ -207,12 +207,13 @@ def _operator_step(plan: CellPlan) -> Step:
     """Return the step that builds the network of one operator for a cell's software."""
     assert plan.techniques is not None
     t = plan.techniques
+    software = t.software.untuned()  # one operator without weights leaves nothing to tune
     spec = asdict(t.dataset.spec())
     identity = [
-        software_identity(t.software),
+        software_identity(software),
         registry.identity(t.algorithm),
         [plan.stack.hardware[0].name, t.hardware.target()],
-        t.hardware.threads if t.software.bakes_threads else None,
+        t.hardware.threads if software.bakes_threads else None,
         spec,
         registry.source_version("dlas.measure.one_operator"),
     ]
@@ -221,15 +222,15 @@ def _operator_step(plan: CellPlan) -> Step:
         stage=Stage.BUILD,
         task="dlas.measure.one_operator:build",
         args={
-            "software": plan.stack.software[0].to_json(),
+            "software": registry.choice(software).to_json(),
             "algorithm": plan.stack.algorithm[0].to_json(),
             "hardware": plan.stack.hardware[0].to_json(),
             "spec": spec,
         },
         inputs={},
         server=build_server(t),
-        alone=t.software.build_measures,
-        text=f"one operator {plan.stack.text('software')}",
+        alone=software.build_measures,
+        text=f"one operator {registry.choice(software).text}",
     )
 
 

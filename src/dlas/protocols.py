@@ -302,6 +302,10 @@ class Software(Technique):
         """Whether ``build`` measures: nothing else then runs beside it."""
         return False
 
+    def untuned(self) -> Software:
+        """Return what builds a network that leaves nothing to tune: this technique by default."""
+        return self
+
     def environment(self, hardware: HardwareTechnique) -> dict[str, str]:
         """Return variables to set before the runtime's libraries load (isa, OpenMP)."""
         return {}

@@ -9,6 +9,9 @@ import pytest
 import yaml
 from place import Place
 
+from dlas.tables import ceilings_frame
+
+MEASURE = {"memory": False, "min_controls": 0, "ceilings": True}
 STUDY = Path(__file__).parents[2] / "studies" / "algorithms.yaml"
 
 
@@ -21,7 +24,7 @@ def test_every_primitive_is_complete_or_impossible(fresh: Place) -> None:
         "software": [{"tvm": {"tuning": ["none", "template"], "trials": 2}}],
         "hardware": [{"cpu": {"threads": 1}}],
     }
-    path = fresh.study(layers=layers, measure={"memory": False, "min_controls": 0})
+    path = fresh.study(layers=layers, measure=MEASURE)
     ended = fresh.dlas("run", path, "--out", "out", DLAS_TUNING_DIR=str(fresh.root / "tuning"))
     assert ended.returncode == 0, ended.stderr
     told = fresh.dlas("table", "out", "--format", "json")
@@ -37,3 +40,7 @@ def test_every_primitive_is_complete_or_impossible(fresh: Place) -> None:
         kernels, asked = str(cell["ran_kernels"]), cell["algorithm"]
         assert asked.partition("(")[0] in kernels and cell["max_abs_error"] < 1e-3
         assert ("weights=csr" in asked) == ("csr" in kernels)
+    read = ceilings_frame(fresh.root / "out")
+    overheads = read[read.kind == "overhead"]
+    assert set(overheads.software) == {c["software"] for c in cells}
+    assert (overheads.value > 0).all(), overheads.reason

@@ -1,3 +1,5 @@
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from test_algorithm import Pruned, halved
@@ -18,6 +20,7 @@ from test_software_fakes import (
 
 from dlas import plan, registry
 from dlas.errors import StepError
+from dlas.measure import one_operator
 from dlas.protocols import Algorithm, Network
 from dlas.steps.lowering import to_exported
 from dlas.study import Study
@@ -153,6 +156,20 @@ def test_tuned_code_is_right_and_the_build_tells_what_was_tried(tmp_path):
     np.testing.assert_allclose(infer(session), reference("residual"), atol=1e-3)
     again = runtime.build(program, CPU, tmp_path / "again")["tuning"]
     assert again["reused"] == said["records"] and again["seconds"] == 0
+
+
+def test_a_network_of_one_operator_is_built_without_tuning(tmp_path):
+    runtime = tuned(tmp_path)
+    args = {"spec": asdict(SPEC), "folder": str(tmp_path / "one")}
+    args |= {
+        "algorithm": registry.choice(registry.make("algorithm", "direct")).to_json(),
+        "hardware": registry.choice(CPU).to_json(),
+    }
+    with pytest.raises(StepError, match="nothing to tune"):
+        one_operator.build(args | {"software": registry.choice(runtime).to_json()})
+    one_operator.build(args | {"software": registry.choice(runtime.untuned()).to_json()})
+    means = infer(runtime.load(tmp_path / "one", CPU))
+    np.testing.assert_allclose(means, images().mean(axis=(2, 3)), atol=1e-5)
 
 
 def test_tuned_code_belongs_to_a_thread_count_and_is_built_alone(tmp_path):

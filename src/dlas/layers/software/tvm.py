@@ -6,7 +6,7 @@ import atexit
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -84,6 +84,10 @@ class Tvm(Software):
     def build_measures(self) -> bool:
         """Whether the build measures: tuning does."""
         return self.tuning != "none"
+
+    def untuned(self) -> Tvm:
+        """Return TVM with its fixed schedules."""
+        return replace(self, tuning="none")
 
     def why_not(self, stack: Techniques) -> Refusal | None:
         """Refuse everything but float32 torch models on the CPU."""
