@@ -18,6 +18,7 @@ from dlas.kernels.best import choose_measured  # noqa: E402
 from dlas.kernels.choose import Sparsity, choose  # noqa: E402
 from dlas.kernels.cost import Costs, cheapest, undisturbed  # noqa: E402
 from dlas.kernels.importer import import_program  # noqa: E402
+from dlas.kernels.layouts import Layouts  # noqa: E402
 from dlas.kernels.records import VARIABLE, Records  # noqa: E402
 from dlas.kernels.simplify import simplify  # noqa: E402
 from dlas.kernels.target import resolve, runs_here  # noqa: E402
@@ -161,6 +162,42 @@ def test_tiles_are_counted_and_carried(tmp_path: Path) -> None:
     assert sparse_pair(tmp_path / "c", times | {"winograd dense": 0.1}, 0.04) == [
         "winograd dense", "winograd dense",
     ]  # fmt: skip
+
+
+class Joined(nn.Module):
+    """A concatenation of two convolutions, the first by 1x1, that two others read."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(32, first, 1), nn.Conv2d(first, 32, 3, padding=1)
+        self.left, self.right = (nn.Conv2d(first + 32, 32, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a = self.one(x)
+        both = torch.cat([a, self.two(a)], 1)
+        return self.left(both) * self.right(both)
+
+
+@pytest.mark.parametrize(("first", "blocked"), [(32, True), (20, False)])
+def test_concatenations_are_stored_as_the_cut_decided(
+    first: int, blocked: bool, tmp_path: Path
+) -> None:
+    def seconds(task: dict[str, Any]) -> float:
+        if task["kind"] == "relayout":
+            return 0.1
+        fastest = "gemm" if task["op"]["kernel"] == [1, 1] else "spatial-pack"
+        return 1.0 if task["primitive"] == fastest else 9.0
+
+    torch.manual_seed(0)
+    exported = torch.export.export(Joined(first).eval(), (torch.zeros(1, 32, 8, 8),))
+    graph, cpu = simplify(import_program(exported)), resolve("native")
+    machine: Any = Machine(seconds)
+    costs = Costs(cpu, 1, machine, Records(tmp_path), 60)
+    found = choose_measured(graph, choose(graph, "best", Sparsity()), costs, 2)
+    assert [c.primitive for c in found.values()] == ["gemm"] + ["spatial-pack"] * 3
+    (concat,) = (node for node in graph.nodes if node.op == "concat")
+    # By itself it would be plain: its parts differ, and the first one is.
+    assert Layouts(graph, found, cpu).forms[concat.output].block == (cpu.lanes if blocked else 1)
 
 
 def test_without_time_the_rule_decides_and_says_so(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Concatenations written in place where that is possible, copied where it is not; right always."""
 
+import random as chance
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,10 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("tvm")
 from torch import nn  # noqa: E402
 
+from dlas.kernels import compile as compile_module  # noqa: E402
 from dlas.kernels import compile_model  # noqa: E402
+from dlas.kernels.choose import Choice  # noqa: E402
+from dlas.kernels.graph import Graph  # noqa: E402
 
 
 class Grown(nn.Module):
@@ -120,3 +124,18 @@ def test_a_batch_is_copied() -> None:
 def test_parts_of_several_results(algorithm: str, batch: int) -> None:
     program = check(Shared(), batch, algorithm)
     assert copies(program) > 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_is_decided_is_right(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = chance.Random(seed)
+
+    def decided(graph: Graph, choices: dict[str, Choice], *_: Any) -> dict[str, Choice]:
+        for node in graph.nodes:
+            if node.op == "concat":
+                node.attrs["blocked"] = draw.random() < 0.5
+        names = ("direct", "gemm", "spatial-pack")
+        return {name: c._replace(primitive=draw.choice(names)) for name, c in choices.items()}
+
+    monkeypatch.setattr(compile_module, "choose_measured", decided)
+    check(Grown(16, (16, 5)[seed % 2]), 1 + seed // 2, "best")

@@ -25,7 +25,7 @@ from dlas.kernels.cost import Costs, Task, cheapest
 from dlas.kernels.graph import Graph, Node
 from dlas.kernels.knobs import FIXED
 from dlas.kernels.layout import NCHW, Layout, layout_fields
-from dlas.kernels.layouts import PLAIN_OPERATORS, image_shape
+from dlas.kernels.layouts import PLAIN_OPERATORS, image_shape, in_blocks
 from dlas.kernels.shape import Conv2d
 
 LIMIT_S = 40.0
@@ -53,6 +53,9 @@ def choose_measured(
 ) -> dict[str, Choice]:
     """Return the choices with `best` replaced by what measuring says.
 
+    Concatenations are told whether they are blocked (`attrs["blocked"]`): the layout that most of
+    their parts have, which they take by themselves, may not be the one that was counted on.
+
     Args:
         graph: the network.
         choices: the choice of each operator by the rule.
@@ -62,6 +65,9 @@ def choose_measured(
     problem = _Problem(graph, choices, costs, written)
     forms = problem.solve()
     nodes = {node.name: node for node in graph.nodes}
+    for node in graph.nodes:
+        if node.op == "concat":
+            node.attrs["blocked"] = forms[node.name] is Form.BLOCKED
     return {
         name: problem.chosen(nodes[name], forms[name]) if nodes[name].op == "conv2d" else choice
         for name, choice in choices.items()
@@ -120,7 +126,8 @@ class _Problem:
             return sides
         image = len(self.graph.values[node.inputs[0]].shape) == 4
         sides[Form.PLAIN] = 0.0
-        if image and node.op not in PLAIN_OPERATORS:
+        whole = node.op != "concat" or in_blocks(self.graph, node, self.blocks)
+        if image and node.op not in PLAIN_OPERATORS and whole:
             sides[Form.BLOCKED] = 0.0
         return sides
 

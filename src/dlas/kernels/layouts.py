@@ -54,6 +54,11 @@ def same_memory(nchw: Shape4, a: Layout, b: Layout) -> bool:
     return a == b or n == 1 or (c % a.block == 0 and c % b.block == 0)
 
 
+def in_blocks(graph: Graph, concat: Node, form: Layout) -> bool:
+    """Whether every part of a concatenation begins at a channel block."""
+    return all(graph.values[name].shape[1] % form.block == 0 for name in concat.inputs[:-1])
+
+
 class Layouts:
     """The layouts of one graph under one choice of algorithms."""
 
@@ -176,8 +181,9 @@ class Layouts:
     def _concat_form(self, node: Node) -> Layout:
         forms = Counter(self._blocked(name) for name in node.inputs)
         form, _ = forms.most_common(1)[0]
-        inner = [self.graph.values[name].shape[1] for name in node.inputs[:-1]]
-        return form if all(c % form.block == 0 for c in inner) else NCHW
+        if "blocked" in node.attrs:  # `best` has decided
+            form = Layout(self.target.lanes) if node.attrs["blocked"] else NCHW
+        return form if in_blocks(self.graph, node, form) else NCHW
 
     def stored(self, name: str) -> Layout:
         """Return the layout in which the producer writes the tensor."""
