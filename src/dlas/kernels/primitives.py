@@ -31,6 +31,7 @@ from dlas.kernels.shape import Conv2d
 from dlas.kernels.spatial_csr import SpatialCsr
 from dlas.kernels.spatial_pack import SpatialPack
 from dlas.kernels.target import CpuTarget
+from dlas.kernels.whole_window import WholeWindow, covers
 from dlas.kernels.winograd import Winograd, default_outputs, needed_halo
 from dlas.kernels.winograd import why_not as winograd_why_not
 
@@ -138,6 +139,12 @@ def _gemm_tile(op: Conv2d, r: Request) -> RowTile:
     return _with_knobs(default_gemm_tile(op, r.target, r.threads), r)
 
 
+def _gemm(op: Conv2d, r: Request) -> Kernel:
+    if covers(op):
+        return WholeWindow(op, r.target, r.threads, r.epilogue, r.knobs)
+    return Gemm(op, r.target, r.threads, r.epilogue, _gemm_tile(op, r), r.knobs)
+
+
 def _with_knobs(fixed: RowTile, r: Request) -> RowTile:
     return RowTile(r.knobs.get("rows", fixed.rows), r.knobs.get("vectors", fixed.vectors))
 
@@ -174,10 +181,7 @@ _ALL = (
         "direct",
         lambda op, r: Direct(op, r.target, r.threads, r.epilogue, _row_tile(op, r)),
     ),
-    _plain(
-        "gemm",
-        lambda op, r: Gemm(op, r.target, r.threads, r.epilogue, _gemm_tile(op, r), r.knobs),
-    ),
+    _plain("gemm", _gemm),
     Primitive("spatial-pack", "dense", _packed_input, lambda target: target.lanes, _spatial_pack),
     Primitive(
         "winograd",

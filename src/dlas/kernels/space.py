@@ -21,6 +21,7 @@ from dlas.kernels.spatial_pack import SpatialPack
 from dlas.kernels.target import CpuTarget
 from dlas.kernels.tiling import tile_of
 from dlas.kernels.walk import channels
+from dlas.kernels.whole_window import WholeWindow
 from dlas.kernels.winograd import Winograd
 
 Values = dict[str, tuple[int, ...]]
@@ -178,6 +179,11 @@ def _gemm(kernel: Gemm, op: Conv2d, cpu: CpuTarget) -> Made:
     return values, fixed, fits
 
 
+def _whole_window(kernel: WholeWindow, op: Conv2d, cpu: CpuTarget) -> Made:
+    product = kernel.product
+    return _spatial_pack(product, product.op, cpu)
+
+
 def _panel(op: Conv2d, band: int) -> int:
     depth = op.in_channels // op.groups * op.kernel[0] * op.kernel[1]
     return depth * band * op.out_width
@@ -262,6 +268,7 @@ _SPACES: dict[type, Callable[..., Made]] = {
     Depthwise: _depthwise,
     Direct: _direct,
     Gemm: _gemm,
+    WholeWindow: _whole_window,
     GemmCsr: _gemm_csr,
     DirectCsr: _direct_csr,
     SpatialCsr: _spatial_csr,
