@@ -208,6 +208,7 @@ def _operator_step(plan: CellPlan) -> Step:
     assert plan.techniques is not None
     t = plan.techniques
     software = t.software.untuned()  # one operator without weights leaves nothing to tune
+    chosen = registry.choice(software)
     spec = asdict(t.dataset.spec())
     identity = [
         software_identity(software),
@@ -222,7 +223,7 @@ def _operator_step(plan: CellPlan) -> Step:
         stage=Stage.BUILD,
         task="dlas.measure.one_operator:build",
         args={
-            "software": registry.choice(software).to_json(),
+            "software": chosen.to_json(),
             "algorithm": plan.stack.algorithm[0].to_json(),
             "hardware": plan.stack.hardware[0].to_json(),
             "spec": spec,
@@ -230,7 +231,7 @@ def _operator_step(plan: CellPlan) -> Step:
         inputs={},
         server=build_server(t),
         alone=software.build_measures,
-        text=f"one operator {registry.choice(software).text}",
+        text=f"one operator {chosen.text}",
     )
 
 

@@ -2,8 +2,11 @@
 
 import numpy as np
 
-from dlas.kernels import BuiltConv2d, Conv2d, reference
+from dlas.kernels import BuiltConv2d, Conv2d, build_conv2d, reference
 from dlas.kernels.layout import Array
+from dlas.kernels.reference import DIRECT_BOUND, WINOGRAD_BOUND
+
+ACTIVATIONS = [None, "relu", "relu6", "silu"]
 
 
 def random(shape: tuple[int, ...]) -> Array:
@@ -22,6 +25,29 @@ def worst_error(
     assert y.shape == op.out_shape and y.dtype == np.float32
     scale = np.maximum(exact.magnitude, np.finfo(np.float32).tiny)
     return float((np.abs(y - exact.y) / scale).max())
+
+
+def check(
+    op: Conv2d,
+    primitive: str,
+    turn: int,
+    threads: int,
+    target: str = "native",
+    zeros: float | None = None,
+) -> None:
+    """Build once and compare a plain call and one with everything fused; `zeros` means CSR."""
+    weight, bias = random(op.weight_shape), random((op.out_channels,))
+    if zeros is not None:
+        weight[np.random.default_rng().random(weight.shape) < zeros] = 0
+    activation = ACTIVATIONS[turn % 4]
+    built = build_conv2d(
+        op, weight, bias, primitive, "dense" if zeros is None else "csr",
+        activation=activation, threads=threads, target=target,
+    )  # fmt: skip
+    bound = WINOGRAD_BOUND if primitive == "winograd" else DIRECT_BOUND
+    for residual in (False, True):
+        error = worst_error(built, weight, bias, activation, residual)
+        assert error <= bound, f"{error} > {bound}, residual: {residual}"
 
 
 def pairwise(ops: list[Conv2d], count: int | None = None) -> list[Conv2d]:

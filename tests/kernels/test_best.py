@@ -15,8 +15,9 @@ from torch import nn  # noqa: E402
 
 from dlas.kernels import compile_model  # noqa: E402
 from dlas.kernels.best import choose_measured  # noqa: E402
-from dlas.kernels.choose import Sparsity, choose  # noqa: E402
+from dlas.kernels.choose import Choice, Sparsity, choose  # noqa: E402
 from dlas.kernels.cost import Costs, cheapest, undisturbed  # noqa: E402
+from dlas.kernels.graph import Graph  # noqa: E402
 from dlas.kernels.importer import import_program  # noqa: E402
 from dlas.kernels.layouts import Layouts  # noqa: E402
 from dlas.kernels.records import VARIABLE, Records  # noqa: E402
@@ -60,6 +61,20 @@ class Machine:
         return Answer({"seconds": [[self.seconds(c["task"])] for c in request["candidates"]]})
 
 
+def graph_of(model: nn.Module, x: torch.Tensor) -> Graph:
+    return simplify(import_program(torch.export.export(model.eval(), (x,))))
+
+
+def measured(
+    graph: Graph, seconds: Callable[[dict[str, Any]], float], records: Path,
+    algorithm: Any = "best", weights: str = "dense", limit_s: float = 60,
+) -> dict[str, Choice]:  # fmt: skip
+    """What `best` chooses on a machine where tasks take the seconds that a function says."""
+    machine: Any = Machine(seconds)
+    costs = Costs(resolve("native"), 1, machine, Records(records), limit_s)
+    return choose_measured(graph, choose(graph, algorithm, Sparsity(weights)), costs, 2)
+
+
 def chain() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(
@@ -75,11 +90,8 @@ def chosen(
     model = chain()
     with torch.no_grad():
         model[2].weight *= torch.rand_like(model[2].weight) > 0.9
-    graph = simplify(import_program(torch.export.export(model, (torch.zeros(1, 16, 8, 8),))))
-    choices = choose(graph, algorithm, Sparsity(weights))
-    machine: Any = Machine(seconds)
-    costs = Costs(resolve("native"), 1, machine, Records(tmp_path), limit_s)
-    return choose_measured(graph, choices, costs, 2)
+    graph = graph_of(model, torch.zeros(1, 16, 8, 8))
+    return measured(graph, seconds, tmp_path, algorithm, weights, limit_s)
 
 
 def by(times: dict[str, float], change: float) -> Callable[[dict[str, Any]], float]:
@@ -138,17 +150,14 @@ def sparse_pair(tmp_path: Path, times: dict[str, float], change: float) -> list[
     with torch.no_grad():
         for layer in model:
             layer.weight *= torch.rand_like(layer.weight) > 0.9
-    graph = simplify(import_program(torch.export.export(model, (torch.zeros(1, 16, 8, 8),))))
 
     def seconds(task: dict[str, Any]) -> float:
         if task["kind"] == "relayout":
             return change
         return times[f"{task['primitive']} {task['weights']}"]
 
-    machine: Any = Machine(seconds)
-    costs = Costs(resolve("native"), 1, machine, Records(tmp_path), 60)
-    choices = choose(graph, "best", Sparsity("csr"))
-    found = choose_measured(graph, choices, costs, 2)
+    graph = graph_of(model, torch.zeros(1, 16, 8, 8))
+    found = measured(graph, seconds, tmp_path, weights="csr")
     return [f"{c.primitive} {c.weights}" for c in found.values()]
 
 
@@ -189,11 +198,8 @@ def test_concatenations_are_stored_as_the_cut_decided(
         return 1.0 if task["primitive"] == fastest else 9.0
 
     torch.manual_seed(0)
-    exported = torch.export.export(Joined(first).eval(), (torch.zeros(1, 32, 8, 8),))
-    graph, cpu = simplify(import_program(exported)), resolve("native")
-    machine: Any = Machine(seconds)
-    costs = Costs(cpu, 1, machine, Records(tmp_path), 60)
-    found = choose_measured(graph, choose(graph, "best", Sparsity()), costs, 2)
+    graph, cpu = graph_of(Joined(first), torch.zeros(1, 32, 8, 8)), resolve("native")
+    found = measured(graph, seconds, tmp_path)
     assert [c.primitive for c in found.values()] == ["gemm"] + ["spatial-pack"] * 3
     (concat,) = (node for node in graph.nodes if node.op == "concat")
     # By itself it would be plain: its parts differ, and the first one is.

@@ -6,40 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from kernel_checks import pairs, pairwise, random, worst_error
+from kernel_checks import check, pairs, pairwise, random, worst_error
 from kernel_shapes import SHAPES, name
 
 from dlas.kernels import Conv2d, InputError, UnsupportedError, build_conv2d, primitives
-from dlas.kernels.reference import DIRECT_BOUND, WINOGRAD_BOUND
+from dlas.kernels.reference import DIRECT_BOUND
 from dlas.kernels.space import plain_kernel
 from dlas.kernels.target import resolve
 from dlas.kernels.winograd import default_outputs, why_not
 
 PRIMITIVES = ["spatial-pack", "direct", "gemm"]
 QUICK = pairwise(SHAPES)
-ACTIVATIONS = [None, "relu", "relu6", "silu"]
-
-
-def check(
-    op: Conv2d,
-    primitive: str,
-    turn: int,
-    threads: int,
-    target: str = "native",
-    zeros: float | None = None,
-) -> None:
-    """Build once and compare a plain call and one with everything fused; `zeros` means CSR."""
-    weight, bias = random(op.weight_shape), random((op.out_channels,))
-    if zeros is not None:
-        weight[np.random.default_rng().random(weight.shape) < zeros] = 0
-    activation = ACTIVATIONS[turn % 4]
-    built = build_conv2d(
-        op, weight, bias, primitive, "dense" if zeros is None else "csr",
-        activation=activation, threads=threads, target=target,
-    )  # fmt: skip
-    bound = WINOGRAD_BOUND if primitive == "winograd" else DIRECT_BOUND
-    for residual in (False, True):
-        assert worst_error(built, weight, bias, activation, residual) <= bound
 
 
 def dealt(first: int) -> list[object]:

@@ -31,7 +31,7 @@ from dlas.kernels.shape import Conv2d
 from dlas.kernels.spatial_csr import SpatialCsr
 from dlas.kernels.spatial_pack import SpatialPack
 from dlas.kernels.target import CpuTarget
-from dlas.kernels.whole_window import WholeWindow, covers
+from dlas.kernels.whole_window import WholeWindow, is_whole_window
 from dlas.kernels.winograd import Winograd, default_outputs, needed_halo
 from dlas.kernels.winograd import why_not as winograd_why_not
 
@@ -140,7 +140,7 @@ def _gemm_tile(op: Conv2d, r: Request) -> RowTile:
 
 
 def _gemm(op: Conv2d, r: Request) -> Kernel:
-    if covers(op):
+    if is_whole_window(op):
         return WholeWindow(op, r.target, r.threads, r.epilogue, r.knobs)
     return Gemm(op, r.target, r.threads, r.epilogue, _gemm_tile(op, r), r.knobs)
 

@@ -16,7 +16,7 @@ from dlas.kernels.shape import Conv2d
 from dlas.kernels.spatial_pack import SpatialPack
 
 
-def covers(op: Conv2d) -> bool:
+def is_whole_window(op: Conv2d) -> bool:
     """Whether the filters cover the image, no more and no less."""
     return op.kernel == (op.height, op.width) and not any(op.padding) and op.groups == 1
 
