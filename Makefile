@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 OUT ?= out/quickstart
 
-.PHONY: demo test check test-kernels test-slow install
+.PHONY: demo test check test-hosts test-kernels test-slow install
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -31,6 +31,10 @@ test: check
 
 test-kernels: $(STAMP)
 	$(BIN)/python -m pytest -q -n 2 -o timeout=1800 -m "kernels_full or not kernels_full" tests/kernels
+
+test-hosts: $(STAMP)
+	$(BIN)/python tests/hosts/masks.py avx2
+	$(BIN)/python tests/hosts/masks.py avx512
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow

@@ -436,10 +436,10 @@ def test_catalog_and_doctor_of_this_installation(said):
     assert code == 0
     for layer in LAYERS:
         assert f"{layer}: " in out
-    code, out, _ = said("doctor")
+    code, out, _ = said("doctor", "--no-probe")
     assert code == 0
     assert "timings:" in out
-    code, out, _ = said("doctor", "--format", "json")
+    code, out, _ = said("doctor", "--no-probe", "--format", "json")
     found = json.loads(out)
     assert found["host"]["cores"] >= 1
     assert {"layer", "name", "missing"} == set(found["techniques"][0])

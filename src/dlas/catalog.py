@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlas import registry
 from dlas.display import table, text_of
 from dlas.stack import LAYERS, TITLES
+
+if TYPE_CHECKING:
+    from dlas.plan import Step
+    from dlas.probes import Probe
+    from dlas.progress import Progress
+    from dlas.store.artifacts import StepRecord
 
 
 def parameters(row: Mapping[str, Any]) -> str:
@@ -42,8 +48,12 @@ def catalogue_text(rows: Sequence[Mapping[str, Any]], width: int | None) -> str:
     return "\n\n".join(blocks)
 
 
-def examine() -> dict[str, Any]:
-    """Return what the machine is, what is missing and how to get it, and what to mistrust."""
+def examine(progress: Progress | None = None) -> dict[str, Any]:
+    """Return what the machine is, what is missing and how to get it, and what to mistrust.
+
+    With a progress, what each runtime executes of each type is looked at, too, where it is not
+    known yet (``executes``; None: not looked at).
+    """
     from dlas.measure import host
 
     description = host.describe()
@@ -56,8 +66,39 @@ def examine() -> dict[str, Any]:
         "host": description,
         "host_class": host.host_class(description),
         "techniques": techniques,
+        "executes": None if progress is None else _executes(progress),
         "concerns": host.concerns(description),
     }
+
+
+def _executes(progress: Progress) -> list[dict[str, Any]]:
+    """Return a row for each runtime and type that no rule refuses: what was seen to run."""
+    from dlas.probes import Answers, ran_of
+    from dlas.records import Status
+
+    answers = Answers()
+    probes = answers.survey()
+    steps = {key for probe in probes for key in (*probe.steps, probe.step.key)}
+    progress.start(len(steps), 0)
+    seen: list[str] = []
+
+    def done(step: Step, record: StepRecord, known: bool) -> None:
+        seen.append(step.key)
+        progress.step(str(step.stage), step.text, len(seen), len(steps))
+
+    def row(probe: Probe, record: StepRecord) -> dict[str, Any]:
+        ran = ran_of(record.info) if record.status is Status.COMPLETE else None
+        techniques = probe.cell.techniques
+        assert techniques is not None
+        return {
+            "software": techniques.software.name,
+            "type": techniques.precision,
+            "executes": ran.precision if ran else None,
+            "isa": ran.isa if ran else None,
+            "problem": record.reason if ran is None else "",
+        }
+
+    return [row(*each) for each in answers.run(probes, progress.note, done=done)]
 
 
 def _absent(row: Mapping[str, Any]) -> str | None:
@@ -86,5 +127,26 @@ def examination_text(found: Mapping[str, Any], width: int | None) -> str:
         lines.append(f"{layer:13} {', '.join(ready) or 'none'}")
     if missing := [t for t in techniques if t["missing"]]:
         lines += ["", "missing:", table(missing, ("layer", "name", "missing"), width)]
+    if found["executes"] is not None:
+        lines += ["", *_executes_text(found["executes"], width)]
     concerns = found["concerns"] or ["nothing speaks against timings on this machine"]
     return "\n".join([*lines, "", "timings:", *(f"- {concern}" for concern in concerns)])
+
+
+def _executes_text(rows: Sequence[Mapping[str, Any]], width: int | None) -> list[str]:
+    """Return what each runtime executes of each type as a table, and what it could not run."""
+    types = list(dict.fromkeys(row["type"] for row in rows))
+    lines = []
+    for software in dict.fromkeys(row["software"] for row in rows):
+        mine = {row["type"]: row for row in rows if row["software"] == software}
+        cells = {each: _executed(mine.get(each)) for each in types}
+        lines.append({"software": software, **cells})
+    troubles = [f"- {r['software']} {r['type']}: {r['problem']}" for r in rows if r["problem"]]
+    title = "what runs where a type is asked for (seen with a small network; -: no such stack):"
+    return [title, table(lines, ("software", *types), width), *troubles]
+
+
+def _executed(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return "-"
+    return row["executes"] or ("failed" if row["problem"] else "not told")

@@ -79,12 +79,13 @@ def plan(study: options.StudyFile, format: options.Format = "text") -> None:
     """
     from dlas.display import preview_text
     from dlas.plan import preview
+    from dlas.probes import Answers
     from dlas.study import Study
 
     _one_of(format, ("text", "json"))
     loaded = Study.load(study)
     with loaded.inside():
-        found = preview(loaded)
+        found = preview(loaded, Answers().seen)
     for note in loaded.notes:
         print(note, file=sys.stderr)
     if format == "json":
@@ -396,16 +397,25 @@ def catalog(
 
 
 @app.command()
-def doctor(format: options.Format = "text") -> None:
+def doctor(format: options.Format = "text", probe: options.Probe = True) -> None:
     """Say what this machine has, what is missing and how to get it, what makes timings doubtful.
 
-    dlas doctor
+    A small network is run by every runtime in every type, to see what it executes; the answers are
+    kept, so that this takes a minute or two once.
+
+        dlas doctor
+
+        dlas doctor --no-probe
     """
     from dlas.catalog import examination_text, examine
-    from dlas.display import terminal_width
+    from dlas.display import progress, terminal_width
 
     _one_of(format, ("text", "json"))
-    found = examine()
+    shown = progress(sys.stderr, not probe)
+    try:
+        found = examine(shown if probe else None)
+    finally:
+        shown.close()
     if format == "json":
         _json(found)
     else:

@@ -138,7 +138,8 @@ class Lines:
 
     def start(self, total_steps: int, total_measurements: int) -> None:
         """Say how much there is to do."""
-        self.say(f"{total_steps} steps, about {total_measurements} measurements", not self.quiet)
+        measuring = f", about {total_measurements} measurements" if total_measurements else ""
+        self.say(f"{total_steps} steps{measuring}", not self.quiet)
 
     def step(self, stage: str, text: str, done: int, total: int) -> None:
         """Say which step has ended."""

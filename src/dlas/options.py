@@ -55,6 +55,7 @@ Page = Annotated[
 Figures = Annotated[
     Path | None, typer.Option("--figures", help="A folder for figures, PNG and SVG.")
 ]
+Probe = Annotated[bool, typer.Option(help="Run a small network to see what runtimes execute.")]
 Layer = Annotated[str | None, typer.Option(help="One layer only.")]
 
 # ---------------------------------------------------------------- analyze, compare

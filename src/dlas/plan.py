@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from dlas import registry
 from dlas.interpreters import Interpreter, probe
 from dlas.isolate import Server
 from dlas.keys import Json, key
-from dlas.protocols import Refusal, Software, Techniques, unavailable
+from dlas.protocols import Ran, Refusal, Software, Techniques, unavailable
 from dlas.records import MeasureSettings, Stage
 from dlas.registry import installed_version
 from dlas.stack import Stack
@@ -92,17 +92,28 @@ class Plan:
         return tuple(c for c in self.cells if c.refusal is None)
 
 
-def make(study: Study, stacks: Iterable[Stack] | None = None) -> Plan:
+Seen = Callable[[Stack, Techniques], Ran | None]
+"""What the software of a stack was seen to run of its precision here; None: nobody looked."""
+
+
+def nobody_looked(stack: Stack, techniques: Techniques) -> Ran | None:
+    """Return None: rules then go by what is expected of the CPU's flags."""
+    return None
+
+
+def make(study: Study, stacks: Iterable[Stack] | None = None, seen: Seen = nobody_looked) -> Plan:
     """Return the plan of a study (of some of its stacks). Loads no runtime."""
     steps: dict[str, Step] = {}
     cells = []
     for stack in study.stacks if stacks is None else stacks:
-        cells.append(_cell(stack, steps))
+        cells.append(plan_cell(stack, steps, seen))
     return Plan(study, tuple(cells), steps)
 
 
-def _cell(stack: Stack, steps: dict[str, Step]) -> CellPlan:
+def plan_cell(stack: Stack, steps: dict[str, Step], seen: Seen = nobody_looked) -> CellPlan:
+    """Return the plan of one stack; its steps are added to those that are there."""
     techniques = registry.resolve(stack)
+    techniques = replace(techniques, probed=seen(stack, techniques))
     refusal = registry.refusal(techniques)
     interpreter = None
     if refusal is None and techniques.software.python:
@@ -293,7 +304,8 @@ def build_server(techniques: Techniques) -> Server:
 
 GUESS_S = {
     Stage.INPUTS: 0.5, Stage.PREPARE: 1.5, Stage.OPTIMIZE: 6.0, Stage.LOWER: 4.0,
-    Stage.REFERENCE: 1.0, Stage.BUILD: 3.0, Stage.EVALUATE: 1.5, Stage.MEMORY: 2.0,
+    Stage.REFERENCE: 1.0, Stage.BUILD: 3.0, Stage.PROBE: 1.0,
+    Stage.EVALUATE: 1.5, Stage.MEMORY: 2.0,
 }  # fmt: skip
 """Seconds a step takes where no run has told better: guesses, shown as such."""
 
@@ -331,13 +343,13 @@ def measurement_count(cells: Iterable[CellPlan], settings: MeasureSettings) -> i
     return settings.rounds * (sum(strata) + control_count(strata, settings))
 
 
-def preview(study: Study) -> dict[str, Any]:
+def preview(study: Study, seen: Seen = nobody_looked) -> dict[str, Any]:
     """Return what a run would do: cells by status, steps with and without sharing, cost.
 
     Evaluations (one per artefact) are counted as steps, measurements apart. Seconds and megabytes
     are guesses from typical values, not readings.
     """
-    plan = make(study)
+    plan = make(study, seen=seen)
     runnable = plan.runnable
     status = Counter(c.refusal.status if c.refusal else "runnable" for c in plan.cells)
     stages = Counter(str(step.stage) for step in plan.steps.values())

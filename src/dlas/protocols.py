@@ -9,7 +9,7 @@ Nothing here imports torch; arrays are numpy, modules are ``Any``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -289,6 +289,8 @@ class Software(Technique):
     """Modules that the server of this runtime imports before it forks children."""
     executes: ClassVar[Mapping[str, str]] = {}
     """Declared differences, asked precision -> executed precision."""
+    cpu_decides: ClassVar[tuple[Precision, ...]] = ()
+    """Types that it computes in on some CPUs only: a run looks with a small network first."""
     places: ClassVar[tuple[str, ...]] = ("python",)
     python: str = ""
 
@@ -305,6 +307,31 @@ class Software(Technique):
     def untuned(self) -> Software:
         """Return what builds a network that leaves nothing to tune: this technique by default."""
         return self
+
+    def expects(self, precision: Precision, flags: Collection[str]) -> str:
+        """Return the type in which ``precision`` probably runs on a CPU with these flags.
+
+        Asked only where nobody has looked yet; what is declared, by default.
+        """
+        return self.executes.get(precision, precision)
+
+    def other_type(self, stack: Techniques) -> Refusal | None:
+        """Refuse a type of ``cpu_decides`` that runs in another, undeclared one on this CPU.
+
+        What was seen with a small network decides; before anybody has looked, ``expects``.
+        """
+        asked = stack.precision
+        if asked not in self.cpu_decides:
+            return None
+        if stack.probed is not None:
+            ran, how = stack.probed.precision, "executes"
+            why = "seen with a small network"
+        else:
+            ran, how = self.expects(asked, stack.hardware.describe().get("flags", ())), "may run"
+            why = "expected of its features; `dlas run` and `dlas doctor` look"
+        if ran in (None, asked, self.executes.get(asked)):
+            return None
+        return unavailable(f"{self.name}, asked for {asked}, {how} {ran} on this CPU ({why})")
 
     def environment(self, hardware: HardwareTechnique) -> dict[str, str]:
         """Return variables to set before the runtime's libraries load (isa, OpenMP)."""
@@ -355,6 +382,8 @@ class Techniques:
     algorithm: Algorithm
     software: Software
     hardware: HardwareTechnique
+    probed: Ran | None = None
+    """What the software was seen to run of this precision on this host; None: nobody looked."""
 
     @property
     def precision(self) -> Precision:

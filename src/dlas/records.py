@@ -35,6 +35,7 @@ class Stage(StrEnum):
     LOWER = "lower"
     REFERENCE = "reference"
     BUILD = "build"
+    PROBE = "probe"
     EVALUATE = "evaluate"
     MEMORY = "memory"
     MEASURE = "measure"

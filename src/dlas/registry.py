@@ -217,6 +217,7 @@ def refusal(techniques: Techniques) -> Refusal | None:
     A reason that holds for any implementation comes before one of this machine.
     """
     said = [r for t in techniques.all() if (r := t.why_not(techniques))]
+    said += [r] if (r := techniques.software.other_type(techniques)) else []
     said += [r for t in techniques.all() if not _elsewhere(t) and (r := missing(type(t)))]
     if absent := techniques.hardware.missing():
         said.append(unavailable(absent))

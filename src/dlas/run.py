@@ -22,6 +22,7 @@ from dlas.measure import host as hosts
 from dlas.measure.checks import output_problem
 from dlas.measure.lock import folder_lock, machine_lock
 from dlas.plan import CellPlan, Plan, Step
+from dlas.probes import Answers
 from dlas.progress import Progress, Silent
 from dlas.records import Stage, Status
 from dlas.rounds import Entry, Rounds, now
@@ -88,8 +89,11 @@ def run(
         artifacts = ArtifactStore(shared)
         results = ResultStore(folder / FILE_NAME)
         with artifacts.use(), results, Pool(artifacts.scratch()) as pool:
+            answers = Answers()
+            answers.look(stacks, progress.note, (str(study.folder.absolute()),))
+            plan = planning.make(study, stacks, answers.seen)
             work = _Run(study, results, artifacts, pool, again, remeasure, progress, folder)
-            return work.run(planning.make(study, stacks))
+            return work.run(plan)
 
 
 def _chosen(study: Study, only: str | None) -> Sequence[Any]:

@@ -10,6 +10,8 @@ from dlas.layers.hardware import cpu as cpu_module
 from dlas.layers.hardware.cpu import NEEDS, Cpu, cache_sizes
 from dlas.layers.hardware.cuda import Cuda
 
+pytestmark = pytest.mark.host
+
 
 def test_describe_names_the_machine():
     said = Cpu().describe()
@@ -32,7 +34,7 @@ def test_caches_are_read_in_bytes(tmp_path: Path):
 
 def test_an_instruction_set_that_is_absent_is_missing_with_its_flags(monkeypatch):
     monkeypatch.setattr(cpu_module.platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(cpu_module, "cpu_flags", lambda: frozenset(NEEDS["avx2"]))
+    monkeypatch.setattr(cpu_module.host, "flags", lambda: frozenset(NEEDS["avx2"]))
     assert Cpu(isa="avx2").missing() is None
     reason = Cpu(isa="avx512").missing()
     assert reason is not None and "avx512bw" in reason and "avx2," not in reason

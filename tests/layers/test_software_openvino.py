@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from test_software_fakes import (
@@ -14,7 +16,8 @@ from test_software_fakes import (
 )
 
 from dlas import registry
-from dlas.errors import StepError, UserError
+from dlas.errors import UserError
+from dlas.measure.checks import asked_and_ran
 
 pytest.importorskip("openvino")
 
@@ -25,9 +28,11 @@ def built(tmp_path, net, precision="float32", **params):
     return runtime.load(tmp_path, CPU)
 
 
-def refused_here(precision):
+def refused_here(precision, built):
+    """Return why a run would refuse a type here: what was built is looked at, as a probe does."""
     runtime = software("openvino")
-    return runtime.why_not(stack(runtime, precision=precision))
+    ran = built.observe(images()[:1])
+    return runtime.other_type(replace(stack(runtime, precision=precision), probed=ran))
 
 
 @pytest.mark.parametrize("net", NETS)
@@ -42,9 +47,9 @@ def test_it_agrees_with_pytorch(net, tmp_path):
 )
 @pytest.mark.parametrize("net", NETS)
 def test_lower_precisions_agree_and_really_run(net, precision, tolerance, tmp_path):
-    if refused_here(precision):
-        pytest.skip(refused_here(precision).reason)
     session, expected = built(tmp_path, net, precision), reference(net)
+    if refused := refused_here(precision, session):
+        pytest.skip(refused.reason)
     error = np.abs(infer(session) - expected).max() / np.abs(expected).max()
     assert 0 < error <= tolerance
     assert session.observe(images()[:1]).precision == precision
@@ -89,25 +94,21 @@ def test_options_reach_the_plug_in_and_are_checked(tmp_path):
 # ---------------------------------------------------------------- rules, and each switched off
 
 
-def test_a_type_the_cpu_lacks_is_unavailable_and_would_run_in_float32(tmp_path, monkeypatch):
-    class Plain(Stand):
-        def describe(self):
-            return {"flags": ["avx2"]}
-
-    runtime = software("openvino")
-    for precision in ("float16", "bfloat16"):
-        refused = runtime.why_not(stack(runtime, precision=precision, hardware=Plain()))
-        assert refused is not None and refused.status == "unavailable"
-    import openvino
-
-    real = openvino.Core.get_property
-
-    def without_types(core, device, name):
-        return ["FP32"] if name == "OPTIMIZATION_CAPABILITIES" else real(core, device, name)
-
-    monkeypatch.setattr(openvino.Core, "get_property", without_types)
-    with pytest.raises(StepError, match="float16"):
-        runtime.build(FakeProgram("residual", "float16"), CPU, tmp_path)
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_a_type_that_runs_as_another_is_unavailable_and_would_fail(precision, tmp_path):
+    """Whatever this CPU executes of the type is what is read back; another type is refused."""
+    session = built(tmp_path, "residual", precision)
+    ran = session.observe(images()[:1]).precision
+    assert ran in ("float32", "float16", "bfloat16")
+    refused = refused_here(precision, session)
+    assert (refused is None) == (ran == precision)
+    if refused is not None:
+        assert refused.status == "unavailable" and ran in refused.reason
+        off = asked_and_ran(
+            precision=precision, declared=software("openvino").executes, threads=1,
+            ran={"precision": ran},
+        )  # fmt: skip
+        assert off is not None
 
 
 @pytest.mark.skipif(

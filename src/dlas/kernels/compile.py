@@ -123,6 +123,7 @@ def _assemble(steps: Steps, target: CpuTarget, threads: int, tuned: bool) -> Pro
         "target": {
             "name": target.name, "cpu": target.cpu, "machine": target.machine,
             "lanes": target.lanes, "features": list(target.features),
+            "attributes": list(target.attributes),
         },
         "threads": threads,
         "tuning": counted([step.record for step in steps.steps]) if tuned else None,

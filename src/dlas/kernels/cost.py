@@ -7,7 +7,7 @@ from typing import Any
 from dlas.kernels.errors import KernelError
 from dlas.kernels.records import Records
 from dlas.kernels.target import CpuTarget
-from dlas.kernels.tuning import BUILD_S, MEASURE_S, host
+from dlas.kernels.tuning import BUILD_S, MEASURE_S, target_key
 from dlas.kernels.workers import Workers
 
 ROUNDS, SECONDS = 9, 0.5
@@ -38,7 +38,7 @@ class Costs:
         return [None if record is None else record["seconds"] for record in known]
 
     def _key(self, task: Task) -> dict[str, Any]:
-        target = {"cpu": self.cpu.cpu, "lanes": self.cpu.lanes, "host": host()}
+        target = target_key(self.cpu)
         return {"cost": task, "dtype": "float32", "target": target, "threads": self.threads}
 
     def _measure(self, tasks: Sequence[Task]) -> None:

@@ -1,50 +1,53 @@
 """Targets: the instruction set that kernels are built for.
 
-Vector width and register tiles follow the target. `native` is resolved to the CPU at hand when a
-kernel is built, never left to the compiler: TVM turns `mcpu=native` into generic SSE code.
+Vector width and register tiles follow the target. `native` is resolved when a kernel is built,
+from the CPU's flags alone, and never left to the compiler: TVM turns `mcpu=native` into generic
+SSE code, and LLVM's own guess goes by the CPU's model, so that on a virtual machine that hides
+AVX-512 it would write AVX-512 code all the same.
 """
 
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
+from dlas.kernels import cpu as host
+from dlas.kernels.cpu import V3, V4
 from dlas.kernels.errors import MissingFeatureError, UnsupportedError
 
-_V3 = ("avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe")
-_V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
-# What LLVM may use for `native` beyond the base: code is refused where one of these is missing.
-_NATIVE_EXTRA = (
-    "avx_vnni",
-    "avx512_vnni",
-    "avx512_bf16",
-    "avx512_fp16",
-    "avx512ifma",
-    "avx512vbmi",
-    "avx512_vbmi2",
-    "avx512_bitalg",
-    "avx512_vpopcntdq",
-    "gfni",
-    "vaes",
-    "vpclmulqdq",
-)
-_ARM_EXTRA = (
-    "atomics",
-    "fphp",
-    "asimdhp",
-    "asimdrdm",
-    "asimddp",
-    "asimdfhm",
-    "fcma",
-    "jscvt",
-    "lrcpc",
-    "sha3",
-    "i8mm",
-    "bf16",
-    "sve",
-    "sve2",
-)
+X86_EXTRA: Mapping[str, str] = {
+    "avx_vnni": "avxvnni",
+    "avx512_vnni": "avx512vnni",
+    "avx512_bf16": "avx512bf16",
+    "avx512_fp16": "avx512fp16",
+    "avx512ifma": "avx512ifma",
+    "avx512vbmi": "avx512vbmi",
+    "avx512_vbmi2": "avx512vbmi2",
+    "avx512_bitalg": "avx512bitalg",
+    "avx512_vpopcntdq": "avx512vpopcntdq",
+    "gfni": "gfni",
+    "vaes": "vaes",
+    "vpclmulqdq": "vpclmulqdq",
+}
+"""Flags beyond the base that `native` code may use where the CPU has them, with LLVM's names."""
+ARM_EXTRA: Mapping[str, str] = {
+    "atomics": "lse",
+    "asimdhp": "fullfp16",
+    "asimdrdm": "rdm",
+    "asimddp": "dotprod",
+    "asimdfhm": "fp16fml",
+    "fcma": "complxnum",
+    "jscvt": "jsconv",
+    "lrcpc": "rcpc",
+    "sha3": "sha3",
+    "i8mm": "i8mm",
+    "bf16": "bf16",
+    "sve": "sve",
+    "sve2": "sve2",
+}
+"""The same on aarch64."""
+_AVX512_ONLY = "avx512"
+"""What begins so needs the 512-bit base."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class CpuTarget:
     name: str
     """What was asked: native, x86-64-v3, x86-64-v4 or aarch64."""
     cpu: str
-    """LLVM's name of the CPU, `native` resolved."""
+    """LLVM's name of the base that the code rests on; what it has beyond is in `attributes`."""
     machine: str
     """x86_64 or aarch64."""
     lanes: int
@@ -63,6 +66,8 @@ class CpuTarget:
     """Architectural vector registers."""
     features: tuple[str, ...]
     """CPU flags, in Linux's spelling, that code for this target may need."""
+    attributes: tuple[str, ...] = ()
+    """Features beyond the base, in LLVM's spelling, that the compiler may use."""
 
     @property
     def accumulators(self) -> int:
@@ -78,9 +83,11 @@ class CpuTarget:
         from tvm.target import Target
 
         config: dict[str, Any] = {"kind": "llvm", "mcpu": self.cpu}
+        attributes = [f"+{name}" for name in self.attributes]
         if self.machine == "aarch64":
-            config |= {"mtriple": "aarch64-linux-gnu", "mattr": ["+neon"]}
-        return Target(config)
+            config |= {"mtriple": "aarch64-linux-gnu"}
+            attributes = ["+neon", *attributes]
+        return Target(config | ({"mattr": attributes} if attributes else {}))
 
 
 def resolve(name: str) -> CpuTarget:
@@ -91,51 +98,47 @@ def resolve(name: str) -> CpuTarget:
             AVX2 nor aarch64.
     """
     fixed = {
-        "x86-64-v3": CpuTarget("x86-64-v3", "x86-64-v3", "x86_64", 8, 16, _V3),
-        "x86-64-v4": CpuTarget("x86-64-v4", "x86-64-v4", "x86_64", 16, 32, _V4),
+        "x86-64-v3": CpuTarget("x86-64-v3", "x86-64-v3", "x86_64", 8, 16, V3),
+        "x86-64-v4": CpuTarget("x86-64-v4", "x86-64-v4", "x86_64", 16, 32, V4),
         "aarch64": CpuTarget("aarch64", "generic", "aarch64", 4, 32, ("asimd",)),
     }
     if name in fixed:
         return fixed[name]
     if name != "native":
         raise UnsupportedError(f"unknown target {name!r}; known: native, {', '.join(fixed)}")
-    return _native()
+    return _native(host.flags())
 
 
-@cache
-def _native() -> CpuTarget:
-    flags = host_features()
-    extra = tuple(f for f in (*_NATIVE_EXTRA, *_ARM_EXTRA) if f in flags)
+def _native(flags: frozenset[str]) -> CpuTarget:
+    """Return the target of a CPU with these flags: the code needs them, and no other."""
     if platform.machine() == "aarch64":
-        return CpuTarget("native", _llvm_cpu(), "aarch64", 4, 32, ("asimd", *extra))
-    if flags.issuperset(_V4):
-        return CpuTarget("native", _llvm_cpu(), "x86_64", 16, 32, (*_V4, *extra))
-    if flags.issuperset(_V3):
-        return CpuTarget("native", _llvm_cpu(), "x86_64", 8, 16, (*_V3, *extra))
+        return _target("generic", "aarch64", 4, 32, ("asimd",), _having(ARM_EXTRA, flags))
+    extra = _having(X86_EXTRA, flags)
+    if flags.issuperset(V4):
+        return _target("x86-64-v4", "x86_64", 16, 32, V4, extra)
+    if flags.issuperset(V3):
+        narrow = {f: name for f, name in extra.items() if not f.startswith(_AVX512_ONLY)}
+        return _target("x86-64-v3", "x86_64", 8, 16, V3, narrow)
     raise UnsupportedError(
         f"target 'native' needs x86-64 with AVX2 and FMA, or aarch64; this is "
-        f"{platform.machine()} without {sorted(set(_V3) - flags)}"
+        f"{platform.machine()} without {sorted(set(V3) - flags)}"
     )
 
 
-def _llvm_cpu() -> str:
-    from tvm.target.codegen import llvm_get_system_cpu
-
-    return str(llvm_get_system_cpu())
+def _having(known: Mapping[str, str], flags: frozenset[str]) -> dict[str, str]:
+    return {flag: name for flag, name in known.items() if flag in flags}
 
 
-@cache
-def host_features() -> frozenset[str]:
-    """CPU flags of this machine as Linux names them; empty where they cannot be read."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return frozenset()
-    for line in text.splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() in ("flags", "Features"):
-            return frozenset(value.split())
-    return frozenset()
+def _target(
+    cpu: str,
+    machine: str,
+    lanes: int,
+    registers: int,
+    base: tuple[str, ...],
+    extra: Mapping[str, str],
+) -> CpuTarget:
+    features, names = (*base, *extra), tuple(extra.values())
+    return CpuTarget("native", cpu, machine, lanes, registers, features, names)
 
 
 def runs_here(target: CpuTarget) -> bool:
@@ -155,7 +158,7 @@ def require(machine: str, features: tuple[str, ...]) -> None:
     """
     if machine != platform.machine():
         raise MissingFeatureError(f"built for {machine}; this machine is {platform.machine()}")
-    missing = sorted(set(features) - host_features())
+    missing = sorted(set(features) - host.flags())
     if missing:
         raise MissingFeatureError(
             f"this CPU lacks {', '.join(missing)}, which the code was built for; "

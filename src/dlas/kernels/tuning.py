@@ -13,10 +13,9 @@ import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from dlas.kernels import matrix
+from dlas.kernels import cpu, matrix
 from dlas.kernels.errors import KernelError, UnsupportedError, near
 from dlas.kernels.knobs import FIXED, Knobs
 from dlas.kernels.records import Records
@@ -148,9 +147,9 @@ def zeros_of(weight: Any, weights: str) -> float:
 class Tuner:
     """Finds or looks up the best setting of one operator after another."""
 
-    def __init__(self, tuning: Tuning, cpu: CpuTarget, workers: Workers) -> None:
-        require(cpu.machine, cpu.features)  # what is tuned must run here
-        self.tuning, self.cpu, self.workers = tuning, cpu, workers
+    def __init__(self, tuning: Tuning, target: CpuTarget, workers: Workers) -> None:
+        require(target.machine, target.features)  # what is tuned must run here
+        self.tuning, self.cpu, self.workers = tuning, target, workers
         self.records = Records(tuning.records)
 
     def best(self, task: Task) -> dict[str, Any]:
@@ -158,7 +157,7 @@ class Tuner:
         key = {
             "task": task.to_json(),
             "dtype": "float32",
-            "target": {"cpu": self.cpu.cpu, "lanes": self.cpu.lanes, "host": host()},
+            "target": target_key(self.cpu),
             "search": [self.tuning.scheduler, self.tuning.trials, self.tuning.seed],
         }
         known = self.records.find(_plain(key))
@@ -405,16 +404,14 @@ def _plain(key: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def host() -> str:
-    """Return the CPU's name as the system gives it: times of another CPU say nothing here."""
-    import platform
-
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
+def target_key(target: CpuTarget) -> dict[str, Any]:
+    """Return what a record must know of a target and of the CPU that times were read on."""
+    return {
+        "cpu": target.cpu,
+        "attributes": list(target.attributes),
+        "lanes": target.lanes,
+        "host": cpu.model(),  # times of another CPU say nothing here
+    }
 
 
 def check_primitive(tuning: Tuning, primitive: str, weights: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dlas import __version__
+from dlas.kernels import cpu
 from dlas.keys import key
 
 RUNTIMES = (
@@ -131,9 +132,7 @@ def describe() -> dict[str, Any]:
         "distribution": _distribution(),
         "virtualization": _virtualization(),
         **_processor(),
-        "cores": os.cpu_count(),
         "cores_allowed": len(AVAILABLE),
-        "memory_gib": round(_memory_kb() / 2**20, 1),
         "caches": _caches(),
         "smt": _read(_CPU / "smt/active") == "1",
         "governor": _read(_CPU / "cpu0/cpufreq/scaling_governor"),
@@ -162,9 +161,19 @@ def host_class(description: Mapping[str, Any]) -> str:
     )[:12]
 
 
+def this_class() -> str:
+    """Return the class of this host, without looking at anything else of it."""
+    return host_class(_processor())
+
+
 def concerns(description: Mapping[str, Any]) -> list[str]:
     """Return what makes timings of this machine untrustworthy, each with what to do about it."""
     said: list[str] = []
+    if description.get("described_by"):
+        said.append(
+            f"the processor is described by {description['described_by']} and not by the machine: "
+            f"unset {cpu.CPUINFO} unless that is meant"
+        )
     cores = description["cores_allowed"] or 1
     load = description["load"][0]
     if load > 0.5:
@@ -209,16 +218,15 @@ def _read(path: Path) -> str | None:
 
 
 def _processor() -> dict[str, Any]:
-    cpu, flags = platform.machine(), ""
-    for line in (_read(Path("/proc/cpuinfo")) or "").splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() == "model name":
-            cpu = value.strip()
-        elif name.strip() in ("flags", "Features"):  # Features: aarch64
-            flags = value
-        elif not line:
-            break  # one processor is enough
-    return {"cpu": cpu, "machine": platform.machine(), "flags": sorted(flags.split())}
+    """Return what the machine is, whatever it is doing: what its class is made of."""
+    return {
+        "cpu": cpu.model(),
+        "machine": platform.machine(),
+        "flags": sorted(cpu.flags()),
+        "described_by": cpu.described_by(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(_memory_kb() / 2**20, 1),
+    }
 
 
 def _memory_kb() -> int:
@@ -257,9 +265,8 @@ def _temperatures() -> dict[str, float]:
 
 
 def _virtualization() -> str | None:
-    flags = _processor()["flags"]
     product = _read(Path("/sys/class/dmi/id/product_name"))
-    return (product or "unknown hypervisor") if "hypervisor" in flags else None
+    return (product or "unknown hypervisor") if "hypervisor" in cpu.flags() else None
 
 
 def _distribution() -> str | None:

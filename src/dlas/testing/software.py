@@ -17,9 +17,11 @@ from dlas.protocols import (
     Network,
     Optimization,
     Precision,
+    Ran,
     Refusal,
     Software,
     Technique,
+    Techniques,
 )
 from dlas.testing import children
 from dlas.testing.check import Judge, Suite
@@ -61,10 +63,15 @@ def _algorithm(suite: Suite) -> Algorithm:
 
 
 def _refused(suite: Suite, algorithm: Algorithm, precision: Precision) -> Refusal | None:
-    step = () if precision == "float32" else (asking(precision),)
-    around = (suite.on.dataset, suite.on.model, *step, algorithm, suite.technique, _hardware())
-    said: Refusal | None = suite.technique.why_not(stack_of(*around))
+    said: Refusal | None = suite.technique.why_not(_stack(suite, algorithm, precision))
     return said
+
+
+def _stack(suite: Suite, algorithm: Algorithm, precision: Precision) -> Techniques:
+    step = () if precision == "float32" else (asking(precision),)
+    return stack_of(
+        *(suite.on.dataset, suite.on.model, *step, algorithm, suite.technique, _hardware())
+    )
 
 
 def _seen(
@@ -209,6 +216,10 @@ def _judges(precision: Precision) -> tuple[Judge, Judge]:
     def ran(suite: Suite) -> None:
         for threads, (_, facts) in _seen(suite, precision).results.items():
             suite.demand(facts["ran_type"] == "Ran", f"observe() gives a {facts['ran_type']}")
+            seen = Ran(precision=facts["ran"]["precision"])
+            stack = replace(_stack(suite, _algorithm(suite), precision), probed=seen)
+            if refused := suite.technique.other_type(stack):
+                raise SkipTest(refused.reason)  # as a run refuses it, having looked
             problem = asked_and_ran(
                 precision=precision,
                 declared=suite.technique.executes,

@@ -12,15 +12,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from dlas.kernels import cpu as host
 from dlas.protocols import HardwareTechnique
 
-NEEDS: Mapping[str, tuple[str, ...]] = {
-    "avx2": ("avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"),
-    "avx512": (
-        *("avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"),
-        *("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"),
-    ),
-}
+NEEDS: Mapping[str, tuple[str, ...]] = {"avx2": host.V3, "avx512": host.V4}
 """Flags, as Linux names them, that each instruction set means (x86-64-v3 and x86-64-v4)."""
 
 _COMPUTE = (
@@ -50,11 +45,11 @@ class Cpu(HardwareTechnique):
         """
         import psutil
 
-        flags = sorted(cpu_flags())
+        flags = sorted(host.flags())
         return {
             "device": "cpu",
             "machine": platform.machine(),
-            "model": cpu_model(),
+            "model": host.model(),
             "flags": flags,
             "cores_physical": psutil.cpu_count(logical=False),
             "cores_logical": psutil.cpu_count(logical=True),
@@ -67,9 +62,9 @@ class Cpu(HardwareTechnique):
         """Return why this CPU cannot do what is asked: its instruction set, or its cores."""
         if self.isa != "native" and platform.machine() not in ("x86_64", "AMD64"):
             return f"isa {self.isa} is one of x86-64; this CPU is {platform.machine()}"
-        absent = sorted(set(NEEDS.get(self.isa, ())) - cpu_flags())
+        absent = sorted(set(NEEDS.get(self.isa, ())) - host.flags())
         if absent:
-            return f"this CPU ({cpu_model()}) lacks {', '.join(absent)}, which {self.isa} needs"
+            return f"this CPU ({host.model()}) lacks {', '.join(absent)}, which {self.isa} needs"
         if self.threads > allowed_cores():
             return (
                 f"{self.threads} threads were asked for and this process may use "
@@ -85,31 +80,8 @@ class Cpu(HardwareTechnique):
         """
         if self.isa != "native":
             return {"machine": platform.machine(), "isa": self.isa}
-        features = sorted(f for f in cpu_flags() if f.startswith(_COMPUTE))
-        return {"machine": platform.machine(), "cpu": cpu_model(), "features": list(features)}
-
-
-@cache
-def _cpuinfo() -> Mapping[str, str]:
-    """The first processor's entry of ``/proc/cpuinfo``; empty where there is none."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return {}
-    pairs = (line.partition(":") for line in text.split("\n\n")[0].splitlines())
-    return {key.strip(): value.strip() for key, _, value in pairs}
-
-
-def cpu_model() -> str:
-    """Return the CPU's name as the system gives it."""
-    info = _cpuinfo()
-    return info.get("model name") or platform.processor() or platform.machine()
-
-
-def cpu_flags() -> frozenset[str]:
-    """Return the CPU's features in Linux's spelling; empty where they cannot be read."""
-    info = _cpuinfo()
-    return frozenset((info.get("flags") or info.get("Features") or "").split())
+        features = sorted(f for f in host.flags() if f.startswith(_COMPUTE))
+        return {"machine": platform.machine(), "cpu": host.model(), "features": list(features)}
 
 
 @cache

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-_ORDER = ("sse42", "avx2", "avx512")
+ORDER = ("sse42", "avx2", "avx512")
+"""Instruction sets, the narrowest first."""
 _SIGNS = (
     ("avx512", ("avx512", "avx10", "amx")),
     ("avx2", ("avx2",)),
@@ -24,4 +25,4 @@ def family(name: str) -> str | None:
 def widest(names: Iterable[str]) -> str | None:
     """Return the widest instruction set that any of the names tells of, None for none."""
     found = {known for name in names if (known := family(name))}
-    return max(found, key=_ORDER.index) if found else None
+    return max(found, key=ORDER.index) if found else None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dlas.errors import StepError, UserError, near
+from dlas.errors import UserError, near
 from dlas.layers.software import isa, rules
 from dlas.layers.software.work import Work, settle
 from dlas.protocols import (
@@ -23,7 +23,6 @@ from dlas.protocols import (
     Session,
     Software,
     Techniques,
-    unavailable,
 )
 
 if TYPE_CHECKING:
@@ -36,12 +35,14 @@ _HINTS: Mapping[Precision, str] = {
     "bfloat16": "bf16",
     "int8": "f32",  # what the quantized model leaves in floating point stays float32
 }
-_CAPABILITY = {"float16": "FP16", "bfloat16": "BF16"}
 _FLAGS: Mapping[str, tuple[str, ...]] = {
     "float16": ("avx512_fp16", "amx_fp16", "avx_ne_convert", "asimdhp"),
     "bfloat16": ("avx512bw", "avx_ne_convert"),
 }
-"""CPU flags, one of which OpenVINO needs to compute in a type; without it float32 runs."""
+"""CPU flags, one of which OpenVINO is expected to need for a type; without it another runs.
+
+Its own list of capabilities says something else: without bfloat16 instructions it leaves BF16 out,
+and executes it all the same on a CPU with AVX-512."""
 _OURS = {
     "INFERENCE_NUM_THREADS": "it follows from hardware.threads",
     "INFERENCE_PRECISION_HINT": "it follows from the optimization layer",
@@ -67,6 +68,7 @@ class OpenVino(Software):
     extra: ClassVar[str] = "openvino"
     libraries: ClassVar[tuple[str, ...]] = ("openvino",)
     preload: ClassVar[tuple[str, ...]] = ("openvino",)
+    cpu_decides: ClassVar[tuple[Precision, ...]] = ("float16", "bfloat16")
     sources: ClassVar[tuple[str, ...]] = (
         "dlas.layers.software.rules",
         "dlas.layers.software.work",
@@ -76,32 +78,28 @@ class OpenVino(Software):
     options: dict[str, bool | int | float | str] = field(default_factory=dict)
 
     def why_not(self, stack: Techniques) -> Refusal | None:
-        """Refuse chosen algorithms, instruction sets, and types the CPU does not compute in."""
-        shared = (
+        """Refuse chosen algorithms, devices and instruction sets."""
+        return (
             rules.own_algorithm(stack, self.name)
             or rules.cpu_only(stack, self.name)
             or rules.native_isa(
                 stack, self.name, "its matrix products from MLAS choose it by themselves"
             )
         )
-        if shared:
-            return shared
-        needed = _FLAGS.get(stack.precision, ())
-        if needed and not set(needed) & set(stack.hardware.describe()["flags"]):
-            return unavailable(
-                f"openvino executes {stack.precision} in float32 on a CPU that has none of "
-                f"{', '.join(needed)}, as this one"
-            )
-        return None
+
+    def expects(self, precision: Precision, flags: Collection[str]) -> str:
+        """Return what runs instead of a narrow type that OpenVINO has no kernels for."""
+        for narrow in (precision, "bfloat16"):  # which it takes where it has no float16
+            needed = _FLAGS.get(narrow, ())
+            if not needed or set(needed) & set(flags):
+                return narrow
+        return "float32"
 
     def build(self, program: Program, hardware: HardwareTechnique, folder: Path) -> Any:
         """Compile the ONNX model for this CPU and store the exported blob."""
         import openvino
 
         core = openvino.Core()
-        needed = _CAPABILITY.get(program.precision)
-        if needed and needed not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise StepError(f"openvino does not compute in {program.precision} on this CPU")
         self._check(core)
         model = core.read_model(str(program.onnx()))
         compiled = core.compile_model(model, "CPU", self._config(program.precision, 1))
