@@ -87,6 +87,9 @@ class CpuTarget:
         if self.machine == "aarch64":
             config |= {"mtriple": "aarch64-linux-gnu"}
             attributes = ["+neon", *attributes]
+        if self.cpu == "x86-64-v4":
+            # Else LLVM fills memory by half vectors, as it would for CPUs that clock down.
+            attributes.append("-prefer-256-bit")
         return Target(config | ({"mattr": attributes} if attributes else {}))
 
 
