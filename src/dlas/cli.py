@@ -101,6 +101,7 @@ def run(
     only: options.Only = None,
     retry: options.Retry = None,
     remeasure: options.Remeasure = False,
+    max_disk: options.MaxDisk = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Run what a study lacks: the same command again goes on where it stopped.
@@ -110,10 +111,15 @@ def run(
         dlas run studies/quickstart.yaml --out out/quickstart
 
         dlas run studies/quickstart.yaml --out out/quickstart --only 3fa2 --remeasure
+
+        dlas run studies/quickstart.yaml --out out/quickstart --max-disk 500M
     """
     from dlas.display import progress, summary_text
     from dlas.run import run as run_study
+    from dlas.store.budget import parse_size
     from dlas.study import Study
+
+    limit = None if max_disk is None else parse_size(max_disk)
 
     loaded = Study.load(study)
     for note in loaded.notes:
@@ -127,6 +133,7 @@ def run(
             only=only,
             retry=tuple(retry or ()),
             remeasure=remeasure,
+            max_disk=limit,
             progress=shown,
         )
     except KeyboardInterrupt:

@@ -109,6 +109,9 @@ def summary_text(summary: Any) -> str:
     for stage, reason, n in summary.failures:
         first = str(reason).partition("\n")[0]
         lines.append(f"  failed in {stage} ({n} cells): {first}")
+    if summary.evicted:
+        mb = f"{summary.evicted_bytes / 1e6:.4g} MB"
+        lines.append(f"evicted to keep to the disk budget: {summary.evicted} artefacts, {mb}")
     return "\n".join([*lines, f"results: {summary.out}"])
 
 
