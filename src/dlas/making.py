@@ -77,8 +77,6 @@ class Maker:
         later: Collection[str] = (),
     ) -> None:
         """Have steps done, and keep what became of them."""
-        if self.budget is not None:
-            self.budget.own.update(steps)
         engine = self._engine(anew, upstream or {}, later)
         self.records.update(engine.run(steps, self._step_done))
 

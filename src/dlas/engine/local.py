@@ -75,6 +75,8 @@ class LocalEngine:
             Remade: an ``upstream`` step was made again and differs: start over with that.
             StorageError: the disk refuses, or the budget cannot be kept.
         """
+        if self.budget is not None:
+            self.budget.own.update(steps, self.upstream)
         lost: dict[str, str] | None = None
         while True:
             try:
@@ -231,9 +233,9 @@ class _Pass:
 
     def _settle(self) -> None:
         """Judge every step whose needs are known, until there is nothing new to say."""
-        again = True
-        while again:
-            again = False
+        again, asked = True, 0
+        while again or asked < len(self.recalled):
+            again, asked = False, len(self.recalled)
             for step in list(self.waiting.values()):
                 if step.key in self.due or not self._needs_known(step):
                     continue
@@ -247,16 +249,17 @@ class _Pass:
                     self.due.add(step.key)
 
     def _needs_known(self, step: Step) -> bool:
-        return all(k in self.records or self._look_outside(k) for k in step.inputs.values())
+        read = step.inputs.values()
+        return all(k in self.records or self._look_outside(k, step) for k in read)
 
-    def _look_outside(self, key: str) -> bool:
+    def _look_outside(self, key: str, reader: Step) -> bool:
         """Return whether a step of an earlier time is done; if it can be, have it done again."""
         if key in self.waiting or any(step.key == key for step, _ in self.running.values()):
             return False
         if key not in self.outside and (record := self.engine.store.get(key)):
             self.outside[key] = record
         if key not in self.outside and key in self.engine.upstream:
-            self._reopen(key, self.lost.get(key))  # its record is gone
+            self._reopen(key, self.lost.get(key), reader)  # its record is gone
         return key in self.outside
 
     def _needs(self, step: Step) -> dict[str, StepRecord]:
@@ -269,14 +272,20 @@ class _Pass:
         needed = {step.inputs[name]: r.content for name, r in self._needs(step).items()}
         gone = {k: c for k, c in needed.items() if k in self.known_steps and not has(c or "")}
         for key, content in gone.items():
-            self._reopen(key, content)
+            self._reopen(key, content, step)
         return bool(gone)
 
-    def _reopen(self, key: str, content: str | None) -> None:
+    def _reopen(self, key: str, content: str | None, reader: Step) -> None:
+        """Have a step done again, just before the one that reads what it yields."""
         self.records.pop(key, None)
         self.outside.pop(key, None)
         self.recalled[key] = content
-        self.waiting = {key: self.known_steps[key], **self.waiting}  # before all others
+        order: dict[str, Step] = {}
+        for other in self.waiting.values():
+            if other is reader:
+                order[key] = self.known_steps[key]
+            order[other.key] = other
+        self.waiting = order
 
     def _take(self, step: Step, record: StepRecord, known: bool) -> None:
         self.records[step.key] = record
@@ -291,7 +300,7 @@ class _Pass:
         """Start what may start, the first of the plan first: its inputs are then free early."""
         free = (self.engine.workers or default_workers()) - len(self.running)
         for step in self._next()[: max(free, 0)]:
-            if not self._room(step):
+            if step.key not in self.due or not self._room(step):
                 break
             del self.waiting[step.key]
             needs = self._needs(step)
@@ -309,18 +318,35 @@ class _Pass:
     def _room(self, step: Step) -> bool:
         """Return whether the budget lets a step start; if need be something is evicted.
 
-        Beside others only where an output of each kind would still fit after it: near the limit
-        steps run one by one in the plan's order, which holds the least.
+        Beside others it starts only where an output of each kind would still fit: near the limit
+        steps run one by one in the plan's order, which holds the least. If that does not fit, what
+        is read last goes, to be made again then.
         """
         budget = self.engine.budget
         if budget is None:
             return True
         running = [other for other, _ in self.running.values()]
+        later = set(self.engine.later)
         keys = {key for s in (*self.waiting.values(), *running) for key in s.inputs.values()}
         held = {r.content for _, needs in self.running.values() for r in needs.values()}
-        stages = [s.stage for s in (*running, step)]
-        fits = budget.room(stages, keys | set(self.engine.later), {c for c in held if c})
-        return fits and budget.spare(stages) >= 0 if running else budget.fits()
+        if running:
+            stages = [s.stage for s in (*running, step)]
+            return budget.room(stages, keys | later, held, more=True)
+        if budget.room([step.stage], keys | later, held):
+            return True
+        self.due = {step.key}  # of the others some may now lose what they need
+        budget.room([step.stage], later, held, last=self._read_last(step))
+        return budget.fits()
+
+    def _read_last(self, step: Step) -> list[str]:
+        """Return whose artefacts others than ``step`` read, what is read last first.
+
+        Not what was recalled: nothing is made more than twice for lack of room.
+        """
+        others = [s for s in self.waiting.values() if s.key != step.key]
+        read = dict.fromkeys(key for s in others for key in s.inputs.values())
+        kept = {*step.inputs.values(), *self.recalled, *self.engine.later}
+        return [key for key in reversed(read) if key not in kept]
 
 
 def _contents(needs: Needs) -> dict[str, str | None]:

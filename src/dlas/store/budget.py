@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -164,34 +164,40 @@ class Budget:
         self.most = max(self.most, used)
         return used <= self.limit
 
-    def spare(self, stages: Iterable[str], more: bool = True) -> int:
-        """Return the bytes left beside outputs of ``stages``, as large as the largest so far.
+    def room(
+        self,
+        stages: Iterable[str],
+        keys: Collection[str],
+        contents: Collection[str | None],
+        *,
+        more: bool = False,
+        last: Collection[str] = (),
+    ) -> bool:
+        """Evict until outputs of ``stages`` fit beside what is there; return whether they do.
 
-        ``more``: and one more of each stage.
+        An output is taken to be as large as the largest of its stage so far. ``more``: and one of
+        every stage has to fit as well; no where one of ``stages`` is not known yet. ``keys`` are
+        the steps whose artefacts are still read, ``contents`` objects that are being read.
+        ``last``: the only steps whose artefacts go although they are read, in this order.
         """
+        self.fits()
         sizes, steps = self._inventory.sizes(), self._inventory.steps()
         largest: Counter[str] = Counter()
         for step in steps.values():
             size = sizes.get(step.content, step.bytes)
             largest[step.stage] = max(largest[step.stage], size)
-        wanted = sum(largest[stage] for stage in stages)
-        return self.limit - sum(sizes.values()) - wanted - more * largest.total()
+        wanted = [*stages]
+        if more and not all(stage in largest for stage in wanted):
+            return False
+        needed = sum(largest[stage] for stage in wanted) + more * largest.total()
+        over = sum(sizes.values()) + needed - self.limit
+        if over > 0:
+            over -= self._evict(over, set(keys), set(contents), [*last])
+        return over <= 0
 
-    def room(
-        self, stages: Iterable[str], keys: Collection[str], contents: Collection[str]
-    ) -> bool:
-        """Evict until outputs of ``stages`` fit beside what is there; return whether they do.
-
-        ``keys`` are the steps whose artefacts are still read, ``contents`` objects that are being
-        read.
-        """
-        self.fits()
-        spare = self.spare(stages, more=False)
-        if spare < 0:
-            spare += self._evict(-spare, set(keys), set(contents))
-        return spare >= 0
-
-    def _evict(self, wanted: int, keys: set[str], contents: set[str]) -> int:
+    def _evict(
+        self, wanted: int, keys: set[str], contents: set[str | None], last: Sequence[str]
+    ) -> int:
         """Evict at least ``wanted`` bytes if that may be; return how many."""
         gone = 0
         with self.store.only_user() as alone:
@@ -199,7 +205,11 @@ class Budget:
             if not alone:
                 return 0
             sizes, steps = self._inventory.sizes(), self._inventory.steps()
-            for content in _evictable(sizes, steps, keys, contents):
+            goes = _evictable(sizes, steps, keys, contents)
+            if last:
+                ranked = [steps[key].content for key in last if key in steps]
+                goes = [content for content in ranked if content in goes]
+            for content in dict.fromkeys(goes):
                 if gone >= wanted:
                     break
                 self.store.evict(content)
@@ -253,7 +263,7 @@ def _evictable(
     sizes: Mapping[str, int],
     steps: Mapping[str, Known],
     keys: Collection[str],
-    contents: Collection[str],
+    contents: Collection[str | None],
 ) -> list[str]:
     """Return the objects that may go, the oldest first."""
     owners: dict[str, list[Known]] = defaultdict(list)
