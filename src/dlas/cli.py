@@ -68,23 +68,33 @@ def _common(
 
 
 @app.command()
-def plan(study: options.StudyFile, format: options.Format = "text") -> None:
+def plan(
+    study: options.StudyFile,
+    out: options.KnownOut = None,
+    store: options.Store = None,
+    format: options.Format = "text",
+) -> None:
     """Say what a run would do: cells by status, steps with and without sharing, time and disk.
 
-    Runs nothing and loads no runtime. Times and sizes are guesses from typical values.
+    Runs nothing and loads no runtime. Times and sizes are guesses from typical values; of
+    artefacts that are there already (--out, --store) the real sizes count.
 
         dlas plan studies/quickstart.yaml
+
+        dlas plan studies/quickstart.yaml --out out/quickstart
 
         dlas plan studies/quickstart.yaml --format json | jq .cells
     """
     from dlas.display import preview_text
-    from dlas.plan import preview
+    from dlas.preview import preview
     from dlas.study import Study
 
     _one_of(format, ("text", "json"))
     loaded = Study.load(study)
+    place = store or (out / "store" if out else None)
+    known = place.absolute() if place else None
     with loaded.inside():
-        found = preview(loaded)
+        found = preview(loaded, known)
     for note in loaded.notes:
         print(note, file=sys.stderr)
     if format == "json":

@@ -27,6 +27,7 @@ DatasetText = Annotated[
 
 Format = Annotated[str, typer.Option("--format", help="text or json.")]
 Out = Annotated[Path, typer.Option(help="Folder of the results; made where it is absent.")]
+KnownOut = Annotated[Path | None, typer.Option("--out", help="Folder of the results so far.")]
 Store = Annotated[Path | None, typer.Option(help="Folder of artefacts, to share between studies.")]
 SharedStore = Annotated[
     Path | None, typer.Option(help="The shared folder of artefacts (default: DIR/store).")

@@ -318,9 +318,9 @@ class _Pass:
     def _room(self, step: Step) -> bool:
         """Return whether the budget lets a step start; if need be something is evicted.
 
-        Beside others it starts only where an output of each kind would still fit: near the limit
-        steps run one by one in the plan's order, which holds the least. If that does not fit, what
-        is read last goes, to be made again then.
+        Beside others it starts only where an output of each stage to come would fit as well: near
+        the limit steps run one by one in the plan's order, which holds the least. If even that
+        does not fit, what is read last goes, to be made again then.
         """
         budget = self.engine.budget
         if budget is None:
@@ -331,7 +331,8 @@ class _Pass:
         held = {r.content for _, needs in self.running.values() for r in needs.values()}
         if running:
             stages = [s.stage for s in (*running, step)]
-            return budget.room(stages, keys | later, held, more=True)
+            more = {s.stage for s in self.waiting.values() if s.key != step.key}
+            return budget.room(stages, keys | later, held, more=more)
         if budget.room([step.stage], keys | later, held):
             return True
         self.due = {step.key}  # of the others some may now lose what they need

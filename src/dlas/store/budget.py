@@ -170,15 +170,15 @@ class Budget:
         keys: Collection[str],
         contents: Collection[str | None],
         *,
-        more: bool = False,
+        more: Collection[str] | None = None,
         last: Collection[str] = (),
     ) -> bool:
         """Evict until outputs of ``stages`` fit beside what is there; return whether they do.
 
-        An output is taken to be as large as the largest of its stage so far. ``more``: and one of
-        every stage has to fit as well; no where one of ``stages`` is not known yet. ``keys`` are
-        the steps whose artefacts are still read, ``contents`` objects that are being read.
-        ``last``: the only steps whose artefacts go although they are read, in this order.
+        An output is taken to be as large as the largest of its stage so far. With ``more`` one of
+        each of these stages has to fit as well, and none of ``stages`` may be without example.
+        ``keys`` are the steps whose artefacts are still read, ``contents`` objects that are being
+        read. ``last``: the only steps whose artefacts go, although they are read, in this order.
         """
         self.fits()
         sizes, steps = self._inventory.sizes(), self._inventory.steps()
@@ -186,10 +186,10 @@ class Budget:
         for step in steps.values():
             size = sizes.get(step.content, step.bytes)
             largest[step.stage] = max(largest[step.stage], size)
-        wanted = [*stages]
-        if more and not all(stage in largest for stage in wanted):
+        outputs = [*stages]
+        if more is not None and not all(stage in largest for stage in outputs):
             return False
-        needed = sum(largest[stage] for stage in wanted) + more * largest.total()
+        needed = sum(largest[stage] for stage in (*outputs, *(more or ())))
         over = sum(sizes.values()) + needed - self.limit
         if over > 0:
             over -= self._evict(over, set(keys), set(contents), [*last])
