@@ -15,7 +15,7 @@ from dlas.store.budget import INTERMEDIATE, Inventory
 LAYERS = {
     "optimization": [
         "none",
-        {"weight-pruning": {"sparsity": {"values": [0.3, 0.5, 0.7]}, "epochs": 1}},
+        {"weight-pruning": {"sparsity": {"values": [0.3, 0.6]}, "epochs": 1}},
     ],
     "software": ["pytorch"],
     "hardware": [{"cpu": {"threads": 1}}],

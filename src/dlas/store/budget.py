@@ -12,7 +12,7 @@ What may go, oldest first and only as much as is needed:
 - objects that only steps of the stages ``INTERMEDIATE`` point to, of any study, unless a step of
   this run still reads them. What is timed, the images it is timed on and evaluations never go.
 
-Nothing goes while another run uses the store: it may be about to read anything.
+If that does not suffice, what is read last goes as well, to be made again once. Nothing goes while another run uses the store: it may be about to read anything.
 """
 
 from __future__ import annotations
@@ -175,8 +175,9 @@ class Budget:
     ) -> bool:
         """Evict until outputs of ``stages`` fit beside what is there; return whether they do.
 
-        An output is taken to be as large as the largest of its stage so far. With ``more`` one of
-        each of these stages has to fit as well, and none of ``stages`` may be without example.
+        An output is taken to be as large as the largest of its stage so far. With ``more`` it must
+        be possible to make room for one of each of these stages as well, and none of ``stages``
+        may be without example.
         ``keys`` are the steps whose artefacts are still read, ``contents`` objects that are being
         read. ``last``: the only steps whose artefacts go, although they are read, in this order.
         """
@@ -187,10 +188,12 @@ class Budget:
             size = sizes.get(step.content, step.bytes)
             largest[step.stage] = max(largest[step.stage], size)
         outputs = [*stages]
-        if more is not None and not all(stage in largest for stage in outputs):
-            return False
-        needed = sum(largest[stage] for stage in (*outputs, *(more or ())))
-        over = sum(sizes.values()) + needed - self.limit
+        over = sum(sizes.values()) + sum(largest[stage] for stage in outputs) - self.limit
+        if more is not None:
+            free = sum(sizes[c] for c in _evictable(sizes, steps, keys, contents))
+            known = all(stage in largest for stage in outputs)
+            if not known or over + sum(largest[stage] for stage in more) > free:
+                return False
         if over > 0:
             over -= self._evict(over, set(keys), set(contents), [*last])
         return over <= 0
