@@ -212,7 +212,10 @@ def test_plan(said, study_file):
     code, out, err = said("plan", study_file)
     assert (code, err) == (0, "")
     assert re.search(r"^cells +8$", out, re.MULTILINE)
-    assert "(a guess)" in out
+    assert re.search(
+        r"MB of disk \(a guess\); with --max-disk at least [\d.]+ MB \(a guess\)", out
+    )
+    assert "the size of 2 of 2 networks is not known" in out
 
 
 @pytest.mark.usefixtures("fakes")
@@ -233,24 +236,46 @@ def test_run_hands_everything_on_and_prints_the_summary(said, study_file, tmp_pa
         options["progress"].start(3, 5)
         options["progress"].note("a note")
         failures = (("build", "no compiler\nmore", 1),)
-        return Summary("small", Path(out), {"complete": 7, "failed": 1}, "s", failures)
+        cells = {"complete": 7, "failed": 1}
+        return Summary("small", Path(out), cells, "s", failures, 14, 31_250_000)
 
     monkeypatch.setattr("dlas.run.run", run)
     code, out, err = said(
         "run", study_file, "--out", tmp_path / "o", "--store", tmp_path / "s", "--only", "3f",
-        "--retry", "failed", "--remeasure",
+        "--retry", "failed", "--remeasure", "--max-disk", "1.5GB",
     )  # fmt: skip
     assert code == 0
     assert out.splitlines() == [
         "small: 8 cells: 7 complete, 1 failed",
         "  failed in build (1 cells): no compiler",
+        "evicted to keep to the disk budget: 14 artefacts, 31.25 MB",
         f"results: {tmp_path / 'o'}",
     ]
     assert "3 steps, about 5 measurements" in err
     assert "a note" in err
     assert seen.pop("progress")
     assert seen == {"study": "small", "out": tmp_path / "o", "store": tmp_path / "s",
-                    "only": "3f", "retry": ("failed",), "remeasure": True}  # fmt: skip
+                    "only": "3f", "retry": ("failed",), "remeasure": True,
+                    "max_disk": 1_500_000_000}  # fmt: skip
+
+
+@pytest.mark.usefixtures("fakes")
+def test_a_disk_budget_without_a_unit_is_refused_before_anything_is_done(
+    said, study_file, tmp_path
+):
+    code, out, err = said("run", study_file, "--out", tmp_path / "o", "--max-disk", "500")
+    assert (code, out) == (2, "")
+    assert err.startswith("--max-disk '500' has no unit: give a number above 0 and a unit")
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.usefixtures("fakes")
+def test_a_disk_budget_from_python_is_bytes(study_file, tmp_path):
+    study = dlas.Study.load(study_file)
+    with pytest.raises(UserError, match="max_disk '2G': give a whole number of bytes"):
+        dlas.run(study, tmp_path / "o", max_disk="2G")
+    assert not (tmp_path / "o").exists()
 
 
 # ---------------------------------------------------------------- results

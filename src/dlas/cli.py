@@ -68,24 +68,34 @@ def _common(
 
 
 @app.command()
-def plan(study: options.StudyFile, format: options.Format = "text") -> None:
+def plan(
+    study: options.StudyFile,
+    out: options.KnownOut = None,
+    store: options.Store = None,
+    format: options.Format = "text",
+) -> None:
     """Say what a run would do: cells by status, steps with and without sharing, time and disk.
 
-    Runs nothing and loads no runtime. Times and sizes are guesses from typical values.
+    Runs nothing and loads no runtime. Times and sizes are guesses from typical values; of
+    artefacts that are there already (--out, --store) the real sizes count.
 
         dlas plan studies/quickstart.yaml
+
+        dlas plan studies/quickstart.yaml --out out/quickstart
 
         dlas plan studies/quickstart.yaml --format json | jq .cells
     """
     from dlas.display import preview_text
-    from dlas.plan import preview
+    from dlas.preview import preview
     from dlas.probes import Answers
     from dlas.study import Study
 
     _one_of(format, ("text", "json"))
     loaded = Study.load(study)
+    place = store or (out / "store" if out else None)
+    known = place.absolute() if place else None
     with loaded.inside():
-        found = preview(loaded, Answers().seen)
+        found = preview(loaded, known, Answers().seen)
     for note in loaded.notes:
         print(note, file=sys.stderr)
     if format == "json":
@@ -102,6 +112,7 @@ def run(
     only: options.Only = None,
     retry: options.Retry = None,
     remeasure: options.Remeasure = False,
+    max_disk: options.MaxDisk = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Run what a study lacks: the same command again goes on where it stopped.
@@ -111,10 +122,15 @@ def run(
         dlas run studies/quickstart.yaml --out out/quickstart
 
         dlas run studies/quickstart.yaml --out out/quickstart --only 3fa2 --remeasure
+
+        dlas run studies/quickstart.yaml --out out/quickstart --max-disk 500M
     """
     from dlas.display import progress, summary_text
     from dlas.run import run as run_study
+    from dlas.store.budget import parse_size
     from dlas.study import Study
+
+    limit = None if max_disk is None else parse_size(max_disk)
 
     loaded = Study.load(study)
     for note in loaded.notes:
@@ -128,6 +144,7 @@ def run(
             only=only,
             retry=tuple(retry or ()),
             remeasure=remeasure,
+            max_disk=limit,
             progress=shown,
         )
     except KeyboardInterrupt:

@@ -90,14 +90,21 @@ def plain(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
 
 
 def preview_text(found: Mapping[str, Any]) -> str:
-    """Return what ``dlas.plan.preview`` found as text."""
+    """Return what ``dlas.preview.preview`` found as text."""
     rows: list[dict[str, Any]] = [{"": "cells", "count": found["cells"]}]
     rows += [{"": f"  {name}", "count": n} for name, n in found["cells_by_status"].items()]
     rows += [{"": "steps", "count": found["steps"]}]
     rows += [{"": f"  {stage}", "count": n} for stage, n in found["by_stage"].items()]
     rows += [{"": "steps without sharing", "count": found["steps_unshared"]}]
     rows += [{"": "measurements", "count": found["measurements"]}]
-    cost = f"about {duration(found['expected_s'])} and {found['expected_mb']} MB (a guess)"
+    cost = (
+        f"about {duration(found['expected_s'])} and {found['expected_mb']} MB of disk (a guess); "
+        f"with --max-disk at least {found['least_disk_mb']} MB (a guess)"
+    )
+    if found["sizes_known"]:
+        cost += f"\nof {found['sizes_known']} steps the artefact's size is known"
+    if unknown := found["networks_unknown"]:
+        cost += f"\nthe size of {unknown} of {found['networks']} networks is not known beforehand"
     reasons = [f"{r['status']} ({r['cells']} cells): {r['reason']}" for r in found["refusals"]]
     return "\n".join([table(rows, ("", "count")), "", cost, *reasons])
 
@@ -109,6 +116,9 @@ def summary_text(summary: Any) -> str:
     for stage, reason, n in summary.failures:
         first = str(reason).partition("\n")[0]
         lines.append(f"  failed in {stage} ({n} cells): {first}")
+    if summary.evicted:
+        mb = f"{summary.evicted_bytes / 1e6:.4g} MB"
+        lines.append(f"evicted to keep to the disk budget: {summary.evicted} artefacts, {mb}")
     return "\n".join([*lines, f"results: {summary.out}"])
 
 

@@ -27,6 +27,9 @@ NAMES = (
 )
 """Every state transition of a run, in order."""
 
+WITH_BUDGET = ("evicted",)
+"""Those that only a run with a disk budget comes to."""
+
 
 def reach(name: str) -> None:
     """Die here if the environment says so."""

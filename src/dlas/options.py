@@ -27,6 +27,7 @@ DatasetText = Annotated[
 
 Format = Annotated[str, typer.Option("--format", help="text or json.")]
 Out = Annotated[Path, typer.Option(help="Folder of the results; made where it is absent.")]
+KnownOut = Annotated[Path | None, typer.Option("--out", help="Folder of the results so far.")]
 Store = Annotated[Path | None, typer.Option(help="Folder of artefacts, to share between studies.")]
 SharedStore = Annotated[
     Path | None, typer.Option(help="The shared folder of artefacts (default: DIR/store).")
@@ -37,6 +38,14 @@ Retry = Annotated[
 ]
 Remeasure = Annotated[
     bool, typer.Option("--remeasure", help="Evaluate and measure again; build nothing anew.")
+]
+MaxDisk = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="The most that artefacts may take, e.g. 500M, 1.5GB, 2GiB: those that no step "
+        "reads any more are removed as it goes, the oldest first.",
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")]

@@ -300,17 +300,7 @@ def build_server(techniques: Techniques) -> Server:
     return Server(preload, runtime.environment, runtime.python)
 
 
-# ---------------------------------------------------------------- preview
-
-GUESS_S = {
-    Stage.INPUTS: 0.5, Stage.PREPARE: 1.5, Stage.OPTIMIZE: 6.0, Stage.LOWER: 4.0,
-    Stage.REFERENCE: 1.0, Stage.BUILD: 3.0, Stage.PROBE: 1.0,
-    Stage.EVALUATE: 1.5, Stage.MEMORY: 2.0,
-}  # fmt: skip
-"""Seconds a step takes where no run has told better: guesses, shown as such."""
-
-MB_PER_ARTEFACT = 3.0
-OVERHEAD_S = 0.5
+# ---------------------------------------------------------------- what it comes to
 
 
 def threads(plan: CellPlan) -> int:
@@ -341,45 +331,6 @@ def measurement_count(cells: Iterable[CellPlan], settings: MeasureSettings) -> i
     """Return how many measurements a study makes, A/A controls included, repetitions not."""
     strata = Counter(stratum(cell) for cell in cells).values()
     return settings.rounds * (sum(strata) + control_count(strata, settings))
-
-
-def preview(study: Study, seen: Seen = nobody_looked) -> dict[str, Any]:
-    """Return what a run would do: cells by status, steps with and without sharing, cost.
-
-    Evaluations (one per artefact) are counted as steps, measurements apart. Seconds and megabytes
-    are guesses from typical values, not readings.
-    """
-    plan = make(study, seen=seen)
-    runnable = plan.runnable
-    status = Counter(c.refusal.status if c.refusal else "runnable" for c in plan.cells)
-    stages = Counter(str(step.stage) for step in plan.steps.values())
-    artefacts = {c.build for c in runnable}
-    memories = {(c.build, c.techniques.hardware.threads) for c in runnable if c.techniques}
-    stages["evaluate"] = len(artefacts)
-    seconds = sum(GUESS_S[Stage(s)] * n for s, n in stages.items()) / 2
-    seconds += GUESS_S[Stage.MEMORY] * len(memories) / 2 if study.measure.memory else 0
-    measurements = measurement_count(runnable, study.measure)
-    region = study.measure.min_seconds + 4 * study.measure.warmup_seconds + OVERHEAD_S
-    return {
-        "study": study.name,
-        "cells": len(plan.cells),
-        "cells_by_status": dict(sorted(status.items())),
-        "steps": sum(stages.values()),
-        "steps_unshared": sum(len(c.steps) + 1 for c in runnable),
-        "by_stage": dict(stages),
-        "measurements": measurements,
-        "expected_s": round(seconds + measurements * region),
-        "expected_mb": round(MB_PER_ARTEFACT * len(plan.steps)),
-        "refusals": _reasons(plan),
-    }
-
-
-def _reasons(plan: Plan) -> list[dict[str, Any]]:
-    counted = Counter((c.refusal.status, c.refusal.reason) for c in plan.cells if c.refusal)
-    return [
-        {"status": status, "reason": reason, "cells": n}
-        for (status, reason), n in counted.most_common()
-    ]
 
 
 def explain(plan: Plan, done: Mapping[str, str]) -> list[dict[str, Any]]:

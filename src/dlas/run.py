@@ -15,19 +15,20 @@ from dlas import __version__, failpoints
 from dlas import plan as planning
 from dlas.after_build import baseline_step, evaluate_step, measure_key, memory_step
 from dlas.ceilings import Ceilings
-from dlas.engine.local import LocalEngine
 from dlas.errors import StorageError, UserError
 from dlas.isolate import Pool
+from dlas.making import Maker
 from dlas.measure import host as hosts
 from dlas.measure.checks import output_problem
 from dlas.measure.lock import folder_lock, machine_lock
-from dlas.plan import CellPlan, Plan, Step
+from dlas.plan import CellPlan, Plan
 from dlas.probes import Answers
 from dlas.progress import Progress, Silent
 from dlas.records import Stage, Status
 from dlas.rounds import Entry, Rounds, now
 from dlas.stack import LAYERS
 from dlas.store.artifacts import ArtifactStore, StepRecord
+from dlas.store.budget import Budget, checked_size
 from dlas.store.results import (
     FILE_NAME,
     CellRow,
@@ -54,6 +55,9 @@ class Summary:
     session: str
     failures: tuple[tuple[str, str, int], ...] = field(default=())
     """Stage, reason and number of cells of what failed."""
+    evicted: int = 0
+    """Artefacts removed on the way, to keep to the disk budget."""
+    evicted_bytes: int = 0
 
 
 def run(
@@ -64,20 +68,23 @@ def run(
     only: str | None = None,
     retry: Collection[str] = (),
     remeasure: bool = False,
+    max_disk: int | None = None,
     progress: Progress | None = None,
 ) -> Summary:
     """Run whatever a study lacks in a folder, and return what it came to.
 
     Finished cells are left as they are. ``store`` is a folder of artefacts to share with other
     studies; ``only`` the beginning of a cell's hash; ``retry`` statuses to try again
-    (``failed``); ``remeasure`` evaluates and measures again what is there.
+    (``failed``); ``remeasure`` evaluates and measures again what is there. ``max_disk``: the bytes
+    that the artefacts may take; intermediate ones that nothing reads any more are then removed.
 
     Raises:
-        UserError: no cell matches ``only``, or a status to retry is unknown.
-        StorageError: the disk is full, read-only or damaged.
+        UserError: no cell matches ``only``, a status to retry is unknown, ``max_disk`` is no size.
+        StorageError: the disk is full, read-only or damaged; ``max_disk`` is too little.
     """
     stacks = _chosen(study, only)
     again = tuple(_status(name) for name in retry)
+    limit = checked_size(max_disk)
     folder = Path(out).absolute()
     shared = Path(store).absolute() if store is not None else folder / STORE
     try:
@@ -92,7 +99,9 @@ def run(
             answers = Answers()
             answers.look(stacks, progress.note, (str(study.folder.absolute()),))
             plan = planning.make(study, stacks, answers.seen)
-            work = _Run(study, results, artifacts, pool, again, remeasure, progress, folder)
+            budget = Budget(artifacts, limit, progress.note) if limit else None
+            maker = Maker(study, artifacts, pool, again, remeasure, progress, budget)
+            work = _Run(study, results, artifacts, pool, again, remeasure, progress, folder, maker)
             return work.run(plan)
 
 
@@ -123,12 +132,14 @@ class _Run:
     remeasure: bool
     progress: Progress
     out: Path
+    maker: Maker
     host: str = ""
     caches: Mapping[str, str] = field(default_factory=dict)
     session: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
-    steps_done: int = 0
-    steps_total: int = 0
-    records: dict[str, StepRecord] = field(default_factory=dict)
+
+    @property
+    def records(self) -> Mapping[str, StepRecord]:
+        return self.maker.records
 
     # ------------------------------------------------------------ the whole
 
@@ -137,12 +148,12 @@ class _Run:
         self._open(plan)
         runnable = plan.runnable
         measurements = planning.measurement_count(runnable, settings)
-        self.steps_total = len(plan.steps)
-        self.progress.start(self.steps_total, measurements)
-        self._execute(plan.steps)
-        failpoints.reach("built")
-        built = [c for c in runnable if self._ok(c.build)]
-        self._evaluate(built)
+        self.maker.total = len(plan.steps)
+        self.progress.start(self.maker.total, measurements)
+        built = self.maker.make(plan)
+        for cell in built:
+            self.results.put(*self._facts(cell))
+            failpoints.reach("fact-stored")
         self.results.put(*(self._steps_fact(cell) for cell in runnable))
         failpoints.reach("evaluated")
         self._measure([c for c in built if self._right(c)])
@@ -150,7 +161,7 @@ class _Run:
 
     def _open(self, plan: Plan) -> None:
         description = hosts.describe()
-        self.host = hosts.host_class(description)
+        self.host = self.maker.host = hosts.host_class(description)
         self.caches = description["caches"]
         self.results.put(HostRow(host=self.host, description=description))
         self.results.put(
@@ -194,40 +205,6 @@ class _Run:
             log="",
         )
 
-    # ------------------------------------------------------------ steps
-
-    def _execute(self, steps: Mapping[str, Step], anew: bool = False) -> None:
-        engine = LocalEngine(
-            store=self.artifacts,
-            pool=self.pool,
-            settings=self.study.measure,
-            paths=(str(self.study.folder.absolute()),),
-            retry=self.retry,
-            anew=anew,
-        )
-        self.records.update(engine.run(steps, self._step_done))
-
-    def _step_done(self, step: Step, record: StepRecord, known: bool) -> None:
-        self.steps_done += 1
-        if not known and record.status is Status.FAILED:
-            self.progress.note(f"{record.stage} failed: {step.text}: {record.reason}")
-        self.progress.step(str(step.stage), step.text, self.steps_done, self.steps_total)
-
-    def _ok(self, key: str) -> bool:
-        return self.records[key].status is Status.COMPLETE
-
-    def _evaluate(self, cells: Sequence[CellPlan]) -> None:
-        steps: dict[str, Step] = {}
-        # A step that cells of several thread counts share runs with the fewest: others run beside.
-        for cell in sorted(cells, key=planning.threads):
-            for step in self._after(cell):
-                steps.setdefault(step.key, step)
-        self.steps_total += len(steps)
-        self._execute(steps, anew=self.remeasure)
-        for cell in cells:
-            self.results.put(*self._facts(cell))
-            failpoints.reach("fact-stored")
-
     # ------------------------------------------------------------ facts
 
     def _facts(self, cell: CellPlan) -> list[FactRow]:
@@ -266,19 +243,10 @@ class _Run:
             attempts=record.attempts,
         )
 
-    def _after(self, cell: CellPlan) -> list[Step]:
-        """Return the steps that look at a cell's artefact."""
-        settings, built = self.study.measure, self.records[cell.build]
-        steps = [
-            baseline_step(cell, settings, self.host),
-            evaluate_step(cell, built, settings, self.host),
-        ]
-        return [*steps, memory_step(cell, built, self.host)] if settings.memory else steps
-
     def _steps_fact(self, cell: CellPlan) -> FactRow:
         keys = [*cell.steps]
-        if self._ok(cell.build):
-            keys += [step.key for step in self._after(cell)]
+        if self.maker.ok(cell.build):
+            keys += [step.key for step in self.maker.after(cell)]
         return self._fact(cell, STEPS_FACT, self.records[cell.build], {"keys": keys})
 
     def _build_value(
@@ -334,6 +302,7 @@ class _Run:
         entries = [self._entry(cell) for cell in cells]
         self._forget(entries)
         ceilings = self._ceilings(entries)
+        self.maker.require_room()
         rounds = Rounds(
             self.pool,
             self.results,
@@ -363,8 +332,8 @@ class _Run:
             paths=(str(self.study.folder.absolute()),),
         )
         steps = found.steps()
-        self.steps_total += len(steps)
-        self._execute(steps)
+        self.maker.total += len(steps)
+        self.maker.execute(steps)
         for key in steps:
             record = self.records[key]
             folder = self.artifacts.path(record.content) if record.content else None
@@ -424,6 +393,8 @@ class _Run:
             cells=dict(Counter(str(r.status) for r in rows)),
             session=self.session,
             failures=tuple((stage, reason, n) for (stage, reason), n in failures.most_common()),
+            evicted=self.maker.budget.evicted if self.maker.budget else 0,
+            evicted_bytes=self.maker.budget.evicted_bytes if self.maker.budget else 0,
         )
         self.progress.finish(summary)
         return summary

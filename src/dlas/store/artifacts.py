@@ -6,20 +6,21 @@ Plain files and no database, so that a store may be shared by several studies an
     root/objects/<content>/files/...      what a step yielded; never changed
     root/objects/<content>/manifest.json  the hash of every file; its own hash is <content>
     root/steps/<key>.json                 what became of a step: a StepRecord
-    root/locks/                           flock files
+    root/locks/                           flock files (see locks.py)
     root/tmp/<owner>/                     half-done work of one living process
 
 Everything appears by an atomic rename after it was written out (fsync): whatever moment a process
-dies at, a reader sees all of an object or record, or nothing.
+dies at, a reader sees all of an object or record, or nothing. A record whose object is absent says
+that the step was done and what it yielded was evicted (budget.py): whoever needs the files has the
+step done again.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import uuid
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,15 +28,8 @@ from typing import Any
 from dlas.errors import StorageError, UserError
 from dlas.keys import canonical
 from dlas.records import Outcome, Status
-from dlas.store.disk import (
-    acquire,
-    locked,
-    remove_tree,
-    storage,
-    sync,
-    tree_bytes,
-    write_atomically,
-)
+from dlas.store.disk import remove_tree, storage, sync, tree_bytes, write_atomically
+from dlas.store.locks import Locks
 from dlas.store.objects import DamagedObject, damage, pack, require_plain
 from dlas.store.scratch import Scratch, sweep
 from dlas.store.step_record import StepRecord, now
@@ -74,6 +68,7 @@ class ArtifactStore:
         self.root = root
         self._verified: set[str] = set()
         self._scratch = Scratch(root / "tmp")
+        self._locks = Locks(root / "locks")
         with storage("open the artefact store in", root):
             if create and not (root / MARKER).is_file():
                 self._create()
@@ -121,6 +116,10 @@ class ArtifactStore:
             self._verified.add(content)
         return files
 
+    def has(self, content: str) -> bool:
+        """Return whether an object is there; only :meth:`path` tells whether it is whole."""
+        return (self._object(content) / "files").is_dir()
+
     # ------------------------------------------------------------ writing
 
     def scratch(self) -> Path:
@@ -164,7 +163,7 @@ class ArtifactStore:
         try:
             with storage("store what a step yielded in", self.root):
                 content = pack(folder, wrap)
-                with self._shared():
+                with self._locks.writing():
                     self._install(wrap, content)
                     record = StepRecord(
                         key, stage, Status.COMPLETE, content, dict(info), "", log, seconds,
@@ -196,14 +195,14 @@ class ArtifactStore:
             key, stage, outcome.status, None, dict(outcome.value), outcome.reason, outcome.log,
             outcome.seconds, now(), attempts, dict(versions or {}),
         )  # fmt: skip
-        with storage("record a failed step in", self.root), self._shared():
+        with storage("record a failed step in", self.root), self._locks.writing():
             self._write(record)
         return record
 
     def forget(self, key: str) -> bool:
         """Remove the record of a step; its object stays until :meth:`clean`."""
         file = self._step_file(key)
-        with storage("remove", file), self._shared():
+        with storage("remove", file), self._locks.writing():
             try:
                 file.unlink()
             except FileNotFoundError:
@@ -218,7 +217,7 @@ class ArtifactStore:
         """
         target = self._object(content)
         self._verified.discard(content)
-        with storage("remove", target), self._shared():
+        with storage("remove", target), self._locks.writing():
             # records first: a record without its object would be worse than the reverse
             gone = self._records_of(content)
             for name in gone:
@@ -235,11 +234,25 @@ class ArtifactStore:
         Entering waits. After entering, ask :meth:`get` again: the other may have done the step.
         """
         _check_name(key)
-        return self._locked(self.root / "locks" / f"{key}.lock")
+        return self._locks.step(key)
 
     def use(self) -> AbstractContextManager[None]:
         """Return a mark that a run is using the store: while it is held nobody can clean."""
-        return self._locked(self.root / "locks" / "use", shared=True)
+        return self._locks.use()
+
+    def only_user(self) -> AbstractContextManager[bool]:
+        """Return a block that is told whether no other run uses the store, and then keeps it so.
+
+        For the run that holds :meth:`use`: where it is told True it may :meth:`evict` inside.
+        """
+        return self._locks.only_user()
+
+    def evict(self, content: str) -> None:
+        """Remove an object and keep the records that point to it; inside :meth:`only_user`."""
+        target = self._object(content)
+        self._verified.discard(content)
+        with storage("remove", target):
+            self._remove_object(target)
 
     def clean(self, keep: Collection[str], dry_run: bool = False) -> CleanReport:
         """Remove the steps that are not kept, objects no kept step points to, dead scratch.
@@ -248,7 +261,8 @@ class ArtifactStore:
             UserError: a run is using the store (see :meth:`use`).
             StorageError: the disk refuses.
         """
-        with storage("clean", self.root), self._alone(dry_run):
+        alone = nullcontext() if dry_run else self._locks.nobody(self.root)
+        with storage("clean", self.root), alone:
             steps = [f for f in self._step_files() if f.stem not in set(keep)]
             kept = {self._content(f) for f in self._step_files() if f.stem in set(keep)}
             objects = [o for o in (self.root / "objects").iterdir() if o.name not in kept]
@@ -260,7 +274,7 @@ class ArtifactStore:
                 for each in objects:
                     self._verified.discard(each.name)
                     self._remove_object(each)
-                self._remove_idle_locks()
+                self._locks.remove_idle()
             dead = sweep(self.root / "tmp", remove=not dry_run)
         return CleanReport(len(objects), size, len(steps), dead)
 
@@ -345,43 +359,6 @@ class ArtifactStore:
             return
         sync(target.parent)
         remove_tree(bin_)
-
-    def _shared(self) -> AbstractContextManager[None]:
-        """Keep :meth:`clean` out between an object's and its record's appearance."""
-        return locked(self.root / "locks" / "store", shared=True)
-
-    @contextmanager
-    def _locked(self, path: Path, shared: bool = False) -> Iterator[None]:
-        with storage("lock", path):
-            handle = acquire(path, shared=shared)
-        assert handle is not None  # we waited
-        try:
-            yield
-        finally:
-            os.close(handle)
-
-    @contextmanager
-    def _alone(self, dry_run: bool) -> Iterator[None]:
-        if dry_run:
-            yield
-            return
-        handle = acquire(self.root / "locks" / "use", wait=False)
-        if handle is None:
-            raise UserError(
-                f"a run is using {self.root}: clean it when the run has ended, or end the run."
-            )
-        try:
-            with locked(self.root / "locks" / "store"):
-                yield
-        finally:
-            os.close(handle)
-
-    def _remove_idle_locks(self) -> None:
-        for file in (self.root / "locks").glob("*.lock"):
-            handle = acquire(file, wait=False)
-            if handle is not None:
-                file.unlink(missing_ok=True)
-                os.close(handle)
 
 
 def _check_name(name: str) -> str:

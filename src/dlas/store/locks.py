@@ -1,0 +1,112 @@
+"""The lock files of a store: who may do what at the same time, in any number of processes.
+
+===========  ====================================  ============================================
+file         held shared                           held exclusively
+===========  ====================================  ============================================
+``use``      by every run, as long as it lasts     to clean; to evict (by the only run)
+``store``    between an object's and its record's  to clean; to evict
+             appearance, and to remove records
+``turn``                                           by whoever tries to get ``use`` exclusively
+``KEY.lock``                                       by whoever does the step
+===========  ====================================  ============================================
+
+``turn`` is there since a shared flock is given up for a moment when it becomes an exclusive one,
+or fails to: nobody else who wants ``use`` for himself, to evict or to clean, is then at it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+from dlas.errors import UserError
+from dlas.store.disk import acquire, locked, storage
+
+
+class Locks:
+    """The locks in a store's folder ``locks``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._use: int | None = None
+
+    @contextmanager
+    def step(self, key: str) -> Iterator[None]:
+        """Hold the lock of one step; waits."""
+        with self._held(f"{key}.lock"):
+            yield
+
+    @contextmanager
+    def use(self) -> Iterator[None]:
+        """Mark that a run is using the store."""
+        with self._held("use", shared=True) as handle:
+            self._use = handle
+            try:
+                yield
+            finally:
+                self._use = None
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Keep cleaning and eviction out while objects and records appear."""
+        return locked(self.folder / "store", shared=True)
+
+    @contextmanager
+    def only_user(self) -> Iterator[bool]:
+        """Tell the run that holds :meth:`use` whether no other run does.
+
+        Where it is told so, no other run begins, and nothing is committed by anyone, this
+        process's own threads included, until the block ends.
+        """
+        assert self._use is not None, "only a run that uses the store may ask"
+        with self._held("turn"):
+            try:
+                fcntl.flock(self._use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                alone = True
+            except BlockingIOError:
+                alone = False
+            try:
+                with locked(self.folder / "store") if alone else nullcontext():
+                    yield alone
+            finally:
+                fcntl.flock(self._use, fcntl.LOCK_SH)
+
+    @contextmanager
+    def nobody(self, root: Path) -> Iterator[None]:
+        """Keep everybody out, to clean.
+
+        Raises:
+            UserError: a run is using the store.
+        """
+        with locked(self.folder / "turn"):
+            handle = acquire(self.folder / "use", wait=False)
+        if handle is None:
+            raise UserError(
+                f"a run is using {root}: clean it when the run has ended, or end the run."
+            )
+        try:
+            with locked(self.folder / "store"):
+                yield
+        finally:
+            os.close(handle)
+
+    def remove_idle(self) -> None:
+        """Remove the lock files of steps that nobody is doing."""
+        for file in self.folder.glob("*.lock"):
+            handle = acquire(file, wait=False)
+            if handle is not None:
+                file.unlink(missing_ok=True)
+                os.close(handle)
+
+    @contextmanager
+    def _held(self, name: str, shared: bool = False) -> Iterator[int]:
+        path = self.folder / name
+        with storage("lock", path):
+            handle = acquire(path, shared=shared)
+        assert handle is not None  # we waited
+        try:
+            yield handle
+        finally:
+            os.close(handle)

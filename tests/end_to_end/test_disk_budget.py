@@ -1,0 +1,156 @@
+"""A study that needs more than its disk budget: evicted as it goes, killed, taken up, extended."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from place import Place
+
+from dlas.records import Stage
+from dlas.store.artifacts import ArtifactStore
+from dlas.store.budget import INTERMEDIATE, Inventory
+
+LAYERS = {
+    "optimization": [
+        "none",
+        {"weight-pruning": {"sparsity": {"values": [0.3, 0.6]}, "epochs": 1}},
+    ],
+    "software": ["pytorch"],
+    "hardware": [{"cpu": {"threads": 1}}],
+}
+MEASURE = {"rounds": 1, "memory": False, "accuracy_samples": 20, "min_controls": 0}
+
+
+def store(place: Place, out: str) -> ArtifactStore:
+    return ArtifactStore(place.root / out / "store", create=False)
+
+
+def used(place: Place, out: str) -> int:
+    return sum(Inventory(store(place, out)).sizes().values())
+
+
+def steps(place: Place, out: str) -> dict[str, str]:
+    """Return when each step was done."""
+    folder = place.root / out / "store" / "steps"
+    opened = store(place, out)
+    records = {file.stem: opened.get(file.stem) for file in folder.glob("*.json")}
+    return {key: record.created_at for key, record in records.items() if record}
+
+
+def evicted(place: Place, out: str) -> set[str]:
+    """Return the stages of the steps whose artefact is gone."""
+    inventory = Inventory(store(place, out))
+    sizes = inventory.sizes()
+    return {step.stage for step in inventory.steps().values() if step.content not in sizes}
+
+
+def measured(place: Place, out: str) -> dict[tuple[str, int, int], tuple[str, str]]:
+    return {name: (row.content, row.created_at) for name, row in place.rounds(out).items()}
+
+
+@pytest.fixture(scope="module")
+def whole(shared: Place) -> Place:
+    """An undisturbed run with room for everything."""
+    ended = shared.dlas("run", shared.study(layers=LAYERS, measure=MEASURE), "--out", "whole")
+    assert ended.returncode == 0, ended.stderr
+    assert "evicted" not in ended.stdout
+    return shared
+
+
+@pytest.fixture(scope="module")
+def limit(whole: Place) -> int:
+    """Less than everything, by one and a half networks."""
+    inventory = Inventory(store(whole, "whole"))
+    inventory.sizes()
+    network = max(s.bytes for s in inventory.steps().values() if s.stage == Stage.OPTIMIZE)
+    return used(whole, "whole") - 3 * network // 2
+
+
+@pytest.fixture(scope="module")
+def done(whole: Place, limit: int) -> Place:
+    """A run in a budget, killed after it evicted something and taken up again."""
+    command = ["run", whole.root / "study.yaml", "--out", "out", "--max-disk", f"{limit / 1000}k"]
+    process = whole.start(*command, DLAS_FAILPOINT="evicted")
+    assert process.wait(timeout=120) == -9, "nothing was evicted"
+    assert evicted(whole, "out") == {"optimize"}
+    before = steps(whole, "out")
+    ended = whole.dlas(*command)
+    assert ended.returncode == 0, ended.stderr
+    after = steps(whole, "out")
+    assert {key: after[key] for key in before} == before  # nothing finished was done again
+    assert used(whole, "out") <= limit
+    assert re.search(r"evicted to keep to the disk budget: \d+ artefacts, [\d.]+ MB", ended.stdout)
+    return whole
+
+
+def test_the_rows_are_those_of_an_undisturbed_run(done: Place) -> None:
+    assert {row.status for row in done.cells("out").values()} == {"complete"}
+    assert set(done.cells("out")) == set(done.cells("whole"))
+    got, wanted = measured(done, "out"), measured(done, "whole")
+    assert {name: content for name, (content, _) in got.items()} == {
+        name: content for name, (content, _) in wanted.items()
+    }
+
+
+def test_the_same_command_does_nothing_again(done: Place) -> None:
+    before = steps(done, "out"), measured(done, "out")
+    ended = done.dlas("run", done.root / "study.yaml", "--out", "out")
+    assert ended.returncode == 0, ended.stderr
+    assert (steps(done, "out"), measured(done, "out")) == before
+    ended = done.dlas("clean", "out")
+    assert ended.returncode == 0, ended.stderr
+    assert (steps(done, "out"), measured(done, "out")) == before
+
+
+def test_more_samples_make_again_what_they_need_and_measure_nothing(done: Place) -> None:
+    opened = store(done, "out")
+    with opened.use(), opened.only_user() as alone:
+        assert alone
+        for step in Inventory(opened).steps().values():
+            if step.stage in INTERMEDIATE:
+                opened.evict(step.content)
+    before = measured(done, "out")
+    more = done.study("more.yaml", layers=LAYERS, measure={**MEASURE, "accuracy_samples": 40})
+    cell = sorted(done.cells("out"))[0]
+    ended = done.dlas("run", more, "--out", "out", "--only", cell)
+    assert ended.returncode == 0, ended.stderr
+    assert done.facts("out")[cell, "evaluate"].value["n"] == 40
+    assert measured(done, "out") == before
+    ended = done.dlas("run", more, "--out", "out", "--only", cell, "--remeasure")
+    assert ended.returncode == 0, ended.stderr
+    after = measured(done, "out")
+    assert {name for name in before if after[name] != before[name]} == {(cell, 0, 0)}
+    assert after[cell, 0, 0][0] == before[cell, 0, 0][0]
+    assert {row.status for row in done.cells("out").values()} == {"complete"}
+
+
+def test_too_small_a_budget_is_one_sentence_and_a_larger_one_goes_on(whole: Place) -> None:
+    command = ["run", whole.root / "study.yaml", "--out", "tight", "--max-disk"]
+    ended = whole.dlas(*command, "90k", "--quiet")
+    assert ended.returncode == 2
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("the disk budget of 90 kB cannot be kept: ")
+    for part in ("build", "inputs 35 kB", "steps are left", "--max-disk", "--only", "--store"):
+        assert part in last
+    before = steps(whole, "tight")
+    ended = whole.dlas(*command, "1M")
+    assert ended.returncode == 0, ended.stderr
+    after = steps(whole, "tight")
+    assert {key: after[key] for key in before} == before
+    assert {row.status for row in whole.cells("tight").values()} == {"complete"}
+
+
+def test_plan_takes_the_sizes_that_are_known(whole: Place) -> None:
+    study = whole.root / "study.yaml"
+    found = json.loads(whole.dlas("plan", study, "--out", "whole", "--format", "json").stdout)
+    assert found["sizes_known"] > 0
+    assert found["networks_unknown"] == 0
+    assert found["least_disk_mb"] <= found["expected_mb"] <= 0.3
+    guess = json.loads(whole.dlas("plan", study, "--format", "json").stdout)
+    assert (guess["sizes_known"], guess["networks_unknown"]) == (0, guess["networks"])
+    assert guess["expected_mb"] > 10
+    text = whole.dlas("plan", study).stdout
+    assert "with --max-disk at least" in text
+    assert "(a guess)" in text
