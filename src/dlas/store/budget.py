@@ -12,7 +12,8 @@ What may go, oldest first and only as much as is needed:
 - objects that only steps of the stages ``INTERMEDIATE`` point to, of any study, unless a step of
   this run still reads them. What is timed, the images it is timed on and evaluations never go.
 
-If that does not suffice, what is read last goes as well, to be made again once. Nothing goes while another run uses the store: it may be about to read anything.
+If that does not suffice, what is read last goes as well, to be made again once. Nothing goes while
+another run uses the store: it may be about to read anything.
 """
 
 from __future__ import annotations
