@@ -271,6 +271,14 @@ def test_a_budget_too_small_ends_the_run_and_loses_nothing(tmp_path: Path) -> No
     assert not set(ran) & set(larger.pool.ran)  # nothing again
 
 
+def test_what_the_next_step_reads_never_goes(tmp_path: Path) -> None:
+    bench = Budgeted(tmp_path, 1.2)
+    with bench.store.use(), pytest.raises(StorageError, match="1 steps are left"):
+        bench.run(*chains()[:3])
+    assert bench.there("net0", "low0") == ["net0", "low0"]
+    assert bench.budget.evicted == 0
+
+
 def test_while_another_run_uses_the_store_the_budget_ends_the_run(tmp_path: Path) -> None:
     bench = Budgeted(tmp_path, 3.7)
     other = ArtifactStore(bench.store.root)

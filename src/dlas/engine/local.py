@@ -336,7 +336,8 @@ class _Pass:
         if budget.room([step.stage], keys | later, held):
             return True
         self.due = {step.key}  # of the others some may now lose what they need
-        budget.room([step.stage], later, held, last=self._read_last(step))
+        own = set(step.inputs.values())
+        budget.room([step.stage], own | later, held, last=self._read_last(step))
         return budget.fits()
 
     def _read_last(self, step: Step) -> list[str]:

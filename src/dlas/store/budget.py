@@ -12,15 +12,15 @@ What may go, oldest first and only as much as is needed:
 - objects that only steps of the stages ``INTERMEDIATE`` point to, of any study, unless a step of
   this run still reads them. What is timed, the images it is timed on and evaluations never go.
 
-If that does not suffice, what is read last goes as well, to be made again once. Nothing goes
-while another run uses the store: it may be about to read anything.
+If that does not suffice, what is read last goes as well, to be made again once. Nothing goes while
+another run uses the store: it may be about to read anything.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -172,7 +172,7 @@ class Budget:
         contents: Collection[str | None],
         *,
         more: Collection[str] | None = None,
-        last: Collection[str] = (),
+        last: Collection[str] | None = None,
     ) -> bool:
         """Evict until outputs of ``stages`` fit beside what is there; return whether they do.
 
@@ -180,7 +180,7 @@ class Budget:
         be possible to make room for one of each of these stages as well, and none of ``stages``
         may be without example.
         ``keys`` are the steps whose artefacts are still read, ``contents`` objects that are being
-        read. ``last``: the only steps whose artefacts go, although they are read, in this order.
+        read. ``last``: only the artefacts of these steps go, in this order.
         """
         self.fits()
         sizes, steps = self._inventory.sizes(), self._inventory.steps()
@@ -196,11 +196,15 @@ class Budget:
             if not known or over + sum(largest[stage] for stage in more) > free:
                 return False
         if over > 0:
-            over -= self._evict(over, set(keys), set(contents), [*last])
+            over -= self._evict(over, set(keys), set(contents), last)
         return over <= 0
 
     def _evict(
-        self, wanted: int, keys: set[str], contents: set[str | None], last: Sequence[str]
+        self,
+        wanted: int,
+        keys: set[str],
+        contents: set[str | None],
+        last: Collection[str] | None,
     ) -> int:
         """Evict at least ``wanted`` bytes if that may be; return how many."""
         gone = 0
@@ -210,7 +214,7 @@ class Budget:
                 return 0
             sizes, steps = self._inventory.sizes(), self._inventory.steps()
             goes = _evictable(sizes, steps, keys, contents)
-            if last:
+            if last is not None:
                 ranked = [steps[key].content for key in last if key in steps]
                 goes = [content for content in ranked if content in goes]
             for content in dict.fromkeys(goes):
