@@ -12,6 +12,14 @@ import sys
 import pytest
 import threadpoolctl
 
+LONG = (
+    "test_whole_study", "test_testing", "test_kills", "test_optimization_contract",
+    "test_page_in_chromium", "test_ceilings", "test_software_torch_compile", "test_truth",
+    "test_faults", "test_software_pytorch", "test_lowering", "test_interpreter", "test_model",
+)  # fmt: skip
+"""The files that take longest, to be begun first; studies not beside each other, since those wait
+for each other when they measure."""
+
 
 def one_thread() -> None:
     """Hold what has been imported to one thread; an earlier test may have asked for more."""
@@ -23,6 +31,11 @@ def one_thread() -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     one_thread()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: at for at, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
 
 
 def pytest_collection_finish() -> None:
