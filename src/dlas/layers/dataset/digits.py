@@ -64,8 +64,8 @@ def _table() -> Array:
     origin = package.origin if package else None
     file = Path(origin or "").parent / "datasets" / "data" / "digits.csv.gz"
     if origin and file.is_file():
-        return np.loadtxt(file, delimiter=",")
+        return np.loadtxt(file, delimiter=",", dtype=np.float32)
     from sklearn.datasets import load_digits
 
     data, target = load_digits(return_X_y=True)
-    return np.column_stack((data, target))
+    return np.column_stack((data, target)).astype(np.float32)
