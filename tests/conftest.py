@@ -7,7 +7,11 @@ went there. Children are not touched, and what asks for more threads gets them.
 
 from __future__ import annotations
 
+import hashlib
 import sys
+from collections.abc import Iterator
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 import threadpoolctl
@@ -40,3 +44,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     threadpoolctl.threadpool_limits(1, "blas")  # scikit-learn brings it
+
+
+_EXPORTS: dict[bytes, Any] = {}
+
+
+@pytest.fixture
+def exported_once() -> Iterator[dict[bytes, Any]]:
+    """Let ``torch.onnx.export`` give what it gave before for the same network.
+
+    Most checks of optimizations ask for an export that an earlier check had. Yields the exports
+    by their networks; whoever wants to see that an export can be repeated clears it.
+    """
+    import torch
+
+    export = torch.onnx.export
+
+    def once(module: Any, example: Any, **options: Any) -> Any:
+        kinds = [f"{type(m).__module__}.{type(m).__qualname__}" for m in module.modules()]
+        key = hashlib.sha256(repr((kinds, module, example, sorted(options.items()))).encode())
+        for name, tensor in module.state_dict().items():
+            key.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            key.update(tensor.numpy().tobytes())
+        if key.digest() not in _EXPORTS:
+            _EXPORTS[key.digest()] = export(module, example, **options)
+        return _EXPORTS[key.digest()]
+
+    with patch("torch.onnx.export", once):
+        yield _EXPORTS

@@ -1,8 +1,6 @@
 """What every optimization promises, on the three networks of the standard study."""
 
-import hashlib
 from types import SimpleNamespace
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -14,6 +12,8 @@ from dlas.steps.forward import forward, in_batches
 from dlas.steps.network import recipe, save_network
 from dlas.testing import Problem, contract
 from dlas.testing.optimizations import OPTIMIZATION
+
+pytestmark = pytest.mark.usefixtures("exported_once")
 
 MODELS = {"resnet-8": {}, "mobilenet-v2": {"width": 0.35}, "vit-tiny": {}}
 TUNED = {"epochs": 1, "images": 32, "batch_size": 16}
@@ -99,29 +99,10 @@ def every_check():
                     yield pytest.param(check, id=f"{model}-{name}-{check}")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def exports():
-    """Networks exported to ONNX so far: most checks ask for one that an earlier one had."""
-    done = {}
-    export = torch.onnx.export
-
-    def once(module, example, **options):
-        key = hashlib.sha256(repr((module, example, sorted(options.items()))).encode())
-        for name, tensor in module.state_dict().items():
-            key.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            key.update(tensor.numpy().tobytes())
-        if key.digest() not in done:
-            done[key.digest()] = export(module, example, **options)
-        return done[key.digest()]
-
-    with patch("torch.onnx.export", once):
-        yield done
-
-
 @pytest.mark.parametrize("check", list(every_check()))
-def test_it_keeps_its_contract(check, exports):
+def test_it_keeps_its_contract(check, exported_once):
     if check.name == "same-parameters-give-the-same-result" and "int8" in check.technique:
-        exports.clear()  # int8 exports the network itself: here it has to do so twice
+        exported_once.clear()  # int8 exports the network itself: here it has to do so twice
     check()
 
 
