@@ -27,7 +27,7 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-kernels: $(STAMP)
 	$(BIN)/python -m pytest -q -n 2 -o timeout=1800 -m "kernels_full or not kernels_full" tests/kernels

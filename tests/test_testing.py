@@ -100,7 +100,9 @@ def every_check() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("check", list(every_check()))
-def test_it_keeps_its_contract(check: Check) -> None:
+def test_it_keeps_its_contract(check: Check, exported_once: dict[bytes, Any]) -> None:
+    if check.name == "same-parameters-give-the-same-result" and "int8" in check.technique:
+        exported_once.clear()  # int8 exports the network itself: here it has to do so twice
     with registered(SmallImages, SmallNet, Zeroing, Sound, Here):
         check()
 

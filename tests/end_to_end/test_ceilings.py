@@ -10,7 +10,13 @@ from place import Place
 
 from dlas.tables import ceilings_frame, cells_frame
 
-MEASURE = {"ceilings": True, "memory": False, "accuracy_samples": 20, "min_controls": 0}
+MEASURE = {
+    "ceilings": True,
+    "memory": False,
+    "accuracy_samples": 20,
+    "min_controls": 0,
+    "rounds": 1,
+}
 
 
 @pytest.fixture(scope="module")

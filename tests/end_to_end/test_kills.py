@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -12,11 +13,15 @@ import pytest
 from place import Place
 
 from dlas import failpoints
+from dlas.records import Stage
+from dlas.store.artifacts import ArtifactStore
 
 LAYERS = {"optimization": ["none"], "software": ["onnxruntime"]}
 MEASURE = {"rounds": 2, "memory": False, "accuracy_samples": 20, "min_controls": 0}
-EARLY = ("planned", "step-started", "step-done", "step-committed")
-"""Before everything is built: these runs start from an empty store."""
+EMPTY = ("step-done",)
+"""This run starts from an empty store; it has all steps to do, two side by side."""
+BUILDS = ("step-started", "step-committed")
+"""These start from a store that lacks the last step, all others from one that lacks nothing."""
 
 
 def marked(mark: str) -> list[str]:
@@ -52,13 +57,25 @@ def undisturbed(shared: Place) -> Iterator[Place]:
     yield shared
 
 
+def store(place: Place, name: str) -> list[str]:
+    """Return the options that name the store to start from."""
+    if name in EMPTY:
+        return []
+    if name not in BUILDS:
+        return ["--store", "whole/store"]
+    copied = ArtifactStore(shutil.copytree(place.root / "whole" / "store", place.root / name))
+    records = [copied.get(file.stem) for file in (copied.root / "steps").glob("*.json")]
+    (built,) = [r.content for r in records if r is not None and r.stage == Stage.BUILD]
+    assert built is not None
+    copied.discard(built)
+    return ["--store", name]
+
+
 @pytest.mark.parametrize("name", failpoints.NAMES)
 def test_killed_at_a_transition_the_same_command_goes_on(undisturbed: Place, name: str) -> None:
     place = undisturbed
     study, out = place.study(layers=LAYERS, measure=MEASURE), f"killed-{name}"
-    command = ["run", study, "--out", out]
-    if name not in EARLY:
-        command += ["--store", "whole/store"]
+    command = ["run", study, "--out", out, *store(place, name)]
     mark = uuid.uuid4().hex
     process = place.start(*command, DLAS_FAILPOINT=name, DLAS_TEST_MARK=mark)
     assert process.wait(timeout=120) == -9, f"{name} was never reached"

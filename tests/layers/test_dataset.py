@@ -12,7 +12,7 @@ from PIL import Image
 
 from dlas import registry
 from dlas.errors import UserError
-from dlas.layers.dataset import fashion_mnist
+from dlas.layers.dataset import digits, fashion_mnist
 from dlas.layers.dataset.images import held_out
 from dlas.protocols import Dataset
 from dlas.testing import contract
@@ -174,6 +174,13 @@ def write_idx(folder: Path, count: int, packed: bool = False) -> None:
 
 
 class TestDigits:
+    def test_the_table_is_what_scikit_learn_reads(self) -> None:
+        from sklearn.datasets import load_digits
+
+        images, labels = load_digits(return_X_y=True)
+        table = digits._table()
+        assert np.array_equal(table[:, :-1], images) and np.array_equal(table[:, -1], labels)
+
     def test_a_fifth_of_each_class_is_the_test(self) -> None:
         train, test = (make("digits").load(s).labels for s in ("train", "test"))
         assert len(train) + len(test) == 1797

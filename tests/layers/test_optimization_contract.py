@@ -13,6 +13,8 @@ from dlas.steps.network import recipe, save_network
 from dlas.testing import Problem, contract
 from dlas.testing.optimizations import OPTIMIZATION
 
+pytestmark = pytest.mark.usefixtures("exported_once")
+
 MODELS = {"resnet-8": {}, "mobilenet-v2": {"width": 0.35}, "vit-tiny": {}}
 TUNED = {"epochs": 1, "images": 32, "batch_size": 16}
 OPTIMIZATIONS = {
@@ -98,7 +100,9 @@ def every_check():
 
 
 @pytest.mark.parametrize("check", list(every_check()))
-def test_it_keeps_its_contract(check):
+def test_it_keeps_its_contract(check, exported_once):
+    if check.name == "same-parameters-give-the-same-result" and "int8" in check.technique:
+        exported_once.clear()  # int8 exports the network itself: here it has to do so twice
     check()
 
 

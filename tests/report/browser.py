@@ -53,6 +53,8 @@ class Page:
         self._number = 0
         self._session: str | None = None
         self.events: list[dict[str, Any]] = []
+        self.untouched: Path | None = None
+        """The report that it shows, if nothing has been done to it since it was opened."""
         targets = self.send("Target.getTargets")["targetInfos"]
         target = next(t for t in targets if t["type"] == "page")["targetId"]
         attached = self.send("Target.attachToTarget", targetId=target, flatten=True)

@@ -34,9 +34,19 @@ def found(made: Path) -> Analysis:
 @pytest.fixture
 def page(browser: Page, made_page: Path) -> Page:
     """The made study's report, freshly opened."""
+    browser.untouched = None
     browser.events.clear()
     browser.resize(1600)
     browser.open(made_page)
+    return browser
+
+
+@pytest.fixture
+def untouched(browser: Page, made_page: Path, request: pytest.FixtureRequest) -> Page:
+    """The same for a test that reads only: opened anew where the last test was another one."""
+    if browser.untouched != made_page:
+        request.getfixturevalue("page")
+        browser.untouched = made_page
     return browser
 
 
@@ -53,6 +63,7 @@ def outside(requests: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("width", [360, 1600])
 def test_it_draws_fits_is_silent_and_asks_nobody(browser, made_page, width):
+    browser.untouched = None
     browser.events.clear()
     browser.resize(width)
     browser.open(made_page)
@@ -120,8 +131,8 @@ def test_it_fits_on_paper(page):
     assert page.said() == []
 
 
-def test_the_script_finds_the_same_returns_and_correlations(page, found):
-    told = page.run(
+def test_the_script_finds_the_same_returns_and_correlations(untouched, found):
+    told = untouched.run(
         "EST.ordered.flatMap((o) => stepsOf(o)).map((s) => ({...s, pairs: s.pairs.length}))"
     )
     steps = {(s["factor"], s["kind"], s["from"], c): s for s in told for c in s["costs"]}
@@ -136,13 +147,13 @@ def test_the_script_finds_the_same_returns_and_correlations(page, found):
     whole = found.correlations[found.correlations["by"] == ""]
     assert len(whole) > 5
     for r in whole.to_dict("records"):
-        mine = page.run(f"spearman(analysed(), {json.dumps(r['x'])}, {json.dumps(r['y'])})")
+        mine = untouched.run(f"spearman(analysed(), {json.dumps(r['x'])}, {json.dumps(r['y'])})")
         assert mine["cells"] == r["cells"]
         assert close(mine["spearman"], r["spearman"])
 
 
-def test_the_roofline_draws_what_was_read(page, found):
-    drawn = page.run(
+def test_the_roofline_draws_what_was_read(untouched, found):
+    drawn = untouched.run(
         "document.querySelector('[data-chart=roofline]').data"
         ".map((t) => [t.name, t.mode, t.x, t.y])"
     )
@@ -150,7 +161,7 @@ def test_the_roofline_draws_what_was_read(page, found):
     assert tops == {round(90 * 1.02, 3), round(180 * 1.02, 3)}  # the larger of both readings
     marks = sum(len(x) for _, mode, x, _ in drawn if mode == "markers")
     assert marks == len(found.roofline) == found.table.complete.sum()
-    text = page.run("document.querySelector('[data-part=ceilings]').textContent")
+    text = untouched.run("document.querySelector('[data-part=ceilings]').textContent")
     assert "not measured: the network of one operator: not made" in text
 
 
@@ -158,8 +169,8 @@ def close(one: Any, two: Any) -> bool:
     return one == pytest.approx(two, rel=1e-4, abs=1e-6)
 
 
-def test_the_script_computes_what_python_does(page, found):
-    told = page.run(
+def test_the_script_computes_what_python_does(untouched, found):
+    told = untouched.run(
         "({shares: Stats.shares(analysed()), left: Stats.leftOut(analysed()),"
         " losses: Stats.losses(analysed()), best: Stats.best(cells())})"
     )
@@ -173,14 +184,14 @@ def test_the_script_computes_what_python_does(page, found):
         assert mine["layer"] == theirs["layer"]
         for name in ("second_median", "second_q90", "baseline_median", "worst_median", "ties"):
             assert close(mine[name], theirs[name])
-    ids = page.run("CELLS.map((c) => c.cell)")
+    ids = untouched.run("CELLS.map((c) => c.cell)")
     assert ids[told["best"]["row"]] == found.best.cell
     near = found.best.runners_up
     assert [ids[r["row"]] for r in told["best"]["runners_up"]] == near["cell"].tolist()
 
 
-def test_the_script_finds_the_interactions_that_python_finds(page, found):
-    told = page.run("Stats.interactions(analysed())")
+def test_the_script_finds_the_interactions_that_python_finds(untouched, found):
+    told = untouched.run("Stats.interactions(analysed())")
     theirs = found.interactions.to_dict("records")
     assert len(told) == len(theirs)
     key = ("layer", "a", "b", "by", "m", "n")
@@ -192,16 +203,35 @@ def test_the_script_finds_the_interactions_that_python_finds(page, found):
         assert one["q"] == pytest.approx(t["q"], rel=1e-3, abs=1e-9)
 
 
-def test_the_script_draws_the_winner_maps_of_python(page, found):
+def test_the_script_draws_the_winner_maps_of_python(untouched, found):
     maps = found.winner_maps
     for (layer, one, two), rows in maps.groupby(["layer", "row_layer", "column_layer"]):
-        told = page.run(f"Stats.winnerMap(analysed(), '{layer}', '{one}', '{two}')")
+        told = untouched.run(f"Stats.winnerMap(analysed(), '{layer}', '{one}', '{two}')")
         mine = {(t["rowLevel"], t["columnLevel"]): t for t in told}
         assert len(mine) == len(rows)
         for r in rows.itertuples():
             t = mine[r.row, r.column]
             assert (t["best"], set(t["tied"])) == (r.best, set(r.tied))
             assert close(t["over_second"], r.over_second)
+
+
+def test_numbers_are_written_as_dlas_show_writes_them(untouched):
+    values = [0.0001234567, 0.00001234567, 1.0, 12345.678, 999.96, 9999.96, -0.5, 1e-7, 3, 0.1]
+    assert untouched.run(f"{json.dumps(values)}.map(exact)") == [text_of(v) for v in values]
+
+
+def test_contrast_of_text_is_enough(untouched):
+    """WCAG AA: 4.5 to 1, for every colour of text on the two backgrounds."""
+    ratios = untouched.run(
+        """(() => { const style = getComputedStyle(document.documentElement);
+        const light = (name) => { const hex = style.getPropertyValue(name).trim().slice(1);
+          const part = (i) => { const v = parseInt(hex.slice(i, i + 2), 16) / 255;
+            return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; };
+          return 0.2126 * part(0) + 0.7152 * part(2) + 0.0722 * part(4); };
+        return ['--ink', '--soft', '--accent', '--bad', '--good', '--warn'].flatMap((n) =>
+          ['--paper', '--shade'].map((b) => (light(b) + 0.05) / (light(n) + 0.05))); })()"""
+    )
+    assert min(ratios) >= 4.5
 
 
 def test_two_clicks_from_a_finding_to_a_cell_with_the_numbers_of_dlas_show(page, made):
@@ -229,11 +259,6 @@ def test_two_clicks_from_a_finding_to_a_cell_with_the_numbers_of_dlas_show(page,
     assert known["reproduce"][0] in page.run("document.getElementById('dialog').textContent")
 
 
-def test_numbers_are_written_as_dlas_show_writes_them(page):
-    values = [0.0001234567, 0.00001234567, 1.0, 12345.678, 999.96, 9999.96, -0.5, 1e-7, 3, 0.1]
-    assert page.run(f"{json.dumps(values)}.map(exact)") == [text_of(v) for v in values]
-
-
 def test_every_chart_has_a_table_and_every_control_a_name(page):
     page.run("document.querySelectorAll('details[data-table]').forEach((d) => { d.open = true })")
     page.wait(
@@ -253,20 +278,6 @@ def test_every_chart_has_a_table_and_every_control_a_name(page):
     assert page.run(
         "[...document.querySelectorAll('table')].every((t) => t.querySelector('th[scope]'))"
     )
-
-
-def test_contrast_of_text_is_enough(page):
-    """WCAG AA: 4.5 to 1, for every colour of text on the two backgrounds."""
-    ratios = page.run(
-        """(() => { const style = getComputedStyle(document.documentElement);
-        const light = (name) => { const hex = style.getPropertyValue(name).trim().slice(1);
-          const part = (i) => { const v = parseInt(hex.slice(i, i + 2), 16) / 255;
-            return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; };
-          return 0.2126 * part(0) + 0.7152 * part(2) + 0.0722 * part(4); };
-        return ['--ink', '--soft', '--accent', '--bad', '--good', '--warn'].flatMap((n) =>
-          ['--paper', '--shade'].map((b) => (light(b) + 0.05) / (light(n) + 0.05))); })()"""
-    )
-    assert min(ratios) >= 4.5
 
 
 def test_the_table_sorts_by_any_column(page):
@@ -319,6 +330,7 @@ def degraded(kind: str, folder: Path) -> list[Path]:
 )  # fmt: skip
 def test_what_lacks_something_still_opens_silently(browser, tmp_path, kind):
     made = report.write(degraded(kind, tmp_path), tmp_path / "report.html")
+    browser.untouched = None
     browser.events.clear()
     browser.resize(1600)
     browser.open(made)

@@ -2,6 +2,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from functools import cache
 
 import numpy as np
 import onnx
@@ -34,10 +35,10 @@ def mobilenet():
 BUILDERS = {"vit": vit, "resnet": resnet, "mobilenet": mobilenet}
 
 
-@pytest.fixture(scope="module", params=sorted(BUILDERS))
-def network(request):
+@cache
+def made(name):
     torch.manual_seed(0)
-    module = BUILDERS[request.param]()
+    module = BUILDERS[name]()
     module.train()
     with torch.no_grad():  # norms with statistics that are not 0 and 1
         for _ in range(3):
@@ -46,16 +47,36 @@ def network(request):
 
 
 @pytest.fixture(scope="module")
-def lowered(network, tmp_path_factory):
-    """Lower a network once for all that is asked of its files."""
-    folder = tmp_path_factory.mktemp("lowered")
-    before = {k: v.clone() for k, v in network.module.state_dict().items()}
-    to_onnx(network, folder / "m.onnx")
-    to_exported(network, folder / "m.pt2")
-    after = network.module.state_dict()
-    assert all(torch.equal(v, after[k]) for k, v in before.items()), "the network was changed"
-    assert all(p.requires_grad for p in network.module.parameters())
-    return folder
+def lower(tmp_path_factory):
+    """Return a function that lowers a network once for all that is asked of its files."""
+
+    @cache
+    def once(name):
+        network, folder = made(name), tmp_path_factory.mktemp("lowered")
+        before = {k: v.clone() for k, v in network.module.state_dict().items()}
+        to_onnx(network, folder / "m.onnx")
+        to_exported(network, folder / "m.pt2")
+        after = network.module.state_dict()
+        assert all(torch.equal(v, after[k]) for k, v in before.items()), "the network was changed"
+        assert all(p.requires_grad for p in network.module.parameters())
+        return folder
+
+    return once
+
+
+@pytest.fixture(params=sorted(BUILDERS))
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def network(name):
+    return made(name)
+
+
+@pytest.fixture
+def lowered(name, lower):
+    return lower(name)
 
 
 def images():
@@ -101,31 +122,26 @@ def test_exported_computes_what_the_module_computes(network, lowered):
 
 
 MAKE = """
-import sys, pathlib, torch
+import sys, pathlib
 sys.path.insert(0, sys.argv[1])
-from test_lowering import SPEC, Network, to_exported, to_onnx, vit
-torch.manual_seed(0)
-network = Network(SPEC, vit().eval())
+from test_lowering import made, to_exported, to_onnx
+network = made("vit")
 to_onnx(network, pathlib.Path(sys.argv[2]) / "other.onnx")
 to_exported(network, pathlib.Path(sys.argv[2]) / "other.pt2")
 """
 
 
-def test_same_network_same_bytes_in_any_process_and_under_any_name(vit_file, tmp_path, request):
-    torch.manual_seed(0)
-    to_onnx(Network(SPEC, vit().eval()), tmp_path / "one.onnx")
+def test_same_network_same_bytes_in_any_process_and_under_any_name(lower, tmp_path, request):
     here = str(request.path.parent)
     subprocess.run([sys.executable, "-c", MAKE, here, tmp_path], check=True)
-    assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "other.onnx").read_bytes()
-    assert vit_file.read_bytes() == (tmp_path / "other.pt2").read_bytes()
+    for form in ("onnx", "pt2"):
+        one, other = lower("vit") / f"m.{form}", tmp_path / f"other.{form}"
+        assert one.read_bytes() == other.read_bytes()
 
 
-@pytest.fixture(scope="module")
-def vit_file(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("vit") / "m.pt2"
-    to_exported(Network(SPEC, vit().eval()), path)
-    return path
+@pytest.fixture
+def vit_file(lower):
+    return lower("vit") / "m.pt2"
 
 
 def test_a_network_with_an_onnx_file_keeps_it(tmp_path):

@@ -22,6 +22,7 @@ import sys
 import sysconfig
 from collections.abc import Sequence
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -154,8 +155,14 @@ def _is_own(loaded: ModuleType | None) -> bool:
     name = getattr(loaded, "__name__", "")
     if not file or not file.endswith(".py") or name.partition(".")[0] in ("dlas", "__main__"):
         return False
-    installed = {sysconfig.get_path(p) for p in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return not any(Path(file).is_relative_to(place) for place in installed)
+    return not any(Path(file).is_relative_to(place) for place in _installed())
+
+
+@cache
+def _installed() -> frozenset[str]:
+    """The folders of installed packages; asked for each of thousands of modules."""
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    return frozenset(sysconfig.get_path(name) for name in names)
 
 
 def _root(loaded: ModuleType) -> Path:
