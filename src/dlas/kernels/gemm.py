@@ -253,9 +253,6 @@ def gather(
     group, row, count, width = goal
     per_in = op.in_channels // op.groups
     pixels = count * op.out_width
-    with T.serial(per_in * op.kernel[0] * op.kernel[1]) as k, T.serial(width - pixels) as rest:
-        # The last block's overhang must hold numbers: denormals by chance would cost time.
-        emit.store(panel, T.float32(0), k * width + pixels + rest)
     with (
         T.serial(per_in) as c,
         T.serial(op.kernel[0]) as kh,
@@ -267,3 +264,6 @@ def gather(
         start = staging.offset(group * per_in + c, kh, kw) + (row + r) * staging.pitch
         to = k * width + r * op.out_width + v * lanes
         emit.each_lane(lanes, lambda j: emit.store(panel, staged[start + v * lanes + j], to + j))
+    with T.serial(per_in * op.kernel[0] * op.kernel[1]) as k, T.serial(width - pixels) as rest:
+        # Last, for rows overhang: denormals by chance would cost several times the product.
+        emit.store(panel, T.float32(0), k * width + pixels + rest)

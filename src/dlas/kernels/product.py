@@ -93,14 +93,14 @@ class Product:
         """Emit the copy of a block of pixels for some channels, its rows one behind the other."""
         width = run.vectors * self.lanes
         taps = self.op.kernel[0] * self.op.kernel[1]
-        if run.pixels < width:
-            # The last block's overhang must hold numbers: denormals by chance would cost time.
-            with T.serial(some.channels * taps) as k, T.serial(width - run.pixels) as j:
-                emit.store(self.memory.slab, T.float32(0), k * width + run.pixels + j)
         if in_place(self.op):
             self._take(run, some, start)
         else:
             self._gather(run, some, start)
+        if run.pixels < width:
+            # Last, for pieces overhang: denormals by chance would cost several times the product.
+            with T.serial(some.channels * taps) as k, T.serial(width - run.pixels) as j:
+                emit.store(self.memory.slab, T.float32(0), k * width + run.pixels + j)
 
     def _take(self, run: Run, some: Pass, start: Expr) -> None:
         """Emit the copy of a block of the image itself: past its end there is nothing to read."""

@@ -1,9 +1,11 @@
 """A padded copy of one NCHW image in which every tap of a filter reads consecutive floats.
 
-The copy is split by the strides: [C, stride_h, stride_w, rows, pitch], so that output pixel
-(h, w) of tap (kh, kw) lies at a fixed offset of the tap plus h * pitch + w, for any stride and
-dilation. A run over whole rows therefore needs no index arithmetic; it computes `pitch - OW` junk
-pixels a row, which are dropped when the run is stored.
+The copy is split by the strides: [C, phases down, phases across, rows, pitch], so that output
+pixel (h, w) of tap (kh, kw) lies at a fixed offset of the tap plus h * pitch + w, for any stride
+and dilation. Phases that no tap reads are left out: what lies behind the last row of a phase is
+read, too (junk pixels), and numbers that are there by chance may be denormals, which cost several
+times the product. A run over whole rows therefore needs no index arithmetic; it computes
+`pitch - OW` junk pixels a row, which are dropped when the run is stored.
 """
 
 import itertools
@@ -44,9 +46,20 @@ class Staging:
         )
 
     @property
+    def phases(self) -> tuple[list[int], list[int]]:
+        """The phases that taps read, down and across."""
+        op = self.op
+        down, across = (
+            sorted({k * op.dilation[axis] % op.stride[axis] for k in range(op.kernel[axis])})
+            for axis in (0, 1)
+        )
+        return down, across
+
+    @property
     def plane(self) -> int:
         """Floats of one channel."""
-        return self.op.stride[0] * self.op.stride[1] * self.rows * self.pitch
+        down, across = self.phases
+        return len(down) * len(across) * self.rows * self.pitch
 
     def size(self, slack: int) -> int:
         """Floats of the copy; `slack` more may be read past its end."""
@@ -56,9 +69,14 @@ class Staging:
         """Return where output pixel (0, 0) of this tap lies."""
         op = self.op
         down, across = kh * op.dilation[0], kw * op.dilation[1]
-        phase = (down % op.stride[0]) * op.stride[1] + across % op.stride[1]
+        phase = self._place(down % op.stride[0], across % op.stride[1])
         row, column = down // op.stride[0], across // op.stride[1]
         return channel * self.plane + (phase * self.rows + row) * self.pitch + column
+
+    def _place(self, down: Expr, across: Expr) -> Expr:
+        """Return the number of a phase among those that are stored."""
+        first, second = self.phases
+        return _number(down, first) * len(second) + _number(across, second)
 
     def tap_offset(self, channel: int, kh: int, kw: int) -> int:
         """Return `offset` of plain numbers."""
@@ -85,16 +103,11 @@ class Staging:
             lanes: floats of a vector.
         """
         op, (n, c, first) = self.op, source
-        sh, sw = op.stride
-        # A filter of one pixel reads one phase, whatever the stride.
-        down, across = (
-            sorted({k * op.dilation[axis] % op.stride[axis] for k in range(op.kernel[axis])})
-            for axis in (0, 1)
-        )
+        down, across = self.phases
 
         def phase(r: Expr, ph: Expr, pw: Expr, row: Row) -> None:
-            h = (first + r) * sh + ph - op.padding[0]
-            start = place * self.plane + ((ph * sw + pw) * self.rows + r) * self.pitch
+            h = (first + r) * op.stride[0] + ph - op.padding[0]
+            start = place * self.plane + (self._place(ph, pw) * self.rows + r) * self.pitch
             with T.If(T.And(h >= 0, h < op.height)):
                 with T.Then():
                     row(x, (n, c, h), staged, start, pw, lanes)
@@ -150,6 +163,15 @@ class Staging:
             lanes,
             lambda q: emit.store(staged, x[(*row, q * step + pixel, 0)], start + first + q),
         )
+
+
+def _number(phase: Expr, stored: list[int]) -> Expr:
+    """Return the place of a phase in an ascending list."""
+    if stored == list(range(len(stored))):
+        return phase
+    if isinstance(phase, int):
+        return stored.index(phase)
+    return sum(T.if_then_else(phase >= other, 1, 0) for other in stored[1:])
 
 
 def _zeros(staged: Buffer, start: Expr, count: int, lanes: int) -> None:
