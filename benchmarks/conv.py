@@ -27,7 +27,8 @@ import numpy as np
 from models import MODELS, PEERS
 from saved import Saved, geometric_mean
 
-from dlas.kernels import Conv2d, UnsupportedError, build_conv2d, reference
+from dlas.kernels import Conv2d, UnsupportedError, build_conv2d
+from dlas.kernels.convolution import oracle
 
 Sampler = Callable[[int], list[float]]
 """Returns seconds, as many as asked."""
@@ -77,7 +78,7 @@ class Ceiling:
 
 def ceiling(threads: int) -> Ceiling:
     """Return the ceiling of this machine on so many threads."""
-    from dlas.measure import ceilings
+    from dlas.run.measure import ceilings
 
     folder = tempfile.TemporaryDirectory()
     given = {"isa": "native", "threads": threads, "folder": folder.name}
@@ -106,8 +107,8 @@ def ours(op: Conv2d, threads: int, zeros: list[float]) -> dict[str, Sampler]:
             built = build_conv2d(op, weight, primitive=primitive, weights=storage, threads=threads)
         except UnsupportedError:
             continue
-        exact = reference.conv2d(op, x, weight)
-        bound = reference.WINOGRAD_BOUND if primitive == "winograd" else reference.DIRECT_BOUND
+        exact = oracle.conv2d(op, x, weight)
+        bound = oracle.WINOGRAD_BOUND if primitive == "winograd" else oracle.DIRECT_BOUND
         name = f"{primitive} {storage}" + (f" {share:.0%}" if share else "")
         if not (np.abs(built(x) - exact.y) <= bound * exact.magnitude).all():
             print(f"  {name}: WRONG; not timed")

@@ -13,7 +13,8 @@ import random
 
 import numpy as np
 
-from dlas.kernels import Conv2d, build_conv2d, emit
+from dlas.kernels import Conv2d, build_conv2d
+from dlas.kernels.code import emit
 
 LAYERS = [(128, 28, 128), (256, 14, 256), (512, 7, 512), (256, 56, 256), (256, 28, 512),
           (512, 28, 512), (512, 14, 512)]  # fmt: skip

@@ -21,13 +21,13 @@ import numpy as np
 import psutil
 from scipy import stats
 
-from dlas import plan as planning
-from dlas.isolate import Job, Pool
-from dlas.measure import host
-from dlas.run import STORE
+from dlas.run.measure import host
+from dlas.run.plan import plan as planning
+from dlas.run.process.isolate import Job, Pool
+from dlas.run.run import STORE
 from dlas.store.artifacts import ArtifactStore
 from dlas.store.results import FILE_NAME, CellRow, ResultStore
-from dlas.study import Study
+from dlas.study.study import Study
 
 LONG_S = 10.0
 """Timed seconds of the one long measurement of each runtime."""
@@ -85,7 +85,7 @@ def measure(
         "settings": {"min_seconds": seconds},
         "observe": False,
     }
-    job = Job("dlas.measure.latency:run", args, "measure", 120.0, 8192, cpus)
+    job = Job("dlas.run.measure.latency:run", args, "measure", 120.0, 8192, cpus)
     before, start = others_cpu_s(), time.perf_counter()
     outcome = pool.run(cell.server, job, launch)  # type: ignore[arg-type]
     wall, used = time.perf_counter() - start, others_cpu_s() - before

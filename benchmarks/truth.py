@@ -30,13 +30,13 @@ import numpy as np
 import pandas as pd
 
 from dlas.analyze import analyze, from_study
-from dlas.analyze.breakeven import AVERAGE, CROSSES, break_evens
-from dlas.analyze.effects import speedups
-from dlas.analyze.flips import flips
-from dlas.analyze.interactions import interactions
-from dlas.analyze.noise import Estimates, estimate
-from dlas.analyze.pareto import ON, front
-from dlas.analyze.table import Table
+from dlas.analyze.estimate.noise import Estimates, estimate
+from dlas.analyze.estimate.table import Table
+from dlas.analyze.parts.breakeven import AVERAGE, CROSSES, break_evens
+from dlas.analyze.parts.effects import speedups
+from dlas.analyze.parts.flips import flips
+from dlas.analyze.parts.interactions import interactions
+from dlas.analyze.parts.pareto import ON, front
 
 # ---------------------------------------------------------------- the generator
 

@@ -19,7 +19,7 @@ import threadpoolctl
 LONG = (
     "test_whole_study", "test_testing", "test_kills", "test_optimization_contract",
     "test_page_in_chromium", "test_ceilings", "test_software_torch_compile", "test_truth",
-    "test_faults", "test_software_pytorch", "test_lowering", "test_interpreter", "test_model",
+    "test_faults", "test_software_pytorch", "test_convert", "test_interpreter", "test_model",
 )  # fmt: skip
 """The files that take longest, to be begun first; studies not beside each other, since those wait
 for each other when they measure."""

@@ -22,7 +22,7 @@ def test_importing_dlas_is_light() -> None:
 
 def test_importing_every_technique_is_light() -> None:
     code = (
-        "import sys; from dlas import registry; rows = registry.catalogue();"
+        "import sys; from dlas.core import registry; rows = registry.catalogue();"
         "assert len(rows) > 20, rows;"
         "print(sorted({'torch', 'tvm', 'onnxruntime', 'openvino'} & set(sys.modules)))"
     )

@@ -18,7 +18,7 @@ import visible  # noqa: E402
 
 SHOW = """
 import json
-from dlas import registry
+from dlas.core import registry
 rows = [r for layer in ("optimization", "software") for r in registry.catalogue(layer)]
 print(json.dumps([r for r in rows if r["name"] in ("sample-noise-pruning", "faulty")]))
 """
@@ -53,7 +53,7 @@ class TestNoisePruning:
     @pytest.fixture
     def network(self) -> Any:
         torch = pytest.importorskip("torch")
-        from dlas.protocols import DataSpec, Network
+        from dlas.core.protocols import DataSpec, Network
 
         torch.manual_seed(0)
         module = torch.nn.Sequential(

@@ -13,15 +13,17 @@ Nothing is loaded before it is used.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
+from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 __version__ = "0.1.0"
 
 __all__ = ["Study", "__version__", "run", "table"]
 
-_LAZY = {"Study": ("dlas.study", "Study"), "table": ("dlas.tables", "cells_frame")}
+_LAZY = {"Study": ("dlas.study.study", "Study"), "table": ("dlas.tables", "cells_frame")}
 
 
 def __getattr__(name: str) -> Any:
@@ -37,20 +39,31 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-# ``dlas.run(study, out)`` is a function, ``dlas.run`` a module: importing the module would hide
-# the function, so the module itself can be called.
+class _Public:
+    """The words that authors of plug-ins import, under their short names: the same modules.
+
+    Type checkers find them in ``dlas-stubs``.
+    """
+
+    places: ClassVar[dict[str, str]] = {
+        f"dlas.{word}": f"dlas.core.{word}" for word in ("errors", "protocols", "records")
+    }
+
+    @classmethod
+    def find_spec(cls, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if name not in cls.places:
+            return None
+        found = importlib.util.find_spec(cls.places[name])
+        return ModuleSpec(name, cls, origin=found.origin) if found else None  # type: ignore[arg-type]
+
+    @staticmethod
+    def create_module(spec: ModuleSpec) -> ModuleType | None:
+        return None
+
+    @classmethod
+    def exec_module(cls, module: ModuleType) -> None:
+        # What stands in sys.modules when this returns is what an import yields.
+        sys.modules[module.__name__] = importlib.import_module(cls.places[module.__name__])
 
 
-class _Run(ModuleType):
-    def __call__(self, *args: Any, **keywords: Any) -> Any:
-        return self.run(*args, **keywords)
-
-
-class _Package(ModuleType):
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "run" and isinstance(value, ModuleType):
-            value.__class__ = _Run
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
+sys.meta_path.append(_Public)  # type: ignore[arg-type]

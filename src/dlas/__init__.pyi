@@ -1,5 +1,5 @@
-from dlas.run import run as run
-from dlas.study import Study as Study
+from dlas.run.run import run as run
+from dlas.study.study import Study as Study
 from dlas.tables import cells_frame as table
 
 __version__: str

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlas.analyze import load_table
-from dlas.analyze.breakeven import break_evens
-from dlas.analyze.expected import expected
-from dlas.analyze.flips import flip_counts, flips
-from dlas.analyze.noise import estimate
-from dlas.analyze.ordered import returns, scaling
-from dlas.analyze.pareto import best, front
+from dlas.analyze.estimate.noise import estimate
+from dlas.analyze.parts.breakeven import break_evens
+from dlas.analyze.parts.expected import expected
+from dlas.analyze.parts.flips import flip_counts, flips
+from dlas.analyze.parts.ordered import returns, scaling
+from dlas.analyze.parts.pareto import best, front
 
 
 def load(rows, columns, **options):

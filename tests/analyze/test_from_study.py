@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from dlas.analyze import analyze, compare, from_study, load_table, render_comparison, render_text
-from dlas.analyze.noise import estimate
-from dlas.errors import UserError
+from dlas.analyze.estimate.noise import estimate
+from dlas.core.errors import UserError
 
 PRUNED = {"plain": None, "cut(sparsity=0.5)": 0.5, "cut(sparsity=0.9)": 0.9}
 RUNTIMES = ("fast(tuning=none)", "slow")

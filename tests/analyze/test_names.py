@@ -8,7 +8,7 @@ from pathlib import Path
 import dlas.analyze
 
 ROOT = Path(__file__).parents[2]
-SOURCES = sorted(Path(dlas.analyze.__file__).parent.glob("*.py"))
+SOURCES = sorted(Path(dlas.analyze.__file__).parent.rglob("*.py"))
 LAYERS = ("dataset", "model", "optimization", "algorithm", "software", "hardware")
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from place import Place
 
 from dlas.tables import ceilings_frame
+from place import Place
 
 MEASURE = {"memory": False, "min_controls": 0, "ceilings": True}
 STUDY = Path(__file__).parents[2] / "studies" / "algorithms.yaml"

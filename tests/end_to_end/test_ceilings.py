@@ -6,9 +6,9 @@ import math
 
 import pandas as pd
 import pytest
-from place import Place
 
 from dlas.tables import ceilings_frame, cells_frame
+from place import Place
 
 MEASURE = {
     "ceilings": True,
@@ -65,8 +65,8 @@ def test_a_run_that_measures_nothing_reads_nothing(done: Place, read: pd.DataFra
 
 
 def test_the_analysis_says_what_capped_each_cell(done: Place) -> None:
-    from dlas.analysis import Asked, of_folders
     from dlas.analyze import analyze
+    from dlas.tables.intake import Asked, of_folders
 
     found = analyze(of_folders([done.root / "ceilings"], Asked("latency_ms")))
     assert len(found.roofline) == 4

@@ -6,11 +6,11 @@ import json
 import re
 
 import pytest
-from place import Place
 
-from dlas.records import Stage
+from dlas.core.records import Stage
 from dlas.store.artifacts import ArtifactStore
 from dlas.store.budget import INTERMEDIATE, Inventory
+from place import Place
 
 LAYERS = {
     "optimization": [

@@ -8,10 +8,10 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from place import Place
 
 import dlas
-from dlas.interpreters import probe
+from dlas.run.process.interpreters import probe
+from place import Place
 
 MEASURE = {"rounds": 1, "accuracy_samples": 20, "min_controls": 0}
 

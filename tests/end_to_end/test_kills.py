@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from place import Place
 
-from dlas import failpoints
-from dlas.records import Stage
+from dlas.core import failpoints
+from dlas.core.records import Stage
 from dlas.store.artifacts import ArtifactStore
+from place import Place
 
 LAYERS = {"optimization": ["none"], "software": ["onnxruntime"]}
 MEASURE = {"rounds": 2, "memory": False, "accuracy_samples": 20, "min_controls": 0}

@@ -8,6 +8,7 @@ import json
 import shutil
 
 import pytest
+
 from place import Place
 
 

@@ -10,16 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from masks import HIDDEN, MASK, cpuinfo, flags
 
-from dlas import registry
-from dlas.kernels import MissingFeatureError, cpu
-from dlas.kernels.target import require, resolve
-from dlas.layers.software import isa
-from dlas.probes import Answers, Probe, ran_of
-from dlas.protocols import Ran
-from dlas.records import Status
-from dlas.testing.stacks import asking, stack_of
+from dlas.core import registry
+from dlas.core.protocols import Ran
+from dlas.core.records import Status
+from dlas.kernels import MissingFeatureError
+from dlas.kernels.ground import cpu
+from dlas.kernels.ground.target import require, resolve
+from dlas.layers.software.shared import isa
+from dlas.run.executed import Answers, Probe, ran_of
+from dlas.testing.stand_ins import asking, stack_of
+from masks import HIDDEN, MASK, cpuinfo, flags
 
 pytestmark = pytest.mark.host
 UNDER = os.environ.get(MASK, "")
@@ -125,7 +126,7 @@ def test_what_nobody_has_looked_at_is_expected_of_the_flags(
 
 
 def test_the_host_class_follows_the_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dlas.measure import host
+    from dlas.run.measure import host
 
     before, code = host.this_class(), registry.make("hardware", "cpu").target()  # type: ignore[attr-defined]
     become(monkeypatch, tmp_path / "cpuinfo", cpuinfo(HIDDEN["avx2"], ("avx512_unheard_of",)))

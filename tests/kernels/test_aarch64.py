@@ -7,18 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from kernel_checks import random
 
 tvm = pytest.importorskip("tvm")
 import tvm_ffi  # noqa: E402
 
-from dlas.kernels import Conv2d, primitives, reference  # noqa: E402
-from dlas.kernels.build import compile_functions, compiled  # noqa: E402
-from dlas.kernels.emit import argument_shapes  # noqa: E402
-from dlas.kernels.epilogue import Epilogue  # noqa: E402
-from dlas.kernels.knobs import FIXED  # noqa: E402
-from dlas.kernels.layout import Layout, pack, unpack  # noqa: E402
-from dlas.kernels.target import resolve  # noqa: E402
+from dlas.kernels import Conv2d  # noqa: E402
+from dlas.kernels.code.emit import argument_shapes  # noqa: E402
+from dlas.kernels.code.epilogue import Epilogue  # noqa: E402
+from dlas.kernels.code.machine_code import compile_functions, compiled  # noqa: E402
+from dlas.kernels.convolution import oracle, primitives  # noqa: E402
+from dlas.kernels.ground.knobs import FIXED  # noqa: E402
+from dlas.kernels.ground.layout import Layout, pack, unpack  # noqa: E402
+from dlas.kernels.ground.target import resolve  # noqa: E402
 
 COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 MISSING = [tool for tool in (COMPILER, EMULATOR) if shutil.which(tool) is None]
@@ -87,8 +89,8 @@ def test_kernel_is_right_on_aarch64(
     command = [EMULATOR, str(program), str(tmp_path / "arguments"), str(tmp_path / "y")]
     subprocess.run(command, check=True, capture_output=True, text=True)
     result = unpack(np.fromfile(tmp_path / "y", np.float32), out, op.out_shape)
-    exact = reference.conv2d(op, x, w, b, "relu")
-    bound = reference.WINOGRAD_BOUND if primitive == "winograd" else reference.DIRECT_BOUND
+    exact = oracle.conv2d(op, x, w, b, "relu")
+    bound = oracle.WINOGRAD_BOUND if primitive == "winograd" else oracle.DIRECT_BOUND
     assert (np.abs(result - exact.y) <= bound * exact.magnitude).all()
 
 

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+
+from dlas.kernels import Conv2d, InputError, UnsupportedError, build_conv2d
+from dlas.kernels.convolution import primitives
+from dlas.kernels.convolution.oracle import DIRECT_BOUND
+from dlas.kernels.convolution.space import plain_kernel
+from dlas.kernels.convolution.winograd import default_outputs, why_not
+from dlas.kernels.ground.target import resolve
 from kernel_checks import check, pairs, pairwise, random, worst_error
 from kernel_shapes import SHAPES, name
-
-from dlas.kernels import Conv2d, InputError, UnsupportedError, build_conv2d, primitives
-from dlas.kernels.reference import DIRECT_BOUND
-from dlas.kernels.space import plain_kernel
-from dlas.kernels.target import resolve
-from dlas.kernels.winograd import default_outputs, why_not
 
 PRIMITIVES = ["spatial-pack", "direct", "gemm"]
 QUICK = pairwise(SHAPES)

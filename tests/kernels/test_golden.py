@@ -10,10 +10,11 @@ import pytest
 
 pytest.importorskip("tvm")
 
-from dlas.kernels import Conv2d, primitives
-from dlas.kernels.epilogue import Epilogue
-from dlas.kernels.knobs import FIXED
-from dlas.kernels.target import resolve
+from dlas.kernels import Conv2d
+from dlas.kernels.code.epilogue import Epilogue
+from dlas.kernels.convolution import primitives
+from dlas.kernels.ground.knobs import FIXED
+from dlas.kernels.ground.target import resolve
 
 GOLDEN = Path(__file__).parent / "golden"
 DENSE = Conv2d(1, 32, 8, 8, 64, (3, 3), padding=(1, 1, 1, 1))

@@ -87,7 +87,7 @@ def test_lists_and_numbers_of_other_types_become_what_the_shape_declares() -> No
 )
 def test_tuning_of_another_form_is_refused(wrong: Any, said: str) -> None:
     pytest.importorskip("tvm")
-    from dlas.kernels.tuning import parse
+    from dlas.kernels.tune.tuner import parse
 
     with pytest.raises(UnsupportedError, match=said):
         parse(wrong)
@@ -95,7 +95,7 @@ def test_tuning_of_another_form_is_refused(wrong: Any, said: str) -> None:
 
 def test_tuning_takes_paths_and_numbers_of_numpy(tmp_path: Any) -> None:
     pytest.importorskip("tvm")
-    from dlas.kernels.tuning import Tuning, parse
+    from dlas.kernels.tune.tuner import Tuning, parse
 
     asked = {"scheduler": "template", "trials": np.int64(8), "records": tmp_path}
     assert parse(asked) == Tuning("template", 8, 0, str(tmp_path))
@@ -144,7 +144,7 @@ def test_a_threshold_that_is_no_share_is_refused(threshold: Any) -> None:
 
 def test_shares_of_zeros_of_any_real_type_are_taken() -> None:
     pytest.importorskip("tvm")
-    from dlas.kernels.choose import Sparsity, read
+    from dlas.kernels.graph.choose import Sparsity, read
 
     given: list[Any] = [0, 1, 0.25, np.float32(0.5)]
     for share in given:
@@ -155,8 +155,8 @@ def test_shares_of_zeros_of_any_real_type_are_taken() -> None:
 
 def test_a_layer_that_is_not_there_is_told_with_near_names() -> None:
     pytest.importorskip("tvm")
-    from dlas.kernels.choose import Sparsity, choose
-    from dlas.kernels.graph import Graph, Node
+    from dlas.kernels.graph.choose import Sparsity, choose
+    from dlas.kernels.graph.graph import Graph, Node
 
     graph = Graph([], [], [Node("layer1.conv1", "linear", [], [])], {}, {})
     with pytest.raises(UnsupportedError, match=r"is called layer1\.conv;.*mean 'layer1\.conv1'"):

@@ -5,18 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from kernel_checks import random
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("tvm")
 
-from dlas.kernels import (  # noqa: E402
-    Conv2d,
-    MissingFeatureError,
-    build_conv2d,
-    compile_model,
-    load,
-)
+from dlas.kernels import Conv2d, MissingFeatureError, build_conv2d, compile_model, load  # noqa: E402
 
 LINKER = "aarch64-linux-gnu-gcc"
 pytestmark = [

@@ -3,10 +3,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import made_study
 import pytest
-from browser import Page
 
+import made_study
+from browser import Page
 from dlas import report
 
 

@@ -6,13 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-import made_study
 import pytest
-from browser import Page
 
-from dlas import analysis, report, show
+import made_study
+from browser import Page
+from dlas import report
 from dlas.analyze import Analysis, analyze
-from dlas.display import text_of
+from dlas.cli import show
+from dlas.cli.display import text_of
+from dlas.tables import intake
 
 PRINTS = """Object.fromEntries([...document.querySelectorAll('[data-chart]')].map((c) =>
   [c.dataset.chart, c.hidden ? 'hidden' : JSON.stringify([
@@ -28,7 +30,7 @@ CHARTS = {
 
 @pytest.fixture(scope="module")
 def found(made: Path) -> Analysis:
-    return analyze(analysis.of_folders([made], analysis.Asked("latency_ms")))
+    return analyze(intake.of_folders([made], intake.Asked("latency_ms")))
 
 
 @pytest.fixture
@@ -300,7 +302,7 @@ def degraded(kind: str, folder: Path) -> list[Path]:
     """Return output folders that lack something."""
     from dataclasses import replace
 
-    from dlas.records import Status
+    from dlas.core.records import Status
     from dlas.store.results import CellRow, FactRow, RoundRow, SentinelRow
 
     rows = list(made_study.rows(PLAIN, rounds=1 if kind == "one round" else 3,

@@ -1,15 +1,16 @@
 import json
 from dataclasses import replace
 
-import made_study
 import pytest
 
-from dlas import analysis, report, tables
+import made_study
+from dlas import report, tables
 from dlas.analyze import analyze
-from dlas.errors import StorageError, UserError
+from dlas.core.errors import StorageError, UserError
 from dlas.report.pack import unpack
 from dlas.report.payload import collect
 from dlas.store.results import CellRow
+from dlas.tables import intake
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def payload(made):
 
 @pytest.fixture(scope="module")
 def found(made):
-    return analyze(analysis.of_folders([made], analysis.Asked("latency_ms")))
+    return analyze(intake.of_folders([made], intake.Asked("latency_ms")))
 
 
 def test_cells_hold_every_digit_of_dlas_table(payload, made):

@@ -1,10 +1,10 @@
 import sys
 
-import made_study
 import pytest
 
+import made_study
 from dlas import report
-from dlas.errors import UserError
+from dlas.core.errors import UserError
 
 
 def test_pictures_come_as_png_and_svg(made, tmp_path):

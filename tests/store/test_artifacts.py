@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from dlas.errors import StepError, StorageError, UserError
-from dlas.records import Outcome, Status
+from dlas.core.errors import StepError, StorageError, UserError
+from dlas.core.records import Outcome, Status
 from dlas.store.artifacts import ArtifactStore, DamagedObject, StepRecord
 
 KEY = "k" * 64

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dlas.errors import UserError
-from dlas.records import Stage
+from dlas.core.errors import UserError
+from dlas.core.records import Stage
 from dlas.store.artifacts import ArtifactStore, DamagedObject
 from dlas.store.budget import Budget, Inventory, checked_size, parse_size, size_text
 from dlas.store.disk import acquire

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dlas.errors import StorageError, UserError
-from dlas.records import Outcome, Status
+from dlas.core.errors import StorageError, UserError
+from dlas.core.records import Outcome, Status
 from dlas.store import artifacts, disk, results
 from dlas.store.artifacts import ArtifactStore
 from dlas.store.results import FactRow, ResultStore

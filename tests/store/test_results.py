@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from dlas.errors import StorageError, UserError
-from dlas.records import SCHEMA_VERSION, Status
+from dlas.core.errors import StorageError, UserError
+from dlas.core.records import SCHEMA_VERSION, Status
 from dlas.store.results import (
     CeilingRow,
     CellRow,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, text
 
-from dlas.errors import UserError
-from dlas.records import SCHEMA_VERSION
+from dlas.core.errors import UserError
+from dlas.core.records import SCHEMA_VERSION
 from dlas.store import schema
 from dlas.store.results import CeilingRow, CellRow, FactRow, ResultStore
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from table_rows import HOST, SESSION, cell_row, fact, fill, round_row, stack
 
-from dlas.errors import UserError
-from dlas.records import Status
-from dlas.stack import LAYERS
+from dlas.core.errors import UserError
+from dlas.core.records import Status
+from dlas.core.stack import LAYERS
 from dlas.tables import COLUMNS, cells_frame, rounds_frame
+from table_rows import HOST, SESSION, cell_row, fact, fill, round_row, stack
 
 ISSUE = """
 cell, study, host, session, status, stage, reason, dataset, model, optimization, algorithm,
@@ -159,8 +159,8 @@ def test_folders_without_results_are_all_named(tmp_path: Path) -> None:
 
 
 def test_the_analysis_reads_the_tables(out: Path) -> None:
-    from dlas.analyze.load import from_study
-    from dlas.analyze.noise import estimate
+    from dlas.analyze.estimate.load import from_study
+    from dlas.analyze.estimate.noise import estimate
 
     rows = [
         *complete_cell(),

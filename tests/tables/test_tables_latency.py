@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
-from table_rows import HOST, cell_row, fact, round_row, stack
 
-from dlas.records import Status
+from dlas.core.records import Status
 from dlas.store.results import RoundRow
 from dlas.tables.latency import MEDIAN_VARIANCE, latencies, median_variance
 from dlas.tables.read import Results
+from table_rows import HOST, cell_row, fact, round_row, stack
 
 A, B = stack(), stack(0.5)
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from table_rows import HOST, SENTINEL, SESSION, cell_row, fill, round_row, stack
 
-from dlas.records import Status
+from dlas.core.records import Status
 from dlas.tables import controls_frame, floors_frame, rounds_frame, sentinels_frame
+from table_rows import HOST, SENTINEL, SESSION, cell_row, fill, round_row, stack
 
 A, B = stack(), stack(0.5)
 A_MS, B_MS, CONTROL_MS = [10.0, 11.0, 12.5], [20.0, 21.0, 26.0], [10.5, 10.9, 13.0]

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from table_rows import fact, round_row
 
 from dlas.tables import values
+from table_rows import fact, round_row
 
 
 def test_wilson_intervals_are_those_of_the_books() -> None:

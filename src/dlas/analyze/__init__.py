@@ -3,13 +3,13 @@
 Pure functions, table in, table out; ``docs/analysis.md`` says what each part means.
 """
 
-from dlas.analyze.compare import Comparison, compare, render_comparison
-from dlas.analyze.findings import findings
-from dlas.analyze.load import from_study, load_table
-from dlas.analyze.render import render_text
-from dlas.analyze.result import Analysis, Finding
-from dlas.analyze.run import analyze
-from dlas.analyze.table import Table
+from dlas.analyze.conclusion import Analysis, Finding
+from dlas.analyze.estimate.load import from_study, load_table
+from dlas.analyze.estimate.table import Table
+from dlas.analyze.tell.compare import Comparison, compare, render_comparison
+from dlas.analyze.tell.findings import findings
+from dlas.analyze.tell.render import render_text
+from dlas.analyze.whole import analyze
 
 __all__ = [
     "Analysis",

@@ -6,13 +6,18 @@ build does. `load` needs TVM's runtime only.
 
 from typing import TYPE_CHECKING, Any
 
-from dlas.kernels.errors import InputError, KernelError, MissingFeatureError, UnsupportedError
-from dlas.kernels.shape import Conv2d
+from dlas.kernels.ground.errors import (
+    InputError,
+    KernelError,
+    MissingFeatureError,
+    UnsupportedError,
+)
+from dlas.kernels.ground.shape import Conv2d
 
 if TYPE_CHECKING:
     from dlas.kernels.compile import compile_model
     from dlas.kernels.conv import BuiltConv2d, build_conv2d
-    from dlas.kernels.program import Program, load
+    from dlas.kernels.ground.program import Program, load
 
 __all__ = [
     "BuiltConv2d",
@@ -31,8 +36,8 @@ _LAZY = {
     "BuiltConv2d": "conv",
     "build_conv2d": "conv",
     "compile_model": "compile",
-    "Program": "program",
-    "load": "program",
+    "Program": "ground.program",
+    "load": "ground.program",
 }
 
 

@@ -6,22 +6,22 @@ from typing import Any
 
 import numpy as np
 
-from dlas.kernels.arrays import ALIGNMENT
-from dlas.kernels.best import LIMIT_S, choose_measured
-from dlas.kernels.build import compile_functions
-from dlas.kernels.choose import Algorithm, Sparsity, choose, read
-from dlas.kernels.cost import Costs
-from dlas.kernels.emit import argument_shapes
-from dlas.kernels.importer import import_program
-from dlas.kernels.memory import Life, place
-from dlas.kernels.program import FORMAT, Program, check_threads
-from dlas.kernels.records import Records
-from dlas.kernels.simplify import simplify
-from dlas.kernels.steps import Step, Steps
-from dlas.kernels.target import CpuTarget, resolve, runs_here
-from dlas.kernels.tune_graph import counted, tune_choices
-from dlas.kernels.tuning import Tuner, parse
-from dlas.kernels.workers import Workers
+from dlas.kernels.code.emit import argument_shapes
+from dlas.kernels.code.machine_code import compile_functions
+from dlas.kernels.graph.best import LIMIT_S, choose_measured
+from dlas.kernels.graph.calls import Step, Steps
+from dlas.kernels.graph.choose import Algorithm, Sparsity, choose, read
+from dlas.kernels.graph.cost import Costs
+from dlas.kernels.graph.importer import import_program
+from dlas.kernels.graph.simplify import simplify
+from dlas.kernels.graph.tune_graph import counted, tune_choices
+from dlas.kernels.ground.arena import Life, place
+from dlas.kernels.ground.arrays import ALIGNMENT
+from dlas.kernels.ground.program import FORMAT, Program, check_threads
+from dlas.kernels.ground.records import Records
+from dlas.kernels.ground.subprocesses import Workers
+from dlas.kernels.ground.target import CpuTarget, resolve, runs_here
+from dlas.kernels.tune.tuner import Tuner, parse
 
 
 def compile_model(

@@ -8,20 +8,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dlas.kernels import pool, primitives
-from dlas.kernels.arrays import aligned, aligned_copy, tensor
-from dlas.kernels.build import compile_functions
-from dlas.kernels.emit import argument_shapes
-from dlas.kernels.epilogue import Epilogue
-from dlas.kernels.errors import InputError, UnsupportedError
-from dlas.kernels.knobs import FIXED, Knobs
-from dlas.kernels.layout import NCHW, Array
-from dlas.kernels.primitives import Kernel, Request
-from dlas.kernels.program import check_threads, load_library
-from dlas.kernels.relayout import Relayout
-from dlas.kernels.shape import ACTIVATIONS, Conv2d
-from dlas.kernels.target import CpuTarget, require, resolve, runs_here
-from dlas.kernels.tuning import (
+from dlas.kernels.code.emit import argument_shapes
+from dlas.kernels.code.epilogue import Epilogue
+from dlas.kernels.code.machine_code import compile_functions
+from dlas.kernels.convolution import primitives
+from dlas.kernels.convolution.primitives import Kernel, Request
+from dlas.kernels.ground import pool
+from dlas.kernels.ground.arrays import aligned, aligned_copy, tensor
+from dlas.kernels.ground.errors import InputError, UnsupportedError
+from dlas.kernels.ground.knobs import FIXED, Knobs
+from dlas.kernels.ground.layout import NCHW, Array
+from dlas.kernels.ground.program import check_threads, load_library
+from dlas.kernels.ground.shape import ACTIVATIONS, Conv2d
+from dlas.kernels.ground.subprocesses import Workers
+from dlas.kernels.ground.target import CpuTarget, require, resolve, runs_here
+from dlas.kernels.operators.relayout import Relayout
+from dlas.kernels.tune.tuner import (
     Task,
     Tuner,
     Tuning,
@@ -31,7 +33,6 @@ from dlas.kernels.tuning import (
     summary,
     zeros_of,
 )
-from dlas.kernels.workers import Workers
 
 
 def build_conv2d(

@@ -15,7 +15,7 @@ def write(dirs: Sequence[Path | str], path: Path | str) -> Path:
         UserError: a folder holds no results.
         StorageError: the page cannot be written.
     """
-    from dlas.errors import StorageError
+    from dlas.core.errors import StorageError
     from dlas.report.page import render
     from dlas.report.payload import collect
 
@@ -38,7 +38,7 @@ def figures(dirs: Sequence[Path | str], folder: Path | str) -> list[Path]:
         UserError: a folder holds no results, or matplotlib is not installed.
         StorageError: a file cannot be written.
     """
+    from dlas.report.material import load
     from dlas.report.pictures import draw
-    from dlas.report.source import load
 
     return draw(load(dirs), Path(folder))

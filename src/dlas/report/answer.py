@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dlas.analyze import Analysis
+from dlas.report.material import Source
 from dlas.report.pack import plain
 from dlas.report.parts import Places
-from dlas.report.source import Source
 
 
 def best(found: Analysis | None, where: Places) -> dict[str, Any] | None:

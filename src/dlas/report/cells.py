@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from dlas.core.stack import LAYERS
 from dlas.report.labels import short_names
+from dlas.report.material import Source, logs
 from dlas.report.pack import Texts, pack, plain
-from dlas.report.source import Source, logs
-from dlas.stack import LAYERS
 
 ROUND_COLUMNS = (
     "cell", "control", "round", "host", "session", "status", "stage", "reason", "latency_ms",

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dlas.analyze import Analysis
+from dlas.report.material import Source
 from dlas.report.pack import Texts, pack, plain
-from dlas.report.source import Source
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dlas.report import answer, cells, hosts, parts
+from dlas.core.stack import LAYERS
+from dlas.report import answer, cells, host, parts
+from dlas.report.material import METRIC, Source, load
 from dlas.report.pack import Texts, pack
-from dlas.report.source import METRIC, Source, load
-from dlas.stack import LAYERS
 from dlas.tables import CEILING_COLUMNS
 
 SCHEMA = 1
@@ -45,7 +45,7 @@ def payload(source: Source) -> dict[str, Any]:
         "title": ", ".join(sorted({str(c["study"]) for c in every})),
         "metric": METRIC,
         "folders": [str(f) for f in source.folders],
-        "reproduce": [hosts.reproduce(f) for f in source.folders],
+        "reproduce": [host.reproduce(f) for f in source.folders],
         "layers": list(LAYERS),
         "short": cells.levels(source),
         "filters": cells.filters(source),
@@ -62,11 +62,11 @@ def payload(source: Source) -> dict[str, Any]:
         "trust": answer.trust(source, every),
         "findings": pack(parts.findings(found, where), texts),
         "tables": parts.packed(source, texts),
-        "floors": hosts.floors(source),
-        "controls": hosts.controls(source),
-        "sentinels": hosts.sentinels(source),
+        "floors": host.floors(source),
+        "controls": host.controls(source),
+        "sentinels": host.sentinels(source),
         "ceilings": pack(source.ceilings.to_dict("records"), texts, CEILING_COLUMNS),
-        "hosts": hosts.hosts(source),
-        "sessions": hosts.sessions(source),
+        "hosts": host.hosts(source),
+        "sessions": host.sessions(source),
     }
     return out | {"texts": texts.list}

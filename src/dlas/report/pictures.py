@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from dlas.errors import StorageError, UserError
+from dlas.core.errors import StorageError, UserError
 from dlas.report.labels import short_names
-from dlas.report.source import Source
+from dlas.report.material import Source
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A7A00")
 """Okabe and Ito's palette: told apart by the colour-blind; markers differ as well."""
@@ -174,7 +174,7 @@ def _flips(axes: Any, source: Source) -> bool:
 
 def _drift(axes: Any, source: Source) -> bool:
     """The sentinel of each session over its median."""
-    from dlas.report.hosts import sentinels
+    from dlas.report.host import sentinels
 
     lines = sentinels(source)
     for i, line in enumerate(lines):

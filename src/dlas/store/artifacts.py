@@ -25,9 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlas.errors import StorageError, UserError
-from dlas.keys import canonical
-from dlas.records import Outcome, Status
+from dlas.core.errors import StorageError, UserError
+from dlas.core.keys import canonical
+from dlas.core.records import Outcome, Status
 from dlas.store.disk import remove_tree, storage, sync, tree_bytes, write_atomically
 from dlas.store.locks import Locks
 from dlas.store.objects import DamagedObject, damage, pack, require_plain

@@ -24,9 +24,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from dlas import failpoints
-from dlas.errors import StorageError, UserError
-from dlas.records import Stage
+from dlas.core import failpoints
+from dlas.core.errors import StorageError, UserError
+from dlas.core.records import Stage
 from dlas.store.artifacts import ArtifactStore
 from dlas.store.disk import storage, tree_bytes
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dlas.errors import StorageError
+from dlas.core.errors import StorageError
 
 _ADVICE = {
     errno.ENOSPC: ("the disk is full", "free some space ('dlas clean' removes what no row needs)"),

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-from dlas.errors import UserError
+from dlas.core.errors import UserError
 from dlas.store.disk import acquire, locked, storage
 
 

@@ -8,8 +8,8 @@ import shutil
 import stat
 from pathlib import Path
 
-from dlas.errors import StepError, StorageError
-from dlas.keys import canonical, folder_manifest, key
+from dlas.core.errors import StepError, StorageError
+from dlas.core.keys import canonical, folder_manifest, key
 from dlas.store.disk import remove_tree, sync, write_atomically
 
 

@@ -18,7 +18,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from dlas.errors import StorageError, UserError, near
+from dlas.core.errors import StorageError, UserError, near
 from dlas.store.disk import network_filesystem, storage
 from dlas.store.rows import (
     ROWS,

@@ -12,8 +12,8 @@ import struct
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, get_type_hints
 
-from dlas.keys import canonical
-from dlas.records import Status
+from dlas.core.keys import canonical
+from dlas.core.records import Status
 
 
 class Row:

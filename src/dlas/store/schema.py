@@ -25,8 +25,8 @@ from sqlalchemy import (
     text,
 )
 
-from dlas.errors import StorageError, UserError
-from dlas.records import SCHEMA_VERSION, Status
+from dlas.core.errors import StorageError, UserError
+from dlas.core.records import SCHEMA_VERSION, Status
 from dlas.store.rows import ROWS, Row, types
 
 Migration = Callable[[Connection], None]

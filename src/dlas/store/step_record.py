@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from dlas.records import Status
+from dlas.core.records import Status
 
 
 def now() -> str:

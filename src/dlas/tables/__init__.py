@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dlas.tables.ceilings import CEILING_COLUMNS, ceilings_frame
 from dlas.tables.cells import COLUMNS, cells_frame
-from dlas.tables.export import as_csv, as_json, as_parquet
+from dlas.tables.encode import as_csv, as_json, as_parquet
 from dlas.tables.rounds import (
     CONTROL_COLUMNS,
     FLOOR_COLUMNS,

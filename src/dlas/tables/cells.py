@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from dlas.records import Status
-from dlas.stack import LAYERS
+from dlas.core.records import Status
+from dlas.core.stack import LAYERS
 from dlas.store.results import CellRow, FactRow, RoundRow
 from dlas.tables import values
 from dlas.tables.frame import factor_column, frame_of

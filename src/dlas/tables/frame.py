@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dlas.keys import canonical
+from dlas.core.keys import canonical
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,9 +1,9 @@
 """The latency of each cell: one number, its interval, and the noise floor it is read against.
 
 ``latency_ms`` is the median over rounds of each round's median. Its interval is a t interval from
-the model log(round median) = cell + round + error, fitted by :mod:`dlas.analyze.noise` for each
-host of each output folder: the error's variance is pooled within runtime x threads, and raised
-where A/A controls differ more often than it allows.
+the model log(round median) = cell + round + error, fitted by :mod:`dlas.analyze.estimate.noise`
+for each host of each output folder: the error's variance is pooled within runtime x threads, and
+raised where A/A controls differ more often than it allows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dlas.tables.read import Place, Results, complete
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dlas.analyze.noise import Estimates
+    from dlas.analyze.estimate.noise import Estimates
 
 STRATA = ("software", "hardware.threads")
 CONFIDENCE = 0.95
@@ -145,8 +145,8 @@ def fits(results: Results) -> list[Fit]:
 def _fit(results: Results, host: str) -> Fit:
     import pandas as pd
 
-    from dlas.analyze.noise import estimate
-    from dlas.analyze.table import Table
+    from dlas.analyze.estimate.noise import estimate
+    from dlas.analyze.estimate.table import Table
 
     cells = tuple(cell for cell, where in results.rounds_of if where == host)
     samples = _samples(results, host, cells)

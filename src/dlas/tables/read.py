@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from dlas.errors import UserError
-from dlas.records import Status
-from dlas.stack import Stack
+from dlas.core.errors import UserError
+from dlas.core.records import Status
+from dlas.core.stack import Stack
 from dlas.store.results import (
     FILE_NAME,
     CeilingRow,

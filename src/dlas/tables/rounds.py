@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from dlas.records import Status
-from dlas.stack import LAYERS
+from dlas.core.records import Status
+from dlas.core.stack import LAYERS
 from dlas.store.results import RoundRow
 from dlas.tables.frame import frame_of
 from dlas.tables.latency import Fit, fits, quantile, round_ms

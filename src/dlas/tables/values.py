@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dlas.keys import canonical
+from dlas.core.keys import canonical
 from dlas.store.results import FactRow, RoundRow
 from dlas.tables.latency import Latency
 

@@ -27,10 +27,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from dlas.testing.by_layer import CHECKS
 from dlas.testing.check import Check, Problem, Suite
 from dlas.testing.fakes import SmallImages, SmallNet, registered
-from dlas.testing.layers import CHECKS
-from dlas.testing.stacks import OwnKernels, PlainRuntime, asking, many_stacks, stack_of
+from dlas.testing.stand_ins import OwnKernels, PlainRuntime, asking, many_stacks, stack_of
 
 __all__ = [
     "Check",

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 from unittest import SkipTest
 
-from dlas import registry
-from dlas.protocols import Dataset, HardwareTechnique, Model, Technique
+from dlas.core import registry
+from dlas.core.protocols import Dataset, HardwareTechnique, Model, Technique
 from dlas.testing.fakes import SmallImages, SmallNet, registered
 
 T = TypeVar("T")

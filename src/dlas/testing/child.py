@@ -21,8 +21,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlas import registry
-from dlas.protocols import Session
+from dlas.core import registry
+from dlas.core.protocols import Session
 from dlas.testing.fakes import SmallImages, SmallNet, registered
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _found(job: Mapping[str, Any]) -> Any:
 
 def build(job: Mapping[str, Any], answer: Path) -> None:
     """Build an artefact as a run does."""
-    from dlas.steps import build as step
+    from dlas.run.steps import build as step
 
     with registered(*(_found({"class": c}) for c in job["classes"])):
         facts = step.run(dict(job["args"]))["facts"]

@@ -8,13 +8,13 @@ import inspect
 import json
 from typing import Any
 
-from dlas import registry
-from dlas.errors import UserError
-from dlas.keys import canonical, key
-from dlas.protocols import Refusal, Technique, Techniques
-from dlas.testing import children
+from dlas.core import registry
+from dlas.core.errors import UserError
+from dlas.core.keys import canonical, key
+from dlas.core.protocols import Refusal, Technique, Techniques
+from dlas.testing import parent
 from dlas.testing.check import Suite
-from dlas.testing.stacks import many_stacks
+from dlas.testing.stand_ins import many_stacks
 
 UNKNOWN = "no_such_parameter"
 WRONG: tuple[Any, ...] = ({"wrong": [None]}, "\x00 no such value", [[[]]], None, -1e300)
@@ -147,7 +147,7 @@ def planning_with_it_loads_no_runtime(suite: Suite) -> None:
 def _planned(suite: Suite) -> dict[str, Any]:
     """Return what a process of its own says that only plans with the technique."""
     job = {
-        "class": children.place(suite.cls),
+        "class": parent.place(suite.cls),
         "layer": suite.layer,
         "name": suite.name,
         "params": suite.parameters,
@@ -155,7 +155,7 @@ def _planned(suite: Suite) -> dict[str, Any]:
 
     def plan() -> dict[str, Any]:
         folder = suite.folder("plan")
-        said: dict[str, Any] = children.answer(children.run("plan", job, folder, seconds=120))
+        said: dict[str, Any] = parent.answer(parent.run("plan", job, folder, seconds=120))
         return said
 
     return suite.once("plan", plan)

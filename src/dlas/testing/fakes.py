@@ -11,14 +11,15 @@ from unittest.mock import patch
 
 from pydantic import Field
 
-from dlas import registry
-from dlas.keys import bytes_hash, key
-from dlas.protocols import Dataset, DataSpec, Model, Network, Technique
+from dlas.core import registry
+from dlas.core.keys import bytes_hash, key
+from dlas.core.protocols import Dataset, DataSpec, Model, Network, Technique
+from dlas.testing.patches import patches
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from dlas.protocols import Array, Labels, Split
+    from dlas.core.protocols import Array, Labels, Split
 
 
 # ---------------------------------------------------------------- found without a package
@@ -64,17 +65,6 @@ def registered(*techniques: type[Technique], only: bool = False) -> Iterator[Non
 
 
 # ---------------------------------------------------------------- a small data set
-
-
-def patches(count: int, channels: int, height: int, width: int, seed: int = 0) -> Array:
-    """Return images of 4 x 4 random patches under some noise, float32 ``(count, c, h, w)``."""
-    import numpy as np
-
-    random = np.random.default_rng(seed)
-    coarse = random.standard_normal((count, channels, 4, 4))
-    fine = np.kron(coarse, np.ones((1, 1, -(-height // 4), -(-width // 4))))
-    noise = random.standard_normal((count, channels, height, width))
-    return (fine[:, :, :height, :width] + 0.3 * noise).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -147,7 +137,7 @@ class SmallNet(Model):
     name: ClassVar[str] = "small-net"
     requires: ClassVar[tuple[str, ...]] = ("torch",)
     libraries: ClassVar[tuple[str, ...]] = ("torch",)
-    sources: ClassVar[tuple[str, ...]] = ("dlas.testing.networks",)
+    sources: ClassVar[tuple[str, ...]] = ("dlas.testing.small_nets", "dlas.testing.patches")
     kind: Literal["residual", "depthwise", "plain"] = "residual"
     seed: Annotated[int, Field(ge=0)] = 0
 
@@ -155,10 +145,10 @@ class SmallNet(Model):
         """Return the network for the problem, in eval mode."""
         import torch
 
-        from dlas.testing import networks
+        from dlas.testing import small_nets
 
         spec = dataset.spec()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            module = networks.NETS[self.kind](spec)
-        return Network(spec, networks.seasoned(module, spec))
+            module = small_nets.NETS[self.kind](spec)
+        return Network(spec, small_nets.seasoned(module, spec))

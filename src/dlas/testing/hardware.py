@@ -8,9 +8,9 @@ import os
 from typing import Any
 from unittest import SkipTest
 
-from dlas import registry
-from dlas.errors import UserError
-from dlas.testing import children
+from dlas.core import registry
+from dlas.core.errors import UserError
+from dlas.testing import parent
 from dlas.testing.check import Suite
 
 MANY = 10**6
@@ -90,7 +90,7 @@ def it_counts_the_processors_of_its_process(suite: Suite) -> None:
 def _held(suite: Suite, threads: int) -> dict[str, Any]:
     """Return what the technique says in a process that is held to one processor."""
     job = {
-        "class": children.place(suite.cls),
+        "class": parent.place(suite.cls),
         "layer": suite.layer,
         "name": suite.name,
         "params": {**suite.parameters, "threads": threads},
@@ -98,10 +98,10 @@ def _held(suite: Suite, threads: int) -> dict[str, Any]:
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(before)})  # a child inherits it
     try:
-        done = children.run("plan", job, suite.folder("held"), seconds=120)
+        done = parent.run("plan", job, suite.folder("held"), seconds=120)
     finally:
         os.sched_setaffinity(0, before)
-    said: dict[str, Any] = children.answer(done)
+    said: dict[str, Any] = parent.answer(done)
     return said
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from unittest import SkipTest
 
-from dlas import registry
-from dlas.measure.checks import asked_and_ran, compare_outputs, output_problem
-from dlas.protocols import (
+from dlas.core import registry
+from dlas.core.protocols import (
     Algorithm,
     HardwareTechnique,
     Network,
@@ -23,13 +22,14 @@ from dlas.protocols import (
     Technique,
     Techniques,
 )
-from dlas.testing import children
+from dlas.run.measure.verdict import asked_and_ran, compare_outputs, output_problem
+from dlas.testing import parent
 from dlas.testing.check import Judge, Suite
-from dlas.testing.models import outputs_of
-from dlas.testing.stacks import PRECISIONS, NamedKernels, OwnKernels, asking, stack_of
+from dlas.testing.model import outputs_of
+from dlas.testing.stand_ins import PRECISIONS, NamedKernels, OwnKernels, asking, stack_of
 
 if TYPE_CHECKING:
-    from dlas.protocols import Array
+    from dlas.core.protocols import Array
 
 IMAGES = 32
 THREADS = (1, 2)
@@ -100,14 +100,14 @@ def _build_and_run(suite: Suite, precision: Precision, algorithm: Algorithm) -> 
     args = {
         "network": str(stored),
         **({"lowered": str(lowered)} if lowered else {}),
-        **children.choices(software=software, algorithm=algorithm, hardware=_hardware()),
+        **parent.choices(software=software, algorithm=algorithm, hardware=_hardware()),
         "folder": str(built),
     }
     involved: list[type[Technique]] = [
         *(type(suite.on.dataset), type(suite.on.model), type(algorithm), type(software))
     ]
-    job = {"args": args, "classes": [children.place(c) for c in involved]}
-    said = children.answer(children.run("build", job, home))
+    job = {"args": args, "classes": [parent.place(c) for c in involved]}
+    said = parent.answer(parent.run("build", job, home))
     suite.demand(
         "not_json" not in said, f"build() returns what is no JSON: {said.get('not_json')}"
     )
@@ -117,7 +117,7 @@ def _build_and_run(suite: Suite, precision: Precision, algorithm: Algorithm) -> 
     built.rename(artefact)
     for source in (stored, lowered, network.onnx):
         _remove(source)
-    results = children.infer(
+    results = parent.infer(
         software,
         artefact,
         images,
@@ -158,8 +158,8 @@ def _lower(
     suite: Suite, network: Network, software: Software, home: Path
 ) -> tuple[Path, Path | None]:
     """Store the network and, where the runtime takes another form, that; return their folders."""
-    from dlas.steps.lowering import to_exported, to_onnx
-    from dlas.steps.network import recipe, save_network
+    from dlas.run.steps.convert import to_exported, to_onnx
+    from dlas.run.steps.saved import recipe, save_network
 
     stored = home / "network"
     made_by = recipe(registry.choice(suite.on.dataset), registry.choice(suite.on.model))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dlas.layers.algorithm.sparsity import CsrCapable
+from dlas.layers.algorithm.shared.sparsity import CsrCapable
 
 
 @dataclass(frozen=True, kw_only=True)

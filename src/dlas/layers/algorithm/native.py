@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from dlas.protocols import Algorithm
+from dlas.core.protocols import Algorithm
 
 
 @dataclass(frozen=True, kw_only=True)

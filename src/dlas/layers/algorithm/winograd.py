@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from dlas.protocols import Algorithm, KernelChoice, Refusal, Techniques, impossible
+from dlas.core.protocols import Algorithm, KernelChoice, Refusal, Techniques, impossible
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from dlas.layers.dataset.images import SOURCE, ArraySamples, Preprocess, held_out
-from dlas.protocols import Dataset, DataSpec
+from dlas.core.protocols import Dataset, DataSpec
+from dlas.layers.dataset.shared.pixels import SOURCE, ArraySamples, Preprocess, held_out
 
 if TYPE_CHECKING:
-    from dlas.protocols import Array, Split
+    from dlas.core.protocols import Array, Split
 
 TEST_SHARE = 0.2
 MEAN, STD = 0.3047, 0.3758  # of the 1,438 training images, scaled to 0..1

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from dlas.errors import UserError
-from dlas.layers.dataset.images import SOURCE, ArraySamples, Preprocess, content_of
-from dlas.protocols import Dataset, DataSpec, Refusal, Techniques, unavailable
+from dlas.core.errors import UserError
+from dlas.core.protocols import Dataset, DataSpec, Refusal, Techniques, unavailable
+from dlas.layers.dataset.shared.pixels import SOURCE, ArraySamples, Preprocess, content_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dlas.protocols import Labels, Split
+    from dlas.core.protocols import Labels, Split
 
 SHIPPED = Path(__file__).parent / "data" / "fashion-mnist"
 PLACES = (Path("/usr/share/datasets/fashion-mnist"),)

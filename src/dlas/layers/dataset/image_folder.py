@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from dlas.errors import UserError
-from dlas.keys import key
-from dlas.layers.dataset.images import (
+from dlas.core.errors import UserError
+from dlas.core.keys import key
+from dlas.core.protocols import Dataset, DataSpec
+from dlas.layers.dataset.shared.pixels import (
     SOURCE,
     SUFFIXES,
     EncodedSamples,
@@ -23,10 +24,9 @@ from dlas.layers.dataset.images import (
     held_out,
     preprocess,
 )
-from dlas.protocols import Dataset, DataSpec
 
 if TYPE_CHECKING:
-    from dlas.protocols import Labels, Split
+    from dlas.core.protocols import Labels, Split
 
 EXPECTED = "a folder with train/<class>/*.png and test/<class>/*.png (or val/), or <class>/*.png"
 FOLDERS: dict[str, tuple[str, ...]] = {

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from dlas.errors import UserError, near
-from dlas.layers.dataset.images import (
+from dlas.core.errors import UserError, near
+from dlas.core.protocols import Dataset, DataSpec
+from dlas.layers.dataset.shared.pixels import (
     SOURCE,
     EncodedSamples,
     Interpolation,
@@ -23,12 +24,11 @@ from dlas.layers.dataset.images import (
     held_out,
     preprocess,
 )
-from dlas.protocols import Dataset, DataSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dlas.protocols import Labels, Split
+    from dlas.core.protocols import Labels, Split
 
 EXPECTED = "a Parquet file or a folder of them, with columns image {bytes, path} and label"
 SPLIT_WORDS: dict[str, tuple[str, ...]] = {

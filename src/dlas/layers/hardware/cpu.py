@@ -12,8 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from dlas.kernels import cpu as host
-from dlas.protocols import HardwareTechnique
+from dlas.core.protocols import HardwareTechnique
+from dlas.kernels.ground import cpu as host
 
 NEEDS: Mapping[str, tuple[str, ...]] = {"avx2": host.V3, "avx512": host.V4}
 """Flags, as Linux names them, that each instruction set means (x86-64-v3 and x86-64-v4)."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from dlas.protocols import HardwareTechnique
+from dlas.core.protocols import HardwareTechnique
 
 
 @dataclass(frozen=True, kw_only=True)

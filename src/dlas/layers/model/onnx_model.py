@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from dlas.errors import StepError, UserError
-from dlas.keys import file_hash, key
-from dlas.protocols import Dataset, DataSpec, Model, Network, Refusal, Techniques, impossible
+from dlas.core.errors import StepError, UserError
+from dlas.core.keys import file_hash, key
+from dlas.core.protocols import Dataset, DataSpec, Model, Network, Refusal, Techniques, impossible
 
 
 @dataclass(frozen=True, kw_only=True)

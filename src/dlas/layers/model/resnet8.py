@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from dlas.layers.model import state
-from dlas.protocols import Dataset, DataSpec, Model, Network
+from dlas.core.protocols import Dataset, DataSpec, Model, Network
+from dlas.layers.model.shared import state
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,9 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from dlas.errors import StepError, UserError, near
-from dlas.layers.model import state
-from dlas.protocols import Dataset, DataSpec, Model, Network
+from dlas.core.errors import StepError, UserError, near
+from dlas.core.protocols import Dataset, DataSpec, Model, Network
+from dlas.layers.model.shared import state
 
 REGISTERED = re.compile(r"^@register_model\s+def (\w+)\(", re.MULTILINE)
 

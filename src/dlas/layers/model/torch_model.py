@@ -13,10 +13,10 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from dlas.errors import UserError, near
-from dlas.keys import file_hash, key
-from dlas.layers.model import state
-from dlas.protocols import Dataset, DataSpec, Model, Network
+from dlas.core.errors import UserError, near
+from dlas.core.keys import file_hash, key
+from dlas.core.protocols import Dataset, DataSpec, Model, Network
+from dlas.layers.model.shared import state
 
 
 @dataclass(frozen=True, kw_only=True)

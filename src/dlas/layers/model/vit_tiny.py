@@ -8,9 +8,9 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from dlas.errors import StepError, UserError
-from dlas.layers.model import state
-from dlas.protocols import Dataset, DataSpec, Model, Network, Refusal, Techniques, impossible
+from dlas.core.errors import StepError, UserError
+from dlas.core.protocols import Dataset, DataSpec, Model, Network, Refusal, Techniques, impossible
+from dlas.layers.model.shared import state
 
 
 @dataclass(frozen=True, kw_only=True)

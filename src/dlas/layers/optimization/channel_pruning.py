@@ -12,11 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from dlas.errors import StepError
-from dlas.layers.optimization.counting import count_macs
-from dlas.layers.optimization.fine_tuning import fine_tune
-from dlas.layers.optimization.rules import float32_module, refuse_without_module
-from dlas.protocols import (
+from dlas.core.errors import StepError
+from dlas.core.protocols import (
     DataSpec,
     Network,
     Optimization,
@@ -25,6 +22,9 @@ from dlas.protocols import (
     Samples,
     Techniques,
 )
+from dlas.layers.optimization.shared.fine_tuning import fine_tune
+from dlas.layers.optimization.shared.refusals import float32_module, refuse_without_module
+from dlas.networks.counting import count_macs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +42,9 @@ class ChannelPruning(Optimization):
     extra: ClassVar[str] = "torch"
     libraries: ClassVar[tuple[str, ...]] = ("torch", "torch-pruning")
     sources: ClassVar[tuple[str, ...]] = (
-        "dlas.layers.optimization.counting",
-        "dlas.layers.optimization.fine_tuning",
-        "dlas.training",
+        "dlas.networks.counting",
+        "dlas.layers.optimization.shared.fine_tuning",
+        "dlas.networks.fit",
     )
 
     ratio: Annotated[float, Field(ge=0, lt=1)]

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from dlas.layers.optimization.rounding import rounded
-from dlas.layers.optimization.rules import refuse_second_precision
-from dlas.protocols import (
+from dlas.core.protocols import (
     Network,
     Optimization,
     Optimized,
@@ -17,6 +15,8 @@ from dlas.protocols import (
     Samples,
     Techniques,
 )
+from dlas.layers.optimization.shared.narrow import rounded
+from dlas.layers.optimization.shared.refusals import refuse_second_precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +33,8 @@ class Float16(Optimization):
     extra: ClassVar[str] = "torch"
     libraries: ClassVar[tuple[str, ...]] = ("torch",)
     sources: ClassVar[tuple[str, ...]] = (
-        "dlas.layers.optimization.rounding",
-        "dlas.layers.optimization.export",
+        "dlas.layers.optimization.shared.narrow",
+        "dlas.networks.export",
     )
 
     def why_not(self, stack: Techniques) -> Refusal | None:

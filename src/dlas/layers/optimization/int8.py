@@ -10,10 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from dlas.errors import StepError
-from dlas.layers.optimization.export import ONNX_FILE, copy_onnx, export_onnx, write_onnx
-from dlas.layers.optimization.rules import refuse_second_precision
-from dlas.protocols import (
+from dlas.core.errors import StepError
+from dlas.core.protocols import (
     Network,
     Optimization,
     Optimized,
@@ -22,7 +20,9 @@ from dlas.protocols import (
     Samples,
     Techniques,
 )
-from dlas.training import balanced
+from dlas.layers.optimization.shared.refusals import refuse_second_precision
+from dlas.networks.export import ONNX_FILE, copy_onnx, export_onnx, write_onnx
+from dlas.networks.fit import balanced
 
 OPERATORS = (
     "Conv",
@@ -59,8 +59,8 @@ class Int8(Optimization):
     extra: ClassVar[str] = "onnx"
     libraries: ClassVar[tuple[str, ...]] = ("torch", "onnx", "onnxruntime", "onnxscript")
     sources: ClassVar[tuple[str, ...]] = (
-        "dlas.layers.optimization.export",
-        "dlas.training",
+        "dlas.networks.export",
+        "dlas.networks.fit",
     )
 
     images: Annotated[int, Field(ge=1)] = 256

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from dlas.protocols import Network, Optimization, Optimized, Samples
+from dlas.core.protocols import Network, Optimization, Optimized, Samples
 
 
 @dataclass(frozen=True, kw_only=True)

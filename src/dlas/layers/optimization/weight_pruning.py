@@ -9,16 +9,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from dlas.layers.optimization.fine_tuning import fine_tune, prunable, zeros
-from dlas.layers.optimization.rules import float32_module, refuse_without_module
-from dlas.protocols import (
-    Network,
-    Optimization,
-    Optimized,
-    Refusal,
-    Samples,
-    Techniques,
-)
+from dlas.core.protocols import Network, Optimization, Optimized, Refusal, Samples, Techniques
+from dlas.layers.optimization.shared.fine_tuning import fine_tune, prunable, zeros
+from dlas.layers.optimization.shared.refusals import float32_module, refuse_without_module
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +29,8 @@ class WeightPruning(Optimization):
     extra: ClassVar[str] = "torch"
     libraries: ClassVar[tuple[str, ...]] = ("torch",)
     sources: ClassVar[tuple[str, ...]] = (
-        "dlas.layers.optimization.fine_tuning",
-        "dlas.training",
+        "dlas.layers.optimization.shared.fine_tuning",
+        "dlas.networks.fit",
     )
 
     sparsity: Annotated[float, Field(ge=0, lt=1)]

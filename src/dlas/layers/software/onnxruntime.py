@@ -13,10 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dlas.errors import StepError, UserError, near
-from dlas.layers.software import rules
-from dlas.layers.software.work import Work, settle
-from dlas.protocols import (
+from dlas.core.errors import StepError, UserError, near
+from dlas.core.protocols import (
     Form,
     HardwareTechnique,
     Program,
@@ -27,9 +25,11 @@ from dlas.protocols import (
     Techniques,
     unavailable,
 )
+from dlas.layers.software.shared import refusals
+from dlas.layers.software.shared.work import Work, settle
 
 if TYPE_CHECKING:
-    from dlas.protocols import Array
+    from dlas.core.protocols import Array
 
 MODEL = "model.onnx"
 PROVIDER = "CPUExecutionProvider"
@@ -71,8 +71,8 @@ class OnnxRuntime(Software):
     preload: ClassVar[tuple[str, ...]] = ("onnxruntime",)
     executes: ClassVar[Mapping[str, str]] = {"float16": "float32"}
     sources: ClassVar[tuple[str, ...]] = (
-        "dlas.layers.software.rules",
-        "dlas.layers.software.work",
+        "dlas.layers.software.shared.refusals",
+        "dlas.layers.software.shared.work",
     )
 
     options: dict[str, bool | int | float | str] = field(default_factory=dict)
@@ -85,9 +85,9 @@ class OnnxRuntime(Software):
                 "products: a session cannot be made"
             )
         return (
-            rules.own_algorithm(stack, self.name)
-            or rules.cpu_only(stack, self.name)
-            or rules.native_isa(stack, self.name, "it has no setting for the instruction set")
+            refusals.own_algorithm(stack, self.name)
+            or refusals.cpu_only(stack, self.name)
+            or refusals.native_isa(stack, self.name, "it has no setting for the instruction set")
         )
 
     def build(self, program: Program, hardware: HardwareTechnique, folder: Path) -> Any:

@@ -10,10 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dlas.errors import UserError, near
-from dlas.layers.software import isa, rules
-from dlas.layers.software.work import Work, settle
-from dlas.protocols import (
+from dlas.core.errors import UserError, near
+from dlas.core.protocols import (
     Form,
     HardwareTechnique,
     Precision,
@@ -24,9 +22,11 @@ from dlas.protocols import (
     Software,
     Techniques,
 )
+from dlas.layers.software.shared import isa, refusals
+from dlas.layers.software.shared.work import Work, settle
 
 if TYPE_CHECKING:
-    from dlas.protocols import Array
+    from dlas.core.protocols import Array
 
 BLOB, INFO = "model.blob", "openvino.json"
 _HINTS: Mapping[Precision, str] = {
@@ -70,9 +70,9 @@ class OpenVino(Software):
     preload: ClassVar[tuple[str, ...]] = ("openvino",)
     cpu_decides: ClassVar[tuple[Precision, ...]] = ("float16", "bfloat16")
     sources: ClassVar[tuple[str, ...]] = (
-        "dlas.layers.software.rules",
-        "dlas.layers.software.work",
-        "dlas.layers.software.isa",
+        "dlas.layers.software.shared.refusals",
+        "dlas.layers.software.shared.work",
+        "dlas.layers.software.shared.isa",
     )
 
     options: dict[str, bool | int | float | str] = field(default_factory=dict)
@@ -80,9 +80,9 @@ class OpenVino(Software):
     def why_not(self, stack: Techniques) -> Refusal | None:
         """Refuse chosen algorithms, devices and instruction sets."""
         return (
-            rules.own_algorithm(stack, self.name)
-            or rules.cpu_only(stack, self.name)
-            or rules.native_isa(
+            refusals.own_algorithm(stack, self.name)
+            or refusals.cpu_only(stack, self.name)
+            or refusals.native_isa(
                 stack, self.name, "its matrix products from MLAS choose it by themselves"
             )
         )

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from dlas.errors import StepError, UserError, near
-from dlas.layers.software import rules
-from dlas.protocols import (
+from dlas.core.errors import StepError, UserError, near
+from dlas.core.protocols import (
     Form,
     HardwareTechnique,
     Program,
@@ -23,9 +22,10 @@ from dlas.protocols import (
     Techniques,
     unavailable,
 )
+from dlas.layers.software.shared import refusals
 
 if TYPE_CHECKING:
-    from dlas.protocols import Array
+    from dlas.core.protocols import Array
 
 INFO = "pytorch.json"
 _ISA = {"avx2": ("avx2", "AVX2"), "avx512": ("avx512", "AVX512_CORE")}
@@ -46,12 +46,12 @@ class PyTorch(Software):
     requires: ClassVar[tuple[str, ...]] = ("torch",)
     extra: ClassVar[str] = "torch"
     libraries: ClassVar[tuple[str, ...]] = ("torch", "timm")
-    preload: ClassVar[tuple[str, ...]] = ("dlas.layers.software.torch_runtime",)
+    preload: ClassVar[tuple[str, ...]] = ("dlas.layers.software.shared.torch_runtime",)
     sources: ClassVar[tuple[str, ...]] = (
-        "dlas.layers.software.rules",
-        "dlas.layers.software.torch_store",
-        "dlas.layers.software.torch_observe",
-        "dlas.layers.software.isa",
+        "dlas.layers.software.shared.refusals",
+        "dlas.layers.software.shared.torch_store",
+        "dlas.layers.software.shared.torch_observe",
+        "dlas.layers.software.shared.isa",
     )
 
     layout: Literal["nchw", "nhwc"] = "nchw"
@@ -64,7 +64,7 @@ class PyTorch(Software):
                 "pytorch: running the shared quantized ONNX model on PyTorch's quantized kernels "
                 "is not implemented in dlas"
             )
-        return rules.own_algorithm(stack, self.name) or rules.torch_model(stack, self.name)
+        return refusals.own_algorithm(stack, self.name) or refusals.torch_model(stack, self.name)
 
     def environment(self, hardware: HardwareTechnique) -> dict[str, str]:
         """Hold ATen, oneDNN and MKL to an instruction set, where one is asked for."""
@@ -81,7 +81,7 @@ class PyTorch(Software):
         """Convert the module to the precision and layout that are asked for, and store it."""
         import torch
 
-        from dlas.layers.software.torch_store import save_module
+        from dlas.layers.software.shared.torch_store import save_module
 
         module = program.network().module
         if module is None or program.precision == "int8":
@@ -101,7 +101,7 @@ class PyTorch(Software):
         """Load the module, set the threads of this process, move the module to the device."""
         import torch
 
-        from dlas.layers.software.torch_store import load_module
+        from dlas.layers.software.shared.torch_store import load_module
 
         info = json.loads((folder / INFO).read_text(encoding="utf-8"))
         module, reason = load_module(folder)
@@ -174,7 +174,7 @@ class TorchSession:
         """Run once under PyTorch's profiler and oneDNN's log."""
         from dataclasses import replace
 
-        from dlas.layers.software.torch_observe import observe
+        from dlas.layers.software.shared.torch_observe import observe
 
         ran = observe(lambda: self(x), self._device.partition(":")[0])
         if self._reason:

@@ -16,9 +16,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dlas.errors import StepError, UserError, near
-from dlas.layers.software import rules
-from dlas.protocols import (
+from dlas.core.errors import StepError, UserError, near
+from dlas.core.protocols import (
     Form,
     HardwareTechnique,
     Program,
@@ -29,9 +28,10 @@ from dlas.protocols import (
     Techniques,
     unavailable,
 )
+from dlas.layers.software.shared import refusals
 
 if TYPE_CHECKING:
-    from dlas.protocols import Array
+    from dlas.core.protocols import Array
 
 PACKAGE, INFO = "package", "torch-compile.json"
 _DEFAULTS: Mapping[str, Any] = {
@@ -56,10 +56,10 @@ class TorchCompile(Software):
     libraries: ClassVar[tuple[str, ...]] = ("torch",)
     preload: ClassVar[tuple[str, ...]] = ("torch",)
     sources: ClassVar[tuple[str, ...]] = (
-        "dlas.layers.software.rules",
+        "dlas.layers.software.shared.refusals",
         "dlas.layers.software.pytorch",
-        "dlas.layers.software.torch_observe",
-        "dlas.layers.software.isa",
+        "dlas.layers.software.shared.torch_observe",
+        "dlas.layers.software.shared.isa",
     )
 
     options: dict[str, bool | int | float | str] = field(default_factory=dict)
@@ -71,10 +71,10 @@ class TorchCompile(Software):
                 "torch-compile: running the shared quantized ONNX model is not implemented in dlas"
             )
         return (
-            rules.own_algorithm(stack, self.name)
-            or rules.torch_model(stack, self.name)
-            or rules.cpu_only(stack, self.name)
-            or rules.native_isa(stack, self.name, "it compiles for the CPU it runs on")
+            refusals.own_algorithm(stack, self.name)
+            or refusals.torch_model(stack, self.name)
+            or refusals.cpu_only(stack, self.name)
+            or refusals.native_isa(stack, self.name, "it compiles for the CPU it runs on")
             or _no_compiler()
         )
 
@@ -140,7 +140,7 @@ class CompiledSession:
 
     def observe(self, x: Array) -> Ran:
         """Run once under oneDNN's log; beside it stand the calls in the compiled code."""
-        from dlas.layers.software.torch_observe import observe
+        from dlas.layers.software.shared.torch_observe import observe
 
         ran = observe(lambda: self(x), "cpu")
         return replace(ran, kernels={**ran.kernels, **self._kernels})

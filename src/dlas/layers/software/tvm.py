@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from dlas.errors import StepError
-from dlas.layers.software import isa, rules
-from dlas.layers.software.work import Work, settle
-from dlas.protocols import (
+from dlas.core.errors import StepError
+from dlas.core.protocols import (
     Algorithm,
     Form,
     HardwareTechnique,
@@ -29,9 +27,11 @@ from dlas.protocols import (
     impossible,
     unavailable,
 )
+from dlas.layers.software.shared import isa, refusals
+from dlas.layers.software.shared.work import Work, settle
 
 if TYPE_CHECKING:
-    from dlas.protocols import Array
+    from dlas.core.protocols import Array
 
 _TARGETS: Mapping[str, str] = {"native": "native", "avx2": "x86-64-v3", "avx512": "x86-64-v4"}
 TRIALS = 32
@@ -54,12 +54,12 @@ class Tvm(Software):
     extra: ClassVar[str] = "tvm"
     libraries: ClassVar[tuple[str, ...]] = ("apache-tvm", "apache-tvm-ffi")
     places: ClassVar[tuple[str, ...]] = ("python", "records")
-    preload: ClassVar[tuple[str, ...]] = ("dlas.layers.software.tvm_runtime",)
+    preload: ClassVar[tuple[str, ...]] = ("dlas.layers.software.shared.tvm_runtime",)
     sources: ClassVar[tuple[str, ...]] = (
         "dlas.kernels",
-        "dlas.layers.software.rules",
-        "dlas.layers.software.work",
-        "dlas.layers.software.isa",
+        "dlas.layers.software.shared.refusals",
+        "dlas.layers.software.shared.work",
+        "dlas.layers.software.shared.isa",
     )
 
     tuning: Literal["none", "template", "metaschedule"] = "none"
@@ -96,8 +96,8 @@ class Tvm(Software):
                 f"tvm in {stack.precision} is not implemented in dlas: its kernels are float32"
             )
         return (
-            rules.torch_model(stack, self.name)
-            or rules.cpu_only(stack, self.name)
+            refusals.torch_model(stack, self.name)
+            or refusals.cpu_only(stack, self.name)
             or self._nothing_to_tune(stack)
         )
 
@@ -152,9 +152,9 @@ class Tvm(Software):
 
 def _choose(exported: Any, algorithm: Algorithm, target: str) -> dict[str, Any]:
     """Ask the algorithm for each operator; return a map from operator to choice."""
-    from dlas.kernels.importer import import_program
-    from dlas.kernels.simplify import simplify
-    from dlas.kernels.steps import as_conv2d
+    from dlas.kernels.graph.calls import as_conv2d
+    from dlas.kernels.graph.importer import import_program
+    from dlas.kernels.graph.simplify import simplify
 
     graph = simplify(import_program(exported))
     chosen: dict[str, Any] = {}
@@ -196,7 +196,7 @@ def _set_threads(threads: int) -> None:
     Raises:
         StepError: this process has made a smaller pool before.
     """
-    from dlas.kernels import pool
+    from dlas.kernels.ground import pool
 
     os.environ["TVM_NUM_THREADS"] = str(threads)
     # Entered and kept: else the pool would be set anew around every inference.

@@ -1,0 +1,1 @@
+from dlas.core.errors import *

@@ -1,0 +1,1 @@
+"""Anyone's table in, checked values with their noise out."""

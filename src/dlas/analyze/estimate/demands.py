@@ -1,0 +1,257 @@
+"""What a table must be before anything is computed from it; problems are told together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+
+from dlas.analyze.estimate.levels import EMPTY, Ints, codes
+from dlas.analyze.estimate.table import COMPLETE, Table
+from dlas.core.errors import UserError, near
+
+SHOWN = 5
+"""How many offending rows a message names."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked of a table."""
+
+    layers: tuple[str, ...]
+    metric: str
+    low: str | None = None
+    high: str | None = None
+    rounds: str | None = None
+    baseline: dict[str, str] = field(default_factory=dict)
+    floor: float | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that must be there."""
+        optional = (self.low, self.high, self.rounds)
+        return (*self.layers, self.metric, *(c for c in optional if c is not None))
+
+
+def request(frame: pd.DataFrame, wanted: Request) -> None:
+    """Raise ``UserError`` unless a frame has what was asked of it."""
+    have = [str(c) for c in frame.columns]
+    problems = [
+        f"column {c!r}: the table has none of this name.{near(c, have)} It has: {', '.join(have)}"
+        for c in dict.fromkeys(wanted.columns)
+        if c not in have
+    ]
+    if not wanted.layers:
+        problems.append("layers: name at least one column")
+    problems += [f"layers: {c!r} is named twice" for c in _twice(wanted.layers)]
+    problems += [f"column {c!r}: the table has it twice" for c in _twice(have)]
+    if wanted.metric in wanted.layers:
+        problems.append(f"metric: {wanted.metric!r} is also named as a layer")
+    if (wanted.low is None) != (wanted.high is None):
+        problems.append("low, high: an interval needs both ends")
+    if wanted.rounds is not None and wanted.low is not None:
+        problems.append("rounds, low, high: give rounds or an interval, not both")
+    if wanted.floor is not None and not 0 <= wanted.floor < 10:
+        problems.append(f"floor: must be a ratio less one, in [0, 10), got {wanted.floor}")
+    problems += [
+        f"baseline: {c!r} is not a layer.{near(c, wanted.layers)}"
+        for c in wanted.baseline
+        if c not in wanted.layers
+    ]
+    if not len(frame):
+        problems.append("the table has no rows")
+    if problems:
+        raise UserError(problems)
+
+
+def values(frame: pd.DataFrame, wanted: Request) -> None:
+    """Raise ``UserError`` where complete rows hold what is no positive number."""
+    good = frame["status"].eq(COMPLETE)
+    problems = []
+    for column in (wanted.metric, wanted.low, wanted.high):
+        if column is not None:
+            problems += _not_positive(frame[column], good)
+    if wanted.low is not None and wanted.high is not None and not problems:
+        low, high = (pd.to_numeric(frame[c]) for c in (wanted.low, wanted.high))
+        value = frame["value"]
+        half = good & value.notna() & (low.isna() != high.isna())
+        outside = good & ((low > value) | (high < value))
+        problems += _rows(half, f"only one of {wanted.low!r} and {wanted.high!r} is filled")
+        problems += _rows(
+            outside, f"{wanted.metric!r} lies outside {wanted.low!r}..{wanted.high!r}"
+        )
+    problems += _unknown_baseline(frame, wanted)
+    if problems:
+        raise UserError(problems)
+
+
+def _not_positive(column: pd.Series, good: pd.Series) -> list[str]:
+    parsed = pd.to_numeric(column, errors="coerce")
+    name = column.name
+    is_text = good & column.notna() & parsed.isna()
+    endless = good & np.isinf(parsed)
+    negative = good & (parsed <= 0) & ~np.isinf(parsed)
+    return (
+        _rows(is_text, f"{name!r} must be a number", column)
+        + _rows(endless, f"{name!r} must be finite", column)
+        + _rows(negative, f"{name!r} must be above zero (ratios are taken of it)", column)
+    )
+
+
+def _unknown_baseline(frame: pd.DataFrame, wanted: Request) -> list[str]:
+    out = []
+    for layer, level in wanted.baseline.items():
+        known = sorted(frame[layer].unique())
+        if level not in known:
+            out.append(
+                f"baseline: {layer} has no level {level!r}.{near(level, known)} "
+                f"It has: {', '.join(known)}"
+            )
+    return out
+
+
+def unique_cells(cells: pd.DataFrame, layers: Sequence[str], rounds: str | None) -> None:
+    """Raise ``UserError`` where two rows are the same cell on the same host."""
+    twice = cells.duplicated([*layers, "host"], keep=False)
+    if rounds is None and twice.any():
+        groups = cells[twice].groupby([*layers, "host"], sort=False).indices
+        first = next(iter(groups.values()))
+        places = [int(cells.index[twice][i]) for i in first[:2]]
+        raise UserError(
+            f"{int(twice.sum())} rows are not told apart by the layers "
+            f"{', '.join(layers)} (rows {places[0] + 1} and {places[1] + 1}, for instance): name "
+            "the column that numbers repeats with --rounds, or the missing layer in --layers"
+        )
+
+
+def unique_rounds(frame: pd.DataFrame, row: Ints, rounds: str) -> None:
+    """Raise ``UserError`` where a cell has the same round twice."""
+    twice = pd.DataFrame({"row": row, "round": frame[rounds].to_numpy()}).duplicated(keep=False)
+    if twice.any():
+        raise UserError(_rows(twice, f"a cell has the same {rounds!r} twice"))
+
+
+def empty_levels(frame: pd.DataFrame, layers: Sequence[str]) -> tuple[str, ...]:
+    """Return a note for each layer that some rows leave empty."""
+    counts = {c: int(frame[c].isna().sum()) for c in layers}
+    return tuple(
+        f"{n} of {len(frame)} rows have no {c}: they are shown as its level {EMPTY}."
+        for c, n in counts.items()
+        if n
+    )
+
+
+def known_columns(table: Table) -> None:
+    """Raise ``UserError`` where strata or goals name what the table has not."""
+    have = list(table.cells.columns)
+    problems = [
+        f"{what}: the table has no column {c!r}.{near(c, have)}"
+        for what, names in (("strata", table.strata or ()), ("goals", table.goals.columns))
+        for c in names
+        if c not in have
+    ]
+    if problems:
+        raise UserError(problems)
+
+
+def study_rounds(table: Table, rounds: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Join per-round values to the rows of a table.
+
+    Returns:
+        The samples as ``Table.samples`` describes them, and notes on what was left out.
+
+    Raises:
+        UserError: columns are missing, values are not positive, a round comes twice.
+    """
+    need = ["cell", "control", "round", "host", "session", table.metric]
+    missing = [c for c in need if c not in rounds.columns]
+    if missing:
+        raise UserError([f"rounds: column {c!r} is missing" for c in missing])
+    frame = rounds[need].reset_index(drop=True)
+    value = pd.to_numeric(frame[table.metric], errors="coerce").astype(float)
+    problems = _not_positive(frame[table.metric], frame[table.metric].notna())
+    twice = frame.duplicated(["cell", "control", "round", "host", "session"], keep=False)
+    problems += _rows(twice, "a cell has the same round twice")
+    if problems:
+        raise UserError([f"rounds: {p}" for p in problems])
+    row = _row_of(table, frame)
+    keep = (row >= 0) & value.notna().to_numpy()
+    sign = -1.0 if table.maximize else 1.0
+    samples = pd.DataFrame(
+        {
+            "row": row[keep],
+            "control": frame["control"].to_numpy(dtype=np.int64)[keep],
+            "round": codes(
+                [frame[c].to_numpy()[keep] for c in ("host", "session", "round")], int(keep.sum())
+            ),
+            "log": sign * np.log(value.to_numpy()[keep]),
+        }
+    )
+    return samples, _unmatched(table, samples, int(len(frame) - keep.sum()))
+
+
+def _unmatched(table: Table, samples: pd.DataFrame, lost: int) -> tuple[str, ...]:
+    """Return notes on rounds without a cell, and on complete cells without a round."""
+    own = samples.loc[samples["control"] == 0, "row"].unique()
+    bare = int(table.complete.sum()) - int(table.complete[own].sum())
+    notes = []
+    if lost:
+        notes.append(f"{lost} rounds belong to no complete cell of the table and are left out.")
+    if bare and len(own):
+        notes.append(f"{bare} complete cells have no rounds: they are left out beside the others.")
+    return tuple(notes)
+
+
+def _row_of(table: Table, frame: pd.DataFrame) -> Ints:
+    """Number of the complete row each round belongs to, -1 where there is none."""
+    good = table.complete
+    keys = pd.MultiIndex.from_arrays(
+        [table.cells["cell"][good].astype(str), table.cells["host"][good].astype(str)]
+    )
+    host = frame["host"].map(lambda v: "" if pd.isna(v) else str(v))
+    asked = pd.MultiIndex.from_arrays([frame["cell"].astype(str), host])
+    found = keys.get_indexer(asked)
+    places = np.flatnonzero(good)
+    return np.where(found >= 0, places[np.maximum(found, 0)] if len(places) else -1, -1)
+
+
+def noted(table: Table, notes: Iterable[str]) -> Table:
+    """Add to a table the notes its reader needs."""
+    out = list(notes)
+    status = table.cells["status"]
+    other = int((status != COMPLETE).sum())
+    blank = int((status.eq(COMPLETE) & table.cells["value"].isna()).sum())
+    if other:
+        out.append(f"{other} of {len(status)} cells are not complete and only counted.")
+    if blank:
+        out.append(f"{blank} complete cells have no {table.metric}: they are left out.")
+    if len(table.hosts) > 1:
+        out.append(
+            f"{len(table.hosts)} hosts: every comparison is made within one host, and rounds "
+            "are never pooled over hosts."
+        )
+    single = [x for x in table.layers if len(table.levels[x]) == 1]
+    if single:
+        out.append(f"One level only, so no effect can be seen: {', '.join(single)}.")
+    if not table.complete.any():
+        out.append("No cell is complete: only coverage can be shown.")
+    return replace(table, notes=tuple(dict.fromkeys(out)))
+
+
+def _rows(bad: pd.Series, message: str, column: pd.Series | None = None) -> list[str]:
+    if not bad.any():
+        return []
+    places = np.flatnonzero(bad.to_numpy())
+    held = [None] * len(bad) if column is None else column.tolist()
+    shown = ", ".join(
+        str(i + 1) if column is None else f"{i + 1} ({held[i]!r})" for i in places[:SHOWN]
+    )
+    more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
+    word = "row" if len(places) == 1 else "rows"
+    return [f"{message}: {word} {shown}{more}"]
+
+
+def _twice(names: Sequence[str]) -> list[str]:
+    return [c for c in dict.fromkeys(names) if list(names).count(c) > 1]

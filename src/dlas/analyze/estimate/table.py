@@ -1,0 +1,186 @@
+"""The tidy table an analysis starts from: one row per cell and host, checked and frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from dlas.analyze.estimate.levels import EMPTY, Bools, Floats, is_ordered, ordered, skeleton, texts
+from dlas.core.goals import Goals
+
+COMPLETE = "complete"
+DEFAULT_FLOOR = 0.05
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A layer, or one parameter inside a layer."""
+
+    name: str
+    """Its column."""
+    layer: str
+    """The layer it belongs to; its own name for a whole layer."""
+    levels: tuple[str, ...]
+    """Its levels over the complete cells, the empty one left out."""
+
+    @property
+    def ordered(self) -> bool:
+        """Whether its levels are numbers."""
+        return is_ordered(self.levels)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A checked table; every other part of the analysis reads it and changes nothing."""
+
+    cells: pd.DataFrame
+    """One row per cell and host: ``cell``, ``host``, ``status``, ``reason``, ``value``, the
+    layers and parameters as text, every other column as it came."""
+    layers: tuple[str, ...]
+    """The layer columns."""
+    parameters: tuple[str, ...]
+    """The columns ``layer.parameter``."""
+    metric: str
+    """The name of the metric; ``value`` holds its numbers, in its own unit."""
+    maximize: bool = False
+    """Whether more of the metric is better."""
+    samples: pd.DataFrame | None = None
+    """One row per cell, control and round: ``row`` (number of the row of ``cells``),
+    ``control`` (0 for the cell itself), ``round`` (numbered over hosts and sessions),
+    ``log`` (natural logarithm, turned so that less is better)."""
+    bounds: tuple[str, str] | None = None
+    """The columns of a 95 % interval of the metric, where it came with one."""
+    baseline: Mapping[str, str] = field(default_factory=dict)
+    """For each layer the level others are compared with."""
+    floor: float = DEFAULT_FLOOR
+    """The ratio less one below which nothing counts, e.g. 0.05."""
+    floor_given: bool = False
+    """Whether the user chose the floor."""
+    strata: tuple[str, ...] | None = None
+    """Columns within which the noise of rounds is pooled; ``None``: found from the data."""
+    goals: Goals = field(default_factory=Goals)
+    """What is sought, for the best cell and the Pareto front."""
+    ceilings: pd.DataFrame | None = None
+    """Ceilings measured on the hosts in this study (see ``roofline``)."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know about this table, one sentence each."""
+
+    @cached_property
+    def complete(self) -> Bools:
+        """Which rows of ``cells`` can be analysed: complete, with a value."""
+        good = self.cells["status"].eq(COMPLETE) & self.cells["value"].notna()
+        return np.asarray(good.to_numpy(dtype=bool))
+
+    @cached_property
+    def log(self) -> Floats:
+        """The logarithm of the metric, turned so that less is better; NaN where there is none."""
+        sign = -1.0 if self.maximize else 1.0
+        values = self.cells["value"].to_numpy(dtype=float)
+        out = np.full(len(values), np.nan)
+        out[self.complete] = sign * np.log(values[self.complete])
+        return out
+
+    @cached_property
+    def grids(self) -> dict[tuple[str, bytes], object]:
+        """Layouts already made of this table (see ``contrasts.grid``)."""
+        return {}
+
+    @cached_property
+    def hosts(self) -> tuple[str, ...]:
+        """The hosts that complete cells ran on."""
+        return tuple(dict.fromkeys(self.cells["host"][self.complete]))
+
+    @cached_property
+    def context_columns(self) -> tuple[str, ...]:
+        """The layers, and ``host`` where there are several: rounds of hosts are never pooled."""
+        return self.layers + (("host",) if len(self.hosts) > 1 else ())
+
+    @cached_property
+    def levels(self) -> Mapping[str, tuple[str, ...]]:
+        """The levels of every layer, parameter and ``host`` over the complete cells."""
+        good = self.cells[self.complete]
+        names = (*self.layers, *self.parameters, "host")
+        return {name: ordered(good[name]) for name in dict.fromkeys(names)}
+
+    @cached_property
+    def varied(self) -> tuple[str, ...]:
+        """The layers with at least two levels among the complete cells."""
+        return tuple(x for x in self.layers if len(self.levels[x]) > 1)
+
+    @cached_property
+    def factors(self) -> tuple[Factor, ...]:
+        """The layers that vary, then the parameters that vary inside one."""
+        out = [Factor(x, x, self.levels[x]) for x in self.varied]
+        for name in self.parameters:
+            levels = tuple(s for s in self.levels[name] if s != EMPTY)
+            if len(levels) > 1:
+                out.append(Factor(name, layer_of(name, self.layers), levels))
+        return tuple(out)
+
+    @cached_property
+    def compared(self) -> tuple[Factor, ...]:
+        """The factors less the parameters that only name their layer's levels anew."""
+        return tuple(f for f in self.factors if not self._renames(f))
+
+    def _renames(self, factor: Factor) -> bool:
+        """Say whether a parameter has one level for each of its layer's, and only names them."""
+        if factor.name == factor.layer or len(factor.levels) != len(self.levels[factor.layer]):
+            return False
+        good = self.cells[self.complete]
+        return len(good[[factor.layer, factor.name]].drop_duplicates()) == len(factor.levels)
+
+    @cached_property
+    def skeletons(self) -> Mapping[str, pd.Series]:
+        """For each layer the choices without their parameters."""
+        out = {}
+        for layer in self.layers:
+            known = {s: skeleton(s) for s in self.cells[layer].unique()}
+            out[layer] = self.cells[layer].map(known)
+        return out
+
+    def siblings(self, factor: Factor) -> tuple[str, ...]:
+        """Return the other parameters of a factor's layer; none for a whole layer."""
+        if factor.name == factor.layer:
+            return ()
+        return tuple(
+            p
+            for p in self.parameters
+            if p != factor.name and layer_of(p, self.layers) == factor.layer
+        )
+
+    def reference(self, layer: str) -> str:
+        """Return the level the others of a layer are compared with.
+
+        The given baseline; else the lowest where levels, or the one parameter that tells them
+        apart, are numbers; else the commonest, of equally common ones the first.
+        """
+        levels = self.levels[layer]
+        if layer in self.baseline and self.baseline[layer] in levels:
+            return self.baseline[layer]
+        if is_ordered(levels):
+            return levels[0]
+        for f in self.factors:
+            if f.layer == layer and f.ordered and self._renames(f):
+                good = self.complete & (self.cells[f.name] == f.levels[0]).to_numpy(dtype=bool)
+                return str(self.cells[layer][good].iloc[0])
+        counts = self.cells[layer][self.complete].value_counts()
+        return max(levels, key=lambda s: (counts[s], -levels.index(s)))
+
+
+def layer_of(parameter: str, layers: tuple[str, ...]) -> str:
+    """Return the layer of a ``layer.parameter`` column, ``""`` where it is of none."""
+    return next((x for x in layers if parameter.startswith(f"{x}.")), "")
+
+
+def parameter_columns(frame: pd.DataFrame, layers: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the columns of a frame that are parameters of its layers."""
+    return tuple(c for c in frame.columns if c not in layers and layer_of(str(c), layers))
+
+
+def as_text(frame: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
+    """Return a copy of a frame with some columns as the text of levels."""
+    return frame.assign(**{c: texts(frame[c]) for c in columns})

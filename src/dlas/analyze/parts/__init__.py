@@ -1,0 +1,1 @@
+"""A table and its noise in, one part of the analysis out."""

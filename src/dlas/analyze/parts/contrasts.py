@@ -1,0 +1,169 @@
+"""Comparing with everything else equal: contexts, contrasts of cells, their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from dlas.analyze.estimate.levels import EMPTY, Bools, Floats, Ints, codes
+from dlas.analyze.estimate.noise import Estimates
+from dlas.analyze.estimate.table import Factor, Table
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A factor against all contexts: everything else that was chosen.
+
+    Grids are told apart by identity, so that what follows from one can be kept beside it.
+    """
+
+    factor: Factor
+    levels: tuple[str, ...]
+    contexts: pd.DataFrame
+    """One row per context: the other layers (and parameters, host) as text."""
+    row: Ints
+    """Row of ``Table.cells`` by context and level, -1 where no complete cell is."""
+
+    @cached_property
+    def fixed(self) -> list[dict[str, str]]:
+        """Each context as a mapping."""
+        names = [str(c) for c in self.contexts.columns]
+        columns = [self.contexts[c].tolist() for c in self.contexts.columns]
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)] or [
+            {} for _ in range(len(self.contexts))
+        ]
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """Each context as text, layer by layer."""
+        return [place(fixed) for fixed in self.fixed]
+
+
+def grid(table: Table, factor: Factor, estimates: Estimates) -> Grid:
+    """Lay out the comparable cells of a factor: contexts by levels.
+
+    A grid depends on which cells have an estimate, not on its value: it is made once per table.
+    """
+    usable = np.isfinite(estimates.mean)
+    key = (factor.name, usable.tobytes())
+    if key not in table.grids:
+        table.grids[key] = _grid(table, factor, usable)
+    found = table.grids[key]
+    assert isinstance(found, Grid)
+    return found
+
+
+def _grid(table: Table, factor: Factor, usable: Bools) -> Grid:
+    if factor.name != factor.layer:
+        usable = usable & (table.cells[factor.name] != EMPTY).to_numpy(dtype=bool)
+    rows = np.flatnonzero(usable)
+    frame = _context_frame(table, factor).iloc[rows]
+    context = codes([frame[c].to_numpy() for c in frame.columns], len(rows))
+    first = np.unique(context, return_index=True)[1]
+    level = pd.Index(factor.levels).get_indexer(table.cells[factor.name].iloc[rows])
+    row = np.full((len(first), len(factor.levels)), -1, dtype=np.int64)
+    row[context, level] = rows
+    contexts = frame.iloc[first].reset_index(drop=True)
+    return Grid(factor, factor.levels, contexts, row)
+
+
+def _context_frame(table: Table, factor: Factor) -> pd.DataFrame:
+    others = [c for c in table.context_columns if c != factor.layer]
+    frame = table.cells[others]
+    if factor.name == factor.layer:
+        return frame
+    kind = table.skeletons[factor.layer].rename(factor.layer)
+    extra = {c: table.cells[c] for c in table.siblings(factor)}
+    return frame.assign(**{factor.layer: kind}, **extra)
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Log ratios of pairs of levels (first over second) in each context; 0 where absent."""
+
+    grid: Grid
+    first: Ints
+    second: Ints
+    there: Floats
+    """1.0 by context and pair where both cells are."""
+    mean: Floats
+    median: Floats
+    var: Floats
+    """Variance by context, pair and stratum."""
+
+
+def differences(found: Grid, estimates: Estimates, pairs: Ints | None = None) -> Differences:
+    """Return the log ratios of all (or some) pairs of levels in every context."""
+    if pairs is None:
+        pairs = np.array(np.triu_indices(len(found.levels), 1)).T.reshape(-1, 2)
+    first, second = pairs[:, 0], pairs[:, 1]
+    a, b = found.row[:, first], found.row[:, second]
+    both = (a >= 0) & (b >= 0)
+    mean = np.where(both, estimates.mean[a] - estimates.mean[b], 0.0)
+    median = np.where(both, estimates.median[a] - estimates.median[b], 0.0)
+    var = (estimates.var[a] + estimates.var[b]) * both[:, :, None]
+    return Differences(found, first, second, both.astype(float), mean, median, var)
+
+
+def satterthwaite(var: Floats, df: Floats) -> Floats:
+    """Return degrees of freedom of summed variances (last axis: strata), Satterthwaite 1946."""
+    total = var.sum(axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        parts = np.where(var > 0, var**2 / df, 0.0).sum(axis=-1)
+        out = np.where(parts > 0, total**2 / parts, np.inf)
+    return np.asarray(out, dtype=float)
+
+
+@dataclass(frozen=True)
+class Tested:
+    """Estimates with their t intervals and two-sided p values; NaN where noise is unknown."""
+
+    value: Floats
+    se: Floats
+    df: Floats
+    low: Floats
+    high: Floats
+    p: Floats
+
+
+def tested(value: Floats, var: Floats, estimates: Estimates, level: float = 0.95) -> Tested:
+    """Put t intervals around contrasts whose variance is given by stratum (last axis)."""
+    value = np.asarray(value, dtype=float)
+    if not estimates.known:
+        nan = np.full(value.shape, np.nan)
+        return Tested(value, nan, nan, nan, nan, nan)
+    se = np.sqrt(var.sum(axis=-1))
+    df = satterthwaite(var, estimates.df)
+    half = stats.t.ppf((1 + level) / 2, df) * se
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = 2 * stats.t.sf(np.abs(value) / se, df)
+    return Tested(value, se, df, value - half, value + half, np.asarray(p))
+
+
+def average(diff: Differences) -> tuple[Floats, Floats, Floats]:
+    """Return mean log ratio over contexts, its variance by stratum, and how many contexts."""
+    count = diff.there.sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = diff.mean.sum(axis=0) / count
+        var = diff.var.sum(axis=0) / (count**2)[:, None]
+    return mean, var, count
+
+
+def benjamini_hochberg(p: Floats) -> Floats:
+    """Return q values (Benjamini and Hochberg 1995); NaN stays NaN and is not counted."""
+    p = np.asarray(p, dtype=float)
+    q = np.full(p.shape, np.nan)
+    good = np.isfinite(p)
+    if good.any():
+        q[good] = stats.false_discovery_control(np.clip(p[good], 0, 1))
+    return q
+
+
+def place(fixed: Mapping[str, str]) -> str:
+    """Return choices as text, ``layer=level, layer=level``."""
+    return ", ".join(f"{c}={v}" for c, v in fixed.items())

@@ -1,0 +1,271 @@
+"""Shares of variance: which layer, which pair of layers, moves the metric most.
+
+Method: Shapley values over least squares on the observed cells. A layer's share is its gain in
+explained variance, averaged over the orders in which layers can enter a model of main effects
+(Lindeman, Merenda and Gold 1980; Owen and Prieur 2017 for why it is a Shapley value); a pair's
+share is its gain on top of all main effects, averaged over the orders of pairs. On a balanced
+grid these are the shares of the analysis of variance. Where two terms cannot be told apart on
+the cells there are, they are said to be confounded and the gain is shared between them.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations, permutations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.random import default_rng
+from scipy import stats
+from scipy.linalg import solve_triangular
+
+from dlas.analyze.estimate.levels import EMPTY, Floats, codes
+from dlas.analyze.estimate.noise import Estimates
+from dlas.analyze.estimate.table import Table, layer_of
+
+METHOD = "Shapley over least squares on observed cells, log scale"
+ORDERS = 48
+EXACT = 5
+TIE = 0.02
+RIDGE = 1e-9
+COLUMNS = ["kind", "term", "share", "chance", "df", "confounded", "method"]
+
+
+def shares(table: Table, estimates: Estimates, *, triples: bool = False) -> pd.DataFrame:
+    """Return shares of the variance of the log metric, by layer, pair and parameter.
+
+    Rows of ``kind`` ``layer``, ``pair`` (and ``triple``) and ``rest`` add up to 1; rows of
+    kind ``factor`` split a layer into its technique and its parameters; ``noise`` is the part
+    that the noise of rounds alone would give, ``chance`` what noise would make of the term in
+    all but 1 % of tables (NaN where no noise is known). ``df`` is the number of free contrasts
+    of the term, ``confounded`` whether rank is lost on the observed cells.
+    """
+    rows = np.flatnonzero(np.isfinite(estimates.mean))
+    y = _centred(table, estimates.mean, rows)
+    total = float(y @ y)
+    if total <= 1e-12 or not table.varied:
+        return pd.DataFrame(columns=COLUMNS)
+    labels = {x: table.cells[x].to_numpy()[rows] for x in table.varied}
+    sizes = (1, 2, 3) if triples else (1, 2)
+    stages = [
+        [" x ".join(c) for c in combinations(table.varied, size)]
+        for size in sizes
+        if size <= len(table.varied)
+    ]
+    blocks = {t: _block([labels[x] for x in t.split(" x ")]) for s in stages for t in s}
+    found = _stagewise(blocks, stages, _centre_blocks(table, blocks, rows), y)
+    names = ("layer", "pair", "triple")
+    out = [
+        {"kind": names[i], "term": t, **found[t]} for i, stage in enumerate(stages) for t in stage
+    ]
+    noise = float(estimates.var[rows].sum()) / total if estimates.known else float("nan")
+    for r in out:
+        df = float(r["df"])
+        r["chance"] = np.minimum(1.0, noise / len(rows) * stats.chi2.ppf(0.99, df)) if df else 0.0
+    explained = sum(r["share"] for r in out)
+    out.append({"kind": "rest", "term": "higher orders and noise", "share": 1 - explained})
+    if estimates.known:
+        out.append({"kind": "noise", "term": "noise of rounds", "share": min(noise, 1.0)})
+    out += _by_factor(table, rows, y)
+    frame = pd.DataFrame(out, columns=COLUMNS[:-1])
+    return frame.assign(method=METHOD)
+
+
+def left_out(table: Table, estimates: Estimates) -> pd.DataFrame:
+    """Return the layers' shares with each single level left out, and whether the order holds.
+
+    One row per left-out level: a column per layer, ``order`` (layers by share) and
+    ``changed``: whether two layers swap whose shares differ by at least 0.02 both before and
+    after (smaller differences are no order; a layer of which one level is left is not ranked).
+    The first row leaves nothing out.
+    """
+    rows = np.flatnonzero(np.isfinite(estimates.mean))
+    columns = ["layer", "level", "cells", *table.varied, "order", "changed"]
+    whole = _layer_shares(table, estimates, rows)
+    if whole is None:
+        return pd.DataFrame(columns=columns)
+    out = [_left_row("", "", len(rows), whole, whole)]
+    for layer in table.varied:
+        values = table.cells[layer].to_numpy()[rows]
+        for level in table.levels[layer]:
+            kept = rows[values != level]
+            part = _layer_shares(table, estimates, kept)
+            if part is not None:
+                out.append(_left_row(layer, level, len(kept), part, whole))
+    return pd.DataFrame(out, columns=columns)
+
+
+def _left_row(
+    layer: str, level: str, cells: int, part: dict[str, float], whole: dict[str, float]
+) -> dict[str, Any]:
+    order = sorted(part, key=lambda x: -part[x])
+    varies = [x for x in part if part[x] > 0 or x != layer]
+    swapped = any(
+        (whole[a] - whole[b]) * (part[a] - part[b]) < 0
+        and min(abs(whole[a] - whole[b]), abs(part[a] - part[b])) >= TIE
+        for a, b in combinations(varies, 2)
+    )
+    return {
+        "layer": layer, "level": level, "cells": cells, **part,
+        "order": " > ".join(order), "changed": swapped,
+    }  # fmt: skip
+
+
+def _layer_shares(table: Table, estimates: Estimates, rows: np.ndarray) -> dict[str, float] | None:
+    """Return the shares of main effects alone on some cells; ``None`` where nothing varies."""
+    if len(rows) < 3:
+        return None
+    y = _centred(table, estimates.mean, rows)
+    if float(y @ y) <= 1e-12:
+        return None
+    blocks = {x: _block([table.cells[x].to_numpy()[rows]]) for x in table.varied}
+    found = _stagewise(blocks, [list(blocks)], _centre_blocks(table, blocks, rows), y)
+    return {x: float(found[x]["share"]) for x in table.varied}
+
+
+def _by_factor(table: Table, rows: np.ndarray, y: Floats) -> list[dict[str, Any]]:
+    """Split layers with parameters into technique and parameters, entered in that order."""
+    cells = table.cells
+    first: dict[str, Floats] = {}
+    second: dict[str, Floats] = {}
+    for layer in table.varied:
+        kinds = table.skeletons[layer].to_numpy()[rows]
+        inner = [p for p in table.parameters if layer_of(p, table.layers) == layer]
+        if len(set(kinds)) > 1:
+            first[layer if not inner else f"{layer} (technique)"] = _block([kinds])
+        for p in inner:
+            values = cells[p].to_numpy()[rows]
+            if len(set(values) - {EMPTY}) > 1:
+                second[p] = _block([kinds, values])
+    if not second:
+        return []
+    blocks = first | second
+    stages = [s for s in (list(first), list(second)) if s]
+    found = _stagewise(blocks, stages, _centre_blocks(table, blocks, rows), y)
+    return [{"kind": "factor", "term": t, **found[t]} for s in stages for t in s]
+
+
+def _centred(table: Table, log: Floats, rows: np.ndarray) -> Floats:
+    """Return the log metric less each host's mean: hosts are never pooled."""
+    host = codes([table.cells["host"].to_numpy()[rows]], len(rows))
+    y: Floats = log[rows]
+    if not len(y):
+        return y
+    mean: Floats = np.bincount(host, y) / np.bincount(host)
+    return y - mean[host]
+
+
+def _block(columns: list[np.ndarray]) -> Floats:
+    """Return indicator columns of a term, one for each combination there is but the first."""
+    group = codes(columns, len(columns[0]))
+    indicators: Floats = np.eye(int(group.max()) + 1)[group]
+    return indicators[:, 1:]
+
+
+def _centre_blocks(table: Table, blocks: dict[str, Floats], rows: np.ndarray) -> Floats:
+    """Return all columns side by side, each less its mean within a host."""
+    x = np.hstack(list(blocks.values()))
+    host = codes([table.cells["host"].to_numpy()[rows]], len(rows))
+    mean = np.stack([x[host == h].mean(axis=0) for h in range(int(host.max()) + 1)])
+    return np.asarray(x - mean[host])
+
+
+def _stagewise(
+    blocks: dict[str, Floats], stages: list[list[str]], x: Floats, y: Floats
+) -> dict[str, dict[str, Any]]:
+    """Average each term's gain over orders; terms of a stage enter after the stages before."""
+    width = {t: b.shape[1] for t, b in blocks.items()}
+    start = dict(zip(width, np.cumsum([0, *list(width.values())[:-1]]), strict=True))
+    columns = {t: np.arange(start[t], start[t] + width[t]) for t in blocks}
+    gram, moment = x.T @ x, x.T @ y
+    scale = np.sqrt(np.maximum(np.diag(gram), 1e-30))
+    gram, moment = gram / np.outer(scale, scale), moment / scale
+    total = float(y @ y)
+    done: list[str] = []
+    out: dict[str, dict[str, Any]] = {}
+    for stage in stages:
+        orders = _orders(stage)
+        gains, last_df, first_df = _gains(orders, done, columns, gram, moment)
+        for t in stage:
+            rank_alone, rank_last = first_df[t], last_df[t]
+            out[t] = {
+                "share": float(np.mean(gains[t])) / total,
+                "df": rank_alone,
+                "confounded": rank_last < rank_alone,
+            }
+        done += stage
+    return out
+
+
+def _orders(terms: list[str]) -> list[list[str]]:
+    """Return all orders of few terms, else a fixed sample of them with their reverses."""
+    if len(terms) <= EXACT:
+        return [list(p) for p in permutations(terms)]
+    rng = default_rng(0)
+    half = [list(rng.permutation(np.array(terms, dtype=object))) for _ in range(ORDERS // 2)]
+    # Every term also comes first and last, for its rank alone and after all others.
+    turned = [terms[i:] + terms[:i] for i in range(len(terms))]
+    return half + [o[::-1] for o in half] + turned + [o[::-1] for o in turned]
+
+
+def _gains(
+    orders: list[list[str]],
+    done: list[str],
+    columns: dict[str, np.ndarray],
+    gram: Floats,
+    moment: Floats,
+) -> tuple[dict[str, list[float]], dict[str, int], dict[str, int]]:
+    """Return each term's sums of squares over orders, its rank entered last and first."""
+    before = [columns[t] for t in done]
+    head = np.concatenate(before) if before else np.array([], dtype=int)
+    gains: dict[str, list[float]] = {t: [] for t in orders[0]}
+    last: dict[str, int] = {}
+    first: dict[str, int] = {}
+    # What stages before explain is taken out once; only this stage is then permuted.
+    inner = np.concatenate([columns[t] for t in orders[0]])
+    g, b = _sweep(gram, moment, head, inner)
+    place = {}
+    at = 0
+    for t in orders[0]:
+        place[t] = np.arange(at, at + len(columns[t]))
+        at += len(columns[t])
+    for order in orders:
+        index = np.concatenate([place[t] for t in order])
+        squares, ranks = _sequential(g[np.ix_(index, index)], b[index])
+        at = 0
+        for i, t in enumerate(order):
+            part = slice(at, at + len(place[t]))
+            gains[t].append(float(squares[part].sum()))
+            rank = int(ranks[part].sum())
+            if i == 0:
+                first[t] = rank
+            if i == len(order) - 1:
+                last[t] = rank
+            at += len(place[t])
+    return gains, last, first
+
+
+def _sweep(
+    gram: Floats, moment: Floats, head: np.ndarray, inner: np.ndarray
+) -> tuple[Floats, Floats]:
+    """Return Gram matrix and moments of some columns net of the columns of ``head``."""
+    if not len(head):
+        return gram[np.ix_(inner, inner)], moment[inner]
+    top = gram[np.ix_(head, head)] + RIDGE * np.eye(len(head))
+    side = gram[np.ix_(head, inner)]
+    solved = np.linalg.solve(top, np.column_stack([side, moment[head]]))
+    net = gram[np.ix_(inner, inner)] - side.T @ solved[:, :-1]
+    return net, moment[inner] - side.T @ solved[:, -1]
+
+
+def _sequential(gram: Floats, moment: Floats) -> tuple[Floats, np.ndarray]:
+    """Return the sum of squares each column adds to those before it, and whether it adds rank.
+
+    One Cholesky factor gives all of them; a ridge of 1e-9 keeps it defined where columns are
+    dependent, whose sums of squares are then put to zero.
+    """
+    n = len(gram)
+    factor = np.linalg.cholesky(gram + RIDGE * np.eye(n))
+    z = solve_triangular(factor, moment, lower=True)
+    adds = np.diag(factor) ** 2 > 1e-7
+    return np.where(adds, z**2, 0.0), adds

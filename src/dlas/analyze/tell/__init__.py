@@ -1,0 +1,1 @@
+"""The parts of an analysis in, sentences and text out."""

@@ -1,0 +1,94 @@
+"""From the parts of an analysis to ranked sentences with their evidence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from dlas.analyze.conclusion import BEYOND, SIGNIFICANT, STATED, Analysis, Finding
+from dlas.analyze.parts.contrasts import benjamini_hochberg
+from dlas.analyze.tell import sentences, sentences_costs, sentences_more
+
+FDR = 0.05
+FIRST = ("best", "importance", "order", "noise")
+"""Kinds that answer the study's questions; they are told first, in this order."""
+TRIVIAL = ("expectation",)
+"""Kinds whose null hypothesis (a cost predicts the metric exactly) hardly ever holds."""
+LAST = ("correlation", "roofline", "front", "failures", "coverage")
+"""Kinds that describe; they are told last, in this order."""
+
+
+def findings(analysis: Analysis) -> tuple[Finding, ...]:
+    """Return all findings, false discoveries among them held to 5 %, in the order to be told.
+
+    A finding that claims a difference is kept where its false discovery rate over all of them
+    (Benjamini and Hochberg 1995) is below 5 %, and that among those of its sort: claims that are
+    nearly always true (``TRIVIAL``) would otherwise pay for false ones of the others. Where no
+    noise is known it is kept where it is beyond the floor.
+
+    Rank goes by size and certainty: the end of the interval that is nearer to no effect; the
+    second finding of a kind counts half of its size, the third a third, so that one kind does
+    not hide the others.
+    """
+    found = list(_claims(analysis))
+    judged = _judged(analysis, found)
+    return tuple(replace(f, rank=i + 1) for i, f in enumerate(_ranked(judged)))
+
+
+def _claims(analysis: Analysis) -> Iterable[Finding]:
+    yield from sentences.best(analysis)
+    yield from sentences.importance(analysis)
+    yield from sentences.noise(analysis)
+    yield from sentences.speedups(analysis)
+    yield from sentences.losses(analysis)
+    yield from sentences.interactions(analysis)
+    yield from sentences.flips(analysis)
+    yield from sentences_more.dominance(analysis)
+    yield from sentences_more.scaling(analysis)
+    yield from sentences_more.break_evens(analysis)
+    yield from sentences_more.returns(analysis)
+    yield from sentences_costs.expected(analysis)
+    yield from sentences_costs.roofline(analysis)
+    yield from sentences_more.correlations(analysis)
+    yield from sentences_more.front(analysis)
+    yield from sentences_more.failures(analysis)
+
+
+def _judged(analysis: Analysis, found: list[Finding]) -> list[Finding]:
+    """Keep what the false discovery rate, or the floor, lets through."""
+    p = np.array([f.p for f in found])
+    q = benjamini_hochberg(p)
+    trivial = np.array([f.kind in TRIVIAL for f in found], bool)
+    for sort in (trivial, ~trivial):
+        q[sort] = np.maximum(q[sort], benjamini_hochberg(p[sort]))
+    out = []
+    for f, rate in zip(found, q.tolist(), strict=True):
+        if f.certainty == STATED:
+            out.append(f)
+        elif not analysis.estimates.known:
+            if f.ratio > 1 + analysis.table.floor:
+                out.append(replace(f, certainty=BEYOND))
+        elif rate < FDR:
+            out.append(replace(f, q=rate, certainty=SIGNIFICANT))
+    return out
+
+
+def _ranked(found: list[Finding]) -> list[Finding]:
+    seen: dict[str, int] = {}
+    scored = []
+    for f in sorted(found, key=_size, reverse=True):
+        seen[f.kind] = seen.get(f.kind, 0) + 1
+        scored.append((_size(f) / seen[f.kind], f))
+    middle = sorted((x for x in scored if x[1].kind not in FIRST + LAST), key=lambda x: -x[0])
+    first = [f for kind in FIRST for f in found if f.kind == kind]
+    last = [f for kind in LAST for f in found if f.kind == kind]
+    return [*first, *(f for _, f in middle), *last]
+
+
+def _size(f: Finding) -> float:
+    """Return the log of the end of the interval nearer to no effect, of the ratio without one."""
+    near = f.low if math.isfinite(f.low) else f.ratio
+    return abs(math.log(near)) if math.isfinite(near) and near > 0 else 0.0

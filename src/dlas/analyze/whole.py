@@ -1,0 +1,64 @@
+"""The whole analysis of a table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dlas.analyze.conclusion import Analysis
+from dlas.analyze.estimate.noise import estimate
+from dlas.analyze.estimate.table import Table
+from dlas.analyze.parts.breakeven import break_evens
+from dlas.analyze.parts.correlate import correlations
+from dlas.analyze.parts.coverage import comparable, coverage, failures
+from dlas.analyze.parts.effects import losses, speedups
+from dlas.analyze.parts.expected import expected
+from dlas.analyze.parts.flips import flip_counts, flips
+from dlas.analyze.parts.interactions import interactions, layer_pairs
+from dlas.analyze.parts.ordered import returns, scaling
+from dlas.analyze.parts.pareto import best, front
+from dlas.analyze.parts.roofline import roofline
+from dlas.analyze.parts.shares import left_out, shares
+from dlas.analyze.parts.winners import winner_maps, winners
+from dlas.analyze.tell.findings import findings
+
+
+def analyze(table: Table, *, triples: bool = False) -> Analysis:
+    """Compute every part of the analysis of a table; deterministic, touches nothing else.
+
+    Args:
+        table: from ``load_table`` or ``from_study``.
+        triples: also split the variance into triples of layers.
+    """
+    noise = estimate(table)
+    one, contexts = speedups(table, noise)
+    tetrads = interactions(table, noise)
+    turned = flips(table, noise)
+    promised, promised_contexts = expected(table, noise)
+    parts = Analysis(
+        table=table,
+        estimates=noise,
+        shares=shares(table, noise, triples=triples),
+        left_out=left_out(table, noise),
+        speedups=one,
+        speedup_contexts=contexts,
+        losses=losses(table, noise),
+        interactions=tetrads,
+        layer_pairs=layer_pairs(tetrads, table.floor),
+        flips=turned,
+        flip_counts=flip_counts(turned),
+        winners=winners(table, noise),
+        winner_maps=winner_maps(table, noise),
+        scaling=scaling(table, noise),
+        returns=returns(table, noise),
+        break_evens=break_evens(table, noise),
+        expected=promised,
+        expected_contexts=promised_contexts,
+        roofline=roofline(table),
+        correlations=correlations(table),
+        front=front(table, noise),
+        best=best(table, noise),
+        coverage=coverage(table),
+        failures=failures(table),
+        comparable=comparable(table, noise),
+    )
+    return replace(parts, findings=findings(parts))

@@ -1,0 +1,1 @@
+"""What a person types in, text and exit codes out."""

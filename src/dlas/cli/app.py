@@ -1,0 +1,449 @@
+"""The command line: the only place that prints and exits.
+
+Results go to standard output, progress and messages to standard error. Exit codes: 0, the command
+was carried out (cells may have failed: they are rows); 2, something the user gave or the disk is
+wrong; 1, a bug of ours; 130, interrupted. Nothing heavy is imported before a command needs it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from dlas.cli import options
+from dlas.cli.exits import guarded
+from dlas.core.errors import UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Which layers of the deep learning acceleration stack matter, measured.\n\n"
+    "    dlas plan studies/quickstart.yaml\n\n"
+    "    dlas run studies/quickstart.yaml --out out/quickstart\n\n"
+    "    dlas report out/quickstart",
+)
+
+
+def _one_of(value: str, allowed: Sequence[str], option: str = "--format") -> str:
+    from dlas.core.errors import near
+
+    if value not in allowed:
+        raise UserError(
+            f"{option} {value!r}: must be one of {', '.join(allowed)}.{near(value, allowed)}"
+        )
+    return value
+
+
+def _json(data: Any) -> None:
+    print(json.dumps(data, indent=2, default=str, allow_nan=False))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from dlas import __version__
+
+        print(f"dlas {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Hold what all commands share."""
+
+
+# ---------------------------------------------------------------- studies
+
+
+@app.command()
+def plan(
+    study: options.StudyFile,
+    out: options.KnownOut = None,
+    store: options.Store = None,
+    format: options.Format = "text",
+) -> None:
+    """Say what a run would do: cells by status, steps with and without sharing, time and disk.
+
+    Runs nothing and loads no runtime. Times and sizes are guesses from typical values; of
+    artefacts that are there already (--out, --store) the real sizes count.
+
+        dlas plan studies/quickstart.yaml
+
+        dlas plan studies/quickstart.yaml --out out/quickstart
+
+        dlas plan studies/quickstart.yaml --format json | jq .cells
+    """
+    from dlas.cli.display import preview_text
+    from dlas.run.executed import Answers
+    from dlas.run.plan.preview import preview
+    from dlas.study.study import Study
+
+    _one_of(format, ("text", "json"))
+    loaded = Study.load(study)
+    place = store or (out / "store" if out else None)
+    known = place.absolute() if place else None
+    with loaded.inside():
+        found = preview(loaded, known, Answers().seen)
+    for note in loaded.notes:
+        print(note, file=sys.stderr)
+    if format == "json":
+        _json(found)
+        return
+    print(preview_text(found))
+
+
+@app.command()
+def run(
+    study: options.StudyFile,
+    out: options.Out,
+    store: options.Store = None,
+    only: options.Only = None,
+    retry: options.Retry = None,
+    remeasure: options.Remeasure = False,
+    max_disk: options.MaxDisk = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Run what a study lacks: the same command again goes on where it stopped.
+
+    A cell that fails is a row and never stops the study. Interrupt it whenever you like.
+
+        dlas run studies/quickstart.yaml --out out/quickstart
+
+        dlas run studies/quickstart.yaml --out out/quickstart --only 3fa2 --remeasure
+
+        dlas run studies/quickstart.yaml --out out/quickstart --max-disk 500M
+    """
+    from dlas.cli.display import progress, summary_text
+    from dlas.run.run import run as run_study
+    from dlas.store.budget import parse_size
+    from dlas.study.study import Study
+
+    limit = None if max_disk is None else parse_size(max_disk)
+
+    loaded = Study.load(study)
+    for note in loaded.notes:
+        print(note, file=sys.stderr)
+    shown = progress(sys.stderr, quiet)
+    try:
+        summary = run_study(
+            loaded,
+            out,
+            store=store,
+            only=only,
+            retry=tuple(retry or ()),
+            remeasure=remeasure,
+            max_disk=limit,
+            progress=shown,
+        )
+    except KeyboardInterrupt:
+        shown.close()
+        print("\nstopped; nothing finished is lost: the same command goes on", file=sys.stderr)
+        raise typer.Exit(130) from None
+    finally:
+        shown.close()
+    print(summary_text(summary))
+
+
+@app.command()
+def clean(
+    folders: options.Folders,
+    store: options.SharedStore = None,
+    dry_run: options.DryRun = False,
+) -> None:
+    """Remove the artefacts that no result needs.
+
+    Name every output folder that uses a shared store: what none of them needs is removed.
+
+        dlas clean out/quickstart --dry-run
+
+        dlas clean out/a out/b --store store
+    """
+    from dlas.run.clean import clean as clean_stores
+
+    done = clean_stores(folders, store=store, dry_run=dry_run)
+    verb = "would remove" if dry_run else "removed"
+    print(
+        f"{verb} {done.objects} artefacts ({done.bytes / 1e6:.1f} MB), {done.steps} step records"
+    )
+
+
+@app.command()
+def train(
+    model: options.ModelText,
+    dataset: options.DatasetText,
+    out: options.Weights,
+    epochs: options.Epochs = 10,
+    batch_size: options.BatchSize = 128,
+    lr: options.Rate = 2e-3,
+    seed: options.Seed = 0,
+    augment: options.Augment = "flip",
+    limit: options.Limit = None,
+    threads: options.Threads = None,
+    device: options.Device = "cpu",
+    channels_last: options.ChannelsLast = False,
+    float16: options.Half = False,
+) -> None:
+    """Train a model on a data set; write its weights, and how they came about beside them.
+
+    The test images are looked at once, at the end. Use the weights by `weights: PATH`.
+
+        dlas train 'mobilenet-v2: {width: 0.5}' fashion-mnist --out weights/mine --epochs 20
+    """
+    from typing import cast, get_args
+
+    from dlas.cli.display import training_progress
+    from dlas.core.protocols import Dataset, Model
+    from dlas.networks import fit
+    from dlas.run.train import read_technique, run_train
+
+    _one_of(augment, get_args(fit.Augment), "--augment")
+    card = run_train(
+        cast(Model, read_technique("model", model)),
+        cast(Dataset, read_technique("dataset", dataset)),
+        out,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        seed=seed,
+        augment=cast(fit.Augment, augment),
+        limit=limit,
+        threads=threads,
+        device=device,
+        channels_last=channels_last,
+        float16=float16,
+        progress=training_progress(sys.stderr),
+    )
+    print(f"accuracy {card['accuracy']:.4f} on {card['accuracy_n']} test images")
+
+
+# ---------------------------------------------------------------- results
+
+SHOWN = (
+    "cell", "status", "dataset", "model", "optimization", "algorithm", "software", "hardware",
+    "latency_ms", "latency_low_ms", "latency_high_ms", "memory_mb", "accuracy", "accuracy_drop",
+    "reason",
+)  # fmt: skip
+"""What ``dlas table`` prints where no columns are named; files and pipes of data get all."""
+
+
+@app.command()
+def table(
+    folders: options.Folders,
+    format: options.TableFormat = "text",
+    rounds: options.OfRounds = False,
+    controls: options.OfControls = False,
+    sort: options.Sort = None,
+    columns: options.Columns = None,
+    output: options.Output = None,
+) -> None:
+    """Print the results: one row per cell, empty where something was not measured.
+
+    dlas table out/quickstart --sort latency_ms
+
+    dlas table out/quickstart --format parquet -o results.parquet
+    """
+    from dlas import tables
+    from dlas.cli import formats
+
+    _one_of(format, formats.FORMATS)
+    if rounds and controls:
+        raise UserError("--rounds and --controls are different tables: ask for one")
+    make = tables.rounds_frame if rounds else tables.cells_frame
+    frame = (tables.controls_frame if controls else make)(folders)
+    usual = SHOWN if format == "text" and not (rounds or controls) else None
+    frame = formats.pick(frame, sort=sort, columns=columns, usual=usual)
+    formats.write(frame, format, output)
+
+
+@app.command()
+def show(
+    folder: options.Folder,
+    cell: options.Cell,
+    format: options.Format = "text",
+) -> None:
+    """Print all that is known of a cell, and how to reproduce it.
+
+    dlas show out/quickstart 3fa2
+    """
+    from dlas.cli.display import terminal_width
+    from dlas.cli.show import describe, show_text
+
+    _one_of(format, ("text", "json"))
+    known = describe(folder, cell)
+    if format == "json":
+        _json(known)
+    else:
+        print(show_text(known, terminal_width(sys.stdout)))
+
+
+@app.command()
+def report(
+    folders: options.Folders,
+    output: options.Page = None,
+    figures: options.Figures = None,
+) -> None:
+    """Write one self-contained HTML page: it needs no network and opens from disk.
+
+    dlas report out/quickstart
+
+    dlas report out/laptop out/board -o both.html
+
+    dlas report out/quickstart --figures figures
+    """
+    from dlas import report as page
+
+    print(page.write(folders, output or folders[0] / "report.html"))
+    if figures is not None:
+        for picture in page.figures(folders, figures):
+            print(picture)
+
+
+# ---------------------------------------------------------------- findings
+
+
+@app.command()
+def analyze(
+    folders: options.SomeFolders = None,
+    tables: options.Tables = None,
+    layers: options.Layers = None,
+    metric: options.Metric = "latency_ms",
+    low: options.Low = None,
+    high: options.High = None,
+    rounds: options.Repeats = None,
+    baseline: options.Baseline = None,
+    floor: options.Floor = None,
+    maximize: options.Maximize = False,
+    triples: options.Triples = False,
+    top: options.Top = 12,
+    output: options.Findings = None,
+    format: options.Format = "text",
+) -> None:
+    """Say what matters, what interacts and which stack to take: findings with their evidence.
+
+    dlas analyze out/quickstart
+
+    dlas analyze --table results.csv --layers model,optimization,threads --metric seconds
+    """
+    from dlas.analyze import analyze as analyze_table
+    from dlas.analyze import render_text
+    from dlas.tables import intake
+
+    _one_of(format, ("text", "json"))
+    asked = intake.Asked(metric, tuple(baseline or ()), floor, maximize)
+    if tables:
+        if folders:
+            raise UserError("give output folders or --table, not both")
+        if layers is None:
+            raise UserError("--table needs --layers: the columns whose combinations are the cells")
+        made = intake.of_table(tables, layers, low, high, rounds, asked)
+    elif folders:
+        made = intake.of_folders(folders, asked)
+        output = output or folders[0] / "findings.json"
+    else:
+        raise UserError("nothing to analyze: give output folders, or --table FILE")
+    found = analyze_table(made, triples=triples)
+    if output:
+        intake.save(found.to_json(), output)
+    print(found.to_json() if format == "json" else render_text(found, most=top), end="")
+
+
+@app.command()
+def compare(
+    first: options.First,
+    second: options.Second,
+    metric: options.Metric = "latency_ms",
+    floor: options.Floor = None,
+    format: options.Format = "text",
+) -> None:
+    """Say what changed between two runs, machines or versions beyond noise.
+
+    dlas compare out/before out/after
+    """
+    from dlas.analyze import compare as compare_tables
+    from dlas.analyze import render_comparison
+    from dlas.analyze.conclusion import plain
+    from dlas.tables import intake
+
+    _one_of(format, ("text", "json"))
+    asked = intake.Asked(metric, (), floor)
+    found = compare_tables(*(intake.of_folders([each], asked) for each in (first, second)))
+    if format == "json":
+        _json(plain(found.to_dict()))
+    else:
+        print(render_comparison(found), end="")
+
+
+# ---------------------------------------------------------------- this installation
+
+
+@app.command()
+def catalog(
+    layer: options.Layer = None,
+    format: options.Format = "text",
+) -> None:
+    """List the techniques of each layer, their parameters, and why one is not available.
+
+    dlas catalog --layer optimization
+
+    dlas catalog --format json
+    """
+    from dlas.cli.catalog import catalogue_text
+    from dlas.cli.display import terminal_width
+    from dlas.core.registry import catalogue
+    from dlas.core.stack import LAYERS
+
+    _one_of(format, ("text", "json"))
+    if layer is not None:
+        _one_of(layer, LAYERS, "--layer")
+    rows = catalogue(layer)
+    if format == "json":
+        _json(rows)
+    else:
+        print(catalogue_text(rows, terminal_width(sys.stdout)))
+
+
+@app.command()
+def doctor(format: options.Format = "text", probe: options.Probe = True) -> None:
+    """Say what this machine has, what is missing and how to get it, what makes timings doubtful.
+
+    A small network is run by every runtime in every type, to see what it executes; the answers are
+    kept, so that this takes a minute or two once.
+
+        dlas doctor
+
+        dlas doctor --no-probe
+    """
+    from dlas.cli.catalog import examination_text, examine
+    from dlas.cli.display import progress, terminal_width
+
+    _one_of(format, ("text", "json"))
+    shown = progress(sys.stderr, not probe)
+    try:
+        found = examine(shown if probe else None)
+    finally:
+        shown.close()
+    if format == "json":
+        _json(found)
+    else:
+        print(examination_text(found, terminal_width(sys.stdout)))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code."""
+    return guarded(app, sys.argv[1:] if arguments is None else arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

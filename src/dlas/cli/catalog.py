@@ -1,0 +1,152 @@
+"""What this installation and this machine have: for ``dlas catalog`` and ``dlas doctor``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dlas.cli.display import table, text_of
+from dlas.core import registry
+from dlas.core.stack import LAYERS, TITLES
+
+if TYPE_CHECKING:
+    from dlas.run.executed import Probe
+    from dlas.run.plan.plan import Step
+    from dlas.run.progress import Progress
+    from dlas.store.artifacts import StepRecord
+
+
+def parameters(row: Mapping[str, Any]) -> str:
+    """Return a technique's parameters with their defaults: ``sparsity, epochs=1``."""
+    shown = []
+    for name, described in row["parameters"].items():
+        default = described.get("default")
+        known = "default" in described and default not in ("", None)
+        shown.append(f"{name}={text_of(default)}" if known else name)
+    return ", ".join(shown)
+
+
+def catalogue_text(rows: Sequence[Mapping[str, Any]], width: int | None) -> str:
+    """Return the techniques of each layer as text."""
+    blocks = []
+    for layer in dict.fromkeys(row["layer"] for row in rows):
+        found = [row for row in rows if row["layer"] == layer]
+        lines = [
+            {
+                "technique": row["name"],
+                "what it is": row["summary"].replace("``", "`"),
+                "parameters": parameters(row),
+            }
+            for row in found
+        ]
+        title = f"{layer}: {TITLES[layer]}"
+        missing = [
+            f"not available: {r['name']}: {r['unavailable']}" for r in found if r["unavailable"]
+        ]
+        body = table(lines, ("technique", "what it is", "parameters"), width)
+        blocks.append("\n".join([title, body, *missing]))
+    return "\n\n".join(blocks)
+
+
+def examine(progress: Progress | None = None) -> dict[str, Any]:
+    """Return what the machine is, what is missing and how to get it, and what to mistrust.
+
+    With a progress, what each runtime executes of each type is looked at, too, where it is not
+    known yet (``executes``; None: not looked at).
+    """
+    from dlas.run.measure import host
+
+    description = host.describe()
+    rows = registry.catalogue()
+    techniques = [
+        {"layer": row["layer"], "name": row["name"], "missing": row["unavailable"] or _absent(row)}
+        for row in rows
+    ]
+    return {
+        "host": description,
+        "host_class": host.host_class(description),
+        "techniques": techniques,
+        "executes": None if progress is None else _executes(progress),
+        "concerns": host.concerns(description),
+    }
+
+
+def _executes(progress: Progress) -> list[dict[str, Any]]:
+    """Return a row for each runtime and type that no rule refuses: what was seen to run."""
+    from dlas.core.records import Status
+    from dlas.run.executed import Answers, ran_of
+
+    answers = Answers()
+    probes = answers.survey()
+    steps = {key for probe in probes for key in (*probe.steps, probe.step.key)}
+    progress.start(len(steps), 0)
+    seen: list[str] = []
+
+    def done(step: Step, record: StepRecord, known: bool) -> None:
+        seen.append(step.key)
+        progress.step(str(step.stage), step.text, len(seen), len(steps))
+
+    def row(probe: Probe, record: StepRecord) -> dict[str, Any]:
+        ran = ran_of(record.info) if record.status is Status.COMPLETE else None
+        techniques = probe.cell.techniques
+        assert techniques is not None
+        return {
+            "software": techniques.software.name,
+            "type": techniques.precision,
+            "executes": ran.precision if ran else None,
+            "isa": ran.isa if ran else None,
+            "problem": record.reason if ran is None else "",
+        }
+
+    return [row(*each) for each in answers.run(probes, progress.note, done=done)]
+
+
+def _absent(row: Mapping[str, Any]) -> str | None:
+    """Return why a device is not there (hardware only)."""
+    if row["layer"] != "hardware":
+        return None
+    device: Any = registry.make("hardware", row["name"])
+    said: str | None = device.missing()
+    return said
+
+
+def examination_text(found: Mapping[str, Any], width: int | None) -> str:
+    """Return what :func:`examine` found as text."""
+    host = found["host"]
+    cores = f"{host['cores_allowed']} of {host['cores']} cores, {host['memory_gib']} GiB"
+    here = [f"{name} {v}" for name, v in host["libraries"].items() if v]
+    techniques = found["techniques"]
+    lines = [
+        f"{host['cpu']}, {cores}, {host['distribution'] or host['os']}",
+        f"host class {found['host_class']}, Python {host['python']}, dlas {host['dlas']}",
+        f"libraries: {', '.join(here) or 'none'}",
+        "",
+    ]
+    for layer in LAYERS:
+        ready = [t["name"] for t in techniques if t["layer"] == layer and not t["missing"]]
+        lines.append(f"{layer:13} {', '.join(ready) or 'none'}")
+    if missing := [t for t in techniques if t["missing"]]:
+        lines += ["", "missing:", table(missing, ("layer", "name", "missing"), width)]
+    if found["executes"] is not None:
+        lines += ["", *_executes_text(found["executes"], width)]
+    concerns = found["concerns"] or ["nothing speaks against timings on this machine"]
+    return "\n".join([*lines, "", "timings:", *(f"- {concern}" for concern in concerns)])
+
+
+def _executes_text(rows: Sequence[Mapping[str, Any]], width: int | None) -> list[str]:
+    """Return what each runtime executes of each type as a table, and what it could not run."""
+    types = list(dict.fromkeys(row["type"] for row in rows))
+    lines = []
+    for software in dict.fromkeys(row["software"] for row in rows):
+        mine = {row["type"]: row for row in rows if row["software"] == software}
+        cells = {each: _executed(mine.get(each)) for each in types}
+        lines.append({"software": software, **cells})
+    troubles = [f"- {r['software']} {r['type']}: {r['problem']}" for r in rows if r["problem"]]
+    title = "what runs where a type is asked for (seen with a small network; -: no such stack):"
+    return [title, table(lines, ("software", *types), width), *troubles]
+
+
+def _executed(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return "-"
+    return row["executes"] or ("failed" if row["problem"] else "not told")

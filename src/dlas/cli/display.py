@@ -1,0 +1,248 @@
+"""How the command line draws: tables on standard output, progress on standard error."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+Rows = Sequence[Mapping[str, Any]]
+
+LINE_EVERY_S = 5.0
+"""Without a terminal a line is printed at most so often."""
+
+
+def text_of(value: Any) -> str:
+    """Return a value as a table shows it; what is not known is empty."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        whole = value.is_integer() and abs(value) < 1e15
+        return str(int(value)) if whole else f"{value:.4g}"
+    return " ".join(str(value).split())
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people say them: ``45 s``, ``12 min``, ``3 h 20 min``."""
+    if not math.isfinite(seconds):
+        return "?"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def table(rows: Rows, columns: Sequence[str], width: int | None = None) -> str:
+    """Return rows as aligned text: folded to a terminal of ``width``, else one line a row."""
+    cells = [[text_of(row.get(column)) for column in columns] for row in rows]
+    if width is None:
+        return plain(columns, cells)
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for column, right in zip(columns, _numeric(cells, len(columns)), strict=True):
+        drawn.add_column(column, justify="right" if right else "left", overflow="fold")
+    for line in cells:
+        drawn.add_row(*map(Text, line))
+    console = Console(width=width, force_terminal=True)
+    with console.capture() as captured:
+        console.print(drawn)
+    return captured.get().rstrip()
+
+
+def terminal_width(stream: TextIO) -> int | None:
+    """Return the width of the terminal that a stream is, or None: it is none."""
+    return shutil.get_terminal_size().columns if stream.isatty() else None
+
+
+def _numeric(cells: Sequence[Sequence[str]], count: int) -> list[bool]:
+    def number(text: str) -> bool:
+        try:
+            float(text or "0")
+        except ValueError:
+            return False
+        return True
+
+    return [bool(cells) and all(number(line[at]) for line in cells) for at in range(count)]
+
+
+def plain(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """Return a table as plain lines, columns two blanks apart."""
+    lines = [list(columns), *map(list, cells)]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(columns))]
+    right = _numeric(cells, len(columns))
+    return "\n".join(
+        "  ".join(
+            text.rjust(width) if ahead else text.ljust(width)
+            for text, width, ahead in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def preview_text(found: Mapping[str, Any]) -> str:
+    """Return what ``dlas.run.plan.preview.preview`` found as text."""
+    rows: list[dict[str, Any]] = [{"": "cells", "count": found["cells"]}]
+    rows += [{"": f"  {name}", "count": n} for name, n in found["cells_by_status"].items()]
+    rows += [{"": "steps", "count": found["steps"]}]
+    rows += [{"": f"  {stage}", "count": n} for stage, n in found["by_stage"].items()]
+    rows += [{"": "steps without sharing", "count": found["steps_unshared"]}]
+    rows += [{"": "measurements", "count": found["measurements"]}]
+    cost = (
+        f"about {duration(found['expected_s'])} and {found['expected_mb']} MB of disk (a guess); "
+        f"with --max-disk at least {found['least_disk_mb']} MB (a guess)"
+    )
+    if found["sizes_known"]:
+        cost += f"\nof {found['sizes_known']} steps the artefact's size is known"
+    if unknown := found["networks_unknown"]:
+        cost += f"\nthe size of {unknown} of {found['networks']} networks is not known beforehand"
+    reasons = [f"{r['status']} ({r['cells']} cells): {r['reason']}" for r in found["refusals"]]
+    return "\n".join([table(rows, ("", "count")), "", cost, *reasons])
+
+
+def summary_text(summary: Any) -> str:
+    """Return what a run came to (``dlas.run.run.Summary``) as text."""
+    counts = ", ".join(f"{n} {status}" for status, n in sorted(summary.cells.items()))
+    lines = [f"{summary.study}: {sum(summary.cells.values())} cells: {counts or 'none'}"]
+    for stage, reason, n in summary.failures:
+        first = str(reason).partition("\n")[0]
+        lines.append(f"  failed in {stage} ({n} cells): {first}")
+    if summary.evicted:
+        mb = f"{summary.evicted_bytes / 1e6:.4g} MB"
+        lines.append(f"evicted to keep to the disk budget: {summary.evicted} artefacts, {mb}")
+    return "\n".join([*lines, f"results: {summary.out}"])
+
+
+# ---------------------------------------------------------------- progress
+
+
+def progress(stream: TextIO, quiet: bool = False) -> Bars | Lines:
+    """Return what draws a run's progress on a stream: bars on a terminal, else lines."""
+    return Lines(stream, quiet) if quiet or not stream.isatty() else Bars(stream)
+
+
+class Lines:
+    """Plain lines, not more often than every few seconds; notes always."""
+
+    def __init__(self, stream: TextIO, quiet: bool = False) -> None:
+        self.stream = stream
+        self.quiet = quiet
+        self._last = -math.inf
+
+    def say(self, text: str, always: bool = False) -> None:
+        """Print a line, unless one was printed just now."""
+        now = time.monotonic()
+        if always or (not self.quiet and now - self._last >= LINE_EVERY_S):
+            self._last = now
+            self.stream.write(f"{text}\n")
+            self.stream.flush()
+
+    def start(self, total_steps: int, total_measurements: int) -> None:
+        """Say how much there is to do."""
+        measuring = f", about {total_measurements} measurements" if total_measurements else ""
+        self.say(f"{total_steps} steps{measuring}", not self.quiet)
+
+    def step(self, stage: str, text: str, done: int, total: int) -> None:
+        """Say which step has ended."""
+        self.say(f"step {done} of {total}: {stage} {text}")
+
+    def measurement(self, cell_text: str, done: int, total: int, left_s: float) -> None:
+        """Say what is measured next."""
+        self.say(f"measurement {done} of {total}, {duration(left_s)} left: {cell_text}")
+
+    def note(self, text: str) -> None:
+        """Say what a person should know."""
+        self.say(text, always=True)
+
+    def finish(self, summary: Any) -> None:
+        """Say nothing: the command prints the summary."""
+
+    def close(self) -> None:
+        """Nothing is left to put away."""
+
+
+class Bars:
+    """Two bars on a terminal; drawn only when called, by no thread of their own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self._drawn: RichProgress | None = None
+        self._steps: Any = None
+        self._measurements: Any = None
+
+    def _make(self) -> RichProgress:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        made = Progress(
+            TextColumn("{task.fields[kind]}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[left]}"),
+            TextColumn("{task.description}", markup=False),
+            console=Console(file=self.stream),
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        made.start()
+        return made
+
+    def start(self, total_steps: int, total_measurements: int) -> None:
+        """Draw the empty bars."""
+        self._drawn = self._make()
+        add = self._drawn.add_task
+        self._steps = add("", total=total_steps, kind="steps       ", left="")
+        self._measurements = add("", total=total_measurements, kind="measurements", left="")
+        self._drawn.refresh()
+
+    def _draw(self, task: Any, text: str, done: int, total: int, left: str) -> None:
+        if self._drawn is not None:
+            self._drawn.update(task, description=text, completed=done, total=total, left=left)
+            self._drawn.refresh()
+
+    def step(self, stage: str, text: str, done: int, total: int) -> None:
+        """Draw that a step has ended."""
+        self._draw(self._steps, f"{stage} {text}", done, total, "")
+
+    def measurement(self, cell_text: str, done: int, total: int, left_s: float) -> None:
+        """Draw what is measured next."""
+        self._draw(self._measurements, cell_text, done, total, f"{duration(left_s)} left")
+
+    def note(self, text: str) -> None:
+        """Print a line above the bars."""
+        if self._drawn is None:
+            self.stream.write(f"{text}\n")
+            self.stream.flush()
+        else:
+            self._drawn.console.print(text, markup=False, highlight=False)
+            self._drawn.refresh()
+
+    def finish(self, summary: Any) -> None:
+        """Leave the bars as they are."""
+        self.close()
+
+    def close(self) -> None:
+        """Give the terminal back, also after an error."""
+        if self._drawn is not None:
+            self._drawn.stop()
+            self._drawn = None
+
+
+def training_progress(stream: TextIO) -> Callable[[int, int, float], None]:
+    """Return what prints a line every few seconds of training: step, steps, loss."""
+    lines = Lines(stream)
+
+    def step(done: int, total: int, loss: float) -> None:
+        lines.say(f"step {done} of {total}: loss {loss:.3f}")
+
+    return step

@@ -1,0 +1,1 @@
+"""The words in which kernels are written; functions in, code out."""

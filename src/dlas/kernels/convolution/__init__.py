@@ -1,0 +1,1 @@
+"""A convolution and a primitive's name in, a kernel out."""

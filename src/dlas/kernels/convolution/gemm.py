@@ -1,0 +1,280 @@
+"""`gemm`: convolution as a matrix product, filters [O, K] times patches [K, pixels].
+
+The matrix of patches (im2col) is never built whole. The reduction runs in passes over a few input
+channels each; in a pass one block of pixels after the other is gathered into a slab that stays in
+the first-level cache while all filters of the pass go over it, and the sums wait in memory until
+the next pass. The filters of a pass stay in the second-level cache, and filters are read once a
+job (Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM TOMS 2008).
+Where filters are 1x1, without stride and padding, the image is the matrix, and slabs are taken
+from it.
+"""
+
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from tvm.tirx.script.builder import ir as T
+
+from dlas.kernels.code import emit, pixel_rows
+from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
+from dlas.kernels.code.pixel_rows import RowTile
+from dlas.kernels.code.staging import Staging
+from dlas.kernels.convolution.plain import PlainKernel
+from dlas.kernels.convolution.product import (
+    Buffers,
+    Memory,
+    Pass,
+    Place,
+    Product,
+    blocks,
+    depth,
+    in_place,
+)
+from dlas.kernels.ground.knobs import FIXED, Knobs
+from dlas.kernels.ground.layout import Array
+from dlas.kernels.ground.shape import Conv2d
+from dlas.kernels.ground.target import CpuTarget
+
+PANEL_BYTES = 1 << 19
+"""A panel of patches that is gathered whole (CSR filters): what a second-level cache holds."""
+SLAB_BYTES = 20_000
+"""The slab of one pass: less than half of a first-level cache."""
+SUMS_BYTES = 1 << 20
+"""Sums that wait between passes, of one job."""
+GATHERING = 5
+"""What a vector of patches costs to gather, in multiply-adds of vectors."""
+
+
+class Split(NamedTuple):
+    """How the work is cut into jobs."""
+
+    band: int
+    """Output rows of a job."""
+    parts: int
+    """Parts of the output channels, a job each; every part gathers the patches for itself."""
+
+
+@dataclass(frozen=True)
+class Gemm(PlainKernel):
+    """One dense convolution as a matrix product, NCHW to NCHW."""
+
+    tile: RowTile
+    knobs: Knobs = FIXED
+
+    @property
+    def split(self) -> Split:
+        """Rows of a band and parts of the output channels."""
+        fixed = default_split(self.op, self.target, self.threads, self.tile)
+        return Split(self.knobs.get("band", fixed.band), self.knobs.get("parts", fixed.parts))
+
+    @property
+    def channels(self) -> int:
+        """Input channels of a pass."""
+        fixed = pass_channels(self.op, self.target, self.tile)
+        return min(self.op.in_channels // self.op.groups, self.knobs.get("channels", fixed))
+
+    @property
+    def per_part(self) -> int:
+        """Row groups of a part."""
+        return -(-pixel_rows.row_groups(self.op, self.tile) // self.split.parts)
+
+    def constants(self, weight: Array, bias: Array | None) -> tuple[Array, ...]:
+        """Return the filters and the bias, flat, in the order in which they are read.
+
+        Filters: groups, passes, row groups, K of a pass, rows.
+        """
+        op, each = self.op, self.channels
+        per_in = op.in_channels // op.groups
+        packed = np.concatenate(
+            [
+                pixel_rows.pack_weight(op, weight[:, at : at + each], self.tile).reshape(
+                    op.groups, -1
+                )
+                for at in range(0, per_in, each)
+            ],
+            axis=1,
+        )
+        return packed.reshape(-1), pixel_rows.pack_bias(op, bias, self.tile)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the schedule."""
+        return {
+            "kernel": "gemm",
+            "tile": asdict(self.tile),
+            "patches": "the image" if in_place(self.op) else "gathered",
+            **self.split._asdict(),
+            "channels": self.channels,
+        }
+
+    def function(self, name: str) -> PrimFunc:
+        """Return the kernel: (x, weight, bias, [residual], y)."""
+        op, tile = self.op, self.tile
+        padded = op.groups * pixel_rows.row_groups(op, tile) * tile.rows
+        inputs = op.batch * op.in_channels * op.height * op.width
+        outputs = op.batch * op.out_channels * op.out_height * op.out_width
+        function = emit.Function(name)
+        with function.body():
+            shape = (inputs,) if in_place(op) else (*op.in_shape, 1)
+            x = emit.argument("x", shape)
+            w = emit.argument("weight", (padded * depth(op),))
+            b = emit.argument("bias", (padded,))
+            r = emit.argument("residual", (outputs,)) if self.epilogue.residual else None
+            y = emit.argument("y", (outputs,))
+            band, parts = self.split
+            bands = -(-op.out_height // band)
+            each = op.groups * bands * parts
+            with emit.outer(op.batch * each, self.threads) as job:
+                group, at = job % each // (bands * parts), job // parts % bands * band
+                self._job((x, w, b, r, y), Place(job // each, group, job % parts, at, band))
+        return function.result
+
+    def _job(self, buffers: Buffers, place: Place) -> None:
+        full, rest = divmod(self.op.out_height, place.rows)
+        if full and rest:
+            with T.If(place.row < full * place.rows):
+                with T.Then():
+                    self._band(buffers, place)
+                with T.Else():
+                    self._band(buffers, place._replace(rows=rest))
+        else:
+            self._band(buffers, place)
+
+    def _band(self, buffers: Buffers, place: Place) -> None:
+        op, lanes = self.op, self.target.lanes
+        taps, each = op.kernel[0] * op.kernel[1], self.channels
+        pixels = place.rows * op.out_width
+        runs = blocks(pixels, lanes, self.tile.vectors)
+        size = each * taps * runs[0].vectors * lanes
+        slab = T.alloc_buffer((size + lanes,), "float32")  # a row's overhang goes past the end
+        staged = None
+        if not in_place(op):
+            staged = T.alloc_buffer((each * Staging(op, place.rows).plane + lanes,), "float32")
+        whole, rest = divmod(op.in_channels // op.groups, each)
+        passes = whole + (rest > 0)
+        waiting = -(-pixels // lanes) * lanes * self.per_part * self.tile.rows
+        sums = T.alloc_buffer((waiting,), "float32") if passes > 1 else None
+        tails = T.alloc_buffer((self.per_part * self.tile.rows * lanes,), "float32")
+        memory = Memory(staged, slab, sums, tails)
+        product = Product(
+            op, lanes, self.tile, self.per_part, self.epilogue, buffers, place, memory
+        )
+
+        def one(first: Expr, channels: int, turn: Expr) -> None:
+            some = Pass(first, channels)
+            product.stage(some)
+            for run in runs:
+                with T.serial(run.times) as q:
+                    start = (run.first + q * run.vectors) * lanes
+                    product.fill(run, some, start)
+                    product.multiply(run, some, start, (turn, passes))
+
+        with T.serial(whole) as turn:
+            one(turn * each, each, turn)
+        if rest:
+            one(whole * each, rest, whole)
+
+
+def pass_channels(op: Conv2d, target: CpuTarget, tile: RowTile) -> int:
+    """Return the input channels of a pass: about as many as fill a slab, in equal passes."""
+    step = op.kernel[0] * op.kernel[1] * tile.vectors * target.lanes * 4
+    most = max(1, SLAB_BYTES // step)
+    per_in = op.in_channels // op.groups
+    return -(-per_in // -(-per_in // most))
+
+
+def cost(op: Conv2d, target: CpuTarget, threads: int, tile: RowTile, split: Split) -> float:
+    """Return what the longest thread computes, in multiply-adds of vectors a step of K.
+
+    A step's cost is its multiply-adds (eight are needed to hide their latency), one more for each
+    vector of patches and a quarter for each filter.
+    """
+    groups = -(-pixel_rows.row_groups(op, tile) // split.parts)
+
+    def band(count: int) -> float:
+        total = 0.0
+        for run in blocks(count * op.out_width, target.lanes, tile.vectors):
+            step = max(tile.rows * run.vectors, 8) + run.vectors + tile.rows / 4
+            total += run.times * (groups * step + GATHERING * run.vectors)
+        return total
+
+    full, rest = divmod(op.out_height, split.band)
+    each = [band(split.band)] * full + ([band(rest)] if rest else [])
+    jobs = [cost for cost in each for _ in range(split.parts)] * op.groups
+    # The pool gives each thread a run of neighbouring jobs.
+    share = -(-len(jobs) // threads)
+    return max(sum(jobs[at : at + share]) for at in range(0, len(jobs), share))
+
+
+@cache
+def default_split(op: Conv2d, target: CpuTarget, threads: int, tile: RowTile) -> Split:
+    """Return the fixed cut into jobs: the cheapest whose sums fit the cache."""
+    groups = pixel_rows.row_groups(op, tile)
+    several = pass_channels(op, target, tile) < op.in_channels // op.groups
+    bands = sorted({-(-op.out_height // count) for count in range(1, op.out_height + 1)})
+
+    def fits(split: Split) -> bool:
+        each = -(-groups // split.parts) * tile.rows * split.band * op.out_width * 4
+        return split.band == 1 or not several or each <= SUMS_BYTES
+
+    parts = sorted({1, min(threads, groups)})
+    splits = [Split(band, p) for band in reversed(bands) for p in parts]
+    fitting = [split for split in splits if fits(split)]
+    return min(fitting, key=lambda split: cost(op, target, threads, tile, split))
+
+
+@cache
+def default_tile(op: Conv2d, target: CpuTarget, threads: int) -> RowTile:
+    """Return the fixed tile: the cheapest with the cut into jobs that suits it best."""
+    per_out = op.out_channels // op.groups
+    sums = 24 if target.registers >= 32 else 12
+    most = 8 if target.registers >= 32 else 4
+    tiles = [RowTile(min(most, sums // v, per_out), v) for v in range(most, 0, -1)]
+
+    def total(tile: RowTile) -> float:
+        return cost(op, target, threads, tile, default_split(op, target, threads, tile))
+
+    return min(tiles, key=total)
+
+
+def panel_rows(op: Conv2d, threads: int) -> int:
+    """Return the output rows gathered at a time: what the cache holds, shared by the threads."""
+    depth = op.in_channels // op.groups * op.kernel[0] * op.kernel[1]
+    most = max(1, PANEL_BYTES // 4 // (depth * op.out_width))
+    return min(op.out_height, most, -(-op.out_height // threads))
+
+
+def gather(
+    staging: Staging,
+    staged: Buffer,
+    panel: Buffer,
+    lanes: int,
+    goal: tuple[Expr, Expr, int, int],
+) -> None:
+    """Emit the panel [K, pixels of the band]; each row's overhang is overwritten by the next row.
+
+    Args:
+        staging: geometry of the copied image.
+        staged: the copied image.
+        panel: K * width + lanes floats.
+        lanes: floats of a vector.
+        goal: group, first output row, number of rows, width of the panel.
+    """
+    op = staging.op
+    group, row, count, width = goal
+    per_in = op.in_channels // op.groups
+    pixels = count * op.out_width
+    with (
+        T.serial(per_in) as c,
+        T.serial(op.kernel[0]) as kh,
+        T.serial(op.kernel[1]) as kw,
+        T.serial(count) as r,
+        T.serial(-(-op.out_width // lanes)) as v,
+    ):
+        k = (c * op.kernel[0] + kh) * op.kernel[1] + kw
+        start = staging.offset(group * per_in + c, kh, kw) + (row + r) * staging.pitch
+        to = k * width + r * op.out_width + v * lanes
+        emit.each_lane(lanes, lambda j: emit.store(panel, staged[start + v * lanes + j], to + j))
+    with T.serial(per_in * op.kernel[0] * op.kernel[1]) as k, T.serial(width - pixels) as rest:
+        # Last, for rows overhang: denormals by chance would cost several times the product.
+        emit.store(panel, T.float32(0), k * width + pixels + rest)

@@ -1,0 +1,273 @@
+"""The product of filters and patches, one block of pixels at a time: what `gemm` is made of."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+from tvm.tirx.script.builder import ir as T
+
+from dlas.kernels.code import emit, pixel_rows
+from dlas.kernels.code.emit import Buffer, Expr
+from dlas.kernels.code.epilogue import Epilogue
+from dlas.kernels.code.pixel_rows import RowTile
+from dlas.kernels.code.staging import Staging
+from dlas.kernels.ground.shape import Conv2d
+
+Buffers = tuple[Buffer, Buffer, Buffer, Buffer | None, Buffer]
+
+
+class Place(NamedTuple):
+    """What a job computes."""
+
+    n: Expr
+    group: Expr
+    part: Expr
+    row: Expr
+    rows: int
+
+
+class Pass(NamedTuple):
+    """Some of the input channels, for all pixels and filters of a job."""
+
+    first: Expr
+    """First channel within the group."""
+    channels: int
+
+
+class Run(NamedTuple):
+    """Equal blocks of pixels, one after the other."""
+
+    first: int
+    """First vector."""
+    times: int
+    vectors: int
+    pixels: int
+    """Pixels of a block that exist."""
+
+
+class Memory(NamedTuple):
+    """What a job needs for itself."""
+
+    staged: Buffer
+    """The channels of a pass, with their padding; None where the image is the matrix."""
+    slab: Buffer
+    """What a block of pixels sees of them."""
+    sums: Buffer
+    """Sums between passes; None if one pass does it."""
+    tails: Buffer
+    """A vector for each row: last vectors that are not whole."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """The steps of a pass: stage its channels, then gather and multiply each block of pixels."""
+
+    op: Conv2d
+    lanes: int
+    tile: RowTile
+    per_part: int
+    """Row groups of a part of the output channels."""
+    epilogue: Epilogue
+    buffers: Buffers
+    place: Place
+    memory: Memory
+
+    @property
+    def staging(self) -> Staging:
+        """Geometry of the staged channels."""
+        return Staging(self.op, self.place.rows)
+
+    def stage(self, some: Pass) -> None:
+        """Emit the copy of the channels of a pass, where the image is not the matrix."""
+        op, (n, group, _, row, _) = self.op, self.place
+        if in_place(op):
+            return
+        first = group * (op.in_channels // op.groups) + some.first
+        with T.serial(some.channels) as c:
+            self.staging.channel(
+                self.buffers[0], (n, first + c, row), self.memory.staged, c, self.lanes
+            )
+
+    def fill(self, run: Run, some: Pass, start: Expr) -> None:
+        """Emit the copy of a block of pixels for some channels, its rows one behind the other."""
+        width = run.vectors * self.lanes
+        taps = self.op.kernel[0] * self.op.kernel[1]
+        if in_place(self.op):
+            self._take(run, some, start)
+        else:
+            self._gather(run, some, start)
+        if run.pixels < width:
+            # Last, for pieces overhang: denormals by chance would cost several times the product.
+            with T.serial(some.channels * taps) as k, T.serial(width - run.pixels) as j:
+                emit.store(self.memory.slab, T.float32(0), k * width + run.pixels + j)
+
+    def _take(self, run: Run, some: Pass, start: Expr) -> None:
+        """Emit the copy of a block of the image itself: past its end there is nothing to read."""
+        op, lanes, x = self.op, self.lanes, self.buffers[0]
+        pitch, width = op.height * op.width, run.vectors * lanes
+        channel = self.place.n * op.in_channels + self.place.group * depth(op) + some.first
+        first = channel * pitch + self.place.row * op.width + start
+        with T.serial(some.channels) as k:
+            emit.each(
+                run.pixels,
+                lanes,
+                lambda j: emit.store(self.memory.slab, x[first + k * pitch + j], k * width + j),
+            )
+
+    def _gather(self, run: Run, some: Pass, start: Expr) -> None:
+        """Emit the copy of what a block of pixels sees through each tap.
+
+        A block is a few pieces of neighbouring rows, copied in whole vectors in ascending order:
+        what a piece has in excess is overwritten by the next one.
+        """
+        op, lanes, staging = self.op, self.lanes, self.staging
+        width, across = run.vectors * lanes, op.out_width
+        row, column = start // across, start % across
+        with (
+            T.serial(some.channels) as c,
+            T.serial(op.kernel[0]) as kh,
+            T.serial(op.kernel[1]) as kw,
+        ):
+            k = (c * op.kernel[0] + kh) * op.kernel[1] + kw
+            tap = staging.offset(c, kh, kw) + row * staging.pitch
+            for piece in pieces(run, across, lanes):
+                begin = piece.vector * lanes
+                at = tap + piece.row * staging.pitch + begin
+                if piece.row == 0:
+                    at, left = at + column, across - column
+                else:
+                    left = run.pixels - piece.row * across + column
+                    begin = begin + piece.row * across - column
+                to = k * width + begin
+                copy = partial(self._vector, at, to)
+                _either(piece.always, piece.vector * lanes < left, copy)
+
+    def _vector(self, at: Expr, to: Expr) -> None:
+        x = self.memory.staged
+        emit.each_lane(self.lanes, lambda j: emit.store(self.memory.slab, x[at + j], to + j))
+
+    def multiply(self, run: Run, some: Pass, start: Expr, turn: tuple[Expr, int]) -> None:
+        """Emit the products of the slab with all filters of the job's part for some channels."""
+        op, lanes = self.op, self.lanes
+        tile, width = RowTile(self.tile.rows, run.vectors), run.vectors * lanes
+        taps = op.kernel[0] * op.kernel[1]
+        _, w, bias, _, _ = self.buffers
+        groups = pixel_rows.row_groups(op, tile)
+        with (
+            T.serial(self.per_part) as step,
+            T.If(self.place.part * self.per_part + step < groups),
+            T.Then(),
+        ):
+            g = self.place.part * self.per_part + step
+            job = self.place.group * groups + g
+            acc = emit.registers((tile.rows, tile.vectors, lanes))
+            band = -(-self.place.rows * op.out_width // lanes) * lanes
+            waiting = step * band * tile.rows + start * tile.rows
+            once = turn[1] == 1
+            _either(
+                once,
+                turn[0] == 0,
+                lambda: pixel_rows.clear(acc, tile, lanes, bias, job * tile.rows),
+                lambda: self._wait(acc, tile, waiting, back=True),
+            )
+            with T.serial(some.channels * taps) as k:
+                at = self.place.group * groups * depth(op) + groups * some.first * taps
+                weights = (w, (at + g * some.channels * taps + k) * tile.rows)
+                pixel_rows.multiply_add(acc, tile, lanes, weights, (self.memory.slab, k * width))
+            _either(
+                once,
+                turn[0] == turn[1] - 1,
+                lambda: self._finish(acc, run, start, (g, step)),
+                lambda: self._wait(acc, tile, waiting, back=False),
+            )
+
+    def _wait(self, acc: Buffer, tile: RowTile, first: Expr, back: bool) -> None:
+        """Emit the move of the accumulators to where sums wait, or back."""
+        lanes, sums = self.lanes, self.memory.sums
+        with T.unroll(tile.rows) as o, T.unroll(tile.vectors) as v:
+            at = first + (o * tile.vectors + v) * lanes
+            if back:
+                emit.each_lane(lanes, lambda j: emit.store(acc, sums[at + j], o, v, j))
+            else:
+                emit.each_lane(lanes, lambda j: emit.store(sums, acc[o, v, j], at + j))
+
+    def _finish(self, acc: Buffer, run: Run, start: Expr, place: tuple[Expr, Expr]) -> None:
+        """Emit the last store of a group of rows: its number, and its place in the job."""
+        op, lanes, height = self.op, self.lanes, self.tile.rows
+        per_out, (g, step) = op.out_channels // op.groups, place
+        _, _, _, residual, y = self.buffers
+        first = self.place.n * op.out_channels + self.place.group * per_out + g * height
+        ragged = per_out % height > 0
+        for o in range(height):
+            to = ((first + o) * op.out_height + self.place.row) * op.out_width + start
+            # A place of its own for each group: LLVM would keep a single one in registers.
+            tail = (self.memory.tails, (step * height + o) * lanes)
+            store = partial(
+                pixel_rows.finish_row,
+                acc, o, run.pixels, lanes, self.epilogue, (y, residual, to), tail,
+            )  # fmt: skip
+            # The last group may have rows in excess.
+            _either(not ragged or o < per_out % height, g * height + o < per_out, store)
+
+
+def _either(
+    always: bool,
+    condition: Expr,
+    body: Callable[[], None],
+    other: Callable[[], None] | None = None,
+) -> None:
+    """Emit `body` where the condition (or `always`) holds, else `other`."""
+    if always:
+        body()
+        return
+    with T.If(condition):
+        with T.Then():
+            body()
+        if other is not None:
+            with T.Else():
+                other()
+
+
+class Piece(NamedTuple):
+    """A vector of one row of the image that some block of a run holds."""
+
+    row: int
+    """Rows below the one in which the block begins."""
+    vector: int
+    """Vectors after the first of that row that the block holds."""
+    always: bool
+    """Whether every block of the run has it."""
+
+
+def pieces(run: Run, across: int, lanes: int) -> list[Piece]:
+    """Return what blocks of a run are made of, in ascending order, for rows `across` wide."""
+    starts = {(run.first + q * run.vectors) * lanes % across for q in range(run.times)}
+    found = []
+    for row in range(1 + (run.pixels + across - 2) // across):
+        for vector in range(min(run.vectors, -(-across // lanes))):
+            lefts = [
+                across - column if row == 0 else run.pixels - row * across + column
+                for column in starts
+            ]
+            here = [vector * lanes < left for left in lefts]
+            if any(here):
+                found.append(Piece(row, vector, all(here)))
+    return found
+
+
+def in_place(op: Conv2d) -> bool:
+    """Whether the image is the matrix of patches."""
+    return op.kernel == (1, 1) and op.stride == (1, 1) and not any(op.padding)
+
+
+def depth(op: Conv2d) -> int:
+    """Return the length K of the reduction."""
+    return op.in_channels // op.groups * op.kernel[0] * op.kernel[1]
+
+
+def blocks(pixels: int, lanes: int, vectors: int) -> list[Run]:
+    """Cut pixels into blocks of so many vectors; the last holds no vector without a pixel."""
+    whole, rest = divmod(pixels, vectors * lanes)
+    runs = [Run(0, whole, vectors, vectors * lanes)] if whole else []
+    return [*runs, Run(whole * vectors, 1, -(-rest // lanes), rest)] if rest else runs

@@ -1,0 +1,348 @@
+"""`spatial-pack`: convolution on blocked channels with a register tile.
+
+Activations are [C/b, H, W, b] with their halo in place (b = C is channels-last), filters
+[O/b.., I/b, kh, kw, b_in, b_out]. A tile of `columns` pixels times `blocks` vectors of output
+channels stays in registers while the reduction runs over it; every step is one broadcast pixel
+times one vector of filters. Where filters larger than 1x1 exceed the first-level cache, the
+reduction runs in passes over a few input blocks each, all tiles of a band of rows to a pass, so
+that they are read from that cache. The name is TVM's; the blocked layout follows Liu et al.,
+"Optimizing CNN Model Inference on CPUs" (USENIX ATC 2019).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from tvm.tirx.script.builder import ir as T
+
+from dlas.kernels.code import emit
+from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
+from dlas.kernels.code.epilogue import Epilogue, activate
+from dlas.kernels.code.register_tile import Tile, segments
+from dlas.kernels.code.walk import Channels, channels
+from dlas.kernels.ground.layout import Array, Layout
+from dlas.kernels.ground.shape import Conv2d
+from dlas.kernels.ground.target import CpuTarget
+
+MOST_AHEAD_BYTES = 1 << 17
+"""Filters fetched further ahead would leave the second-level cache before they are used."""
+UNROLLED = 4
+"""Steps of the reduction that are written out."""
+
+
+def pack_weight(op: Conv2d, weight: Array, in_block: int, tile: Tile, target: CpuTarget) -> Array:
+    """Return the filters in the order in which the kernel reads them, one flat array."""
+    lanes = target.lanes
+    walk = channels(op, in_block, lanes)
+    total = -(-op.out_channels // lanes)
+    per_in, per_out = op.in_channels // op.groups, op.out_channels // op.groups
+    taps = np.zeros((total * lanes, walk.outer * walk.inner, *op.kernel), np.float32)
+    if op.groups == 1 or walk.blocked:
+        taps[: op.out_channels, :per_in] = weight
+    else:
+        for o in range(op.out_channels):
+            first = o // lanes * lanes // per_out
+            start = (o // per_out - first) * per_in
+            taps[o, start : start + per_in] = weight[o]
+    shape = (total, lanes, walk.outer, walk.inner, *op.kernel)
+    ordered = taps.reshape(shape).transpose(0, 2, 4, 5, 3, 1)
+    parts = []
+    for first, count, blocks in segments(total, tile.blocks):
+        part = ordered[first : first + count * blocks]
+        part = part.reshape(count, blocks, *part.shape[1:]).transpose(0, 2, 3, 4, 5, 1, 6)
+        parts.append(part.reshape(-1))
+    return np.ascontiguousarray(np.concatenate(parts))
+
+
+def pack_bias(op: Conv2d, bias: Array | None, target: CpuTarget) -> Array:
+    """Return the bias padded with zeros to whole vectors."""
+    padded = np.zeros(-(-op.out_channels // target.lanes) * target.lanes, np.float32)
+    if bias is not None:
+        padded[: op.out_channels] = bias
+    return padded
+
+
+@dataclass(frozen=True)
+class SpatialPack:
+    """One dense convolution by `spatial-pack`."""
+
+    op: Conv2d
+    target: CpuTarget
+    threads: int
+    inp: Layout
+    out: Layout
+    epilogue: Epilogue
+    tile: Tile
+
+    @property
+    def chunks(self) -> int:
+        """Parts of the rows, one a thread; 1: threads share the output channels.
+
+        What an image's rows are computed from was mostly written by the same thread in the layer
+        before, so that it lies in that core's cache; but each thread reads all filters. These are
+        shared where they are more than twice as large as the image.
+        """
+        op = self.op
+        filters = math.prod(op.weight_shape)
+        equal = op.out_height % self.threads == 0
+        return self.threads if equal and filters <= 2 * math.prod(op.in_shape) else 1
+
+    def function(self, name: str) -> PrimFunc:
+        """Return the kernel: (x, weight, bias, [residual], y)."""
+        op, lanes = self.op, self.target.lanes
+        walk = channels(op, self.inp.block, lanes)
+        total = -(-op.out_channels // lanes)
+        size = total * lanes * walk.outer * walk.inner * op.kernel[0] * op.kernel[1]
+        function = emit.Function(name)
+        with function.body():
+            x = emit.argument("x", self.inp.shape(op.in_shape))
+            w = emit.argument("weight", (size,))
+            b = emit.argument("bias", (total * lanes,))
+            r = None
+            if self.epilogue.residual:
+                r = emit.argument("residual", self.epilogue.residual.shape(op.out_shape))
+            y = emit.argument("y", self.out.shape(op.out_shape))
+            for first, count, blocks in segments(total, self.tile.blocks):
+                _Part(self, walk, (x, w, b, r, y), first, count, blocks).emit()
+        return function.result
+
+    def constants(self, weight: Array, bias: Array | None) -> tuple[Array, ...]:
+        """Return the packed filters and the padded bias, in the order of the arguments."""
+        packed = pack_weight(self.op, weight, self.inp.block, self.tile, self.target)
+        return packed, pack_bias(self.op, bias, self.target)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the schedule."""
+        shared = "rows" if self.chunks > 1 else "channels"
+        return {"kernel": "spatial-pack", "tile": asdict(self.tile), "threads_share": shared}
+
+
+Place = tuple[Expr, Expr, Expr]
+"""Image, group of output blocks, and a first row (of a pass: a first input block)."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The loops over one run of equally wide groups of output blocks."""
+
+    plan: SpatialPack
+    walk: Channels
+    buffers: tuple[Buffer, Buffer, Buffer, Buffer | None, Buffer]
+    first: int
+    count: int
+    blocks: int
+
+    def emit(self) -> None:
+        """Emit the part: a job is a band of one group of outputs, or all of a chunk of rows."""
+        op, chunks = self.plan.op, self.plan.chunks
+        height = self.plan.tile.rows * self.plan.tile.band
+        if chunks > 1:
+            share = op.out_height // chunks
+            with (
+                emit.outer(op.batch * chunks, self.plan.threads) as job,
+                T.serial(self.count) as group,
+            ):
+                for first, count, high in segments(share, height):
+                    with T.serial(count) as turn:
+                        row = job % chunks * share + first + turn * high
+                        self._band((job // chunks, group, row), high)
+            return
+        bands = -(-op.out_height // height)
+        with emit.outer(op.batch * self.count * bands, self.plan.threads) as job:
+            n, group, band = job // (self.count * bands), job // bands % self.count, job % bands
+            full, rest = divmod(op.out_height, height)
+            if full and rest:
+                with T.If(band < full):
+                    with T.Then():
+                        self._band((n, group, band * height), height)
+                    with T.Else():
+                        self._band((n, group, band * height), rest)
+            else:
+                self._band((n, group, band * height), height if full else rest)
+
+    @property
+    def depth(self) -> int:
+        """Input blocks of one pass."""
+        return self.plan.tile.depth or self.walk.outer
+
+    def _band(self, where: Place, rows: int) -> None:
+        """Emit `rows` whole rows of one group of output blocks."""
+        op, y, out = self.plan.op, self.buffers[4], self.plan.out
+        n, group, row = where
+        if self.depth == self.walk.outer:
+            self._each_tile(rows, lambda *tile: self._whole_tile(where, *tile))
+        else:
+            self._passes(where, rows)
+        if any(out.halo):
+            with T.serial(self.blocks) as o, T.serial(rows) as r:
+                block = self.first + group * self.blocks + o
+                emit.zero_halo(y, n, block, row + r, (op.out_height, op.out_width), out)
+
+    def _each_tile(self, rows: int, body: Callable[[Expr, Expr, int, int], None]) -> None:
+        """Emit body(row, column, rows, columns) for the tiles of a band."""
+        tile = self.plan.tile
+        for first_row, row_count, high in segments(rows, tile.rows):
+            for first, count, wide in segments(self.plan.op.out_width, tile.columns):
+                with T.serial(row_count) as i, T.serial(count) as j:
+                    body(first_row + i * high, first + j * wide, high, wide)
+
+    def _passes(self, where: Place, rows: int) -> None:
+        """Emit a band whose sums wait in memory between passes over the input channels."""
+        width, lanes = self.plan.op.out_width, self.plan.target.lanes
+        n, group, row = where
+        co = self.first + group * self.blocks
+        bias = self.buffers[2]
+        sums = T.alloc_buffer((rows * width * self.blocks * lanes,), "float32")
+
+        def at(pixel: Expr, o: Expr) -> Expr:
+            return (pixel * self.blocks + o) * lanes
+
+        with T.serial(rows * width) as p, T.unroll(self.blocks) as o:
+            emit.each_lane(
+                lanes, lambda j: emit.store(sums, bias[(co + o) * lanes + j], at(p, o) + j)
+            )
+
+        def one_pass(step: Expr, r: Expr, c: Expr, high: int, wide: int) -> None:
+            acc = emit.registers((high * wide, self.blocks, lanes))
+
+            def move(store: Callable[[Expr, Expr, Expr, Expr], None]) -> None:
+                with T.unroll(high) as i, T.unroll(wide) as k, T.unroll(self.blocks) as o:
+                    here = at((r + i) * width + c + k, o)
+                    emit.each_lane(lanes, lambda j: store(i * wide + k, o, j, here + j))
+
+            move(lambda p, o, j, here: emit.store(acc, sums[here], p, o, j))
+            sharing = (r * width + c * high, rows * width)
+            self._reduce(acc, (n, group, step * self.depth), (row + r, c), wide, sharing)
+            move(lambda p, o, j, here: emit.store(sums, acc[p, o, j], here))
+
+        with T.serial(self.walk.outer // self.depth) as step:
+            self._each_tile(rows, lambda *tile: one_pass(step, *tile))
+        with T.serial(rows) as r, T.serial(width) as c, T.unroll(self.blocks) as o:
+
+            def one(j: Expr) -> None:
+                value = sums[at(r * width + c, o) + j]
+                self._finish(value, (n, co + o, row + r, c, j))
+
+            self._each_output(co + o, one)
+
+    def _whole_tile(self, where: Place, r: Expr, col: Expr, rows: int, columns: int) -> None:
+        lanes = self.plan.target.lanes
+        n, group, row = where
+        co = self.first + group * self.blocks
+        acc = emit.registers((rows * columns, self.blocks, lanes))
+        bias = self.buffers[2]
+
+        with T.unroll(rows * columns) as p, T.unroll(self.blocks) as o:
+            emit.each_lane(lanes, lambda j: emit.store(acc, bias[(co + o) * lanes + j], p, o, j))
+        width = self.plan.op.out_width
+        share = self.plan.op.out_height // self.plan.chunks
+        done = ((row + r) % share if self.plan.chunks > 1 else row + r) * width + col * rows
+        self._reduce(acc, (n, group, 0), (row + r, col), columns, (done, share * width))
+        with T.unroll(rows) as i, T.unroll(columns) as c, T.unroll(self.blocks) as o:
+
+            def one(j: Expr) -> None:
+                at = (n, co + o, row + r + i, col + c, j)
+                self._finish(acc[i * columns + c, o, j], at)
+
+            self._each_output(co + o, one)
+
+    def _each_output(self, block: Expr, one: Callable[[Expr], None]) -> None:
+        """Emit the stores of one vector; of a channels-last row's last, only what exists."""
+        lanes, channels_out = self.plan.target.lanes, self.plan.op.out_channels
+        if self.plan.out.block % lanes == 0:
+            emit.each_lane(lanes, one)
+            return
+        rest = channels_out % lanes
+        with T.If(block == channels_out // lanes):
+            with T.Then(), T.unroll(rest) as j:
+                one(j)
+            with T.Else():
+                emit.each_lane(lanes, one)
+
+    def _reduce(
+        self,
+        acc: Buffer,
+        where: Place,
+        at: tuple[Expr, Expr],
+        columns: int,
+        sharing: tuple[Expr, int],
+    ) -> None:
+        """Emit one pass over a tile; `where` ends with the pass's first input block.
+
+        `sharing`: of the pixels that share the pass's filters, how many come before; all.
+        """
+        n, group, first_in = where
+        op, inp, walk, lanes = self.plan.op, self.plan.inp, self.walk, self.plan.target.lanes
+        x, w = self.buffers[0], self.buffers[1]
+        kernel_h, kernel_w = op.kernel
+        vectors = kernel_h * kernel_w * walk.inner
+        base = self.first * walk.outer * vectors * lanes
+        co = self.first + group * self.blocks
+        # The halo that the layout carries may be wider than this operator's padding.
+        up, side = inp.halo[0] - op.padding[0], inp.halo[1] - op.padding[1]
+        pixels = int(acc.shape[0])
+        # Written out, steps of a tile that does not fit spill many more sums than one step.
+        held = (pixels + 1) * self.blocks + 1
+        unrolled = 1 if held > self.plan.target.registers else math.gcd(walk.inner, UNROLLED)
+        with (
+            T.serial(self.depth) as step_in,
+            T.serial(kernel_h) as kh,
+            T.serial(kernel_w) as kw,
+            T.serial(walk.inner // unrolled) as turn,
+            T.unroll(unrolled) as i,
+        ):
+            ii = turn * unrolled + i
+            ci = first_in + step_in
+            block, lane = walk.index(op, lanes, inp.block, co, ci)
+            step = ((group * walk.outer + ci) * kernel_h + kh) * kernel_w + kw
+            start = base + (step * walk.inner + ii) * self.blocks * lanes
+            if 4 * int(w.shape[0]) >= emit.FETCHED_BYTES:
+                turn_in_pass = ((step_in * kernel_h + kh) * kernel_w + kw) * walk.inner + ii
+                self._fetch(w, start, turn_in_pass, pixels, sharing)
+            with T.unroll(pixels) as p, T.unroll(self.blocks) as o:
+                h = up + (at[0] + p // columns) * op.stride[0] + kh * op.dilation[0]
+                v = side + (at[1] + p % columns) * op.stride[1] + kw * op.dilation[1]
+                emit.each_lane(
+                    lanes,
+                    lambda j: emit.store(
+                        acc,
+                        acc[p, o, j]
+                        + x[n, block, h, v, lane + ii] * w[start + o * lanes + j],
+                        p, o, j,
+                    ),
+                )  # fmt: skip
+
+    def _fetch(
+        self, w: Buffer, start: Expr, turn: Expr, pixels: int, sharing: tuple[Expr, int]
+    ) -> None:
+        """Emit what a step of a tile fetches ahead: its share of the next pass's filters.
+
+        Every tile fetches a part, in proportion to its pixels: memory is never waited for, and
+        never idle.
+        """
+        op, lanes, (done, every) = self.plan.op, self.plan.target.lanes, sharing
+        steps = self.depth * op.kernel[0] * op.kernel[1] * self.walk.inner
+        size = steps * self.blocks * lanes
+        first, count = start + emit.AHEAD_BYTES // 4, self.blocks
+        if every > pixels and 4 * size <= MOST_AHEAD_BYTES:
+            share = (done * steps + turn * pixels) * self.blocks // every
+            first = start - turn * self.blocks * lanes + size + share * lanes
+            count = -(-self.blocks * pixels // every)
+        emit.prefetch(w, first, count * lanes)
+
+    def _finish(self, value: Expr, at: tuple[Expr, Expr, Expr, Expr, Expr]) -> None:
+        n, block, row, col, lane = at
+        residual, y = self.buffers[3], self.buffers[4]
+        epilogue, out, lanes = self.plan.epilogue, self.plan.out, self.plan.target.lanes
+        channel = block * lanes
+        if residual is not None and epilogue.residual is not None:
+            top, left = epilogue.residual.halo[:2]
+            wide = epilogue.residual.block
+            where = (n, channel // wide, row + top, col + left, channel % wide + lane)
+            value = value + residual[where]
+        value = activate(value, epilogue.activation)
+        top, left = out.halo[:2]
+        where = (n, channel // out.block, row + top, col + left, channel % out.block + lane)
+        emit.store(y, value, *where)

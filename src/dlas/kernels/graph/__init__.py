@@ -1,0 +1,1 @@
+"""A network in, calls of kernels on named buffers out."""

@@ -1,0 +1,333 @@
+"""From a simplified graph to a list of kernel calls on named buffers."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from dlas.kernels.code.emit import PrimFunc
+from dlas.kernels.code.epilogue import Epilogue
+from dlas.kernels.convolution import primitives
+from dlas.kernels.convolution.linear_csr import LinearCsr
+from dlas.kernels.convolution.matrix import dense_linear, linear_op
+from dlas.kernels.convolution.primitives import Request
+from dlas.kernels.convolution.spatial_pack import SpatialPack
+from dlas.kernels.graph.arrange import Layouts, image_shape, same_memory
+from dlas.kernels.graph.choose import Choice
+from dlas.kernels.graph.graph import Graph, Node
+from dlas.kernels.ground.layout import NCHW, Array, Layout
+from dlas.kernels.ground.shape import Conv2d
+from dlas.kernels.ground.target import CpuTarget
+from dlas.kernels.operators.fallback import fallback
+from dlas.kernels.operators.image import Concat, Elementwise, GlobalPool, Pool
+from dlas.kernels.operators.relayout import Relayout
+from dlas.kernels.operators.tile_pool import TilePool
+from dlas.kernels.operators.tokens import Attention, LayerNorm, Softmax
+
+
+class Emitter(Protocol):
+    """Something that writes one function; equal ones share their code."""
+
+    def function(self, name: str) -> PrimFunc:
+        """Return the code."""
+
+    def __hash__(self) -> int: ...
+
+
+@dataclass
+class Step:
+    """One call of one kernel."""
+
+    operator: str
+    kind: str
+    kernel: Emitter
+    inputs: list[str]
+    constants: list[Array]
+    outputs: list[str]
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Buffer:
+    """Memory of a tensor in one layout; `alias` names the buffer of whose memory it is a part."""
+
+    size_bytes: int
+    shape: tuple[int, ...]
+    dtype: str
+    alias: str | None = None
+    offset_bytes: int = 0
+    """Where in the other buffer it begins."""
+
+
+class Steps:
+    """Writes the steps of a graph, in order."""
+
+    def __init__(
+        self, graph: Graph, choices: dict[str, Choice], target: CpuTarget, threads: int
+    ) -> None:
+        self.graph, self.choices, self.target, self.threads = graph, choices, target, threads
+        self.layouts = Layouts(graph, choices, target)
+        self.producers = graph.producers()
+        self.steps: list[Step] = []
+        self.buffers: dict[str, Buffer] = {}
+        for name in graph.inputs:
+            self._buffer(name, NCHW)
+        for node in graph.nodes:
+            getattr(self, f"_{node.op}")(node)
+        self.outputs = [self._read(name, NCHW) for name in graph.outputs]
+
+    @property
+    def schedule(self) -> tuple[int, int]:
+        """Threads, and lanes of a vector."""
+        return (self.threads, self.target.lanes)
+
+    def _buffer(self, name: str, layout: Layout, alias: str | None = None) -> str:
+        value = self.graph.values[name]
+        key = name if layout == NCHW else f"{name}@{layout.text()}"
+        if key not in self.buffers:
+            shape, offset = value.shape, 0
+            if layout != NCHW:
+                shape = layout.shape(image_shape(shape))
+            size = math.prod(shape) * np.dtype(value.dtype).itemsize
+            if name in self.layouts.whole and layout == self.layouts.stored(name):
+                whole = self.layouts.whole[name]
+                alias, offset = self._buffer(whole, layout), self._offsets(whole, layout)[name]
+            self.buffers[key] = Buffer(size, shape, value.dtype, alias, offset)
+        return key
+
+    def _offsets(self, whole: str, layout: Layout) -> dict[str, int]:
+        """Return where the parts of a concatenation begin in its memory, in bytes."""
+        parts = self.producers[whole].inputs
+        sizes = [math.prod(layout.shape(image_shape(self.graph.values[p].shape))) for p in parts]
+        return {p: 4 * sum(sizes[:at]) for at, p in enumerate(parts)}
+
+    def _write(self, name: str) -> tuple[str, Layout]:
+        layout = self.layouts.stored(name)
+        return self._buffer(name, layout), layout
+
+    def _read(self, name: str, layout: Layout) -> str:
+        """Return the buffer that holds the tensor in this layout; make a copy if none does."""
+        stored = self.layouts.stored(name)
+        source = self._buffer(name, stored)
+        key = name if layout == NCHW else f"{name}@{layout.text()}"
+        if layout == stored or key in self.buffers:
+            return self._buffer(name, layout)
+        nchw = image_shape(self.graph.values[name].shape)
+        if same_memory(nchw, stored, layout):
+            return self._buffer(name, layout, alias=source)
+        goal = self._buffer(name, layout)
+        kernel = Relayout(nchw, stored, layout, self.threads)
+        record = {"from": stored.text(), "to": layout.text()}
+        self._add(Step(f"relayout({name})", "relayout", kernel, [source], [], [goal], record))
+        return goal
+
+    def _inputs(self, node: Node) -> list[tuple[str, Layout]]:
+        pairs = zip(node.inputs, self.layouts.by_node[node.name], strict=True)
+        found = []
+        for name, need in pairs:
+            layout = self.layouts.read(name, need)
+            found.append((self._read(name, layout), layout))
+        return found
+
+    def _add(self, step: Step) -> None:
+        self.steps.append(step)
+
+    def _conv2d(self, node: Node) -> None:
+        op, choice = node.attrs["conv"], self.choices[node.name]
+        inputs = self._inputs(node)
+        goal, out = self._write(node.output)
+        residual = inputs[1][1] if len(inputs) > 1 else None
+        epilogue = Epilogue(node.attrs["activation"], residual)
+        request = Request(self.target, self.threads, inputs[0][1], out, epilogue, choice.knobs)
+        kernel = primitives.find(choice.primitive, choice.weights).lower(op, request)
+        constants, schedule = kernel.constants(*_weights(node)), kernel.describe()
+        record = {
+            "asked": choice.asked,
+            "asked_weights": choice.asked_weights,
+            "primitive": choice.primitive,
+            "fallback_reason": choice.reason,
+            "weights": choice.weights,
+            "zeros": _zeros(node),
+            "weight_count": int(node.attrs["weight"].size),
+            "input_layout": inputs[0][1].text(),
+            "output_layout": out.text(),
+            "multiplications": primitives.multiplications(
+                op, schedule, choice.weights, node.attrs["weight"]
+            ),
+            "dense_multiplications": op.multiplications,
+            "activation": node.attrs["activation"],
+            "residual": residual is not None,
+            "schedule": schedule,
+            "tuning": choice.tuning,
+            "measured": choice.measured,
+        }
+        names = [name for name, _ in inputs]
+        self._add(Step(node.name, "conv2d", kernel, names, list(constants), [goal], record))
+
+    def _linear(self, node: Node) -> None:
+        weight, bias = _weights(node)
+        wide_out, wide_in = weight.shape
+        op = as_conv2d(self.graph, node)
+        inputs = self._inputs(node)
+        goal, _ = self._write(node.output)
+        residual, activation = len(inputs) > 1, node.attrs["activation"]
+        choice = self.choices[node.name]
+        kernel: LinearCsr | SpatialPack
+        if choice.weights == "csr":
+            kernel = LinearCsr(
+                op.width, wide_in, wide_out, self.target, self.threads, activation, residual
+            )
+        else:
+            epilogue = Epilogue(activation, Layout(wide_out) if residual else None)
+            kernel = dense_linear(op, self.target, self.threads, epilogue, choice.knobs)
+            weight = weight.reshape(wide_out, wide_in, 1, 1)
+        constants, schedule = kernel.constants(weight, bias), kernel.describe()
+        record = {
+            "asked_weights": choice.asked_weights,
+            "weights": choice.weights,
+            "zeros": _zeros(node),
+            "weight_count": int(node.attrs["weight"].size),
+            "fallback_reason": choice.reason,
+            "multiplications": primitives.multiplications(op, schedule, choice.weights, weight),
+            "dense_multiplications": op.multiplications,
+            "activation": activation,
+            "residual": residual,
+            "schedule": schedule,
+            "tuning": choice.tuning,
+        }
+        names = [name for name, _ in inputs]
+        self._add(Step(node.name, "linear", kernel, names, list(constants), [goal], record))
+
+    def _affine(self, node: Node) -> None:
+        ((source, layout),) = self._inputs(node)
+        goal, out = self._write(node.output)
+        nchw = image_shape(self.graph.values[node.output].shape)
+        kernel = Elementwise(
+            "affine", nchw, (layout,), out, node.attrs["activation"], self.schedule
+        )
+        constants = list(kernel.constants(node.attrs["scale"], node.attrs["shift"]))
+        self._add(Step(node.name, "affine", kernel, [source], constants, [goal]))
+
+    def _unary(self, node: Node) -> None:
+        self._elementwise(node, "unary")
+
+    def _binary(self, node: Node) -> None:
+        self._elementwise(node, node.attrs["kind"])
+
+    def _elementwise(self, node: Node, kind: str) -> None:
+        inputs = self._inputs(node)
+        goal, out = self._write(node.output)
+        shape = self.graph.values[node.output].shape
+        per_channel = self.graph.values[node.inputs[-1]].shape != shape
+        layouts = tuple(layout for _, layout in inputs)
+        kernel = Elementwise(
+            kind, image_shape(shape), layouts, out, node.attrs["activation"], self.schedule,
+            per_channel,
+        )  # fmt: skip
+        self._add(Step(node.name, kind, kernel, [n for n, _ in inputs], [], [goal]))
+
+    def _pool(self, node: Node) -> None:
+        ((source, layout),) = self._inputs(node)
+        goal, out = self._write(node.output)
+        a = node.attrs
+        nchw = image_shape(self.graph.values[node.inputs[0]].shape)
+        size = image_shape(self.graph.values[node.output].shape)[2:]
+        pool = Pool(
+            a["kind"], nchw, size, a["kernel"], a["stride"], a["padding"], a["dilation"],
+            a["count_padding"], layout, out, self.schedule,
+        )  # fmt: skip
+        kernel = TilePool(pool) if layout.tiling else pool
+        self._add(Step(node.name, f"{a['kind']}_pool", kernel, [source], [], [goal]))
+
+    def _global_pool(self, node: Node) -> None:
+        ((source, layout),) = self._inputs(node)
+        goal, out = self._write(node.output)
+        nchw = image_shape(self.graph.values[node.inputs[0]].shape)
+        kernel = GlobalPool(nchw, layout, out, self.threads)
+        self._add(Step(node.name, "global_pool", kernel, [source], [], [goal]))
+
+    def _concat(self, node: Node) -> None:
+        inputs = self._inputs(node)
+        goal, out = self._write(node.output)
+        if self.layouts.sliced(node):
+            self._fill(node, inputs, goal, out)
+            return
+        n, _, h, w = image_shape(self.graph.values[node.output].shape)
+        channels = tuple(self.graph.values[name].shape[1] for name in node.inputs)
+        layouts = tuple(layout for _, layout in inputs)
+        kernel = Concat(channels, (n, h, w), layouts, out, self.schedule)
+        self._add(Step(node.name, "concat", kernel, [n for n, _ in inputs], [], [goal]))
+
+    def _fill(self, node: Node, inputs: list[tuple[str, Layout]], goal: str, out: Layout) -> None:
+        """Copy those parts of a concatenation into place that were not written there."""
+        start = 0
+        for name, (source, layout) in zip(node.inputs, inputs, strict=True):
+            nchw = image_shape(self.graph.values[name].shape)
+            shape = out.shape(nchw)
+            size = 4 * math.prod(shape)
+            if self.layouts.whole.get(name) != node.output:
+                part = f"{goal}#{start}"
+                self.buffers[part] = Buffer(size, shape, "float32", goal, start)
+                kernel = Relayout(nchw, layout, out, self.threads)
+                record = {"copied": name, "from": layout.text(), "to": out.text()}
+                self._add(Step(node.name, "concat", kernel, [source], [], [part], record))
+            start += size
+
+    def _attention(self, node: Node) -> None:
+        inputs = [name for name, _ in self._inputs(node)]
+        goal, _ = self._write(node.output)
+        (n, queries, heads, depth), (_, keys, _, _), (_, _, _, value_depth) = (
+            self.graph.values[name].shape for name in node.inputs
+        )
+        kernel = Attention(
+            n, queries, keys, heads, depth, value_depth, node.attrs["scale"], self.target,
+            self.threads,
+        )  # fmt: skip
+        self._add(Step(node.name, "attention", kernel, inputs, [], [goal]))
+
+    def _layer_norm(self, node: Node) -> None:
+        ((source, _),) = self._inputs(node)
+        goal, _ = self._write(node.output)
+        shape = self.graph.values[node.output].shape
+        kernel = LayerNorm(
+            math.prod(shape[:-1]), shape[-1], node.attrs["epsilon"], self.target, self.threads
+        )
+        constants = [np.ascontiguousarray(node.attrs[x], np.float32) for x in ("gamma", "beta")]
+        self._add(Step(node.name, "layer_norm", kernel, [source], constants, [goal]))
+
+    def _softmax(self, node: Node) -> None:
+        ((source, _),) = self._inputs(node)
+        goal, _ = self._write(node.output)
+        width = node.attrs["width"]
+        rows = math.prod(self.graph.values[node.output].shape) // width
+        kernel = Softmax(rows, width, self.target, self.threads)
+        self._add(Step(node.name, "softmax", kernel, [source], [], [goal]))
+
+    def _view(self, node: Node) -> None:
+        ((source, _),) = self._inputs(node)
+        self._buffer(node.output, NCHW, alias=source)
+
+    def _relax(self, node: Node) -> None:
+        inputs = [name for name, _ in self._inputs(node)]
+        goals = [self._write(name)[0] for name in node.outputs]
+        kernel = fallback(node.attrs["call"], self.threads)
+        self._add(Step(node.name, node.attrs["kind"], kernel, inputs, [], goals))
+
+
+def as_conv2d(graph: Graph, node: Node) -> Conv2d:
+    """Return the shape of a linear layer as that of a convolution."""
+    wide_out, wide_in = node.attrs["weight"].shape
+    return linear_op(math.prod(graph.values[node.output].shape[:-1]), wide_in, wide_out)
+
+
+def _zeros(node: Node) -> float:
+    """Share of zeros in the weights."""
+    weight = node.attrs["weight"]
+    return float(1 - np.count_nonzero(weight) / weight.size)
+
+
+def _weights(node: Node) -> tuple[Array, Array | None]:
+    weight = np.ascontiguousarray(node.attrs["weight"], np.float32)
+    bias = node.attrs["bias"]
+    return weight, None if bias is None else np.ascontiguousarray(bias, np.float32)

@@ -1,0 +1,183 @@
+"""From `torch.export` to a `Graph`, through TVM's Relax importer.
+
+Relax gives every operator a type and a default definition; so an operator that has no kernel here
+still runs. Operators get the names of the modules whose weights they hold.
+"""
+
+import hashlib
+import sys
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.relax.frontend.torch import from_exported_program
+
+from dlas.kernels.graph.graph import Graph, Node, Value
+from dlas.kernels.ground.errors import UnsupportedError
+
+Env = dict[Any, Any]
+
+
+def import_program(program: Any) -> Graph:
+    """Return the graph of a `torch.export.ExportedProgram` in float32.
+
+    Raises:
+        UnsupportedError: no exported program, an input or output that is no tensor of fixed shape,
+            or a program that TVM's importer refuses.
+    """
+    # Who holds an exported program has imported torch; for anything else it need not be.
+    export = sys.modules.get("torch.export")
+    if export is None or not isinstance(program, export.ExportedProgram):
+        raise UnsupportedError(
+            f"a torch.export.ExportedProgram is needed, got {type(program).__qualname__}: pass "
+            "torch.export.export(model.eval(), inputs), where inputs is a tuple of example tensors"
+        )
+    try:
+        module = from_exported_program(
+            program, run_ep_decomposition=False, unwrap_unit_return_tuple=True
+        )
+    except Exception as error:
+        raise UnsupportedError(f"TVM cannot import this program: {error}") from error
+    function = module["main"]
+    reader = _Reader(_module_names(program))
+    inputs = [reader.parameter(p) for p in function.params]
+    for block in function.body.blocks:
+        for binding in block.bindings:
+            reader.bind(binding.var, binding.value)
+    outputs = reader.flat(reader.read(function.body.body))
+    _correct_batch_norm(program, reader.nodes)
+    return Graph(inputs, outputs, reader.nodes, reader.values, reader.constants, reader.labels)
+
+
+def _correct_batch_norm(program: Any, nodes: list[Node]) -> None:
+    """Store each batch norm's own epsilon in its `attrs["epsilon"]`.
+
+    TVM 0.27 reads the arguments of `aten.batch_norm` one place off (the momentum as epsilon, and
+    batch statistics instead of the stored ones), so they are read from the program again.
+    """
+    found = []
+    for node in program.graph.nodes:
+        name = getattr(node.target, "__name__", "")
+        if name == "batch_norm.default":
+            if node.args[5]:
+                raise UnsupportedError("a batch norm in training mode; call model.eval() first")
+            found.append(float(node.args[7]))
+        elif name == "_native_batch_norm_legit_no_training.default":
+            found.append(float(node.args[6]))
+    imported = [node for node in nodes if node.attrs["kind"] == "nn.batch_norm"]
+    if len(imported) != len(found):
+        raise UnsupportedError(
+            f"the program has {len(found)} batch norms in inference mode, TVM imported "
+            f"{len(imported)}"
+        )
+    for node, epsilon in zip(imported, found, strict=True):
+        node.attrs["epsilon"] = epsilon
+
+
+def _module_names(program: Any) -> dict[str, list[str]]:
+    """Map the digest of each parameter to the modules that hold it, in order of use."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for name, tensor in program.state_dict.items():
+        module, _, leaf = name.rpartition(".")
+        if leaf == "weight":
+            names[_digest(tensor.detach().cpu().numpy())].append(module)
+    return names
+
+
+def _digest(array: Any) -> str:
+    """Return a short name of an array's shape and of a few thousand of its numbers."""
+    flat = np.ascontiguousarray(array).reshape(-1)
+    sample = np.ascontiguousarray(flat[:: max(1, flat.size // 4096)])
+    return f"{array.shape}{hashlib.sha1(sample.tobytes(), usedforsecurity=False).hexdigest()}"
+
+
+class _Reader:
+    """Walks the bindings of the Relax function once."""
+
+    def __init__(self, modules: dict[str, list[str]]) -> None:
+        self.modules = modules
+        self.nodes: list[Node] = []
+        self.values: dict[str, Value] = {}
+        self.constants: dict[str, Any] = {}
+        self.env: Env = {}
+        self.taken: set[str] = set()
+        self.labels: dict[str, str] = {}
+
+    def parameter(self, var: Any) -> str:
+        name = str(var.name_hint) if hasattr(var, "name_hint") else str(var.name)
+        self.values[name] = _value(var.ty, name)
+        self.env[var] = name
+        return name
+
+    def bind(self, var: Any, value: Any) -> None:
+        if isinstance(value, relax.Call):
+            self.env[var] = self._call(var, value)
+        else:
+            self.env[var] = self.read(value)
+
+    def read(self, expr: Any) -> Any:
+        """Return the value's name, or a list of them for a tuple."""
+        if isinstance(expr, tvm.ir.Tuple):
+            return [self.read(f) for f in expr.fields]
+        if isinstance(expr, tvm.ir.TupleGetItem):
+            return self.read(expr.tuple_value)[int(expr.index)]
+        if isinstance(expr, tvm.ir.GenericConst):
+            return self._constant(expr.value.numpy())
+        if expr in self.env:
+            return self.env[expr]
+        raise UnsupportedError(f"an expression of type {type(expr).__name__} is not supported")
+
+    def flat(self, names: Any) -> list[str]:
+        """Return the names in a (nested) tuple."""
+        return (
+            [names] if isinstance(names, str) else [n for part in names for n in self.flat(part)]
+        )
+
+    def _constant(self, array: Any) -> str:
+        name = f"constant#{len(self.constants)}"
+        self.constants[name] = array
+        self.values[name] = Value(tuple(array.shape), str(array.dtype))
+        modules = self.modules.get(_digest(array), []) if array.ndim > 1 else []
+        if modules:
+            # Equal weights in two modules are used in the order of the modules.
+            self.labels[name] = modules.pop(0) if len(modules) > 1 else modules[0]
+        return name
+
+    def _call(self, var: Any, call: Any) -> Any:
+        inputs: list[str] = []
+        tensors = (relax.Var, tvm.ir.Var, tvm.ir.GenericConst, tvm.ir.Tuple, tvm.ir.TupleGetItem)
+        for argument in call.args:
+            if isinstance(argument, tensors):
+                inputs.extend(self.flat(self.read(argument)))
+        outputs, names = self._outputs(var.ty, f"v{len(self.values)}")
+        op = str(call.op.name).removeprefix("relax.")
+        name = self._name(op)
+        self.nodes.append(Node(name, "relax", inputs, outputs, {"call": call, "kind": op}))
+        return names
+
+    def _outputs(self, ty: Any, hint: str) -> tuple[list[str], Any]:
+        if hasattr(ty, "fields"):
+            parts = [self._outputs(t, f"{hint}.{i}") for i, t in enumerate(ty.fields)]
+            return [n for flat, _ in parts for n in flat], [names for _, names in parts]
+        self.values[hint] = _value(ty, hint)
+        return [hint], hint
+
+    def _name(self, op: str) -> str:
+        stem = op.removeprefix("nn.")
+        name, count = stem, 1
+        while name in self.taken:
+            count += 1
+            name = f"{stem}_{count}"
+        self.taken.add(name)
+        return name
+
+
+def _value(ty: Any, name: str) -> Value:
+    shape = getattr(ty, "shape", None)
+    try:
+        extents = tuple(int(extent) for extent in (shape.values if shape is not None else ()))
+    except (TypeError, AttributeError) as error:
+        raise UnsupportedError(f"{name} has no fixed shape: {ty}") from error
+    return Value(extents, str(ty.dtype))

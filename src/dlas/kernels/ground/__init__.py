@@ -1,0 +1,1 @@
+"""What all kernels stand on: shapes, layouts, targets, memory."""

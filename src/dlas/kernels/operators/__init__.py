@@ -1,0 +1,1 @@
+"""All operators but convolutions, each as a kernel."""

@@ -1,0 +1,1 @@
+"""A kernel's knobs in, the fastest values on this machine out."""

@@ -1,0 +1,1 @@
+"""Networks of torch and ONNX: counted, exported, trained."""

@@ -1,0 +1,121 @@
+"""A torch module as a ``torch.export`` program and as an ONNX file: same module, same bytes.
+
+Here and not beside the step that lowers, since ``int8`` has to export too and a technique imports
+nothing above itself.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dlas.core.protocols import DataSpec
+
+OPSET = 20
+"""The ONNX operator set: the first one with Gelu as one operator (LayerNormalization is 17)."""
+
+ONNX_FILE = "model.onnx"
+"""The name of a network's ONNX file in its folder."""
+
+INPUT, OUTPUT = "input", "output"
+"""Names of the input and the output of every ONNX file that dlas writes."""
+
+
+def export_program(module: Any, spec: DataSpec) -> Any:
+    """Return the ``torch.export.ExportedProgram`` of a module in eval mode, its batch fixed.
+
+    The module is not changed. What differs between machines (the paths in stack traces) is taken
+    out, and so are the example inputs, which could only be stored pickled.
+    """
+    import torch
+
+    example = torch.zeros(spec.shape)
+    with _quiet(), torch.no_grad():
+        program = torch.export.export(copy.deepcopy(module).eval(), (example,))
+    for graph_module in program.graph_module.modules():
+        for node in getattr(graph_module, "graph", torch.fx.Graph()).nodes:
+            node.meta.pop("stack_trace", None)
+            node.meta.pop("from_node", None)
+    program._example_inputs = None  # its setter demands inputs
+    return program
+
+
+def export_onnx(module: Any, spec: DataSpec, path: Path) -> None:
+    """Write a float32 module as one ONNX file, weights inside, static batch.
+
+    The file says nothing of where and when it was made: same module and libraries, same bytes.
+    """
+    import torch
+
+    example = torch.zeros(spec.shape)
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            copy.deepcopy(module).eval(),
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            external_data=False,
+            verbose=False,
+        )
+    write_onnx(program.model_proto, path)
+
+
+def write_onnx(model: Any, path: Path) -> None:
+    """Check an ONNX model and write it, without remarks of its producer, as the same bytes."""
+    import onnx
+
+    _strip(model)
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def copy_onnx(source: Path, target: Path) -> None:
+    """Copy an ONNX file as it is; weights that lie in files beside it are taken in."""
+    import onnx
+    from onnx.external_data_helper import uses_external_data
+
+    if source.resolve() == target.resolve():
+        return
+    model = onnx.load(source, load_external_data=False)
+    if any(uses_external_data(tensor) for tensor in model.graph.initializer):
+        target.write_bytes(onnx.load(source).SerializeToString(deterministic=True))
+    else:
+        shutil.copyfile(source, target)
+
+
+def _strip(model: Any) -> None:
+    """Take stack traces, documentation and versions of the producer out of a model, in place."""
+    model.producer_version = ""
+    model.doc_string = ""
+    del model.metadata_props[:]
+    for graph in _graphs(model.graph):
+        graph.doc_string = ""
+        del graph.metadata_props[:]
+        values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer, *graph.node)
+        for value in values:
+            value.doc_string = ""
+            del value.metadata_props[:]
+
+
+def _graphs(graph: Any) -> Iterator[Any]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _graphs(attribute.g)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporters' deprecation remarks about their own insides."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", category=DeprecationWarning)
+        warnings.simplefilter("ignore", category=FutureWarning)
+        yield

@@ -1,0 +1,84 @@
+"""Machines, sessions and noise: what the results were measured on, and how steadily."""
+
+from __future__ import annotations
+
+import statistics
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from dlas.report.material import Source
+from dlas.report.pack import plain
+from dlas.run.measure import sentinel
+
+QUIET = ("flags", "libraries")
+"""Parts of a host's description that are told apart from the rest."""
+
+
+def hosts(source: Source) -> list[dict[str, Any]]:
+    """Return each host's description, libraries and processor flags apart."""
+    return [
+        {
+            "host": name,
+            "what": {k: plain(v) for k, v in told.items() if k not in QUIET},
+            "libraries": plain(told.get("libraries", {})),
+            "flags": " ".join(map(str, told.get("flags", ()))),
+        }
+        for name, told in sorted(source.hosts.items())
+    ]
+
+
+def sessions(source: Source) -> list[dict[str, Any]]:
+    """Return each run: when, by which command, with which settings and versions."""
+    return [
+        {
+            "session": s.session, "study": s.study, "host": s.host, "started_at": s.started_at,
+            "ended_at": s.ended_at, "command": s.command, "dlas": s.dlas_version,
+            "settings": plain(s.settings), "versions": plain(s.versions), "note": s.note,
+        }
+        for s in source.sessions
+    ]  # fmt: skip
+
+
+def sentinels(source: Source) -> list[dict[str, Any]]:
+    """Return the sentinel of each session: minutes since its start, time over its median."""
+    lines = []
+    for session, rows in source.sentinels.groupby("session", sort=False):
+        times = [datetime.fromisoformat(t) for t in rows["created_at"]]
+        seconds = [float(s) for s in rows["seconds"]]
+        middle = statistics.median(seconds)
+        if middle > 0:
+            minutes = [(t - times[0]).total_seconds() / 60 for t in times]
+            lines.append(
+                {
+                    "session": str(session),
+                    "start": times[0].isoformat(),
+                    "minutes": [round(m, 3) for m in minutes],
+                    "relative": [round(s / middle, 4) for s in seconds],
+                    "median_ms": middle * 1e3,
+                    "spread": sentinel.spread(seconds),
+                    "allowed": sentinel.allowed(seconds),
+                }
+            )
+    return lines
+
+
+def floors(source: Source) -> list[dict[str, Any]]:
+    """Return the noise of each host and stratum."""
+    return [{str(k): plain(v) for k, v in r.items()} for r in source.floors.to_dict("records")]
+
+
+def controls(source: Source) -> list[dict[str, Any]]:
+    """Return the A/A pairs: a cell measured twice, its second latency over its first."""
+    names = ("cell", "host", "stratum", "ratio", "floor", "inside")
+    return [{n: plain(r[n]) for n in names} for r in source.controls.to_dict("records")]
+
+
+def reproduce(folder: Path) -> list[str]:
+    """Return the commands that show and repeat a cell; CELL stands for its hash."""
+    study = folder / "study.yaml"
+    return [
+        f"dlas show {folder} CELL",
+        f"dlas run {study} --out {folder} --only CELL --remeasure",
+        f"dlas run {study} --out again --only CELL",
+    ]

@@ -1,0 +1,130 @@
+"""What the page is made of: rows of the folders, and the analysis where there can be one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlas import tables
+from dlas.analyze import Analysis, analyze
+from dlas.core.errors import UserError
+from dlas.store.results import FILE_NAME, CellRow, HostRow, ResultStore, SessionRow
+from dlas.tables import intake
+from dlas.tables.read import Results, read
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+METRIC = "latency_ms"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Everything that was read; every part of the page is a function of it."""
+
+    folders: tuple[Path, ...]
+    results: tuple[Results, ...]
+    cells: pd.DataFrame
+    """``tables.cells_frame`` of the folders, one after another."""
+    folder_of: tuple[int, ...]
+    """The folder of each row of ``cells``."""
+    rounds: pd.DataFrame
+    controls: pd.DataFrame
+    floors: pd.DataFrame
+    sentinels: pd.DataFrame
+    ceilings: pd.DataFrame
+    hosts: Mapping[str, Mapping[str, Any]]
+    sessions: tuple[SessionRow, ...]
+    analysis: Analysis | None
+    """Of the first ``analyzed`` rows of ``cells``; None where there is nothing to analyse."""
+    analyzed: int
+    notes: tuple[str, ...]
+    """What a reader must know of how far the analysis goes."""
+
+
+def load(dirs: Sequence[Path | str]) -> Source:
+    """Read output folders and analyse them.
+
+    Raises:
+        UserError: a folder holds no results, or no cell.
+        StorageError: a file is damaged.
+    """
+    import pandas as pd
+
+    folders = tuple(dict.fromkeys(Path(d) for d in dirs))
+    results = tuple(read(list(folders)))
+    frames = [tables.cells_frame([each]) for each in results]
+    filled = [frame for frame in frames if len(frame)]
+    if not filled:
+        raise UserError(f"{', '.join(map(str, folders))}: no cells yet; `dlas run` makes them")
+    cells = pd.concat(filled, ignore_index=True) if len(filled) > 1 else filled[0]
+    found, analyzed, notes = _analysed(folders, results, frames)
+    hosts, sessions = _circumstances(folders)
+    return Source(
+        folders=folders,
+        results=results,
+        cells=cells,
+        folder_of=tuple(i for i, frame in enumerate(frames) for _ in range(len(frame))),
+        rounds=tables.rounds_frame(results),
+        controls=tables.controls_frame(results),
+        floors=tables.floors_frame(results),
+        sentinels=tables.sentinels_frame(results),
+        ceilings=tables.ceilings_frame(results),
+        hosts=hosts,
+        sessions=sessions,
+        analysis=found,
+        analyzed=analyzed,
+        notes=notes,
+    )
+
+
+def _analysed(
+    folders: Sequence[Path], results: Sequence[Results], frames: Sequence[pd.DataFrame]
+) -> tuple[Analysis | None, int, tuple[str, ...]]:
+    """Analyse all folders together; the first alone where they measured the same cells."""
+    asked = intake.Asked(METRIC)
+    total = sum(len(frame) for frame in frames)
+    if not any((frame["status"] == "complete").any() for frame in frames):
+        return None, 0, ("No cell is complete yet, so there is nothing to compare.",)
+    try:
+        return analyze(intake.of_results(results, folders, asked)), total, ()
+    except UserError as error:
+        why = "; ".join(error.problems)
+    if len(folders) == 1:
+        return None, 0, (f"The results cannot be analysed: {why}.",)
+    first = next(i for i, frame in enumerate(frames) if len(frame))
+    alone = (
+        f"The folders cannot be analysed together ({why}). Effects, findings and intervals are "
+        f"those of {folders[first]} alone; `dlas compare` says what changed between folders."
+    )
+    try:
+        found = analyze(intake.of_results([results[first]], [folders[first]], asked))
+    except UserError as error:
+        return None, 0, (f"The results cannot be analysed: {'; '.join(error.problems)}.",)
+    return found, len(frames[first]), (alone,)
+
+
+def _circumstances(
+    folders: Sequence[Path],
+) -> tuple[dict[str, Mapping[str, Any]], tuple[SessionRow, ...]]:
+    """Return the hosts and sessions of all folders."""
+    hosts: dict[str, Mapping[str, Any]] = {}
+    sessions: list[SessionRow] = []
+    for folder in folders:
+        file = folder if folder.is_file() else folder / FILE_NAME
+        with ResultStore(file, read_only=True) as store:
+            hosts |= {h.host: h.description for h in store.rows(HostRow)}
+            sessions += store.rows(SessionRow)
+    return hosts, tuple(sorted(sessions, key=lambda s: s.started_at))
+
+
+def logs(source: Source) -> dict[tuple[int, str, str], str]:
+    """Return the end of the log of each broken cell, by folder, study and cell."""
+    return {
+        (i, row.study, row.cell): row.log
+        for i, results in enumerate(source.results)
+        for row in results.cells
+        if isinstance(row, CellRow) and row.log
+    }

@@ -1,0 +1,273 @@
+"""What the machine can do at most, read at the start and at the end of a run's rounds.
+
+Arithmetic and memory bandwidth by thread count and instruction set; the overhead of an inference
+by data set, software and hardware, of a network of one operator. They are what a roofline is
+drawn from, so they are readings like the rounds: in processes of their own, on the processors of
+the cells, while nothing else runs. What has to be compiled for them is a step like any other,
+made once and kept in the store, long before.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from dlas.core import registry
+from dlas.core.keys import key
+from dlas.core.records import MeasureSettings, Outcome, Stage
+from dlas.run.measure import ceilings
+from dlas.run.measure.host import placement
+from dlas.run.plan.plan import NETWORK_SERVER, CellPlan, Step, build_server, software_identity
+from dlas.run.process.isolate import Job, Pool, Server
+from dlas.store.results import CeilingRow, ResultStore
+from dlas.store.step_record import StepRecord
+
+ARITHMETIC, MEMORY, OVERHEAD = "arithmetic", "memory", "overhead"
+ONE_OPERATOR = "a network of one operator (a mean over each image), in the timed region"
+TIMEOUT_S = 30.0
+QUICK = {
+    "min_runs": 20, "min_seconds": 0.05, "warmup_runs": 10, "warmup_seconds": 0.02,
+    "warmup_max_seconds": 0.3, "energy": False,
+}  # fmt: skip
+"""How the network of one operator is measured: as a cell is, but briefly."""
+_NUMPY = Server(preload=("numpy",))
+_KERNELS = {"avx2": "Haswell"}
+"""What OpenBLAS calls an instruction set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a reading is of, as its row says it."""
+
+    kind: str
+    plan: CellPlan
+    """A cell that runs there."""
+
+    def row(self) -> dict[str, Any]:
+        """Return the fields that tell readings apart."""
+        assert self.plan.techniques is not None
+        stack, hardware = self.plan.stack, self.plan.techniques.hardware
+        own = self.kind == OVERHEAD
+        return {
+            "kind": self.kind,
+            "hardware": stack.text("hardware"),
+            "software": stack.text("software") if own else "",
+            "dataset": stack.text("dataset") if own else "",
+            "threads": hardware.threads,
+            "isa": hardware.isa,
+        }
+
+
+@dataclass
+class Ceilings:
+    """Plans and takes the readings of one run; ``cells`` are those that it measures."""
+
+    pool: Pool
+    results: ResultStore
+    settings: MeasureSettings
+    cells: Sequence[CellPlan]
+    host: str
+    session: str
+    caches: Mapping[str, str]
+    """Of the host's description."""
+    inputs: Mapping[str, Path]
+    """By cell: the images that it is measured on."""
+    paths: tuple[str, ...] = ()
+    made: dict[str, tuple[StepRecord, Path | None]] = field(default_factory=dict)
+    """What became of the steps, and where it lies; filled by the caller."""
+
+    def steps(self) -> dict[str, Step]:
+        """Return what has to be compiled, by key."""
+        found = [s for plan in self._hardware() if (s := _loop_step(plan))]
+        found += [_operator_step(plan) for plan in self._software()]
+        return {step.key: step for step in found}
+
+    def read(self, moment: str) -> None:
+        """Take all readings and store them; what fails is stored with its reason."""
+        allowed = os.sched_getaffinity(0)
+        try:
+            rows = [*self._memory(), *self._arithmetic(), *self._overhead()]
+        finally:
+            os.sched_setaffinity(0, allowed)
+        here: dict[str, Any] = {"session": self.session, "host": self.host, "moment": moment}
+        self.results.put(*(CeilingRow(**here, **row, created_at=_now()) for row in rows))
+
+    # ------------------------------------------------------------ which
+
+    def _hardware(self) -> list[CellPlan]:
+        """Return one cell for each choice at the hardware layer."""
+        return list({plan.stack.text("hardware"): plan for plan in self.cells}.values())
+
+    def _software(self) -> list[CellPlan]:
+        """Return one cell for each data set, software and hardware."""
+        layers = ("dataset", "software", "hardware")
+        known: dict[tuple[str, ...], CellPlan] = {}
+        for plan in self.cells:
+            known.setdefault(tuple(plan.stack.text(layer) for layer in layers), plan)
+        return list(known.values())
+
+    # ------------------------------------------------------------ the readings
+
+    def _memory(self) -> Iterator[dict[str, Any]]:
+        """Read all thread counts in one process: touching the arrays takes longest."""
+        own, others = _by_device(self._hardware())
+        cpus = {str(_threads(plan)): list(placement(_threads(plan))[0]) for plan in own}
+        if cpus:
+            most = max((_threads(plan) for plan in own), default=1)
+            args = {"cpus": cpus, "cache_bytes": ceilings.last_cache(self.caches)}
+            said = self._run("dlas.run.measure.ceilings:bandwidth", args, most, _NUMPY)
+            for plan in own:
+                value = said.value["values"][str(_threads(plan))] if said.ok else None
+                yield Read(MEMORY, plan).row() | _told(said, value)
+        yield from _elsewhere(MEMORY, others)
+
+    def _arithmetic(self) -> Iterator[dict[str, Any]]:
+        own, others = _by_device(self._hardware())
+        for plan in own:
+            args: dict[str, Any] = {"threads": _threads(plan)}
+            step = _loop_step(plan)
+            record, folder = self.made.get(step.key, (None, None)) if step else (None, None)
+            if record is not None and folder is not None:
+                args |= {**record.info, "loop": str(folder)}
+            row = Read(ARITHMETIC, plan).row()
+            said = self._run("dlas.run.measure.ceilings:arithmetic", args, args["threads"],
+                             _server(row["isa"]))  # fmt: skip
+            yield row | _told(said, said.value.get("value"))
+        yield from _elsewhere(ARITHMETIC, others)
+
+    def _overhead(self) -> Iterator[dict[str, Any]]:
+        for plan in self._software():
+            row = Read(OVERHEAD, plan).row()
+            record, folder = self.made.get(_operator_step(plan).key, (None, None))
+            if folder is None:
+                why = record.reason if record else "it was not built"
+                yield row | {"reason": f"the network of one operator: {why}"}
+                continue
+            said = self._run("dlas.run.measure.latency:run", self._args(plan, folder),
+                             _threads(plan), plan.server)  # fmt: skip
+            seconds = said.value["round"]["samples_s"] if said.ok else ()
+            yield row | _told(said, median(seconds) * 1e3 if seconds else None, ONE_OPERATOR)
+
+    def _args(self, plan: CellPlan, folder: Path) -> dict[str, Any]:
+        assert plan.techniques is not None
+        return {
+            "artifact": str(folder),
+            "software": plan.stack.software[0].to_json(),
+            "hardware": plan.stack.hardware[0].to_json(),
+            "inputs": str(self.inputs[plan.cell] / "samples.npy"),
+            "batch": plan.techniques.dataset.spec().batch,
+            "settings": self.settings.model_copy(update=QUICK).model_dump(),
+            "observe": False,
+        }
+
+    def _run(self, task: str, args: Mapping[str, Any], threads: int, server: Server) -> Outcome:
+        cpus, parent = placement(threads)
+        os.sched_setaffinity(0, parent)
+        job = Job(
+            task=task,
+            args=args,
+            stage=Stage.MEASURE,
+            timeout_s=min(TIMEOUT_S, self.settings.measure_timeout_s),
+            memory_limit_mb=self.settings.memory_limit_mb,
+            cpus=cpus,
+            paths=self.paths,
+        )
+        return self.pool.run(server, job)
+
+
+# ---------------------------------------------------------------- steps
+
+
+def _loop_step(plan: CellPlan) -> Step | None:
+    """Return the step that compiles the loop of multiply-adds; None without a compiler for it."""
+    assert plan.techniques is not None
+    hardware = plan.techniques.hardware
+    if hardware.device != "cpu" or find_spec("tvm") is None:
+        return None
+    source = registry.source_version("dlas.run.measure.ceilings")
+    library = registry.installed_version("apache-tvm")
+    return Step(
+        key=key("ceiling", hardware.target(), hardware.isa, hardware.threads, source, library),
+        stage=Stage.BUILD,
+        task="dlas.run.measure.ceilings:build_loop",
+        args={"isa": hardware.isa, "threads": hardware.threads},
+        inputs={},
+        server=NETWORK_SERVER,
+        text=f"ceiling of {plan.stack.text('hardware')}",
+    )
+
+
+def _operator_step(plan: CellPlan) -> Step:
+    """Return the step that builds the network of one operator for a cell's software."""
+    assert plan.techniques is not None
+    t = plan.techniques
+    software = t.software.untuned()  # one operator without weights leaves nothing to tune
+    chosen = registry.choice(software)
+    spec = asdict(t.dataset.spec())
+    identity = [
+        software_identity(software),
+        registry.identity(t.algorithm),
+        [plan.stack.hardware[0].name, t.hardware.target()],
+        t.hardware.threads if software.bakes_threads else None,
+        spec,
+        registry.source_version("dlas.run.measure.one_operator"),
+    ]
+    return Step(
+        key=key("one-operator", identity),
+        stage=Stage.BUILD,
+        task="dlas.run.measure.one_operator:build",
+        args={
+            "software": chosen.to_json(),
+            "algorithm": plan.stack.algorithm[0].to_json(),
+            "hardware": plan.stack.hardware[0].to_json(),
+            "spec": spec,
+        },
+        inputs={},
+        server=build_server(t),
+        alone=software.build_measures,
+        text=f"one operator {chosen.text}",
+    )
+
+
+# ---------------------------------------------------------------- small words
+
+
+def _threads(plan: CellPlan) -> int:
+    assert plan.techniques is not None
+    return plan.techniques.hardware.threads
+
+
+def _by_device(plans: Sequence[CellPlan]) -> tuple[list[CellPlan], list[CellPlan]]:
+    """Split cells into those on this CPU and the others."""
+    own = [p for p in plans if p.techniques and p.techniques.hardware.device == "cpu"]
+    return own, [p for p in plans if p not in own]
+
+
+def _elsewhere(kind: str, plans: Sequence[CellPlan]) -> Iterator[dict[str, Any]]:
+    for plan in plans:
+        device = plan.techniques.hardware.device if plan.techniques else ""
+        why = f"dlas has no loop that reaches the {kind} ceiling of {device}"
+        yield Read(kind, plan).row() | {"reason": why}
+
+
+def _told(said: Outcome, value: float | None, method: str = "") -> dict[str, Any]:
+    """Return what a reading came to, as the rest of its row."""
+    detail = {k: v for k, v in said.value.items() if k in ("array_mb", "cache_mb")}
+    told = {"value": value, "reason": said.reason, "detail": detail}
+    return told | {"method": method or said.value.get("method", "") if said.ok else ""}
+
+
+def _server(isa: str) -> Server:
+    """Return where numpy multiplies with an instruction set: the sentinel's server if native."""
+    kernels = _KERNELS.get(isa)
+    return Server(_NUMPY.preload, (("OPENBLAS_CORETYPE", kernels),)) if kernels else _NUMPY
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

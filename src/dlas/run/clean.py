@@ -1,0 +1,47 @@
+"""Remove from a store what no row of the results needs any more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dlas.core.errors import UserError
+from dlas.run.run import STEPS_FACT, STORE
+from dlas.store.artifacts import ArtifactStore, CleanReport
+from dlas.store.results import FILE_NAME, FactRow, ResultStore
+
+
+def clean(
+    dirs: Sequence[Path | str], *, store: Path | str | None = None, dry_run: bool = False
+) -> CleanReport:
+    """Remove the steps and artefacts that no cell of the given output folders rests on.
+
+    A shared ``store`` has to be given together with *all* output folders that use it: what only
+    others need would be removed.
+
+    Raises:
+        UserError: a folder holds no results, or a run is using the store.
+        StorageError: the disk refuses.
+    """
+    folders = [Path(d) for d in dirs]
+    absent = [str(f) for f in folders if not (f / FILE_NAME).is_file()]
+    if absent:
+        raise UserError(f"no results in {', '.join(absent)}: `dlas run` makes them there")
+    roots = [Path(store)] if store is not None else [f / STORE for f in folders]
+    keep: set[str] = set()
+    for folder in folders:
+        with ResultStore(folder / FILE_NAME, read_only=True) as results:
+            for row in results.rows(FactRow, kind=STEPS_FACT):
+                keep.update(row.value["keys"])
+    total = CleanReport(0, 0)
+    for root in roots:
+        if not root.exists():
+            continue
+        done = ArtifactStore(root, create=False).clean(keep, dry_run)
+        total = CleanReport(
+            total.objects + done.objects,
+            total.bytes + done.bytes,
+            total.steps + done.steps,
+            total.scratch + done.scratch,
+        )
+    return total

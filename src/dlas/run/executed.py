@@ -1,0 +1,219 @@
+"""What each runtime executes of each type on this host: looked at once, then known.
+
+Neither a CPU's flags nor a runtime's own list of capabilities decide this. OpenVINO leaves BF16
+out of its list on a CPU with AVX-512 and no bfloat16 instructions, and executes it; asked for
+float16 it executes bfloat16 on one CPU and float32 on another. So a small network is built in the
+type and run once, and what ran is read back. The steps are those of any cell, and one more
+(``steps/probe``); they are kept in a store of their own, keyed by host and versions, so that every
+study on this machine finds the answer. Rules ask the answer
+(:meth:`dlas.protocols.Software.other_type`); where there is none they go by what is expected of
+the flags.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, get_args
+
+from dlas.core import registry
+from dlas.core.errors import DlasError
+from dlas.core.keys import key
+from dlas.core.protocols import Precision, Ran, Techniques
+from dlas.core.records import MeasureSettings, Stage, Status
+from dlas.core.stack import Choice, Stack
+from dlas.run.engines.local import LocalEngine
+from dlas.run.measure import host as hosts
+from dlas.run.plan.plan import CellPlan, Step, plan_cell, software_identity
+from dlas.run.process.isolate import Pool
+from dlas.store.artifacts import ArtifactStore, StepRecord
+
+VARIABLE = "DLAS_PROBE_DIR"
+"""The environment's name for the folder where answers are kept."""
+DATASET, MODEL, ALGORITHM = "digits", "resnet-8", "native"
+"""The small network, and its images: what ships with dlas and is built in a second or two."""
+HELD_BY = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS", "LD_PRELOAD")
+"""Variables that can keep libraries from what the CPU has: an answer holds under them only."""
+
+
+def default_folder() -> Path:
+    """Return where answers are kept: ``$DLAS_PROBE_DIR``, else below the user's cache."""
+    if given := os.environ.get(VARIABLE):
+        return Path(given)
+    cache_home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(cache_home) / "dlas" / "probes"
+
+
+def question(stack: Stack, techniques: Techniques) -> Stack | None:
+    """Return the small stack whose run says what a stack's software executes of its type.
+
+    None where the answer would be of no use: the type does not depend on the CPU.
+    """
+    if techniques.precision not in techniques.software.cpu_decides:
+        return None
+    pairs = zip(stack.optimization, techniques.optimization, strict=True)
+    asking = [made for made, technique in pairs if technique.precision]
+    hardware = registry.choice(replace(techniques.hardware, threads=1))
+    return _small(asking[-1], stack.software[0], hardware)
+
+
+def _small(step: Choice, software: Choice, hardware: Choice) -> Stack:
+    return Stack(
+        dataset=(_plain("dataset", DATASET),),
+        model=(_plain("model", MODEL),),
+        optimization=(step,),
+        algorithm=(_plain("algorithm", ALGORITHM),),
+        software=(software,),
+        hardware=(hardware,),
+    )
+
+
+def _plain(layer: str, name: str) -> Choice:
+    return registry.choice(registry.make(layer, name))
+
+
+def probe_step(cell: CellPlan, host: str) -> Step:
+    """Return the step that runs a built small network once and reads back what ran."""
+    assert cell.techniques is not None
+    held = {name: value for name in HELD_BY if (value := os.environ.get(name))}
+    runtime = software_identity(cell.techniques.software)
+    hardware = registry.identity(cell.techniques.hardware)
+    source = registry.source_version("dlas.run.steps.probe")
+    return Step(
+        key=key("probe", cell.build, cell.inputs, runtime, hardware, host, held, source),
+        stage=Stage.PROBE,
+        task="dlas.run.steps.probe:run",
+        args={
+            "software": cell.stack.software[0].to_json(),
+            "hardware": cell.stack.hardware[0].to_json(),
+        },
+        inputs={"artifact": cell.build, "inputs": cell.inputs},
+        server=cell.server,
+        text=" ".join(cell.stack.text(layer) for layer in ("optimization", "software")),
+    )
+
+
+@dataclass
+class Answers:
+    """What is known on this host, and what finds out more. Reading starts no process."""
+
+    folder: Path = field(default_factory=default_folder)
+    host: str = field(default_factory=hosts.this_class)
+    _known: dict[str, Ran | None] = field(default_factory=dict)
+
+    def seen(self, stack: Stack, techniques: Techniques) -> Ran | None:
+        """Return what a stack's software was seen to run of its type; None: nobody looked."""
+        small = question(stack, techniques)
+        if small is None:
+            return None
+        if small.cell not in self._known:
+            probe = self._probe(small)
+            self._known[small.cell] = self._stored(probe.step.key) if probe else None
+        return self._known[small.cell]
+
+    def look(
+        self,
+        stacks: Iterable[Stack],
+        note: Callable[[str], None],
+        paths: tuple[str, ...] = (),
+    ) -> None:
+        """Find out what nobody has looked at yet of the types and software of some stacks.
+
+        What cannot be found out is told, and left to what is expected.
+        """
+        wanted: dict[str, Stack] = {}
+        for stack in stacks:
+            techniques = registry.resolve(stack)
+            small = question(stack, techniques)
+            if small is not None and self.seen(stack, techniques) is None:
+                wanted[small.cell] = small
+        probes = [probe for small in wanted.values() if (probe := self._probe(small))]
+        if not probes:
+            return
+        names = ", ".join(sorted({probe.step.text for probe in probes}))
+        note(f"looking at what this CPU runs, with a small network: {names}")
+        for probe, record in self.run(probes, note, paths):
+            if record.status is not Status.COMPLETE:
+                note(f"not found out: {probe.step.text}: {record.reason}")
+            self._known.pop(probe.cell.cell, None)
+
+    def run(
+        self,
+        probes: Iterable[Probe],
+        note: Callable[[str], None],
+        paths: tuple[str, ...] = (),
+        done: Callable[[Step, StepRecord, bool], None] = lambda step, record, known: None,
+    ) -> Iterator[tuple[Probe, StepRecord]]:
+        """Run probes, what is known left out, and yield each with its record."""
+        probes = list(probes)
+        steps: dict[str, Step] = {}
+        for probe in probes:
+            steps |= {**probe.steps, probe.step.key: probe.step}
+        try:
+            store = ArtifactStore(self.folder)
+            with store.use(), Pool(store.scratch()) as pool:
+                settings = MeasureSettings.model_validate({})
+                engine = LocalEngine(store, pool, settings, paths, retry=(Status.FAILED,))
+                records = engine.run(steps, done)
+        except DlasError as error:
+            # What was not found out must not keep a study from running.
+            note(f"what this CPU runs is not found out: {error}")
+            return
+        yield from ((probe, records[probe.step.key]) for probe in probes)
+
+    def survey(self) -> list[Probe]:
+        """Return a probe for each runtime and type on this machine's CPU."""
+        cpu = _plain("hardware", "cpu")
+        steps = [_plain("optimization", name) for name in ("none", *_narrow())]
+        software = [_plain("software", name) for name in registry.names("software")]
+        probes = (self._probe(_small(step, each, cpu)) for each in software for step in steps)
+        return [probe for probe in probes if probe is not None]
+
+    def _probe(self, small: Stack) -> Probe | None:
+        """Return the plan of a small stack, None where another rule refuses it."""
+        steps: dict[str, Step] = {}
+        cell = plan_cell(small, steps, _as_asked)
+        return None if cell.refusal else Probe(cell, steps, probe_step(cell, self.host))
+
+    def _stored(self, step: str) -> Ran | None:
+        try:
+            record = ArtifactStore(self.folder, create=False).get(step)
+        except DlasError:
+            return None  # there is no store yet, or it cannot be read: nobody has looked
+        if record is None or record.status is not Status.COMPLETE:
+            return None
+        return ran_of(record.info)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A small stack with its steps, the last of which reads back what ran."""
+
+    cell: CellPlan
+    steps: Mapping[str, Step]
+    step: Step
+
+
+def ran_of(info: Mapping[str, Any]) -> Ran:
+    """Return what ran, from what a probe found."""
+    return Ran(**{**info["ran"], "fallbacks": tuple(info["ran"]["fallbacks"])})
+
+
+def _as_asked(stack: Stack, techniques: Techniques) -> Ran:
+    """Let no expectation keep a probe from looking."""
+    return Ran(precision=techniques.precision)
+
+
+def _narrow() -> Iterator[str]:
+    """Yield the names of the optimizations that ask for a type, the widest type first."""
+    found = {name: _precision(name) for name in registry.names("optimization")}
+    types = [each for each in get_args(Precision) if each != "float32"]
+    yield from (name for each in types for name, asked in found.items() if asked == each)
+
+
+def _precision(name: str) -> str | None:
+    technique: Any = registry.find("optimization", name)
+    asked: str | None = technique.precision
+    return asked

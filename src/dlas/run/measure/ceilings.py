@@ -1,0 +1,198 @@
+"""The ceilings of a machine, measured in the study: arithmetic, and memory bandwidth.
+
+Each function is a job for a process of its own, on the processors that cells of as many threads
+run on, while nothing else runs. The third ceiling, the time of an inference that does next to
+nothing, is taken of a network of one operator (:mod:`dlas.run.measure.one_operator`) by
+:mod:`dlas.run.measure.latency` itself.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlas.core.errors import StepError
+
+if TYPE_CHECKING:
+    from dlas.core.protocols import Array
+
+TARGETS: Mapping[str, str] = {"native": "native", "avx2": "x86-64-v3", "avx512": "x86-64-v4"}
+"""Instruction sets as the hardware layer names them, in the words of ``dlas.kernels``."""
+SPAN_S = 0.2
+"""Seconds of repetitions that a ceiling is the best of."""
+LOOP = "loop.so"
+FMA = "multiply-adds in registers, float32"
+MATMUL = "matrix products by numpy, float32: a lower bound"
+ADD = "a = a + b over arrays larger than the last cache, by numpy; three words an element"
+_FUNCTION = "ceiling"
+_STEPS = 20_000
+_SIZE = 768
+_LARGER = 1.05
+"""Each of the two arrays is so many times the last cache."""
+_LEAST = 64 * 10**6
+"""Bytes of an array where the cache is small, or its size is not told."""
+
+
+def build_loop(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Compile the loop of multiply-adds for an instruction set into ``folder``; needs TVM.
+
+    ``args``: ``isa``, ``threads`` (the parallel copies) and ``folder``. Returns ``flops`` of one
+    call, its ``lanes`` and ``sums``.
+    """
+    from tvm.tirx.script.builder import ir as T
+
+    from dlas.kernels.code import emit
+    from dlas.kernels.code.machine_code import compile_functions
+    from dlas.kernels.ground.target import resolve
+
+    target = resolve(TARGETS[args["isa"]])
+    threads, lanes, sums = args["threads"], target.lanes, target.accumulators - 2
+    function = emit.Function(_FUNCTION)
+    with function.body():
+        x = emit.argument("x", (sums + 2, lanes))
+        y = emit.argument("y", (threads, sums, lanes))
+        with emit.outer(threads, threads) as t:
+            acc = emit.registers((sums, lanes))
+            with T.unroll(sums) as i:
+                emit.each_lane(lanes, lambda j: emit.store(acc, x[i, j], i, j))
+            with T.serial(_STEPS), T.unroll(sums) as i:
+                emit.each_lane(
+                    lanes,
+                    lambda j: emit.store(acc, acc[i, j] * x[sums, j] + x[sums + 1, j], i, j),
+                )
+            with T.unroll(sums) as i:
+                emit.each_lane(lanes, lambda j: emit.store(y, acc[i, j], t, i, j))
+    code = compile_functions({_FUNCTION: function.result}, target)
+    (Path(args["folder"]) / LOOP).write_bytes(code)
+    return {"flops": 2 * lanes * sums * _STEPS * threads, "lanes": lanes, "sums": sums}
+
+
+def arithmetic(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``value``: GFLOP/s of float32, a multiply-add counted as two, and the ``method``.
+
+    ``args``: ``threads``; ``loop`` (the folder of :func:`build_loop`, with its ``flops``,
+    ``lanes`` and ``sums``) or none: then numpy multiplies matrices, in as many threads.
+    """
+    if args.get("loop"):
+        return {"value": _loop(args), "method": FMA}
+    return {"value": _matmul(args["threads"]), "method": MATMUL}
+
+
+def bandwidth(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``values``: for each thread count the GB/s of adding one array to another.
+
+    Counted as STREAM counts (McCalpin 1995): two words read and one written an element; since the
+    sum replaces an operand there is no further line to fetch. Each thread adds its part. Each
+    array is larger than the last cache. ``cache_mb`` is that cache's size, or None where the
+    system does not tell it, ``array_mb`` that of an array.
+
+    ``args``: ``cpus`` (for each thread count, as text, the processors) and ``cache_bytes``.
+
+    Raises:
+        StepError: the arrays that this cache asks for do not fit into the memory that is free.
+    """
+    cache = args["cache_bytes"]
+    size = max(int(_LARGER * (cache or 0)), _LEAST)
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if 2 * size > free // 2:
+        raise StepError(
+            f"two arrays of {size / 1e6:.0f} MB are needed, each larger than the last cache, and "
+            f"{free / 1e6:.0f} MB are free"
+        )
+    a, b = (np.full(size // 4, value, np.float32) for value in (0.0, 1.0))
+    values = {}
+    for threads, cpus in args["cpus"].items():
+        os.sched_setaffinity(0, cpus)  # threads that are started from here on take it over
+        values[threads] = 12 * len(a) / _add(a, b, int(threads)) / 1e9
+    return {
+        "values": values,
+        "method": ADD,
+        "array_mb": size / 1e6,
+        "cache_mb": cache / 1e6 if cache else None,
+    }
+
+
+def _add(a: Array, b: Array, threads: int) -> float:
+    """Return the least seconds of adding one array to another in so many threads."""
+    n = len(a)
+    parts = [slice(i * n // threads, (i + 1) * n // threads) for i in range(threads)]
+
+    def add(part: slice) -> None:
+        np.add(a[part], b[part], out=a[part])  # lets other threads of Python run
+
+    if threads == 1:
+        return _best(lambda: add(parts[0]))
+    with ThreadPoolExecutor(threads) as workers:
+        return _best(lambda: list(workers.map(add, parts)))
+
+
+def loop(args: Mapping[str, Any]) -> Callable[[], object]:
+    """Return one call of the loop of :func:`build_loop`, its result checked once.
+
+    ``args``: ``threads``; ``loop`` (the folder) with its ``lanes`` and ``sums``.
+    """
+    threads = args["threads"]
+    from dlas.kernels.ground import pool
+    from dlas.kernels.ground.arrays import aligned, tensor
+    from dlas.kernels.ground.program import load_library
+
+    function = load_library((Path(args["loop"]) / LOOP).read_bytes())[_FUNCTION]
+    values = aligned((args["sums"] + 2, args["lanes"]))
+    result = aligned((threads, args["sums"], args["lanes"]))
+    values[:] = 0.5
+    given = tensor(values), tensor(result)
+
+    def run() -> None:
+        with pool.limited(threads):
+            function(*given)
+
+    run()
+    if not np.allclose(result, 1.0):  # the fixed point of x / 2 + 1 / 2
+        raise StepError("the loop of multiply-adds computed something else")
+    return run
+
+
+def _loop(args: Mapping[str, Any]) -> float:
+    return float(args["flops"] / _best(loop(args)) / 1e9)
+
+
+def _matmul(threads: int) -> float:
+    generator = np.random.default_rng(0)
+    pairs = [generator.random((2, _SIZE, _SIZE), dtype=np.float32) for _ in range(threads)]
+    out = np.empty((threads, _SIZE, _SIZE), np.float32)
+
+    def multiply(i: int) -> None:
+        np.matmul(pairs[i][0], pairs[i][1], out=out[i])
+
+    with ThreadPoolExecutor(threads) as workers:
+        seconds = _best(lambda: list(workers.map(multiply, range(threads))))
+    return 2 * _SIZE**3 * threads / seconds / 1e9
+
+
+def _best(work: Callable[[], object], least: int = 3) -> float:
+    """Return the least seconds of repetitions that fill the span: what was reached at best."""
+    work()
+    times: list[float] = []
+    until = time.perf_counter() + SPAN_S
+    while len(times) < least or time.perf_counter() < until:
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def last_cache(caches: Mapping[str, str]) -> int | None:
+    """Return the bytes of the last cache, of ``{"L3 unified": "33280K"}``; None: not told."""
+    sizes = {name: _bytes(size) for name, size in caches.items() if "instruction" not in name}
+    return sizes[max(sizes)] if sizes else None
+
+
+def _bytes(size: str) -> int:
+    unit = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(size[-1:], 1)
+    return int(size.rstrip("KMG")) * unit

@@ -1,0 +1,1 @@
+"""Stacks in, keyed steps out, each once."""

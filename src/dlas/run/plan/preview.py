@@ -1,0 +1,211 @@
+"""What a run of a study would do and cost: counts from the plan, seconds and bytes as guesses.
+
+Sizes: a network has the bytes of its weights as float32 where the model names a file of weights,
+``UNKNOWN_NETWORK`` where it does not; what is made of it follows from that. Steps whose artefact a
+store knows count with their real size. The least that a disk budget may be is the most that is
+held at once when steps run one by one in the plan's order, each intermediate artefact dropped
+after the last step that reads it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dlas.core.errors import DlasError
+from dlas.core.protocols import DataSpec, Techniques
+from dlas.core.records import Stage
+from dlas.run.plan.plan import CellPlan, Plan, Seen, Step, make, measurement_count, nobody_looked
+from dlas.run.steps.sampling import fixed_count
+from dlas.store.artifacts import ArtifactStore
+from dlas.store.budget import INTERMEDIATE, Inventory, Known
+from dlas.study.study import Study
+
+GUESS_S = {
+    Stage.INPUTS: 0.5, Stage.PREPARE: 1.5, Stage.OPTIMIZE: 6.0, Stage.LOWER: 4.0,
+    Stage.REFERENCE: 1.0, Stage.BUILD: 3.0, Stage.EVALUATE: 1.5, Stage.MEMORY: 2.0,
+}  # fmt: skip
+"""Seconds a step takes where no run has told better: guesses, shown as such."""
+OVERHEAD_S = 0.5
+
+UNKNOWN_NETWORK = 10_000_000
+"""Bytes of a network without a file of weights."""
+WIDTH = {"float32": 1.0, "float16": 0.5, "bfloat16": 0.5, "int8": 0.3}
+"""Bytes of a stored network by its precision, as a share of float32; zeros are stored."""
+CODE = {"module": 10_000, "onnx": 20_000, "exported": 700_000}
+"""Bytes of a build beside the weights, by the form that the software takes."""
+ONE_OPERATOR = 200_000
+"""Bytes of what is built to measure the overhead of one operator."""
+UNKNOWN_SPEC = DataSpec(classes=100, channels=3, height=64, width=64)
+
+
+def preview(study: Study, store: Path | None = None, seen: Seen = nobody_looked) -> dict[str, Any]:
+    """Return what a run would do: cells by status, steps with and without sharing, cost.
+
+    Evaluations (one per artefact) are counted as steps, measurements apart. Seconds and megabytes
+    are guesses from typical values, not readings, but for artefacts that ``store`` knows already.
+
+    Raises:
+        UserError: ``store`` is no artefact store.
+    """
+    plan = make(study, seen=seen)
+    runnable = plan.runnable
+    status = Counter(c.refusal.status if c.refusal else "runnable" for c in plan.cells)
+    stages = Counter(str(step.stage) for step in plan.steps.values())
+    artefacts = {c.build for c in runnable}
+    memories = {(c.build, c.techniques.hardware.threads) for c in runnable if c.techniques}
+    stages["evaluate"] = len(artefacts)
+    seconds = sum(GUESS_S[Stage(s)] * n for s, n in stages.items()) / 2
+    seconds += GUESS_S[Stage.MEMORY] * len(memories) / 2 if study.measure.memory else 0
+    measurements = measurement_count(runnable, study.measure)
+    region = study.measure.min_seconds + 4 * study.measure.warmup_seconds + OVERHEAD_S
+    return {
+        "study": study.name,
+        "cells": len(plan.cells),
+        "cells_by_status": dict(sorted(status.items())),
+        "steps": sum(stages.values()),
+        "steps_unshared": sum(len(c.steps) + 1 for c in runnable),
+        "by_stage": dict(stages),
+        "measurements": measurements,
+        "expected_s": round(seconds + measurements * region),
+        **_disk(plan, store),
+        "refusals": _reasons(plan),
+    }
+
+
+def _reasons(plan: Plan) -> list[dict[str, Any]]:
+    counted = Counter((c.refusal.status, c.refusal.reason) for c in plan.cells if c.refusal)
+    return [
+        {"status": status, "reason": reason, "cells": n}
+        for (status, reason), n in counted.most_common()
+    ]
+
+
+# ---------------------------------------------------------------- disk
+
+
+def _disk(plan: Plan, store: Path | None) -> dict[str, Any]:
+    known: Mapping[str, Known] = {}
+    if store is not None and store.is_dir():
+        inventory = Inventory(ArtifactStore(store, create=False))
+        inventory.sizes()
+        known = {k: v for k, v in inventory.steps().items() if k in plan.steps and v.bytes}
+    guessed = _Sizes()
+    for cell in plan.runnable:
+        guessed.add(cell, plan.steps)
+    sizes = guessed.bytes | {key: step.bytes for key, step in known.items()}
+    names = {key: known[key].content if key in known else key for key in plan.steps}
+    beside = _beside(plan)
+    total = sum({names[key]: sizes[key] for key in plan.steps}.values()) + beside
+    networks = {cell.prepared for cell in plan.runnable}
+    return {
+        "expected_mb": _mb(total),
+        "least_disk_mb": _mb(_least(plan, names, sizes) + beside),
+        "sizes_known": len(known),
+        "networks": len(networks),
+        "networks_unknown": len(guessed.unknown - set(known)),
+    }
+
+
+def _mb(size: float) -> float:
+    return math.ceil(size / 1e5) / 10
+
+
+def _beside(plan: Plan) -> int:
+    """Return the bytes of evaluations and of what is built to measure the machine."""
+    settings, runnable = plan.study.measure, plan.runnable
+    size = len({cell.build for cell in runnable}) * (200 + 10 * settings.accuracy_samples)
+    layers = ("dataset", "software", "hardware")
+    places = {tuple(cell.stack.text(layer) for layer in layers) for cell in runnable}
+    return size + settings.ceilings * len(places) * ONE_OPERATOR
+
+
+def _least(plan: Plan, names: Mapping[str, str], sizes: Mapping[str, int]) -> int:
+    """Return the most that is held at once, of steps that run one by one and drop what they can.
+
+    ``names`` tells objects apart: steps that yield the same share one.
+    """
+    readers: Counter[str] = Counter()
+    steps = sorted(plan.steps.values(), key=lambda step: step.alone)  # as the engine has them run
+    for step in steps:
+        readers.update(step.inputs.values())
+    for cell in plan.runnable:  # evaluations read these
+        readers.update((cell.inputs, cell.prepared, cell.reference, cell.build))
+    owners: dict[str, set[str]] = defaultdict(set)
+    most = 0
+    for step in steps:
+        owners[names[step.key]].add(step.key)
+        most = max(most, sum(sizes[next(iter(keys))] for keys in owners.values() if keys))
+        readers.subtract(step.inputs.values())
+        for key in (*step.inputs.values(), step.key):
+            if readers[key] <= 0 and plan.steps[key].stage in INTERMEDIATE:
+                owners[names[key]].discard(key)
+    return most
+
+
+@dataclass
+class _Sizes:
+    """Guesses the bytes of every step's artefact."""
+
+    bytes: dict[str, int] = field(default_factory=dict)
+    unknown: set[str] = field(default_factory=set)
+    """Steps that prepare a network of unknown size."""
+    _specs: dict[str, DataSpec] = field(default_factory=dict)
+    _networks: dict[str, int] = field(default_factory=dict)
+
+    def add(self, cell: CellPlan, steps: Mapping[str, Step]) -> None:
+        """Guess for the steps of one cell."""
+        t = cell.techniques
+        assert t is not None
+        if cell.inputs not in self._specs:
+            self._specs[cell.inputs] = _spec(t)
+        spec = self._specs[cell.inputs]
+        if cell.prepared not in self._networks:
+            self._networks[cell.prepared] = self._network(cell.prepared, t)
+        weights = self._networks[cell.prepared]
+        images = fixed_count(spec.batch)
+        changes = iter([o.precision for o in t.optimization if not o.changes_nothing])
+        width = 1.0
+        for key in cell.steps:
+            stage = steps[key].stage
+            if stage is Stage.INPUTS:
+                size = images * 4 * spec.channels * spec.height * spec.width
+            elif stage is Stage.REFERENCE:
+                size = images * 4 * spec.classes
+            elif stage is Stage.LOWER:
+                size = weights + CODE["onnx"] * 5
+            elif stage is Stage.BUILD:
+                size = round(width * weights) + CODE[t.software.form]
+            else:
+                width = WIDTH[next(changes) or "float32"] if stage is Stage.OPTIMIZE else 1.0
+                size = round(width * weights)
+            self.bytes[key] = size
+
+    def _network(self, key: str, t: Techniques) -> int:
+        file = t.model.weights(t.dataset)
+        if file is None or not file.is_file():
+            self.unknown.add(key)
+            return UNKNOWN_NETWORK
+        return _float32_bytes(file)
+
+
+def _spec(t: Techniques) -> DataSpec:
+    try:
+        return t.dataset.spec()
+    except (DlasError, NotImplementedError):  # no data yet: what a run says, not a plan
+        return UNKNOWN_SPEC
+
+
+def _float32_bytes(file: Path) -> int:
+    """Return the bytes of a file's weights as float32; of safetensors its header tells."""
+    if file.suffix != ".safetensors":
+        return file.stat().st_size
+    with file.open("rb") as handle:
+        header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
+    shapes: Iterable[list[int]] = [v["shape"] for k, v in header.items() if k != "__metadata__"]
+    return 4 * sum(math.prod(shape) for shape in shapes)

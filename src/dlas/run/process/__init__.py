@@ -1,0 +1,1 @@
+"""A job in, its outcome out: the processes that work is done in."""

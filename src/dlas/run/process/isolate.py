@@ -1,0 +1,409 @@
+"""The parent side: a job goes to a process of its own; how it ends comes back as a value.
+
+    parent (this module) ── guardian ─┬─ fork server (torch) ─┬─ child: one job
+                                      ├─ fork server (tvm)    └─ child: one job
+                                      └─ one job, exec'd
+
+The parent talks to guardian and servers over sockets, and blocks in ``poll`` until a child's pipes
+say something; nothing here spins. ``dlas.run.process.worker`` is the program behind all of them
+and says how nothing outlives the parent. Whatever a child does (crash, hang, print without end,
+exhaust memory, exit half way) is an :class:`~dlas.records.Outcome`; only a disk that refuses
+raises, since no other job would fare better.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from dlas import __version__
+from dlas.core.errors import DlasError, StorageError, UserError
+from dlas.core.records import Outcome, Status
+from dlas.run.process.guardian import KILL_S, OUTPUT_LIMIT, End, Guardian, Process, start
+
+Launch = Literal["fork", "exec"]
+
+START_S = 300.0
+"""A server that has not imported its modules by then has failed."""
+_QUIET = {"OPENBLAS_NUM_THREADS": "1"}
+"""numpy's BLAS starts threads when it is imported, and a server that forks should have none."""
+
+
+class Closed(DlasError):
+    """The pool was closed (Ctrl-C, say) while a job ran: nothing is known about the job."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """What a fork server is keyed by: jobs with an equal one share a server."""
+
+    preload: tuple[str, ...] = ()
+    """Modules imported before the first fork; their time is the ``import_s`` of the jobs."""
+    environment: tuple[tuple[str, str], ...] = ()
+    """Variables set before any library loads, on top of the parent's."""
+    python: str = ""
+    """Another interpreter that has dlas installed; empty: this one."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of work for a process of its own."""
+
+    task: str
+    """``module:function`` below ``dlas.``; called with ``args`` and the additional entry
+    ``launched: {"launch": "fork" | "exec", "import_s": float}``, returns a JSON object."""
+    args: Mapping[str, Any]
+    stage: str
+    """For messages about the job."""
+    timeout_s: float
+    """Seconds until its whole process group is killed; the start of a server is not counted."""
+    memory_limit_mb: int
+    """Limit (MiB) of private writable memory of each of its processes."""
+    cpus: tuple[int, ...] | None = None
+    """Processors it may run on, set before it loads anything; None: all that dlas may use."""
+    paths: tuple[str, ...] = ()
+    """Folders put first on ``sys.path``."""
+
+
+@dataclass
+class _Running:
+    """A server that serves."""
+
+    control: socket.socket
+    process: Process
+
+    def close(self) -> None:
+        """End the server; it kills what it still runs first."""
+        self.control.close()
+        self.process.wait(KILL_S)
+        self.process.close()
+
+
+class _Refused(Exception):
+    """A server that cannot be had, with the outcome of any job that wants it."""
+
+    def __init__(self, reason: str, log: str = "", transient: bool = False) -> None:
+        super().__init__(reason)
+        self.outcome = Outcome(Status.FAILED, reason=reason, log=log, transient=transient)
+
+
+class Pool:
+    """Runs jobs in processes of their own; servers start when they are first needed.
+
+    Safe to use from several threads at once. Create it before the parent pins itself to
+    processors: children may use those that the parent could use at that time. A pool that is not
+    closed ends with its process, however that ends.
+    """
+
+    def __init__(self, scratch: Path) -> None:
+        if sys.platform != "linux":
+            raise UserError(f"dlas runs its steps on Linux only, this is {sys.platform}.")
+        try:
+            scratch.mkdir(parents=True, exist_ok=True)
+            _sweep(scratch)
+            self._folder = Path(tempfile.mkdtemp(prefix="jobs-", dir=scratch))
+            self._owned = os.open(self._folder, os.O_RDONLY)
+            fcntl.flock(self._owned, fcntl.LOCK_EX)
+        except OSError as error:
+            raise StorageError(f"job files cannot be kept in {scratch}: {error}") from error
+        self._numbers = itertools.count()
+        self._lock = threading.RLock()
+        self._starting: dict[Server, threading.Lock] = defaultdict(threading.Lock)
+        self._servers: dict[Server, _Running] = {}
+        self._closed = False
+        self._guardian = Guardian()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def run(self, server: Server, job: Job, launch: Launch = "fork") -> Outcome:
+        """Run a job in a child and return how it went; blocks until then.
+
+        Raises:
+            StorageError: the disk is full or read-only.
+            Closed: the pool was closed meanwhile.
+        """
+        if not job.task.startswith("dlas."):
+            raise ValueError(f"task {job.task!r} is not part of dlas")
+        began = time.perf_counter()
+        name = f"{next(self._numbers)}"
+        file, result = self._folder / f"{name}.job", self._folder / f"{name}.result"
+        try:
+            self._write(file, result, server, job)
+            outcome = self._run(server, job, launch, file, result)
+        finally:
+            for path in (file, result, result.with_suffix(".part")):
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+        if self._closed and not outcome.ok:
+            raise Closed(f"{job.stage}: stopped before it was done")
+        return replace(outcome, seconds=time.perf_counter() - began)
+
+    def restart(self) -> None:
+        """Stop all servers; the next job of each starts it afresh, by exec."""
+        with self._lock:
+            servers, self._servers = self._servers, {}
+        for running in servers.values():
+            running.close()
+
+    def warm(self, servers: Collection[Server], side_by_side: int = 1) -> None:
+        """Start the servers that are not there yet, so many at a time.
+
+        One that cannot be had is left to the first job that wants it, which says why.
+        """
+
+        def serve(server: Server) -> None:
+            with contextlib.suppress(_Refused, Closed):
+                self._serving(server)
+
+        with ThreadPoolExecutor(side_by_side) as threads:
+            list(threads.map(serve, dict.fromkeys(servers)))
+
+    def close(self) -> None:
+        """End everything that this pool started; jobs that still run raise ``Closed``."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._guardian.close()
+        self.restart()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        os.close(self._owned)
+
+    # ------------------------------------------------------------ one job
+
+    def _write(self, file: Path, result: Path, server: Server, job: Job) -> None:
+        text = json.dumps(
+            {
+                "task": job.task,
+                "args": dict(job.args),
+                "cpus": None if job.cpus is None else list(job.cpus),
+                "memory_limit_mb": job.memory_limit_mb,
+                "paths": list(job.paths),
+                "preload": list(server.preload),
+                "result": str(result),
+            }
+        )
+        try:
+            file.write_text(text)
+        except OSError as error:
+            if self._closed:
+                raise Closed(f"{job.stage}: the pool is closed") from error
+            raise StorageError(f"{job.stage}: {file} cannot be written: {error}") from error
+
+    def _run(self, server: Server, job: Job, launch: Launch, file: Path, result: Path) -> Outcome:
+        running: _Running | None = None
+        try:
+            if launch == "exec":
+                process = self._exec(server, ["--job", str(file)])
+            else:
+                running = self._serving(server)
+                process = start(running.control, {"job": str(file)})
+        except _Refused as refused:
+            return refused.outcome
+        except OSError as error:
+            self._drop(server, running)
+            return Outcome(
+                Status.FAILED,
+                reason=f"the fork server died before the job began ({error})",
+                transient=True,
+            )
+        try:
+            end = process.wait(job.timeout_s)
+        except BaseException:  # Ctrl-C
+            process.kill()
+            raise
+        finally:
+            process.close()
+        assert end is not None
+        if end.how == "lost":
+            self._drop(server, running)
+        return _outcome(end, job, result, server)
+
+    # ------------------------------------------------------------ guardian and servers
+
+    def _exec(self, server: Server, arguments: Sequence[str], *passed: socket.socket) -> Process:
+        python = _interpreter(server)
+        what = {
+            "argv": [python, "-P", "-m", "dlas.run.process.worker", *arguments],
+            "env": {**os.environ, **_QUIET, **dict(server.environment)},
+        }
+        with self._lock:
+            if self._closed:
+                raise Closed("the pool is closed")
+            if not self._guardian.alive():
+                self._guardian.close()
+                self._guardian = Guardian()
+            guardian = self._guardian.control
+        try:
+            return start(guardian, what, *passed)
+        except OSError as error:
+            raise _Refused(f"the guardian process died ({error})", transient=True) from error
+
+    def _serving(self, server: Server) -> _Running:
+        with self._lock:
+            starting = self._starting[server]
+        with starting:
+            running = self._servers.get(server)
+            if running is None:
+                running = self._serve(server)
+                with self._lock:
+                    self._servers[server] = running
+            return running
+
+    def _serve(self, server: Server) -> _Running:
+        control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with theirs:
+                process = self._exec(server, ["--serve", "{control}", *server.preload], theirs)
+        except BaseException:
+            control.close()
+            raise
+        end = process.wait(START_S, also=control)
+        said = json.loads(control.recv(65536) or b"{}") if end is None else {}
+        if "ready" in said:
+            return _Running(control, process)
+        if end is None:
+            end = process.wait(KILL_S)
+        log = process.text()
+        process.close()
+        control.close()
+        raise _Refused(
+            said.get("failed") or _not_started(server, end, log),
+            log,
+            transient=end is not None and end.how in ("signal", "lost"),
+        )
+
+    def _drop(self, server: Server, dead: _Running | None) -> None:
+        """Forget a dead server, unless another thread did so and has started it anew."""
+        with self._lock:
+            if dead is None or self._servers.get(server) is not dead:
+                return
+            del self._servers[server]
+        dead.close()
+
+
+def _sweep(scratch: Path) -> None:
+    """Remove what pools that were killed have left: old folders that nobody holds locked."""
+    for folder in scratch.glob("jobs-*"):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                if time.time() - folder.stat().st_mtime > 60:  # else it may just be made
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder)
+            finally:
+                os.close(descriptor)
+
+
+def _interpreter(server: Server) -> str:
+    python = server.python or sys.executable
+    found = shutil.which(python)
+    if found is None:
+        raise _Refused(f"python: {python!r} is no program that can be run; give its whole path")
+    return found
+
+
+# ---------------------------------------------------------------- how a job ended, in words
+
+
+def _not_started(server: Server, end: End | None, log: str) -> str:
+    python = server.python or sys.executable
+    if "No module named" in log and "dlas" in log.rpartition("No module named")[2]:
+        return f"{python} has no dlas: install it there ({python} -m pip install dlas)"
+    last = log.rpartition("\n")[2]
+    if end is None or end.how == "timeout":
+        return f"the fork server of {python} was not ready after {START_S:g} s"
+    if end.how == "signal":
+        return f"the fork server of {python} was killed by {_signal(end.code)} while it started"
+    return f"the fork server of {python} could not start: {last or f'exit status {end.code}'}"
+
+
+def _signal(number: int) -> str:
+    try:
+        return f"signal {signal.Signals(number).name}"
+    except ValueError:  # real-time signals have no names
+        return f"signal {number}"
+
+
+def _outcome(end: End, job: Job, result: Path, server: Server) -> Outcome:
+    if end.how == "exit" and end.code == 0:
+        return _answer(job, result, end.log, server)
+    reason, transient = _broken(end, job, server)
+    return Outcome(Status.FAILED, reason=reason, log=end.log, transient=transient)
+
+
+def _broken(end: End, job: Job, server: Server) -> tuple[str, bool]:
+    """Return the reason of a job that gave no result, and whether to try it once more."""
+    if end.how == "timeout":
+        return f"timed out after {job.timeout_s:g} s", True
+    if end.how == "output":
+        return f"endless output: more than {OUTPUT_LIMIT >> 20} MB on stdout and stderr", False
+    if end.how == "lost":
+        return "the process that started this job died", True
+    if end.how == "refused":
+        return f"no process could be started: {end.detail}", True
+    if end.how == "signal":
+        if "bad_alloc" in end.log:  # C++ aborts where nobody catches it
+            return _out_of_memory(job), True
+        return f"killed by {_signal(end.code)}", True
+    if "No module named" in end.log and server.python != "" and "Traceback" not in end.log:
+        return _not_started(server, end, end.log), False
+    return f"ended with exit status {end.code} and no result", False
+
+
+def _out_of_memory(job: Job) -> str:
+    return f"out of memory (limit {job.memory_limit_mb} MB)"
+
+
+def _answer(job: Job, result: Path, log: str, server: Server) -> Outcome:
+    try:
+        answer = json.loads(result.read_bytes())
+    except (FileNotFoundError, ValueError):
+        reason = "ended without a result (exit status 0)"
+        return Outcome(Status.FAILED, reason=reason, log=log)
+    if answer["dlas"] != __version__:
+        reason = (
+            f"{server.python} has dlas {answer['dlas']}, this is {__version__}: "
+            "install the same version there"
+        )
+        return Outcome(Status.FAILED, reason=reason, log=log)
+    error = answer.get("error")
+    if error is None:
+        return Outcome(Status.COMPLETE, value=answer["value"], log=log)
+    if error["kind"] == "storage":
+        raise StorageError(f"{job.stage}: {error['message']}")
+    if error["kind"] == "memory":
+        return Outcome(Status.FAILED, reason=_out_of_memory(job), log=log, transient=True)
+    named = error["message"] if error["kind"] == "step" else _named(error)
+    transient = error["kind"] == "device-memory"
+    return Outcome(Status.FAILED, reason=named, log=log, transient=transient)
+
+
+def _named(error: Mapping[str, str]) -> str:
+    return f"{error['type']}: {error['message']}" if error["message"] else error["type"]

@@ -1,0 +1,342 @@
+"""The rounds: every cell once a round, in an order shuffled anew, with the machine to itself."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from dlas.core import failpoints
+from dlas.core.keys import key
+from dlas.core.records import MeasureSettings, Outcome, Round, Stage, Status
+from dlas.run.engines.local import default_workers
+from dlas.run.measure.host import placement
+from dlas.run.measure.sentinel import Drift, Watch
+from dlas.run.measure.verdict import asked_and_ran
+from dlas.run.plan.plan import CellPlan, control_count, stratum
+from dlas.run.process.isolate import Job, Pool, Server
+from dlas.run.progress import Progress
+from dlas.store.results import FactRow, ResultStore, RoundRow, SentinelRow
+
+SENTINEL = Server(preload=("numpy",))
+SENTINEL_EVERY = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One cell to be measured; ``control`` 1 is the same cell under another id (A/A)."""
+
+    plan: CellPlan
+    control: int
+    key: str
+    content: str
+    artifact: Path
+    inputs: Path
+
+    @property
+    def name(self) -> tuple[str, int]:
+        """What tells it from the others."""
+        return self.plan.cell, self.control
+
+
+def with_controls(entries: Sequence[Entry], settings: MeasureSettings) -> list[Entry]:
+    """Return the entries and their A/A controls.
+
+    max(``min_controls``, ``controls`` x cells) of the cells, at least two for each runtime and
+    thread count, are measured a second time. The choice depends on the cells alone.
+    """
+    ranked = sorted(entries, key=lambda e: key("control", e.plan.cell))
+    strata: dict[tuple[str, int], list[Entry]] = defaultdict(list)
+    for entry in ranked:
+        strata[stratum(entry.plan)].append(entry)
+    wanted = control_count([len(members) for members in strata.values()], settings)
+    if not wanted:
+        return list(entries)
+    chosen = [e for members in strata.values() for e in members[:2]]
+    rest = [e for e in ranked if e not in chosen]
+    chosen += rest[: max(0, wanted - len(chosen))]
+    return [*entries, *(replace(e, control=1) for e in chosen)]
+
+
+class Rounds:
+    """Measures entries round by round into a store, what is not there already."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        results: ResultStore,
+        settings: MeasureSettings,
+        *,
+        host: str,
+        session: str,
+        paths: tuple[str, ...],
+        progress: Progress,
+        beside: Callable[[str], None] = lambda _moment: None,
+    ) -> None:
+        """``beside`` is called with ``start`` before all measurements, with ``end`` after them.
+
+        The machine is as alone then as in a measurement; nothing is called where nothing is due.
+        """
+        self.pool = pool
+        self.results = results
+        self.settings = settings
+        self.host = host
+        self.session = session
+        self.paths = paths
+        self.progress = progress
+        self.beside = beside
+        self.begun = False
+        self.watch = Watch()
+        self.done = 0
+        self.total = 0
+        self.spent_s = 0.0
+        self.measured = 0
+
+    def run(self, entries: Sequence[Entry]) -> None:
+        """Measure whatever is missing."""
+        allowed = os.sched_getaffinity(0)
+        everything = with_controls(entries, self.settings)
+        self.total = len(everything) * self.settings.rounds
+        try:
+            for number in range(self.settings.rounds):
+                self._round(number, everything)
+            if self.begun:
+                self.beside("end")
+        finally:
+            os.sched_setaffinity(0, allowed)
+
+    # ------------------------------------------------------------ one round
+
+    def _round(self, number: int, everything: Sequence[Entry]) -> None:
+        pending = self._pending(number, everything)
+        self.done += len(everything) - len(pending)
+        if not pending:
+            return
+        failpoints.reach("round-started")
+        self.pool.restart()
+        # Importing takes longer than measuring; nothing is measured yet.
+        servers = [SENTINEL, *(entry.plan.server for entry in pending)]
+        self.pool.warm(servers, default_workers())
+        if not self.begun:
+            self.begun = True
+            self.beside("start")
+        random.Random(f"{self.settings.seed}:{number}").shuffle(pending)
+        self._sentinel(number, 0)
+        since_good: list[tuple[int, Entry]] = []
+        for position, entry in enumerate(pending, start=1):
+            if self._gave_up(entry):
+                self.done += 1
+                continue
+            self._show(entry)
+            self._measure(entry, number, position)
+            since_good.append((position, entry))
+            if position % SENTINEL_EVERY == 0 or position == len(pending):
+                since_good = self._check(number, position, since_good)
+
+    def _pending(self, number: int, everything: Sequence[Entry]) -> list[Entry]:
+        rows = self.results.rows(RoundRow, host=self.host, round=number)
+        known = {(row.cell, row.control): row for row in rows}
+        pending = []
+        for entry in everything:
+            row = known.get(entry.name)
+            if row is None or row.key != entry.key or row.content != entry.content:
+                pending.append(entry)
+        return pending
+
+    def _gave_up(self, entry: Entry) -> bool:
+        """A cell that failed in an earlier round is not measured again."""
+        rows = self.results.rows(RoundRow, host=self.host, cell=entry.plan.cell)
+        return any(r.status is Status.FAILED and r.key == entry.key for r in rows)
+
+    def _check(
+        self, number: int, position: int, since_good: list[tuple[int, Entry]]
+    ) -> list[tuple[int, Entry]]:
+        """Watch the sentinel: repeat once what was measured while the machine was off."""
+        if self._sentinel(number, position) is Drift.NONE:
+            return []
+        for at, entry in since_good:
+            self._show(entry)
+            self._measure(entry, number, at, flags=("repeated",))
+        if self._sentinel(number, position) is not Drift.NONE:
+            for at, entry in since_good:
+                self._flag(entry, number, at, "drift")
+        return []
+
+    def _sentinel(self, number: int, position: int) -> Drift:
+        cpus, parent = placement(1)
+        os.sched_setaffinity(0, parent)
+        job = self._job("dlas.run.measure.sentinel:run", {}, cpus)
+        outcome = self.pool.run(SENTINEL, job)
+        if not outcome.ok:
+            self.progress.note(f"the sentinel failed: {outcome.reason}")
+            return Drift.NONE
+        seconds = float(outcome.value["seconds"])
+        row = SentinelRow(
+            session=self.session,
+            round=number,
+            position=position,
+            seconds=seconds,
+            created_at=now(),
+        )
+        self.results.put(row)
+        return self.watch.see(seconds)
+
+    # ------------------------------------------------------------ one measurement
+
+    def _measure(
+        self, entry: Entry, number: int, position: int, flags: tuple[str, ...] = ()
+    ) -> None:
+        asked_at = time.perf_counter()
+        observe = entry.control == 0 and not self._observed(entry)
+        outcome, attempts = self._attempts(entry, observe)
+        if outcome.ok and "steal" in outcome.value["round"]["flags"]:
+            outcome, more = self._attempts(entry, observe)
+            attempts += more
+        failpoints.reach("measured")
+        row = self._row(entry, number, position, outcome, attempts, flags)
+        facts: list[FactRow] = []
+        if outcome.ok and outcome.value.get("ran"):
+            ran = {**outcome.value["ran"], "cpus": row.value["cpus"]}
+            fact = self._fact(entry, ran)
+            facts.append(fact)
+            if fact.status is Status.FAILED:
+                row = replace(row, status=fact.status, stage=fact.stage, reason=fact.reason)
+        self.results.put(row, *facts)
+        child_s = outcome.value["round"]["child_s"] if outcome.ok else 0.0
+        elapsed = time.perf_counter() - asked_at
+        if outcome.ok and attempts == 1:
+            self.results.put(replace(row, overhead_s=elapsed - child_s))
+        failpoints.reach("round-stored")
+        self.spent_s += elapsed
+        self.measured += 1
+        if "repeated" not in flags:  # what the sentinel made us repeat was counted before
+            self.done += 1
+
+    def _attempts(self, entry: Entry, observe: bool) -> tuple[Outcome, int]:
+        """Measure; what a signal, timeout or lack of memory ended is tried once more, by exec."""
+        outcome = self._once(entry, observe, "fork")
+        if outcome.ok or not outcome.transient:
+            return outcome, 1
+        return self._once(entry, observe, "exec"), 2
+
+    def _once(self, entry: Entry, observe: bool, launch: Literal["fork", "exec"]) -> Outcome:
+        techniques = entry.plan.techniques
+        assert techniques is not None
+        cpus, parent = placement(techniques.hardware.threads)
+        os.sched_setaffinity(0, parent)
+        args = {
+            "artifact": str(entry.artifact),
+            "software": entry.plan.stack.software[0].to_json(),
+            "hardware": entry.plan.stack.hardware[0].to_json(),
+            "inputs": str(entry.inputs / "samples.npy"),
+            "batch": techniques.dataset.batch,
+            "settings": self.settings.model_dump(),
+            "observe": observe,
+        }
+        job = self._job("dlas.run.measure.latency:run", args, cpus)
+        return self.pool.run(entry.plan.server, job, launch)
+
+    def _job(self, task: str, args: dict[str, Any], cpus: Iterable[int]) -> Job:
+        return Job(
+            task=task,
+            args=args,
+            stage=Stage.MEASURE,
+            timeout_s=self.settings.measure_timeout_s,
+            memory_limit_mb=self.settings.memory_limit_mb,
+            cpus=tuple(cpus),
+            paths=self.paths,
+        )
+
+    # ------------------------------------------------------------ rows
+
+    def _observed(self, entry: Entry) -> bool:
+        rows = self.results.rows(FactRow, cell=entry.plan.cell, host=self.host, kind="observe")
+        return any(row.key == entry.key and row.content == entry.content for row in rows)
+
+    def _fact(self, entry: Entry, ran: dict[str, Any]) -> FactRow:
+        techniques = entry.plan.techniques
+        assert techniques is not None
+        reason = asked_and_ran(
+            precision=techniques.precision,
+            declared=techniques.software.executes,
+            threads=techniques.hardware.threads,
+            ran=ran,
+        )
+        return FactRow(
+            cell=entry.plan.cell,
+            host=self.host,
+            kind="observe",
+            key=entry.key,
+            content=entry.content,
+            status=Status.FAILED if reason else Status.COMPLETE,
+            stage=Stage.MEASURE if reason else "",
+            reason=reason or "",
+            log="",
+            value=ran,
+            session=self.session,
+            created_at=now(),
+            attempts=1,
+        )
+
+    def _row(
+        self,
+        entry: Entry,
+        number: int,
+        position: int,
+        outcome: Outcome,
+        attempts: int,
+        flags: tuple[str, ...],
+    ) -> RoundRow:
+        value: dict[str, Any] = {}
+        samples: tuple[float, ...] = ()
+        if outcome.ok:
+            seen = Round.from_json(outcome.value["round"])
+            samples = seen.samples_s
+            every = tuple(dict.fromkeys((*seen.flags, *flags)))
+            value = replace(seen, samples_s=(), flags=every).to_json()
+        return RoundRow(
+            cell=entry.plan.cell,
+            host=self.host,
+            control=entry.control,
+            round=number,
+            key=entry.key,
+            content=entry.content,
+            status=outcome.status,
+            stage="" if outcome.ok else Stage.MEASURE,
+            reason=outcome.reason,
+            log=outcome.log,
+            value=value,
+            samples=samples,
+            session=self.session,
+            position=position,
+            created_at=now(),
+            overhead_s=None,
+            attempts=attempts,
+        )
+
+    def _flag(self, entry: Entry, number: int, position: int, flag: str) -> None:
+        cell, control = entry.name
+        found = self.results.rows(
+            RoundRow, cell=cell, host=self.host, control=control, round=number
+        )
+        for row in found:
+            flags = [*row.value.get("flags", []), flag]
+            self.results.put(replace(row, value={**row.value, "flags": flags}))
+
+    def _show(self, entry: Entry) -> None:
+        each = self.spent_s / self.measured if self.measured else 1.0
+        stack = entry.plan.stack
+        layers = ("model", "optimization", "algorithm", "software", "hardware")
+        text = " ".join(stack.text(layer) for layer in layers)
+        self.progress.measurement(text, self.done, self.total, each * (self.total - self.done))
+
+
+def now() -> str:
+    """Return the time, UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,89 @@
+"""Facts of a network: parameters, multiply-accumulates, bytes of weights; by layer and in all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dlas.core.errors import StepError
+from dlas.core.protocols import Network, Precision
+from dlas.networks.counting import LayerMacs, count_layers
+from dlas.networks.onnx_graph import OnnxWeights
+
+BYTES: Mapping[Precision, int] = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
+"""Bytes of one weight."""
+
+__all__ = ["BYTES", "LayerMacs", "NetworkFacts", "inspect_network"]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkFacts:
+    """What a network is, counted from its tensors and from one inference (of ``spec.batch``)."""
+
+    params: int
+    """Elements of weights: a module's parameters; of an ONNX file its weight initializers (norms
+    are folded into convolutions there, so a few less)."""
+    nonzero_params: int
+    macs: int | None
+    """Multiply-accumulates of convolutions, linear layers and matrix products, attention's
+    included; None where an operator multiplies in a way that is not counted (``uncounted``)."""
+    effective_macs: int | None
+    """Those of them whose weight is not zero; products of two activations count in full."""
+    weights_mb: float
+    """10^6 bytes of weights in the precision asked: 4, 2 or 2 a parameter; for int8 the real
+    initializers of the quantized model, scales and zero points included."""
+    layers: tuple[LayerMacs, ...]
+    uncounted: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON form."""
+        return asdict(self)
+
+
+def inspect_network(network: Network) -> NetworkFacts:
+    """Return the facts of a network: of its module where it has one, else of its ONNX file.
+
+    Raises:
+        StepError: the network has neither, or an ONNX file whose shapes cannot be inferred.
+    """
+    if network.module is not None:
+        return _of_module(network)
+    if network.onnx is None:
+        raise StepError("the network has neither a torch module nor an ONNX file")
+    return _of_onnx(network)
+
+
+def _of_module(network: Network) -> NetworkFacts:
+    parameters = list(network.module.parameters())
+    count = sum(p.numel() for p in parameters)
+    layers = count_layers(network.module, network.spec)
+    return NetworkFacts(
+        params=count,
+        nonzero_params=sum(int(p.count_nonzero()) for p in parameters),
+        macs=sum(layer.macs for layer in layers),
+        effective_macs=sum(layer.effective for layer in layers),
+        weights_mb=count * BYTES[network.precision] / 1e6,
+        layers=layers,
+    )
+
+
+def _of_onnx(network: Network) -> NetworkFacts:
+    if network.onnx is None:
+        raise StepError("the network has no ONNX file")
+    graph = OnnxWeights(network.onnx, network.spec)
+    layers = graph.layers()
+    known = not graph.uncounted
+    if network.precision == "int8":
+        size = graph.stored_bytes
+    else:
+        size = graph.params * BYTES[network.precision]
+    return NetworkFacts(
+        params=graph.params,
+        nonzero_params=graph.nonzero,
+        macs=sum(layer.macs for layer in layers) if known else None,
+        effective_macs=sum(layer.effective for layer in layers) if known else None,
+        weights_mb=size / 1e6,
+        layers=layers,
+        uncounted=graph.uncounted,
+    )

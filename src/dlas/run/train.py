@@ -1,0 +1,187 @@
+"""``dlas train``: weights of a model for a data set, with a card that says how they came about."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dlas.core import registry
+from dlas.core.errors import UserError
+from dlas.core.protocols import Dataset, Model, Samples, Technique
+from dlas.networks.fit import Augment, predict, train
+
+CHUNK = 500  # test images that are decoded at a time
+
+
+def read_technique(layer: str, text: str) -> Technique:
+    """Return the technique of a text as a study file has it: ``name`` or ``name: {p: v}``.
+
+    Raises:
+        UserError: it is neither, the name is unknown or a parameter is wrong.
+    """
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{layer}: {text!r} is no YAML: {error}") from error
+    if isinstance(data, str):
+        return registry.make(layer, data)
+    if isinstance(data, dict) and len(data) == 1:
+        ((name, params),) = data.items()
+        if params is None or isinstance(params, dict):
+            return registry.make(layer, str(name), params)
+    raise UserError(
+        f"{layer}: {text!r} is not one choice. Write a name, e.g. resnet-8, or a name with "
+        "parameters, e.g. 'mobilenet-v2: {width: 0.35}'."
+    )
+
+
+def run_train(
+    model: Model,
+    dataset: Dataset,
+    out: Path,
+    *,
+    epochs: int = 10,
+    batch_size: int = 128,
+    lr: float = 2e-3,
+    seed: int = 0,
+    augment: Augment = "flip",
+    weight_decay: float = 0.05,
+    label_smoothing: float = 0.0,
+    limit: int | None = None,
+    threads: int | None = None,
+    channels_last: bool = False,
+    device: str = "cpu",
+    float16: bool = False,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> dict[str, Any]:
+    """Train a model on a data set's training images, write its weights, return their card.
+
+    Weights that come with a model are not used: it starts from random ones by its own ``seed``,
+    unless its parameter ``weights`` names a file. The weights go to ``out`` (safetensors), the
+    card beside it (``.json``): model, data set, recipe, and the accuracy on all test images of
+    what was written. Use them by ``weights: PATH``. See :func:`dlas.networks.fit.train` for the
+    rest.
+
+    Raises:
+        UserError: the model is only an ONNX file, ``device`` is not there, or ``out`` cannot be
+            written.
+        StepError: training diverged.
+    """
+    out = out if out.suffix == ".safetensors" else out.with_name(out.name + ".safetensors")
+    if model.form != "torch":
+        raise UserError(
+            f"{model.name} is only an ONNX file and cannot be trained. Train the network it was "
+            "made from, as `torch: {factory: ...}`."
+        )
+    _there(device)
+    _writable(out)
+    module = _from_scratch(model).build(dataset).module
+    recipe = train(
+        module,
+        dataset.load("train"),
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        seed=seed,
+        threads=threads,
+        limit=limit,
+        augment=augment,
+        weight_decay=weight_decay,
+        label_smoothing=label_smoothing,
+        channels_last=channels_last,
+        device=device,
+        progress=progress,
+    )
+    return write_trained(module, model, dataset, out, recipe, float16=float16)
+
+
+def write_trained(
+    module: Any,
+    model: Model,
+    dataset: Dataset,
+    out: Path,
+    recipe: Mapping[str, Any],
+    *,
+    float16: bool = False,
+) -> dict[str, Any]:
+    """Write a module's weights and their card; the accuracy is that of what is written.
+
+    With ``float16`` the module's own weights are rounded too.
+    """
+    import torch
+    from safetensors.torch import save
+
+    kind = torch.float16 if float16 else torch.float32
+    state = {
+        name: (tensor.to(kind) if tensor.is_floating_point() else tensor).contiguous().clone()
+        for name, tensor in module.state_dict().items()
+    }
+    module.load_state_dict(state)
+    samples = dataset.load("test")
+    right = count_right(module, dataset, samples)
+    shape = dataclasses.asdict(dataset.spec())
+    card = {
+        "model": {
+            "name": model.name,
+            "params": {k: v for k, v in registry.without_places(model).items() if k != "seed"},
+        },
+        "dataset": {"name": dataset.name, "params": registry.without_places(dataset)},
+        "spec": {name: n for name, n in shape.items() if name != "batch"},
+        "dtype": "float16" if float16 else "float32",
+        "accuracy": right / len(samples.labels),
+        "accuracy_n": len(samples.labels),
+        "test_content": samples.content,
+        "recipe": {**recipe, "init_seed": getattr(model, "seed", None)},
+        "versions": {d: registry.installed_version(d) for d in ("torch", "timm", "numpy")},
+    }
+    out.write_bytes(save(state))
+    text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
+    out.with_suffix(".json").write_text(text, encoding="utf-8")
+    return card
+
+
+def count_right(module: Any, dataset: Dataset, samples: Samples) -> int:
+    """Return how many samples a module gets right, by the data set's own score."""
+    count, right = len(samples.labels), 0
+    for at in range(0, count, CHUNK):
+        part = range(at, min(at + CHUNK, count))
+        outputs = predict(module, samples.images(part))
+        right += int(dataset.correct(outputs, samples.labels[part.start : part.stop]).sum())
+    return right
+
+
+def _from_scratch(model: Model) -> Model:
+    """Return the model without the weights that it ships with."""
+    if getattr(model, "weights_file", None) != "":
+        return model
+    return dataclasses.replace(model, weights_file="random")  # type: ignore[call-arg]
+
+
+def _there(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"--device {device!r}: torch cannot use it: {reason} "
+            "Allowed: cpu, cuda, cuda:1 and the like, where there is such a GPU and torch was "
+            "built for it; `dlas doctor` says what is there."
+        ) from error
+
+
+def _writable(out: Path) -> None:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with out.open("ab"):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{out}: cannot be written: {error.strerror}. Choose another --out."
+        ) from error

@@ -1,0 +1,1 @@
+"""A study file in, its stacks, settings and goals out; wrong files are told."""

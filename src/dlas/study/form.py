@@ -1,0 +1,276 @@
+"""The form of a study file: its keys, their types, and the JSON Schema made from them.
+
+What stands below ``layers``, ``base`` and ``stacks`` depends on the techniques installed and is
+read in ``choices.py``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    WithJsonSchema,
+    create_model,
+)
+
+from dlas.core.errors import near
+from dlas.core.records import MeasureSettings
+from dlas.core.stack import LAYERS
+from dlas.study.source import Source, shown
+
+SCHEMA = Path(__file__).with_name("study.schema.json")
+MAX_STACKS = 100_000
+"""A study may have at most so many stacks."""
+
+METRICS = (
+    "latency_ms", "latency_p90_ms", "first_inference_ms", "load_ms", "import_s", "build_s",
+    "memory_mb", "weights_mb", "artifact_mb", "params", "nonzero_params", "macs",
+    "effective_macs", "accuracy", "accuracy_drop", "flips", "max_abs_error", "energy_mj",
+)  # fmt: skip
+"""The columns of the table that a goal can name."""
+
+Metric = Literal[METRICS]  # type: ignore[valid-type]
+
+_CHOICE: dict[str, Any] = {
+    "description": "a technique's name, or `name: {parameter: value or list of values}`",
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "object",
+            "minProperties": 1,
+            "maxProperties": 1,
+            "additionalProperties": {"type": ["object", "null"]},
+        },
+    ],
+}
+_LEVEL: dict[str, Any] = {
+    "description": "a choice, or a pipeline: a list of choices applied in turn",
+    "anyOf": [*_CHOICE["anyOf"], {"type": "array", "minItems": 1, "items": _CHOICE}],
+}
+_LEVELS: dict[str, Any] = {
+    "anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": _LEVEL}]
+}
+_BLOCK: dict[str, Any] = {
+    "description": "a list of choices, or sub-layers that are crossed and applied in turn",
+    "anyOf": [
+        *_LEVELS["anyOf"],
+        {"type": "object", "minProperties": 1, "additionalProperties": _LEVELS},
+    ],
+}
+_POINT: dict[str, Any] = {
+    "anyOf": [*_LEVEL["anyOf"], {"type": "object", "additionalProperties": _LEVEL}]
+}
+
+
+def _by_layer(block: Mapping[str, Any], required: list[str]) -> WithJsonSchema:
+    properties = {layer: dict(block) for layer in LAYERS}
+    return WithJsonSchema(
+        {
+            "type": "object",
+            "properties": properties,
+            "additionalProperties": False,
+            "required": required,
+        }
+    )
+
+
+REQUIRED = ["dataset", "model", "software"]
+"""Layers without a neutral choice."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class RandomSize(_Strict):
+    """How many stacks a random design draws."""
+
+    n: int = Field(ge=1, le=MAX_STACKS, description="stacks to draw")
+    seed: int = Field(0, ge=0, description="the same seed draws the same stacks")
+
+
+class RandomDesign(_Strict):
+    """Stacks drawn evenly from the full factorial, among those that the rules allow."""
+
+    random: RandomSize
+
+
+_BOUNDS: dict[str, Any] = {
+    f"{metric}_{bound}": (float | None, Field(None, description=f"{metric} {bound}"))
+    for metric in METRICS
+    for bound in ("at_most", "at_least")
+}
+GoalsForm: Any = create_model(
+    "GoalsForm",
+    __base__=_Strict,
+    __doc__="What is sought: metrics to minimize or maximize, and bounds on them.",
+    minimize=(list[Metric], Field([], description="metrics to make small")),
+    maximize=(list[Metric], Field([], description="metrics to make large")),
+    **_BOUNDS,
+)
+
+
+@dataclass(frozen=True)
+class Goals:
+    """What a study seeks: metrics to minimize and maximize, and bounds on metrics."""
+
+    minimize: tuple[str, ...] = ()
+    maximize: tuple[str, ...] = ()
+    at_most: Mapping[str, float] = field(default_factory=dict)
+    at_least: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, form: Any) -> Goals:
+        """Return the goals of a checked ``goals:`` block."""
+        given = form.model_dump(exclude_none=True)
+
+        def bounds(end: str) -> dict[str, float]:
+            return {k.removesuffix(end): v for k, v in given.items() if k.endswith(end)}
+
+        return cls(
+            tuple(given["minimize"]),
+            tuple(given["maximize"]),
+            bounds("_at_most"),
+            bounds("_at_least"),
+        )
+
+
+def _one_or_many(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Rules = Annotated[
+    list[str],
+    BeforeValidator(_one_or_many),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+    ),
+]
+
+
+class StudyForm(_Strict):
+    """A study file: which stacks to run, how they are measured, what is sought."""
+
+    dlas: Literal[1] = Field(description="version of this form")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80, description="name of the study"
+    )
+    description: str = Field("", description="what the study is for")
+    folder: str | None = Field(
+        None,
+        min_length=1,
+        description="where relative paths and own modules are looked for, "
+        "instead of beside this file",
+    )
+    layers: Annotated[Any, _by_layer(_BLOCK, REQUIRED)] = Field(
+        None, description="the choices at each layer"
+    )
+    design: Annotated[
+        Annotated[Literal["full", "one-at-a-time"], Tag("text")]
+        | Annotated[RandomDesign, Tag("drawn")],
+        Discriminator(lambda value: "drawn" if isinstance(value, dict | RandomDesign) else "text"),
+    ] = Field("full", description="which combinations of the choices are run")
+    base: Annotated[Any, _by_layer(_POINT, [])] = Field(
+        None, description="where one-at-a-time starts; a layer left out starts at its first choice"
+    )
+    stacks: Annotated[
+        Any,
+        WithJsonSchema(
+            {
+                "type": "array",
+                "minItems": 1,
+                "items": _by_layer(_LEVEL, REQUIRED).json_schema,
+            }
+        ),
+    ] = Field(None, description="stacks to run, one by one; they come before those of `layers`")
+    where: Rules = Field([], description="rules that every stack must meet")
+    exclude: Rules = Field([], description="rules that no stack may meet")
+    measure: MeasureSettings = MeasureSettings.model_validate({})
+    goals: GoalsForm = GoalsForm()
+
+
+def read_form(source: Source) -> StudyForm | None:
+    """Return the checked form of a source, or None: then its problems are noted in the source."""
+    if not isinstance(source.data, Mapping):
+        source.problem((), f"a study file is a mapping of keys, got {shown(source.data)}")
+        return None
+    try:
+        return StudyForm.model_validate(source.data)
+    except ValidationError as error:
+        for each in error.errors():
+            place = tuple(part for part in each["loc"] if part not in ("text", "drawn"))
+            source.problem(*_translate(place, dict(each)))
+        return None
+
+
+def _translate(place: tuple[str | int, ...], error: Mapping[str, Any]) -> tuple[Any, str]:
+    kind, given = error["type"], error["input"]
+    if kind == "extra_forbidden":
+        known = _keys(place[:-1])
+        return place, f"unknown key.{near(str(place[-1]), known)} Allowed: {_listed(known)}."
+    if kind == "missing":
+        return place[:-1], f"needs the key {str(place[-1])!r}{_HINTS.get(place, '')}"
+    if place[:1] == ("design",) and place != ("design",):
+        return place, f"{error['msg']}, got {shown(given)}"
+    if place == ("design",):
+        form = "full, one-at-a-time or {random: {n: 200, seed: 1}}"
+        return place, f"must be {form}, got {shown(given)}.{near(str(given), _DESIGNS)}"
+    if place[:1] == ("goals",) and kind == "literal_error":
+        metrics = ", ".join(METRICS)
+        return (
+            place,
+            f"no metric is called {shown(given)}.{near(str(given), METRICS)} Metrics: {metrics}.",
+        )
+    if kind == "string_pattern_mismatch":
+        return place, f"may hold letters, digits, '.', '_' and '-' only, got {shown(given)}"
+    return place, f"{error['msg']}, got {shown(given)}"
+
+
+_HINTS: dict[tuple[str | int, ...], str] = {
+    ("dlas",): ": the version of the form, `dlas: 1`",
+    ("name",): ": the study's name",
+}
+_DESIGNS = ("full", "one-at-a-time", "random")
+
+
+def _listed(known: list[str]) -> str:
+    if "minimize" in known:
+        return "minimize, maximize, and METRIC_at_most and METRIC_at_least of each metric"
+    return ", ".join(known)
+
+
+def _keys(place: tuple[str | int, ...]) -> list[str]:
+    inner: dict[tuple[str | int, ...], Any] = {
+        (): StudyForm,
+        ("measure",): MeasureSettings,
+        ("goals",): GoalsForm,
+        ("design",): RandomDesign,
+        ("design", "random"): RandomSize,
+    }
+    return list(inner[place].model_fields)
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of a study file."""
+    made = StudyForm.model_json_schema()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **made,
+        "title": "dlas study",
+    }
+
+
+def write_schema() -> None:
+    """Write the schema into the package; a test says when this is due."""
+    SCHEMA.write_text(json.dumps(schema(), indent=2) + "\n", encoding="utf-8")

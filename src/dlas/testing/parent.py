@@ -1,0 +1,142 @@
+"""The parent side of the suites' child processes (:mod:`dlas.testing.child`)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlas.core import registry
+from dlas.core.protocols import HardwareTechnique, Software, Technique
+from dlas.core.stack import Choice
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def place(cls: type[Technique]) -> str:
+    """Return where a class is found, ``module:name``."""
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def run(
+    mode: str,
+    job: Mapping[str, Any],
+    folder: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    seconds: float = 600,
+) -> Path:
+    """Do a job in a process of its own; return where its answer lies.
+
+    Raises:
+        AssertionError: it ended by a signal, with an error, or not in time; with its last words.
+    """
+    file = folder / f"{mode}.json"
+    file.write_text(json.dumps(job))
+    # What can be imported here can be imported there.
+    paths = os.pathsep.join(p for p in (str(Path.cwd()), *sys.path) if p)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dlas.testing.child", mode, str(file)],
+        env={**os.environ, **(environment or {}), "PYTHONPATH": paths},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        _, said = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise AssertionError(f"{mode}: not done after {seconds:g} s") from None
+    finally:
+        _kill_all_of(process)
+    if process.returncode < 0:
+        raise AssertionError(f"{mode}: ended by {signal.Signals(-process.returncode).name}")
+    if process.returncode:
+        raise AssertionError(f"{mode} failed: {_last(said)}")
+    return file.with_suffix(".answer")
+
+
+def answer(path: Path) -> Any:
+    """Return the answer of a job.
+
+    Raises:
+        AssertionError: the process ended with status 0 and left none.
+    """
+    if not path.is_file():
+        raise AssertionError(f"{path.stem}: the process ended with status 0 before it was done")
+    return json.loads(path.read_text())
+
+
+def infer(
+    software: Software,
+    artefact: Path,
+    images: np.ndarray[Any, Any],
+    folder: Path,
+    *,
+    hardware: HardwareTechnique,
+    threads: Sequence[int] = (1, 2),
+    batch: int = 1,
+    others: Iterable[type[Technique]] = (),
+) -> dict[int, tuple[np.ndarray[Any, Any], dict[str, Any]]]:
+    """Infer as a run does: a server preloads the runtime, a child is forked per thread count.
+
+    Returns for each count the outputs, ``(len(images), classes)``, and the facts: ``ran`` (as
+    JSON), ``tasks`` (threads of the process), ``busy`` (processor seconds of each while
+    inferring), ``repeatable``, ``torch`` (whether it was loaded), and more. Counts beyond the
+    processors of this machine are left out. ``folder`` is for files.
+
+    Raises:
+        AssertionError: a process failed; the sentence says in what stage.
+    """
+    import numpy as np
+
+    counts = [t for t in threads if t <= len(os.sched_getaffinity(0))]
+    np.save(folder / "images.npy", images)
+    job = {
+        "classes": [place(c) for c in (type(software), type(hardware), *others)],
+        "software": registry.choice(software).to_json(),
+        "hardware": registry.choice(hardware).to_json(),
+        "preload": list(software.preload),
+        "folder": str(artefact),
+        "images": str(folder / "images.npy"),
+        "threads": counts,
+        "batch": batch,
+    }
+    environment = software.environment(hardware)
+    file = run("infer", job, folder, environment=environment, seconds=300)
+    results = {}
+    for count in counts:
+        one = file.with_name(f"{file.stem}-{count}.json")
+        facts = answer(one)
+        if "error" in facts:
+            raise AssertionError(f"{facts['stage']} with {count} threads: {facts['error']}")
+        results[count] = (np.load(one.with_suffix(".npy")), facts)
+    return results
+
+
+def choices(**techniques: Technique) -> dict[str, Any]:
+    """Return techniques as the arguments of a step."""
+    made: dict[str, Choice] = {name: registry.choice(t) for name, t in techniques.items()}
+    return {name: choice.to_json() for name, choice in made.items()}
+
+
+def _kill_all_of(process: subprocess.Popen[str]) -> None:
+    """Kill a process and what it left in its group."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return  # the usual: nothing is left of it
+    finally:
+        process.wait()
+
+
+def _last(said: str) -> str:
+    lines = [line for line in said.splitlines() if line.strip()]
+    return lines[-1][:600] if lines else "it said nothing"

@@ -1,0 +1,81 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dlas.core import registry
+from dlas.core.errors import UserError
+from dlas.layers.hardware import cpu as cpu_module
+from dlas.layers.hardware.cpu import NEEDS, Cpu, cache_sizes
+from dlas.layers.hardware.cuda import Cuda
+
+pytestmark = pytest.mark.host
+
+
+def test_describe_names_the_machine():
+    said = Cpu().describe()
+    assert said["model"] and said["cores_logical"] >= said["cores_allowed"] >= 1
+    assert said["memory_bytes"] > 1 << 28
+    assert all(size >= 1024 for size in said["caches"].values())
+
+
+def test_caches_are_read_in_bytes(tmp_path: Path):
+    for i, (level, kind, size) in enumerate(
+        [("1", "Data", "48K"), ("1", "Instruction", "32K"), ("3", "Unified", "260M")]
+    ):
+        index = tmp_path / f"index{i}"
+        index.mkdir()
+        (index / "level").write_text(level + "\n")
+        (index / "type").write_text(kind + "\n")
+        (index / "size").write_text(size + "\n")
+    assert cache_sizes(tmp_path) == {"L1d": 49152, "L1i": 32768, "L3": 272629760}
+
+
+def test_an_instruction_set_that_is_absent_is_missing_with_its_flags(monkeypatch):
+    monkeypatch.setattr(cpu_module.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(cpu_module.host, "flags", lambda: frozenset(NEEDS["avx2"]))
+    assert Cpu(isa="avx2").missing() is None
+    reason = Cpu(isa="avx512").missing()
+    assert reason is not None and "avx512bw" in reason and "avx2," not in reason
+
+
+def test_an_instruction_set_of_x86_is_missing_elsewhere(monkeypatch):
+    monkeypatch.setattr(cpu_module.platform, "machine", lambda: "aarch64")
+    assert "aarch64" in (Cpu(isa="avx2").missing() or "")
+    assert Cpu(isa="native").missing() is None
+
+
+def test_more_threads_than_processors_are_missing():
+    cores = cpu_module.allowed_cores()
+    assert Cpu(threads=cores).missing() is None
+    assert str(cores + 1) in (Cpu(threads=cores + 1).missing() or "")
+
+
+def test_the_target_leaves_threads_out_and_resolves_native():
+    assert Cpu(threads=1).target() == Cpu(threads=2).target()
+    native = Cpu().target()
+    assert "native" not in str(native) and native["features"]
+    assert Cpu(isa="avx2").target() != native
+
+
+def test_parameters_are_checked():
+    with pytest.raises(UserError, match="threads"):
+        registry.make("hardware", "cpu", {"threads": 0})
+    with pytest.raises(UserError, match="isa"):
+        registry.make("hardware", "cpu", {"isa": "avx3"})
+
+
+@pytest.mark.skipif(
+    any(Path("/dev").glob("nvidia[0-9]*")), reason="this machine has an NVIDIA device"
+)
+def test_cuda_is_missing_with_a_reason_and_without_torch():
+    assert "NVIDIA" in (Cuda().missing() or "")
+    with pytest.raises(RuntimeError, match="NVIDIA"):
+        Cuda().describe()
+    assert Cuda().target() is None
+    code = (
+        "import sys; from dlas.layers.hardware.cuda import Cuda; Cuda().missing();"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,220 @@
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from dlas.core import registry
+from dlas.core.errors import StepError
+from dlas.core.protocols import DataSpec, Network
+from dlas.networks.export import export_onnx
+
+SPEC = DataSpec(classes=10, channels=1, height=12, width=12)
+
+
+class Data:
+    labels = np.arange(80) % 10
+    ids = tuple(map(str, range(80)))
+    content = "random"
+
+    def __init__(self):
+        self.asked = []
+        self.pixels = np.random.default_rng(0).standard_normal((80, 1, 12, 12), np.float32)
+
+    def images(self, indices):
+        self.asked += list(indices)
+        return self.pixels[list(indices)]
+
+
+def net():
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU6(),
+        nn.Conv2d(16, 16, 3, groups=16, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(16, 10),
+    )
+    for part in module:
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean.uniform_(-0.1, 0.1)
+            part.running_var.uniform_(0.05, 0.1)
+    return module.eval()
+
+
+def apply(name, network, folder=None, data=None, **params):
+    return registry.make("optimization", name, params).apply(network, data, folder)
+
+
+# ---------------------------------------------------------------- float16, bfloat16
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_weights_and_statistics_are_numbers_of_the_type_and_stay_float32(name):
+    module = net()
+    done = apply(name, Network(SPEC, module))
+    assert done.network.precision == name
+    after = done.network.module.state_dict()
+    for key, value in module.state_dict().items():
+        assert after[key].dtype == value.dtype
+        if value.is_floating_point():
+            assert torch.equal(after[key], value.to(getattr(torch, name)).float())
+            assert after[key].any() == value.any()
+        else:
+            assert torch.equal(after[key], value)
+
+
+def test_the_effect_of_rounding_is_in_the_outputs():
+    module = net()
+    x = torch.randn(4, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        exact = module(x)
+        errors = {
+            name: float((apply(name, Network(SPEC, module)).network.module(x) - exact).abs().max())
+            for name in ("float16", "bfloat16")
+        }
+    assert 0 < errors["float16"] < errors["bfloat16"] < 0.1 * float(exact.abs().max())
+
+
+def test_what_rounding_does_is_reported():
+    module = nn.Linear(3, 1, bias=False)
+    with torch.no_grad():
+        module.weight.copy_(torch.tensor([[1.0, 1 + 2**-12, 1e-9]]))
+    done = apply("float16", Network(SPEC, module))
+    assert done.network.module.weight.tolist() == [[1.0, 1.0, 0.0]]
+    assert done.achieved["values"] == 3
+    assert done.achieved["flushed"] == 1
+    assert done.achieved["max_relative_change"] == pytest.approx(2**-12, rel=1e-3)
+    assert apply("bfloat16", Network(SPEC, module)).achieved["flushed"] == 0
+
+
+def test_a_weight_that_does_not_fit_is_an_error():
+    module = nn.Linear(2, 1)
+    with torch.no_grad():
+        module.weight[0, 0] = 1e5
+    with pytest.raises(StepError, match="weight holds a value of size 100000, which float16"):
+        apply("float16", Network(SPEC, module))
+    assert apply("bfloat16", Network(SPEC, module)).network.precision == "bfloat16"
+
+
+def test_an_onnx_file_is_rounded_as_its_module_is(tmp_path):
+    module = nn.Sequential(nn.Flatten(), nn.Linear(144, 10)).eval()
+    source = tmp_path / "m.onnx"
+    export_onnx(module, SPEC, source)
+    done = apply("bfloat16", Network(SPEC, None, source), tmp_path)
+    stored = {
+        t.name: numpy_helper.to_array(t) for t in onnx.load(done.network.onnx).graph.initializer
+    }
+    expected = apply("bfloat16", Network(SPEC, module)).network.module.state_dict()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(stored[name], value.numpy())
+    assert done.achieved["values"] == 1450
+
+
+# ---------------------------------------------------------------- int8
+
+
+@pytest.fixture(scope="module")
+def quantized(tmp_path_factory):
+    data = Data()
+    done = apply("int8", Network(SPEC, net()), tmp_path_factory.mktemp("q"), data, images=40)
+    return done, data
+
+
+def run(path, images):
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return np.concatenate([session.run(None, {name: image[None]})[0] for image in images])
+
+
+def test_int8_leaves_an_onnx_file_and_no_module(quantized):
+    done, _ = quantized
+    assert (done.network.module, done.network.precision) == (None, "int8")
+    assert [p.name for p in done.network.onnx.parent.iterdir()] == [done.network.onnx.name]
+    onnx.checker.check_model(done.network.onnx, full_check=True)
+    assert {node.domain for node in onnx.load(done.network.onnx).graph.node} <= {"", "ai.onnx"}
+
+
+def test_weights_are_symmetric_int8_per_channel_and_activations_uint8(quantized):
+    done, _ = quantized
+    graph = onnx.load(done.network.onnx).graph
+    stored = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    seen = {"weight": 0, "activation": 0}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in stored:
+            weight, scale, zero = (stored[name] for name in node.input)
+            assert not zero.any()
+            if weight.dtype == np.int8:
+                seen["weight"] += 1
+                channels = weight.shape[0] if weight.ndim == 4 else 10
+                assert scale.shape == (channels,)
+        elif node.op_type == "QuantizeLinear":
+            assert stored[node.input[2]].dtype == np.uint8
+            assert stored[node.input[1]].shape == ()
+            seen["activation"] += 1
+    assert seen["weight"] == 3
+    assert seen["activation"] >= 3
+
+
+def test_norms_are_folded_and_every_product_is_quantized(quantized):
+    achieved = quantized[0].achieved
+    assert achieved["operators"]["Conv"] == achieved["quantized"]["Conv"] == 2
+    assert achieved["operators"]["Gemm"] == achieved["quantized"]["Gemm"] == 1
+    assert "BatchNormalization" not in achieved["operators"]
+    assert "Relu" not in achieved["operators"], "taken into the ranges"
+    assert achieved["weights_int8"] == 16 * 9 + 16 * 9 + 160
+    assert achieved["weights_float"] == 0
+
+
+def test_calibration_takes_the_images_asked_for_evenly_over_the_classes(quantized):
+    done, data = quantized
+    assert len(data.asked) == len(set(data.asked)) == 40 == done.achieved["calibration_images"]
+    assert np.bincount(data.labels[data.asked]).tolist() == [4] * 10
+
+
+def test_the_outputs_stay_close_to_the_float_ones(quantized):
+    images = Data().pixels[40:]
+    with torch.no_grad():
+        expected = net()(torch.from_numpy(images)).numpy()
+    got = run(quantized[0].network.onnx, images)
+    assert np.abs(got - expected).max() < 0.05 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("method", ["entropy", "percentile"])
+def test_other_ways_to_choose_ranges(method, tmp_path):
+    done = apply("int8", Network(SPEC, net()), tmp_path, Data(), images=40, method=method)
+    images = Data().pixels[40:]
+    with torch.no_grad():
+        expected = net()(torch.from_numpy(images)).numpy()
+    got = run(done.network.onnx, images)
+    assert np.abs(got - expected).mean() < 0.1 * np.abs(expected).mean()
+    assert done.achieved["method"] == method
+
+
+def test_one_scale_for_all_channels_on_request(tmp_path):
+    done = apply("int8", Network(SPEC, net()), tmp_path, Data(), images=40, per_channel=False)
+    stored = {
+        t.name: numpy_helper.to_array(t) for t in onnx.load(done.network.onnx).graph.initializer
+    }
+    weights = [name for name, value in stored.items() if value.dtype == np.int8 and value.ndim > 1]
+    assert len(weights) == 3
+    assert all(stored[f"{w.removesuffix('_quantized')}_scale"].shape == () for w in weights)
+
+
+def test_calibration_follows_the_batch_of_the_problem(tmp_path):
+    spec = DataSpec(classes=10, channels=1, height=12, width=12, batch=16)
+    done = apply("int8", Network(spec, net()), tmp_path, Data(), images=40)
+    assert done.achieved["calibration_images"] == 32
+    with pytest.raises(StepError, match="at least one batch of 16"):
+        apply("int8", Network(spec, net()), tmp_path, Data(), images=8)
+
+
+def test_calibration_without_images_is_an_error(tmp_path):
+    with pytest.raises(StepError, match="calibrated on training images"):
+        apply("int8", Network(SPEC, net()), tmp_path)

@@ -1,0 +1,263 @@
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dlas.core import registry
+from dlas.core.errors import StepError, UserError
+from dlas.core.protocols import Network
+from dlas.layers.software.shared import torch_store
+from fake_programs import (
+    CPU,
+    NETS,
+    SPEC,
+    FakeProgram,
+    Stand,
+    forked,
+    images,
+    infer,
+    module,
+    reference,
+    software,
+    stack,
+)
+
+torch = pytest.importorskip("torch")
+nn = torch.nn
+
+
+def built(tmp_path: Path, net: str, precision: str = "float32", **params):
+    runtime = software("pytorch", **params)
+    facts = runtime.build(FakeProgram(net, precision), CPU, tmp_path)
+    assert facts["stored"] == "module"
+    return runtime.load(tmp_path, CPU)
+
+
+def test_an_enumeration_s_member_is_stored_by_its_value(monkeypatch, tmp_path):
+    """Python 3.11.0 to 3.11.3 store it as a call of getattr: here they do, too."""
+    by_name = lambda member, protocol: (getattr, (type(member), member.name))  # noqa: E731
+    monkeypatch.setattr(pytest.importorskip("timm").layers.Format, "__reduce_ex__", by_name)
+    built(tmp_path, "vit")
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("net", NETS)
+def test_it_gives_the_module_s_outputs(net, layout, tmp_path):
+    session = built(tmp_path, net, layout=layout)
+    found = infer(session)
+    assert found.dtype == np.float32 and found.flags.c_contiguous
+    np.testing.assert_allclose(found, reference(net), atol=1e-3)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float16", 0.02), ("bfloat16", 0.1)])
+@pytest.mark.parametrize("net", NETS)
+def test_half_precisions_really_run(net, precision, tolerance, tmp_path):
+    session = built(tmp_path, net, precision)
+    expected = reference(net)
+    assert np.abs(infer(session) - expected).max() <= tolerance * np.abs(expected).max()
+    assert np.abs(infer(session) - expected).max() > 0
+    assert session.observe(images()[:1]).precision == precision
+
+
+def test_what_ran_is_read_back(tmp_path):
+    residual = built(tmp_path, "residual").observe(images()[:1])
+    assert residual.precision == "float32" and residual.threads == 1
+    assert "conv2d" in residual.kernels and "linear" in residual.kernels
+    assert sum(int(part.rpartition("x")[2]) for part in residual.kernels["conv2d"].split(",")) == 6
+    assert residual.isa in ("sse42", "avx2", "avx512", None)
+    assert residual.fallbacks == ()
+    (tmp_path / "vit").mkdir()
+    vit = built(tmp_path / "vit", "vit").observe(images()[:1])
+    assert "attention" in vit.kernels
+
+
+def test_forked_children_give_the_same_with_the_threads_asked(tmp_path):
+    runtime = software("pytorch")
+    runtime.build(FakeProgram("residual"), CPU, tmp_path)
+    # The networks' own file sets one thread when it is imported: what is asked prevails.
+    for count, (outputs, facts) in enumerate(forked(runtime, tmp_path, tmp_path), start=1):
+        np.testing.assert_allclose(outputs, reference("residual"), atol=1e-3)
+        assert facts["ran"]["threads"] == count
+        assert facts["tasks"] >= count
+
+
+@pytest.mark.skipif(
+    registry.make("hardware", "cpu", {"isa": "avx512"}).missing() is not None,
+    reason="this CPU has no wider instruction set to be held back from",
+)
+def test_avx2_holds(tmp_path):
+    runtime = software("pytorch")
+    held = registry.make("hardware", "cpu", {"isa": "avx2"})
+    runtime.build(FakeProgram("residual"), held, tmp_path)
+    (outputs, facts), *_ = forked(runtime, tmp_path, tmp_path, threads=(1,), isa="avx2")
+    np.testing.assert_allclose(outputs, reference("residual"), atol=1e-3)
+    assert facts["ran"]["isa"] == "avx2"
+    assert "avx512" not in str(facts["ran"]["kernels"])
+    assert runtime.load(tmp_path, CPU).observe(images()[:1]).isa == "avx512"
+
+
+def test_options_reach_torch_backends_and_are_checked(tmp_path):
+    session = built(tmp_path, "residual", options={"mkldnn.enabled": False})
+    try:
+        kernels = session.observe(images()[:1]).kernels
+    finally:
+        torch.backends.mkldnn.enabled = True
+    assert "mkldnn" not in kernels["conv2d"] and "onednn.convolution" not in kernels
+    bad = {"mkldnn.enable": True, "cudnn.benchmark": 3, "mkldnn": True}
+    with pytest.raises(UserError) as caught:
+        software("pytorch", options=bad).build(FakeProgram("residual"), CPU, tmp_path)
+    assert len(caught.value.problems) == 3
+    assert "Did you mean 'mkldnn.enabled'" in str(caught.value)
+
+
+# ---------------------------------------------------------------- how a module is stored
+
+
+class Given(FakeProgram):
+    def __init__(self, made) -> None:
+        super().__init__("residual")
+        self.made = made.eval()
+
+    def network(self) -> Network:
+        return Network(SPEC, self.made)
+
+
+def test_a_module_that_cannot_be_stored_runs_as_its_graph_and_says_so(tmp_path):
+    class Local(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.last = module("residual"), (lambda y: y * 2)
+
+        def forward(self, x):
+            return self.last(self.body(x))
+
+    runtime = software("pytorch")
+    facts = runtime.build(Given(Local()), CPU, tmp_path)
+    assert facts["stored"].startswith("graph: ")
+    session = runtime.load(tmp_path, CPU)
+    np.testing.assert_allclose(infer(session), 2 * reference("residual"), atol=1e-3)
+    assert "exported graph" in session.observe(images()[:1]).fallbacks[0]
+
+
+def test_a_user_s_own_code_travels_with_the_module(tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "my_parts.py").write_text("SCALE = 3.0\n")
+    (home / "my_net.py").write_text(
+        "import torch\nfrom my_parts import SCALE\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n"
+        "        self.body = torch.nn.Linear(784, 10)\n"
+        "    def forward(self, x):\n        return SCALE * self.body(x.flatten(1))\n"
+    )
+    monkeypatch.syspath_prepend(home)
+    import my_net
+
+    torch.manual_seed(1)
+    net = my_net.Net()
+    folder = tmp_path / "built"
+    folder.mkdir()
+    runtime = software("pytorch")
+    assert runtime.build(Given(net), CPU, folder)["stored"] == "module"
+    assert sorted(json.loads((folder / "module.json").read_text())["sources"]) == [
+        "my_net",
+        "my_parts",
+    ]
+    for file in home.glob("*.py"):
+        file.unlink()
+    for name in ("my_net", "my_parts"):
+        monkeypatch.delitem(sys.modules, name)
+    (outputs, _), *_ = forked(runtime, folder, tmp_path, threads=(1,))
+    with torch.inference_mode():
+        expected = net(torch.from_numpy(images())).numpy()
+    np.testing.assert_allclose(outputs, expected, atol=1e-4)
+
+
+def test_a_stored_network_cannot_name_other_code(tmp_path):
+    built(tmp_path, "residual")
+    index = json.loads((tmp_path / "module.json").read_text())
+    index["globals"].append("os.system")
+    (tmp_path / "module.json").write_text(json.dumps(index))
+    with pytest.raises(StepError, match=r"os\.system"):
+        torch_store.load_module(tmp_path)
+
+    class Evil:
+        def __reduce__(self):
+            return print, ("run",)
+
+    torch.save(Evil(), tmp_path / "module.pt")
+    index["globals"] = []
+    (tmp_path / "module.json").write_text(json.dumps(index))
+    with pytest.raises(StepError, match="refused"):
+        torch_store.load_module(tmp_path)
+
+
+# ---------------------------------------------------------------- rules, and each switched off
+
+
+def test_int8_is_unavailable_and_would_fail(tmp_path):
+    runtime = software("pytorch")
+    refused = runtime.why_not(stack(runtime, precision="int8"))
+    assert refused is not None and refused.status == "unavailable"
+    with pytest.raises(StepError):
+        runtime.build(FakeProgram("residual", "int8"), CPU, tmp_path)
+
+
+def test_a_chosen_algorithm_is_unavailable_and_would_change_nothing(tmp_path):
+    runtime = software("pytorch")
+    refused = runtime.why_not(stack(runtime, algorithm=registry.make("algorithm", "direct")))
+    assert refused is not None and "'direct'" in refused.reason
+    native = built(tmp_path, "residual").observe(images()[:1]).kernels
+    other = tmp_path / "direct"
+    other.mkdir()
+    runtime.build(FakeProgram("residual", algorithm="direct"), CPU, other)
+    assert runtime.load(other, CPU).observe(images()[:1]).kernels == native
+
+
+def test_an_onnx_model_is_unavailable_and_would_fail(tmp_path):
+    runtime = software("pytorch")
+    refused = runtime.why_not(stack(runtime, model=Stand(form="onnx")))
+    assert refused is not None and refused.status == "unavailable"
+
+    class OnlyOnnx(FakeProgram):
+        def network(self):
+            return Network(SPEC, None, None)
+
+    with pytest.raises(StepError, match="torch module"):
+        runtime.build(OnlyOnnx("residual"), CPU, tmp_path)
+
+
+def test_plain_stacks_are_not_refused():
+    runtime = software("pytorch")
+    for precision in (None, "float16", "bfloat16"):
+        assert runtime.why_not(stack(runtime, precision=precision)) is None
+    assert runtime.why_not(stack(runtime, hardware=Stand(device="cuda"))) is None
+
+
+def test_a_gpu_s_kernels_are_named_and_tf32_is_told_from_float32():
+    from types import SimpleNamespace
+
+    from dlas.layers.software.shared import torch_observe
+
+    def ran(*names):
+        return [
+            SimpleNamespace(name=lambda n=n: n, device_type=lambda: "DeviceType.CUDA")
+            for n in names
+        ]
+
+    plain = "sm80_xmma_fprop_implicit_gemm_f32f32_f32f32_f32_nchwkcrs_nchw__5x_cudnn"
+    tf32 = "sm80_xmma_fprop_implicit_gemm_tf32f32_tf32f32_f32_nhwckrsc_nchw_execute_kernel"
+    assert torch_observe._tf32(ran(plain), {"float32"}) == {"float32"}
+    assert torch_observe._tf32(ran(plain, tf32), {"float32"}) == {"tf32"}
+    assert torch_observe._tf32(ran(tf32), {"float16"}) == {"float16"}
+    short = torch_observe._short
+    assert short("void implicit_convolve_sgemm<float, 1024, 5>(int, int)") == (
+        "implicit_convolve_sgemm"
+    )
+    assert short("void at::native::(anonymous namespace)::conv_depthwise2d<float>(int)") == (
+        "at::native::conv_depthwise2d"
+    )
+    gemv = "std::enable_if<!(false), void>::type internal::gemvx::kernel<int, float>(long)"
+    assert short(gemv) == "internal::gemvx::kernel"

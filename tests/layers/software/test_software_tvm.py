@@ -1,0 +1,276 @@
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from dlas.core import registry
+from dlas.core.errors import StepError
+from dlas.core.protocols import Algorithm, Network
+from dlas.run.measure import one_operator
+from dlas.run.plan import plan
+from dlas.run.steps.convert import to_exported
+from dlas.study.study import Study
+from fake_programs import (
+    CPU,
+    NETS,
+    SPEC,
+    FakeProgram,
+    Pruned,
+    Stand,
+    forked,
+    halved,
+    images,
+    infer,
+    reference,
+    software,
+    stack,
+    torch,
+)
+
+pytest.importorskip("tvm_ffi")
+
+
+def built(tmp_path, net, hardware=CPU, **program):
+    runtime = software("tvm")
+    runtime.build(FakeProgram(net, **program), hardware, tmp_path)
+    return runtime.load(tmp_path, hardware)
+
+
+@pytest.mark.parametrize("algorithm", ["native", "direct", "gemm", "spatial-pack"])
+@pytest.mark.parametrize("net", NETS)
+def test_it_agrees_with_pytorch_by_each_algorithm(net, algorithm, tmp_path):
+    session = built(tmp_path, net, algorithm=algorithm)
+    found = infer(session)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, reference(net), atol=1e-3)
+    ran = session.observe(images()[:1])
+    convolutions = {"residual": 6, "depthwise": 5, "vit": 1}[net]
+    assert list(ran.kernels.values()).count(algorithm) == convolutions
+    assert ran.precision == "float32" and ran.threads == 1 and ran.fallbacks == ()
+    assert ran.isa in ("avx2", "avx512", None)
+    assert ran.sparsity == 0
+
+
+def test_winograd_runs_where_it_can_and_tells_where_not(tmp_path):
+    session = built(tmp_path, "residual", algorithm="winograd")
+    np.testing.assert_allclose(infer(session), reference("residual"), atol=1e-3)
+    ran = session.observe(images()[:1])
+    kernels = list(ran.kernels.values())
+    assert kernels.count("winograd") == 4 and kernels.count("spatial-pack") == 2
+    assert len(ran.fallbacks) == 2
+    assert all("spatial-pack instead of winograd: winograd needs" in f for f in ran.fallbacks)
+
+
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("algorithm", ["direct", "gemm", "spatial-pack"])
+def test_sparse_weights_are_right_and_what_was_skipped_is_told(algorithm, net, tmp_path):
+    pruned = halved(net)
+    program = Pruned(net)
+    program.algorithm = registry.make("algorithm", algorithm, {"weights": "csr"})
+    runtime = software("tvm")
+    runtime.build(program, CPU, tmp_path)
+    session = runtime.load(tmp_path, CPU)
+    with torch.no_grad():
+        expected = pruned(torch.from_numpy(images())).numpy()
+    np.testing.assert_allclose(infer(session), expected, atol=1e-3)
+    ran = session.observe(images()[:1])
+    convolutions = {"residual": 6, "depthwise": 5, "vit": 1}[net]
+    assert list(ran.kernels.values()).count(f"{algorithm} csr") == convolutions
+    assert "linear csr" in ran.kernels and "linear" not in ran.kernels
+    assert ran.sparsity == pytest.approx(0.9, abs=0.02) and ran.precision == "float32"
+    assert ran.fallbacks == ()
+
+
+def test_layers_below_the_threshold_stay_dense_and_are_told(tmp_path):
+    program = Pruned("residual")
+    rest = halved("residual")
+    with torch.no_grad():
+        rest[1].a.weight += 1
+    program.exported = lambda: torch.export.export(rest, (torch.zeros(SPEC.shape),))
+    program.algorithm = registry.make("algorithm", "direct", {"weights": "csr"})
+    runtime = software("tvm")
+    runtime.build(program, CPU, tmp_path)
+    ran = runtime.load(tmp_path, CPU).observe(images()[:1])
+    assert ran.kernels["1.a"] == "direct"
+    (told,) = ran.fallbacks
+    assert told.startswith("1.a: dense weights instead of csr weights: 0% zeros")
+    assert 0.5 < ran.sparsity < 0.9
+
+
+def test_an_algorithm_decides_for_each_operator(tmp_path):
+    class ThreeByThree(Algorithm):
+        name = "three"
+
+        def kernel(self, operator, target):
+            return "gemm" if operator.kernel == (3, 3) else None
+
+    program = FakeProgram("residual")
+    program.algorithm = ThreeByThree()
+    runtime = software("tvm")
+    runtime.build(program, CPU, tmp_path)
+    session = runtime.load(tmp_path, CPU)
+    np.testing.assert_allclose(infer(session), reference("residual"), atol=1e-3)
+    kernels = list(session.observe(images()[:1]).kernels.values())
+    assert kernels.count("gemm") == 5 and kernels.count("native") == 1
+
+
+def test_forked_children_need_no_torch_and_keep_to_the_threads_asked(tmp_path):
+    runtime = software("tvm")
+    runtime.build(FakeProgram("residual", algorithm="direct"), CPU, tmp_path)
+    for count, (outputs, facts) in enumerate(forked(runtime, tmp_path, tmp_path), start=1):
+        np.testing.assert_allclose(outputs, reference("residual"), atol=1e-3)
+        assert facts["ran"]["threads"] == count
+        assert facts["tasks"] >= count
+        assert not facts["torch"]
+
+
+@pytest.mark.skipif(
+    registry.make("hardware", "cpu", {"isa": "avx2"}).missing() is not None,
+    reason="this CPU has no avx2",
+)
+def test_avx2_holds(tmp_path):
+    held = registry.make("hardware", "cpu", {"isa": "avx2"})
+    session = built(tmp_path, "depthwise", held, algorithm="direct")
+    np.testing.assert_allclose(infer(session), reference("depthwise"), atol=1e-3)
+    assert session.observe(images()[:1]).isa == "avx2"
+
+
+def test_outputs_do_not_share_memory_between_calls(tmp_path):
+    session = built(tmp_path, "depthwise", algorithm="direct")
+    first = session(images()[:1])
+    kept = first.copy()
+    session(images()[1:2])
+    np.testing.assert_array_equal(first, kept)
+
+
+def tuned(tmp_path, **params):
+    return software("tvm", tuning="template", records=str(tmp_path / "records"), **params)
+
+
+def test_tuned_code_is_right_and_the_build_tells_what_was_tried(tmp_path):
+    runtime = tuned(tmp_path, trials=2)
+    program = FakeProgram("residual", algorithm="winograd")
+    facts = runtime.build(program, CPU, tmp_path / "artefact")
+    said = facts["tuning"]
+    assert said["records"] >= 4 and said["lost"] == 0 and said["reused"] == 0
+    assert said["trials"] == 2 * said["records"] and said["seconds"] > 0
+    session = runtime.load(tmp_path / "artefact", CPU)
+    np.testing.assert_allclose(infer(session), reference("residual"), atol=1e-3)
+    again = runtime.build(program, CPU, tmp_path / "again")["tuning"]
+    assert again["reused"] == said["records"] and again["seconds"] == 0
+
+
+def test_a_network_of_one_operator_is_built_without_tuning(tmp_path):
+    runtime = tuned(tmp_path)
+    args = {"spec": asdict(SPEC), "folder": str(tmp_path / "one")}
+    args |= {
+        "algorithm": registry.choice(registry.make("algorithm", "direct")).to_json(),
+        "hardware": registry.choice(CPU).to_json(),
+    }
+    with pytest.raises(StepError, match="nothing to tune"):
+        one_operator.build(args | {"software": registry.choice(runtime).to_json()})
+    one_operator.build(args | {"software": registry.choice(runtime.untuned()).to_json()})
+    means = infer(runtime.load(tmp_path / "one", CPU))
+    np.testing.assert_allclose(means, images().mean(axis=(2, 3)), atol=1e-5)
+
+
+def test_tuned_code_belongs_to_a_thread_count_and_is_built_alone(tmp_path):
+    plain = software("tvm")
+    assert not plain.bakes_threads and not plain.build_measures
+    assert tuned(tmp_path).bakes_threads and tuned(tmp_path).build_measures
+    layers = {"dataset": ["digits"], "model": ["resnet-8"], "algorithm": ["direct"],
+              "software": [{"tvm": {"tuning": ["none", "template"], "trials": 8}}],
+              "hardware": [{"cpu": {"threads": [1, 2]}}]}  # fmt: skip
+    study = Study.from_dict({"dlas": 1, "name": "keys", "layers": layers})
+    cells = plan.make(study).runnable
+    steps = plan.make(study).steps
+    builds = {(c.stack.text("software"), c.techniques.hardware.threads): c.build for c in cells}
+    if len(cells) == 4:  # a machine with one processor has no cells of two threads
+        assert builds["tvm", 1] == builds["tvm", 2]
+        named = "tvm(trials=8,tuning=template)"
+        assert builds[named, 1] != builds[named, 2]
+    for (text, _), key in builds.items():
+        assert steps[key].alone == ("template" in text)
+
+
+def test_without_tuning_the_number_of_trials_is_no_choice():
+    assert registry.choice(software("tvm", trials=8)) == registry.choice(software("tvm"))
+    moved = registry.identity(software("tvm", records="/elsewhere"))
+    assert moved == registry.identity(software("tvm"))
+
+
+# ---------------------------------------------------------------- rules, and each switched off
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16", "int8"])
+def test_other_types_are_unavailable_and_would_fail(precision, tmp_path):
+    runtime = software("tvm")
+    refused = runtime.why_not(stack(runtime, precision=precision))
+    assert refused is not None and refused.status == "unavailable" and precision in refused.reason
+    with pytest.raises(StepError, match=precision):
+        runtime.build(FakeProgram("residual", precision), CPU, tmp_path)
+
+
+def test_an_onnx_model_is_unavailable_and_would_fail(tmp_path):
+    runtime = software("tvm")
+    refused = runtime.why_not(stack(runtime, model=Stand(form="onnx")))
+    assert refused is not None and refused.status == "unavailable"
+
+    file = FakeProgram("residual").onnx()
+
+    class OnlyOnnx(FakeProgram):
+        """What the step before a build makes of an ONNX file: nothing that could be exported."""
+
+        def exported(self):
+            to_exported(Network(SPEC, onnx=file), tmp_path / "network.pt2")
+
+    with pytest.raises(StepError, match="a torch module is needed"):
+        runtime.build(OnlyOnnx("residual"), CPU, tmp_path)
+
+
+def test_another_device_is_unavailable_and_the_code_would_be_the_cpu_s(tmp_path):
+    runtime = software("tvm")
+    refused = runtime.why_not(stack(runtime, hardware=Stand(device="cuda")))
+    assert refused is not None and "cuda" in refused.reason
+    program, cuda = FakeProgram("vit", algorithm="direct"), registry.make("hardware", "cuda")
+    assert "lanes" in runtime.build(program, cuda, tmp_path)["target"]
+
+
+def test_what_cannot_be_imported_is_told_as_the_build_s_failure(tmp_path):
+    class Sorts(torch.nn.Module):
+        def forward(self, x):
+            return torch.linalg.svdvals(x.flatten(2))[:, 0]
+
+    class Odd(FakeProgram):
+        def exported(self):
+            return torch.export.export(Sorts(), (torch.zeros(SPEC.shape),))
+
+    with pytest.raises(StepError, match="tvm"):
+        software("tvm").build(Odd("residual"), CPU, tmp_path)
+
+
+def test_tuning_without_a_template_is_impossible_and_would_find_nothing(tmp_path):
+    runtime = tuned(tmp_path)
+    refused = runtime.why_not(stack(runtime))
+    assert refused is not None and refused.status == "impossible" and "'native'" in refused.reason
+    direct = registry.make("algorithm", "direct")
+    assert runtime.why_not(stack(runtime, algorithm=direct)) is None
+    with pytest.raises(StepError, match="nothing to tune"):
+        runtime.build(FakeProgram("residual"), CPU, tmp_path)
+
+
+def test_metaschedule_with_a_named_kernel_is_unavailable_and_would_fail(tmp_path):
+    runtime = software("tvm", tuning="metaschedule", trials=2, records=str(tmp_path))
+    direct = registry.make("algorithm", "direct")
+    refused = runtime.why_not(stack(runtime, algorithm=direct))
+    assert refused is not None and refused.status == "unavailable" and "'direct'" in refused.reason
+    assert runtime.why_not(stack(runtime)) is None
+    with pytest.raises(StepError, match="TVM's own definition"):
+        runtime.build(FakeProgram("residual", algorithm="direct"), CPU, tmp_path / "artefact")
+
+
+def test_plain_stacks_are_not_refused():
+    runtime = software("tvm")
+    for algorithm in ("native", "direct", "gemm", "spatial-pack", "winograd"):
+        chosen = registry.make("algorithm", algorithm)
+        assert runtime.why_not(stack(runtime, algorithm=chosen)) is None

@@ -1,0 +1,148 @@
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from dlas.core.errors import StepError
+from dlas.core.protocols import DataSpec, Network
+from dlas.run.steps.inspect import inspect_network
+
+SPEC = DataSpec(classes=2, channels=3, height=4, width=4)
+
+
+def write(tmp_path, nodes, tensors, out_shape, opset=20):
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, "h", "w"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, out_shape)],
+        [numpy_helper.from_array(np.asarray(v), k) for k, v in tensors.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    path = tmp_path / "m.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def facts(path, precision="float32"):
+    return inspect_network(Network(SPEC, None, path, precision))
+
+
+def some(shape, zeros, dtype=np.float32):
+    values = np.ones(int(np.prod(shape)), dtype)
+    values[:zeros] = 0
+    return values.reshape(shape)
+
+
+def test_float_convolution_with_a_dynamic_input(tmp_path):
+    path = write(
+        tmp_path,
+        [helper.make_node("Conv", ["x", "w", "b"], ["y"], "c", pads=[1, 1, 1, 1])],
+        {"w": some((5, 3, 3, 3), 27), "b": some((5,), 1)},
+        [1, 5, 4, 4],
+    )
+    found = facts(path)
+    assert (found.params, found.nonzero_params) == (135 + 5, 108 + 4)
+    assert found.macs == 16 * 135
+    assert found.effective_macs == 16 * 108
+    assert found.weights_mb == 140 * 4 / 1e6
+    assert facts(path, "float16").weights_mb == 140 * 2 / 1e6
+    assert [(x.name, x.operator) for x in found.layers] == [("w", "Conv")]
+
+
+def test_transposed_convolution_and_gemm_with_a_transposed_left_side(tmp_path):
+    path = write(
+        tmp_path,
+        [
+            helper.make_node("ConvTranspose", ["x", "w"], ["t"], strides=[2, 2]),
+            helper.make_node("Reshape", ["t", "shape"], ["r"]),
+            helper.make_node("Gemm", ["r", "v"], ["y"], transA=1),
+        ],
+        {
+            "w": some((3, 2, 2, 2), 0),
+            "shape": np.array([2, 64], np.int64),
+            "v": some((2, 7), 0),
+        },
+        [64, 7],
+    )
+    found = facts(path)
+    assert [x.macs for x in found.layers] == [3 * 16 * 2 * 4, 64 * 2 * 7]
+    assert found.params == 24 + 14, "a shape is no weight"
+
+
+def quantized(tmp_path, zero_point):
+    weight = np.array([[3, 0, 5], [3, 3, 0]], np.int8).reshape(2, 3, 1, 1)
+    tensors = {
+        "w": weight,
+        "ws": np.array([0.5, 0.25], np.float32),
+        "wz": np.asarray(zero_point, np.int8),
+        "s": np.float32(0.1),
+        "z": np.uint8(128),
+        "bias": np.array([1, 0], np.int32),
+        "bs": np.array([0.05, 0.025], np.float32),
+        "bz": np.zeros(2, np.int32),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wd"], axis=0),
+        helper.make_node("DequantizeLinear", ["bias", "bs", "bz"], ["bd"], axis=0),
+        helper.make_node("Conv", ["d", "wd", "bd"], ["y"]),
+    ]
+    return write(tmp_path, nodes, tensors, [1, 2, 4, 4])
+
+
+def test_a_quantized_weight_is_zero_at_its_zero_point(tmp_path):
+    symmetric = facts(quantized(tmp_path, [0, 0]), "int8")
+    assert (symmetric.params, symmetric.nonzero_params) == (6 + 2, 4 + 1)
+    assert symmetric.macs == 16 * 6
+    assert symmetric.effective_macs == 16 * 4
+    shifted = facts(quantized(tmp_path, [3, 3]), "int8")
+    assert shifted.effective_macs == 16 * 3
+    each = facts(quantized(tmp_path, [3, 0]), "int8")
+    assert each.effective_macs == 16 * 4
+
+
+def test_int8_bytes_are_those_stored(tmp_path):
+    path = quantized(tmp_path, [0, 0])
+    weights, biases = 6 + 2 * 4 + 2, 2 * 4 + 2 * 4 + 2 * 4
+    activation = 4 + 1
+    assert facts(path, "int8").weights_mb == (weights + biases + activation) / 1e6
+
+
+def test_a_product_of_activations_counts_in_full(tmp_path):
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[0, 1, 3, 2]),
+        helper.make_node("MatMul", ["x", "t"], ["y"], "scores"),
+    ]
+    found = facts(write(tmp_path, nodes, {}, [1, 3, 4, 4]))
+    assert found.macs == found.effective_macs == 3 * 4 * 4 * 4
+    assert [(x.name, x.weights) for x in found.layers] == [("scores", 0)]
+
+
+def test_a_weight_behind_a_transpose_is_found(tmp_path):
+    nodes = [
+        helper.make_node("Transpose", ["w"], ["t"], perm=[1, 0]),
+        helper.make_node("MatMul", ["x", "t"], ["y"]),
+    ]
+    found = facts(write(tmp_path, nodes, {"w": some((5, 4), 10)}, [1, 3, 4, 5]))
+    assert (found.macs, found.effective_macs) == (3 * 4 * 4 * 5, 3 * 4 * 4 * 5 // 2)
+
+
+def test_what_is_not_counted_is_named_and_leaves_the_sum_empty(tmp_path):
+    nodes = [helper.make_node("Einsum", ["x", "w"], ["y"], equation="ncij,jk->ncik")]
+    found = facts(write(tmp_path, nodes, {"w": some((4, 5), 0)}, [1, 3, 4, 5]))
+    assert found.uncounted == ("Einsum",)
+    assert found.macs is None
+    assert found.effective_macs is None
+    assert found.params == 20
+
+
+def test_a_shape_that_cannot_be_inferred_is_an_error(tmp_path):
+    nodes = [
+        helper.make_node("NonZero", ["x"], ["i"]),
+        helper.make_node("Cast", ["i"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("MatMul", ["w", "f"], ["y"]),
+    ]
+    with pytest.raises(StepError, match=r"the shape of .* cannot be inferred"):
+        facts(write(tmp_path, nodes, {"w": some((2, 4), 0)}, [2, "k"]))
