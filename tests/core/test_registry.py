@@ -33,7 +33,7 @@ def sample(monkeypatch: pytest.MonkeyPatch) -> None:
     def find(layer: str, name: str) -> type:
         return Sample if name == "sample" else real(layer, name)
 
-    monkeypatch.setattr(registry, "find", find)
+    monkeypatch.setattr(registry.entries, "find", find)
 
 
 def test_every_layer_has_techniques_and_each_says_what_it_is() -> None:
@@ -100,7 +100,7 @@ def test_a_version_is_the_hash_of_the_source(tmp_path, monkeypatch: pytest.Monke
     file = tmp_path / "versioned.py"
     file.write_text("A = 1\n")
     before = registry.source_version("versioned")
-    registry._source_hash.cache_clear()
+    registry.versions._source_hash.cache_clear()
     file.write_text("A = 2\n")
     assert registry.source_version("versioned") != before
 

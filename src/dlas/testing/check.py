@@ -152,7 +152,7 @@ class Suite:
 
     def needs(self, *modules: str) -> None:
         """Skip where modules that a check needs, or the technique itself, are not here."""
-        absent = [module for module in modules if not registry._importable(module)]
+        absent = [module for module in modules if not registry.importable(module)]
         if absent:
             raise SkipTest(f"{', '.join(absent)} is not installed")
         refused = registry.missing(self.cls)

@@ -11,9 +11,9 @@ from unittest.mock import patch
 
 from pydantic import Field
 
-from dlas.core import registry
 from dlas.core.keys import bytes_hash, key
 from dlas.core.protocols import Dataset, DataSpec, Model, Network, Technique
+from dlas.core.registry import entries
 from dlas.testing.patches import patches
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def registered(*techniques: type[Technique], only: bool = False) -> Iterator[Non
     They come beside the installed ones (in their place, where a name is taken); with ``only`` they
     are all there is. Child processes of a run do not find them.
     """
-    installed = registry._entries
+    installed = entries.installed
     more: dict[str, dict[str, _Entry]] = {}
     for cls in techniques:
         more.setdefault(cls.layer, {})[cls.name] = _Entry(cls.name, cls)
@@ -56,12 +56,12 @@ def registered(*techniques: type[Technique], only: bool = False) -> Iterator[Non
     def known(layer: str) -> dict[str, Any]:
         return {**({} if only else installed(layer)), **more.get(layer, {})}
 
-    with patch.object(registry, "_entries", known):
-        registry.find.cache_clear()
+    with patch.object(entries, "installed", known):
+        entries.find.cache_clear()
         try:
             yield
         finally:
-            registry.find.cache_clear()
+            entries.find.cache_clear()
 
 
 # ---------------------------------------------------------------- a small data set

@@ -6,15 +6,15 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from unittest import SkipTest
 
 from dlas.core import registry
+from dlas.core.keys import Json
 from dlas.core.protocols import (
     Algorithm,
     HardwareTechnique,
     Network,
-    Optimization,
     Precision,
     Ran,
     Refusal,
@@ -22,6 +22,7 @@ from dlas.core.protocols import (
     Technique,
     Techniques,
 )
+from dlas.core.stack import Choice
 from dlas.run.measure.verdict import asked_and_ran, compare_outputs, output_problem
 from dlas.testing import parent
 from dlas.testing.check import Judge, Suite
@@ -50,7 +51,7 @@ class _Seen:
 
 
 def _hardware() -> HardwareTechnique:
-    return cast(HardwareTechnique, registry.make("hardware", "cpu", {"threads": 1}))
+    return registry.hardware(Choice("cpu", {"threads": 1}))
 
 
 def _algorithm(suite: Suite) -> Algorithm:
@@ -142,12 +143,12 @@ def _network(suite: Suite, precision: Precision, home: Path) -> Network:
     network = suite.on.model.build(suite.on.dataset)
     if precision == "float32":
         return network
-    params = {"images": 16} if precision == "int8" else {}
+    params: dict[str, Json] = {"images": 16} if precision == "int8" else {}
     cls = registry.find("optimization", precision)
     absent = registry.missing(cls)
     if absent is not None:
         raise SkipTest(absent.reason)
-    step = cast(Optimization, registry.make("optimization", precision, params))
+    step = registry.optimization(Choice(precision, params))
     folder = home / "optimized"
     folder.mkdir()
     data = suite.on.dataset.load("train") if step.data == "train" else None

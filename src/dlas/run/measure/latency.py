@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,7 +30,6 @@ from dlas.core import registry
 from dlas.core.errors import StepError
 from dlas.core.protocols import HardwareTechnique, Software
 from dlas.core.records import MeasureSettings, Round
-from dlas.core.stack import Choice
 from dlas.run.measure import energy, host
 
 if TYPE_CHECKING:
@@ -115,9 +114,9 @@ def run(args: Mapping[str, Any]) -> dict[str, Any]:
 
 def techniques(args: Mapping[str, Any]) -> tuple[Software, HardwareTechnique]:
     """Return the software and the hardware that ``args`` choose."""
-    software = registry.revive("software", Choice.from_json(args["software"]))
-    hardware = registry.revive("hardware", Choice.from_json(args["hardware"]))
-    return cast(Software, software), cast(HardwareTechnique, hardware)
+    software = registry.software(args["software"])
+    hardware = registry.hardware(args["hardware"])
+    return software, hardware
 
 
 def read_batches(inputs: Path, batch: int) -> list[Array]:

@@ -10,18 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from dlas.core import registry
 from dlas.core.protocols import (
     Algorithm,
     DataSpec,
-    HardwareTechnique,
     Network,
     Precision,
-    Software,
 )
-from dlas.core.stack import Choice
 
 FILE = "one-operator.onnx"
 _OPSET = 17
@@ -60,12 +57,12 @@ def build(args: Mapping[str, Any]) -> dict[str, Any]:
     ``args``: ``software``, ``algorithm``, ``hardware`` (choices), ``spec`` (a data set's) and
     ``folder``.
     """
-    software = cast(Software, registry.revive("software", Choice.from_json(args["software"])))
-    algorithm = cast(Algorithm, registry.revive("algorithm", Choice.from_json(args["algorithm"])))
-    hardware = registry.revive("hardware", Choice.from_json(args["hardware"]))
+    software = registry.software(args["software"])
+    algorithm = registry.algorithm(args["algorithm"])
+    hardware = registry.hardware(args["hardware"])
     folder = Path(args["folder"])
     program = OneOperator(DataSpec(**args["spec"]), algorithm, folder)
-    software.build(program, cast(HardwareTechnique, hardware), folder)
+    software.build(program, hardware, folder)
     return {}
 
 

@@ -6,18 +6,15 @@ import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from dlas.core import registry
 from dlas.core.protocols import (
     Algorithm,
     DataSpec,
-    HardwareTechnique,
     Network,
     Precision,
-    Software,
 )
-from dlas.core.stack import Choice
 from dlas.run.steps.lower import FILES
 from dlas.run.steps.saved import load_network, read_network_info
 
@@ -69,11 +66,9 @@ class StoredProgram:
 
 def run(args: dict[str, Any]) -> dict[str, Any]:
     """Fill the artefact's folder; return build seconds, size on disk and the build's facts."""
-    software = cast(Software, registry.revive("software", Choice.from_json(args["software"])))
-    algorithm = cast(Algorithm, registry.revive("algorithm", Choice.from_json(args["algorithm"])))
-    hardware = cast(
-        HardwareTechnique, registry.revive("hardware", Choice.from_json(args["hardware"]))
-    )
+    software = registry.software(args["software"])
+    algorithm = registry.algorithm(args["algorithm"])
+    hardware = registry.hardware(args["hardware"])
     folder = Path(args["folder"])
     lowered = Path(args["lowered"]) if "lowered" in args else None
     program = StoredProgram(Path(args["network"]), lowered, algorithm)

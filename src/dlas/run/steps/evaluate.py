@@ -11,13 +11,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dlas.core import registry
-from dlas.core.protocols import Dataset, HardwareTechnique, Software
-from dlas.core.stack import Choice
+from dlas.core.protocols import Dataset
 from dlas.run.measure.verdict import compare_outputs
 from dlas.run.steps import sampling
 from dlas.run.steps.forward import forward, in_batches
@@ -31,11 +30,9 @@ CHUNK = 256
 
 def run(args: dict[str, Any]) -> dict[str, Any]:
     """Compare with the lowering reference, then predict the evaluated subset."""
-    software = cast(Software, registry.revive("software", Choice.from_json(args["software"])))
-    hardware = cast(
-        HardwareTechnique, registry.revive("hardware", Choice.from_json(args["hardware"]))
-    )
-    dataset = cast(Dataset, registry.revive("dataset", Choice.from_json(args["dataset"])))
+    software = registry.software(args["software"])
+    hardware = registry.hardware(args["hardware"])
+    dataset = registry.dataset(args["dataset"])
     session = software.load(Path(args["artifact"]), hardware)
     images = np.load(Path(args["inputs"]) / "samples.npy")
     reference = np.load(Path(args["reference"]) / "outputs.npy")
@@ -46,7 +43,7 @@ def run(args: dict[str, Any]) -> dict[str, Any]:
 
 def run_baseline(args: dict[str, Any]) -> dict[str, Any]:
     """Predict the evaluated subset with the unoptimized network, float32, in PyTorch."""
-    dataset = cast(Dataset, registry.revive("dataset", Choice.from_json(args["dataset"])))
+    dataset = registry.dataset(args["dataset"])
     network = load_network(Path(args["network"]))
     return _predict(forward(network), dataset, args)
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from dlas.core import registry
-from dlas.core.protocols import Dataset
-from dlas.core.stack import Choice
 from dlas.run.steps import sampling
 
 
 def run(args: dict[str, Any]) -> dict[str, Any]:
     """Write ``samples.npy`` (float32 NCHW), ``labels.npy`` and ``ids.json``."""
-    dataset = cast(Dataset, registry.revive("dataset", Choice.from_json(args["dataset"])))
+    dataset = registry.dataset(args["dataset"])
     folder = Path(args["folder"])
     spec = dataset.spec()
     samples = dataset.load("test")

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from dlas.core import registry
-from dlas.core.protocols import Dataset, Optimization
-from dlas.core.stack import Choice
 from dlas.run.steps.inspect import inspect_network
 from dlas.run.steps.saved import load_network, read_network_info, save_network
 
 
 def run(args: dict[str, Any]) -> dict[str, Any]:
     """Write the optimized network's folder; return its facts and what was achieved."""
-    technique = cast(
-        Optimization, registry.revive("optimization", Choice.from_json(args["technique"]))
-    )
-    dataset = cast(Dataset, registry.revive("dataset", Choice.from_json(args["dataset"])))
+    technique = registry.optimization(args["technique"])
+    dataset = registry.dataset(args["dataset"])
     given = Path(args["network"])
     folder = Path(args["folder"])
     data = dataset.load("train") if technique.data == "train" else None

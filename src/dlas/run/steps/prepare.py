@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from dlas.core import registry
-from dlas.core.protocols import Dataset, Model
-from dlas.core.stack import Choice
 from dlas.run.steps.inspect import inspect_network
 from dlas.run.steps.saved import save_network
 
 
 def run(args: dict[str, Any]) -> dict[str, Any]:
     """Write the network folder; return its facts (params, macs, ...)."""
-    dataset = cast(Dataset, registry.revive("dataset", Choice.from_json(args["dataset"])))
-    model = cast(Model, registry.revive("model", Choice.from_json(args["model"])))
+    dataset = registry.dataset(args["dataset"])
+    model = registry.model(args["model"])
     network = model.build(dataset)
     recipe = {"dataset": args["dataset"], "model": args["model"]}
     save_network(network, Path(args["folder"]), recipe)

@@ -14,12 +14,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from dlas.core import registry
 from dlas.core.errors import StepError, StorageError
 from dlas.core.keys import Json, canonical
-from dlas.core.protocols import Dataset, DataSpec, Model, Network
+from dlas.core.protocols import DataSpec, Network
 from dlas.core.stack import Choice
 from dlas.networks.export import ONNX_FILE, copy_onnx
 
@@ -120,8 +120,8 @@ def build_fresh(recipe: Mapping[str, Any]) -> Any:
     """
     import torch
 
-    dataset = cast(Dataset, registry.revive("dataset", Choice.from_json(recipe["dataset"])))
-    model = cast(Model, registry.revive("model", Choice.from_json(recipe["model"])))
+    dataset = registry.dataset(recipe["dataset"])
+    model = registry.model(recipe["model"])
     with torch.random.fork_rng(devices=[]):
         module = model.build(dataset).module
     if module is None:
