@@ -165,7 +165,7 @@ class _Run:
         description = hosts.describe()
         self.host = self.maker.host = hosts.host_class(description)
         self.caches = description["caches"]
-        self.results.put(HostRow(host=self.host, description=description))
+        self.results.put(HostRow(host=self.host, description={**description}))
         self.results.put(
             SessionRow(
                 session=self.session,
@@ -176,7 +176,7 @@ class _Run:
                 command=" ".join(sys.argv),
                 dlas_version=__version__,
                 settings=self.study.measure.model_dump(),
-                versions=description.get("versions", {}),
+                versions={},
                 note="",
             )
         )

@@ -6,17 +6,23 @@ import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
-from dlas.core import registry
+from dlas.core.keys import Json
 from dlas.core.protocols import (
     Algorithm,
     DataSpec,
+    HardwareTechnique,
     Network,
     Precision,
+    Software,
 )
+from dlas.run.measure.args import JobArgs, read_args
 from dlas.run.steps.lower import FILES
-from dlas.run.steps.saved import load_network, read_network_info
+from dlas.run.steps.saved import NetworkInfo, load_network, read_network_info
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class StoredProgram:
     algorithm: Algorithm
 
     @cached_property
-    def _info(self) -> dict[str, Any]:
+    def _info(self) -> NetworkInfo:
         return read_network_info(self.folder)
 
     @property
@@ -39,8 +45,7 @@ class StoredProgram:
     @property
     def precision(self) -> Precision:
         """The precision asked of the runtime."""
-        asked: Precision = self._info["precision"]
-        return asked
+        return self._info["precision"]
 
     def network(self) -> Network:
         """The network itself (needs torch)."""
@@ -55,7 +60,7 @@ class StoredProgram:
             raise ValueError("this network has neither been lowered to ONNX nor has a file")
         return path
 
-    def exported(self) -> Any:
+    def exported(self) -> ExportedProgram:
         """The ``torch.export.ExportedProgram``."""
         from dlas.run.steps.convert import load_exported
 
@@ -64,16 +69,32 @@ class StoredProgram:
         return load_exported(self.lowered / FILES["exported"])
 
 
-def run(args: dict[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class BuildArgs:
+    """What the step is asked for."""
+
+    software: Software
+    algorithm: Algorithm
+    hardware: HardwareTechnique
+    network: Path
+    folder: Path
+    lowered: Path | None = None
+
+
+class Built(TypedDict):
+    """What a build came to."""
+
+    build_s: float
+    artifact_mb: float
+    facts: Json
+
+
+def run(args: JobArgs) -> Built:
     """Fill the artefact's folder; return build seconds, size on disk and the build's facts."""
-    software = registry.software(args["software"])
-    algorithm = registry.algorithm(args["algorithm"])
-    hardware = registry.hardware(args["hardware"])
-    folder = Path(args["folder"])
-    lowered = Path(args["lowered"]) if "lowered" in args else None
-    program = StoredProgram(Path(args["network"]), lowered, algorithm)
+    given = read_args(BuildArgs, args)
+    program = StoredProgram(given.network, given.lowered, given.algorithm)
     start = time.perf_counter()
-    facts = software.build(program, hardware, folder)
+    facts = given.software.build(program, given.hardware, given.folder)
     seconds = time.perf_counter() - start
-    size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    size = sum(p.stat().st_size for p in given.folder.rglob("*") if p.is_file())
     return {"build_s": seconds, "artifact_mb": size / 1e6, "facts": facts or {}}
