@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from importlib.metadata import EntryPoint
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from unittest.mock import patch
 
 from pydantic import Field
@@ -17,8 +18,6 @@ from dlas.core.registry import entries
 from dlas.testing.patches import patches
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from dlas.core.protocols import Array, Labels, Split
 
 
@@ -53,7 +52,7 @@ def registered(*techniques: type[Technique], only: bool = False) -> Iterator[Non
     for cls in techniques:
         more.setdefault(cls.layer, {})[cls.name] = _Entry(cls.name, cls)
 
-    def known(layer: str) -> dict[str, Any]:
+    def known(layer: str) -> dict[str, EntryPoint | _Entry]:
         return {**({} if only else installed(layer)), **more.get(layer, {})}
 
     with patch.object(entries, "installed", known):
@@ -114,7 +113,7 @@ class SmallImages(Dataset):
         labels = np.tile(np.arange(self.classes, dtype=np.int64), self.each)
         patterns = patches(self.classes, *size)
         first = 1 if split == "train" else 2
-        noise: np.ndarray[Any, Any] = np.random.default_rng(first).standard_normal(
+        noise: Array = np.random.default_rng(first).standard_normal(
             (len(labels), *size), dtype=np.float32
         )
         pixels = (patterns[labels] + 0.5 * noise).astype(np.float32)

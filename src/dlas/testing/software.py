@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from unittest import SkipTest
 
 from dlas.core import registry
@@ -26,6 +26,7 @@ from dlas.core.stack import Choice
 from dlas.run.measure.verdict import asked_and_ran, compare_outputs, output_problem
 from dlas.testing import parent
 from dlas.testing.check import Judge, Suite
+from dlas.testing.jobs import BuildJob, BuildFacts, Inferred
 from dlas.testing.model import outputs_of
 from dlas.testing.stand_ins import PRECISIONS, NamedKernels, OwnKernels, asking, stack_of
 
@@ -44,10 +45,10 @@ _LOWERED = {"onnx": "model.onnx", "exported": "model.pt2"}
 class _Seen:
     """What a runtime did with a network: outputs and facts by number of threads."""
 
-    facts: Any
+    facts: Json
     files: tuple[str, ...]
     reference: Array
-    results: Mapping[int, tuple[Array, dict[str, Any]]]
+    results: Mapping[int, tuple[Array, Inferred]]
 
 
 def _hardware() -> HardwareTechnique:
@@ -98,7 +99,7 @@ def _build_and_run(suite: Suite, precision: Precision, algorithm: Algorithm) -> 
     stored, lowered = _lower(suite, network, software, home)
     built = home / "built"
     built.mkdir()
-    args = {
+    args: dict[str, Json] = {
         "network": str(stored),
         **({"lowered": str(lowered)} if lowered else {}),
         **parent.choices(software=software, algorithm=algorithm, hardware=_hardware()),
@@ -107,8 +108,8 @@ def _build_and_run(suite: Suite, precision: Precision, algorithm: Algorithm) -> 
     involved: list[type[Technique]] = [
         *(type(suite.on.dataset), type(suite.on.model), type(algorithm), type(software))
     ]
-    job = {"args": args, "classes": [parent.place(c) for c in involved]}
-    said = parent.answer(parent.run("build", job, home))
+    job: BuildJob = {"args": args, "classes": [parent.place(c) for c in involved]}
+    said: BuildFacts = parent.answer(parent.run("build", job, home))
     suite.demand(
         "not_json" not in said, f"build() returns what is no JSON: {said.get('not_json')}"
     )
@@ -292,7 +293,7 @@ def its_environment_is_text(suite: Suite) -> None:
     """``environment`` gives variables as text, the same twice."""
     for threads in THREADS:
         hardware = replace(_hardware(), threads=threads)
-        said: Any = suite.technique.environment(hardware)
+        said: object = suite.technique.environment(hardware)
         good = isinstance(said, dict) and all(
             isinstance(k, str) and isinstance(v, str) for k, v in said.items()
         )
