@@ -26,7 +26,7 @@ from dlas.core.stack import Choice
 from dlas.run.measure.verdict import asked_and_ran, compare_outputs, output_problem
 from dlas.testing import parent
 from dlas.testing.check import Judge, Suite
-from dlas.testing.jobs import BuildJob, BuildFacts, Inferred
+from dlas.testing.jobs import BuildFacts, BuildJob, Inferred
 from dlas.testing.model import outputs_of
 from dlas.testing.stand_ins import PRECISIONS, NamedKernels, OwnKernels, asking, stack_of
 

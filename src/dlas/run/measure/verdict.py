@@ -54,7 +54,7 @@ TOLERANCES: Mapping[str, Tolerance] = {
 }
 
 
-class Comparison(TypedDict):
+class OutputComparison(TypedDict):
     """Outputs against the lowering reference; what is None is so where some are not finite."""
 
     images: int
@@ -72,7 +72,7 @@ class Comparison(TypedDict):
     the root mean square of its outputs."""
 
 
-def compare_outputs(outputs: Array, reference: Array) -> Comparison:
+def compare_outputs(outputs: Array, reference: Array) -> OutputComparison:
     """Compare outputs with the lowering reference, both ``(images, classes)``.
 
     Raises:
@@ -87,7 +87,7 @@ def compare_outputs(outputs: Array, reference: Array) -> Comparison:
         raise StepError("the lowering reference itself holds NaN or infinite values")
     out, ref = outputs.astype(np.float64), reference.astype(np.float64)
     bad = int(out.size - np.isfinite(out).sum())
-    facts: Comparison = {
+    facts: OutputComparison = {
         "images": len(ref),
         "largest": float(np.abs(ref).max()),
         "not_finite": bad,
@@ -113,7 +113,7 @@ def compare_outputs(outputs: Array, reference: Array) -> Comparison:
     return facts
 
 
-def output_problem(comparison: Comparison, precision: str) -> str | None:
+def output_problem(comparison: OutputComparison, precision: str) -> str | None:
     """Return why outputs are not right, given :func:`compare_outputs`; None: they are.
 
     ``precision`` is the one asked for.

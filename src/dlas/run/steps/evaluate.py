@@ -18,7 +18,7 @@ import numpy as np
 
 from dlas.core.protocols import Dataset, HardwareTechnique, Software
 from dlas.run.measure.args import JobArgs, read_args
-from dlas.run.measure.verdict import Comparison, compare_outputs
+from dlas.run.measure.verdict import OutputComparison, compare_outputs
 from dlas.run.steps import sampling
 from dlas.run.steps.forward import forward, in_batches
 from dlas.run.steps.saved import load_network
@@ -71,7 +71,7 @@ class Evaluated(TypedDict):
 class Checked(Evaluated):
     """The same of an artefact, whose outputs were compared."""
 
-    comparison: Comparison
+    comparison: OutputComparison
 
 
 def run(args: JobArgs) -> Checked:
