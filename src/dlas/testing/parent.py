@@ -110,14 +110,16 @@ def infer(
     }
     environment = software.environment(hardware)
     file = run("infer", job, folder, environment=environment, seconds=300)
-    results: dict[int, tuple[Array, Inferred]] = {}
-    for count in counts:
-        one = file.with_name(f"{file.stem}-{count}.json")
-        facts = answer(one)
-        if "error" in facts:
-            raise AssertionError(f"{facts['stage']} with {count} threads: {facts['error']}")
-        results[count] = (np.load(one.with_suffix(".npy")), facts)
-    return results
+    return {count: _read(file.with_name(f"{file.stem}-{count}.json"), count) for count in counts}
+
+
+def _read(file: Path, threads: int) -> tuple[Array, Inferred]:
+    import numpy as np
+
+    facts = answer(file)
+    if "error" in facts:
+        raise AssertionError(f"{facts['stage']} with {threads} threads: {facts['error']}")
+    return np.load(file.with_suffix(".npy")), facts
 
 
 def choices(**techniques: Technique) -> dict[str, Json]:

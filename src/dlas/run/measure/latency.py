@@ -107,18 +107,26 @@ def run(args: JobArgs) -> Measured:
     finally:
         gc.enable()
     check_output(timed.last, given.batch)
+    measured = _round(timed, warmup, given.launched, loaded - began, done - loaded)
+    ran = asdict(session.observe(batches[0])) if given.observe else None
+    return {"round": measured.to_json(), "ran": ran, "energy_reason": timed.energy.reason}
+
+
+def _round(
+    timed: _Timed, warmup: Warmup, launched: Launched, load_s: float, first_s: float
+) -> Round:
     flags = [] if warmup.steady else ["unsteady"]
     if timed.stolen:
         flags.append("steal")
-    measured = Round(
+    return Round(
         samples_s=tuple(timed.samples),
         warmup_runs=warmup.runs,
         warmup_s=warmup.seconds,
         steady=warmup.steady,
-        import_s=given.launched.import_s,
-        load_s=loaded - began,
-        first_inference_s=done - loaded,
-        launch=given.launched.launch,
+        import_s=launched.import_s,
+        load_s=load_s,
+        first_inference_s=first_s,
+        launch=launched.launch,
         cpu_s=timed.cpu_s,
         wall_s=timed.wall_s,
         steal_share=timed.steal,
@@ -127,11 +135,9 @@ def run(args: JobArgs) -> Measured:
         threads_seen=host.threads_alive(),
         energy_j=timed.energy.joules,
         energy_source=timed.energy.source or f"not measured: {timed.energy.reason}",
-        child_s=(done - began) + warmup.seconds + timed.wall_s,
+        child_s=load_s + first_s + warmup.seconds + timed.wall_s,
         flags=tuple(flags),
     )
-    ran = asdict(session.observe(batches[0])) if given.observe else None
-    return {"round": measured.to_json(), "ran": ran, "energy_reason": timed.energy.reason}
 
 
 def read_batches(inputs: Path, batch: int) -> list[Array]:

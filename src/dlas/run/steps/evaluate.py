@@ -29,21 +29,9 @@ if TYPE_CHECKING:
 CHUNK = 256
 
 
-@dataclass(frozen=True)
-class EvaluateArgs:
-    """What :func:`run` is asked for, beside the subset."""
-
-    dataset: Dataset
-    software: Software
-    hardware: HardwareTechnique
-    artifact: Path
-    inputs: Path
-    reference: Path
-
-
-@dataclass(frozen=True)
-class PredictArgs:
-    """What is asked of the evaluated subset."""
+@dataclass(frozen=True, kw_only=True)
+class SubsetArgs:
+    """The evaluated subset, and where its predictions go."""
 
     dataset: Dataset
     folder: Path
@@ -53,9 +41,20 @@ class PredictArgs:
     """The folder of an earlier evaluation, to go on from."""
 
 
-@dataclass(frozen=True)
-class BaselineArgs:
-    """What :func:`run_baseline` is asked for, beside the subset."""
+@dataclass(frozen=True, kw_only=True)
+class EvaluateArgs(SubsetArgs):
+    """What :func:`run` is asked for."""
+
+    software: Software
+    hardware: HardwareTechnique
+    artifact: Path
+    inputs: Path
+    reference: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineArgs(SubsetArgs):
+    """What :func:`run_baseline` is asked for."""
 
     network: Path
 
@@ -82,16 +81,16 @@ def run(args: JobArgs) -> Checked:
     reference = np.load(given.reference / "outputs.npy")
     outputs = in_batches(session, images, given.dataset.spec().batch)
     comparison = compare_outputs(outputs, reference)
-    return {**_predict(session, read_args(PredictArgs, args)), "comparison": comparison}
+    return {**_predict(session, given), "comparison": comparison}
 
 
 def run_baseline(args: JobArgs) -> Evaluated:
     """Predict the evaluated subset with the unoptimized network, float32, in PyTorch."""
-    network = load_network(read_args(BaselineArgs, args).network)
-    return _predict(forward(network), read_args(PredictArgs, args))
+    given = read_args(BaselineArgs, args)
+    return _predict(forward(load_network(given.network)), given)
 
 
-def _predict(run_one: Callable[[Array], Array], asked: PredictArgs) -> Evaluated:
+def _predict(run_one: Callable[[Array], Array], asked: SubsetArgs) -> Evaluated:
     known: dict[str, list[int]] = {"labels": [], "correct": []}
     if asked.previous is not None:
         known = json.loads((asked.previous / "evaluation.json").read_text())
