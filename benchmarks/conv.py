@@ -79,6 +79,7 @@ class Ceiling:
 def ceiling(threads: int) -> Ceiling:
     """Return the ceiling of this machine on so many threads."""
     from dlas.run.measure import ceilings
+    from dlas.run.measure.args import read_args
 
     folder = tempfile.TemporaryDirectory()
     given = {"isa": "native", "threads": threads, "folder": folder.name}
@@ -88,7 +89,7 @@ def ceiling(threads: int) -> Ceiling:
         assert Path(folder.name).exists()  # it goes with this function
         return ceilings.arithmetic(loop)["value"]
 
-    run = ceilings.loop(loop)
+    run = ceilings.loop(read_args(ceilings.Loop, loop))
 
     return Ceiling(read, loop["flops"], clocked(run))
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from dlas.core import registry
 from dlas.core.errors import UnknownName, UserError
 from dlas.core.protocols import Optimization
-from dlas.core.stack import LAYERS
+from dlas.core.stack import LAYERS, Choice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ def sample(monkeypatch: pytest.MonkeyPatch) -> None:
     def find(layer: str, name: str) -> type:
         return Sample if name == "sample" else real(layer, name)
 
-    monkeypatch.setattr(registry, "find", find)
+    monkeypatch.setattr(registry.entries, "find", find)
 
 
 def test_every_layer_has_techniques_and_each_says_what_it_is() -> None:
@@ -100,7 +100,7 @@ def test_a_version_is_the_hash_of_the_source(tmp_path, monkeypatch: pytest.Monke
     file = tmp_path / "versioned.py"
     file.write_text("A = 1\n")
     before = registry.source_version("versioned")
-    registry._source_hash.cache_clear()
+    registry.versions._source_hash.cache_clear()
     file.write_text("A = 2\n")
     assert registry.source_version("versioned") != before
 
@@ -127,3 +127,12 @@ def test_a_parameter_whose_name_is_taken_goes_by_its_alias():
     assert "weights" not in registry.without_places(timm)
     with pytest.raises(UserError, match="Parameters: name, weights, seed"):
         registry.make("model", "timm", {"weights_file": "x"})
+
+
+def test_each_layer_gives_its_technique_of_a_choice_or_of_its_json() -> None:
+    made = registry.choice(registry.make("hardware", "cpu", {"threads": 2}))
+    assert registry.hardware(made) == registry.hardware(made.to_json())
+    assert registry.hardware(made).threads == 2
+    for layer in LAYERS:
+        with pytest.raises(UnknownName, match=f"no {layer} technique is called 'nothing'"):
+            getattr(registry, layer)(Choice("nothing"))

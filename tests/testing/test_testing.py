@@ -83,11 +83,11 @@ def plugin() -> Iterator[None]:
     visible = importlib.import_module("visible")
     with tempfile.TemporaryDirectory() as folder:
         sys.path.insert(0, str(visible.write(Path(folder))))
-        registry._entries.cache_clear()
+        registry.entries.installed.cache_clear()
         yield
         sys.path.remove(folder)
     sys.path.remove(str(PLUGIN))
-    registry._entries.cache_clear()
+    registry.entries.installed.cache_clear()
 
 
 def every_check() -> Iterator[Any]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_chec
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch.export import ExportedProgram
 
     Array = NDArray[np.float32]
     Labels = NDArray[np.int64]
@@ -127,7 +128,7 @@ class Program(Protocol):
     def onnx(self) -> Path:
         """The ONNX file (float32, or QDQ for int8), for software whose form is ``onnx``."""
 
-    def exported(self) -> Any:
+    def exported(self) -> ExportedProgram:
         """The ``torch.export.ExportedProgram`` (float32), for the form ``exported``."""
 
 

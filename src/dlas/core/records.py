@@ -12,6 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dlas.core.keys import Json
+
 SCHEMA_VERSION = 2
 """Version of the results: 1 = first; 2 adds the ceilings of the machine."""
 
@@ -93,7 +95,7 @@ class Round:
     flags: tuple[str, ...] = ()
     """Why a reader should be wary: ``unsteady``, ``steal``, ``repeated``, ``drift``."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """Return a JSON form."""
         return asdict(self)
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dlas.core.protocols import DataSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch._ops import OpOverload
+    from torch.utils._python_dispatch import TorchDispatchMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +32,12 @@ class LayerMacs:
     nonzero: int = 0
 
 
-def count_macs(module: Any, spec: DataSpec) -> int:
+def count_macs(module: nn.Module, spec: DataSpec) -> int:
     """Return the multiply-accumulates of one inference: convolutions, matrix products."""
     return sum(layer.macs for layer in count_layers(module, spec))
 
 
-def count_layers(module: Any, spec: DataSpec) -> tuple[LayerMacs, ...]:
+def count_layers(module: nn.Module, spec: DataSpec) -> tuple[LayerMacs, ...]:
     """Return the multiply-accumulates of every layer that runs, in the order of first use.
 
     The module runs once on zeros. What it runs is taken from torch's dispatcher, the formulas from
@@ -64,7 +69,7 @@ def _merged(seen: list[LayerMacs]) -> Iterator[LayerMacs]:
         )
 
 
-def _counting_mode(module: Any) -> Any:
+def _counting_mode(module: nn.Module) -> TorchDispatchMode:
     """Return a dispatch mode that notes every product, and the parameter that it multiplies by."""
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils.flop_counter import flop_registry
@@ -79,8 +84,12 @@ def _counting_mode(module: Any) -> Any:
             self.tracker = ModuleTracker()
 
         def __torch_dispatch__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
+            self,
+            func: OpOverload,
+            types: Sequence[type],
+            args: Sequence[object] = (),
+            kwargs: Mapping[str, object] | None = None,
+        ) -> object:
             kwargs = kwargs or {}
             out = func(*args, **kwargs)
             formula = flop_registry.get(func._overloadpacket)
@@ -92,7 +101,13 @@ def _counting_mode(module: Any) -> Any:
     return Counting()
 
 
-def _layer(func: Any, args: Any, macs: int, named: dict[int, str], parents: set[str]) -> LayerMacs:
+def _layer(
+    func: OpOverload,
+    args: Sequence[object],
+    macs: int,
+    named: dict[int, str],
+    parents: set[str],
+) -> LayerMacs:
     import torch
 
     operator = func._overloadpacket.__name__

@@ -12,9 +12,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dlas.core.protocols import DataSpec
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto
+    from torch import nn
+    from torch.export import ExportedProgram
 
 OPSET = 20
 """The ONNX operator set: the first one with Gelu as one operator (LayerNormalization is 17)."""
@@ -26,7 +31,7 @@ INPUT, OUTPUT = "input", "output"
 """Names of the input and the output of every ONNX file that dlas writes."""
 
 
-def export_program(module: Any, spec: DataSpec) -> Any:
+def export_program(module: nn.Module, spec: DataSpec) -> ExportedProgram:
     """Return the ``torch.export.ExportedProgram`` of a module in eval mode, its batch fixed.
 
     The module is not changed. What differs between machines (the paths in stack traces) is taken
@@ -45,7 +50,7 @@ def export_program(module: Any, spec: DataSpec) -> Any:
     return program
 
 
-def export_onnx(module: Any, spec: DataSpec, path: Path) -> None:
+def export_onnx(module: nn.Module, spec: DataSpec, path: Path) -> None:
     """Write a float32 module as one ONNX file, weights inside, static batch.
 
     The file says nothing of where and when it was made: same module and libraries, same bytes.
@@ -67,7 +72,7 @@ def export_onnx(module: Any, spec: DataSpec, path: Path) -> None:
     write_onnx(program.model_proto, path)
 
 
-def write_onnx(model: Any, path: Path) -> None:
+def write_onnx(model: ModelProto, path: Path) -> None:
     """Check an ONNX model and write it, without remarks of its producer, as the same bytes."""
     import onnx
 
@@ -90,7 +95,7 @@ def copy_onnx(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _strip(model: Any) -> None:
+def _strip(model: ModelProto) -> None:
     """Take stack traces, documentation and versions of the producer out of a model, in place."""
     model.producer_version = ""
     model.doc_string = ""
@@ -104,7 +109,7 @@ def _strip(model: Any) -> None:
             del value.metadata_props[:]
 
 
-def _graphs(graph: Any) -> Iterator[Any]:
+def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
     yield graph
     for node in graph.node:
         for attribute in node.attribute:

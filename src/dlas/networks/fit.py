@@ -8,13 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from dlas.core.errors import StepError
+from dlas.core.keys import Json
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import Tensor, nn
 
     from dlas.core.protocols import Array, Labels, Samples
 
@@ -24,7 +26,7 @@ SHIFT = 2  # pixels an augmented image moves at most, in both directions
 
 
 def train(
-    module: Any,
+    module: nn.Module,
     samples: Samples,
     *,
     epochs: int,
@@ -38,9 +40,9 @@ def train(
     label_smoothing: float = 0.0,
     channels_last: bool = False,
     device: str = "cpu",
-    after_step: Callable[[Any], None] | None = None,
+    after_step: Callable[[nn.Module], None] | None = None,
     progress: Callable[[int, int, float], None] | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """Train a module in place on cross-entropy and return the facts, as JSON; it ends in eval.
 
     AdamW (Loshchilov and Hutter, 2019) whose rate rises over the first tenth of the steps and
@@ -121,7 +123,7 @@ def train(
     return {**facts, "loss": sum(losses) / len(losses), "train_accuracy": hits / seen}
 
 
-def predict(module: Any, images: Array, batch: int = 256) -> Array:
+def predict(module: nn.Module, images: Array, batch: int = 256) -> Array:
     """Return the outputs of a module for images: float32 ``(n, classes)``.
 
     The module runs in eval mode, without gradients; its mode is restored.
@@ -197,7 +199,7 @@ def _rate(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 
-def _groups(module: Any, weight_decay: float) -> Sequence[dict[str, Any]]:
+def _groups(module: nn.Module, weight_decay: float) -> Sequence[dict[str, list[Tensor] | float]]:
     free = [p for p in module.parameters() if p.requires_grad and p.ndim < 2]
     decayed = [p for p in module.parameters() if p.requires_grad and p.ndim >= 2]
     return [
@@ -206,7 +208,7 @@ def _groups(module: Any, weight_decay: float) -> Sequence[dict[str, Any]]:
     ]
 
 
-def _finite(loss: Any, step: int, lr: float) -> None:
+def _finite(loss: Tensor, step: int, lr: float) -> None:
     if not math.isfinite(float(loss.detach())):
         raise StepError(
             f"training diverged: the loss is {float(loss.detach())} at step {step} "

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dlas.core.errors import StepError
 from dlas.core.protocols import DataSpec
 from dlas.networks.counting import LayerMacs
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from onnx import GraphProto, ModelProto, NodeProto
+
+    Stored = NDArray[np.generic]
 
 # Where an operator's left and right operand stand among its inputs; the right one is the weight.
 _PRODUCTS = {
@@ -75,7 +83,7 @@ class OnnxWeights:
         """Return the multiply-accumulates of every product, in the order of the graph."""
         return tuple(self._layer(node) for node in self._nodes if node.op_type in _PRODUCTS)
 
-    def _layer(self, node: Any) -> LayerMacs:
+    def _layer(self, node: NodeProto) -> LayerMacs:
         left, right = (node.input[place] for place in _PRODUCTS[node.op_type])
         weight = self._weight_of(right)
         if weight is None:
@@ -87,7 +95,7 @@ class OnnxWeights:
         name = weight.name.removesuffix("_quantized").removesuffix(".weight")
         return LayerMacs(name, node.op_type, macs, effective, weight.elements, weight.nonzero)
 
-    def _macs(self, node: Any, left: str, right: str) -> int:
+    def _macs(self, node: NodeProto, left: str, right: str) -> int:
         out = math.prod(self._shape(node, node.output[0]))
         if node.op_type == "ConvTranspose":
             kernel = self._shape(node, right)
@@ -98,7 +106,7 @@ class OnnxWeights:
         transposed = any(a.name == "transA" and a.i for a in node.attribute)
         return out * shape[-2 if transposed else -1]
 
-    def _shape(self, node: Any, name: str) -> tuple[int, ...]:
+    def _shape(self, node: NodeProto, name: str) -> tuple[int, ...]:
         shape = self._stored[name].shape if name in self._stored else self._shapes.get(name)
         if shape is None:
             raise StepError(
@@ -147,7 +155,7 @@ class OnnxWeights:
         )
 
 
-def _along_axis(zero: Any, dequantize: Any, stored: Any) -> Any:
+def _along_axis(zero: Stored, dequantize: NodeProto, stored: Mapping[str, Stored]) -> Stored:
     """Shape a zero point per channel so that it lies along its axis of the weight."""
     if zero.size == 1:
         return zero.reshape(())
@@ -156,7 +164,7 @@ def _along_axis(zero: Any, dequantize: Any, stored: Any) -> Any:
     return zero.reshape([-1 if at == axis % rank else 1 for at in range(rank)])
 
 
-def _stored_tensors(graph: Any) -> dict[str, Any]:
+def _stored_tensors(graph: GraphProto) -> dict[str, Stored]:
     from onnx import numpy_helper
 
     stored = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
@@ -168,7 +176,7 @@ def _stored_tensors(graph: Any) -> dict[str, Any]:
     return stored
 
 
-def _scales_and_zero_points(nodes: list[Any]) -> set[str]:
+def _scales_and_zero_points(nodes: list[NodeProto]) -> set[str]:
     minor: set[str] = set()
     for node in nodes:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
@@ -180,7 +188,7 @@ def _scales_and_zero_points(nodes: list[Any]) -> set[str]:
     return minor
 
 
-def _is_uncounted(node: Any) -> bool:
+def _is_uncounted(node: NodeProto) -> bool:
     foreign = node.domain not in ("", "ai.onnx") and node.op_type not in (
         "QuantizeLinear",
         "DequantizeLinear",
@@ -188,7 +196,7 @@ def _is_uncounted(node: Any) -> bool:
     return foreign or node.op_type in _UNCOUNTED
 
 
-def _infer_shapes(model: Any, spec: DataSpec) -> dict[str, tuple[int, ...]]:
+def _infer_shapes(model: ModelProto, spec: DataSpec) -> dict[str, tuple[int, ...]]:
     """Return every value's shape for one inference of the problem's batch."""
     import onnx
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from dlas.core import registry
+from dlas.core.clock import now
 from dlas.core.keys import key
 from dlas.core.records import MeasureSettings, Outcome, Stage
 from dlas.run.measure import ceilings
@@ -96,7 +96,7 @@ class Ceilings:
         finally:
             os.sched_setaffinity(0, allowed)
         here: dict[str, Any] = {"session": self.session, "host": self.host, "moment": moment}
-        self.results.put(*(CeilingRow(**here, **row, created_at=_now()) for row in rows))
+        self.results.put(*(CeilingRow(**here, **row, created_at=now()) for row in rows))
 
     # ------------------------------------------------------------ which
 
@@ -267,7 +267,3 @@ def _server(isa: str) -> Server:
     """Return where numpy multiplies with an instruction set: the sentinel's server if native."""
     kernels = _KERNELS.get(isa)
     return Server(_NUMPY.preload, (("OPENBLAS_CORETYPE", kernels),)) if kernels else _NUMPY
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -8,11 +8,11 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from dlas.core import failpoints
+from dlas.core.clock import now
 from dlas.core.keys import key
 from dlas.core.records import MeasureSettings, Outcome, Round, Stage, Status
 from dlas.run.engines.local import default_workers
@@ -335,8 +335,3 @@ class Rounds:
         layers = ("model", "optimization", "algorithm", "software", "hardware")
         text = " ".join(stack.text(layer) for layer in layers)
         self.progress.measurement(text, self.done, self.total, each * (self.total - self.done))
-
-
-def now() -> str:
-    """Return the time, UTC, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -13,6 +13,7 @@ from typing import Any
 
 from dlas import __version__
 from dlas.core import failpoints
+from dlas.core.clock import now
 from dlas.core.errors import StorageError, UserError
 from dlas.core.records import Stage, Status
 from dlas.core.stack import LAYERS
@@ -27,7 +28,7 @@ from dlas.run.plan.after_build import baseline_step, evaluate_step, measure_key,
 from dlas.run.plan.plan import CellPlan, Plan
 from dlas.run.process.isolate import Pool
 from dlas.run.progress import Progress, Silent
-from dlas.run.rounds import Entry, Rounds, now
+from dlas.run.rounds import Entry, Rounds
 from dlas.store.artifacts import ArtifactStore, StepRecord
 from dlas.store.budget import Budget, checked_size
 from dlas.store.results import (
@@ -164,7 +165,7 @@ class _Run:
         description = hosts.describe()
         self.host = self.maker.host = hosts.host_class(description)
         self.caches = description["caches"]
-        self.results.put(HostRow(host=self.host, description=description))
+        self.results.put(HostRow(host=self.host, description={**description}))
         self.results.put(
             SessionRow(
                 session=self.session,
@@ -175,7 +176,7 @@ class _Run:
                 command=" ".join(sys.argv),
                 dlas_version=__version__,
                 settings=self.study.measure.model_dump(),
-                versions=description.get("versions", {}),
+                versions={},
                 note="",
             )
         )

@@ -6,14 +6,18 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import yaml
 
 from dlas.core import registry
 from dlas.core.errors import UserError
+from dlas.core.keys import Json
 from dlas.core.protocols import Dataset, Model, Samples, Technique
 from dlas.networks.fit import Augment, predict, train
+
+if TYPE_CHECKING:
+    from torch import nn
 
 CHUNK = 500  # test images that are decoded at a time
 
@@ -58,7 +62,7 @@ def run_train(
     device: str = "cpu",
     float16: bool = False,
     progress: Callable[[int, int, float], None] | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """Train a model on a data set's training images, write its weights, return their card.
 
     Weights that come with a model are not used: it starts from random ones by its own ``seed``,
@@ -101,14 +105,14 @@ def run_train(
 
 
 def write_trained(
-    module: Any,
+    module: nn.Module,
     model: Model,
     dataset: Dataset,
     out: Path,
-    recipe: Mapping[str, Any],
+    recipe: Mapping[str, Json],
     *,
     float16: bool = False,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """Write a module's weights and their card; the accuracy is that of what is written.
 
     With ``float16`` the module's own weights are rounded too.
@@ -125,7 +129,7 @@ def write_trained(
     samples = dataset.load("test")
     right = count_right(module, dataset, samples)
     shape = dataclasses.asdict(dataset.spec())
-    card = {
+    card: dict[str, Json] = {
         "model": {
             "name": model.name,
             "params": {k: v for k, v in registry.without_places(model).items() if k != "seed"},
@@ -145,7 +149,7 @@ def write_trained(
     return card
 
 
-def count_right(module: Any, dataset: Dataset, samples: Samples) -> int:
+def count_right(module: nn.Module, dataset: Dataset, samples: Samples) -> int:
     """Return how many samples a module gets right, by the data set's own score."""
     count, right = len(samples.labels), 0
     for at in range(0, count, CHUNK):

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dlas.core.clock import now
 from dlas.core.errors import StorageError, UserError
 from dlas.core.keys import canonical
 from dlas.core.records import Outcome, Status
@@ -32,7 +33,7 @@ from dlas.store.disk import remove_tree, storage, sync, tree_bytes, write_atomic
 from dlas.store.locks import Locks
 from dlas.store.objects import DamagedObject, damage, pack, require_plain
 from dlas.store.scratch import Scratch, sweep
-from dlas.store.step_record import StepRecord, now
+from dlas.store.step_record import StepRecord
 
 __all__ = ["ArtifactStore", "CleanReport", "DamagedObject", "StepRecord"]
 

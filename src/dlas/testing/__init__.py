@@ -25,8 +25,7 @@ find a technique that no installed package declares.
 
 from __future__ import annotations
 
-from typing import Any
-
+from dlas.core.keys import Json
 from dlas.testing.by_layer import CHECKS
 from dlas.testing.check import Check, Problem, Suite
 from dlas.testing.fakes import SmallImages, SmallNet, registered
@@ -48,7 +47,7 @@ __all__ = [
 
 
 def contract(
-    layer: str, name: str, /, *, on: Problem | None = None, **parameters: Any
+    layer: str, name: str, /, *, on: Problem | None = None, **parameters: Json
 ) -> list[Check]:
     """Return the checks of a technique, by the name that its entry point (or a study file) says.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from unittest import SkipTest
 
 from dlas.core.protocols import KernelChoice
@@ -10,6 +10,7 @@ from dlas.testing.check import Suite
 from dlas.testing.every import stacks
 
 if TYPE_CHECKING:
+    from dlas.kernels.convolution.primitives import Primitive
     from dlas.kernels.ground.shape import Conv2d
 
 TARGETS = ("native", "x86-64-v3")
@@ -32,10 +33,10 @@ def operators() -> dict[str, Conv2d]:
     }
 
 
-def _answers(suite: Suite) -> dict[tuple[str, str], Any]:
+def _answers(suite: Suite) -> dict[tuple[str, str], KernelChoice | str | None]:
     suite.needs("tvm_ffi")
 
-    def ask() -> dict[tuple[str, str], Any]:
+    def ask() -> dict[tuple[str, str], KernelChoice | str | None]:
         asked = operators()
         return {
             (name, target): suite.technique.kernel(operator, target)
@@ -46,7 +47,7 @@ def _answers(suite: Suite) -> dict[tuple[str, str], Any]:
     return suite.once("answers", ask)
 
 
-def _choice(answer: Any) -> KernelChoice:
+def _choice(answer: KernelChoice | str) -> KernelChoice:
     return KernelChoice(answer) if isinstance(answer, str) else answer
 
 
@@ -127,7 +128,7 @@ def what_it_names_computes_the_convolution(suite: Suite) -> None:
         return  # one is enough: the kernels have tests of their own
 
 
-def _primitive(answer: Any) -> Any:
+def _primitive(answer: KernelChoice | str) -> Primitive:
     from dlas.kernels.convolution import primitives
 
     choice = _choice(answer)

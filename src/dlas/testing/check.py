@@ -9,10 +9,11 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from unittest import SkipTest
 
 from dlas.core import registry
+from dlas.core.keys import Json
 from dlas.core.protocols import Dataset, HardwareTechnique, Model, Technique
 from dlas.testing.fakes import SmallImages, SmallNet, registered
 
@@ -22,7 +23,7 @@ Judge = Callable[["Suite"], None]
 
 @dataclass(frozen=True)
 class Problem:
-    """What a suite works on: a data set and a model. Any that the registry finds will do."""
+    """What a suite works on: a data set and a model. Whatever the registry finds will do."""
 
     dataset: Dataset = field(default_factory=SmallImages)
     model: Model = field(default_factory=SmallNet)
@@ -58,7 +59,7 @@ class Suite:
     """The technique that a contract looks at, and what its checks share."""
 
     def __init__(
-        self, layer: str, name: str, parameters: Mapping[str, Any], on: Problem | None
+        self, layer: str, name: str, parameters: Mapping[str, Json], on: Problem | None
     ) -> None:
         self.layer = layer
         self.name = name
@@ -97,7 +98,7 @@ class Suite:
             if not self._waiting:
                 self.close()
 
-    def demand(self, kept: Any, sentence: str) -> None:
+    def demand(self, kept: object, sentence: str) -> None:
         """Raise an AssertionError with a sentence unless a promise is kept."""
         if not kept:
             raise AssertionError(f"{self.layer} {self.name!r}: {sentence}")
@@ -114,7 +115,8 @@ class Suite:
         good, value = self._made[name]
         if not good:
             raise value
-        return cast(T, value)
+        made: T = value
+        return made
 
     def folder(self, name: str) -> Path:
         """Return a new empty folder of the suite; it is removed with the suite's last check."""
@@ -152,7 +154,7 @@ class Suite:
 
     def needs(self, *modules: str) -> None:
         """Skip where modules that a check needs, or the technique itself, are not here."""
-        absent = [module for module in modules if not registry._importable(module)]
+        absent = [module for module in modules if not registry.importable(module)]
         if absent:
             raise SkipTest(f"{', '.join(absent)} is not installed")
         refused = registry.missing(self.cls)

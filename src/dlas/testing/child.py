@@ -16,17 +16,20 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import asdict
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dlas.core import registry
-from dlas.core.protocols import Session
+from dlas.core.keys import Json
+from dlas.core.protocols import HardwareTechnique, Session, Technique
+from dlas.core.stack import Choice
 from dlas.testing.fakes import SmallImages, SmallNet, registered
+from dlas.testing.jobs import BuildJob, Chosen, InferJob, Inferred, PlanJob, Planned
 
 if TYPE_CHECKING:
-    import numpy as np
+    from dlas.core.protocols import Array
 
 HEAVY = (
     *("torch", "torchvision", "timm", "torch_pruning", "safetensors.torch", "tvm", "tvm_ffi"),
@@ -42,35 +45,36 @@ def _loaded(more: tuple[str, ...] = ()) -> list[str]:
     return [name for name in dict.fromkeys((*HEAVY, *more)) if name in sys.modules]
 
 
-def plan(job: Mapping[str, Any], answer: Path) -> None:
+def plan(job: PlanJob, answer: Path) -> None:
     """Import a technique's class, then do with it what planning does; say what that loaded."""
     before = _loaded()
-    cls: Any = _found(job)
-    facts: dict[str, Any] = {"imported": sorted({*_loaded(cls.requires)} - {*before})}
-    with ExitStack() as stack:
-        stack.enter_context(registered(SmallImages, SmallNet, cls))
+    cls = _found(job["place"])
+    facts: Planned = {
+        "imported": sorted({*_loaded(cls.requires)} - {*before}),
+        "planned": [],
+        "identity": None,
+    }
+    with registered(SmallImages, SmallNet, cls):
         technique = registry.make(job["layer"], job["name"], job["params"])
         facts["identity"] = registry.identity(technique)
-        if job["layer"] == "hardware":
-            facts["missing"] = technique.missing()  # type: ignore[attr-defined]
-            facts["target"] = technique.target()  # type: ignore[attr-defined]
+        if isinstance(technique, HardwareTechnique):
+            facts["missing"] = technique.missing()
+            facts["target"] = technique.target()
     facts["planned"] = sorted({*_loaded()} - {*before})
     answer.write_text(json.dumps(facts))
 
 
-def _found(job: Mapping[str, Any]) -> Any:
-    module, _, name = job["class"].partition(":")
-    found: Any = importlib.import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
+def _found(place: str) -> type[Technique]:
+    module, _, name = place.partition(":")
+    found: type[Technique] = attrgetter(name)(importlib.import_module(module))
     return found
 
 
-def build(job: Mapping[str, Any], answer: Path) -> None:
+def build(job: BuildJob, answer: Path) -> None:
     """Build an artefact as a run does."""
     from dlas.run.steps import build as step
 
-    with registered(*(_found({"class": c}) for c in job["classes"])):
+    with registered(*(_found(c) for c in job["classes"])):
         facts = step.run(dict(job["args"]))["facts"]
     try:
         text = json.dumps({"facts": facts}, allow_nan=False)
@@ -82,11 +86,11 @@ def build(job: Mapping[str, Any], answer: Path) -> None:
 # ---------------------------------------------------------------- inferring
 
 
-def infer(job: Mapping[str, Any], answer: Path) -> None:
+def infer(job: InferJob, answer: Path) -> None:
     """Preload a runtime, then fork a child for each thread count; each writes its answer."""
     for module in ("numpy", *job["preload"]):
         importlib.import_module(module)
-    with registered(*(_found({"class": c}) for c in job["classes"])):
+    with registered(*(_found(c) for c in job["classes"])):
         for threads in job["threads"]:
             out = answer.with_name(f"{answer.stem}-{threads}.json")
             pid = os.fork()
@@ -110,52 +114,54 @@ def infer(job: Mapping[str, Any], answer: Path) -> None:
 _STAGE = ["start"]
 
 
-def _say(out: Path, facts: Mapping[str, Any]) -> None:
+def _say(out: Path, facts: Mapping[str, object]) -> None:
     out.write_text(json.dumps(facts))
 
 
-def _infer(job: Mapping[str, Any], threads: int, out: Path) -> None:
+def _infer(job: InferJob, threads: int, out: Path) -> None:
     import numpy as np
 
-    software: Any = registry.make("software", job["software"]["name"], job["software"]["params"])
-    params = {**job["hardware"]["params"], "threads": threads}
-    hardware: Any = registry.make("hardware", job["hardware"]["name"], params)
+    software = registry.software(_choice(job["software"]))
+    hardware = registry.hardware(_choice(job["hardware"], threads=threads))
     images = np.load(job["images"])
     images.flags.writeable = False  # as it is where images are mapped from a file
     batches = [images[at : at + job["batch"]] for at in range(0, len(images), job["batch"])]
     _STAGE.append("load")
     session = software.load(Path(job["folder"]), hardware)
-    facts: dict[str, Any] = {"session": isinstance(session, Session)}
+    is_session = isinstance(session, Session)
     _STAGE.append("infer")
     first = session(batches[0])
-    facts |= _form(first)
     kept = np.array(first)
     results = [np.array(session(batch)) for batch in batches]
-    facts["overwritten"] = not np.array_equal(first, kept, equal_nan=True)
+    overwritten = not np.array_equal(first, kept, equal_nan=True)
     backwards = [np.array(session(batch)) for batch in reversed(batches)][::-1]
-    facts["repeatable"] = _apart(results, backwards)
-    _STAGE.append("infer")
-    facts["busy"] = _busy(session, batches[0])
+    repeatable = _apart(results, backwards)
+    busy = _busy(session, batches[0])
     _STAGE.append("observe")
     ran = session.observe(batches[0])
-    facts["ran_type"] = type(ran).__name__
-    facts["ran"] = json.loads(json.dumps(asdict(ran)))
-    facts["after_observe"] = _apart(results[:1], [np.array(session(batches[0]))])
-    facts["tasks"] = len(list(Path("/proc/self/task").iterdir()))
-    facts["torch"] = "torch" in sys.modules
+    facts: Inferred = {
+        "session": is_session,
+        "type": type(first).__name__,
+        "dtype": str(getattr(first, "dtype", None)),
+        "shape": list(getattr(first, "shape", ())),
+        "overwritten": overwritten,
+        "repeatable": repeatable,
+        "busy": busy,
+        "ran_type": type(ran).__name__,
+        "ran": json.loads(json.dumps(asdict(ran))),
+        "after_observe": _apart(results[:1], [np.array(session(batches[0]))]),
+        "tasks": len(list(Path("/proc/self/task").iterdir())),
+        "torch": "torch" in sys.modules,
+    }
     np.save(out.with_suffix(".npy"), np.concatenate(results))
     _say(out, facts)
 
 
-def _form(output: Any) -> dict[str, Any]:
-    return {
-        "type": type(output).__name__,
-        "dtype": str(getattr(output, "dtype", None)),
-        "shape": list(getattr(output, "shape", ())),
-    }
+def _choice(made: Chosen, **more: Json) -> Choice:
+    return Choice(made["name"], {**made["params"], **more})
 
 
-def _apart(one: list[np.ndarray[Any, Any]], two: list[np.ndarray[Any, Any]]) -> float | None:
+def _apart(one: list[Array], two: list[Array]) -> float | None:
     """The largest difference, 0.0 for the same bits; None where one is not a number."""
     import numpy as np
 
@@ -166,7 +172,7 @@ def _apart(one: list[np.ndarray[Any, Any]], two: list[np.ndarray[Any, Any]]) -> 
     return largest if np.isfinite(largest) else None
 
 
-def _busy(session: Any, x: Any) -> list[float] | None:
+def _busy(session: Session, x: Array) -> list[float] | None:
     """Processor seconds of each thread while inferring, the busiest first; None: not told."""
     before = _times()
     end = time.perf_counter() + BUSY_SECONDS

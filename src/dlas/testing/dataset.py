@@ -48,7 +48,7 @@ def images_are_contiguous_float32_of_the_spec(suite: Suite) -> None:
     spec = _spec(suite)
     size = (spec.channels, spec.height, spec.width)
     for split in SPLITS:
-        images: Any = _split(suite, split).images([0, 1, 0])
+        images = _split(suite, split).images([0, 1, 0])
         suite.demand(
             isinstance(images, np.ndarray), f"{split}: images are a {type(images).__name__}"
         )
@@ -105,7 +105,7 @@ def labels_and_ids_fit(suite: Suite) -> None:
     classes = _spec(suite).classes
     for split in SPLITS:
         samples = _split(suite, split)
-        labels: Any = samples.labels
+        labels = samples.labels
         suite.demand(
             isinstance(labels, np.ndarray) and labels.dtype == np.int64 and labels.ndim == 1,
             f"{split}: labels must be a 1-d int64 array, they are {labels!r:.80}",

@@ -6,18 +6,19 @@ import dataclasses
 import importlib.util
 import inspect
 import json
-from typing import Any
+from collections.abc import Mapping
 
 from dlas.core import registry
 from dlas.core.errors import UserError
-from dlas.core.keys import canonical, key
+from dlas.core.keys import Json, canonical, key
 from dlas.core.protocols import Refusal, Technique, Techniques
 from dlas.testing import parent
 from dlas.testing.check import Suite
+from dlas.testing.jobs import Planned
 from dlas.testing.stand_ins import many_stacks
 
 UNKNOWN = "no_such_parameter"
-WRONG: tuple[Any, ...] = ({"wrong": [None]}, "\x00 no such value", [[[]]], None, -1e300)
+WRONG: tuple[Json, ...] = ({"wrong": [None]}, "\x00 no such value", [[[]]], None, -1e300)
 """Values of which a checked parameter refuses one at least."""
 RUNTIMES = ("torch", "tvm", "onnxruntime", "openvino", "tensorflow", "jax")
 """What planning must not load; a light reader (of ONNX files, say) it may."""
@@ -58,7 +59,7 @@ def it_is_a_frozen_dataclass_that_says_what_it_is(suite: Suite) -> None:
 
 
 def _facts_of_layer(suite: Suite) -> None:
-    allowed: dict[str, dict[str, tuple[Any, ...]]] = {
+    allowed: dict[str, dict[str, tuple[str | bool | None, ...]]] = {
         "model": {"form": ("torch", "onnx")},
         "optimization": {
             "precision": (None, "float32", "float16", "bfloat16", "int8"),
@@ -94,7 +95,7 @@ def values_of_the_wrong_type_are_refused(suite: Suite) -> None:
         )
 
 
-def _refused(suite: Suite, params: dict[str, Any]) -> UserError | None:
+def _refused(suite: Suite, params: Mapping[str, Json]) -> UserError | None:
     try:
         registry.make(suite.layer, suite.name, params)
     except UserError as error:
@@ -144,21 +145,10 @@ def planning_with_it_loads_no_runtime(suite: Suite) -> None:
     suite.demand(not loaded, f"planning with it loads {', '.join(loaded)}")
 
 
-def _planned(suite: Suite) -> dict[str, Any]:
+def _planned(suite: Suite) -> Planned:
     """Return what a process of its own says that only plans with the technique."""
-    job = {
-        "class": parent.place(suite.cls),
-        "layer": suite.layer,
-        "name": suite.name,
-        "params": suite.parameters,
-    }
-
-    def plan() -> dict[str, Any]:
-        folder = suite.folder("plan")
-        said: dict[str, Any] = parent.answer(parent.run("plan", job, folder, seconds=120))
-        return said
-
-    return suite.once("plan", plan)
+    given = (suite.cls, suite.layer, suite.name, suite.parameters)
+    return suite.once("plan", lambda: parent.planned(*given, suite.folder("plan")))
 
 
 def it_answers_for_any_stack(suite: Suite) -> None:
@@ -198,7 +188,7 @@ def stacks(suite: Suite) -> tuple[Techniques, ...]:
 
 def its_methods_are_not_those_of_the_base(suite: Suite) -> None:
     """It has its own of what its layer must have."""
-    base: Any = registry.BASES[suite.layer]
+    base = registry.BASES[suite.layer]
     must = {
         "dataset": ("spec", "load"),
         "model": ("build",),

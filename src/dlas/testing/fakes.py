@@ -6,19 +6,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from importlib.metadata import EntryPoint
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from unittest.mock import patch
 
 from pydantic import Field
 
-from dlas.core import registry
 from dlas.core.keys import bytes_hash, key
 from dlas.core.protocols import Dataset, DataSpec, Model, Network, Technique
+from dlas.core.registry import entries
 from dlas.testing.patches import patches
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from dlas.core.protocols import Array, Labels, Split
 
 
@@ -48,20 +47,20 @@ def registered(*techniques: type[Technique], only: bool = False) -> Iterator[Non
     They come beside the installed ones (in their place, where a name is taken); with ``only`` they
     are all there is. Child processes of a run do not find them.
     """
-    installed = registry._entries
+    installed = entries.installed
     more: dict[str, dict[str, _Entry]] = {}
     for cls in techniques:
         more.setdefault(cls.layer, {})[cls.name] = _Entry(cls.name, cls)
 
-    def known(layer: str) -> dict[str, Any]:
+    def known(layer: str) -> dict[str, EntryPoint | _Entry]:
         return {**({} if only else installed(layer)), **more.get(layer, {})}
 
-    with patch.object(registry, "_entries", known):
-        registry.find.cache_clear()
+    with patch.object(entries, "installed", known):
+        entries.find.cache_clear()
         try:
             yield
         finally:
-            registry.find.cache_clear()
+            entries.find.cache_clear()
 
 
 # ---------------------------------------------------------------- a small data set
@@ -114,7 +113,7 @@ class SmallImages(Dataset):
         labels = np.tile(np.arange(self.classes, dtype=np.int64), self.each)
         patterns = patches(self.classes, *size)
         first = 1 if split == "train" else 2
-        noise: np.ndarray[Any, Any] = np.random.default_rng(first).standard_normal(
+        noise: Array = np.random.default_rng(first).standard_normal(
             (len(labels), *size), dtype=np.float32
         )
         pixels = (patterns[labels] + 0.5 * noise).astype(np.float32)

@@ -10,15 +10,17 @@ from unittest import SkipTest
 
 from dlas.core import registry
 from dlas.core.errors import UserError
+from dlas.core.keys import Json
 from dlas.testing import parent
 from dlas.testing.check import Suite
+from dlas.testing.jobs import Planned
 
 MANY = 10**6
 
 
 def it_is_there_or_says_why_not(suite: Suite) -> None:
     """``missing`` answers None, or a sentence, and the same twice."""
-    said: Any = suite.technique.missing()
+    said: object = suite.technique.missing()
     good = said is None or (isinstance(said, str) and len(said.split()) > 2)
     suite.demand(good, f"missing() must be None or a sentence, it is {said!r}")
     suite.demand(suite.technique.missing() == said, "missing() changes its mind")
@@ -87,27 +89,21 @@ def it_counts_the_processors_of_its_process(suite: Suite) -> None:
     )
 
 
-def _held(suite: Suite, threads: int) -> dict[str, Any]:
+def _held(suite: Suite, threads: int) -> Planned:
     """Return what the technique says in a process that is held to one processor."""
-    job = {
-        "class": parent.place(suite.cls),
-        "layer": suite.layer,
-        "name": suite.name,
-        "params": {**suite.parameters, "threads": threads},
-    }
+    params = {**suite.parameters, "threads": threads}
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(before)})  # a child inherits it
     try:
-        done = parent.run("plan", job, suite.folder("held"), seconds=120)
+        return parent.planned(suite.cls, suite.layer, suite.name, params, suite.folder("held"))
     finally:
         os.sched_setaffinity(0, before)
-    said: dict[str, Any] = parent.answer(done)
-    return said
 
 
-def _json(suite: Suite, what: str, value: Any) -> Any:
+def _json(suite: Suite, what: str, value: Json) -> Json:
     try:
-        return json.loads(json.dumps(value, allow_nan=False))
+        again: Json = json.loads(json.dumps(value, allow_nan=False))
+        return again
     except (TypeError, ValueError) as error:
         raise AssertionError(
             f"hardware {suite.name!r}: {what} is not JSON: {error}: {value!r}"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dlas.core import registry
-from dlas.core.protocols import Network
+from dlas.core.protocols import Model, Network
 from dlas.testing.check import Suite
 
 if TYPE_CHECKING:
-    import numpy as np
+    from torch import nn
 
     from dlas.core.protocols import Array
 
@@ -40,7 +40,7 @@ def outputs_of(network: Network, images: Array) -> Array:
     return outputs
 
 
-def _plain(network: Network) -> Callable[[Array], Any]:
+def _plain(network: Network) -> Callable[[Array], Array]:
     """Return the forward pass; the module is neither put into eval mode nor converted for it."""
     import torch
 
@@ -49,9 +49,10 @@ def _plain(network: Network) -> Callable[[Array], Any]:
     if network.onnx is not None and (network.precision == "int8" or network.module is None):
         return forward(network)
 
-    def run(x: Array) -> Any:
+    def run(x: Array) -> Array:
         with torch.inference_mode():
-            return network.module(torch.from_numpy(x)).numpy()
+            y: Array = network.module(torch.from_numpy(x)).numpy()
+        return y
 
     return run
 
@@ -75,7 +76,7 @@ def its_module_is_float32_in_eval_mode_on_the_cpu(suite: Suite) -> None:
     check_module(suite, _network(suite).module)
 
 
-def check_module(suite: Suite, module: Any) -> None:
+def check_module(suite: Suite, module: nn.Module | None) -> None:
     """Demand a float32 ``torch.nn.Module`` in eval mode on the CPU; None is let pass."""
     import torch
 
@@ -99,7 +100,7 @@ def outputs_are_one_row_of_logits_per_image(suite: Suite) -> None:
     check_outputs(suite, outputs_of(_network(suite), _images(suite)))
 
 
-def check_outputs(suite: Suite, outputs: np.ndarray[Any, Any], images: int = IMAGES) -> None:
+def check_outputs(suite: Suite, outputs: Array, images: int = IMAGES) -> None:
     """Demand finite float32 outputs ``(images, classes)`` that depend on the image."""
     import numpy as np
 
@@ -177,7 +178,7 @@ def saved_and_loaded_it_gives_the_same_outputs(suite: Suite) -> None:
     check_stored(suite, _network(suite), _images(suite), suite.technique)
 
 
-def check_stored(suite: Suite, network: Network, images: Array, model: Any) -> Network:
+def check_stored(suite: Suite, network: Network, images: Array, model: Model) -> Network:
     """Demand that a network can be saved and gives the same outputs when loaded; return that."""
     import numpy as np
 
@@ -204,7 +205,7 @@ def check_stored(suite: Suite, network: Network, images: Array, model: Any) -> N
 def its_weights_are_a_file_or_none(suite: Suite) -> None:
     """``weights`` names a file that is there, or None for random ones."""
     suite.needs()
-    path: Any = suite.technique.weights(suite.on.dataset)
+    path: object = suite.technique.weights(suite.on.dataset)
     good = path is None or (isinstance(path, Path) and path.is_file())
     suite.demand(good, f"weights() must be a Path to a file or None, it is {path!r}")
 

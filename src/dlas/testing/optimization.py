@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dlas.core.protocols import Network, Optimized, Samples
 from dlas.testing.check import Suite
@@ -14,6 +15,8 @@ from dlas.testing.model import check_module, check_outputs, check_same, check_st
 from dlas.testing.stand_ins import OnnxNet, stack_of
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from dlas.core.protocols import Array
 
 IMAGES = 8
@@ -128,7 +131,7 @@ def the_network_is_what_its_precision_means(suite: Suite) -> None:
         _check_rounded(suite, network.module, wanted)
 
 
-def _check_rounded(suite: Suite, module: Any, precision: str) -> None:
+def _check_rounded(suite: Suite, module: nn.Module, precision: str) -> None:
     import torch
 
     kind = getattr(torch, precision)
@@ -235,17 +238,17 @@ def zeros_are_declared(suite: Suite) -> None:
     )
 
 
-def _zeros(module: Any) -> dict[str, tuple[int, int]]:
+def _zeros(module: nn.Module) -> dict[str, tuple[int, int]]:
     from dlas.layers.optimization.shared.fine_tuning import zeros
 
     return zeros(module)
 
 
-def _parameters(module: Any) -> list[tuple[int, int]]:
+def _parameters(module: nn.Module) -> list[tuple[int, int]]:
     return [(int((p == 0).sum()), p.numel()) for p in module.parameters()]
 
 
-def _share(counts: Any) -> float:
+def _share(counts: Iterable[tuple[int, int]]) -> float:
     zeros, size = (sum(column) for column in zip(*counts, strict=True))
     return float(zeros / size)
 

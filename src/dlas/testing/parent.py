@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlas.core import registry
+from dlas.core.keys import Json
 from dlas.core.protocols import HardwareTechnique, Software, Technique
-from dlas.core.stack import Choice
+from dlas.testing.jobs import BuildJob, Chosen, InferJob, Inferred, PlanJob, Planned
 
 if TYPE_CHECKING:
-    import numpy as np
+    from dlas.core.protocols import Array
 
 
 def place(cls: type[Technique]) -> str:
@@ -26,7 +27,7 @@ def place(cls: type[Technique]) -> str:
 
 def run(
     mode: str,
-    job: Mapping[str, Any],
+    job: PlanJob | BuildJob | InferJob,
     folder: Path,
     *,
     environment: Mapping[str, str] | None = None,
@@ -77,20 +78,18 @@ def answer(path: Path) -> Any:
 def infer(
     software: Software,
     artefact: Path,
-    images: np.ndarray[Any, Any],
+    images: Array,
     folder: Path,
     *,
     hardware: HardwareTechnique,
     threads: Sequence[int] = (1, 2),
     batch: int = 1,
     others: Iterable[type[Technique]] = (),
-) -> dict[int, tuple[np.ndarray[Any, Any], dict[str, Any]]]:
+) -> dict[int, tuple[Array, Inferred]]:
     """Infer as a run does: a server preloads the runtime, a child is forked per thread count.
 
-    Returns for each count the outputs, ``(len(images), classes)``, and the facts: ``ran`` (as
-    JSON), ``tasks`` (threads of the process), ``busy`` (processor seconds of each while
-    inferring), ``repeatable``, ``torch`` (whether it was loaded), and more. Counts beyond the
-    processors of this machine are left out. ``folder`` is for files.
+    Returns for each count the outputs, ``(len(images), classes)``, and the facts. Counts beyond
+    the processors of this machine are left out. ``folder`` is for files.
 
     Raises:
         AssertionError: a process failed; the sentence says in what stage.
@@ -99,10 +98,10 @@ def infer(
 
     counts = [t for t in threads if t <= len(os.sched_getaffinity(0))]
     np.save(folder / "images.npy", images)
-    job = {
+    job: InferJob = {
         "classes": [place(c) for c in (type(software), type(hardware), *others)],
-        "software": registry.choice(software).to_json(),
-        "hardware": registry.choice(hardware).to_json(),
+        "software": _chosen(software),
+        "hardware": _chosen(hardware),
         "preload": list(software.preload),
         "folder": str(artefact),
         "images": str(folder / "images.npy"),
@@ -111,20 +110,35 @@ def infer(
     }
     environment = software.environment(hardware)
     file = run("infer", job, folder, environment=environment, seconds=300)
-    results = {}
-    for count in counts:
-        one = file.with_name(f"{file.stem}-{count}.json")
-        facts = answer(one)
-        if "error" in facts:
-            raise AssertionError(f"{facts['stage']} with {count} threads: {facts['error']}")
-        results[count] = (np.load(one.with_suffix(".npy")), facts)
-    return results
+    return {count: _read(file.with_name(f"{file.stem}-{count}.json"), count) for count in counts}
 
 
-def choices(**techniques: Technique) -> dict[str, Any]:
+def _read(file: Path, threads: int) -> tuple[Array, Inferred]:
+    import numpy as np
+
+    facts = answer(file)
+    if "error" in facts:
+        raise AssertionError(f"{facts['stage']} with {threads} threads: {facts['error']}")
+    return np.load(file.with_suffix(".npy")), facts
+
+
+def choices(**techniques: Technique) -> dict[str, Json]:
     """Return techniques as the arguments of a step."""
-    made: dict[str, Choice] = {name: registry.choice(t) for name, t in techniques.items()}
-    return {name: choice.to_json() for name, choice in made.items()}
+    return {name: registry.choice(made).to_json() for name, made in techniques.items()}
+
+
+def _chosen(technique: Technique) -> Chosen:
+    made = registry.choice(technique)
+    return {"name": made.name, "params": made.params}
+
+
+def planned(
+    cls: type[Technique], layer: str, name: str, params: Mapping[str, Json], folder: Path
+) -> Planned:
+    """Return what a process of its own says that only plans with a technique."""
+    job: PlanJob = {"place": place(cls), "layer": layer, "name": name, "params": params}
+    said: Planned = answer(run("plan", job, folder, seconds=120))
+    return said
 
 
 def _kill_all_of(process: subprocess.Popen[str]) -> None:

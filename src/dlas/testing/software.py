@@ -6,15 +6,15 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 from unittest import SkipTest
 
 from dlas.core import registry
+from dlas.core.keys import Json
 from dlas.core.protocols import (
     Algorithm,
     HardwareTechnique,
     Network,
-    Optimization,
     Precision,
     Ran,
     Refusal,
@@ -22,9 +22,11 @@ from dlas.core.protocols import (
     Technique,
     Techniques,
 )
+from dlas.core.stack import Choice
 from dlas.run.measure.verdict import asked_and_ran, compare_outputs, output_problem
 from dlas.testing import parent
 from dlas.testing.check import Judge, Suite
+from dlas.testing.jobs import BuildFacts, BuildJob, Inferred
 from dlas.testing.model import outputs_of
 from dlas.testing.stand_ins import PRECISIONS, NamedKernels, OwnKernels, asking, stack_of
 
@@ -43,14 +45,14 @@ _LOWERED = {"onnx": "model.onnx", "exported": "model.pt2"}
 class _Seen:
     """What a runtime did with a network: outputs and facts by number of threads."""
 
-    facts: Any
+    facts: Json
     files: tuple[str, ...]
     reference: Array
-    results: Mapping[int, tuple[Array, dict[str, Any]]]
+    results: Mapping[int, tuple[Array, Inferred]]
 
 
 def _hardware() -> HardwareTechnique:
-    return cast(HardwareTechnique, registry.make("hardware", "cpu", {"threads": 1}))
+    return registry.hardware(Choice("cpu", {"threads": 1}))
 
 
 def _algorithm(suite: Suite) -> Algorithm:
@@ -97,7 +99,7 @@ def _build_and_run(suite: Suite, precision: Precision, algorithm: Algorithm) -> 
     stored, lowered = _lower(suite, network, software, home)
     built = home / "built"
     built.mkdir()
-    args = {
+    args: dict[str, Json] = {
         "network": str(stored),
         **({"lowered": str(lowered)} if lowered else {}),
         **parent.choices(software=software, algorithm=algorithm, hardware=_hardware()),
@@ -106,8 +108,8 @@ def _build_and_run(suite: Suite, precision: Precision, algorithm: Algorithm) -> 
     involved: list[type[Technique]] = [
         *(type(suite.on.dataset), type(suite.on.model), type(algorithm), type(software))
     ]
-    job = {"args": args, "classes": [parent.place(c) for c in involved]}
-    said = parent.answer(parent.run("build", job, home))
+    job: BuildJob = {"args": args, "classes": [parent.place(c) for c in involved]}
+    said: BuildFacts = parent.answer(parent.run("build", job, home))
     suite.demand(
         "not_json" not in said, f"build() returns what is no JSON: {said.get('not_json')}"
     )
@@ -142,12 +144,12 @@ def _network(suite: Suite, precision: Precision, home: Path) -> Network:
     network = suite.on.model.build(suite.on.dataset)
     if precision == "float32":
         return network
-    params = {"images": 16} if precision == "int8" else {}
+    params: dict[str, Json] = {"images": 16} if precision == "int8" else {}
     cls = registry.find("optimization", precision)
     absent = registry.missing(cls)
     if absent is not None:
         raise SkipTest(absent.reason)
-    step = cast(Optimization, registry.make("optimization", precision, params))
+    step = registry.optimization(Choice(precision, params))
     folder = home / "optimized"
     folder.mkdir()
     data = suite.on.dataset.load("train") if step.data == "train" else None
@@ -291,7 +293,7 @@ def its_environment_is_text(suite: Suite) -> None:
     """``environment`` gives variables as text, the same twice."""
     for threads in THREADS:
         hardware = replace(_hardware(), threads=threads)
-        said: Any = suite.technique.environment(hardware)
+        said: object = suite.technique.environment(hardware)
         good = isinstance(said, dict) and all(
             isinstance(k, str) and isinstance(v, str) for k, v in said.items()
         )

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 from dlas.core import registry
+from dlas.core.keys import Json
 from dlas.core.protocols import (
     Algorithm,
     HardwareTechnique,
@@ -34,7 +35,7 @@ class OwnKernels(Algorithm):
     name: ClassVar[str] = "own-kernels"
     chooses: ClassVar[bool] = False
 
-    def kernel(self, operator: Any, target: str) -> str | None:
+    def kernel(self, operator: object, target: str) -> str | None:
         """Return None: the runtime's own kernel."""
         return None
 
@@ -45,7 +46,7 @@ class NamedKernels(Algorithm):
 
     name: ClassVar[str] = "named-kernels"
 
-    def kernel(self, operator: Any, target: str) -> str | None:
+    def kernel(self, operator: object, target: str) -> str | None:
         """Return ``direct``."""
         return "direct"
 
@@ -72,7 +73,7 @@ class OtherDevice(HardwareTechnique):
     name: ClassVar[str] = "other-device"
     device: ClassVar[str] = "cuda"
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Json]:
         """Return a name and no CPU flags."""
         return {"device": "cuda", "name": "a GPU that is not there", "flags": []}
 
@@ -91,7 +92,8 @@ class Asking(Optimization):
 def asking(precision: Precision | None = None, *, sparse: bool = False) -> Optimization:
     """Return an optimization that asks for a precision, or leaves zeros, and does nothing else."""
     facts = {"precision": precision, "sparse": sparse, "name": f"asking-{precision or 'nothing'}"}
-    return cast(Optimization, type("Asking", (Asking,), facts)())
+    made: Optimization = type("Asking", (Asking,), facts)()
+    return made
 
 
 def stack_of(*techniques: Technique, **layers: Any) -> Techniques:

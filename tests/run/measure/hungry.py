@@ -14,7 +14,9 @@ from unittest.mock import patch
 
 import numpy as np
 
-from dlas.run.measure import latency, memory
+from dlas.core.protocols import HardwareTechnique, Software
+from dlas.run.measure import args as job_args
+from dlas.run.measure import memory
 
 MB = 10**6
 
@@ -44,10 +46,13 @@ def main() -> None:
         "artifact": str(folder),
         "inputs": str(folder / "in.npy"),
         "batch": 1,
+        "software": {},
+        "hardware": {},
         "launched": {"launch": "exec", "import_s": 0.5},
     }
     np.ones(300 * MB // 8).sum()  # an earlier peak, as of the imports, does not count
-    with patch.object(latency, "techniques", lambda args: (runtime, None)):
+    made = {Software: lambda choice: runtime, HardwareTechnique: lambda choice: None}
+    with patch.dict(job_args._FROM_JSON, made):
         value = memory.run(args)
     json.dump(value | {"runs": runtime.runs}, sys.stdout)
 

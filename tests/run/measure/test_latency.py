@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from dlas.core.errors import StepError
-from dlas.core.protocols import Ran
+from dlas.core.protocols import HardwareTechnique, Ran, Software
 from dlas.core.records import MeasureSettings, Round
+from dlas.run.measure import args as job_args
 from dlas.run.measure import latency
 
 SETTINGS = MeasureSettings(
@@ -179,13 +180,15 @@ def measure(
     runtime: FakeRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any
 ) -> dict[str, Any]:
     np.save(tmp_path / "in.npy", np.arange(5, dtype=np.float32).reshape(5, 1, 1, 1))
-    monkeypatch.setattr(
-        latency, "techniques", lambda args: (runtime, SimpleNamespace(device="cpu"))
-    )
+    monkeypatch.setitem(job_args._FROM_JSON, Software, lambda choice: runtime)
+    cpu = SimpleNamespace(device="cpu")
+    monkeypatch.setitem(job_args._FROM_JSON, HardwareTechnique, lambda choice: cpu)
     args: dict[str, Any] = {
         "artifact": str(tmp_path),
         "inputs": str(tmp_path / "in.npy"),
         "batch": 1,
+        "software": {},
+        "hardware": {},
         "settings": SETTINGS.model_dump(),
         "observe": True,
         "launched": {"launch": "fork", "import_s": 1.5},

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dlas.core.errors import StepError
+from dlas.core.stack import Choice
 from dlas.run.measure import memory
 
 PROGRAM = Path(__file__).with_name("hungry.py")
@@ -29,4 +30,13 @@ def test_memory_is_what_loading_and_running_add(tmp_path: Path, kept: int, more:
 
 def test_a_forked_process_cannot_tell() -> None:
     with pytest.raises(StepError, match="forked"):
-        memory.run({"launched": {"launch": "fork"}})
+        memory.run(
+            {
+                "artifact": "",
+                "inputs": "",
+                "batch": 1,
+                "software": Choice("pytorch").to_json(),
+                "hardware": Choice("cpu").to_json(),
+                "launched": {"launch": "fork", "import_s": 0.0},
+            }
+        )

@@ -63,7 +63,7 @@ class SmallModel(Model):
 @pytest.fixture(autouse=True)
 def small_techniques(monkeypatch):
     made = {"dataset": SmallData(), "model": SmallModel()}
-    monkeypatch.setattr(registry, "revive", lambda layer, choice: made[layer])
+    monkeypatch.setattr(registry.parameters, "revive", lambda layer, choice: made[layer])
 
 
 RECIPE = recipe(Choice("small"), Choice("small"))

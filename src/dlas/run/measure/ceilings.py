@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
 from dlas.core.errors import StepError
+from dlas.core.keys import Json
+from dlas.run.measure.args import JobArgs, read_args
 
 if TYPE_CHECKING:
     from dlas.core.protocols import Array
@@ -39,20 +42,77 @@ _LEAST = 64 * 10**6
 """Bytes of an array where the cache is small, or its size is not told."""
 
 
-def build_loop(args: Mapping[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class BuildLoopArgs:
+    """What :func:`build_loop` is asked for."""
+
+    isa: str
+    threads: int
+    """The parallel copies."""
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A loop that :func:`build_loop` compiled."""
+
+    threads: int
+    loop: Path
+    """Its folder."""
+    flops: int
+    """Of one call."""
+    lanes: int
+    sums: int
+
+
+@dataclass(frozen=True)
+class MatmulArgs:
+    """What :func:`arithmetic` is asked for where there is no compiled loop."""
+
+    threads: int
+
+
+class Arithmetic(TypedDict):
+    """GFLOP/s, and by what."""
+
+    value: float
+    method: str
+
+
+@dataclass(frozen=True)
+class BandwidthArgs:
+    """What :func:`bandwidth` is asked for."""
+
+    cpus: Mapping[str, Sequence[int]]
+    """For each thread count, as text, the processors."""
+    cache_bytes: int | None = None
+
+
+class Bandwidth(TypedDict):
+    """GB/s for each thread count, and by what."""
+
+    values: dict[str, float]
+    method: str
+    array_mb: float
+    """The size of an array."""
+    cache_mb: float | None
+    """That of the last cache; None: the system does not tell it."""
+
+
+def build_loop(args: JobArgs) -> dict[str, Json]:
     """Compile the loop of multiply-adds for an instruction set into ``folder``; needs TVM.
 
-    ``args``: ``isa``, ``threads`` (the parallel copies) and ``folder``. Returns ``flops`` of one
-    call, its ``lanes`` and ``sums``.
+    Returns ``flops``, ``lanes`` and ``sums`` of the :class:`Loop`.
     """
+    given = read_args(BuildLoopArgs, args)
     from tvm.tirx.script.builder import ir as T
 
     from dlas.kernels.code import emit
     from dlas.kernels.code.machine_code import compile_functions
     from dlas.kernels.ground.target import resolve
 
-    target = resolve(TARGETS[args["isa"]])
-    threads, lanes, sums = args["threads"], target.lanes, target.accumulators - 2
+    target = resolve(TARGETS[given.isa])
+    threads, lanes, sums = given.threads, target.lanes, target.accumulators - 2
     function = emit.Function(_FUNCTION)
     with function.body():
         x = emit.argument("x", (sums + 2, lanes))
@@ -69,35 +129,34 @@ def build_loop(args: Mapping[str, Any]) -> dict[str, Any]:
             with T.unroll(sums) as i:
                 emit.each_lane(lanes, lambda j: emit.store(y, acc[i, j], t, i, j))
     code = compile_functions({_FUNCTION: function.result}, target)
-    (Path(args["folder"]) / LOOP).write_bytes(code)
+    (given.folder / LOOP).write_bytes(code)
     return {"flops": 2 * lanes * sums * _STEPS * threads, "lanes": lanes, "sums": sums}
 
 
-def arithmetic(args: Mapping[str, Any]) -> dict[str, Any]:
+def arithmetic(args: JobArgs) -> Arithmetic:
     """Return ``value``: GFLOP/s of float32, a multiply-add counted as two, and the ``method``.
 
-    ``args``: ``threads``; ``loop`` (the folder of :func:`build_loop`, with its ``flops``,
-    ``lanes`` and ``sums``) or none: then numpy multiplies matrices, in as many threads.
+    ``args`` are those of a :class:`Loop`; or ``threads`` alone: then numpy multiplies matrices, in
+    as many threads.
     """
     if args.get("loop"):
-        return {"value": _loop(args), "method": FMA}
-    return {"value": _matmul(args["threads"]), "method": MATMUL}
+        given = read_args(Loop, args)
+        return {"value": given.flops / _best(loop(given)) / 1e9, "method": FMA}
+    return {"value": _matmul(read_args(MatmulArgs, args).threads), "method": MATMUL}
 
 
-def bandwidth(args: Mapping[str, Any]) -> dict[str, Any]:
+def bandwidth(args: JobArgs) -> Bandwidth:
     """Return ``values``: for each thread count the GB/s of adding one array to another.
 
     Counted as STREAM counts (McCalpin 1995): two words read and one written an element; since the
     sum replaces an operand there is no further line to fetch. Each thread adds its part. Each
-    array is larger than the last cache. ``cache_mb`` is that cache's size, or None where the
-    system does not tell it, ``array_mb`` that of an array.
-
-    ``args``: ``cpus`` (for each thread count, as text, the processors) and ``cache_bytes``.
+    array is larger than the last cache.
 
     Raises:
         StepError: the arrays that this cache asks for do not fit into the memory that is free.
     """
-    cache = args["cache_bytes"]
+    given = read_args(BandwidthArgs, args)
+    cache = given.cache_bytes
     size = max(int(_LARGER * (cache or 0)), _LEAST)
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if 2 * size > free // 2:
@@ -107,7 +166,7 @@ def bandwidth(args: Mapping[str, Any]) -> dict[str, Any]:
         )
     a, b = (np.full(size // 4, value, np.float32) for value in (0.0, 1.0))
     values = {}
-    for threads, cpus in args["cpus"].items():
+    for threads, cpus in given.cpus.items():
         os.sched_setaffinity(0, cpus)  # threads that are started from here on take it over
         values[threads] = 12 * len(a) / _add(a, b, int(threads)) / 1e9
     return {
@@ -132,19 +191,16 @@ def _add(a: Array, b: Array, threads: int) -> float:
         return _best(lambda: list(workers.map(add, parts)))
 
 
-def loop(args: Mapping[str, Any]) -> Callable[[], object]:
-    """Return one call of the loop of :func:`build_loop`, its result checked once.
-
-    ``args``: ``threads``; ``loop`` (the folder) with its ``lanes`` and ``sums``.
-    """
-    threads = args["threads"]
+def loop(built: Loop) -> Callable[[], object]:
+    """Return one call of a loop, its result checked once."""
+    threads = built.threads
     from dlas.kernels.ground import pool
     from dlas.kernels.ground.arrays import aligned, tensor
     from dlas.kernels.ground.program import load_library
 
-    function = load_library((Path(args["loop"]) / LOOP).read_bytes())[_FUNCTION]
-    values = aligned((args["sums"] + 2, args["lanes"]))
-    result = aligned((threads, args["sums"], args["lanes"]))
+    function = load_library((built.loop / LOOP).read_bytes())[_FUNCTION]
+    values = aligned((built.sums + 2, built.lanes))
+    result = aligned((threads, built.sums, built.lanes))
     values[:] = 0.5
     given = tensor(values), tensor(result)
 
@@ -156,10 +212,6 @@ def loop(args: Mapping[str, Any]) -> Callable[[], object]:
     if not np.allclose(result, 1.0):  # the fixed point of x / 2 + 1 / 2
         raise StepError("the loop of multiply-adds computed something else")
     return run
-
-
-def _loop(args: Mapping[str, Any]) -> float:
-    return float(args["flops"] / _best(loop(args)) / 1e9)
 
 
 def _matmul(threads: int) -> float:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from dlas import __version__
 from dlas.core.keys import key
@@ -124,7 +124,39 @@ def cpu_ticks(cpus: Sequence[int], stat: Path = Path("/proc/stat")) -> Ticks:
 # ---------------------------------------------------------------- description
 
 
-def describe() -> dict[str, Any]:
+class Processor(TypedDict):
+    """What the machine is, whatever it is doing: what its class is made of."""
+
+    cpu: str
+    machine: str
+    flags: list[str]
+    described_by: str | None
+    cores: int | None
+    memory_gib: float
+
+
+class HostFacts(Processor):
+    """What the machine is and how it stands; None: could not be read."""
+
+    name: str
+    os: str
+    distribution: str | None
+    virtualization: str | None
+    cores_allowed: int
+    caches: dict[str, str]
+    smt: bool
+    governor: str | None
+    turbo: bool | None
+    clocks_mhz: list[int]
+    temperatures_c: dict[str, float]
+    load: list[float]
+    python: str
+    libraries: dict[str, str | None]
+    dlas: str
+    commit: str | None
+
+
+def describe() -> HostFacts:
     """Return what the machine is and how it stands now, as JSON; None: could not be read."""
     return {
         "name": platform.node(),
@@ -147,7 +179,7 @@ def describe() -> dict[str, Any]:
     }
 
 
-def host_class(description: Mapping[str, Any]) -> str:
+def host_class(description: Processor) -> str:
     """Return the hash of what can change a result: processor, features, cores, memory (12 digits).
 
     Memory counts in steps of a GiB: what a kernel keeps for itself differs from boot to boot.
@@ -166,7 +198,7 @@ def this_class() -> str:
     return host_class(_processor())
 
 
-def concerns(description: Mapping[str, Any]) -> list[str]:
+def concerns(description: HostFacts) -> list[str]:
     """Return what makes timings of this machine untrustworthy, each with what to do about it."""
     said: list[str] = []
     if description.get("described_by"):
@@ -217,8 +249,7 @@ def _read(path: Path) -> str | None:
         return None
 
 
-def _processor() -> dict[str, Any]:
-    """Return what the machine is, whatever it is doing: what its class is made of."""
+def _processor() -> Processor:
     return {
         "cpu": cpu.model(),
         "machine": platform.machine(),

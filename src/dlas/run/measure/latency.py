@@ -19,19 +19,19 @@ import gc
 import resource
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
-from dlas.core import registry
 from dlas.core.errors import StepError
+from dlas.core.keys import Json
 from dlas.core.protocols import HardwareTechnique, Software
 from dlas.core.records import MeasureSettings, Round
-from dlas.core.stack import Choice
 from dlas.run.measure import energy, host
+from dlas.run.measure.args import JobArgs, Launched, read_args
 
 if TYPE_CHECKING:
     from dlas.core.protocols import Array
@@ -55,28 +55,49 @@ class Warmup:
     steady: bool
 
 
-def run(args: Mapping[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class LatencyArgs:
+    """What :func:`run` is asked for."""
+
+    artifact: Path
+    """A folder."""
+    software: Software
+    hardware: HardwareTechnique
+    inputs: Path
+    """.npy, float32 ``(n, C, H, W)``, or a folder with ``samples.npy``."""
+    batch: int
+    settings: MeasureSettings
+    observe: bool
+    """Whether to read back, after the timing, what ran."""
+    launched: Launched
+
+
+class Measured(TypedDict):
+    """What one measurement came to."""
+
+    round: dict[str, Json]
+    """A :class:`Round`."""
+    ran: dict[str, Json] | None
+    """A :class:`~dlas.protocols.Ran`."""
+    energy_reason: str
+    """Why there is no energy, or ""."""
+
+
+def run(args: JobArgs) -> Measured:
     """Measure one cell once.
-
-    ``args``: ``artifact`` (folder), ``software`` and ``hardware`` (choices), ``inputs`` (.npy,
-    float32 ``(n, C, H, W)``, or a folder with ``samples.npy``), ``batch``, ``settings``,
-    ``observe`` (read back, after the timing, what ran) and ``launched`` (from the worker).
-
-    Returns ``round`` (a :class:`Round`), ``ran`` (a :class:`~dlas.protocols.Ran`, or None) and
-    ``energy_reason`` (why there is no energy, or "").
 
     Raises:
         StepError: an output has the wrong shape or type, or is not finite.
     """
-    settings = MeasureSettings.model_validate(args["settings"])
-    batches = read_batches(Path(args["inputs"]), args["batch"])
-    software, hardware = techniques(args)
+    given = read_args(LatencyArgs, args)
+    settings, hardware = given.settings, given.hardware
+    batches = read_batches(given.inputs, given.batch)
     began = time.perf_counter()
-    session = software.load(Path(args["artifact"]), hardware)
+    session = given.software.load(given.artifact, hardware)
     loaded = time.perf_counter()
     first = session(batches[0])
     done = time.perf_counter()
-    check_output(first, args["batch"])
+    check_output(first, given.batch)
     gc.collect()
     gc.disable()
     try:
@@ -85,19 +106,27 @@ def run(args: Mapping[str, Any]) -> dict[str, Any]:
         timed = _timed(session, batches, settings, gpu)
     finally:
         gc.enable()
-    check_output(timed.last, args["batch"])
+    check_output(timed.last, given.batch)
+    measured = _round(timed, warmup, given.launched, loaded - began, done - loaded)
+    ran = asdict(session.observe(batches[0])) if given.observe else None
+    return {"round": measured.to_json(), "ran": ran, "energy_reason": timed.energy.reason}
+
+
+def _round(
+    timed: _Timed, warmup: Warmup, launched: Launched, load_s: float, first_s: float
+) -> Round:
     flags = [] if warmup.steady else ["unsteady"]
     if timed.stolen:
         flags.append("steal")
-    measured = Round(
+    return Round(
         samples_s=tuple(timed.samples),
         warmup_runs=warmup.runs,
         warmup_s=warmup.seconds,
         steady=warmup.steady,
-        import_s=args["launched"]["import_s"],
-        load_s=loaded - began,
-        first_inference_s=done - loaded,
-        launch=args["launched"]["launch"],
+        import_s=launched.import_s,
+        load_s=load_s,
+        first_inference_s=first_s,
+        launch=launched.launch,
         cpu_s=timed.cpu_s,
         wall_s=timed.wall_s,
         steal_share=timed.steal,
@@ -106,18 +135,9 @@ def run(args: Mapping[str, Any]) -> dict[str, Any]:
         threads_seen=host.threads_alive(),
         energy_j=timed.energy.joules,
         energy_source=timed.energy.source or f"not measured: {timed.energy.reason}",
-        child_s=(done - began) + warmup.seconds + timed.wall_s,
+        child_s=load_s + first_s + warmup.seconds + timed.wall_s,
         flags=tuple(flags),
     )
-    ran = asdict(session.observe(batches[0])) if args["observe"] else None
-    return {"round": measured.to_json(), "ran": ran, "energy_reason": timed.energy.reason}
-
-
-def techniques(args: Mapping[str, Any]) -> tuple[Software, HardwareTechnique]:
-    """Return the software and the hardware that ``args`` choose."""
-    software = registry.revive("software", Choice.from_json(args["software"]))
-    hardware = registry.revive("hardware", Choice.from_json(args["hardware"]))
-    return cast(Software, software), cast(HardwareTechnique, hardware)
 
 
 def read_batches(inputs: Path, batch: int) -> list[Array]:
@@ -138,7 +158,7 @@ def read_batches(inputs: Path, batch: int) -> list[Array]:
     ]
 
 
-def check_output(output: Any, batch: int) -> None:
+def check_output(output: object, batch: int) -> None:
     """Refuse an output that is not finite float32 ``(batch, classes)``.
 
     Raises:
@@ -218,7 +238,6 @@ def _timed(
     clock = time.perf_counter
     count = len(batches)
     cpus = host.cpus_allowed()
-    last: Any = None
     # Counters nearest to the region are those that reading the others would disturb.
     power = _energy(settings, gpu)
     ticks = host.cpu_ticks(cpus)

@@ -7,12 +7,11 @@ done. The operator is a mean over each image: no weights, one pass over the inpu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING
 
-from dlas.core import registry
+from dlas.core.keys import Json
 from dlas.core.protocols import (
     Algorithm,
     DataSpec,
@@ -21,7 +20,11 @@ from dlas.core.protocols import (
     Precision,
     Software,
 )
-from dlas.core.stack import Choice
+from dlas.run.measure.args import JobArgs, read_args
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
 
 FILE = "one-operator.onnx"
 _OPSET = 17
@@ -47,29 +50,33 @@ class OneOperator:
         path.write_bytes(_onnx(self.spec))
         return path
 
-    def exported(self) -> Any:
+    def exported(self) -> ExportedProgram:
         """The network as a ``torch.export.ExportedProgram``."""
         from dlas.networks.export import export_program
 
         return export_program(_module(), self.spec)
 
 
-def build(args: Mapping[str, Any]) -> dict[str, Any]:
-    """Build it into ``folder``, for the given software, algorithm and hardware.
+@dataclass(frozen=True)
+class OneOperatorArgs:
+    """What :func:`build` is asked for; ``spec`` is that of a data set."""
 
-    ``args``: ``software``, ``algorithm``, ``hardware`` (choices), ``spec`` (a data set's) and
-    ``folder``.
-    """
-    software = cast(Software, registry.revive("software", Choice.from_json(args["software"])))
-    algorithm = cast(Algorithm, registry.revive("algorithm", Choice.from_json(args["algorithm"])))
-    hardware = registry.revive("hardware", Choice.from_json(args["hardware"]))
-    folder = Path(args["folder"])
-    program = OneOperator(DataSpec(**args["spec"]), algorithm, folder)
-    software.build(program, cast(HardwareTechnique, hardware), folder)
+    software: Software
+    algorithm: Algorithm
+    hardware: HardwareTechnique
+    spec: DataSpec
+    folder: Path
+
+
+def build(args: JobArgs) -> dict[str, Json]:
+    """Build it into ``folder``, for the given software, algorithm and hardware."""
+    given = read_args(OneOperatorArgs, args)
+    program = OneOperator(given.spec, given.algorithm, given.folder)
+    given.software.build(program, given.hardware, given.folder)
     return {}
 
 
-def _module() -> Any:
+def _module() -> nn.Module:
     from torch import nn
 
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()

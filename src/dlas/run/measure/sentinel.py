@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
+
+from dlas.run.measure.args import JobArgs
 
 TOLERANCE = 0.05
 SPREADS = 3.0
@@ -39,7 +40,7 @@ third of its readings, and had as much measured again for nothing."""
 _WARM = 2  # not counted: they touch pages and fill caches
 
 
-def run(args: Mapping[str, Any]) -> dict[str, Any]:
+def run(args: JobArgs) -> dict[str, float]:
     """Run the workload and return ``seconds``: the median of its repetitions (some ms each).
 
     The median of short repetitions does not move when one of them is interrupted; it does when

@@ -23,11 +23,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
 from dlas.core.errors import StepError
+from dlas.core.keys import Json
 
 if TYPE_CHECKING:
     from dlas.core.protocols import Array
@@ -53,14 +54,26 @@ TOLERANCES: Mapping[str, Tolerance] = {
 }
 
 
-def compare_outputs(outputs: Array, reference: Array) -> dict[str, Any]:
-    """Compare outputs with the lowering reference, both ``(images, classes)``; return JSON.
+class OutputComparison(TypedDict):
+    """Outputs against the lowering reference; what is None is so where some are not finite."""
 
-    ``images``, ``max_abs_error``, ``relative_error``, ``agreement`` (share of images with the same
-    label), ``margins`` (for each image with another label: how far the reference holds the two
-    classes apart, over the root mean square of its outputs), ``largest`` (absolute value in the
-    reference) and ``not_finite`` (values in the outputs that are NaN or infinite; the errors are
-    then None).
+    images: int
+    largest: float
+    """The largest absolute value in the reference."""
+    not_finite: int
+    """Values in the outputs that are NaN or infinite."""
+    max_abs_error: float | None
+    relative_error: float | None
+    """None also where the reference is the same for every class."""
+    agreement: float | None
+    """Share of images with the same label."""
+    margins: list[float] | None
+    """For each image with another label: how far the reference holds the two classes apart, over
+    the root mean square of its outputs."""
+
+
+def compare_outputs(outputs: Array, reference: Array) -> OutputComparison:
+    """Compare outputs with the lowering reference, both ``(images, classes)``.
 
     Raises:
         StepError: the shapes differ, there is no image, or the reference is not finite.
@@ -74,7 +87,7 @@ def compare_outputs(outputs: Array, reference: Array) -> dict[str, Any]:
         raise StepError("the lowering reference itself holds NaN or infinite values")
     out, ref = outputs.astype(np.float64), reference.astype(np.float64)
     bad = int(out.size - np.isfinite(out).sum())
-    facts: dict[str, Any] = {
+    facts: OutputComparison = {
         "images": len(ref),
         "largest": float(np.abs(ref).max()),
         "not_finite": bad,
@@ -100,7 +113,7 @@ def compare_outputs(outputs: Array, reference: Array) -> dict[str, Any]:
     return facts
 
 
-def output_problem(comparison: Mapping[str, Any], precision: str) -> str | None:
+def output_problem(comparison: OutputComparison, precision: str) -> str | None:
     """Return why outputs are not right, given :func:`compare_outputs`; None: they are.
 
     ``precision`` is the one asked for.
@@ -112,19 +125,23 @@ def output_problem(comparison: Mapping[str, Any], precision: str) -> str | None:
     relative = comparison["relative_error"]
     # A reference that is the same for every class has no scale: then as for float32.
     if tolerance is None or relative is None:
+        error = comparison["max_abs_error"]
+        assert error is not None  # all outputs are finite
         allowed = max(ABSOLUTE, ABSOLUTE_OF_LARGEST * comparison["largest"])
-        if comparison["max_abs_error"] <= allowed:
+        if error <= allowed:
             return None
         return (
             f"wrong outputs: they differ from the lowering reference by up to "
-            f"{comparison['max_abs_error']:.3g} {over} (allowed for {precision}: {allowed:.3g})"
+            f"{error:.3g} {over} (allowed for {precision}: {allowed:.3g})"
         )
     if relative > tolerance.relative:
         return (
             f"wrong outputs: their relative error to the lowering reference is {relative:.3g} "
             f"{over} (allowed for {precision}: {tolerance.relative:g})"
         )
-    apart = sum(margin > tolerance.relative for margin in comparison["margins"])
+    margins = comparison["margins"]
+    assert margins is not None  # all outputs are finite
+    apart = sum(margin > tolerance.relative for margin in margins)
     agreement = 1 - apart / comparison["images"]
     if agreement < tolerance.agreement:
         return (
@@ -139,7 +156,7 @@ def asked_and_ran(
     precision: str,
     declared: Mapping[str, str],
     threads: int,
-    ran: Mapping[str, Any],
+    ran: Mapping[str, Json],
 ) -> str | None:
     """Return why what ran is not what was asked; None: it is, or the difference is declared.
 

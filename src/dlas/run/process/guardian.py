@@ -16,7 +16,10 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from dlas.run.process.messages import Request
 
 OUTPUT_LIMIT = 32 * 2**20
 """Bytes that a job may write to stdout and stderr; more is a job that prints without end."""
@@ -127,7 +130,7 @@ class Process:
                 os.killpg(self.pid, signal.SIGKILL)
 
 
-def start(starter: socket.socket, what: Any, *passed: socket.socket) -> Process:
+def start(starter: socket.socket, what: Request, *passed: socket.socket) -> Process:
     """Ask guardian or server for a process; raises OSError where it is dead."""
     status, status_end = os.pipe()
     output, output_end = os.pipe()

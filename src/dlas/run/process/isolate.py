@@ -31,12 +31,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from dlas import __version__
 from dlas.core.errors import DlasError, StorageError, UserError
+from dlas.core.keys import Json
 from dlas.core.records import Outcome, Status
 from dlas.run.process.guardian import KILL_S, OUTPUT_LIMIT, End, Guardian, Process, start
+from dlas.run.process.messages import JobFile, Request
 
 Launch = Literal["fork", "exec"]
 
@@ -69,7 +71,7 @@ class Job:
     task: str
     """``module:function`` below ``dlas.``; called with ``args`` and the additional entry
     ``launched: {"launch": "fork" | "exec", "import_s": float}``, returns a JSON object."""
-    args: Mapping[str, Any]
+    args: Mapping[str, Json]
     stage: str
     """For messages about the job."""
     timeout_s: float
@@ -198,17 +200,16 @@ class Pool:
     # ------------------------------------------------------------ one job
 
     def _write(self, file: Path, result: Path, server: Server, job: Job) -> None:
-        text = json.dumps(
-            {
-                "task": job.task,
-                "args": dict(job.args),
-                "cpus": None if job.cpus is None else list(job.cpus),
-                "memory_limit_mb": job.memory_limit_mb,
-                "paths": list(job.paths),
-                "preload": list(server.preload),
-                "result": str(result),
-            }
-        )
+        written: JobFile = {
+            "task": job.task,
+            "args": dict(job.args),
+            "cpus": None if job.cpus is None else list(job.cpus),
+            "memory_limit_mb": job.memory_limit_mb,
+            "paths": list(job.paths),
+            "preload": list(server.preload),
+            "result": str(result),
+        }
+        text = json.dumps(written)
         try:
             file.write_text(text)
         except OSError as error:
@@ -249,7 +250,7 @@ class Pool:
 
     def _exec(self, server: Server, arguments: Sequence[str], *passed: socket.socket) -> Process:
         python = _interpreter(server)
-        what = {
+        what: Request = {
             "argv": [python, "-P", "-m", "dlas.run.process.worker", *arguments],
             "env": {**os.environ, **_QUIET, **dict(server.environment)},
         }

@@ -38,10 +38,14 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from dlas import __version__
 from dlas.core.errors import StepError, StorageError, UserError
+
+if TYPE_CHECKING:
+    from dlas.core.keys import Json
+    from dlas.run.process.messages import JobFile, Request
 
 BASE = ("numpy", "dlas.core.registry", "dlas.run.measure.latency")
 """What every worker imports before the modules of its runtime, and outside their ``import_s``."""
@@ -90,7 +94,7 @@ class Spawner:
     """
 
     def __init__(
-        self, control: socket.socket, start: Callable[[Any, Sequence[int]], NoReturn]
+        self, control: socket.socket, start: Callable[[Request, Sequence[int]], NoReturn]
     ) -> None:
         _prctl(_SUBREAPER, 1)
         self._control = control
@@ -134,7 +138,7 @@ class Spawner:
             self._fork(request["start"], descriptors)
         return True
 
-    def _fork(self, request: Any, descriptors: Sequence[int]) -> None:
+    def _fork(self, request: Request, descriptors: Sequence[int]) -> None:
         status, log, *more = descriptors
         above = os.getpid()
         try:
@@ -197,7 +201,7 @@ class Spawner:
                 os.close(status)
 
     @staticmethod
-    def _say(status: int, news: Mapping[str, Any]) -> None:
+    def _say(status: int, news: Mapping[str, int | str]) -> None:
         with contextlib.suppress(BrokenPipeError):
             os.write(status, json.dumps(news).encode() + b"\n")
 
@@ -215,7 +219,7 @@ class Spawner:
 def guard(descriptor: int) -> NoReturn:
     """Run as the guardian: each request is a program with its arguments and environment."""
 
-    def start(request: Any, more: Sequence[int]) -> NoReturn:
+    def start(request: Request, more: Sequence[int]) -> NoReturn:
         for descriptor in more:
             os.set_inheritable(descriptor, True)
         # The number a descriptor has here is known only here.
@@ -234,7 +238,7 @@ def serve(descriptor: int, modules: Sequence[str]) -> NoReturn:
         control.send(json.dumps({"failed": str(error)}).encode())
         sys.exit(1)
 
-    def start(request: Any, more: Sequence[int]) -> NoReturn:
+    def start(request: Request, more: Sequence[int]) -> NoReturn:
         perform(Path(request["job"]), {"launch": "fork", "import_s": import_s})
 
     spawner = Spawner(control, start)
@@ -285,31 +289,31 @@ def preload(modules: Sequence[str]) -> float:
 # ---------------------------------------------------------------- one job
 
 
-def perform(file: Path, launched: Mapping[str, Any]) -> NoReturn:
+def perform(file: Path, launched: Mapping[str, str | float]) -> NoReturn:
     """Do the job in ``file`` in this process, write its result, and end the process.
 
     ``launched`` reaches the task as ``args["launched"]``: how this process came to be (``fork``
     or ``exec``) and how long the imports of its runtime took. A process that ends with status 0
     has left a whole result; anything else has not.
     """
-    job = json.loads(file.read_bytes())
+    job: JobFile = json.loads(file.read_bytes())
     confine(job)
     _finish(job, lambda: _call(job, launched))
 
 
 def perform_alone(file: Path) -> NoReturn:
     """Do the job in ``file`` in a fresh process: confine it, then import, then as ever."""
-    job = json.loads(file.read_bytes())
+    job: JobFile = json.loads(file.read_bytes())
     confine(job)
 
-    def work() -> Any:
+    def work() -> Json:
         import_s = preload(job["preload"])
         return _call(job, {"launch": "exec", "import_s": import_s})
 
     _finish(job, work)
 
 
-def confine(job: Mapping[str, Any]) -> None:
+def confine(job: JobFile) -> None:
     """Set processors, memory limit and the like before the job loads anything."""
     faulthandler.enable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -325,16 +329,17 @@ def confine(job: Mapping[str, Any]) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def _call(job: Mapping[str, Any], launched: Mapping[str, Any]) -> Any:
+def _call(job: JobFile, launched: Mapping[str, str | float]) -> Json:
     module, _, function = job["task"].partition(":")
     if not module.startswith("dlas."):
         raise UserError(f"task {job['task']!r} is not part of dlas: only modules of dlas are run")
     sys.path[:0] = job["paths"]
     run = getattr(importlib.import_module(module), function)
-    return run({**job["args"], "launched": dict(launched)})
+    value: Json = run({**job["args"], "launched": dict(launched)})
+    return value
 
 
-def _finish(job: Mapping[str, Any], work: Callable[[], Any]) -> NoReturn:
+def _finish(job: JobFile, work: Callable[[], Json]) -> NoReturn:
     target = Path(job["result"])
     part = target.with_suffix(".part")
     code = 0
@@ -351,7 +356,7 @@ def _finish(job: Mapping[str, Any], work: Callable[[], Any]) -> NoReturn:
     os._exit(code)  # no destructors: a runtime that crashes on leaving has done its work
 
 
-def _attempt(work: Callable[[], Any]) -> str:
+def _attempt(work: Callable[[], Json]) -> str:
     """Return the answer as JSON: the value, or what went wrong. NaN and infinity are wrong."""
     try:
         return json.dumps({"dlas": __version__, "value": work()}, allow_nan=False)

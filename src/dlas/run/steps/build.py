@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, TypedDict
 
-from dlas.core import registry
+from dlas.core.keys import Json
 from dlas.core.protocols import (
     Algorithm,
     DataSpec,
@@ -17,9 +17,12 @@ from dlas.core.protocols import (
     Precision,
     Software,
 )
-from dlas.core.stack import Choice
+from dlas.run.measure.args import JobArgs, read_args
 from dlas.run.steps.lower import FILES
-from dlas.run.steps.saved import load_network, read_network_info
+from dlas.run.steps.saved import NetworkInfo, load_network, read_network_info
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class StoredProgram:
     algorithm: Algorithm
 
     @cached_property
-    def _info(self) -> dict[str, Any]:
+    def _info(self) -> NetworkInfo:
         return read_network_info(self.folder)
 
     @property
@@ -42,8 +45,7 @@ class StoredProgram:
     @property
     def precision(self) -> Precision:
         """The precision asked of the runtime."""
-        asked: Precision = self._info["precision"]
-        return asked
+        return self._info["precision"]
 
     def network(self) -> Network:
         """The network itself (needs torch)."""
@@ -58,7 +60,7 @@ class StoredProgram:
             raise ValueError("this network has neither been lowered to ONNX nor has a file")
         return path
 
-    def exported(self) -> Any:
+    def exported(self) -> ExportedProgram:
         """The ``torch.export.ExportedProgram``."""
         from dlas.run.steps.convert import load_exported
 
@@ -67,18 +69,32 @@ class StoredProgram:
         return load_exported(self.lowered / FILES["exported"])
 
 
-def run(args: dict[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class BuildArgs:
+    """What the step is asked for."""
+
+    software: Software
+    algorithm: Algorithm
+    hardware: HardwareTechnique
+    network: Path
+    folder: Path
+    lowered: Path | None = None
+
+
+class Built(TypedDict):
+    """What a build came to."""
+
+    build_s: float
+    artifact_mb: float
+    facts: Json
+
+
+def run(args: JobArgs) -> Built:
     """Fill the artefact's folder; return build seconds, size on disk and the build's facts."""
-    software = cast(Software, registry.revive("software", Choice.from_json(args["software"])))
-    algorithm = cast(Algorithm, registry.revive("algorithm", Choice.from_json(args["algorithm"])))
-    hardware = cast(
-        HardwareTechnique, registry.revive("hardware", Choice.from_json(args["hardware"]))
-    )
-    folder = Path(args["folder"])
-    lowered = Path(args["lowered"]) if "lowered" in args else None
-    program = StoredProgram(Path(args["network"]), lowered, algorithm)
+    given = read_args(BuildArgs, args)
+    program = StoredProgram(given.network, given.lowered, given.algorithm)
     start = time.perf_counter()
-    facts = software.build(program, hardware, folder)
+    facts = given.software.build(program, given.hardware, given.folder)
     seconds = time.perf_counter() - start
-    size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    size = sum(p.stat().st_size for p in given.folder.rglob("*") if p.is_file())
     return {"build_s": seconds, "artifact_mb": size / 1e6, "facts": facts or {}}

@@ -7,11 +7,15 @@ import json
 import re
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dlas.core.errors import StepError, StorageError
 from dlas.core.protocols import Network
 from dlas.networks.export import OPSET, copy_onnx, export_onnx, export_program
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
 
 __all__ = ["OPSET", "load_exported", "to_exported", "to_onnx"]
 
@@ -50,7 +54,7 @@ def to_exported(network: Network, path: Path) -> None:
     path.write_bytes(buffer.getvalue())
 
 
-def load_exported(path: Path) -> Any:
+def load_exported(path: Path) -> ExportedProgram:
     """Return the ``torch.export.ExportedProgram`` of a file that :func:`to_exported` wrote.
 
     What is trusted: ``torch.export.load`` unpickles some parts of an archive and lets sympy
@@ -67,7 +71,7 @@ def load_exported(path: Path) -> Any:
     return torch.export.load(path)
 
 
-def _module(network: Network) -> Any:
+def _module(network: Network) -> nn.Module:
     if network.module is None:
         raise StepError(
             f"a torch module is needed, and this {network.precision} network is an ONNX file only"

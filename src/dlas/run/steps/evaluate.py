@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
-from dlas.core import registry
 from dlas.core.protocols import Dataset, HardwareTechnique, Software
-from dlas.core.stack import Choice
-from dlas.run.measure.verdict import compare_outputs
+from dlas.run.measure.args import JobArgs, read_args
+from dlas.run.measure.verdict import OutputComparison, compare_outputs
 from dlas.run.steps import sampling
 from dlas.run.steps.forward import forward, in_batches
 from dlas.run.steps.saved import load_network
@@ -29,37 +29,75 @@ if TYPE_CHECKING:
 CHUNK = 256
 
 
-def run(args: dict[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class SubsetArgs:
+    """The evaluated subset, and where its predictions go."""
+
+    dataset: Dataset
+    folder: Path
+    samples: int
+    """Images of the subset."""
+    previous: Path | None = None
+    """The folder of an earlier evaluation, to go on from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateArgs(SubsetArgs):
+    """What :func:`run` is asked for."""
+
+    software: Software
+    hardware: HardwareTechnique
+    artifact: Path
+    inputs: Path
+    reference: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineArgs(SubsetArgs):
+    """What :func:`run_baseline` is asked for."""
+
+    network: Path
+
+
+class Evaluated(TypedDict):
+    """How many test images were looked at, of how many."""
+
+    n: int
+    of: int
+    content: str
+
+
+class Checked(Evaluated):
+    """The same of an artefact, whose outputs were compared."""
+
+    comparison: OutputComparison
+
+
+def run(args: JobArgs) -> Checked:
     """Compare with the lowering reference, then predict the evaluated subset."""
-    software = cast(Software, registry.revive("software", Choice.from_json(args["software"])))
-    hardware = cast(
-        HardwareTechnique, registry.revive("hardware", Choice.from_json(args["hardware"]))
-    )
-    dataset = cast(Dataset, registry.revive("dataset", Choice.from_json(args["dataset"])))
-    session = software.load(Path(args["artifact"]), hardware)
-    images = np.load(Path(args["inputs"]) / "samples.npy")
-    reference = np.load(Path(args["reference"]) / "outputs.npy")
-    outputs = in_batches(session, images, dataset.spec().batch)
-    facts = {"comparison": compare_outputs(outputs, reference)}
-    return _predict(session, dataset, args) | facts
+    given = read_args(EvaluateArgs, args)
+    session = given.software.load(given.artifact, given.hardware)
+    images = np.load(given.inputs / "samples.npy")
+    reference = np.load(given.reference / "outputs.npy")
+    outputs = in_batches(session, images, given.dataset.spec().batch)
+    comparison = compare_outputs(outputs, reference)
+    return {**_predict(session, given), "comparison": comparison}
 
 
-def run_baseline(args: dict[str, Any]) -> dict[str, Any]:
+def run_baseline(args: JobArgs) -> Evaluated:
     """Predict the evaluated subset with the unoptimized network, float32, in PyTorch."""
-    dataset = cast(Dataset, registry.revive("dataset", Choice.from_json(args["dataset"])))
-    network = load_network(Path(args["network"]))
-    return _predict(forward(network), dataset, args)
+    given = read_args(BaselineArgs, args)
+    return _predict(forward(load_network(given.network)), given)
 
 
-def _predict(
-    run_one: Callable[[Array], Array], dataset: Dataset, args: dict[str, Any]
-) -> dict[str, Any]:
+def _predict(run_one: Callable[[Array], Array], asked: SubsetArgs) -> Evaluated:
     known: dict[str, list[int]] = {"labels": [], "correct": []}
-    if args.get("previous"):
-        known = json.loads((Path(args["previous"]) / "evaluation.json").read_text())
+    if asked.previous is not None:
+        known = json.loads((asked.previous / "evaluation.json").read_text())
+    dataset = asked.dataset
     samples = dataset.load("test")
     start = len(known["labels"])
-    wanted = sampling.order(len(samples.labels))[: args["samples"]]
+    wanted = sampling.order(len(samples.labels))[: asked.samples]
     spec = dataset.spec()
     for at in range(start, len(wanted), CHUNK):
         part = wanted[at : at + CHUNK].tolist()
@@ -67,5 +105,5 @@ def _predict(
         known["labels"] += outputs.argmax(axis=1).tolist()
         right = dataset.correct(outputs, samples.labels[part])
         known["correct"] += [int(r) for r in right]
-    (Path(args["folder"]) / "evaluation.json").write_text(json.dumps(known))
+    (asked.folder / "evaluation.json").write_text(json.dumps(known))
     return {"n": len(known["labels"]), "of": len(samples.labels), "content": samples.content}

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dlas.core.protocols import Network
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from dlas.core.protocols import Array
 
 
@@ -26,7 +28,7 @@ def forward(network: Network) -> Callable[[Array], Array]:
     return _torch(network.module)
 
 
-def _torch(module: Any) -> Callable[[Array], Array]:
+def _torch(module: nn.Module) -> Callable[[Array], Array]:
     import torch
 
     module = module.eval().float()

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 
-from dlas.core import registry
+from dlas.core.keys import Json
 from dlas.core.protocols import Dataset
-from dlas.core.stack import Choice
+from dlas.run.measure.args import JobArgs, read_args
 from dlas.run.steps import sampling
 
 
-def run(args: dict[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class InputsArgs:
+    """What the step is asked for."""
+
+    dataset: Dataset
+    folder: Path
+
+
+def run(args: JobArgs) -> dict[str, Json]:
     """Write ``samples.npy`` (float32 NCHW), ``labels.npy`` and ``ids.json``."""
-    dataset = cast(Dataset, registry.revive("dataset", Choice.from_json(args["dataset"])))
-    folder = Path(args["folder"])
+    given = read_args(InputsArgs, args)
+    dataset, folder = given.dataset, given.folder
     spec = dataset.spec()
     samples = dataset.load("test")
     order = sampling.order(len(samples.labels))

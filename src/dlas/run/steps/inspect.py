@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from dlas.core.errors import StepError
+from dlas.core.keys import Json
 from dlas.core.protocols import Network, Precision
 from dlas.networks.counting import LayerMacs, count_layers
 from dlas.networks.onnx_graph import OnnxWeights
@@ -36,7 +36,7 @@ class NetworkFacts:
     layers: tuple[LayerMacs, ...]
     uncounted: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """Return a JSON form."""
         return asdict(self)
 

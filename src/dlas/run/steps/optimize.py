@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
-from dlas.core import registry
+from dlas.core.keys import Json
 from dlas.core.protocols import Dataset, Optimization
-from dlas.core.stack import Choice
+from dlas.run.measure.args import JobArgs, read_args
 from dlas.run.steps.inspect import inspect_network
 from dlas.run.steps.saved import load_network, read_network_info, save_network
 
 
-def run(args: dict[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class OptimizeArgs:
+    """What the step is asked for."""
+
+    technique: Optimization
+    dataset: Dataset
+    network: Path
+    folder: Path
+
+
+def run(args: JobArgs) -> dict[str, Json]:
     """Write the optimized network's folder; return its facts and what was achieved."""
-    technique = cast(
-        Optimization, registry.revive("optimization", Choice.from_json(args["technique"]))
-    )
-    dataset = cast(Dataset, registry.revive("dataset", Choice.from_json(args["dataset"])))
-    given = Path(args["network"])
-    folder = Path(args["folder"])
-    data = dataset.load("train") if technique.data == "train" else None
-    done = technique.apply(load_network(given), data, folder)
-    save_network(done.network, folder, read_network_info(given)["recipe"])
+    given = read_args(OptimizeArgs, args)
+    technique = given.technique
+    data = given.dataset.load("train") if technique.data == "train" else None
+    done = technique.apply(load_network(given.network), data, given.folder)
+    save_network(done.network, given.folder, read_network_info(given.network)["recipe"])
     achieved = {**done.achieved, "technique": technique.name}
-    (folder / "achieved.json").write_text(json.dumps(achieved, indent=1))
+    (given.folder / "achieved.json").write_text(json.dumps(achieved, indent=1))
     return {**inspect_network(done.network).to_json(), "achieved": achieved}

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from dlas.run.measure.latency import check_output, read_batches, techniques
+from dlas.core.keys import Json
+from dlas.core.protocols import HardwareTechnique, Software
+from dlas.run.measure.args import JobArgs, read_args
+from dlas.run.measure.latency import check_output, read_batches
 
 
-def run(args: dict[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ProbeArgs:
+    """What the step is asked for; ``artifact`` and ``inputs`` are folders."""
+
+    software: Software
+    hardware: HardwareTechnique
+    artifact: Path
+    inputs: Path
+
+
+def run(args: JobArgs) -> dict[str, Json]:
     """Infer once with a built network and read back what ran; nothing is timed.
 
-    ``args``: ``artifact`` and ``inputs`` (folders), ``software`` and ``hardware`` (choices).
     Returns ``ran``, a :class:`~dlas.protocols.Ran`.
     """
-    software, hardware = techniques(args)
-    session = software.load(Path(args["artifact"]), hardware)
-    (first, *_) = read_batches(Path(args["inputs"]), 1)
+    given = read_args(ProbeArgs, args)
+    session = given.software.load(given.artifact, given.hardware)
+    (first, *_) = read_batches(given.inputs, 1)
     check_output(session(first), 1)
     return {"ran": asdict(session.observe(first))}

@@ -14,14 +14,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, NotRequired, TypedDict, TypeGuard
 
 from dlas.core import registry
 from dlas.core.errors import StepError, StorageError
 from dlas.core.keys import Json, canonical
-from dlas.core.protocols import Dataset, DataSpec, Model, Network
+from dlas.core.protocols import DataSpec, Network, Precision
 from dlas.core.stack import Choice
 from dlas.networks.export import ONNX_FILE, copy_onnx
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 FORMAT = 1
 INFO = "network.json"
@@ -30,13 +33,41 @@ ONNX = ONNX_FILE
 
 _ABSENT = object()
 
+Plain = None | bool | int | float | str | list["Plain"] | tuple["Plain", ...]
+"""The value of an attribute that can be stored."""
+Encoded = None | bool | int | float | str | list["Encoded"] | dict[str, list["Encoded"]]
+"""The same as JSON: a tuple is ``{"tuple": [...]}``."""
 
-def recipe(dataset: Choice, model: Choice) -> dict[str, Json]:
-    """Return the recipe of a module: the choices from which ``registry.revive`` rebuilds it."""
+
+class Recipe(TypedDict):
+    """The choices of which a module is built, as JSON."""
+
+    dataset: Mapping[str, Json]
+    model: Mapping[str, Json]
+
+
+class NetworkInfo(TypedDict):
+    """What ``network.json`` says."""
+
+    format: int
+    spec: dict[str, int]
+    precision: Precision
+    recipe: Recipe
+    module: bool
+    """Whether there is one; with it come the last two."""
+    onnx: bool
+    attributes: NotRequired[dict[str, dict[str, Encoded]]]
+    """``{module: {attribute: value}}`` that optimizations changed."""
+    tied: NotRequired[dict[str, str]]
+    """``{name: name of the tensor it shares}``."""
+
+
+def recipe(dataset: Choice, model: Choice) -> Recipe:
+    """Return the recipe of a module: the choices from which the registry rebuilds it."""
     return {"dataset": dataset.to_json(), "model": model.to_json()}
 
 
-def save_network(network: Network, folder: Path, recipe: Mapping[str, Any]) -> None:
+def save_network(network: Network, folder: Path, recipe: Recipe) -> None:
     """Write a network into a folder (made if need be).
 
     ``recipe`` is what :func:`recipe` returns; a network without a module keeps it as a remark. The
@@ -47,34 +78,31 @@ def save_network(network: Network, folder: Path, recipe: Mapping[str, Any]) -> N
             or changed something that is neither a tensor nor a plain value.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    info: dict[str, Any] = {
+    info: NetworkInfo = {
         "format": FORMAT,
         "spec": asdict(network.spec),
         "precision": network.precision,
-        "recipe": dict(recipe),
+        "recipe": recipe,
         "module": network.module is not None,
         "onnx": network.onnx is not None,
     }
     if network.module is not None:
-        info.update(_save_module(network.module, network.spec, folder, recipe))
+        attributes, tied = _save_module(network.module, network.spec, folder, recipe)
+        info |= {"attributes": attributes, "tied": tied}
     if network.onnx is not None:
         copy_onnx(network.onnx, folder / ONNX)
     (folder / INFO).write_text(canonical(info) + "\n", encoding="utf-8")
 
 
-def read_network_info(folder: Path) -> dict[str, Any]:
+def read_network_info(folder: Path) -> NetworkInfo:
     """Return what ``network.json`` says, without torch.
-
-    Keys: ``format, spec, precision, recipe``; ``module`` and ``onnx`` (whether there is one); with
-    a module also ``attributes`` (``{module: {attribute: value}}`` that optimizations changed) and
-    ``tied`` (``{name: name of the tensor it shares}``).
 
     Raises:
         StorageError: there is no network in the folder, or one of another format.
     """
     path = folder / INFO
     try:
-        info: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        info: NetworkInfo = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StorageError(f"{path}: no network can be read from it: {error}") from error
     if info.get("format") != FORMAT:
@@ -113,15 +141,15 @@ def load_network(folder: Path) -> Network:
     )
 
 
-def build_fresh(recipe: Mapping[str, Any]) -> Any:
+def build_fresh(recipe: Recipe) -> nn.Module:
     """Return the module that a recipe builds, in eval mode, weights as the model made them.
 
     The global random state is left as it was.
     """
     import torch
 
-    dataset = cast(Dataset, registry.revive("dataset", Choice.from_json(recipe["dataset"])))
-    model = cast(Model, registry.revive("model", Choice.from_json(recipe["model"])))
+    dataset = registry.dataset(recipe["dataset"])
+    model = registry.model(recipe["model"])
     with torch.random.fork_rng(devices=[]):
         module = model.build(dataset).module
     if module is None:
@@ -133,8 +161,9 @@ def build_fresh(recipe: Mapping[str, Any]) -> Any:
 
 
 def _save_module(
-    module: Any, spec: DataSpec, folder: Path, recipe: Mapping[str, Any]
-) -> dict[str, Any]:
+    module: nn.Module, spec: DataSpec, folder: Path, recipe: Recipe
+) -> tuple[dict[str, dict[str, Encoded]], dict[str, str]]:
+    """Write the tensors; return the attributes that were changed, and which tensors are tied."""
     from safetensors.torch import save_file
 
     fresh = build_fresh(recipe)
@@ -149,20 +178,20 @@ def _save_module(
         ) from error
     _check_same(module, fresh, spec)
     save_file(tensors, folder / TENSORS)
-    return {"attributes": attributes, "tied": tied}
+    return attributes, tied
 
 
-def _named(module: Any) -> dict[str, Any]:
+def _named(module: nn.Module) -> dict[str, Tensor]:
     """Every parameter and buffer by name, shared ones under each of their names."""
     named = dict(module.named_parameters(remove_duplicate=False))
     named.update(module.named_buffers(remove_duplicate=False))
     return named
 
 
-def _tensors(module: Any) -> tuple[dict[str, Any], dict[str, str]]:
+def _tensors(module: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the distinct tensors by name, and for each shared one ``{other name: name}``."""
     first: dict[int, str] = {}
-    tensors: dict[str, Any] = {}
+    tensors: dict[str, Tensor] = {}
     tied: dict[str, str] = {}
     for name, tensor in sorted(_named(module).items()):
         if id(tensor) in first:
@@ -174,7 +203,7 @@ def _tensors(module: Any) -> tuple[dict[str, Any], dict[str, str]]:
     return tensors, tied
 
 
-def _changed_attributes(module: Any, fresh: Any) -> dict[str, dict[str, Any]]:
+def _changed_attributes(module: nn.Module, fresh: nn.Module) -> dict[str, dict[str, Encoded]]:
     """Return the plain attributes of each submodule that differ from a fresh build's."""
     before = dict(fresh.named_modules())
     after = dict(module.named_modules())
@@ -184,7 +213,7 @@ def _changed_attributes(module: Any, fresh: Any) -> dict[str, dict[str, Any]]:
             f"the network cannot be stored: its submodules are not those its recipe builds "
             f"({', '.join(odd[:5])})"
         )
-    changed: dict[str, dict[str, Any]] = {}
+    changed: dict[str, dict[str, Encoded]] = {}
     for name, now in after.items():
         was = before[name]
         if type(was) is not type(now):
@@ -198,8 +227,8 @@ def _changed_attributes(module: Any, fresh: Any) -> dict[str, dict[str, Any]]:
     return changed
 
 
-def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
+def _differences(was: Mapping[str, object], now: Mapping[str, object]) -> dict[str, Encoded]:
+    values: dict[str, Encoded] = {}
     for attribute, value in now.items():
         if attribute.startswith("_") or attribute == "training" or not _is_plain(value):
             continue
@@ -209,7 +238,7 @@ def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, An
     return values
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> TypeGuard[Plain]:
     if isinstance(value, tuple | list):
         return all(_is_plain(v) for v in value)
     if isinstance(value, float):
@@ -217,19 +246,19 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | str)
 
 
-def _encode(value: Any) -> Any:
+def _encode(value: Plain) -> Encoded:
     if isinstance(value, tuple):
         return {"tuple": [_encode(v) for v in value]}
     return [_encode(v) for v in value] if isinstance(value, list) else value
 
 
-def _decode(value: Any) -> Any:
+def _decode(value: Encoded) -> Plain:
     if isinstance(value, dict):
         return tuple(_decode(v) for v in value["tuple"])
     return [_decode(v) for v in value] if isinstance(value, list) else value
 
 
-def _check_same(module: Any, rebuilt: Any, spec: DataSpec) -> None:
+def _check_same(module: nn.Module, rebuilt: nn.Module, spec: DataSpec) -> None:
     """Raise unless a module and the one rebuilt from what is stored give the same outputs."""
     import torch
 
@@ -247,10 +276,10 @@ def _check_same(module: Any, rebuilt: Any, spec: DataSpec) -> None:
 
 
 def _restore(
-    module: Any,
-    attributes: Mapping[str, Mapping[str, Any]],
+    module: nn.Module,
+    attributes: Mapping[str, Mapping[str, Encoded]],
     tied: Mapping[str, str],
-    tensors: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
 ) -> None:
     """Set attributes and tensors on a fresh build, in place."""
     for name, values in attributes.items():
@@ -272,12 +301,12 @@ def _restore(
     module.load_state_dict(names, strict=True)
 
 
-def _owner(module: Any, name: str) -> tuple[Any, str]:
+def _owner(module: nn.Module, name: str) -> tuple[nn.Module, str]:
     path, _, leaf = name.rpartition(".")
     return module.get_submodule(path), leaf
 
 
-def _set_tensor(module: Any, name: str, tensor: Any) -> None:
+def _set_tensor(module: nn.Module, name: str, tensor: Tensor) -> None:
     """Put a tensor in the place of a parameter or buffer, whatever the shape of that was."""
     import torch
 

@@ -1,0 +1,60 @@
+"""Entry points -> techniques: lazy, loud, with a reason for what is unavailable.
+
+Every technique, ours too, is found through the entry-point group of its layer (``dlas.dataset``,
+``dlas.model``, ...). A name nothing is registered under is an error with near names; a technique
+whose libraries are not installed stays in the catalogue with the reason.
+"""
+
+from dlas.core.registry.entries import BASES, find, importable, missing, names
+from dlas.core.registry.parameters import (
+    CatalogueRow,
+    algorithm,
+    catalogue,
+    choice,
+    dataset,
+    fields,
+    hardware,
+    make,
+    model,
+    optimization,
+    refusal,
+    resolve,
+    revive,
+    software,
+    takes_list,
+)
+from dlas.core.registry.versions import (
+    identity,
+    installed_version,
+    source_version,
+    version,
+    without_places,
+)
+
+__all__ = [
+    "BASES",
+    "CatalogueRow",
+    "algorithm",
+    "catalogue",
+    "choice",
+    "dataset",
+    "fields",
+    "find",
+    "hardware",
+    "identity",
+    "importable",
+    "installed_version",
+    "make",
+    "missing",
+    "model",
+    "names",
+    "optimization",
+    "refusal",
+    "resolve",
+    "revive",
+    "software",
+    "source_version",
+    "takes_list",
+    "version",
+    "without_places",
+]
