@@ -23,7 +23,7 @@ from dlas.core.keys import key
 from dlas.core.records import MeasureSettings, Outcome, Stage
 from dlas.run.measure import ceilings
 from dlas.run.measure.host import placement
-from dlas.run.plan.plan import NETWORK_SERVER, CellPlan, Step, build_server, software_identity
+from dlas.run.plan.plan import NETWORK_SERVER, Runnable, Step, build_server, software_identity
 from dlas.run.process.isolate import Job, Pool, Server
 from dlas.store.results import CeilingRow, ResultStore
 from dlas.store.step_record import StepRecord
@@ -46,12 +46,11 @@ class Read:
     """What a reading is of, as its row says it."""
 
     kind: str
-    plan: CellPlan
+    plan: Runnable
     """A cell that runs there."""
 
     def row(self) -> dict[str, Any]:
         """Return the fields that tell readings apart."""
-        assert self.plan.techniques is not None
         stack, hardware = self.plan.stack, self.plan.techniques.hardware
         own = self.kind == OVERHEAD
         return {
@@ -71,7 +70,7 @@ class Ceilings:
     pool: Pool
     results: ResultStore
     settings: MeasureSettings
-    cells: Sequence[CellPlan]
+    cells: Sequence[Runnable]
     host: str
     session: str
     caches: Mapping[str, str]
@@ -100,14 +99,14 @@ class Ceilings:
 
     # ------------------------------------------------------------ which
 
-    def _hardware(self) -> list[CellPlan]:
+    def _hardware(self) -> list[Runnable]:
         """Return one cell for each choice at the hardware layer."""
         return list({plan.stack.text("hardware"): plan for plan in self.cells}.values())
 
-    def _software(self) -> list[CellPlan]:
+    def _software(self) -> list[Runnable]:
         """Return one cell for each data set, software and hardware."""
         layers = ("dataset", "software", "hardware")
-        known: dict[tuple[str, ...], CellPlan] = {}
+        known: dict[tuple[str, ...], Runnable] = {}
         for plan in self.cells:
             known.setdefault(tuple(plan.stack.text(layer) for layer in layers), plan)
         return list(known.values())
@@ -117,20 +116,20 @@ class Ceilings:
     def _memory(self) -> Iterator[dict[str, Any]]:
         """Read all thread counts in one process: touching the arrays takes longest."""
         own, others = _by_device(self._hardware())
-        cpus = {str(_threads(plan)): list(placement(_threads(plan))[0]) for plan in own}
+        cpus = {str(plan.threads): list(placement(plan.threads)[0]) for plan in own}
         if cpus:
-            most = max((_threads(plan) for plan in own), default=1)
+            most = max((plan.threads for plan in own), default=1)
             args = {"cpus": cpus, "cache_bytes": ceilings.last_cache(self.caches)}
             said = self._run("dlas.run.measure.ceilings:bandwidth", args, most, _NUMPY)
             for plan in own:
-                value = said.value["values"][str(_threads(plan))] if said.ok else None
+                value = said.value["values"][str(plan.threads)] if said.ok else None
                 yield Read(MEMORY, plan).row() | _told(said, value)
         yield from _elsewhere(MEMORY, others)
 
     def _arithmetic(self) -> Iterator[dict[str, Any]]:
         own, others = _by_device(self._hardware())
         for plan in own:
-            args: dict[str, Any] = {"threads": _threads(plan)}
+            args: dict[str, Any] = {"threads": plan.threads}
             step = _loop_step(plan)
             record, folder = self.made.get(step.key, (None, None)) if step else (None, None)
             if record is not None and folder is not None:
@@ -150,12 +149,11 @@ class Ceilings:
                 yield row | {"reason": f"the network of one operator: {why}"}
                 continue
             said = self._run("dlas.run.measure.latency:run", self._args(plan, folder),
-                             _threads(plan), plan.server)  # fmt: skip
+                             plan.threads, plan.server)  # fmt: skip
             seconds = said.value["round"]["samples_s"] if said.ok else ()
             yield row | _told(said, median(seconds) * 1e3 if seconds else None, ONE_OPERATOR)
 
-    def _args(self, plan: CellPlan, folder: Path) -> dict[str, Any]:
-        assert plan.techniques is not None
+    def _args(self, plan: Runnable, folder: Path) -> dict[str, Any]:
         return {
             "artifact": str(folder),
             "software": plan.stack.software[0].to_json(),
@@ -184,9 +182,8 @@ class Ceilings:
 # ---------------------------------------------------------------- steps
 
 
-def _loop_step(plan: CellPlan) -> Step | None:
+def _loop_step(plan: Runnable) -> Step | None:
     """Return the step that compiles the loop of multiply-adds; None without a compiler for it."""
-    assert plan.techniques is not None
     hardware = plan.techniques.hardware
     if hardware.device != "cpu" or find_spec("tvm") is None:
         return None
@@ -203,15 +200,14 @@ def _loop_step(plan: CellPlan) -> Step | None:
     )
 
 
-def _operator_step(plan: CellPlan) -> Step:
+def _operator_step(plan: Runnable) -> Step:
     """Return the step that builds the network of one operator for a cell's software."""
-    assert plan.techniques is not None
     t = plan.techniques
     software = t.software.untuned()  # one operator without weights leaves nothing to tune
     chosen = registry.choice(software)
     spec = asdict(t.dataset.spec())
     identity = [
-        software_identity(software),
+        software_identity(software, plan.interpreter),
         registry.identity(t.algorithm),
         [plan.stack.hardware[0].name, t.hardware.target()],
         t.hardware.threads if software.bakes_threads else None,
@@ -238,20 +234,15 @@ def _operator_step(plan: CellPlan) -> Step:
 # ---------------------------------------------------------------- small words
 
 
-def _threads(plan: CellPlan) -> int:
-    assert plan.techniques is not None
-    return plan.techniques.hardware.threads
-
-
-def _by_device(plans: Sequence[CellPlan]) -> tuple[list[CellPlan], list[CellPlan]]:
+def _by_device(plans: Sequence[Runnable]) -> tuple[list[Runnable], list[Runnable]]:
     """Split cells into those on this CPU and the others."""
-    own = [p for p in plans if p.techniques and p.techniques.hardware.device == "cpu"]
+    own = [p for p in plans if p.techniques.hardware.device == "cpu"]
     return own, [p for p in plans if p not in own]
 
 
-def _elsewhere(kind: str, plans: Sequence[CellPlan]) -> Iterator[dict[str, Any]]:
+def _elsewhere(kind: str, plans: Sequence[Runnable]) -> Iterator[dict[str, Any]]:
     for plan in plans:
-        device = plan.techniques.hardware.device if plan.techniques else ""
+        device = plan.techniques.hardware.device
         why = f"dlas has no loop that reaches the {kind} ceiling of {device}"
         yield Read(kind, plan).row() | {"reason": why}
 

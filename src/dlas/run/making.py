@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from dlas.core import failpoints
 from dlas.core.records import Status
 from dlas.run.engines.local import LocalEngine, Remade
-from dlas.run.plan import plan as planning
 from dlas.run.plan.after_build import baseline_step, evaluate_step, memory_step
-from dlas.run.plan.plan import CellPlan, Plan, Step
+from dlas.run.plan.plan import Plan, Runnable, Step
 from dlas.run.process.isolate import Pool
 from dlas.run.progress import Progress
 from dlas.store.artifacts import ArtifactStore, StepRecord
@@ -45,7 +44,7 @@ class Maker:
         """Return whether a step yielded something."""
         return self.records[key].status is Status.COMPLETE
 
-    def make(self, plan: Plan) -> list[CellPlan]:
+    def make(self, plan: Plan) -> list[Runnable]:
         """Build all cells and evaluate what was built; return the cells that were."""
         while True:
             self.execute(plan.steps, later=self._later(plan) if self.budget else ())
@@ -54,7 +53,7 @@ class Maker:
             steps: dict[str, Step] = {}
             # A step that cells of several thread counts share runs with the fewest: others run
             # beside it.
-            for cell in sorted(built, key=planning.threads):
+            for cell in sorted(built, key=lambda cell: cell.threads):
                 for step in self.after(cell):
                     steps.setdefault(step.key, step)
             self.total = len(plan.steps) + len(steps)
@@ -80,7 +79,7 @@ class Maker:
         engine = self._engine(anew, upstream or {}, later)
         self.records.update(engine.run(steps, self._step_done))
 
-    def after(self, cell: CellPlan) -> list[Step]:
+    def after(self, cell: Runnable) -> list[Step]:
         """Return the steps that look at what was built for a cell."""
         return self._after(cell, self.records[cell.build])
 
@@ -93,7 +92,7 @@ class Maker:
         if self.budget is not None and not self.budget.fits():
             raise self.budget.refusal(0)
 
-    def _after(self, cell: CellPlan, built: StepRecord) -> list[Step]:
+    def _after(self, cell: Runnable, built: StepRecord) -> list[Step]:
         settings = self.study.measure
         steps = [
             baseline_step(cell, settings, self.host),

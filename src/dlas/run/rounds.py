@@ -19,7 +19,7 @@ from dlas.run.engines.local import default_workers
 from dlas.run.measure.host import placement
 from dlas.run.measure.sentinel import Drift, Watch
 from dlas.run.measure.verdict import asked_and_ran
-from dlas.run.plan.plan import CellPlan, control_count, stratum
+from dlas.run.plan.plan import Runnable, control_count, stratum
 from dlas.run.process.isolate import Job, Pool, Server
 from dlas.run.progress import Progress
 from dlas.store.results import FactRow, ResultStore, RoundRow, SentinelRow
@@ -32,7 +32,7 @@ SENTINEL_EVERY = 10
 class Entry:
     """One cell to be measured; ``control`` 1 is the same cell under another id (A/A)."""
 
-    plan: CellPlan
+    plan: Runnable
     control: int
     key: str
     content: str
@@ -227,7 +227,6 @@ class Rounds:
 
     def _once(self, entry: Entry, observe: bool, launch: Literal["fork", "exec"]) -> Outcome:
         techniques = entry.plan.techniques
-        assert techniques is not None
         cpus, parent = placement(techniques.hardware.threads)
         os.sched_setaffinity(0, parent)
         args = {
@@ -261,7 +260,6 @@ class Rounds:
 
     def _fact(self, entry: Entry, ran: dict[str, Any]) -> FactRow:
         techniques = entry.plan.techniques
-        assert techniques is not None
         reason = asked_and_ran(
             precision=techniques.precision,
             declared=techniques.software.executes,

@@ -15,7 +15,7 @@ from dlas import __version__
 from dlas.core import failpoints
 from dlas.core.errors import StorageError, UserError
 from dlas.core.records import Stage, Status
-from dlas.core.stack import LAYERS
+from dlas.core.stack import LAYERS, Stack
 from dlas.run.ceilings import Ceilings
 from dlas.run.executed import Answers
 from dlas.run.making import Maker
@@ -24,7 +24,8 @@ from dlas.run.measure.alone import folder_lock, machine_lock
 from dlas.run.measure.verdict import output_problem
 from dlas.run.plan import plan as planning
 from dlas.run.plan.after_build import baseline_step, evaluate_step, measure_key, memory_step
-from dlas.run.plan.plan import CellPlan, Plan
+from dlas.run.plan.plan import CellPlan, Plan, Refused, Runnable
+from dlas.run.process.interpreters import ask
 from dlas.run.process.isolate import Pool
 from dlas.run.progress import Progress, Silent
 from dlas.run.rounds import Entry, Rounds, now
@@ -97,16 +98,18 @@ def run(
         artifacts = ArtifactStore(shared)
         results = ResultStore(folder / FILE_NAME)
         with artifacts.use(), results, Pool(artifacts.scratch()) as pool:
-            answers = Answers()
-            answers.look(stacks, progress.note, (str(study.folder.absolute()),))
-            plan = planning.make(study, stacks, answers.seen)
+            live = planning.live(stacks)
+            interpreters = ask(planning.questions(live))
+            answers = Answers(interpreters=interpreters)
+            answers.look(live, progress.note, (str(study.folder.absolute()),))
+            plan = planning.make(study, live, answers.seen, interpreters)
             budget = Budget(artifacts, limit, progress.note) if limit else None
             maker = Maker(study, artifacts, pool, again, remeasure, progress, budget)
             work = _Run(study, results, artifacts, pool, again, remeasure, progress, folder, maker)
             return work.run(plan)
 
 
-def _chosen(study: Study, only: str | None) -> Sequence[Any]:
+def _chosen(study: Study, only: str | None) -> Sequence[Stack]:
     if only is None:
         return study.stacks
     found = [s for s in study.stacks if s.cell.startswith(only)]
@@ -193,7 +196,7 @@ class _Run:
 
     def _cell_row(self, cell: CellPlan, position: int) -> CellRow:
         texts = {layer: cell.stack.text(layer) for layer in LAYERS}
-        refusal = cell.refusal
+        refusal = cell.refusal if isinstance(cell, Refused) else None
         return CellRow(
             study=self.study.name,
             cell=cell.cell,
@@ -208,7 +211,7 @@ class _Run:
 
     # ------------------------------------------------------------ facts
 
-    def _facts(self, cell: CellPlan) -> list[FactRow]:
+    def _facts(self, cell: Runnable) -> list[FactRow]:
         built = self.records[cell.build]
         network = self.records[cell.network].info
         rows = [self._fact(cell, "build", built, self._build_value(cell, built, network))]
@@ -225,7 +228,7 @@ class _Run:
         return rows
 
     def _fact(
-        self, cell: CellPlan, kind: str, record: StepRecord, value: Mapping[str, Any]
+        self, cell: Runnable, kind: str, record: StepRecord, value: Mapping[str, Any]
     ) -> FactRow:
         failed = record.status is not Status.COMPLETE
         return FactRow(
@@ -244,14 +247,14 @@ class _Run:
             attempts=record.attempts,
         )
 
-    def _steps_fact(self, cell: CellPlan) -> FactRow:
+    def _steps_fact(self, cell: Runnable) -> FactRow:
         keys = [*cell.steps]
         if self.maker.ok(cell.build):
             keys += [step.key for step in self.maker.after(cell)]
         return self._fact(cell, STEPS_FACT, self.records[cell.build], {"keys": keys})
 
     def _build_value(
-        self, cell: CellPlan, built: StepRecord, network: Mapping[str, Any]
+        self, cell: Runnable, built: StepRecord, network: Mapping[str, Any]
     ) -> dict[str, Any]:
         names = ("params", "nonzero_params", "macs", "effective_macs", "weights_mb")
         value: dict[str, Any] = {name: network.get(name) for name in names}
@@ -263,11 +266,11 @@ class _Run:
         value["weights"] = self.records[cell.prepared].info.get("weights")
         return value
 
-    def _evaluation(self, cell: CellPlan) -> StepRecord:
+    def _evaluation(self, cell: Runnable) -> StepRecord:
         built = self.records[cell.build]
         return self.records[evaluate_step(cell, built, self.study.measure, self.host).key]
 
-    def _evaluation_value(self, cell: CellPlan, evaluated: StepRecord) -> dict[str, Any]:
+    def _evaluation_value(self, cell: Runnable, evaluated: StepRecord) -> dict[str, Any]:
         if evaluated.status is not Status.COMPLETE:
             return {}
         value: dict[str, Any] = {**evaluated.info.get("comparison", {})}
@@ -286,20 +289,19 @@ class _Run:
         found: dict[str, list[int]] = json.loads(file.read_text())
         return found
 
-    def _problem(self, cell: CellPlan, evaluated: StepRecord) -> str:
+    def _problem(self, cell: Runnable, evaluated: StepRecord) -> str:
         """Return why the artefact's outputs are wrong, or ``""``."""
         if evaluated.status is not Status.COMPLETE:
             return ""
-        assert cell.techniques is not None
         return output_problem(evaluated.info["comparison"], cell.techniques.precision) or ""
 
-    def _right(self, cell: CellPlan) -> bool:
+    def _right(self, cell: Runnable) -> bool:
         evaluated = self._evaluation(cell)
         return evaluated.status is Status.COMPLETE and not self._problem(cell, evaluated)
 
     # ------------------------------------------------------------ measuring
 
-    def _measure(self, cells: Sequence[CellPlan]) -> None:
+    def _measure(self, cells: Sequence[Runnable]) -> None:
         entries = [self._entry(cell) for cell in cells]
         self._forget(entries)
         ceilings = self._ceilings(entries)
@@ -341,7 +343,7 @@ class _Run:
             found.made[key] = record, folder
         return found
 
-    def _entry(self, cell: CellPlan) -> Entry:
+    def _entry(self, cell: Runnable) -> Entry:
         built = self.records[cell.build]
         inputs = self.records[cell.inputs]
         assert built.content is not None
@@ -400,7 +402,7 @@ class _Run:
         self.progress.finish(summary)
         return summary
 
-    def _verdict(self, cell: CellPlan) -> dict[str, Any]:
+    def _verdict(self, cell: Runnable) -> dict[str, Any]:
         """Return a runnable cell's status, stage, reason and log end: of its first failure."""
         for key in cell.steps:
             record = self.records[key]
