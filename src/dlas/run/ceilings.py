@@ -19,13 +19,14 @@ from statistics import median
 from typing import Any
 
 from dlas.core import registry
-from dlas.core.keys import key
-from dlas.core.records import MeasureSettings, Outcome, Stage
+from dlas.core.keys import Json, key
+from dlas.core.records import Outcome, Stage
+from dlas.run.bench import Bench, measure
 from dlas.run.measure import ceilings
 from dlas.run.measure.host import placement
 from dlas.run.plan.plan import NETWORK_SERVER, Runnable, Step, build_server, software_identity
-from dlas.run.process.isolate import Job, Pool, Server
-from dlas.store.results import CeilingRow, ResultStore
+from dlas.run.process.isolate import Server
+from dlas.store.results import CeilingRow
 from dlas.store.step_record import StepRecord
 
 ARITHMETIC, MEMORY, OVERHEAD = "arithmetic", "memory", "overhead"
@@ -67,17 +68,12 @@ class Read:
 class Ceilings:
     """Plans and takes the readings of one run; ``cells`` are those that it measures."""
 
-    pool: Pool
-    results: ResultStore
-    settings: MeasureSettings
+    bench: Bench
     cells: Sequence[Runnable]
-    host: str
-    session: str
     caches: Mapping[str, str]
     """Of the host's description."""
     inputs: Mapping[str, Path]
     """By cell: the images that it is measured on."""
-    paths: tuple[str, ...] = ()
     made: dict[str, tuple[StepRecord, Path | None]] = field(default_factory=dict)
     """What became of the steps, and where it lies; filled by the caller."""
 
@@ -94,8 +90,12 @@ class Ceilings:
             rows = [*self._memory(), *self._arithmetic(), *self._overhead()]
         finally:
             os.sched_setaffinity(0, allowed)
-        here: dict[str, Any] = {"session": self.session, "host": self.host, "moment": moment}
-        self.results.put(*(CeilingRow(**here, **row, created_at=_now()) for row in rows))
+        here: dict[str, Any] = {
+            "session": self.bench.session,
+            "host": self.bench.host,
+            "moment": moment,
+        }
+        self.bench.results.put(*(CeilingRow(**here, **row, created_at=_now()) for row in rows))
 
     # ------------------------------------------------------------ which
 
@@ -116,10 +116,12 @@ class Ceilings:
     def _memory(self) -> Iterator[dict[str, Any]]:
         """Read all thread counts in one process: touching the arrays takes longest."""
         own, others = _by_device(self._hardware())
-        cpus = {str(plan.threads): list(placement(plan.threads)[0]) for plan in own}
+        cpus: dict[str, Json] = {
+            str(plan.threads): list(placement(plan.threads)[0]) for plan in own
+        }
         if cpus:
             most = max((plan.threads for plan in own), default=1)
-            args = {"cpus": cpus, "cache_bytes": ceilings.last_cache(self.caches)}
+            args: dict[str, Json] = {"cpus": cpus, "cache_bytes": ceilings.last_cache(self.caches)}
             said = self._run("dlas.run.measure.ceilings:bandwidth", args, most, _NUMPY)
             for plan in own:
                 value = said.value["values"][str(plan.threads)] if said.ok else None
@@ -148,35 +150,15 @@ class Ceilings:
                 why = record.reason if record else "it was not built"
                 yield row | {"reason": f"the network of one operator: {why}"}
                 continue
-            said = self._run("dlas.run.measure.latency:run", self._args(plan, folder),
-                             plan.threads, plan.server)  # fmt: skip
-            seconds = said.value["round"]["samples_s"] if said.ok else ()
-            yield row | _told(said, median(seconds) * 1e3 if seconds else None, ONE_OPERATOR)
+            settings = self.bench.settings.model_copy(update=QUICK)
+            inputs = self.inputs[plan.cell]
+            said = measure(self.bench, plan, folder, inputs, settings, most_s=TIMEOUT_S)
+            seconds = said.seen.samples_s if said.seen else ()
+            value = median(seconds) * 1e3 if seconds else None
+            yield row | _told(said.outcome, value, ONE_OPERATOR)
 
-    def _args(self, plan: Runnable, folder: Path) -> dict[str, Any]:
-        return {
-            "artifact": str(folder),
-            "software": plan.stack.software[0].to_json(),
-            "hardware": plan.stack.hardware[0].to_json(),
-            "inputs": str(self.inputs[plan.cell] / "samples.npy"),
-            "batch": plan.techniques.dataset.spec().batch,
-            "settings": self.settings.model_copy(update=QUICK).model_dump(),
-            "observe": False,
-        }
-
-    def _run(self, task: str, args: Mapping[str, Any], threads: int, server: Server) -> Outcome:
-        cpus, parent = placement(threads)
-        os.sched_setaffinity(0, parent)
-        job = Job(
-            task=task,
-            args=args,
-            stage=Stage.MEASURE,
-            timeout_s=min(TIMEOUT_S, self.settings.measure_timeout_s),
-            memory_limit_mb=self.settings.memory_limit_mb,
-            cpus=cpus,
-            paths=self.paths,
-        )
-        return self.pool.run(server, job)
+    def _run(self, task: str, args: Mapping[str, Json], threads: int, server: Server) -> Outcome:
+        return self.bench.run_alone(task, args, server, threads, most_s=TIMEOUT_S)
 
 
 # ---------------------------------------------------------------- steps

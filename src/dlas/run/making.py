@@ -13,28 +13,25 @@ from dataclasses import dataclass, field
 
 from dlas.core import failpoints
 from dlas.core.records import Status
+from dlas.run.bench import Bench
 from dlas.run.engines.local import LocalEngine, Remade
 from dlas.run.plan.after_build import baseline_step, evaluate_step, memory_step
 from dlas.run.plan.plan import Plan, Runnable, Step
-from dlas.run.process.isolate import Pool
 from dlas.run.progress import Progress
 from dlas.store.artifacts import ArtifactStore, StepRecord
 from dlas.store.budget import Budget
-from dlas.study.study import Study
 
 
 @dataclass
 class Maker:
     """Has the steps of one run done; ``records`` says what became of each."""
 
-    study: Study
+    bench: Bench
     artifacts: ArtifactStore
-    pool: Pool
     retry: tuple[Status, ...]
     remeasure: bool
     progress: Progress
     budget: Budget | None = None
-    host: str = ""
     records: dict[str, StepRecord] = field(default_factory=dict)
     total: int = 0
     seen: set[str] = field(default_factory=set)
@@ -93,21 +90,21 @@ class Maker:
             raise self.budget.refusal(0)
 
     def _after(self, cell: Runnable, built: StepRecord) -> list[Step]:
-        settings = self.study.measure
+        settings = self.bench.settings
         steps = [
-            baseline_step(cell, settings, self.host),
-            evaluate_step(cell, built, settings, self.host),
+            baseline_step(cell, settings, self.bench.host),
+            evaluate_step(cell, built, settings, self.bench.host),
         ]
-        return [*steps, memory_step(cell, built, self.host)] if settings.memory else steps
+        return [*steps, memory_step(cell, built, self.bench.host)] if settings.memory else steps
 
     def _engine(
         self, anew: bool, upstream: Mapping[str, Step], later: Collection[str]
     ) -> LocalEngine:
         return LocalEngine(
             store=self.artifacts,
-            pool=self.pool,
-            settings=self.study.measure,
-            paths=(str(self.study.folder.absolute()),),
+            pool=self.bench.pool,
+            settings=self.bench.settings,
+            paths=self.bench.paths,
             retry=self.retry,
             anew=anew,
             upstream=upstream,
