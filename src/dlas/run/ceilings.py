@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from dlas.core import registry
 from dlas.core.keys import Json, key
@@ -40,28 +39,6 @@ QUICK = {
 _NUMPY = Server(preload=("numpy",))
 _KERNELS = {"avx2": "Haswell"}
 """What OpenBLAS calls an instruction set."""
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """What a reading is of, as its row says it."""
-
-    kind: str
-    plan: Runnable
-    """A cell that runs there."""
-
-    def row(self) -> dict[str, Any]:
-        """Return the fields that tell readings apart."""
-        stack, hardware = self.plan.stack, self.plan.techniques.hardware
-        own = self.kind == OVERHEAD
-        return {
-            "kind": self.kind,
-            "hardware": stack.text("hardware"),
-            "software": stack.text("software") if own else "",
-            "dataset": stack.text("dataset") if own else "",
-            "threads": hardware.threads,
-            "isa": hardware.isa,
-        }
 
 
 @dataclass
@@ -90,12 +67,13 @@ class Ceilings:
             rows = [*self._memory(), *self._arithmetic(), *self._overhead()]
         finally:
             os.sched_setaffinity(0, allowed)
-        here: dict[str, Any] = {
-            "session": self.bench.session,
-            "host": self.bench.host,
-            "moment": moment,
-        }
-        self.bench.results.put(*(CeilingRow(**here, **row, created_at=_now()) for row in rows))
+        host, session = self.bench.host, self.bench.session
+        self.bench.results.put(
+            *(
+                replace(row, session=session, host=host, moment=moment, created_at=_now())
+                for row in rows
+            )
+        )
 
     # ------------------------------------------------------------ which
 
@@ -113,49 +91,47 @@ class Ceilings:
 
     # ------------------------------------------------------------ the readings
 
-    def _memory(self) -> Iterator[dict[str, Any]]:
+    def _memory(self) -> Iterator[CeilingRow]:
         """Read all thread counts in one process: touching the arrays takes longest."""
         own, others = _by_device(self._hardware())
-        cpus: dict[str, Json] = {
-            str(plan.threads): list(placement(plan.threads)[0]) for plan in own
-        }
+        cpus: dict[str, Json] = {str(p.threads): list(placement(p.threads)[0]) for p in own}
         if cpus:
             most = max((plan.threads for plan in own), default=1)
             args: dict[str, Json] = {"cpus": cpus, "cache_bytes": ceilings.last_cache(self.caches)}
             said = self._run("dlas.run.measure.ceilings:bandwidth", args, most, _NUMPY)
             for plan in own:
                 value = said.value["values"][str(plan.threads)] if said.ok else None
-                yield Read(MEMORY, plan).row() | _told(said, value)
+                yield _told(_row(MEMORY, plan), said, value)
         yield from _elsewhere(MEMORY, others)
 
-    def _arithmetic(self) -> Iterator[dict[str, Any]]:
+    def _arithmetic(self) -> Iterator[CeilingRow]:
         own, others = _by_device(self._hardware())
         for plan in own:
-            args: dict[str, Any] = {"threads": plan.threads}
+            args: dict[str, Json] = {"threads": plan.threads}
             step = _loop_step(plan)
             record, folder = self.made.get(step.key, (None, None)) if step else (None, None)
             if record is not None and folder is not None:
                 args |= {**record.info, "loop": str(folder)}
-            row = Read(ARITHMETIC, plan).row()
-            said = self._run("dlas.run.measure.ceilings:arithmetic", args, args["threads"],
-                             _server(row["isa"]))  # fmt: skip
-            yield row | _told(said, said.value.get("value"))
+            row = _row(ARITHMETIC, plan)
+            said = self._run("dlas.run.measure.ceilings:arithmetic", args, plan.threads,
+                             _server(row.isa))  # fmt: skip
+            yield _told(row, said, said.value.get("value"))
         yield from _elsewhere(ARITHMETIC, others)
 
-    def _overhead(self) -> Iterator[dict[str, Any]]:
+    def _overhead(self) -> Iterator[CeilingRow]:
         for plan in self._software():
-            row = Read(OVERHEAD, plan).row()
+            row = _row(OVERHEAD, plan)
             record, folder = self.made.get(_operator_step(plan).key, (None, None))
             if folder is None:
                 why = record.reason if record else "it was not built"
-                yield row | {"reason": f"the network of one operator: {why}"}
+                yield replace(row, reason=f"the network of one operator: {why}")
                 continue
             settings = self.bench.settings.model_copy(update=QUICK)
             inputs = self.inputs[plan.cell]
             said = measure(self.bench, plan, folder, inputs, settings, most_s=TIMEOUT_S)
             seconds = said.seen.samples_s if said.seen else ()
             value = median(seconds) * 1e3 if seconds else None
-            yield row | _told(said.outcome, value, ONE_OPERATOR)
+            yield _told(row, said.outcome, value, ONE_OPERATOR)
 
     def _run(self, task: str, args: Mapping[str, Json], threads: int, server: Server) -> Outcome:
         return self.bench.run_alone(task, args, server, threads, most_s=TIMEOUT_S)
@@ -222,18 +198,38 @@ def _by_device(plans: Sequence[Runnable]) -> tuple[list[Runnable], list[Runnable
     return own, [p for p in plans if p not in own]
 
 
-def _elsewhere(kind: str, plans: Sequence[Runnable]) -> Iterator[dict[str, Any]]:
+def _elsewhere(kind: str, plans: Sequence[Runnable]) -> Iterator[CeilingRow]:
     for plan in plans:
         device = plan.techniques.hardware.device
         why = f"dlas has no loop that reaches the {kind} ceiling of {device}"
-        yield Read(kind, plan).row() | {"reason": why}
+        yield replace(_row(kind, plan), reason=why)
 
 
-def _told(said: Outcome, value: float | None, method: str = "") -> dict[str, Any]:
-    """Return what a reading came to, as the rest of its row."""
-    detail = {k: v for k, v in said.value.items() if k in ("array_mb", "cache_mb")}
-    told = {"value": value, "reason": said.reason, "detail": detail}
-    return told | {"method": method or said.value.get("method", "") if said.ok else ""}
+def _row(kind: str, plan: Runnable) -> CeilingRow:
+    """Return the row of a reading of a kind, taken where a cell runs, with nothing read yet."""
+    stack, own = plan.stack, kind == OVERHEAD
+    return CeilingRow(
+        session="",
+        host="",
+        kind=kind,
+        hardware=stack.text("hardware"),
+        software=stack.text("software") if own else "",
+        dataset=stack.text("dataset") if own else "",
+        moment="",
+        threads=plan.threads,
+        isa=plan.techniques.hardware.isa,
+    )
+
+
+def _told(row: CeilingRow, said: Outcome, value: float | None, method: str = "") -> CeilingRow:
+    """Return a row with what its reading came to."""
+    return replace(
+        row,
+        value=value,
+        reason=said.reason,
+        detail={k: v for k, v in said.value.items() if k in ("array_mb", "cache_mb")},
+        method=(method or said.value.get("method", "")) if said.ok else "",
+    )
 
 
 def _server(isa: str) -> Server:

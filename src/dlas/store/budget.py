@@ -131,7 +131,7 @@ class Inventory:
         record = self.store.get(key)
         if record is None or record.content is None:
             return None
-        said = record.info.get(STORED_BYTES, 0)
+        said: int = record.info.get(STORED_BYTES, 0)
         return Known(key, record.stage, record.content, self._sizes.get(record.content, said))
 
 

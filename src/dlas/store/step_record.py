@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from dlas.core.records import Status
+from dlas.store.rows import JsonObject
 
 
 def now() -> str:
@@ -24,20 +23,20 @@ class StepRecord:
     status: Status
     content: str | None
     """The hash of what it yielded, None where it failed."""
-    info: dict[str, Any] = field(default_factory=dict)
+    info: JsonObject = field(default_factory=dict)
     reason: str = ""
     log: str = ""
     seconds: float = 0.0
     created_at: str = ""
     """UTC, ISO 8601."""
     attempts: int = 1
-    versions: dict[str, Any] = field(default_factory=dict)
+    versions: JsonObject = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return a JSON form."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> StepRecord:
+    def from_json(cls, data: JsonObject) -> StepRecord:
         """Rebuild from :meth:`to_json`."""
         return cls(**{**data, "status": Status(data["status"])})
