@@ -21,7 +21,7 @@ from typing import Any, get_args
 from dlas.core import registry
 from dlas.core.errors import DlasError
 from dlas.core.keys import key
-from dlas.core.protocols import Precision, Ran, Techniques
+from dlas.core.protocols import Optimization, Precision, Ran, Techniques
 from dlas.core.records import MeasureSettings, Stage, Status
 from dlas.core.stack import Choice, Stack
 from dlas.run.engines.local import LocalEngine
@@ -223,6 +223,5 @@ def _narrow() -> Iterator[str]:
 
 
 def _precision(name: str) -> str | None:
-    technique: Any = registry.find("optimization", name)
-    asked: str | None = technique.precision
-    return asked
+    technique = registry.find("optimization", name)
+    return technique.precision if issubclass(technique, Optimization) else None

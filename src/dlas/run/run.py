@@ -86,29 +86,40 @@ def run(
     stacks = _chosen(study, only)
     again = tuple(_status(name) for name in retry)
     limit = checked_size(max_disk)
-    folder = Path(out).absolute()
+    folder = _made(Path(out).absolute())
     shared = Path(store).absolute() if store is not None else folder / STORE
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{folder} cannot be made: {error.strerror}") from error
     progress = progress or Silent()
     with folder_lock(folder, progress.note), study.inside():
         artifacts = ArtifactStore(shared)
         results = ResultStore(folder / FILE_NAME)
         with artifacts.use(), results, Pool(artifacts.scratch()) as pool:
             paths = (str(study.folder.absolute()),)
-            live = planning.live(stacks)
-            interpreters = ask(planning.questions(live))
-            answers = Answers(interpreters=interpreters)
-            answers.look(live, progress.note, paths)
-            plan = planning.make(study, live, answers.seen, interpreters)
+            plan = _plan(study, stacks, paths, progress)
             description = hosts.describe()
             host, session = hosts.host_class(description), uuid.uuid4().hex[:12]
             bench = Bench(pool, results, study.measure, host, session, paths)
             budget = Budget(artifacts, limit, progress.note) if limit else None
             maker = Maker(bench, artifacts, again, remeasure, progress, budget)
             return _Run(study, bench, maker, folder, description).run(plan)
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be made: {error.strerror}") from error
+    return folder
+
+
+def _plan(
+    study: Study, stacks: Sequence[Stack], paths: tuple[str, ...], progress: Progress
+) -> Plan:
+    """Find out what the plan has to know of interpreters and of this CPU, then make it."""
+    live = planning.live(stacks)
+    interpreters = ask(planning.questions(live))
+    answers = Answers(interpreters=interpreters)
+    answers.look(live, progress.note, paths)
+    return planning.make(study, live, answers.seen, interpreters)
 
 
 def _chosen(study: Study, only: str | None) -> Sequence[Stack]:

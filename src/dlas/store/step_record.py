@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
 from dlas.core.records import Status
 from dlas.store.rows import JsonObject
+
+STORED_BYTES = "stored_bytes"
+"""The name under which a step's record says how large its artefact is, also once it is gone."""
 
 
 def now() -> str:
@@ -31,6 +35,23 @@ class StepRecord:
     """UTC, ISO 8601."""
     attempts: int = 1
     versions: JsonObject = field(default_factory=dict)
+
+    @property
+    def needs(self) -> Mapping[str, str | None] | None:
+        """The contents of what it was given, by the argument's name; None: it is not known."""
+        needs: Mapping[str, str | None] | None = self.info.get("needs")
+        return needs
+
+    @property
+    def stored_bytes(self) -> int:
+        """The bytes of what it yielded; 0: it is not known."""
+        size: int = self.info.get(STORED_BYTES, 0)
+        return size
+
+    def evaluated(self, samples: int) -> bool:
+        """Return whether an evaluation saw so many samples, or all that there are."""
+        seen, there = int(self.info["n"]), int(self.info["of"])
+        return seen >= min(samples, there)
 
     def to_json(self) -> JsonObject:
         """Return a JSON form."""
