@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from dlas.core.keys import canonical
-from dlas.core.records import Status
-from dlas.store.facts import Built, Evaluated, Fact, Memory, Observed, Rests, seen_in
+from dlas.core.records import Round, Status
+from dlas.store.facts import Built, Evaluated, Fact, Memory, Observed, Rests, Timed, flagged
 from dlas.store.rows import RoundRow
 
 STORED: list[tuple[type[Fact], dict[str, Any]]] = [
@@ -54,11 +54,15 @@ def test_what_is_not_there_has_a_default_and_what_is_unknown_is_left(kind: type[
     assert kind.from_json({}) == kind.from_json({"of another version": 1}) == kind()
 
 
-def test_a_round_of_an_earlier_version_is_read() -> None:
-    value = {
-        "warmup_runs": 10, "warmup_s": 0.1, "steady": True, "import_s": 0.5, "load_s": 0.1,
-        "first_inference_s": 0.01, "launch": "fork", "of another version": 1,
-    }  # fmt: skip
-    row = RoundRow("c", "h", 0, 0, "k", "a", Status.COMPLETE, value=value, samples=(0.5, 0.25))
-    seen = seen_in(row)
-    assert (seen.samples_s, seen.flags, seen.energy_j) == ((0.5, 0.25), (), None)
+def test_a_stored_round_is_read_whole_and_with_gaps() -> None:
+    made = Round((), 10, 0.1, False, 0.5, 0.1, 0.01, "fork", cpus=(1,), flags=("steal",))
+    stored = {k: v for k, v in made.to_json().items() if k != "samples_s"}
+    assert canonical(Timed.from_json(stored).to_json()) == canonical(stored)
+    assert Timed.from_json({"load_s": 0.1, "steady": None}) == Timed(load_s=0.1)
+
+
+def test_a_flag_is_added_also_to_a_round_that_failed() -> None:
+    failed = RoundRow("c", "h", 0, 0, "k", "a", Status.FAILED)
+    assert flagged(failed, "drift").value == {"flags": ["drift"]}
+    twice = flagged(flagged(failed, "repeated"), "drift")
+    assert twice.value == {"flags": ["repeated", "drift"]}

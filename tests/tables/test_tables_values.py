@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dlas.store.facts import seen_in
+from dlas.store.facts import Timed
 from dlas.tables import values
 from table_rows import fact, round_row
 
@@ -87,10 +87,10 @@ def test_a_round_is_unsteady_if_it_did_not_settle_or_the_machine_did_not(
     flags: tuple[str, ...], steady: bool, expected: bool
 ) -> None:
     row = round_row("c", 0, [1.0], flags=flags, seen={"steady": steady})
-    assert values.is_unsteady(seen_in(row)) is expected
+    assert values.is_unsteady(Timed.from_json(row.value)) is expected
 
 
 def test_energy_is_per_inference() -> None:
     row = round_row("c", 0, [1.0] * 4, seen={"energy_j": 0.02})
-    assert values.energy_mj(seen_in(row)) == pytest.approx(5.0)
-    assert values.energy_mj(seen_in(round_row("c", 0, [1.0]))) is None
+    assert values.energy_mj(row) == pytest.approx(5.0)
+    assert values.energy_mj(round_row("c", 0, [1.0])) is None

@@ -22,7 +22,7 @@ from dlas.run.plan.after_build import TOLD
 from dlas.run.plan.plan import Runnable, control_count, stratum
 from dlas.run.process.isolate import Launch, Server
 from dlas.run.progress import Progress
-from dlas.store.facts import Observed, seen_in
+from dlas.store.facts import Observed, flagged
 from dlas.store.results import FactRow, RoundRow, SentinelRow
 
 SENTINEL = Server(preload=("numpy",))
@@ -295,9 +295,7 @@ class Rounds:
             RoundRow, cell=cell, host=self.bench.host, control=control, round=number
         )
         for row in found:
-            seen = seen_in(row)
-            value = replace(seen, samples_s=(), flags=(*seen.flags, flag)).to_json()
-            self.bench.results.put(replace(row, value=value))
+            self.bench.results.put(flagged(row, flag))
 
     def _show(self, entry: Entry) -> None:
         each = self.spent_s / self.measured if self.measured else 1.0

@@ -7,11 +7,10 @@ is not there has its default.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 
 from dlas.core.keys import Json
-from dlas.core.records import Round
 from dlas.store.rows import JsonObject, RoundRow
 
 
@@ -124,8 +123,32 @@ class Rests(Fact):
     keys: Sequence[str] = ()
 
 
-def seen_in(row: RoundRow) -> Round:
-    """Return what a complete round saw, its samples included."""
-    names = {f.name for f in fields(Round)}
-    given = {k: v for k, v in row.value.items() if k in names}
-    return Round.from_json({**given, "samples_s": row.samples})
+@dataclass(frozen=True)
+class Timed(Fact):
+    """A :class:`dlas.records.Round` as it is stored, its samples apart; None: it is not there."""
+
+    KIND: ClassVar[str] = "round"
+
+    warmup_runs: int | None = None
+    warmup_s: float | None = None
+    steady: bool = True
+    import_s: float | None = None
+    load_s: float | None = None
+    first_inference_s: float | None = None
+    launch: str = ""
+    cpu_s: float | None = None
+    wall_s: float | None = None
+    steal_share: float | None = None
+    involuntary_switches: int | None = None
+    cpus: Sequence[int] = ()
+    threads_seen: int | None = None
+    energy_j: float | None = None
+    energy_source: str = ""
+    child_s: float | None = None
+    flags: Sequence[str] = ()
+
+
+def flagged(row: RoundRow, flag: str) -> RoundRow:
+    """Return a round with one flag more; one that failed has no other value."""
+    flags = [*Timed.from_json(row.value).flags, flag]
+    return replace(row, value={**row.value, "flags": flags})

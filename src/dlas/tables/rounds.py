@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dlas.core.records import Status
 from dlas.core.stack import LAYERS
-from dlas.store.facts import seen_in
+from dlas.store.facts import Timed
 from dlas.store.results import RoundRow
 from dlas.tables.frame import Value, frame_of
 from dlas.tables.latency import Fit, fits, quantile, round_ms
@@ -162,7 +162,7 @@ def _round(results: Results, row: RoundRow) -> dict[str, Value]:
 def _measured(row: RoundRow) -> dict[str, Value]:
     if not row.samples:
         return {}
-    seen = seen_in(row)
+    seen = Timed.from_json(row.value)
     timed = row.status is Status.COMPLETE
     return {
         "latency_ms": round_ms(row) if timed else None,
@@ -173,7 +173,7 @@ def _measured(row: RoundRow) -> dict[str, Value]:
         "load_ms": milli(seen.load_s),
         "first_inference_ms": milli(seen.first_inference_s),
         "cpus": ",".join(str(cpu) for cpu in seen.cpus) or None,
-        "energy_mj": energy_mj(seen),
+        "energy_mj": energy_mj(row),
         **{name: getattr(seen, name) for name in _COPIED},
         **{name: getattr(seen, name) or None for name in _TOLD},
     }

@@ -7,8 +7,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from dlas.core.keys import canonical
-from dlas.core.records import Round
-from dlas.store.facts import Built, Evaluated, Memory, Observed, seen_in
+from dlas.store.facts import Built, Evaluated, Memory, Observed, Timed
 from dlas.store.results import FactRow, RoundRow
 from dlas.tables.frame import Value
 from dlas.tables.latency import Latency
@@ -88,7 +87,7 @@ def of_rounds(rounds: Sequence[RoundRow], latency: Latency | None) -> Columns:
     """Return the columns that the complete rounds of a cell fill."""
     if latency is None:
         return {}
-    every = [seen_in(row) for row in rounds]
+    every = [Timed.from_json(row.value) for row in rounds]
     return {
         "latency_ms": latency.ms,
         "latency_low_ms": latency.low_ms,
@@ -100,20 +99,21 @@ def of_rounds(rounds: Sequence[RoundRow], latency: Latency | None) -> Columns:
         "first_inference_ms": _median(milli(seen.first_inference_s) for seen in every),
         "load_ms": _median(milli(seen.load_s) for seen in every),
         "import_s": _median(seen.import_s for seen in every),
-        "energy_mj": _median(energy_mj(seen) for seen in every),
+        "energy_mj": _median(energy_mj(row) for row in rounds),
         "energy_source": next((s for seen in every if (s := seen.energy_source)), None),
         "overhead_s": _median(r.overhead_s for r in rounds),
     }
 
 
-def is_unsteady(seen: Round) -> bool:
+def is_unsteady(seen: Timed) -> bool:
     """Say whether a round is to be read with care: it did not settle, or the machine did not."""
     return not seen.steady or bool(set(seen.flags) - HARMLESS)
 
 
-def energy_mj(seen: Round) -> float | None:
+def energy_mj(row: RoundRow) -> float | None:
     """Return the millijoules of one inference of a round."""
-    return None if seen.energy_j is None else seen.energy_j / len(seen.samples_s) * 1e3
+    joules = Timed.from_json(row.value).energy_j
+    return None if joules is None else joules / len(row.samples) * 1e3
 
 
 def milli(value: float | None) -> float | None:
