@@ -47,7 +47,7 @@ def run(*command: str) -> None:
     """Run a command of dlas and print what it took."""
     began = time.perf_counter()
     child = subprocess.Popen(
-        [sys.executable, "-m", "dlas.cli.app", *command], stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "dlas.cli", *command], stdout=subprocess.DEVNULL
     )
     _, status, used = os.wait4(child.pid, 0)
     seconds = time.perf_counter() - began

@@ -1,8 +1,7 @@
 """What holds for every test: the libraries of this process compute on one thread.
 
 Two workers with two threads each, on two processors, wait for each other more than they compute,
-and OpenMP waits by spinning: three quarters of the processor time of the tests of optimizations
-went there. Children are not touched, and what asks for more threads gets them.
+and OpenMP waits by spinning. Children are not touched, and what asks for more threads gets them.
 """
 
 from __future__ import annotations

@@ -176,7 +176,7 @@ def test_errors_become_exit_codes(said, study_file, tmp_path, monkeypatch, error
 
 def test_a_closed_pipe_is_no_error():
     done = subprocess.run(
-        f"{sys.executable} -m dlas.cli.app catalog | head -n 1",
+        f"{sys.executable} -m dlas.cli catalog | head -n 1",
         shell=True, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.startswith("dataset")

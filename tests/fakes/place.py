@@ -69,10 +69,11 @@ class Place:
     def environment(self, **more: str) -> Mapping[str, str]:
         before = os.environ.get("PYTHONPATH", "")
         site = str(self.root / "site")
-        return {**os.environ, "PYTHONPATH": f"{site}:{before}" if before else site, **more}
+        own = {"DLAS_MEASURE_LOCK": str(self.root / "measure.lock")}
+        return {**os.environ, **own, "PYTHONPATH": f"{site}:{before}" if before else site, **more}
 
     def dlas(self, *arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "dlas.cli.app", *map(str, arguments)]
+        command = [sys.executable, "-m", "dlas.cli", *map(str, arguments)]
         return subprocess.run(
             command,
             capture_output=True,
@@ -84,7 +85,7 @@ class Place:
         )
 
     def start(self, *arguments: str | Path, **more: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "dlas.cli.app", *map(str, arguments)]
+        command = [sys.executable, "-m", "dlas.cli", *map(str, arguments)]
         return subprocess.Popen(
             command,
             stdout=subprocess.DEVNULL,

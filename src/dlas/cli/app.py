@@ -443,7 +443,3 @@ def doctor(format: options.Format = "text", probe: options.Probe = True) -> None
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
     return guarded(app, sys.argv[1:] if arguments is None else arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

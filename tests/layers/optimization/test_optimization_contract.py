@@ -102,8 +102,12 @@ def every_check():
 @pytest.mark.parametrize("check", list(every_check()))
 def test_it_keeps_its_contract(check, exported_once):
     if check.name == "same-parameters-give-the-same-result" and "int8" in check.technique:
+        known = dict(exported_once)
         exported_once.clear()  # int8 exports the network itself: here it has to do so twice
-    check()
+        check()
+        exported_once.update(known)
+    else:
+        check()
 
 
 def test_the_share_asked_for_goes(optimized):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dlas.core.errors import StorageError, UserError
+from dlas.run.measure import alone
 from dlas.run.measure.alone import machine_lock
 
 HOLD = """
@@ -84,3 +85,16 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     ):
         pass
     assert (tmp_path / "victim").read_text() == "precious"
+
+
+def test_another_file_may_be_named_and_is_another_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(alone.VARIABLE, str(tmp_path / "mine.lock"))
+    with machine_lock(wait_s=0):
+        assert (tmp_path / "mine.lock").exists()
+        with pytest.raises(UserError, match="process"), machine_lock(wait_s=0):
+            pass
+        monkeypatch.setenv(alone.VARIABLE, str(tmp_path / "other.lock"))
+        with machine_lock(wait_s=0):
+            pass
