@@ -33,14 +33,13 @@ LONG_S = 10.0
 """Timed seconds of the one long measurement of each runtime."""
 
 
-def chosen_cells(folder: Path) -> list[planning.CellPlan]:
+def chosen_cells(folder: Path) -> list[planning.Runnable]:
     """Return one complete one-thread cell for each runtime."""
     study = Study.load(folder / "study.yaml")
     with ResultStore(folder / FILE_NAME, read_only=True) as results:
         complete = {r.cell for r in results.rows(CellRow) if r.status == "complete"}
-    found: dict[str, planning.CellPlan] = {}
+    found: dict[str, planning.Runnable] = {}
     for cell in planning.make(study).runnable:
-        assert cell.techniques is not None
         if cell.cell in complete and cell.techniques.hardware.threads == 1:
             found.setdefault(cell.stack.text("software"), cell)
     return list(found.values())
@@ -64,10 +63,9 @@ def others_cpu_s() -> float:
 
 
 def measure(
-    pool: Pool, cell: planning.CellPlan, store: ArtifactStore, launch: str, seconds: float = 0.5
+    pool: Pool, cell: planning.Runnable, store: ArtifactStore, launch: str, seconds: float = 0.5
 ) -> dict[str, float]:
     """Measure a cell once, for so many timed seconds."""
-    assert cell.techniques is not None
     built, inputs = store.get(cell.build), store.get(cell.inputs)
     if built is None or inputs is None:
         raise SystemExit(
@@ -101,7 +99,7 @@ def measure(
 
 
 def compare(
-    cell: planning.CellPlan, rounds: list[dict[str, dict[str, float]]], long: dict[str, float]
+    cell: planning.Runnable, rounds: list[dict[str, dict[str, float]]], long: dict[str, float]
 ) -> dict[str, Any]:
     """Return the paired comparison of fork and exec over rounds.
 

@@ -68,7 +68,7 @@ def test_the_stored_answer_decides(ran, refused, tmp_path):
     of = study("bfloat16")
     answers = answered(tmp_path, ran, of)
     cells = plan.make(of, seen=answers.seen).cells
-    reasons = [cell.refusal for cell in cells if cell.refusal]
+    reasons = [cell.refusal for cell in cells if isinstance(cell, plan.Refused)]
     assert len(reasons) == refused
     assert all(r.status == "unavailable" and "seen" in r.reason for r in reasons)
 
@@ -108,7 +108,7 @@ def test_what_cannot_be_found_out_is_told_and_stops_nothing(tmp_path):
     blocked.write_text("in the way")
     notes: list[str] = []
     answers = Answers(blocked)
-    answers.look(study("bfloat16").stacks, notes.append)
+    answers.look(plan.live(study("bfloat16").stacks), notes.append)
     assert any("not found out" in note for note in notes)
     (stack, *_) = study("bfloat16").stacks
     assert answers.seen(stack, registry.resolve(stack)) is None
@@ -120,12 +120,12 @@ def test_a_question_is_looked_at_once(tmp_path):
     of = study("bfloat16")
     notes: list[str] = []
     answers = Answers(tmp_path)
-    answers.look(of.stacks, notes.append)
+    answers.look(plan.live(of.stacks), notes.append)
     (stack, *_) = of.stacks
     found = answers.seen(stack, registry.resolve(stack))
     assert found is not None and found.precision in ("bfloat16", "float32")
     assert len(notes) == 1
     again = Answers(tmp_path)
-    again.look(of.stacks, notes.append)
+    again.look(plan.live(of.stacks), notes.append)
     assert len(notes) == 1
     assert again.seen(stack, registry.resolve(stack)) == found

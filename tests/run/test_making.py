@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from dlas.core.records import Outcome, Status
+from dlas.run import bench as run
 from dlas.run.making import Maker
 from dlas.run.plan.plan import Plan, make
 from dlas.run.process.isolate import Job, Server
@@ -76,8 +77,8 @@ class Bench:
         study = Study.load(self.folder / "small.yaml")
         budget = Budget(self.store, limit, self.progress.note) if limit else None
         asked = {"retry": (), "remeasure": False} | options
-        maker = Maker(study, self.store, self.pool, progress=self.progress,  # type: ignore[arg-type]
-                      budget=budget, host="h", **asked)  # fmt: skip
+        shared = run.Bench(self.pool, None, study.measure, "h", "s", ())  # type: ignore[arg-type]
+        maker = Maker(shared, self.store, progress=self.progress, budget=budget, **asked)
         plan = make(study)
         with self.store.use():
             maker.make(plan)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from dlas.store.facts import Timed
 from dlas.tables import values
 from table_rows import fact, round_row
 
@@ -86,7 +87,7 @@ def test_a_round_is_unsteady_if_it_did_not_settle_or_the_machine_did_not(
     flags: tuple[str, ...], steady: bool, expected: bool
 ) -> None:
     row = round_row("c", 0, [1.0], flags=flags, seen={"steady": steady})
-    assert values.is_unsteady(row.value) is expected
+    assert values.is_unsteady(Timed.from_json(row.value)) is expected
 
 
 def test_energy_is_per_inference() -> None:

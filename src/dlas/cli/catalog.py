@@ -89,7 +89,6 @@ def _executes(progress: Progress) -> list[dict[str, Any]]:
     def row(probe: Probe, record: StepRecord) -> dict[str, Any]:
         ran = ran_of(record.info) if record.status is Status.COMPLETE else None
         techniques = probe.cell.techniques
-        assert techniques is not None
         return {
             "software": techniques.software.name,
             "type": techniques.precision,

@@ -106,6 +106,7 @@ def preview_text(found: Mapping[str, Any]) -> str:
     if unknown := found["networks_unknown"]:
         cost += f"\nthe size of {unknown} of {found['networks']} networks is not known beforehand"
     reasons = [f"{r['status']} ({r['cells']} cells): {r['reason']}" for r in found["refusals"]]
+    reasons += [f"not looked at (a run does): {path}" for path in found["not_looked_at"]]
     return "\n".join([table(rows, ("", "count")), "", cost, *reasons])
 
 

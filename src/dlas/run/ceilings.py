@@ -11,21 +11,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from dlas.core import registry
 from dlas.core.clock import now
-from dlas.core.keys import key
-from dlas.core.records import MeasureSettings, Outcome, Stage
+from dlas.core.keys import Json, key
+from dlas.core.records import Outcome, Stage
+from dlas.run.bench import Bench, measure
 from dlas.run.measure import ceilings
 from dlas.run.measure.host import placement
-from dlas.run.plan.plan import NETWORK_SERVER, CellPlan, Step, build_server, software_identity
-from dlas.run.process.isolate import Job, Pool, Server
-from dlas.store.results import CeilingRow, ResultStore
+from dlas.run.plan.plan import NETWORK_SERVER, Runnable, Step, build_server, software_identity
+from dlas.run.process.isolate import Server
+from dlas.store.results import CeilingRow
 from dlas.store.step_record import StepRecord
 
 ARITHMETIC, MEMORY, OVERHEAD = "arithmetic", "memory", "overhead"
@@ -41,44 +41,16 @@ _KERNELS = {"avx2": "Haswell"}
 """What OpenBLAS calls an instruction set."""
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
-    """What a reading is of, as its row says it."""
-
-    kind: str
-    plan: CellPlan
-    """A cell that runs there."""
-
-    def row(self) -> dict[str, Any]:
-        """Return the fields that tell readings apart."""
-        assert self.plan.techniques is not None
-        stack, hardware = self.plan.stack, self.plan.techniques.hardware
-        own = self.kind == OVERHEAD
-        return {
-            "kind": self.kind,
-            "hardware": stack.text("hardware"),
-            "software": stack.text("software") if own else "",
-            "dataset": stack.text("dataset") if own else "",
-            "threads": hardware.threads,
-            "isa": hardware.isa,
-        }
-
-
 @dataclass
 class Ceilings:
     """Plans and takes the readings of one run; ``cells`` are those that it measures."""
 
-    pool: Pool
-    results: ResultStore
-    settings: MeasureSettings
-    cells: Sequence[CellPlan]
-    host: str
-    session: str
+    bench: Bench
+    cells: Sequence[Runnable]
     caches: Mapping[str, str]
     """Of the host's description."""
     inputs: Mapping[str, Path]
     """By cell: the images that it is measured on."""
-    paths: tuple[str, ...] = ()
     made: dict[str, tuple[StepRecord, Path | None]] = field(default_factory=dict)
     """What became of the steps, and where it lies; filled by the caller."""
 
@@ -95,98 +67,81 @@ class Ceilings:
             rows = [*self._memory(), *self._arithmetic(), *self._overhead()]
         finally:
             os.sched_setaffinity(0, allowed)
-        here: dict[str, Any] = {"session": self.session, "host": self.host, "moment": moment}
-        self.results.put(*(CeilingRow(**here, **row, created_at=now()) for row in rows))
+        host, session = self.bench.host, self.bench.session
+        self.bench.results.put(
+            *(
+                replace(row, session=session, host=host, moment=moment, created_at=now())
+                for row in rows
+            )
+        )
 
     # ------------------------------------------------------------ which
 
-    def _hardware(self) -> list[CellPlan]:
+    def _hardware(self) -> list[Runnable]:
         """Return one cell for each choice at the hardware layer."""
         return list({plan.stack.text("hardware"): plan for plan in self.cells}.values())
 
-    def _software(self) -> list[CellPlan]:
+    def _software(self) -> list[Runnable]:
         """Return one cell for each data set, software and hardware."""
         layers = ("dataset", "software", "hardware")
-        known: dict[tuple[str, ...], CellPlan] = {}
+        known: dict[tuple[str, ...], Runnable] = {}
         for plan in self.cells:
             known.setdefault(tuple(plan.stack.text(layer) for layer in layers), plan)
         return list(known.values())
 
     # ------------------------------------------------------------ the readings
 
-    def _memory(self) -> Iterator[dict[str, Any]]:
+    def _memory(self) -> Iterator[CeilingRow]:
         """Read all thread counts in one process: touching the arrays takes longest."""
         own, others = _by_device(self._hardware())
-        cpus = {str(_threads(plan)): list(placement(_threads(plan))[0]) for plan in own}
+        cpus: dict[str, Json] = {str(p.threads): list(placement(p.threads)[0]) for p in own}
         if cpus:
-            most = max((_threads(plan) for plan in own), default=1)
-            args = {"cpus": cpus, "cache_bytes": ceilings.last_cache(self.caches)}
+            most = max((plan.threads for plan in own), default=1)
+            args: dict[str, Json] = {"cpus": cpus, "cache_bytes": ceilings.last_cache(self.caches)}
             said = self._run("dlas.run.measure.ceilings:bandwidth", args, most, _NUMPY)
             for plan in own:
-                value = said.value["values"][str(_threads(plan))] if said.ok else None
-                yield Read(MEMORY, plan).row() | _told(said, value)
+                value = said.value["values"][str(plan.threads)] if said.ok else None
+                yield _told(_row(MEMORY, plan), said, value)
         yield from _elsewhere(MEMORY, others)
 
-    def _arithmetic(self) -> Iterator[dict[str, Any]]:
+    def _arithmetic(self) -> Iterator[CeilingRow]:
         own, others = _by_device(self._hardware())
         for plan in own:
-            args: dict[str, Any] = {"threads": _threads(plan)}
+            args: dict[str, Json] = {"threads": plan.threads}
             step = _loop_step(plan)
             record, folder = self.made.get(step.key, (None, None)) if step else (None, None)
             if record is not None and folder is not None:
                 args |= {**record.info, "loop": str(folder)}
-            row = Read(ARITHMETIC, plan).row()
-            said = self._run("dlas.run.measure.ceilings:arithmetic", args, args["threads"],
-                             _server(row["isa"]))  # fmt: skip
-            yield row | _told(said, said.value.get("value"))
+            row = _row(ARITHMETIC, plan)
+            said = self._run("dlas.run.measure.ceilings:arithmetic", args, plan.threads,
+                             _server(row.isa))  # fmt: skip
+            yield _told(row, said, said.value.get("value"))
         yield from _elsewhere(ARITHMETIC, others)
 
-    def _overhead(self) -> Iterator[dict[str, Any]]:
+    def _overhead(self) -> Iterator[CeilingRow]:
         for plan in self._software():
-            row = Read(OVERHEAD, plan).row()
+            row = _row(OVERHEAD, plan)
             record, folder = self.made.get(_operator_step(plan).key, (None, None))
             if folder is None:
                 why = record.reason if record else "it was not built"
-                yield row | {"reason": f"the network of one operator: {why}"}
+                yield replace(row, reason=f"the network of one operator: {why}")
                 continue
-            said = self._run("dlas.run.measure.latency:run", self._args(plan, folder),
-                             _threads(plan), plan.server)  # fmt: skip
-            seconds = said.value["round"]["samples_s"] if said.ok else ()
-            yield row | _told(said, median(seconds) * 1e3 if seconds else None, ONE_OPERATOR)
+            settings = self.bench.settings.model_copy(update=QUICK)
+            inputs = self.inputs[plan.cell]
+            said = measure(self.bench, plan, folder, inputs, settings, most_s=TIMEOUT_S)
+            seconds = said.seen.samples_s if said.seen else ()
+            value = median(seconds) * 1e3 if seconds else None
+            yield _told(row, said.outcome, value, ONE_OPERATOR)
 
-    def _args(self, plan: CellPlan, folder: Path) -> dict[str, Any]:
-        assert plan.techniques is not None
-        return {
-            "artifact": str(folder),
-            "software": plan.stack.software[0].to_json(),
-            "hardware": plan.stack.hardware[0].to_json(),
-            "inputs": str(self.inputs[plan.cell] / "samples.npy"),
-            "batch": plan.techniques.dataset.spec().batch,
-            "settings": self.settings.model_copy(update=QUICK).model_dump(),
-            "observe": False,
-        }
-
-    def _run(self, task: str, args: Mapping[str, Any], threads: int, server: Server) -> Outcome:
-        cpus, parent = placement(threads)
-        os.sched_setaffinity(0, parent)
-        job = Job(
-            task=task,
-            args=args,
-            stage=Stage.MEASURE,
-            timeout_s=min(TIMEOUT_S, self.settings.measure_timeout_s),
-            memory_limit_mb=self.settings.memory_limit_mb,
-            cpus=cpus,
-            paths=self.paths,
-        )
-        return self.pool.run(server, job)
+    def _run(self, task: str, args: Mapping[str, Json], threads: int, server: Server) -> Outcome:
+        return self.bench.run_alone(task, args, server, threads, most_s=TIMEOUT_S)
 
 
 # ---------------------------------------------------------------- steps
 
 
-def _loop_step(plan: CellPlan) -> Step | None:
+def _loop_step(plan: Runnable) -> Step | None:
     """Return the step that compiles the loop of multiply-adds; None without a compiler for it."""
-    assert plan.techniques is not None
     hardware = plan.techniques.hardware
     if hardware.device != "cpu" or find_spec("tvm") is None:
         return None
@@ -203,15 +158,14 @@ def _loop_step(plan: CellPlan) -> Step | None:
     )
 
 
-def _operator_step(plan: CellPlan) -> Step:
+def _operator_step(plan: Runnable) -> Step:
     """Return the step that builds the network of one operator for a cell's software."""
-    assert plan.techniques is not None
     t = plan.techniques
     software = t.software.untuned()  # one operator without weights leaves nothing to tune
     chosen = registry.choice(software)
     spec = asdict(t.dataset.spec())
     identity = [
-        software_identity(software),
+        software_identity(software, plan.interpreter),
         registry.identity(t.algorithm),
         [plan.stack.hardware[0].name, t.hardware.target()],
         t.hardware.threads if software.bakes_threads else None,
@@ -238,29 +192,44 @@ def _operator_step(plan: CellPlan) -> Step:
 # ---------------------------------------------------------------- small words
 
 
-def _threads(plan: CellPlan) -> int:
-    assert plan.techniques is not None
-    return plan.techniques.hardware.threads
-
-
-def _by_device(plans: Sequence[CellPlan]) -> tuple[list[CellPlan], list[CellPlan]]:
+def _by_device(plans: Sequence[Runnable]) -> tuple[list[Runnable], list[Runnable]]:
     """Split cells into those on this CPU and the others."""
-    own = [p for p in plans if p.techniques and p.techniques.hardware.device == "cpu"]
+    own = [p for p in plans if p.techniques.hardware.device == "cpu"]
     return own, [p for p in plans if p not in own]
 
 
-def _elsewhere(kind: str, plans: Sequence[CellPlan]) -> Iterator[dict[str, Any]]:
+def _elsewhere(kind: str, plans: Sequence[Runnable]) -> Iterator[CeilingRow]:
     for plan in plans:
-        device = plan.techniques.hardware.device if plan.techniques else ""
+        device = plan.techniques.hardware.device
         why = f"dlas has no loop that reaches the {kind} ceiling of {device}"
-        yield Read(kind, plan).row() | {"reason": why}
+        yield replace(_row(kind, plan), reason=why)
 
 
-def _told(said: Outcome, value: float | None, method: str = "") -> dict[str, Any]:
-    """Return what a reading came to, as the rest of its row."""
-    detail = {k: v for k, v in said.value.items() if k in ("array_mb", "cache_mb")}
-    told = {"value": value, "reason": said.reason, "detail": detail}
-    return told | {"method": method or said.value.get("method", "") if said.ok else ""}
+def _row(kind: str, plan: Runnable) -> CeilingRow:
+    """Return the row of a reading of a kind, taken where a cell runs, with nothing read yet."""
+    stack, own = plan.stack, kind == OVERHEAD
+    return CeilingRow(
+        session="",
+        host="",
+        kind=kind,
+        hardware=stack.text("hardware"),
+        software=stack.text("software") if own else "",
+        dataset=stack.text("dataset") if own else "",
+        moment="",
+        threads=plan.threads,
+        isa=plan.techniques.hardware.isa,
+    )
+
+
+def _told(row: CeilingRow, said: Outcome, value: float | None, method: str = "") -> CeilingRow:
+    """Return a row with what its reading came to."""
+    return replace(
+        row,
+        value=value,
+        reason=said.reason,
+        detail={k: v for k, v in said.value.items() if k in ("array_mb", "cache_mb")},
+        method=(method or said.value.get("method", "")) if said.ok else "",
+    )
 
 
 def _server(isa: str) -> Server:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dlas.core.errors import UserError
-from dlas.run.run import STEPS_FACT, STORE
+from dlas.run.run import STORE
 from dlas.store.artifacts import ArtifactStore, CleanReport
+from dlas.store.facts import Rests
 from dlas.store.results import FILE_NAME, FactRow, ResultStore
 
 
@@ -31,8 +32,8 @@ def clean(
     keep: set[str] = set()
     for folder in folders:
         with ResultStore(folder / FILE_NAME, read_only=True) as results:
-            for row in results.rows(FactRow, kind=STEPS_FACT):
-                keep.update(row.value["keys"])
+            for row in results.rows(FactRow, kind=Rests.KIND):
+                keep.update(Rests.from_json(row.value).keys)
     total = CleanReport(0, 0)
     for root in roots:
         if not root.exists():

@@ -21,12 +21,13 @@ from typing import Any, get_args
 from dlas.core import registry
 from dlas.core.errors import DlasError
 from dlas.core.keys import key
-from dlas.core.protocols import Precision, Ran, Techniques
+from dlas.core.protocols import Optimization, Precision, Ran, Techniques
 from dlas.core.records import MeasureSettings, Stage, Status
 from dlas.core.stack import Choice, Stack
 from dlas.run.engines.local import LocalEngine
 from dlas.run.measure import host as hosts
-from dlas.run.plan.plan import CellPlan, Step, plan_cell, software_identity
+from dlas.run.plan.plan import Live, Refused, Runnable, Step, live, plan_cell, software_identity
+from dlas.run.process.interpreters import Interpreters
 from dlas.run.process.isolate import Pool
 from dlas.store.artifacts import ArtifactStore, StepRecord
 
@@ -74,11 +75,10 @@ def _plain(layer: str, name: str) -> Choice:
     return registry.choice(registry.make(layer, name))
 
 
-def probe_step(cell: CellPlan, host: str) -> Step:
+def probe_step(cell: Runnable, host: str) -> Step:
     """Return the step that runs a built small network once and reads back what ran."""
-    assert cell.techniques is not None
     held = {name: value for name in HELD_BY if (value := os.environ.get(name))}
-    runtime = software_identity(cell.techniques.software)
+    runtime = software_identity(cell.techniques.software, cell.interpreter)
     hardware = registry.identity(cell.techniques.hardware)
     source = registry.source_version("dlas.run.steps.probe")
     return Step(
@@ -91,7 +91,7 @@ def probe_step(cell: CellPlan, host: str) -> Step:
         },
         inputs={"artifact": cell.build, "inputs": cell.inputs},
         server=cell.server,
-        text=" ".join(cell.stack.text(layer) for layer in ("optimization", "software")),
+        text=cell.text("optimization", "software"),
     )
 
 
@@ -101,7 +101,10 @@ class Answers:
 
     folder: Path = field(default_factory=default_folder)
     host: str = field(default_factory=hosts.this_class)
+    interpreters: Interpreters = field(default_factory=dict)
+    """What other interpreters answered."""
     _known: dict[str, Ran | None] = field(default_factory=dict)
+    _probes: dict[str, Probe | None] = field(default_factory=dict)
 
     def seen(self, stack: Stack, techniques: Techniques) -> Ran | None:
         """Return what a stack's software was seen to run of its type; None: nobody looked."""
@@ -115,7 +118,7 @@ class Answers:
 
     def look(
         self,
-        stacks: Iterable[Stack],
+        stacks: Iterable[Live],
         note: Callable[[str], None],
         paths: tuple[str, ...] = (),
     ) -> None:
@@ -124,8 +127,7 @@ class Answers:
         What cannot be found out is told, and left to what is expected.
         """
         wanted: dict[str, Stack] = {}
-        for stack in stacks:
-            techniques = registry.resolve(stack)
+        for stack, techniques in stacks:
             small = question(stack, techniques)
             if small is not None and self.seen(stack, techniques) is None:
                 wanted[small.cell] = small
@@ -173,9 +175,16 @@ class Answers:
 
     def _probe(self, small: Stack) -> Probe | None:
         """Return the plan of a small stack, None where another rule refuses it."""
-        steps: dict[str, Step] = {}
-        cell = plan_cell(small, steps, _as_asked)
-        return None if cell.refusal else Probe(cell, steps, probe_step(cell, self.host))
+        if small.cell not in self._probes:
+            steps: dict[str, Step] = {}
+            [each] = live([small])
+            cell = plan_cell(each, steps, _as_asked, self.interpreters)
+            self._probes[small.cell] = (
+                None
+                if isinstance(cell, Refused)
+                else Probe(cell, steps, probe_step(cell, self.host))
+            )
+        return self._probes[small.cell]
 
     def _stored(self, step: str) -> Ran | None:
         try:
@@ -191,7 +200,7 @@ class Answers:
 class Probe:
     """A small stack with its steps, the last of which reads back what ran."""
 
-    cell: CellPlan
+    cell: Runnable
     steps: Mapping[str, Step]
     step: Step
 
@@ -214,6 +223,5 @@ def _narrow() -> Iterator[str]:
 
 
 def _precision(name: str) -> str | None:
-    technique: Any = registry.find("optimization", name)
-    asked: str | None = technique.precision
-    return asked
+    technique = registry.find("optimization", name)
+    return technique.precision if issubclass(technique, Optimization) else None

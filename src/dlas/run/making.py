@@ -13,29 +13,25 @@ from dataclasses import dataclass, field
 
 from dlas.core import failpoints
 from dlas.core.records import Status
+from dlas.run.bench import Bench
 from dlas.run.engines.local import LocalEngine, Remade
-from dlas.run.plan import plan as planning
 from dlas.run.plan.after_build import baseline_step, evaluate_step, memory_step
-from dlas.run.plan.plan import CellPlan, Plan, Step
-from dlas.run.process.isolate import Pool
+from dlas.run.plan.plan import Plan, Runnable, Step
 from dlas.run.progress import Progress
 from dlas.store.artifacts import ArtifactStore, StepRecord
 from dlas.store.budget import Budget
-from dlas.study.study import Study
 
 
 @dataclass
 class Maker:
     """Has the steps of one run done; ``records`` says what became of each."""
 
-    study: Study
+    bench: Bench
     artifacts: ArtifactStore
-    pool: Pool
     retry: tuple[Status, ...]
     remeasure: bool
     progress: Progress
     budget: Budget | None = None
-    host: str = ""
     records: dict[str, StepRecord] = field(default_factory=dict)
     total: int = 0
     seen: set[str] = field(default_factory=set)
@@ -45,7 +41,7 @@ class Maker:
         """Return whether a step yielded something."""
         return self.records[key].status is Status.COMPLETE
 
-    def make(self, plan: Plan) -> list[CellPlan]:
+    def make(self, plan: Plan) -> list[Runnable]:
         """Build all cells and evaluate what was built; return the cells that were."""
         while True:
             self.execute(plan.steps, later=self._later(plan) if self.budget else ())
@@ -54,7 +50,7 @@ class Maker:
             steps: dict[str, Step] = {}
             # A step that cells of several thread counts share runs with the fewest: others run
             # beside it.
-            for cell in sorted(built, key=planning.threads):
+            for cell in sorted(built, key=lambda cell: cell.threads):
                 for step in self.after(cell):
                     steps.setdefault(step.key, step)
             self.total = len(plan.steps) + len(steps)
@@ -80,7 +76,7 @@ class Maker:
         engine = self._engine(anew, upstream or {}, later)
         self.records.update(engine.run(steps, self._step_done))
 
-    def after(self, cell: CellPlan) -> list[Step]:
+    def after(self, cell: Runnable) -> list[Step]:
         """Return the steps that look at what was built for a cell."""
         return self._after(cell, self.records[cell.build])
 
@@ -93,22 +89,22 @@ class Maker:
         if self.budget is not None and not self.budget.fits():
             raise self.budget.refusal(0)
 
-    def _after(self, cell: CellPlan, built: StepRecord) -> list[Step]:
-        settings = self.study.measure
+    def _after(self, cell: Runnable, built: StepRecord) -> list[Step]:
+        settings = self.bench.settings
         steps = [
-            baseline_step(cell, settings, self.host),
-            evaluate_step(cell, built, settings, self.host),
+            baseline_step(cell, settings, self.bench.host),
+            evaluate_step(cell, built, settings, self.bench.host),
         ]
-        return [*steps, memory_step(cell, built, self.host)] if settings.memory else steps
+        return [*steps, memory_step(cell, built, self.bench.host)] if settings.memory else steps
 
     def _engine(
         self, anew: bool, upstream: Mapping[str, Step], later: Collection[str]
     ) -> LocalEngine:
         return LocalEngine(
             store=self.artifacts,
-            pool=self.pool,
-            settings=self.study.measure,
-            paths=(str(self.study.folder.absolute()),),
+            pool=self.bench.pool,
+            settings=self.bench.settings,
+            paths=self.bench.paths,
             retry=self.retry,
             anew=anew,
             upstream=upstream,

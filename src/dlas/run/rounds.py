@@ -6,23 +6,24 @@ import os
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
 
 from dlas.core import failpoints
 from dlas.core.clock import now
-from dlas.core.keys import key
-from dlas.core.records import MeasureSettings, Outcome, Round, Stage, Status
+from dlas.core.keys import Json, key
+from dlas.core.records import MeasureSettings, Stage, Status
+from dlas.run.bench import Bench, Measured, measure
 from dlas.run.engines.local import default_workers
-from dlas.run.measure.host import placement
 from dlas.run.measure.sentinel import Drift, Watch
 from dlas.run.measure.verdict import asked_and_ran
-from dlas.run.plan.plan import CellPlan, control_count, stratum
-from dlas.run.process.isolate import Job, Pool, Server
+from dlas.run.plan.after_build import TOLD
+from dlas.run.plan.plan import Runnable, control_count, stratum
+from dlas.run.process.isolate import Launch, Server
 from dlas.run.progress import Progress
-from dlas.store.results import FactRow, ResultStore, RoundRow, SentinelRow
+from dlas.store.facts import Observed, flagged
+from dlas.store.results import FactRow, RoundRow, SentinelRow
 
 SENTINEL = Server(preload=("numpy",))
 SENTINEL_EVERY = 10
@@ -32,7 +33,7 @@ SENTINEL_EVERY = 10
 class Entry:
     """One cell to be measured; ``control`` 1 is the same cell under another id (A/A)."""
 
-    plan: CellPlan
+    plan: Runnable
     control: int
     key: str
     content: str
@@ -69,13 +70,7 @@ class Rounds:
 
     def __init__(
         self,
-        pool: Pool,
-        results: ResultStore,
-        settings: MeasureSettings,
-        *,
-        host: str,
-        session: str,
-        paths: tuple[str, ...],
+        bench: Bench,
         progress: Progress,
         beside: Callable[[str], None] = lambda _moment: None,
     ) -> None:
@@ -83,12 +78,7 @@ class Rounds:
 
         The machine is as alone then as in a measurement; nothing is called where nothing is due.
         """
-        self.pool = pool
-        self.results = results
-        self.settings = settings
-        self.host = host
-        self.session = session
-        self.paths = paths
+        self.bench = bench
         self.progress = progress
         self.beside = beside
         self.begun = False
@@ -101,10 +91,10 @@ class Rounds:
     def run(self, entries: Sequence[Entry]) -> None:
         """Measure whatever is missing."""
         allowed = os.sched_getaffinity(0)
-        everything = with_controls(entries, self.settings)
-        self.total = len(everything) * self.settings.rounds
+        everything = with_controls(entries, self.bench.settings)
+        self.total = len(everything) * self.bench.settings.rounds
         try:
-            for number in range(self.settings.rounds):
+            for number in range(self.bench.settings.rounds):
                 self._round(number, everything)
             if self.begun:
                 self.beside("end")
@@ -119,14 +109,14 @@ class Rounds:
         if not pending:
             return
         failpoints.reach("round-started")
-        self.pool.restart()
+        self.bench.pool.restart()
         # Importing takes longer than measuring; nothing is measured yet.
         servers = [SENTINEL, *(entry.plan.server for entry in pending)]
-        self.pool.warm(servers, default_workers())
+        self.bench.pool.warm(servers, default_workers())
         if not self.begun:
             self.begun = True
             self.beside("start")
-        random.Random(f"{self.settings.seed}:{number}").shuffle(pending)
+        random.Random(f"{self.bench.settings.seed}:{number}").shuffle(pending)
         self._sentinel(number, 0)
         since_good: list[tuple[int, Entry]] = []
         for position, entry in enumerate(pending, start=1):
@@ -140,7 +130,7 @@ class Rounds:
                 since_good = self._check(number, position, since_good)
 
     def _pending(self, number: int, everything: Sequence[Entry]) -> list[Entry]:
-        rows = self.results.rows(RoundRow, host=self.host, round=number)
+        rows = self.bench.results.rows(RoundRow, host=self.bench.host, round=number)
         known = {(row.cell, row.control): row for row in rows}
         pending = []
         for entry in everything:
@@ -151,7 +141,7 @@ class Rounds:
 
     def _gave_up(self, entry: Entry) -> bool:
         """A cell that failed in an earlier round is not measured again."""
-        rows = self.results.rows(RoundRow, host=self.host, cell=entry.plan.cell)
+        rows = self.bench.results.rows(RoundRow, host=self.bench.host, cell=entry.plan.cell)
         return any(r.status is Status.FAILED and r.key == entry.key for r in rows)
 
     def _check(
@@ -169,22 +159,19 @@ class Rounds:
         return []
 
     def _sentinel(self, number: int, position: int) -> Drift:
-        cpus, parent = placement(1)
-        os.sched_setaffinity(0, parent)
-        job = self._job("dlas.run.measure.sentinel:run", {}, cpus)
-        outcome = self.pool.run(SENTINEL, job)
+        outcome = self.bench.run_alone("dlas.run.measure.sentinel:run", {}, SENTINEL)
         if not outcome.ok:
             self.progress.note(f"the sentinel failed: {outcome.reason}")
             return Drift.NONE
         seconds = float(outcome.value["seconds"])
         row = SentinelRow(
-            session=self.session,
+            session=self.bench.session,
             round=number,
             position=position,
             seconds=seconds,
             created_at=now(),
         )
-        self.results.put(row)
+        self.bench.results.put(row)
         return self.watch.see(seconds)
 
     # ------------------------------------------------------------ one measurement
@@ -194,92 +181,76 @@ class Rounds:
     ) -> None:
         asked_at = time.perf_counter()
         observe = entry.control == 0 and not self._observed(entry)
-        outcome, attempts = self._attempts(entry, observe)
-        if outcome.ok and "steal" in outcome.value["round"]["flags"]:
-            outcome, more = self._attempts(entry, observe)
+        measured, attempts = self._attempts(entry, observe)
+        if measured.seen and "steal" in measured.seen.flags:
+            measured, more = self._attempts(entry, observe)
             attempts += more
         failpoints.reach("measured")
-        row = self._row(entry, number, position, outcome, attempts, flags)
+        row = self._row(entry, number, position, measured, attempts, flags)
         facts: list[FactRow] = []
-        if outcome.ok and outcome.value.get("ran"):
-            ran = {**outcome.value["ran"], "cpus": row.value["cpus"]}
-            fact = self._fact(entry, ran)
+        if measured.ran:
+            fact = self._fact(entry, measured.ran)
             facts.append(fact)
             if fact.status is Status.FAILED:
                 row = replace(row, status=fact.status, stage=fact.stage, reason=fact.reason)
-        self.results.put(row, *facts)
-        child_s = outcome.value["round"]["child_s"] if outcome.ok else 0.0
+        self.bench.results.put(row, *facts)
         elapsed = time.perf_counter() - asked_at
-        if outcome.ok and attempts == 1:
-            self.results.put(replace(row, overhead_s=elapsed - child_s))
+        if measured.seen and attempts == 1:
+            overhead_s = elapsed - measured.seen.child_s
+            self.bench.results.put(replace(row, overhead_s=overhead_s))
         failpoints.reach("round-stored")
         self.spent_s += elapsed
         self.measured += 1
         if "repeated" not in flags:  # what the sentinel made us repeat was counted before
             self.done += 1
 
-    def _attempts(self, entry: Entry, observe: bool) -> tuple[Outcome, int]:
+    def _attempts(self, entry: Entry, observe: bool) -> tuple[Measured, int]:
         """Measure; what a signal, timeout or lack of memory ended is tried once more, by exec."""
-        outcome = self._once(entry, observe, "fork")
-        if outcome.ok or not outcome.transient:
-            return outcome, 1
+        measured = self._once(entry, observe, "fork")
+        if measured.seen or not measured.outcome.transient:
+            return measured, 1
         return self._once(entry, observe, "exec"), 2
 
-    def _once(self, entry: Entry, observe: bool, launch: Literal["fork", "exec"]) -> Outcome:
-        techniques = entry.plan.techniques
-        assert techniques is not None
-        cpus, parent = placement(techniques.hardware.threads)
-        os.sched_setaffinity(0, parent)
-        args = {
-            "artifact": str(entry.artifact),
-            "software": entry.plan.stack.software[0].to_json(),
-            "hardware": entry.plan.stack.hardware[0].to_json(),
-            "inputs": str(entry.inputs / "samples.npy"),
-            "batch": techniques.dataset.batch,
-            "settings": self.settings.model_dump(),
-            "observe": observe,
-        }
-        job = self._job("dlas.run.measure.latency:run", args, cpus)
-        return self.pool.run(entry.plan.server, job, launch)
-
-    def _job(self, task: str, args: dict[str, Any], cpus: Iterable[int]) -> Job:
-        return Job(
-            task=task,
-            args=args,
-            stage=Stage.MEASURE,
-            timeout_s=self.settings.measure_timeout_s,
-            memory_limit_mb=self.settings.memory_limit_mb,
-            cpus=tuple(cpus),
-            paths=self.paths,
+    def _once(self, entry: Entry, observe: bool, launch: Launch) -> Measured:
+        settings = self.bench.settings
+        return measure(
+            self.bench,
+            entry.plan,
+            entry.artifact,
+            entry.inputs,
+            settings,
+            observe=observe,
+            launch=launch,
         )
 
     # ------------------------------------------------------------ rows
 
     def _observed(self, entry: Entry) -> bool:
-        rows = self.results.rows(FactRow, cell=entry.plan.cell, host=self.host, kind="observe")
+        rows = self.bench.results.rows(
+            FactRow, cell=entry.plan.cell, host=self.bench.host, kind=Observed.KIND
+        )
         return any(row.key == entry.key and row.content == entry.content for row in rows)
 
-    def _fact(self, entry: Entry, ran: dict[str, Any]) -> FactRow:
+    def _fact(self, entry: Entry, ran: Observed) -> FactRow:
         techniques = entry.plan.techniques
-        assert techniques is not None
         reason = asked_and_ran(
             precision=techniques.precision,
             declared=techniques.software.executes,
             threads=techniques.hardware.threads,
-            ran=ran,
+            ran=ran.to_json(),
         )
         return FactRow(
             cell=entry.plan.cell,
-            host=self.host,
-            kind="observe",
+            host=self.bench.host,
+            kind=Observed.KIND,
             key=entry.key,
             content=entry.content,
             status=Status.FAILED if reason else Status.COMPLETE,
             stage=Stage.MEASURE if reason else "",
             reason=reason or "",
             log="",
-            value=ran,
-            session=self.session,
+            value=ran.to_json(),
+            session=self.bench.session,
             created_at=now(),
             attempts=1,
         )
@@ -289,20 +260,18 @@ class Rounds:
         entry: Entry,
         number: int,
         position: int,
-        outcome: Outcome,
+        measured: Measured,
         attempts: int,
         flags: tuple[str, ...],
     ) -> RoundRow:
-        value: dict[str, Any] = {}
-        samples: tuple[float, ...] = ()
-        if outcome.ok:
-            seen = Round.from_json(outcome.value["round"])
-            samples = seen.samples_s
+        outcome, seen = measured.outcome, measured.seen
+        value: dict[str, Json] = {}
+        if seen:
             every = tuple(dict.fromkeys((*seen.flags, *flags)))
             value = replace(seen, samples_s=(), flags=every).to_json()
         return RoundRow(
             cell=entry.plan.cell,
-            host=self.host,
+            host=self.bench.host,
             control=entry.control,
             round=number,
             key=entry.key,
@@ -312,8 +281,8 @@ class Rounds:
             reason=outcome.reason,
             log=outcome.log,
             value=value,
-            samples=samples,
-            session=self.session,
+            samples=seen.samples_s if seen else (),
+            session=self.bench.session,
             position=position,
             created_at=now(),
             overhead_s=None,
@@ -322,16 +291,13 @@ class Rounds:
 
     def _flag(self, entry: Entry, number: int, position: int, flag: str) -> None:
         cell, control = entry.name
-        found = self.results.rows(
-            RoundRow, cell=cell, host=self.host, control=control, round=number
+        found = self.bench.results.rows(
+            RoundRow, cell=cell, host=self.bench.host, control=control, round=number
         )
         for row in found:
-            flags = [*row.value.get("flags", []), flag]
-            self.results.put(replace(row, value={**row.value, "flags": flags}))
+            self.bench.results.put(flagged(row, flag))
 
     def _show(self, entry: Entry) -> None:
         each = self.spent_s / self.measured if self.measured else 1.0
-        stack = entry.plan.stack
-        layers = ("model", "optimization", "algorithm", "software", "hardware")
-        text = " ".join(stack.text(layer) for layer in layers)
+        text = entry.plan.text(*TOLD)
         self.progress.measurement(text, self.done, self.total, each * (self.total - self.done))

@@ -31,8 +31,6 @@ from dlas.store.artifacts import ArtifactStore
 from dlas.store.disk import storage, tree_bytes
 
 INTERMEDIATE = frozenset({Stage.PREPARE, Stage.OPTIMIZE, Stage.LOWER, Stage.REFERENCE})
-STORED_BYTES = "stored_bytes"
-"""The name under which a step's record says how large its artefact is, also once it is gone."""
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt])(i?)b?\s*", re.IGNORECASE)
 
@@ -131,8 +129,8 @@ class Inventory:
         record = self.store.get(key)
         if record is None or record.content is None:
             return None
-        said = record.info.get(STORED_BYTES, 0)
-        return Known(key, record.stage, record.content, self._sizes.get(record.content, said))
+        size = self._sizes.get(record.content, record.stored_bytes)
+        return Known(key, record.stage, record.content, size)
 
 
 @dataclass

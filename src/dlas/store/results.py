@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 from dlas.core.errors import StorageError, UserError, near
 from dlas.store.disk import network_filesystem, storage
@@ -30,6 +30,7 @@ from dlas.store.rows import (
     Row,
     SentinelRow,
     SessionRow,
+    Stored,
     decode,
     encode,
     types,
@@ -38,6 +39,7 @@ from dlas.store.rows import (
 if TYPE_CHECKING:
     import pandas as pd
     from sqlalchemy import Connection, Engine
+    from sqlalchemy.dialects.sqlite import Insert
     from sqlalchemy.sql import ColumnElement
 
 __all__ = [
@@ -115,7 +117,7 @@ class ResultStore:
             ValueError: a number is not finite.
             TypeError: a field is not of its type.
         """
-        encoded: dict[type[Row], list[dict[str, Any]]] = {}
+        encoded: dict[type[Row], list[dict[str, Stored]]] = {}
         for row in rows:  # all before anything is written: one may be refused
             encoded.setdefault(type(row), []).append(encode(row))
         if not encoded:
@@ -124,7 +126,7 @@ class ResultStore:
             for kind, values in encoded.items():
                 connection.execute(_upsert(kind), values)
 
-    def rows(self, kind: type[R], /, **equal: Any) -> list[R]:
+    def rows(self, kind: type[R], /, **equal: object) -> list[R]:
         """Return the rows whose fields equal the given values, in the order of the primary key.
 
         A list, tuple or set stands for any of its values.
@@ -140,7 +142,7 @@ class ResultStore:
         with self._transaction("read", write=False) as connection:
             return {kind: self._select(connection, kind, {}) for kind in ROWS}
 
-    def delete(self, kind: type[Row], /, **equal: Any) -> int:
+    def delete(self, kind: type[Row], /, **equal: object) -> int:
         """Remove the rows whose fields equal the given values; return how many there were.
 
         Raises:
@@ -171,7 +173,9 @@ class ResultStore:
 
     # ------------------------------------------------------------ inside
 
-    def _select(self, connection: Connection, kind: type[R], equal: Mapping[str, Any]) -> list[R]:
+    def _select(
+        self, connection: Connection, kind: type[R], equal: Mapping[str, object]
+    ) -> list[R]:
         from sqlalchemy import select
 
         from dlas.store.schema import TABLES
@@ -179,11 +183,11 @@ class ResultStore:
         table = TABLES[kind]
         query = select(table).where(*_conditions(kind, equal)).order_by(*table.primary_key)
         found = [dict(row) for row in connection.execute(query).mappings()]
-        return [cast(R, self._decoded(kind, row)) for row in found]
+        return [self._decoded(kind, row) for row in found]
 
-    def _decoded(self, kind: type[Row], stored: Mapping[str, Any]) -> Row:
+    def _decoded(self, kind: type[R], stored: Mapping[str, object]) -> R:
         try:
-            return decode(kind, dict(stored))
+            return decode(kind, stored)
         except (ValueError, TypeError) as error:
             raise StorageError(
                 f"{self.path}: a row of {kind.TABLE} is damaged ({error}): restore the file from "
@@ -292,6 +296,7 @@ def _uri(file: Path, *, write: bool) -> str:
 
 def _engine(file: Path, *, write: bool) -> Engine:
     from sqlalchemy import create_engine, event
+    from sqlalchemy.pool import QueuePool
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -305,7 +310,7 @@ def _engine(file: Path, *, write: bool) -> Engine:
             _use_wal(connection)
         return connection
 
-    engine = create_engine("sqlite://", creator=connect, poolclass=_pool())
+    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool)
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
@@ -314,12 +319,6 @@ def _engine(file: Path, *, write: bool) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
-
-
-def _pool() -> Any:
-    from sqlalchemy.pool import QueuePool
-
-    return QueuePool
 
 
 @contextmanager
@@ -350,23 +349,25 @@ def _use_wal(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA synchronous=FULL")
 
 
-def _conditions(kind: type[Row], equal: Mapping[str, Any]) -> list[ColumnElement[bool]]:
+def _conditions(kind: type[Row], equal: Mapping[str, object]) -> list[ColumnElement[bool]]:
     from dlas.store.schema import TABLES
 
     columns = TABLES[kind].columns
-    made = []
+    made: list[ColumnElement[bool]] = []
     for name, value in equal.items():
         if name not in columns:
             raise TypeError(f"{kind.__name__} has no field {name!r}.{near(name, columns.keys())}")
-        several = isinstance(value, (list, tuple, set, frozenset))
-        made.append(columns[name].in_(list(value)) if several else columns[name] == value)
+        if isinstance(value, (list, tuple, set, frozenset)):
+            made.append(columns[name].in_(list(value)))
+        else:
+            made.append(columns[name] == value)
     return made
 
 
-_UPSERTS: dict[type[Row], Any] = {}
+_UPSERTS: dict[type[Row], Insert] = {}
 
 
-def _upsert(kind: type[Row]) -> Any:
+def _upsert(kind: type[Row]) -> Insert:
     if kind not in _UPSERTS:  # making one takes longer than running it
         from sqlalchemy.dialects.sqlite import insert
 

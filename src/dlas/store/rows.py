@@ -9,11 +9,19 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, get_type_hints
+from typing import Any, ClassVar, TypeVar, get_type_hints
 
 from dlas.core.keys import canonical
 from dlas.core.records import Status
+
+JsonObject = dict[str, Any]
+"""A JSON object, as ``json.loads`` returns it."""
+Stored = str | int | float | bytes | None
+"""What the database holds of a field."""
+Hints = Mapping[str, object]
+"""The types of a row's fields, by name."""
 
 
 class Row:
@@ -25,6 +33,9 @@ class Row:
     PRIMARY: ClassVar[tuple[str, ...]]
 
 
+R = TypeVar("R", bound=Row)
+
+
 @dataclass(frozen=True, slots=True)
 class HostRow(Row):
     """A machine that measured."""
@@ -33,7 +44,7 @@ class HostRow(Row):
     PRIMARY: ClassVar[tuple[str, ...]] = ("host",)
 
     host: str
-    description: dict[str, Any]
+    description: JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +62,8 @@ class SessionRow(Row):
     """None while it runs, or where it was killed."""
     command: str = ""
     dlas_version: str = ""
-    settings: dict[str, Any] = field(default_factory=dict)
-    versions: dict[str, Any] = field(default_factory=dict)
+    settings: JsonObject = field(default_factory=dict)
+    versions: JsonObject = field(default_factory=dict)
     note: str = ""
 
 
@@ -66,7 +77,7 @@ class CellRow(Row):
     study: str
     cell: str
     position: int
-    stack: dict[str, Any]
+    stack: JsonObject
     """``Stack.to_json()``."""
     dataset: str
     model: str
@@ -97,7 +108,7 @@ class FactRow(Row):
     stage: str = ""
     reason: str = ""
     log: str = ""
-    value: dict[str, Any] = field(default_factory=dict)
+    value: JsonObject = field(default_factory=dict)
     session: str = ""
     created_at: str = ""
     attempts: int = 1
@@ -120,7 +131,7 @@ class RoundRow(Row):
     stage: str = ""
     reason: str = ""
     log: str = ""
-    value: dict[str, Any] = field(default_factory=dict)
+    value: JsonObject = field(default_factory=dict)
     """``records.Round`` as JSON, without its samples."""
     samples: tuple[float, ...] = ()
     """Seconds of each timed inference, in order."""
@@ -172,7 +183,7 @@ class CeilingRow(Row):
     """None: not measured, for ``reason``."""
     reason: str = ""
     method: str = ""
-    detail: dict[str, Any] = field(default_factory=dict)
+    detail: JsonObject = field(default_factory=dict)
     created_at: str = ""
 
 
@@ -181,7 +192,7 @@ ROWS: tuple[type[Row], ...] = (
 )  # fmt: skip
 
 
-def _types(kind: type[Row]) -> dict[str, Any]:
+def _types(kind: type[Row]) -> Hints:
     hints = get_type_hints(kind)
     names = [f.name for f in fields(kind)]  # type: ignore[arg-type]  # every row is a dataclass
     return {name: hints[name] for name in names}
@@ -190,12 +201,12 @@ def _types(kind: type[Row]) -> dict[str, Any]:
 _TYPES = {kind: _types(kind) for kind in ROWS}
 
 
-def types(kind: type[Row]) -> dict[str, Any]:
+def types(kind: type[Row]) -> Hints:
     """Return ``{field: type}`` of a row class, in order."""
     return _TYPES[kind]
 
 
-def encode(row: Row) -> dict[str, Any]:
+def encode(row: Row) -> dict[str, Stored]:
     """Return a row as the database holds it: JSON as text, samples as float64 little-endian.
 
     Raises:
@@ -209,11 +220,11 @@ def encode(row: Row) -> dict[str, Any]:
     }
 
 
-def decode(kind: type[Row], stored: dict[str, Any]) -> Row:
+def decode(kind: type[R], stored: Mapping[str, Any]) -> R:
     """Return the row that :func:`encode` made ``stored`` of."""
     values = dict(stored)
     for name, hint in types(kind).items():
-        if hint == dict[str, Any]:
+        if hint == JsonObject:
             values[name] = json.loads(values[name])
         elif hint == tuple[float, ...]:
             data = values[name]
@@ -223,8 +234,8 @@ def decode(kind: type[Row], stored: dict[str, Any]) -> Row:
     return kind(**values)
 
 
-def _encode(label: str, hint: Any, value: Any) -> Any:
-    if hint == dict[str, Any]:
+def _encode(label: str, hint: object, value: Any) -> Stored:
+    if hint == JsonObject:
         return _json_text(label, value)
     if hint == tuple[float, ...]:
         if not all(math.isfinite(v) for v in value):
@@ -237,7 +248,7 @@ def _encode(label: str, hint: Any, value: Any) -> Any:
     return _scalar(label, hint, value)
 
 
-def _json_text(label: str, value: Any) -> str:
+def _json_text(label: str, value: object) -> str:
     if not isinstance(value, dict):
         raise TypeError(f"{label} must be a dict, got {value!r}")
     try:
@@ -246,7 +257,7 @@ def _json_text(label: str, value: Any) -> str:
         raise type(error)(f"{label}: {error}") from error
 
 
-def _scalar(label: str, hint: Any, value: Any) -> Any:
+def _scalar(label: str, hint: object, value: Any) -> Stored:
     if hint in (float, float | None):
         number = float(value)
         if not math.isfinite(number):

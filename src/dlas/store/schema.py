@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import (
     Column,
@@ -27,7 +26,7 @@ from sqlalchemy import (
 
 from dlas.core.errors import StorageError, UserError
 from dlas.core.records import SCHEMA_VERSION, Status
-from dlas.store.rows import ROWS, Row, types
+from dlas.store.rows import ROWS, JsonObject, Row, types
 
 Migration = Callable[[Connection], None]
 
@@ -51,13 +50,13 @@ MIGRATIONS: Mapping[int, Migration] = {1: _ceilings}
 METADATA = MetaData()
 META = Table("meta", METADATA, Column("schema_version", Integer, nullable=False))
 
-_COLUMN_TYPES: dict[Any, tuple[type[Any], bool]] = {
+_COLUMN_TYPES: dict[object, tuple[type[Text | Integer | Float[float] | LargeBinary], bool]] = {
     str: (Text, False),
     str | None: (Text, True),
     int: (Integer, False),
     float: (Float, False),
     float | None: (Float, True),
-    dict[str, Any]: (Text, False),
+    JsonObject: (Text, False),
     tuple[float, ...]: (LargeBinary, False),
     Status: (Text, False),
 }

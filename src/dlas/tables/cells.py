@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dlas.core.records import Status
 from dlas.core.stack import LAYERS
+from dlas.store.facts import Built, Evaluated, Memory, Observed
 from dlas.store.results import CellRow, FactRow, RoundRow
 from dlas.tables import values
 from dlas.tables.frame import factor_column, frame_of
@@ -111,23 +112,23 @@ def _hosts(results: Results, row: CellRow) -> Sequence[str]:
     return results.hosts_of.get(row.cell) or sorted(set(ran)) or [""]
 
 
-def _record(results: Results, known: _Known) -> dict[str, Any]:
+def _record(results: Results, known: _Known) -> values.Columns:
     row, last = known.row, known.last
     ran = [s for s in results.sessions if s.study == row.study and s.host == known.host]
     latest = max(ran, key=lambda s: s.started_at, default=None)
     session = last.session if last is not None else latest.session if latest else None
     measured = max((r.created_at for r in known.rounds), default=None)
-    record: dict[str, Any] = {
+    record: values.Columns = {
         "cell": row.cell,
         "study": row.study,
         "host": known.host or None,
         "session": session or None,
         **_status(results, known),
         **{layer: getattr(row, layer) for layer in LAYERS},
-        **values.of_build(known.facts.get("build")),
-        **values.of_memory(known.facts.get("memory")),
-        **values.of_evaluation(known.facts.get("evaluate")),
-        **values.of_observation(known.facts.get("observe")),
+        **values.of_build(known.facts.get(Built.KIND)),
+        **values.of_memory(known.facts.get(Memory.KIND)),
+        **values.of_evaluation(known.facts.get(Evaluated.KIND)),
+        **values.of_observation(known.facts.get(Observed.KIND)),
         **values.of_rounds(known.rounds, known.latency),
         "created_at": measured or (last.created_at if last is not None else None),
     }

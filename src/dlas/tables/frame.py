@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dlas.core.keys import canonical
+from dlas.core.keys import Json, canonical
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
+Value = object
+"""What a table holds in one place: a number, a truth value, text, or None."""
+
+
 def frame_of(
-    records: Sequence[Mapping[str, Any]],
+    records: Sequence[Mapping[str, Value]],
     columns: Sequence[str],
     *,
     text: frozenset[str] = frozenset(),
@@ -38,7 +42,7 @@ def frame_of(
     return pd.DataFrame(made, columns=list(columns))
 
 
-def factor_column(values: Sequence[Any]) -> pd.Series:
+def factor_column(values: Sequence[Json]) -> pd.Series:
     """Return one factor: numbers and booleans as such where all are, else text."""
     import pandas as pd
 
@@ -53,7 +57,7 @@ def factor_column(values: Sequence[Any]) -> pd.Series:
     return pd.Series([_text(v) for v in values], dtype="object")
 
 
-def _text(value: Any) -> str | None:
+def _text(value: Json) -> str | None:
     if value is None or isinstance(value, str):
         return value
     return canonical(value)

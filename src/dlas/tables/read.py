@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar
 
 from dlas.core.errors import UserError
 from dlas.core.records import Status
 from dlas.core.stack import Stack
+from dlas.store.facts import Built
 from dlas.store.results import (
     FILE_NAME,
     CeilingRow,
@@ -19,10 +20,12 @@ from dlas.store.results import (
     FactRow,
     ResultStore,
     RoundRow,
+    Row,
     SentinelRow,
     SessionRow,
 )
 
+R = TypeVar("R", bound=Row)
 Place = tuple[str, str]
 """A cell on a host."""
 
@@ -82,7 +85,7 @@ class Results:
         """The artefact that a cell has now: of its build, else of its latest round."""
         latest = sorted(self.rounds, key=lambda r: r.created_at)
         found = {(r.cell, r.host): r.content for r in latest}
-        return found | {(f.cell, f.host): f.content for f in self.facts if f.kind == "build"}
+        return found | {(f.cell, f.host): f.content for f in self.facts if f.kind == Built.KIND}
 
     def _current(self, row: FactRow | RoundRow) -> bool:
         """Whether a row is about the artefact that the cell has now: never mix two artefacts."""
@@ -128,13 +131,17 @@ def _file(folder: Path) -> Path:
 
 def _read(file: Path) -> Results:
     with ResultStore(file, read_only=True) as store:
-        rows = store.snapshot()
+        snapshot = store.snapshot()
+
+    def rows(kind: type[R]) -> list[R]:
+        return [row for row in snapshot[kind] if isinstance(row, kind)]
+
     return Results(
         folder=file.parent,
-        cells=cast(list[CellRow], rows[CellRow]),
-        facts=cast(list[FactRow], rows[FactRow]),
-        rounds=cast(list[RoundRow], rows[RoundRow]),
-        sessions=cast(list[SessionRow], rows[SessionRow]),
-        sentinels=cast(list[SentinelRow], rows[SentinelRow]),
-        ceilings=cast(list[CeilingRow], rows[CeilingRow]),
+        cells=rows(CellRow),
+        facts=rows(FactRow),
+        rounds=rows(RoundRow),
+        sessions=rows(SessionRow),
+        sentinels=rows(SentinelRow),
+        ceilings=rows(CeilingRow),
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dlas.core.records import Status
 from dlas.core.stack import LAYERS
+from dlas.store.facts import Timed
 from dlas.store.results import RoundRow
-from dlas.tables.frame import frame_of
+from dlas.tables.frame import Value, frame_of
 from dlas.tables.latency import Fit, fits, quantile, round_ms
 from dlas.tables.read import Folders, Results, complete, read
 from dlas.tables.values import energy_mj, is_unsteady, milli
@@ -138,8 +139,8 @@ def _layers(results: Results, cell: str) -> dict[str, str | None]:
     return {layer: getattr(row, layer, None) for layer in LAYERS}
 
 
-def _round(results: Results, row: RoundRow) -> dict[str, Any]:
-    record: dict[str, Any] = {
+def _round(results: Results, row: RoundRow) -> dict[str, Value]:
+    record: dict[str, Value] = {
         "cell": row.cell,
         "control": row.control,
         "round": row.round,
@@ -158,27 +159,27 @@ def _round(results: Results, row: RoundRow) -> dict[str, Any]:
     return record | _measured(row)
 
 
-def _measured(row: RoundRow) -> dict[str, Any]:
+def _measured(row: RoundRow) -> dict[str, Value]:
     if not row.samples:
         return {}
-    value = row.value
+    seen = Timed.from_json(row.value)
     timed = row.status is Status.COMPLETE
     return {
         "latency_ms": round_ms(row) if timed else None,
         "latency_p90_ms": quantile(row.samples, 0.9) * 1e3 if timed else None,
         "samples": len(row.samples),
-        "unsteady": is_unsteady(value),
-        "flags": ",".join(value.get("flags", ())) or None,
-        "load_ms": milli(value.get("load_s")),
-        "first_inference_ms": milli(value.get("first_inference_s")),
-        "cpus": ",".join(str(cpu) for cpu in value.get("cpus", ())) or None,
+        "unsteady": is_unsteady(seen),
+        "flags": ",".join(seen.flags) or None,
+        "load_ms": milli(seen.load_s),
+        "first_inference_ms": milli(seen.first_inference_s),
+        "cpus": ",".join(str(cpu) for cpu in seen.cpus) or None,
         "energy_mj": energy_mj(row),
-        **{name: value.get(name) for name in _COPIED},
-        **{name: value.get(name) or None for name in _TOLD},
+        **{name: getattr(seen, name) for name in _COPIED},
+        **{name: getattr(seen, name) or None for name in _TOLD},
     }
 
 
-def _pairs(results: Results, fit: Fit) -> Iterator[dict[str, Any]]:
+def _pairs(results: Results, fit: Fit) -> Iterator[dict[str, Value]]:
     import statistics
 
     if fit.estimates is None:
@@ -204,12 +205,12 @@ def _pairs(results: Results, fit: Fit) -> Iterator[dict[str, Any]]:
         }
 
 
-def _floors(results: Results, fit: Fit) -> Iterator[dict[str, Any]]:
+def _floors(results: Results, fit: Fit) -> Iterator[dict[str, Value]]:
     if fit.estimates is None:
         return
     pairs = list(_pairs(results, fit))
     for stratum in fit.estimates.strata.to_dict("records"):
-        own = [p["inside"] for p in pairs if p["stratum"] == stratum["stratum"]]
+        own = [bool(p["inside"]) for p in pairs if p["stratum"] == stratum["stratum"]]
         yield {
             **stratum,
             "host": fit.host,

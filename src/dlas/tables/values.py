@@ -4,36 +4,40 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from dlas.core.keys import canonical
+from dlas.store.facts import Built, Evaluated, Memory, Observed, Timed
 from dlas.store.results import FactRow, RoundRow
+from dlas.tables.frame import Value
 from dlas.tables.latency import Latency
 
 BUILD = (
     "build_s", "weights_mb", "artifact_mb", "params", "nonzero_params", "macs", "effective_macs",
 )  # fmt: skip
+Columns = dict[str, Value]
+"""What fills some columns of one row."""
 HARMLESS = frozenset({"repeated"})
 """Flags of a round that was done again and was good then."""
 
 
-def of_build(fact: FactRow | None) -> dict[str, Any]:
+def of_build(fact: FactRow | None) -> Columns:
     """Return the columns that the build fills."""
     if fact is None:
         return {}
-    return {"artifact": fact.content} | {name: fact.value.get(name) for name in BUILD}
+    built = Built.from_json(fact.value)
+    return {"artifact": fact.content, **{name: getattr(built, name) for name in BUILD}}
 
 
-def of_memory(fact: FactRow | None) -> dict[str, Any]:
+def of_memory(fact: FactRow | None) -> Columns:
     """Return the column that the separate process for memory fills.
 
     Its cold start is not shown: it shared the machine. That of the rounds had it alone.
     """
-    return {} if fact is None else {"memory_mb": fact.value.get("memory_mb")}
+    return {} if fact is None else {"memory_mb": Memory.from_json(fact.value).memory_mb}
 
 
-def of_evaluation(fact: FactRow | None) -> dict[str, Any]:
+def of_evaluation(fact: FactRow | None) -> Columns:
     """Return accuracy with its Wilson interval, and what changed from the baseline, paired.
 
     ``accuracy_drop`` is the baseline's accuracy less the cell's, ``flips`` the number of samples
@@ -41,9 +45,9 @@ def of_evaluation(fact: FactRow | None) -> dict[str, Any]:
     """
     if fact is None:
         return {}
-    value = fact.value
-    found: dict[str, Any] = {"max_abs_error": value.get("max_abs_error")}
-    correct = value.get("correct") or []
+    seen = Evaluated.from_json(fact.value)
+    found: Columns = {"max_abs_error": seen.max_abs_error}
+    correct, baseline = seen.correct, seen.baseline_correct or ()
     if correct:
         low, high = wilson(sum(correct), len(correct))
         found |= {
@@ -52,17 +56,14 @@ def of_evaluation(fact: FactRow | None) -> dict[str, Any]:
             "accuracy_high": high,
             "accuracy_n": len(correct),
         }
-    both = min(len(correct), len(value.get("baseline_correct") or []))
-    if both:
-        before = sum(value["baseline_correct"][:both])
-        found["accuracy_drop"] = (before - sum(correct[:both])) / both
-    pairs = list(zip(value.get("labels") or [], value.get("baseline_labels") or [], strict=False))
-    if pairs:
+    if both := min(len(correct), len(baseline)):
+        found["accuracy_drop"] = (sum(baseline[:both]) - sum(correct[:both])) / both
+    if pairs := list(zip(seen.labels, seen.baseline_labels or (), strict=False)):
         found["flips"] = sum(own != other for own, other in pairs)
     return found
 
 
-def of_observation(fact: FactRow | None) -> dict[str, Any]:
+def of_observation(fact: FactRow | None) -> Columns:
     """Return what ran, as read back from the runtime.
 
     Lists become text: processors joined by commas, kernels as JSON, fallbacks joined by ``; ``
@@ -70,49 +71,48 @@ def of_observation(fact: FactRow | None) -> dict[str, Any]:
     """
     if fact is None:
         return {}
-    ran = fact.value
-    cpus = ran.get("cpus") or []
+    ran = Observed.from_json(fact.value)
     return {
-        "ran_precision": ran.get("precision"),
-        "ran_threads": ran.get("threads"),
-        "ran_cpus": ",".join(str(cpu) for cpu in sorted(cpus)) or None,
-        "ran_isa": ran.get("isa"),
-        "ran_kernels": canonical(ran["kernels"]) if ran.get("kernels") else None,
-        "fallbacks": "; ".join(ran.get("fallbacks") or []) or "none",
-        "ran_sparsity": ran.get("sparsity"),
+        "ran_precision": ran.precision,
+        "ran_threads": ran.threads,
+        "ran_cpus": ",".join(str(cpu) for cpu in sorted(ran.cpus)) or None,
+        "ran_isa": ran.isa,
+        "ran_kernels": canonical(ran.kernels) if ran.kernels else None,
+        "fallbacks": "; ".join(ran.fallbacks) or "none",
+        "ran_sparsity": ran.sparsity,
     }
 
 
-def of_rounds(rounds: Sequence[RoundRow], latency: Latency | None) -> dict[str, Any]:
+def of_rounds(rounds: Sequence[RoundRow], latency: Latency | None) -> Columns:
     """Return the columns that the complete rounds of a cell fill."""
     if latency is None:
         return {}
-    values = [r.value for r in rounds]
+    every = [Timed.from_json(row.value) for row in rounds]
     return {
         "latency_ms": latency.ms,
         "latency_low_ms": latency.low_ms,
         "latency_high_ms": latency.high_ms,
         "latency_p90_ms": latency.p90_ms,
-        "unsteady": any(is_unsteady(v) for v in values),
+        "unsteady": any(is_unsteady(seen) for seen in every),
         "rounds": latency.rounds,
         "samples": latency.samples,
-        "first_inference_ms": _median(milli(v.get("first_inference_s")) for v in values),
-        "load_ms": _median(milli(v.get("load_s")) for v in values),
-        "import_s": _median(v.get("import_s") for v in values),
-        "energy_mj": _median(energy_mj(r) for r in rounds),
-        "energy_source": next((s for v in values if (s := v.get("energy_source"))), None),
+        "first_inference_ms": _median(milli(seen.first_inference_s) for seen in every),
+        "load_ms": _median(milli(seen.load_s) for seen in every),
+        "import_s": _median(seen.import_s for seen in every),
+        "energy_mj": _median(energy_mj(row) for row in rounds),
+        "energy_source": next((s for seen in every if (s := seen.energy_source)), None),
         "overhead_s": _median(r.overhead_s for r in rounds),
     }
 
 
-def is_unsteady(value: Mapping[str, Any]) -> bool:
+def is_unsteady(seen: Timed) -> bool:
     """Say whether a round is to be read with care: it did not settle, or the machine did not."""
-    return not value.get("steady", True) or bool(set(value.get("flags", ())) - HARMLESS)
+    return not seen.steady or bool(set(seen.flags) - HARMLESS)
 
 
 def energy_mj(row: RoundRow) -> float | None:
     """Return the millijoules of one inference of a round."""
-    joules = row.value.get("energy_j")
+    joules = Timed.from_json(row.value).energy_j
     return None if joules is None else joules / len(row.samples) * 1e3
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from dlas.core.protocols import Model
 from dlas.core.records import Stage
-from dlas.run.plan.plan import NO_SERVER, Plan, Step, make
+from dlas.run.plan.plan import Plan, Step, make
 from dlas.run.plan.preview import UNKNOWN_NETWORK, _float32_bytes, _least, preview
+from dlas.run.process.isolate import Server
 from dlas.store.artifacts import ArtifactStore
 from dlas.study.study import Study
 from fake_layers import Small, fakes  # noqa: F401
@@ -38,7 +39,7 @@ def weights(path: Path, *shapes: list[int]) -> Path:
 
 
 def step(name: str, stage: Stage, *inputs: str) -> Step:
-    return Step(name, stage, "task", {}, {k: k for k in inputs}, NO_SERVER, name)
+    return Step(name, stage, "task", {}, {k: k for k in inputs}, Server(), name)
 
 
 def least(sizes: dict[str, int], *steps: Step, **names: str) -> int:

@@ -13,23 +13,28 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from dlas.core import failpoints
+from dlas.core.keys import Json
 from dlas.core.records import MeasureSettings, Outcome, Status
 from dlas.run.measure.alone import machine_lock
 from dlas.run.measure.host import AVAILABLE
 from dlas.run.plan.plan import Step
 from dlas.run.process.isolate import Job, Pool
 from dlas.store.artifacts import ArtifactStore, StepRecord
-from dlas.store.budget import STORED_BYTES, Budget
+from dlas.store.budget import Budget
 from dlas.store.disk import remove_tree, tree_bytes
 from dlas.store.objects import DamagedObject
+from dlas.store.step_record import STORED_BYTES
 
 Done = Callable[[Step, StepRecord, bool], None]
 """Called after each step: the step, its record, and whether it was there already."""
 Needs = Mapping[str, StepRecord]
 """What a step is given, by the name of the argument."""
+
+
+Contents = Mapping[str, str | None]
+"""The hashes of what a step is given, by the name of the argument."""
 
 
 class Remade(Exception):
@@ -113,14 +118,13 @@ class LocalEngine:
                 return known, True
             return self._execute(step, needs, self.store.get(step.key)), False
 
-    def _finished(self, step: Step, known: StepRecord, contents: Mapping[str, Any]) -> bool:
+    def _finished(self, step: Step, known: StepRecord, contents: Contents) -> bool:
         if known.status in self.retry or self.anew:
             return False
-        if known.info.get("needs", contents) != contents:
+        if known.needs is not None and known.needs != contents:
             return False  # what it was made from has been made again, and differs
         if known.status is Status.COMPLETE and step.samples:
-            wanted = min(step.samples, known.info["of"])
-            return bool(known.info["n"] >= wanted)
+            return known.evaluated(step.samples)
         return True
 
     def _execute(self, step: Step, needs: Needs, known: StepRecord | None) -> StepRecord:
@@ -133,7 +137,7 @@ class LocalEngine:
                 outcome, folder = self._attempt(step, needs, known)
                 attempts = 2
         failpoints.reach("step-done")
-        info: dict[str, Any] = {**outcome.value, "needs": contents}
+        info = {**outcome.value, "needs": contents}
         if outcome.ok:
             info[STORED_BYTES] = tree_bytes(folder)
             record = self.store.commit(step.key, step.stage, folder, info, outcome.seconds)
@@ -146,7 +150,7 @@ class LocalEngine:
 
     def _attempt(self, step: Step, needs: Needs, known: StepRecord | None) -> tuple[Outcome, Path]:
         folder = self.store.scratch()
-        args: dict[str, Any] = {**step.args, "folder": str(folder)}
+        args: dict[str, Json] = {**step.args, "folder": str(folder)}
         for name, record in needs.items():
             args[name] = str(self._path(record))
         if step.samples:
@@ -164,8 +168,8 @@ class LocalEngine:
         )
         return self.pool.run(step.server, job, step.launch), folder
 
-    def _goes_on(self, known: StepRecord, contents: Mapping[str, Any]) -> bool:
-        same = known.info.get("needs") == contents and not self.anew
+    def _goes_on(self, known: StepRecord, contents: Contents) -> bool:
+        same = known.needs == contents and not self.anew
         there = known.content is not None and self.store.has(known.content)
         return same and there and known.status is Status.COMPLETE
 
@@ -351,5 +355,5 @@ class _Pass:
         return [key for key in reversed(read) if key not in kept]
 
 
-def _contents(needs: Needs) -> dict[str, str | None]:
+def _contents(needs: Needs) -> Contents:
     return {name: record.content for name, record in needs.items()}

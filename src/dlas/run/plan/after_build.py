@@ -6,35 +6,30 @@ a measurement belongs to one cell, round and control.
 
 from __future__ import annotations
 
-from typing import Any
-
 from dlas.core import registry
 from dlas.core.keys import Json, key
 from dlas.core.records import MeasureSettings, Stage
 from dlas.run.measure.host import placement
-from dlas.run.plan.plan import NETWORK_SERVER, CellPlan, Step, software_identity
+from dlas.run.plan.plan import NETWORK_SERVER, Runnable, Step, software_identity
 from dlas.store.artifacts import StepRecord
 
 PROTOCOL = ("min_runs", "min_seconds", "warmup_runs", "warmup_seconds", "warmup_max_seconds")
 """The settings that enter a measurement's key; the number of rounds or samples never does."""
 
 
-def _runtime(plan: CellPlan) -> Json:
-    assert plan.techniques is not None
-    return software_identity(plan.techniques.software)
+def _runtime(plan: Runnable) -> Json:
+    return software_identity(plan.techniques.software, plan.interpreter)
 
 
-def _hardware(plan: CellPlan) -> Json:
-    assert plan.techniques is not None
+def _hardware(plan: Runnable) -> Json:
     return registry.identity(plan.techniques.hardware)
 
 
-def _text(plan: CellPlan) -> str:
-    layers = ("model", "optimization", "algorithm", "software", "hardware")
-    return " ".join(plan.stack.text(layer) for layer in layers)
+TOLD = ("model", "optimization", "algorithm", "software", "hardware")
+"""The layers that tell cells apart for people who watch."""
 
 
-def baseline_step(plan: CellPlan, settings: MeasureSettings, host: str) -> Step:
+def baseline_step(plan: Runnable, settings: MeasureSettings, host: str) -> Step:
     """Return the step that predicts with the unoptimized network in PyTorch, float32."""
     source = registry.source_version("dlas.run.steps.evaluate")
     return Step(
@@ -49,13 +44,12 @@ def baseline_step(plan: CellPlan, settings: MeasureSettings, host: str) -> Step:
     )
 
 
-def evaluate_step(plan: CellPlan, built: StepRecord, settings: MeasureSettings, host: str) -> Step:
+def evaluate_step(plan: Runnable, built: StepRecord, settings: MeasureSettings, host: str) -> Step:
     """Return the step that checks an artefact's outputs and predicts the evaluated subset.
 
     Accuracy can depend on the instruction set, so the host's class is in the key; it does not
     depend on the thread count, so cells that differ in it alone share the step.
     """
-    assert plan.techniques is not None
     source = registry.source_version("dlas.run.steps.evaluate")
     target = [plan.stack.hardware[0].name, plan.techniques.hardware.target()]
     return Step(
@@ -69,16 +63,15 @@ def evaluate_step(plan: CellPlan, built: StepRecord, settings: MeasureSettings, 
         },
         inputs={"artifact": plan.build, "inputs": plan.inputs, "reference": plan.reference},
         server=plan.server,
-        text=_text(plan),
+        text=plan.text(*TOLD),
         samples=settings.accuracy_samples,
     )
 
 
-def memory_step(plan: CellPlan, built: StepRecord, host: str) -> Step:
+def memory_step(plan: Runnable, built: StepRecord, host: str) -> Step:
     """Return the step that reads one artefact's memory in a process of its own."""
-    assert plan.techniques is not None
     source = registry.source_version("dlas.run.measure.memory")
-    cpus, _ = placement(plan.techniques.hardware.threads)
+    cpus, _ = placement(plan.threads)
     return Step(
         key=key("memory", built.content, _runtime(plan), _hardware(plan), host, source),
         stage=Stage.MEMORY,
@@ -90,14 +83,14 @@ def memory_step(plan: CellPlan, built: StepRecord, host: str) -> Step:
         },
         inputs={"artifact": plan.build, "inputs": plan.inputs},
         server=plan.server,
-        text=_text(plan),
+        text=plan.text(*TOLD),
         launch="exec",
-        cpus=cpus if plan.techniques.hardware.threads > 1 else None,
+        cpus=cpus if plan.threads > 1 else None,
     )
 
 
-def measure_key(plan: CellPlan, built: StepRecord, settings: MeasureSettings, host: str) -> str:
+def measure_key(plan: Runnable, built: StepRecord, settings: MeasureSettings, host: str) -> str:
     """Return the key of a cell's measurements on a host: the protocol and what is measured."""
-    chosen: dict[str, Any] = {name: getattr(settings, name) for name in PROTOCOL}
+    chosen = {name: getattr(settings, name) for name in PROTOCOL}
     source = registry.source_version("dlas.run.measure.latency")
     return key("measure", built.content, _runtime(plan), _hardware(plan), host, chosen, source)

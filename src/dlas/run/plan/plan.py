@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Literal
 
 from dlas.core import registry
 from dlas.core.keys import Json, key
@@ -23,11 +24,10 @@ from dlas.core.protocols import Ran, Refusal, Software, Techniques, unavailable
 from dlas.core.records import MeasureSettings, Stage
 from dlas.core.registry import installed_version
 from dlas.core.stack import Stack
-from dlas.run.process.interpreters import Interpreter, probe
+from dlas.run.process.interpreters import Asked, Interpreter, Interpreters, not_looked_at
 from dlas.run.process.isolate import Server
 from dlas.study.study import Study
 
-NO_SERVER = Server()
 NETWORK_SERVER = Server(preload=("torch", "timm"), environment=(("OMP_NUM_THREADS", "1"),))
 """Where networks are made: one thread, so that fine-tuning does not depend on the machine."""
 
@@ -47,7 +47,7 @@ class Step:
     key: str
     stage: Stage
     task: str
-    args: Mapping[str, Any]
+    args: Mapping[str, Json]
     inputs: Mapping[str, str]
     server: Server
     text: str
@@ -58,24 +58,51 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class CellPlan:
-    """One stack with the keys of its steps, or why it cannot be."""
+class Refused:
+    """One stack that a rule refuses."""
 
     stack: Stack
-    techniques: Techniques | None = None
-    refusal: Refusal | None = None
-    steps: tuple[str, ...] = ()
-    inputs: str = ""
-    prepared: str = ""
-    network: str = ""
-    reference: str = ""
-    build: str = ""
-    server: Server = NO_SERVER
+    refusal: Refusal
 
     @property
     def cell(self) -> str:
         """The cell's hash."""
         return self.stack.cell
+
+
+@dataclass(frozen=True, slots=True)
+class Runnable:
+    """One stack with its techniques and the keys of its steps."""
+
+    stack: Stack
+    techniques: Techniques
+    interpreter: Interpreter | None
+    """Where its software runs; None: in dlas's own interpreter."""
+    steps: tuple[str, ...]
+    inputs: str
+    prepared: str
+    network: str
+    reference: str
+    build: str
+    server: Server
+
+    @property
+    def cell(self) -> str:
+        """The cell's hash."""
+        return self.stack.cell
+
+    @property
+    def threads(self) -> int:
+        """How many threads it asks for."""
+        return self.techniques.hardware.threads
+
+    def text(self, *layers: str) -> str:
+        """Return its choices at some layers, as people read them."""
+        return " ".join(self.stack.text(layer) for layer in layers)
+
+
+CellPlan = Runnable | Refused
+"""What is planned for one stack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +114,18 @@ class Plan:
     steps: Mapping[str, Step]
 
     @property
-    def runnable(self) -> tuple[CellPlan, ...]:
+    def runnable(self) -> tuple[Runnable, ...]:
         """The cells that no rule refuses."""
-        return tuple(c for c in self.cells if c.refusal is None)
+        return tuple(c for c in self.cells if isinstance(c, Runnable))
+
+    @property
+    def refused(self) -> tuple[Refused, ...]:
+        """The others."""
+        return tuple(c for c in self.cells if isinstance(c, Refused))
+
+
+Live = tuple[Stack, Techniques]
+"""A stack and its techniques, which are made once."""
 
 
 Seen = Callable[[Stack, Techniques], Ran | None]
@@ -101,28 +137,54 @@ def nobody_looked(stack: Stack, techniques: Techniques) -> Ran | None:
     return None
 
 
-def make(study: Study, stacks: Iterable[Stack] | None = None, seen: Seen = nobody_looked) -> Plan:
-    """Return the plan of a study (of some of its stacks). Loads no runtime."""
+def live(stacks: Iterable[Stack]) -> list[Live]:
+    """Return stacks with their techniques. Loads no runtime."""
+    return [(stack, registry.resolve(stack)) for stack in stacks]
+
+
+def questions(stacks: Iterable[Live]) -> set[Asked]:
+    """Return what other interpreters have to be asked before steps of stacks can run."""
+    software = (techniques.software for _, techniques in stacks)
+    return {(each.python, each.requires) for each in software if each.python}
+
+
+def make(
+    study: Study,
+    stacks: Sequence[Live] | None = None,
+    seen: Seen = nobody_looked,
+    interpreters: Interpreters = MappingProxyType({}),
+) -> Plan:
+    """Return the plan of a study (of some of its stacks). Loads no runtime, starts no process.
+
+    ``interpreters`` are the answers of other interpreters that are known; of one that was not
+    asked the versions are not known, and nor are then the keys of what it builds.
+    """
     steps: dict[str, Step] = {}
-    cells = []
-    for stack in study.stacks if stacks is None else stacks:
-        cells.append(plan_cell(stack, steps, seen))
-    return Plan(study, tuple(cells), steps)
+    every = live(study.stacks) if stacks is None else stacks
+    cells = tuple(plan_cell(each, steps, seen, interpreters) for each in every)
+    return Plan(study, cells, steps)
 
 
-def plan_cell(stack: Stack, steps: dict[str, Step], seen: Seen = nobody_looked) -> CellPlan:
+def plan_cell(
+    each: Live, steps: dict[str, Step], seen: Seen, interpreters: Interpreters
+) -> CellPlan:
     """Return the plan of one stack; its steps are added to those that are there."""
-    techniques = registry.resolve(stack)
+    stack, techniques = each
     techniques = replace(techniques, probed=seen(stack, techniques))
     refusal = registry.refusal(techniques)
-    interpreter = None
-    if refusal is None and techniques.software.python:
-        interpreter = probe(techniques.software.python, techniques.software.requires)
-        if interpreter.problem:
-            refusal = unavailable(interpreter.problem)
+    interpreter = _interpreter(techniques.software, interpreters)
+    if refusal is None and interpreter is not None and interpreter.problem:
+        refusal = unavailable(interpreter.problem)
     if refusal is not None:
-        return CellPlan(stack, techniques, refusal)
+        return Refused(stack, refusal)
     return _Chain(stack, techniques, interpreter, steps).cell()
+
+
+def _interpreter(software: Software, known: Interpreters) -> Interpreter | None:
+    if not software.python:
+        return None
+    asked = software.python, software.requires
+    return known[asked] if asked in known else not_looked_at(software.libraries)
 
 
 class _Chain:
@@ -141,68 +203,65 @@ class _Chain:
         self.steps = steps
         self.mine: list[str] = []
 
-    def add(self, stage: Stage, identity: Json, step: dict[str, Any]) -> str:
-        source = registry.source_version(step["task"].partition(":")[0])
-        inputs: Mapping[str, str] = step["inputs"]
+    def add(
+        self,
+        stage: Stage,
+        identity: Json,
+        text: str,
+        args: Mapping[str, Json],
+        inputs: Mapping[str, str],
+        server: Server = NETWORK_SERVER,
+        alone: bool = False,
+    ) -> str:
+        task = f"dlas.run.steps.{stage}:run"
+        source = registry.source_version(task.partition(":")[0])
         found = key(stage, identity, source, sorted(inputs.items()))
         if found not in self.steps:
-            self.steps[found] = Step(key=found, stage=stage, **step)
+            self.steps[found] = Step(found, stage, task, args, inputs, server, text, alone=alone)
         self.mine.append(found)
         return found
 
-    def cell(self) -> CellPlan:
+    def cell(self) -> Runnable:
         data = self.stack.dataset[0]
-        t = self.techniques
-        dataset = registry.identity(t.dataset)
+        dataset = registry.identity(self.techniques.dataset)
+        args = {"dataset": data.to_json()}
         inputs = self.add(
-            Stage.INPUTS,
-            dataset,
-            {
-                "task": "dlas.run.steps.inputs:run",
-                "args": {"dataset": data.to_json()},
-                "inputs": {},
-                "server": Server(preload=("numpy",)),
-                "text": data.text,
-            },
+            Stage.INPUTS, dataset, data.text, args, {}, server=Server(preload=("numpy",))
         )
         prepared = self.prepare(dataset)
         network = self.optimize(prepared)
         reference = self.add(
             Stage.REFERENCE,
             [installed_version("torch")],
-            {
-                "task": "dlas.run.steps.reference:run",
-                "args": {},
-                "inputs": {"network": network, "inputs": inputs},
-                "server": NETWORK_SERVER,
-                "text": f"{self.stack.text('model')} {self.stack.text('optimization')}",
-            },
+            self.text("model", "optimization"),
+            {},
+            {"network": network, "inputs": inputs},
         )
         build = self.build(network)
-        return CellPlan(
+        return Runnable(
             stack=self.stack,
-            techniques=t,
+            techniques=self.techniques,
+            interpreter=self.interpreter,
             steps=tuple(self.mine),
             inputs=inputs,
             prepared=prepared,
             network=network,
             reference=reference,
             build=build,
-            server=runtime_server(t),
+            server=runtime_server(self.techniques),
         )
+
+    def text(self, *layers: str) -> str:
+        return " ".join(self.stack.text(layer) for layer in layers)
 
     def prepare(self, dataset: Json) -> str:
         data, model = self.stack.dataset[0], self.stack.model[0]
         return self.add(
             Stage.PREPARE,
             [dataset, registry.identity(self.techniques.model)],
-            {
-                "task": "dlas.run.steps.prepare:run",
-                "args": {"dataset": data.to_json(), "model": model.to_json()},
-                "inputs": {},
-                "server": NETWORK_SERVER,
-                "text": f"{data.text} {model.text}",
-            },
+            f"{data.text} {model.text}",
+            {"dataset": data.to_json(), "model": model.to_json()},
+            {},
         )
 
     def optimize(self, network: str) -> str:
@@ -216,13 +275,9 @@ class _Chain:
             network = self.add(
                 Stage.OPTIMIZE,
                 registry.identity(technique),
-                {
-                    "task": "dlas.run.steps.optimize:run",
-                    "args": {"technique": made.to_json(), "dataset": data.to_json()},
-                    "inputs": {"network": network},
-                    "server": NETWORK_SERVER,
-                    "text": f"{model} {made.text}",
-                },
+                f"{model} {made.text}",
+                {"technique": made.to_json(), "dataset": data.to_json()},
+                {"network": network},
             )
         return network
 
@@ -235,13 +290,9 @@ class _Chain:
         return self.add(
             Stage.LOWER,
             [form, versions],
-            {
-                "task": "dlas.run.steps.lower:run",
-                "args": {"form": form},
-                "inputs": {"network": network},
-                "server": NETWORK_SERVER,
-                "text": f"{self.stack.text('model')} {self.stack.text('optimization')} to {form}",
-            },
+            f"{self.text('model', 'optimization')} to {form}",
+            {"form": form},
+            {"network": network},
         )
 
     def build(self, network: str) -> str:
@@ -249,7 +300,7 @@ class _Chain:
         lowered = self.lower(network)
         hardware = self.stack.hardware[0]
         identity: list[Json] = [
-            self.software_identity(),
+            software_identity(software, self.interpreter),
             registry.identity(t.algorithm),
             [hardware.name, t.hardware.target()],
             t.hardware.threads if software.bakes_threads else None,
@@ -257,32 +308,24 @@ class _Chain:
         return self.add(
             Stage.BUILD,
             identity,
+            self.text("model", "optimization", "algorithm", "software"),
             {
-                "task": "dlas.run.steps.build:run",
-                "args": {
-                    "software": self.stack.software[0].to_json(),
-                    "algorithm": self.stack.algorithm[0].to_json(),
-                    "hardware": hardware.to_json(),
-                    "form": software.form,
-                },
-                "inputs": {"network": network} | ({"lowered": lowered} if lowered else {}),
-                "server": build_server(t),
-                "alone": software.build_measures,
-                "text": " ".join(
-                    self.stack.text(n) for n in ("model", "optimization", "algorithm", "software")
-                ),
+                "software": self.stack.software[0].to_json(),
+                "algorithm": self.stack.algorithm[0].to_json(),
+                "hardware": hardware.to_json(),
+                "form": software.form,
             },
+            {"network": network} | ({"lowered": lowered} if lowered else {}),
+            server=build_server(t),
+            alone=software.build_measures,
         )
 
-    def software_identity(self) -> Json:
-        """The software's identity; another interpreter counts by its versions, not its path."""
-        return software_identity(self.techniques.software, self.interpreter)
 
+def software_identity(software: Software, interpreter: Interpreter | None) -> Json:
+    """Return what a key must know of a software technique.
 
-def software_identity(software: Software, interpreter: Interpreter | None = None) -> Json:
-    """Return what a key must know of a software technique."""
-    if interpreter is None and software.python:
-        interpreter = probe(software.python, software.requires)
+    Another interpreter counts by its versions, not by its path.
+    """
     return registry.identity(software, interpreter.versions if interpreter else None)
 
 
@@ -303,15 +346,9 @@ def build_server(techniques: Techniques) -> Server:
 # ---------------------------------------------------------------- what it comes to
 
 
-def threads(plan: CellPlan) -> int:
-    """Return how many threads a runnable cell asks for."""
-    assert plan.techniques is not None
-    return plan.techniques.hardware.threads
-
-
-def stratum(plan: CellPlan) -> tuple[str, int]:
+def stratum(plan: Runnable) -> tuple[str, int]:
     """Return the runtime and thread count within which noise is pooled."""
-    return plan.stack.software[0].name, threads(plan)
+    return plan.stack.software[0].name, plan.threads
 
 
 def control_count(strata: Collection[int], settings: MeasureSettings) -> int:
@@ -327,13 +364,13 @@ def control_count(strata: Collection[int], settings: MeasureSettings) -> int:
     return max(min(wanted, cells), sum(min(2, size) for size in strata))
 
 
-def measurement_count(cells: Iterable[CellPlan], settings: MeasureSettings) -> int:
+def measurement_count(cells: Iterable[Runnable], settings: MeasureSettings) -> int:
     """Return how many measurements a study makes, A/A controls included, repetitions not."""
     strata = Counter(stratum(cell) for cell in cells).values()
     return settings.rounds * (sum(strata) + control_count(strata, settings))
 
 
-def explain(plan: Plan, done: Mapping[str, str]) -> list[dict[str, Any]]:
+def explain(plan: Plan, done: Mapping[str, str]) -> list[dict[str, str]]:
     """Return a row per step: stage, text, key, and whether it is there already (``done``)."""
     return [
         {"stage": str(s.stage), "text": s.text, "key": s.key, "state": done.get(s.key, "to do")}

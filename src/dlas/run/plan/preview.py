@@ -20,7 +20,16 @@ from typing import Any
 from dlas.core.errors import DlasError
 from dlas.core.protocols import DataSpec, Techniques
 from dlas.core.records import Stage
-from dlas.run.plan.plan import CellPlan, Plan, Seen, Step, make, measurement_count, nobody_looked
+from dlas.run.plan.plan import (
+    Plan,
+    Refused,
+    Runnable,
+    Seen,
+    Step,
+    make,
+    measurement_count,
+    nobody_looked,
+)
 from dlas.run.steps.sampling import fixed_count
 from dlas.store.artifacts import ArtifactStore
 from dlas.store.budget import INTERMEDIATE, Inventory, Known
@@ -55,10 +64,12 @@ def preview(study: Study, store: Path | None = None, seen: Seen = nobody_looked)
     """
     plan = make(study, seen=seen)
     runnable = plan.runnable
-    status = Counter(c.refusal.status if c.refusal else "runnable" for c in plan.cells)
+    status = Counter(
+        c.refusal.status if isinstance(c, Refused) else "runnable" for c in plan.cells
+    )
     stages = Counter(str(step.stage) for step in plan.steps.values())
     artefacts = {c.build for c in runnable}
-    memories = {(c.build, c.techniques.hardware.threads) for c in runnable if c.techniques}
+    memories = {(c.build, c.threads) for c in runnable}
     stages["evaluate"] = len(artefacts)
     seconds = sum(GUESS_S[Stage(s)] * n for s, n in stages.items()) / 2
     seconds += GUESS_S[Stage.MEMORY] * len(memories) / 2 if study.measure.memory else 0
@@ -75,15 +86,24 @@ def preview(study: Study, store: Path | None = None, seen: Seen = nobody_looked)
         "expected_s": round(seconds + measurements * region),
         **_disk(plan, store),
         "refusals": _reasons(plan),
+        "not_looked_at": _not_looked_at(runnable),
     }
 
 
 def _reasons(plan: Plan) -> list[dict[str, Any]]:
-    counted = Counter((c.refusal.status, c.refusal.reason) for c in plan.cells if c.refusal)
+    counted = Counter((c.refusal.status, c.refusal.reason) for c in plan.refused)
     return [
         {"status": status, "reason": reason, "cells": n}
         for (status, reason), n in counted.most_common()
     ]
+
+
+def _not_looked_at(cells: Iterable[Runnable]) -> list[str]:
+    """Return the interpreters that a run will ask first: a plan starts no process."""
+    found = (
+        c.techniques.software.python for c in cells if c.interpreter and not c.interpreter.asked
+    )
+    return sorted(set(found))
 
 
 # ---------------------------------------------------------------- disk
@@ -158,10 +178,9 @@ class _Sizes:
     _specs: dict[str, DataSpec] = field(default_factory=dict)
     _networks: dict[str, int] = field(default_factory=dict)
 
-    def add(self, cell: CellPlan, steps: Mapping[str, Step]) -> None:
+    def add(self, cell: Runnable, steps: Mapping[str, Step]) -> None:
         """Guess for the steps of one cell."""
         t = cell.techniques
-        assert t is not None
         if cell.inputs not in self._specs:
             self._specs[cell.inputs] = _spec(t)
         spec = self._specs[cell.inputs]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -26,6 +26,24 @@ class Interpreter:
 
     versions: Mapping[str, str] = field(default_factory=dict)
     problem: str = ""
+    asked: bool = True
+
+
+Asked = tuple[str, tuple[str, ...]]
+"""What an interpreter is asked: its path, and the modules that it must have."""
+Interpreters = Mapping[Asked, Interpreter]
+"""What interpreters answered."""
+UNKNOWN = "not looked at"
+
+
+def not_looked_at(libraries: Iterable[str]) -> Interpreter:
+    """Return an interpreter that nobody asked: its versions are not known."""
+    return Interpreter(dict.fromkeys(("python", *libraries), UNKNOWN), asked=False)
+
+
+def ask(questions: Iterable[Asked]) -> dict[Asked, Interpreter]:
+    """Ask interpreters, each once: starts processes."""
+    return {each: probe(*each) for each in questions}
 
 
 @cache

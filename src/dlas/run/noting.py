@@ -1,0 +1,175 @@
+"""What a run writes down of each cell before its rounds, and its verdict after them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TypedDict
+
+from dlas.core.records import Stage, Status
+from dlas.core.stack import LAYERS
+from dlas.run.bench import Bench
+from dlas.run.making import Maker
+from dlas.run.measure.verdict import output_problem
+from dlas.run.plan.after_build import baseline_step, evaluate_step, memory_step
+from dlas.run.plan.plan import CellPlan, Refused, Runnable
+from dlas.store.facts import Built, Evaluated, Fact, Memory, Rests
+from dlas.store.results import CellRow, FactRow, RoundRow
+from dlas.store.step_record import StepRecord
+
+
+class Verdict(TypedDict):
+    """What became of a cell, as its row says it."""
+
+    status: Status
+    stage: str
+    reason: str
+    log: str
+
+
+def cell_row(study: str, cell: CellPlan, position: int) -> CellRow:
+    """Return the row of a cell as it was planned."""
+    texts = {layer: cell.stack.text(layer) for layer in LAYERS}
+    refusal = cell.refusal if isinstance(cell, Refused) else None
+    return CellRow(
+        study=study,
+        cell=cell.cell,
+        position=position,
+        stack=cell.stack.to_json(),
+        **texts,
+        status=Status(refusal.status) if refusal else Status.PENDING,
+        stage="",
+        reason=refusal.reason if refusal else "",
+        log="",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """Tells what became of the cells whose steps a maker had done."""
+
+    bench: Bench
+    maker: Maker
+
+    @property
+    def records(self) -> Mapping[str, StepRecord]:
+        """What became of each step."""
+        return self.maker.records
+
+    # ------------------------------------------------------------ facts
+
+    def facts(self, cell: Runnable) -> list[FactRow]:
+        """Return what is known of a cell that was built."""
+        built = self.records[cell.build]
+        rows = [self._row(cell, built, self._built(cell, built))]
+        evaluated = self._evaluation(cell)
+        row = self._row(cell, evaluated, self._evaluated(cell, evaluated))
+        if problem := self._problem(cell, evaluated):
+            row = replace(row, status=Status.FAILED, stage=Stage.EVALUATE, reason=problem)
+        rows.append(row)
+        if self.bench.settings.memory:
+            memory = self.records[memory_step(cell, built, self.bench.host).key]
+            rows.append(self._row(cell, memory, Memory.from_json(memory.info)))
+        return rows
+
+    def rests(self, cell: Runnable) -> FactRow:
+        """Return the keys of all steps that a cell rests on, as a fact."""
+        keys = [*cell.steps]
+        if self.maker.ok(cell.build):
+            keys += [step.key for step in self.maker.after(cell)]
+        return self._row(cell, self.records[cell.build], Rests(keys))
+
+    def right(self, cell: Runnable) -> bool:
+        """Return whether a cell's artefact was evaluated, and is right."""
+        evaluated = self._evaluation(cell)
+        return evaluated.status is Status.COMPLETE and not self._problem(cell, evaluated)
+
+    def _row(self, cell: Runnable, record: StepRecord, fact: Fact) -> FactRow:
+        failed = record.status is not Status.COMPLETE
+        unknown = failed and isinstance(fact, Evaluated)
+        return FactRow(
+            cell=cell.cell,
+            host=self.bench.host,
+            kind=fact.KIND,
+            key=record.key,
+            content=self.records[cell.build].content,
+            status=record.status,
+            stage=record.stage if failed else "",
+            reason=record.reason,
+            log=record.log,
+            value={} if unknown else fact.to_json(),
+            session=self.bench.session,
+            created_at=record.created_at,
+            attempts=record.attempts,
+        )
+
+    def _built(self, cell: Runnable, built: StepRecord) -> Built:
+        network = Built.from_json(self.records[cell.network].info)
+        infos = [self.records[key].info for key in cell.steps]
+        return replace(
+            network,
+            build_s=built.info["build_s"],
+            artifact_mb=built.info["artifact_mb"],
+            facts=built.info["facts"],
+            achieved=[info["achieved"] for info in infos if "achieved" in info],
+            weights=self.records[cell.prepared].info.get("weights"),
+        )
+
+    def _evaluation(self, cell: Runnable) -> StepRecord:
+        built = self.records[cell.build]
+        return self.records[evaluate_step(cell, built, self.bench.settings, self.bench.host).key]
+
+    def _evaluated(self, cell: Runnable, evaluated: StepRecord) -> Evaluated:
+        if evaluated.status is not Status.COMPLETE:
+            return Evaluated()
+        labels, correct = self._labels(evaluated)
+        found = replace(
+            Evaluated.from_json(evaluated.info["comparison"]),
+            labels=labels,
+            correct=correct,
+            n=len(labels),
+            ids_hash=evaluated.info["content"],
+        )
+        baseline = self.records[baseline_step(cell, self.bench.settings, self.bench.host).key]
+        if baseline.status is not Status.COMPLETE:
+            return found
+        labels, correct = self._labels(baseline)
+        return replace(found, baseline_labels=labels, baseline_correct=correct)
+
+    def _labels(self, record: StepRecord) -> tuple[list[int], list[int]]:
+        """Return the labels of the samples that are asked for, and whether each is correct."""
+        assert record.content is not None
+        file = self.maker.artifacts.path(record.content) / "evaluation.json"
+        found: dict[str, list[int]] = json.loads(file.read_text())
+        wanted = self.bench.settings.accuracy_samples
+        return found["labels"][:wanted], found["correct"][:wanted]
+
+    def _problem(self, cell: Runnable, evaluated: StepRecord) -> str:
+        """Return why the artefact's outputs are wrong, or ``""``."""
+        if evaluated.status is not Status.COMPLETE:
+            return ""
+        return output_problem(evaluated.info["comparison"], cell.techniques.precision) or ""
+
+    # ------------------------------------------------------------ the end
+
+    def verdict(self, cell: Runnable) -> Verdict:
+        """Return a cell's status; stage, reason and log end are those of its first failure."""
+        for key in cell.steps:
+            record = self.records[key]
+            if record.status is not Status.COMPLETE:
+                return _failed(record)
+        facts = self.bench.results.rows(FactRow, cell=cell.cell, host=self.bench.host)
+        rounds = self.bench.results.rows(RoundRow, cell=cell.cell, host=self.bench.host)
+        seen: list[FactRow | RoundRow] = [*sorted(facts, key=lambda f: f.kind != Evaluated.KIND)]
+        for row in [*seen, *rounds]:
+            if row.status is Status.FAILED:
+                return _failed(row)
+        done = sum(r.control == 0 and r.status is Status.COMPLETE for r in rounds)
+        enough = done >= self.bench.settings.rounds
+        status = Status.COMPLETE if enough else Status.PENDING
+        return Verdict(status=status, stage="", reason="", log="")
+
+
+def _failed(said: StepRecord | FactRow | RoundRow) -> Verdict:
+    return Verdict(status=Status.FAILED, stage=said.stage, reason=said.reason, log=said.log)
