@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dlas.analyze import Analysis
-from dlas.report.material import Source
+from dlas.report.material import Material
 from dlas.report.pack import Texts, pack, plain
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ Places = Mapping[tuple[str, str], int]
 """The row of a cell on a host."""
 
 
-def packed(source: Source, texts: Texts) -> dict[str, Any]:
+def packed(material: Material, texts: Texts) -> dict[str, Any]:
     """Return every table of the analysis that the page shows."""
-    found = source.analysis
+    found = material.analysis
     if found is None:
         return {}
-    where = places(source)
+    where = places(material)
     out = {name: pack(_records(getattr(found, name)), texts) for name in WHOLE}
     out["contexts"] = pack(contexts(found, where), texts)
     out["expected_contexts"] = pack(expected(found, where), texts)
@@ -49,12 +49,12 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
 
 
-def places(source: Source) -> dict[tuple[str, str], int]:
+def places(material: Material) -> dict[tuple[str, str], int]:
     """Return the row of each analysed cell and host; the first row where it comes twice."""
     found: dict[tuple[str, str], int] = {}
-    pairs = zip(source.cells["cell"], source.cells["host"].fillna(""), strict=True)
+    pairs = zip(material.cells["cell"], material.cells["host"].fillna(""), strict=True)
     for row, (cell, host) in enumerate(pairs):
-        if row < source.analyzed:
+        if row < material.analyzed:
             found.setdefault((str(cell), str(host)), row)
     return found
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Entry:
+class _EntryPoint:
     """An entry point that needs no installed package."""
 
     name: str
@@ -49,9 +49,9 @@ def registered(*techniques: type[Technique], only: bool = False) -> Iterator[Non
     are all there is. Child processes of a run do not find them.
     """
     installed = registry._entries
-    more: dict[str, dict[str, _Entry]] = {}
+    more: dict[str, dict[str, _EntryPoint]] = {}
     for cls in techniques:
-        more.setdefault(cls.layer, {})[cls.name] = _Entry(cls.name, cls)
+        more.setdefault(cls.layer, {})[cls.name] = _EntryPoint(cls.name, cls)
 
     def known(layer: str) -> dict[str, Any]:
         return {**({} if only else installed(layer)), **more.get(layer, {})}

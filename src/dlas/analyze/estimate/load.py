@@ -58,7 +58,7 @@ def load_table(
     """
     frame = source.copy() if isinstance(source, pd.DataFrame) else read(source)
     names = _names(layers)
-    wanted = demands.Request(names, metric, low, high, rounds, _pairs(baseline), floor)
+    wanted = demands.Wanted(names, metric, low, high, rounds, _pairs(baseline), floor)
     demands.request(frame, wanted)
     frame = frame.reset_index(drop=True)
     frame, notes = _standard(frame, wanted)
@@ -198,9 +198,7 @@ def _canonical(level: str) -> str:
         return text(level)
 
 
-def _standard(
-    frame: pd.DataFrame, wanted: demands.Request
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def _standard(frame: pd.DataFrame, wanted: demands.Wanted) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Add the columns every part relies on; turn layers and parameters into text."""
     notes = demands.empty_levels(frame, wanted.layers)
     frame = as_text(frame, wanted.layers + parameter_columns(frame, wanted.layers))
@@ -227,7 +225,7 @@ def texts_or(frame: pd.DataFrame, column: str, default: str) -> pd.Series:
 
 
 def _fold_rounds(
-    frame: pd.DataFrame, wanted: demands.Request, maximize: bool
+    frame: pd.DataFrame, wanted: demands.Wanted, maximize: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Turn a row per cell and round into a row per cell and the samples behind it."""
     assert wanted.rounds is not None
