@@ -20,7 +20,7 @@ from dlas.kernels.ground.layout import NCHW, Array, Layout
 from dlas.kernels.ground.shape import Conv2d
 from dlas.kernels.ground.target import CpuTarget
 from dlas.kernels.operators.fallback import fallback
-from dlas.kernels.operators.image import Concat, Elementwise, GlobalPool, Pooling
+from dlas.kernels.operators.image import Concat, Elementwise, GlobalPool, WindowPool
 from dlas.kernels.operators.relayout import Relayout
 from dlas.kernels.operators.tile_pool import TilePool
 from dlas.kernels.operators.tokens import Attention, LayerNorm, Softmax
@@ -233,7 +233,7 @@ class Calls:
         a = node.attrs
         nchw = image_shape(self.graph.values[node.inputs[0]].shape)
         size = image_shape(self.graph.values[node.output].shape)[2:]
-        pool = Pooling(
+        pool = WindowPool(
             a["kind"], nchw, size, a["kernel"], a["stride"], a["padding"], a["dilation"],
             a["count_padding"], layout, out, self.schedule,
         )  # fmt: skip
