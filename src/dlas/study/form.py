@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -119,31 +118,6 @@ GoalsForm: Any = create_model(
     maximize=(list[Metric], Field([], description="metrics to make large")),
     **_BOUNDS,
 )
-
-
-@dataclass(frozen=True)
-class Goals:
-    """What a study seeks: metrics to minimize and maximize, and bounds on metrics."""
-
-    minimize: tuple[str, ...] = ()
-    maximize: tuple[str, ...] = ()
-    at_most: Mapping[str, float] = field(default_factory=dict)
-    at_least: Mapping[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, form: Any) -> Goals:
-        """Return the goals of a checked ``goals:`` block."""
-        given = form.model_dump(exclude_none=True)
-
-        def bounds(end: str) -> dict[str, float]:
-            return {k.removesuffix(end): v for k, v in given.items() if k.endswith(end)}
-
-        return cls(
-            tuple(given["minimize"]),
-            tuple(given["maximize"]),
-            bounds("_at_most"),
-            bounds("_at_least"),
-        )
 
 
 def _one_or_many(value: Any) -> Any:

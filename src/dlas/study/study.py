@@ -18,10 +18,11 @@ from typing import Any
 import yaml
 
 from dlas.core.errors import UserError
+from dlas.core.goals import Goals, parse_goals
 from dlas.core.records import MeasureSettings
 from dlas.core.stack import Stack
 from dlas.study import choices, design, rules
-from dlas.study.form import MAX_STACKS, Goals, RandomDesign, StudyForm, read_form
+from dlas.study.form import MAX_STACKS, RandomDesign, StudyForm, read_form
 from dlas.study.source import Source, parse, read, shown
 
 Keep = Callable[[Stack], bool]
@@ -121,9 +122,13 @@ def _study(source: Source, text: str, path: Path | None, folder: Path) -> Study:
     folder, missing = _folder(form, folder)
     notes = (*_notes(source, form, stacks), *missing)
     return Study(
-        form.name, path, folder, stacks, form.measure, Goals.of(form.goals), text,
+        form.name, path, folder, stacks, form.measure, _goals(form), text,
         form.description, notes,
     )  # fmt: skip
+
+
+def _goals(form: StudyForm) -> Goals:
+    return parse_goals(form.goals.model_dump(exclude_none=True))
 
 
 def _folder(form: StudyForm, beside: Path) -> tuple[Path, tuple[str, ...]]:
