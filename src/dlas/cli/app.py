@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -41,7 +41,7 @@ def _one_of(value: str, allowed: Sequence[str], option: str = "--format") -> str
     return value
 
 
-def _json(data: Any) -> None:
+def _json(data: object) -> None:
     print(json.dumps(data, indent=2, default=str, allow_nan=False))
 
 

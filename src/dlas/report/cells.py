@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from dlas.core.stack import LAYERS
 from dlas.report.labels import short_names
 from dlas.report.material import Material, logs
-from dlas.report.pack import Texts, pack, plain
+from dlas.report.pack import Part, Texts, pack, plain
 
 ROUND_COLUMNS = (
     "cell", "control", "round", "host", "session", "status", "stage", "reason", "latency_ms",
@@ -23,31 +21,31 @@ LOG_END = 2_000
 """Characters of a log's end that the page keeps."""
 
 
-def rows(material: Material) -> list[dict[str, Any]]:
+def rows(material: Material) -> list[Part]:
     """Return the rows of ``dlas table`` with their folder and the end of their log."""
     ends = logs(material)
-    found = []
+    found: list[Part] = []
     for place, row in enumerate(material.cells.to_dict("records")):
-        one = {str(k): plain(v) for k, v in row.items()}
+        one: Part = {str(k): plain(v) for k, v in row.items()}
         folder = material.folder_of[place]
         log = ends.get((folder, str(one["study"]), str(one["cell"])), "")
         found.append(one | {"folder": folder, "log": log[-LOG_END:] or None})
     return found
 
 
-def packed(material: Material, texts: Texts) -> dict[str, Any]:
+def packed(material: Material, texts: Texts) -> Part:
     """Return the cells, all digits kept: the page and ``dlas show`` say the same numbers."""
     found = rows(material)
     names = [n for n in found[0] if any(r.get(n) is not None for r in found)]
     return pack(found, texts, names, digits=None)
 
 
-def rounds(material: Material, texts: Texts) -> dict[str, Any]:
+def rounds(material: Material, texts: Texts) -> Part:
     """Return every round of every cell."""
     return pack(material.rounds.to_dict("records"), texts, ROUND_COLUMNS)
 
 
-def facts(material: Material, texts: Texts) -> dict[str, Any]:
+def facts(material: Material, texts: Texts) -> Part:
     """Return what is stored of each cell beside its rounds, less the values in its row."""
     found = [
         {**{name: getattr(fact, name) for name in FACT_COLUMNS}, "status": str(fact.status)}
@@ -84,7 +82,7 @@ def _renames(material: Material, factor: str) -> bool:
     return bool(distinct == pairs[layer].nunique() == pairs[factor].nunique())
 
 
-def estimates(material: Material) -> dict[str, Any] | None:
+def estimates(material: Material) -> Part | None:
     """Return what comparisons rest on; None where nothing was analysed.
 
     By analysed cell: ``mean`` of the log of the metric (less is better) net of round effects,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from dlas.core.stack import LAYERS
 from dlas.report import answer, cells, host, parts
 from dlas.report.material import METRIC, Material, load
-from dlas.report.pack import Texts, pack
+from dlas.report.pack import Part, Texts, pack
 from dlas.tables import CEILING_COLUMNS
 
 SCHEMA = 1
@@ -22,7 +21,7 @@ COLUMNS = (
 """The columns of the page's table of all cells; the dialog of a cell shows them all."""
 
 
-def collect(dirs: Sequence[Path | str]) -> dict[str, Any]:
+def collect(dirs: Sequence[Path | str]) -> Part:
     """Return the page's payload for output folders.
 
     Raises:
@@ -32,7 +31,7 @@ def collect(dirs: Sequence[Path | str]) -> dict[str, Any]:
     return payload(load(dirs))
 
 
-def payload(material: Material) -> dict[str, Any]:
+def payload(material: Material) -> Part:
     """Return the page's payload: a pure function of what was read."""
     texts = Texts()
     found, where = material.analysis, parts.places(material)
