@@ -54,6 +54,15 @@ SAME_STEMS: dict[str, tuple[tuple[str, ...], str]] = {
 }
 """Stems that stand in several folders, and why they are the same thing."""
 
+FOUND_AND_TOLD = (
+    "breakeven", "correlate", "coverage", "effects", "expected", "flips", "interactions",
+    "ordered", "pareto", "roofline", "shares", "winners",
+)  # fmt: skip
+SAME_STEMS |= dict.fromkeys(
+    FOUND_AND_TOLD, (("analyze/parts", "analyze/tell"), "a part of the analysis: computed, told")
+)
+SAME_STEMS["noise"] = (("analyze/estimate", "analyze/tell"), "the noise: estimated, told")
+
 NEAR_STEMS: dict[tuple[str, str], str] = {
     ("table", "tables"): "the tidy table: read by the analysis, made by the folder",
     ("tune", "tuner"): "a folder, and the class in it",
