@@ -240,8 +240,8 @@ def test_settings_and_goals():
     )
     assert (made.measure.rounds, made.measure.min_seconds, made.measure.min_runs) == (5, 1, 20)
     assert made.goals.minimize == ("latency_ms",)
-    assert made.goals.at_most == {"accuracy_drop": 0.02}
-    assert made.goals.at_least == {"accuracy": 0}
+    assert made.goals.at_most == (("accuracy_drop", 0.02),)
+    assert made.goals.at_least == (("accuracy", 0),)
 
 
 def test_a_file_and_the_same_keys_are_the_same_study(tmp_path):

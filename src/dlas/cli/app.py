@@ -1,4 +1,4 @@
-"""The command line: the only place that prints and exits.
+"""The command line: this folder is the only place that prints and exits.
 
 Results go to standard output, progress and messages to standard error. Exit codes: 0, the command
 was carried out (cells may have failed: they are rows); 2, something the user gave or the disk is
@@ -7,16 +7,16 @@ wrong; 1, a bug of ours; 130, interrupted. Nothing heavy is imported before a co
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from dlas.cli import options
+from dlas.cli.after_run import analyze, compare, report, show, table
 from dlas.cli.exits import guarded
-from dlas.core.errors import UserError
+from dlas.cli.printing import one_of, print_json
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,20 +29,6 @@ app = typer.Typer(
     "    dlas run studies/quickstart.yaml --out out/quickstart\n\n"
     "    dlas report out/quickstart",
 )
-
-
-def _one_of(value: str, allowed: Sequence[str], option: str = "--format") -> str:
-    from dlas.core.errors import near
-
-    if value not in allowed:
-        raise UserError(
-            f"{option} {value!r}: must be one of {', '.join(allowed)}.{near(value, allowed)}"
-        )
-    return value
-
-
-def _json(data: Any) -> None:
-    print(json.dumps(data, indent=2, default=str, allow_nan=False))
 
 
 def _version(wanted: bool) -> None:
@@ -90,7 +76,7 @@ def plan(
     from dlas.run.plan.preview import preview
     from dlas.study.study import Study
 
-    _one_of(format, ("text", "json"))
+    one_of(format, ("text", "json"))
     loaded = Study.load(study)
     place = store or (out / "store" if out else None)
     known = place.absolute() if place else None
@@ -99,7 +85,7 @@ def plan(
     for note in loaded.notes:
         print(note, file=sys.stderr)
     if format == "json":
-        _json(found)
+        print_json(found)
         return
     print(preview_text(found))
 
@@ -208,7 +194,7 @@ def train(
     from dlas.networks import fit
     from dlas.run.train import read_technique, run_train
 
-    _one_of(augment, get_args(fit.Augment), "--augment")
+    one_of(augment, get_args(fit.Augment), "--augment")
     card = run_train(
         cast(Model, read_technique("model", model)),
         cast(Dataset, read_technique("dataset", dataset)),
@@ -228,161 +214,10 @@ def train(
     print(f"accuracy {card['accuracy']:.4f} on {card['accuracy_n']} test images")
 
 
-# ---------------------------------------------------------------- results
+# ---------------------------------------------------------------- what runs have left
 
-SHOWN = (
-    "cell", "status", "dataset", "model", "optimization", "algorithm", "software", "hardware",
-    "latency_ms", "latency_low_ms", "latency_high_ms", "memory_mb", "accuracy", "accuracy_drop",
-    "reason",
-)  # fmt: skip
-"""What ``dlas table`` prints where no columns are named; files and pipes of data get all."""
-
-
-@app.command()
-def table(
-    folders: options.Folders,
-    format: options.TableFormat = "text",
-    rounds: options.OfRounds = False,
-    controls: options.OfControls = False,
-    sort: options.Sort = None,
-    columns: options.Columns = None,
-    output: options.Output = None,
-) -> None:
-    """Print the results: one row per cell, empty where something was not measured.
-
-    dlas table out/quickstart --sort latency_ms
-
-    dlas table out/quickstart --format parquet -o results.parquet
-    """
-    from dlas import tables
-    from dlas.cli import formats
-
-    _one_of(format, formats.FORMATS)
-    if rounds and controls:
-        raise UserError("--rounds and --controls are different tables: ask for one")
-    make = tables.rounds_frame if rounds else tables.cells_frame
-    frame = (tables.controls_frame if controls else make)(folders)
-    usual = SHOWN if format == "text" and not (rounds or controls) else None
-    frame = formats.pick(frame, sort=sort, columns=columns, usual=usual)
-    formats.write(frame, format, output)
-
-
-@app.command()
-def show(
-    folder: options.Folder,
-    cell: options.Cell,
-    format: options.Format = "text",
-) -> None:
-    """Print all that is known of a cell, and how to reproduce it.
-
-    dlas show out/quickstart 3fa2
-    """
-    from dlas.cli.display import terminal_width
-    from dlas.cli.show import describe, show_text
-
-    _one_of(format, ("text", "json"))
-    known = describe(folder, cell)
-    if format == "json":
-        _json(known)
-    else:
-        print(show_text(known, terminal_width(sys.stdout)))
-
-
-@app.command()
-def report(
-    folders: options.Folders,
-    output: options.Page = None,
-    figures: options.Figures = None,
-) -> None:
-    """Write one self-contained HTML page: it needs no network and opens from disk.
-
-    dlas report out/quickstart
-
-    dlas report out/laptop out/board -o both.html
-
-    dlas report out/quickstart --figures figures
-    """
-    from dlas import report as page
-
-    print(page.write(folders, output or folders[0] / "report.html"))
-    if figures is not None:
-        for picture in page.figures(folders, figures):
-            print(picture)
-
-
-# ---------------------------------------------------------------- findings
-
-
-@app.command()
-def analyze(
-    folders: options.SomeFolders = None,
-    tables: options.Tables = None,
-    layers: options.Layers = None,
-    metric: options.Metric = "latency_ms",
-    low: options.Low = None,
-    high: options.High = None,
-    rounds: options.Repeats = None,
-    baseline: options.Baseline = None,
-    floor: options.Floor = None,
-    maximize: options.Maximize = False,
-    triples: options.Triples = False,
-    top: options.Top = 12,
-    output: options.Findings = None,
-    format: options.Format = "text",
-) -> None:
-    """Say what matters, what interacts and which stack to take: findings with their evidence.
-
-    dlas analyze out/quickstart
-
-    dlas analyze --table results.csv --layers model,optimization,threads --metric seconds
-    """
-    from dlas.analyze import analyze as analyze_table
-    from dlas.analyze import render_text
-    from dlas.tables import intake
-
-    _one_of(format, ("text", "json"))
-    asked = intake.Asked(metric, tuple(baseline or ()), floor, maximize)
-    if tables:
-        if folders:
-            raise UserError("give output folders or --table, not both")
-        if layers is None:
-            raise UserError("--table needs --layers: the columns whose combinations are the cells")
-        made = intake.of_table(tables, layers, low, high, rounds, asked)
-    elif folders:
-        made = intake.of_folders(folders, asked)
-        output = output or folders[0] / "findings.json"
-    else:
-        raise UserError("nothing to analyze: give output folders, or --table FILE")
-    found = analyze_table(made, triples=triples)
-    if output:
-        intake.save(found.to_json(), output)
-    print(found.to_json() if format == "json" else render_text(found, most=top), end="")
-
-
-@app.command()
-def compare(
-    first: options.First,
-    second: options.Second,
-    metric: options.Metric = "latency_ms",
-    floor: options.Floor = None,
-    format: options.Format = "text",
-) -> None:
-    """Say what changed between two runs, machines or versions beyond noise.
-
-    dlas compare out/before out/after
-    """
-    from dlas.analyze import compare as compare_tables
-    from dlas.analyze import render_comparison
-    from dlas.analyze.conclusion import plain
-    from dlas.tables import intake
-
-    _one_of(format, ("text", "json"))
-    asked = intake.Asked(metric, (), floor)
-    found = compare_tables(*(intake.of_folders([each], asked) for each in (first, second)))
-    if format == "json":
-        _json(plain(found.to_dict()))
-    else:
-        print(render_comparison(found), end="")
+for _command in (table, show, report, analyze, compare):
+    app.command()(_command)
 
 
 # ---------------------------------------------------------------- this installation
@@ -404,12 +239,12 @@ def catalog(
     from dlas.core.registry import catalogue
     from dlas.core.stack import LAYERS
 
-    _one_of(format, ("text", "json"))
+    one_of(format, ("text", "json"))
     if layer is not None:
-        _one_of(layer, LAYERS, "--layer")
+        one_of(layer, LAYERS, "--layer")
     rows = catalogue(layer)
     if format == "json":
-        _json(rows)
+        print_json(rows)
     else:
         print(catalogue_text(rows, terminal_width(sys.stdout)))
 
@@ -428,14 +263,14 @@ def doctor(format: options.Format = "text", probe: options.Probe = True) -> None
     from dlas.cli.catalog import examination_text, examine
     from dlas.cli.display import progress, terminal_width
 
-    _one_of(format, ("text", "json"))
+    one_of(format, ("text", "json"))
     shown = progress(sys.stderr, not probe)
     try:
         found = examine(shown if probe else None)
     finally:
         shown.close()
     if format == "json":
-        _json(found)
+        print_json(found)
     else:
         print(examination_text(found, terminal_width(sys.stdout)))
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from dlas.cli.display import table, text_of
 from dlas.core import registry
+from dlas.core.protocols import HardwareTechnique
 from dlas.core.stack import LAYERS, TITLES
 
 if TYPE_CHECKING:
@@ -14,6 +15,17 @@ if TYPE_CHECKING:
     from dlas.run.plan.plan import Step
     from dlas.run.progress import Progress
     from dlas.store.artifacts import StepRecord
+
+
+class Executed(TypedDict):
+    """What a runtime was seen to execute where a type was asked for."""
+
+    software: str
+    type: str
+    executes: str | None
+    """None where it could not be seen; ``problem`` says why, if it failed."""
+    isa: str | None
+    problem: str
 
 
 def parameters(row: Mapping[str, Any]) -> str:
@@ -48,7 +60,7 @@ def catalogue_text(rows: Sequence[Mapping[str, Any]], width: int | None) -> str:
     return "\n\n".join(blocks)
 
 
-def examine(progress: Progress | None = None) -> dict[str, Any]:
+def examine(progress: Progress | None = None) -> dict[str, object]:
     """Return what the machine is, what is missing and how to get it, and what to mistrust.
 
     With a progress, what each runtime executes of each type is looked at, too, where it is not
@@ -71,7 +83,7 @@ def examine(progress: Progress | None = None) -> dict[str, Any]:
     }
 
 
-def _executes(progress: Progress) -> list[dict[str, Any]]:
+def _executes(progress: Progress) -> list[Executed]:
     """Return a row for each runtime and type that no rule refuses: what was seen to run."""
     from dlas.core.records import Status
     from dlas.run.executed import Answers, ran_of
@@ -86,7 +98,7 @@ def _executes(progress: Progress) -> list[dict[str, Any]]:
         seen.append(step.key)
         progress.step(str(step.stage), step.text, len(seen), len(steps))
 
-    def row(probe: Probe, record: StepRecord) -> dict[str, Any]:
+    def row(probe: Probe, record: StepRecord) -> Executed:
         ran = ran_of(record.info) if record.status is Status.COMPLETE else None
         techniques = probe.cell.techniques
         return {
@@ -104,9 +116,9 @@ def _absent(row: Mapping[str, Any]) -> str | None:
     """Return why a device is not there (hardware only)."""
     if row["layer"] != "hardware":
         return None
-    device: Any = registry.make("hardware", row["name"])
-    said: str | None = device.missing()
-    return said
+    device = registry.make("hardware", row["name"])
+    assert isinstance(device, HardwareTechnique)
+    return device.missing()
 
 
 def examination_text(found: Mapping[str, Any], width: int | None) -> str:
@@ -132,7 +144,7 @@ def examination_text(found: Mapping[str, Any], width: int | None) -> str:
     return "\n".join([*lines, "", "timings:", *(f"- {concern}" for concern in concerns)])
 
 
-def _executes_text(rows: Sequence[Mapping[str, Any]], width: int | None) -> list[str]:
+def _executes_text(rows: Sequence[Executed], width: int | None) -> list[str]:
     """Return what each runtime executes of each type as a table, and what it could not run."""
     types = list(dict.fromkeys(row["type"] for row in rows))
     lines = []
@@ -145,7 +157,7 @@ def _executes_text(rows: Sequence[Mapping[str, Any]], width: int | None) -> list
     return [title, table(lines, ("software", *types), width), *troubles]
 
 
-def _executed(row: Mapping[str, Any] | None) -> str:
+def _executed(row: Executed | None) -> str:
     if row is None:
         return "-"
     return row["executes"] or ("failed" if row["problem"] else "not told")

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
 
-Rows = Sequence[Mapping[str, Any]]
+    from dlas.run.run import Summary
+
+Rows = Sequence[Mapping[str, object]]
 
 LINE_EVERY_S = 5.0
 """Without a terminal a line is printed at most so often."""
 
 
-def text_of(value: Any) -> str:
+def text_of(value: object) -> str:
     """Return a value as a table shows it; what is not known is empty."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
@@ -91,7 +94,7 @@ def plain(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
 
 def preview_text(found: Mapping[str, Any]) -> str:
     """Return what ``dlas.run.plan.preview.preview`` found as text."""
-    rows: list[dict[str, Any]] = [{"": "cells", "count": found["cells"]}]
+    rows: list[dict[str, object]] = [{"": "cells", "count": found["cells"]}]
     rows += [{"": f"  {name}", "count": n} for name, n in found["cells_by_status"].items()]
     rows += [{"": "steps", "count": found["steps"]}]
     rows += [{"": f"  {stage}", "count": n} for stage, n in found["by_stage"].items()]
@@ -110,8 +113,8 @@ def preview_text(found: Mapping[str, Any]) -> str:
     return "\n".join([table(rows, ("", "count")), "", cost, *reasons])
 
 
-def summary_text(summary: Any) -> str:
-    """Return what a run came to (``dlas.run.run.Summary``) as text."""
+def summary_text(summary: Summary) -> str:
+    """Return what a run came to as text."""
     counts = ", ".join(f"{n} {status}" for status, n in sorted(summary.cells.items()))
     lines = [f"{summary.study}: {sum(summary.cells.values())} cells: {counts or 'none'}"]
     for stage, reason, n in summary.failures:
@@ -164,7 +167,7 @@ class Lines:
         """Say what a person should know."""
         self.say(text, always=True)
 
-    def finish(self, summary: Any) -> None:
+    def finish(self, summary: object) -> None:
         """Say nothing: the command prints the summary."""
 
     def close(self) -> None:
@@ -177,8 +180,8 @@ class Bars:
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self._drawn: RichProgress | None = None
-        self._steps: Any = None
-        self._measurements: Any = None
+        self._steps: TaskID | None = None
+        self._measurements: TaskID | None = None
 
     def _make(self) -> RichProgress:
         from rich.console import Console
@@ -206,8 +209,8 @@ class Bars:
         self._measurements = add("", total=total_measurements, kind="measurements", left="")
         self._drawn.refresh()
 
-    def _draw(self, task: Any, text: str, done: int, total: int, left: str) -> None:
-        if self._drawn is not None:
+    def _draw(self, task: TaskID | None, text: str, done: int, total: int, left: str) -> None:
+        if self._drawn is not None and task is not None:
             self._drawn.update(task, description=text, completed=done, total=total, left=left)
             self._drawn.refresh()
 
@@ -228,7 +231,7 @@ class Bars:
             self._drawn.console.print(text, markup=False, highlight=False)
             self._drawn.refresh()
 
-    def finish(self, summary: Any) -> None:
+    def finish(self, summary: object) -> None:
         """Leave the bars as they are."""
         self.close()
 

@@ -8,14 +8,13 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from dlas.core.errors import DlasError
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
-def guarded(app: Callable[..., Any], arguments: Sequence[str]) -> int:
+def guarded(app: Callable[..., object], arguments: Sequence[str]) -> int:
     """Run a command line; ``--debug`` anywhere in it shows tracebacks.
 
     Returns 0, or 2 where the user or the disk is at fault, 1 for a bug of ours, 130 when

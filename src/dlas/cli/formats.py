@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dlas.cli.display import table, terminal_width
 from dlas.core.errors import StorageError, UserError, near
@@ -72,9 +72,9 @@ def encoded(frame: pd.DataFrame, format: str, width: int | None = None) -> bytes
     return f"{table(rows_of(frame), columns, width)}\n".encode()
 
 
-def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def rows_of(frame: pd.DataFrame) -> list[dict[str, object]]:
     """Return the rows of a frame as plain values, None where something was not measured."""
-    rows: list[dict[str, Any]] = json.loads(as_json(frame))
+    rows: list[dict[str, object]] = json.loads(as_json(frame))
     return rows
 
 

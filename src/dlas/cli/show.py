@@ -28,7 +28,7 @@ MEASURED = (
 )  # fmt: skip
 
 
-def describe(folder: Path, cell: str) -> dict[str, Any]:
+def describe(folder: Path, cell: str) -> dict[str, object]:
     """Return what is known of the cell whose hash begins with ``cell``, as JSON.
 
     Raises:
@@ -82,13 +82,13 @@ def _find(rows: list[CellRow], folder: Path, cell: str) -> CellRow:
     )
 
 
-def _fact(fact: FactRow) -> dict[str, Any]:
+def _fact(fact: FactRow) -> dict[str, object]:
     named = ("kind", "host", "key", "content", "stage", "reason", "created_at", "attempts")
     return {"status": str(fact.status), **{n: getattr(fact, n) for n in named},
             "value": fact.value}  # fmt: skip
 
 
-def _round(row: RoundRow) -> dict[str, Any]:
+def _round(row: RoundRow) -> dict[str, object]:
     samples = row.samples
     return {
         "host": row.host,
@@ -128,7 +128,7 @@ def show_text(known: Mapping[str, Any], width: int | None) -> str:
     return "\n\n".join(blocks)
 
 
-def _pairs(values: Mapping[str, Any]) -> str:
+def _pairs(values: Mapping[str, object]) -> str:
     shown = {name: text_of(value) for name, value in values.items()}
     wide = max((len(name) for name, text in shown.items() if text), default=0)
     return "\n".join(f"  {name:{wide}}  {text}" for name, text in shown.items() if text)

@@ -9,7 +9,7 @@ import numpy as np
 from dlas.kernels.code.emit import argument_shapes
 from dlas.kernels.code.machine_code import compile_functions
 from dlas.kernels.graph.best import LIMIT_S, choose_measured
-from dlas.kernels.graph.calls import Step, Steps
+from dlas.kernels.graph.calls import Call, Calls
 from dlas.kernels.graph.choose import Algorithm, Sparsity, choose, read
 from dlas.kernels.graph.cost import Costs
 from dlas.kernels.graph.importer import import_program
@@ -74,19 +74,19 @@ def compile_model(
         if search is not None:
             tuner = Tuner(search, cpu, workers)
             choices = tune_choices(graph, choices, tuner, threads, written)
-    steps = Steps(graph, choices, cpu, written)
-    return _assemble(steps, cpu, threads, search is not None)
+    calls = Calls(graph, choices, cpu, written)
+    return _assemble(calls, cpu, threads, search is not None)
 
 
-def _assemble(steps: Steps, target: CpuTarget, threads: int, tuned: bool) -> Program:
-    functions, names = _functions(steps.steps)
+def _assemble(calls: Calls, target: CpuTarget, threads: int, tuned: bool) -> Program:
+    functions, names = _functions(calls.all)
     shapes = {name: argument_shapes(f) for name, f in functions.items()}
-    roots, offsets, arena_bytes = _memory(steps)
+    roots, offsets, arena_bytes = _memory(calls)
     blob = _Blob()
     constants = {
         name: blob.add(array)
-        for name, array in steps.graph.constants.items()
-        if any(name in step.inputs for step in steps.steps) or name in steps.outputs
+        for name, array in calls.graph.constants.items()
+        if any(name in each.inputs for each in calls.all) or name in calls.outputs
     }
 
     def reference(buffer: str, shape: Sequence[int]) -> dict[str, Any]:
@@ -94,24 +94,24 @@ def _assemble(steps: Steps, target: CpuTarget, threads: int, tuned: bool) -> Pro
         place_, where = (
             ("weights", constants[root]) if root in constants else ("arena", offsets[root])
         )
-        dtype = steps.buffers[buffer].dtype
+        dtype = calls.buffers[buffer].dtype
         return {"in": place_, "at": where + inside, "shape": list(shape), "dtype": dtype}
 
-    def call(step: Step) -> dict[str, Any]:
-        name = names[step.kernel]
+    def call(each: Call) -> dict[str, Any]:
+        name = names[each.kernel]
         packed = [
             {"in": "weights", "at": blob.add(c), "shape": list(c.shape), "dtype": str(c.dtype)}
-            for c in step.constants
+            for c in each.constants
         ]
-        extra = 1 if step.kind in ("conv2d", "linear") else len(step.inputs)
-        buffers = [*step.inputs[:extra], *step.inputs[extra:], *step.outputs]
+        extra = 1 if each.kind in ("conv2d", "linear") else len(each.inputs)
+        buffers = [*each.inputs[:extra], *each.inputs[extra:], *each.outputs]
         references = [reference(b, ()) for b in buffers]
         arguments = [*references[:extra], *packed, *references[extra:]]
         for argument, shape in zip(arguments, shapes[name], strict=True):
             if shape is not None:
                 argument["shape"] = list(shape)
-        weight_bytes = sum(c.nbytes for c in step.constants)
-        record = {"operator": step.operator, "kind": step.kind, **step.record}
+        weight_bytes = sum(c.nbytes for c in each.constants)
+        record = {"operator": each.operator, "kind": each.kind, **each.record}
         return {
             "function": name,
             "arguments": arguments,
@@ -126,59 +126,59 @@ def _assemble(steps: Steps, target: CpuTarget, threads: int, tuned: bool) -> Pro
             "attributes": list(target.attributes),
         },
         "threads": threads,
-        "tuning": counted([step.record for step in steps.steps]) if tuned else None,
+        "tuning": counted([each.record for each in calls.all]) if tuned else None,
         "arena_bytes": arena_bytes,
         "inputs": [
-            {"name": n, **reference(n, steps.graph.values[n].shape)} for n in steps.graph.inputs
+            {"name": n, **reference(n, calls.graph.values[n].shape)} for n in calls.graph.inputs
         ],
-        "steps": [call(step) for step in steps.steps],
+        "steps": [call(each) for each in calls.all],
         "outputs": [
-            reference(b, steps.graph.values[n].shape)
-            for n, b in zip(steps.graph.outputs, steps.outputs, strict=True)
+            reference(b, calls.graph.values[n].shape)
+            for n, b in zip(calls.graph.outputs, calls.outputs, strict=True)
         ],
     }  # fmt: skip
     return Program(plan, blob.bytes(), compile_functions(functions, target), threads)
 
 
-def _functions(steps: list[Step]) -> tuple[dict[str, Any], dict[Any, str]]:
+def _functions(calls: list[Call]) -> tuple[dict[str, Any], dict[Any, str]]:
     """Return one function for each distinct kernel, and the kernels' names."""
     names: dict[Any, str] = {}
     functions = {}
-    for step in steps:
-        if step.kernel not in names:
-            name = f"{step.kind.replace('.', '_')}_{len(names)}"
-            names[step.kernel] = name
-            functions[name] = step.kernel.function(name)
+    for each in calls:
+        if each.kernel not in names:
+            name = f"{each.kind.replace('.', '_')}_{len(names)}"
+            names[each.kernel] = name
+            functions[name] = each.kernel.function(name)
     return functions, names
 
 
-def _memory(steps: Steps) -> tuple[dict[str, tuple[str, int]], dict[str, int], int]:
+def _memory(calls: Calls) -> tuple[dict[str, tuple[str, int]], dict[str, int], int]:
     """Return each buffer's root and place in it, the roots' offsets in the arena, its bytes."""
     roots: dict[str, tuple[str, int]] = {}
-    for name in [*steps.graph.constants, *steps.buffers]:
+    for name in [*calls.graph.constants, *calls.buffers]:
         root, inside = name, 0
-        while root in steps.buffers and steps.buffers[root].alias is not None:
-            inside += steps.buffers[root].offset_bytes
-            root = str(steps.buffers[root].alias)
+        while root in calls.buffers and calls.buffers[root].alias is not None:
+            inside += calls.buffers[root].offset_bytes
+            root = str(calls.buffers[root].alias)
         roots[name] = (root, inside)
-    last_step = len(steps.steps)
-    first: dict[str, int] = dict.fromkeys(steps.graph.inputs, -1)
-    last: dict[str, int] = dict.fromkeys(steps.graph.inputs, -1)
-    size: dict[str, int] = {name: steps.buffers[name].size_bytes for name in steps.graph.inputs}
+    end = len(calls.all)
+    first: dict[str, int] = dict.fromkeys(calls.graph.inputs, -1)
+    last: dict[str, int] = dict.fromkeys(calls.graph.inputs, -1)
+    size: dict[str, int] = {name: calls.buffers[name].size_bytes for name in calls.graph.inputs}
 
     def touch(buffer: str, at: int) -> None:
         root, _ = roots[buffer]
         first.setdefault(root, at)
         last[root] = max(last.get(root, at), at)
-        size[root] = max(size.get(root, 0), steps.buffers[root].size_bytes)
+        size[root] = max(size.get(root, 0), calls.buffers[root].size_bytes)
 
-    for at, step in enumerate(steps.steps):
-        for buffer in [*step.inputs, *step.outputs]:
-            if roots[buffer][0] not in steps.graph.constants:
+    for at, each in enumerate(calls.all):
+        for buffer in [*each.inputs, *each.outputs]:
+            if roots[buffer][0] not in calls.graph.constants:
                 touch(buffer, at)
-    for buffer in steps.outputs:
-        if roots[buffer][0] not in steps.graph.constants:
-            touch(buffer, last_step)
+    for buffer in calls.outputs:
+        if roots[buffer][0] not in calls.graph.constants:
+            touch(buffer, end)
     lives = {name: Life(size[name], first[name], last[name]) for name in first}
     offsets, total = place(lives)
     return roots, offsets, total

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dlas.analyze import Analysis
-from dlas.report.material import Source
-from dlas.report.pack import plain
+from dlas.report.material import Material
+from dlas.report.pack import Part, plain
 from dlas.report.parts import Places
 
 
-def best(found: Analysis | None, where: Places) -> dict[str, Any] | None:
+def best(found: Analysis | None, where: Places) -> Part | None:
     """Return the best cell under the goals by row, with those that cannot be told apart."""
     if found is None or not found.best.cell:
         return None
@@ -51,7 +51,7 @@ def order_warning(found: Analysis | None) -> list[str]:
     return [f"without {r.layer}={r.level}: {r.order}" for r in changed.itertuples()]
 
 
-def trust(source: Source, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def trust(material: Material, cells: Sequence[Mapping[str, Any]]) -> Part:
     """Return the numbers that say how far to trust the rest; None where one is not known."""
     done = [c for c in cells if c["status"] == "complete"]
     widths = [
@@ -59,8 +59,8 @@ def trust(source: Source, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for c in done
         if c.get("latency_low_ms") and c.get("latency_high_ms")
     ]
-    noise = source.analysis.noise() if source.analysis else {}
-    floors = [float(f) for f in source.floors["floor"].dropna()]
+    noise = material.analysis.noise() if material.analysis else {}
+    floors = [float(f) for f in material.floors["floor"].dropna()]
     return {
         "interval": statistics.median(widths) if widths else None,
         "floor_low": min(floors, default=None),

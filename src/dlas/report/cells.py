@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from dlas.core.stack import LAYERS
 from dlas.report.labels import short_names
-from dlas.report.material import Source, logs
-from dlas.report.pack import Texts, pack, plain
+from dlas.report.material import Material, logs
+from dlas.report.pack import Part, Texts, pack, plain
 
 ROUND_COLUMNS = (
     "cell", "control", "round", "host", "session", "status", "stage", "reason", "latency_ms",
@@ -23,75 +21,77 @@ LOG_END = 2_000
 """Characters of a log's end that the page keeps."""
 
 
-def rows(source: Source) -> list[dict[str, Any]]:
+def rows(material: Material) -> list[Part]:
     """Return the rows of ``dlas table`` with their folder and the end of their log."""
-    ends = logs(source)
-    found = []
-    for place, row in enumerate(source.cells.to_dict("records")):
-        one = {str(k): plain(v) for k, v in row.items()}
-        folder = source.folder_of[place]
+    ends = logs(material)
+    found: list[Part] = []
+    for place, row in enumerate(material.cells.to_dict("records")):
+        one: Part = {str(k): plain(v) for k, v in row.items()}
+        folder = material.folder_of[place]
         log = ends.get((folder, str(one["study"]), str(one["cell"])), "")
         found.append(one | {"folder": folder, "log": log[-LOG_END:] or None})
     return found
 
 
-def packed(source: Source, texts: Texts) -> dict[str, Any]:
+def packed(material: Material, texts: Texts) -> Part:
     """Return the cells, all digits kept: the page and ``dlas show`` say the same numbers."""
-    found = rows(source)
+    found = rows(material)
     names = [n for n in found[0] if any(r.get(n) is not None for r in found)]
     return pack(found, texts, names, digits=None)
 
 
-def rounds(source: Source, texts: Texts) -> dict[str, Any]:
+def rounds(material: Material, texts: Texts) -> Part:
     """Return every round of every cell."""
-    return pack(source.rounds.to_dict("records"), texts, ROUND_COLUMNS)
+    return pack(material.rounds.to_dict("records"), texts, ROUND_COLUMNS)
 
 
-def facts(source: Source, texts: Texts) -> dict[str, Any]:
+def facts(material: Material, texts: Texts) -> Part:
     """Return what is stored of each cell beside its rounds, less the values in its row."""
     found = [
         {**{name: getattr(fact, name) for name in FACT_COLUMNS}, "status": str(fact.status)}
-        for results in source.results
+        for results in material.results
         for kinds in results.facts_of.values()
         for fact in kinds.values()
     ]
     return pack(found, texts, FACT_COLUMNS)
 
 
-def levels(source: Source) -> dict[str, dict[str, str]]:
+def levels(material: Material) -> dict[str, dict[str, str]]:
     """Return the short name of every choice, by layer."""
-    return {layer: short_names(source.cells[layer].dropna().unique()) for layer in LAYERS}
+    return {layer: short_names(material.cells[layer].dropna().unique()) for layer in LAYERS}
 
 
-def filters(source: Source) -> list[str]:
+def filters(material: Material) -> list[str]:
     """Return what the page can filter by: layers, parameters and hosts with several values."""
-    factors = [c for c in source.cells.columns if str(c).partition(".")[0] in LAYERS and "." in c]
+    factors = [
+        c for c in material.cells.columns if str(c).partition(".")[0] in LAYERS and "." in c
+    ]
     parameters = [
-        c for c in factors if source.cells[c].nunique() > 1 and not _renames(source, str(c))
+        c for c in factors if material.cells[c].nunique() > 1 and not _renames(material, str(c))
     ]
     names = [*LAYERS, "host", "study"]
-    several = [n for n in names if source.cells[n].nunique(dropna=False) > 1]
+    several = [n for n in names if material.cells[n].nunique(dropna=False) > 1]
     return [*several, *parameters]
 
 
-def _renames(source: Source, factor: str) -> bool:
+def _renames(material: Material, factor: str) -> bool:
     """Say whether a parameter only tells a layer's choices apart as the layer itself does."""
     layer = factor.partition(".")[0]
-    pairs = source.cells[[layer, factor]].astype("string").fillna("")
+    pairs = material.cells[[layer, factor]].astype("string").fillna("")
     distinct = len(pairs.drop_duplicates())
     return bool(distinct == pairs[layer].nunique() == pairs[factor].nunique())
 
 
-def estimates(source: Source) -> dict[str, Any] | None:
+def estimates(material: Material) -> Part | None:
     """Return what comparisons rest on; None where nothing was analysed.
 
     By analysed cell: ``mean`` of the log of the metric (less is better) net of round effects,
     None where there is none; ``var`` its variance; ``stratum`` where its noise is pooled. By
     stratum the degrees of freedom. ``known``: whether there is any noise known.
     """
-    if source.analysis is None:
+    if material.analysis is None:
         return None
-    found, table = source.analysis.estimates, source.analysis.table
+    found, table = material.analysis.estimates, material.analysis.table
     strata = found.var.argmax(axis=1) if found.var.size else np.zeros(len(found.mean), dtype=int)
     var = found.var.max(axis=1) if found.var.size else np.zeros(len(found.mean))
     return {
@@ -115,12 +115,12 @@ def estimates(source: Source) -> dict[str, Any] | None:
             for x in table.layers
         },
         "parameters": list(table.parameters),
-        "decider": source.analysis.best.metric,
-        "maximize": bool(_maximized(source)),
+        "decider": material.analysis.best.metric,
+        "maximize": bool(_maximized(material)),
     }
 
 
-def _maximized(source: Source) -> bool:
-    assert source.analysis is not None
-    goals = source.analysis.table.goals
+def _maximized(material: Material) -> bool:
+    assert material.analysis is not None
+    goals = material.analysis.table.goals
     return not goals.minimize and bool(goals.maximize)

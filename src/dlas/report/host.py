@@ -5,17 +5,17 @@ from __future__ import annotations
 import statistics
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-from dlas.report.material import Source
-from dlas.report.pack import plain
+from dlas.report.material import Material
+from dlas.report.pack import Part, plain
 from dlas.run.measure import sentinel
 
 QUIET = ("flags", "libraries")
 """Parts of a host's description that are told apart from the rest."""
 
 
-def hosts(source: Source) -> list[dict[str, Any]]:
+def hosts(material: Material) -> list[Part]:
     """Return each host's description, libraries and processor flags apart."""
     return [
         {
@@ -24,11 +24,11 @@ def hosts(source: Source) -> list[dict[str, Any]]:
             "libraries": plain(told.get("libraries", {})),
             "flags": " ".join(map(str, told.get("flags", ()))),
         }
-        for name, told in sorted(source.hosts.items())
+        for name, told in sorted(material.hosts.items())
     ]
 
 
-def sessions(source: Source) -> list[dict[str, Any]]:
+def sessions(material: Material) -> list[Part]:
     """Return each run: when, by which command, with which settings and versions."""
     return [
         {
@@ -36,14 +36,28 @@ def sessions(source: Source) -> list[dict[str, Any]]:
             "ended_at": s.ended_at, "command": s.command, "dlas": s.dlas_version,
             "settings": plain(s.settings), "versions": plain(s.versions), "note": s.note,
         }
-        for s in source.sessions
+        for s in material.sessions
     ]  # fmt: skip
 
 
-def sentinels(source: Source) -> list[dict[str, Any]]:
+class Steadiness(TypedDict):
+    """The sentinel of a session."""
+
+    session: str
+    start: str
+    minutes: list[float]
+    """Since the start, by reading."""
+    relative: list[float]
+    """Time over the median, by reading."""
+    median_ms: float
+    spread: float
+    allowed: float
+
+
+def sentinels(material: Material) -> list[Steadiness]:
     """Return the sentinel of each session: minutes since its start, time over its median."""
-    lines = []
-    for session, rows in source.sentinels.groupby("session", sort=False):
+    lines: list[Steadiness] = []
+    for session, rows in material.sentinels.groupby("session", sort=False):
         times = [datetime.fromisoformat(t) for t in rows["created_at"]]
         seconds = [float(s) for s in rows["seconds"]]
         middle = statistics.median(seconds)
@@ -63,15 +77,15 @@ def sentinels(source: Source) -> list[dict[str, Any]]:
     return lines
 
 
-def floors(source: Source) -> list[dict[str, Any]]:
+def floors(material: Material) -> list[Part]:
     """Return the noise of each host and stratum."""
-    return [{str(k): plain(v) for k, v in r.items()} for r in source.floors.to_dict("records")]
+    return [{str(k): plain(v) for k, v in r.items()} for r in material.floors.to_dict("records")]
 
 
-def controls(source: Source) -> list[dict[str, Any]]:
+def controls(material: Material) -> list[Part]:
     """Return the A/A pairs: a cell measured twice, its second latency over its first."""
     names = ("cell", "host", "stratum", "ratio", "floor", "inside")
-    return [{n: plain(r[n]) for n in names} for r in source.controls.to_dict("records")]
+    return [{n: plain(r[n]) for n in names} for r in material.controls.to_dict("records")]
 
 
 def reproduce(folder: Path) -> list[str]:

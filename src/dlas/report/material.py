@@ -21,7 +21,7 @@ METRIC = "latency_ms"
 
 
 @dataclass(frozen=True)
-class Source:
+class Material:
     """Everything that was read; every part of the page is a function of it."""
 
     folders: tuple[Path, ...]
@@ -44,7 +44,7 @@ class Source:
     """What a reader must know of how far the analysis goes."""
 
 
-def load(dirs: Sequence[Path | str]) -> Source:
+def load(dirs: Sequence[Path | str]) -> Material:
     """Read output folders and analyse them.
 
     Raises:
@@ -62,7 +62,7 @@ def load(dirs: Sequence[Path | str]) -> Source:
     cells = pd.concat(filled, ignore_index=True) if len(filled) > 1 else filled[0]
     found, analyzed, notes = _analysed(folders, results, frames)
     hosts, sessions = _circumstances(folders)
-    return Source(
+    return Material(
         folders=folders,
         results=results,
         cells=cells,
@@ -120,11 +120,11 @@ def _circumstances(
     return hosts, tuple(sorted(sessions, key=lambda s: s.started_at))
 
 
-def logs(source: Source) -> dict[tuple[int, str, str], str]:
+def logs(material: Material) -> dict[tuple[int, str, str], str]:
     """Return the end of the log of each broken cell, by folder, study and cell."""
     return {
         (i, row.study, row.cell): row.log
-        for i, results in enumerate(source.results)
+        for i, results in enumerate(material.results)
         for row in results.cells
         if isinstance(row, CellRow) and row.log
     }

@@ -6,10 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-Row = Mapping[str, Any]
+from dlas.core.keys import Json
+
+Row = Mapping[str, object]
+Part = dict[str, object]
+"""A part of the page: nothing here looks into it again, the page's script does."""
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Json:
     """Return a value as JSON knows it; what is missing or not finite becomes None."""
     if hasattr(value, "item"):
         value = value.item()
@@ -24,7 +28,7 @@ def plain(value: Any) -> Any:
     return None if str(value) in ("NaT", "<NA>", "nan") else str(value)
 
 
-def shorter(value: Any, digits: int) -> Any:
+def shorter(value: Json, digits: int) -> Json:
     """Return a number with so many significant digits, anything else as it is."""
     if isinstance(value, float) and math.isfinite(value) and value != 0:
         return float(f"{value:.{digits}g}")
@@ -48,7 +52,7 @@ class Texts:
 
 def pack(
     rows: Sequence[Row], texts: Texts, columns: Sequence[str] = (), digits: int | None = 6
-) -> dict[str, Any]:
+) -> Part:
     """Return rows column by column.
 
     A column is ``{"v": values}``; ``{"c": value}`` where all are the same; ``{"s": numbers}``
@@ -65,16 +69,18 @@ def pack(
                                         for n in names}}  # fmt: skip
 
 
-def _column(raw: Sequence[Any], texts: Texts, digits: int | None) -> dict[str, Any]:
+def _column(raw: Sequence[object], texts: Texts, digits: int | None) -> Part:
     values = [plain(v) for v in raw]
     if digits is not None:
         values = [shorter(v, digits) for v in values]
     if not values or all(type(v) is type(values[0]) and v == values[0] for v in values):
         return {"c": values[0] if values else None}
-    if all(v is None or isinstance(v, str) for v in values):
-        return {"s": [-1 if v is None else texts.place(v) for v in values]}
-    if all(isinstance(v, list) and all(isinstance(x, str) for x in v) for v in values):
-        return {"l": [[texts.place(x) for x in v] for v in values]}
+    said = [v for v in values if v is None or isinstance(v, str)]
+    if len(said) == len(values):
+        return {"s": [-1 if v is None else texts.place(v) for v in said]}
+    lists = [[x for x in v if isinstance(x, str)] for v in values if isinstance(v, list)]
+    if lists == values:
+        return {"l": [[texts.place(x) for x in v] for v in lists]}
     return {"v": values}
 
 

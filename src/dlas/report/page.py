@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
-from typing import Any
 
 ASSETS = files("dlas.report") / "assets"
 SCRIPTS = ("core.js", "stats.js", "answer.js", "effects.js", "trade.js", "costs.js", "trust.js")
@@ -14,7 +14,7 @@ SCRIPTS = ("core.js", "stats.js", "answer.js", "effects.js", "trade.js", "costs.
 PLACES = re.compile("@@(TITLE|STYLE|PLOTLY|PAYLOAD|SCRIPT)@@")
 
 
-def render(payload: dict[str, Any]) -> str:
+def render(payload: Mapping[str, object]) -> str:
     """Return the page: template, style, script, the plotting library and the numbers in one."""
     from plotly.offline import get_plotlyjs
 
@@ -33,7 +33,7 @@ def _asset(name: str) -> str:
     return (ASSETS / name).read_text(encoding="utf-8")
 
 
-def _script_json(payload: Any) -> str:
+def _script_json(payload: object) -> str:
     """Return JSON that is safe inside a script element."""
     text = json.dumps(payload, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from dlas.analyze import Analysis
-from dlas.report.material import Source
-from dlas.report.pack import Texts, pack, plain
+from dlas.report.material import Material
+from dlas.report.pack import Part, Texts, pack, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,13 +28,13 @@ Places = Mapping[tuple[str, str], int]
 """The row of a cell on a host."""
 
 
-def packed(source: Source, texts: Texts) -> dict[str, Any]:
+def packed(material: Material, texts: Texts) -> Part:
     """Return every table of the analysis that the page shows."""
-    found = source.analysis
+    found = material.analysis
     if found is None:
         return {}
-    where = places(source)
-    out = {name: pack(_records(getattr(found, name)), texts) for name in WHOLE}
+    where = places(material)
+    out: Part = {name: pack(_records(getattr(found, name)), texts) for name in WHOLE}
     out["contexts"] = pack(contexts(found, where), texts)
     out["expected_contexts"] = pack(expected(found, where), texts)
     out["expected"] = pack(_records(found.expected[found.expected["by"] == ""]), texts)
@@ -45,16 +45,16 @@ def packed(source: Source, texts: Texts) -> dict[str, Any]:
     return out
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def _records(frame: pd.DataFrame) -> list[Part]:
     return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
 
 
-def places(source: Source) -> dict[tuple[str, str], int]:
+def places(material: Material) -> dict[tuple[str, str], int]:
     """Return the row of each analysed cell and host; the first row where it comes twice."""
     found: dict[tuple[str, str], int] = {}
-    pairs = zip(source.cells["cell"], source.cells["host"].fillna(""), strict=True)
+    pairs = zip(material.cells["cell"], material.cells["host"].fillna(""), strict=True)
     for row, (cell, host) in enumerate(pairs):
-        if row < source.analyzed:
+        if row < material.analyzed:
             found.setdefault((str(cell), str(host)), row)
     return found
 
@@ -67,7 +67,7 @@ def by_cell(where: Places) -> dict[str, list[int]]:
     return found
 
 
-def _rows_of(where: Places, hosts: Sequence[str]) -> Any:
+def _rows_of(where: Places, hosts: Sequence[str]) -> Callable[[str, str], int]:
     """Return what finds the row of a cell in a context, whose text names the host if several."""
     one = by_cell(where)
 
@@ -81,7 +81,7 @@ def _rows_of(where: Places, hosts: Sequence[str]) -> Any:
     return find
 
 
-def contexts(found: Analysis, where: Places) -> list[dict[str, Any]]:
+def contexts(found: Analysis, where: Places) -> list[Part]:
     """Return each choice against its baseline in each context, with the two cells' rows."""
     find = _rows_of(where, found.table.hosts)
     return [
@@ -94,7 +94,7 @@ def contexts(found: Analysis, where: Places) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def expected(found: Analysis, where: Places) -> list[dict[str, Any]]:
+def expected(found: Analysis, where: Places) -> list[Part]:
     """Return expected and observed speed-up of each choice in each context, by cost."""
     find = _rows_of(where, found.table.hosts)
     rows = found.expected_contexts[found.expected_contexts["cost"].isin(COSTS)]
@@ -108,15 +108,15 @@ def expected(found: Analysis, where: Places) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def break_evens(found: Analysis) -> list[dict[str, Any]]:
+def break_evens(found: Analysis) -> list[Part]:
     """Return the break-evens: averages first, then single contexts, those that cross first."""
     order = {"crosses": 0, "cannot tell": 1, "none in range": 2}
     rows = _records(found.break_evens)
-    rows.sort(key=lambda r: (r["context"] != "(average)", order[r["verdict"]]))
+    rows.sort(key=lambda r: (r["context"] != "(average)", order[str(r["verdict"])]))
     return rows[:BREAK_EVENS]
 
 
-def front(found: Analysis, where: Places) -> list[dict[str, Any]]:
+def front(found: Analysis, where: Places) -> list[Part]:
     """Return by row whether a cell is, or may be, on the Pareto front of the goals."""
     return [
         {"row": where[str(r["cell"]), str(r["host"] or "")], "front": r["front"],
@@ -125,13 +125,13 @@ def front(found: Analysis, where: Places) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def verdicts(found: Analysis) -> list[dict[str, Any]]:
+def verdicts(found: Analysis) -> list[Part]:
     """Return by row and limit whether a cell meets the goal."""
     names = ("row", "limit", "bound", "value", "low", "high", "verdict")
     return [{n: r[n] for n in names} for r in found.best.verdicts.to_dict("records")]
 
 
-def findings(found: Analysis | None, where: Places) -> list[dict[str, Any]]:
+def findings(found: Analysis | None, where: Places) -> list[Part]:
     """Return the findings, their cells by row and by hash."""
     if found is None:
         return []

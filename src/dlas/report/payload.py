@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from dlas.core.stack import LAYERS
 from dlas.report import answer, cells, host, parts
-from dlas.report.material import METRIC, Source, load
-from dlas.report.pack import Texts, pack
+from dlas.report.material import METRIC, Material, load
+from dlas.report.pack import Part, Texts, pack
 from dlas.tables import CEILING_COLUMNS
 
 SCHEMA = 1
@@ -22,7 +21,7 @@ COLUMNS = (
 """The columns of the page's table of all cells; the dialog of a cell shows them all."""
 
 
-def collect(dirs: Sequence[Path | str]) -> dict[str, Any]:
+def collect(dirs: Sequence[Path | str]) -> Part:
     """Return the page's payload for output folders.
 
     Raises:
@@ -32,41 +31,41 @@ def collect(dirs: Sequence[Path | str]) -> dict[str, Any]:
     return payload(load(dirs))
 
 
-def payload(source: Source) -> dict[str, Any]:
+def payload(material: Material) -> Part:
     """Return the page's payload: a pure function of what was read."""
     texts = Texts()
-    found, where = source.analysis, parts.places(source)
-    every = cells.rows(source)
+    found, where = material.analysis, parts.places(material)
+    every = cells.rows(material)
     present = [c for c in COLUMNS if any(r.get(c) is not None for r in every)]
-    if source.cells["host"].nunique() < 2:
+    if material.cells["host"].nunique() < 2:
         present = [c for c in present if c != "host"]
     out = {
         "schema": SCHEMA,
         "title": ", ".join(sorted({str(c["study"]) for c in every})),
         "metric": METRIC,
-        "folders": [str(f) for f in source.folders],
-        "reproduce": [host.reproduce(f) for f in source.folders],
+        "folders": [str(f) for f in material.folders],
+        "reproduce": [host.reproduce(f) for f in material.folders],
         "layers": list(LAYERS),
-        "short": cells.levels(source),
-        "filters": cells.filters(source),
+        "short": cells.levels(material),
+        "filters": cells.filters(material),
         "columns": present,
-        "cells": cells.packed(source, texts),
-        "rounds": cells.rounds(source, texts),
-        "facts": cells.facts(source, texts),
-        "estimates": cells.estimates(source),
-        "analyzed": source.analyzed,
-        "notes": [*source.notes, *(found.table.notes if found else ())],
+        "cells": cells.packed(material, texts),
+        "rounds": cells.rounds(material, texts),
+        "facts": cells.facts(material, texts),
+        "estimates": cells.estimates(material),
+        "analyzed": material.analyzed,
+        "notes": [*material.notes, *(found.table.notes if found else ())],
         "best": answer.best(found, where),
         "goals": answer.goals(found),
         "order_warning": answer.order_warning(found),
-        "trust": answer.trust(source, every),
+        "trust": answer.trust(material, every),
         "findings": pack(parts.findings(found, where), texts),
-        "tables": parts.packed(source, texts),
-        "floors": host.floors(source),
-        "controls": host.controls(source),
-        "sentinels": host.sentinels(source),
-        "ceilings": pack(source.ceilings.to_dict("records"), texts, CEILING_COLUMNS),
-        "hosts": host.hosts(source),
-        "sessions": host.sessions(source),
+        "tables": parts.packed(material, texts),
+        "floors": host.floors(material),
+        "controls": host.controls(material),
+        "sentinels": host.sentinels(material),
+        "ceilings": pack(material.ceilings.to_dict("records"), texts, CEILING_COLUMNS),
+        "hosts": host.hosts(material),
+        "sessions": host.sessions(material),
     }
     return out | {"texts": texts.list}

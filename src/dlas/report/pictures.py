@@ -5,13 +5,17 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dlas.core.errors import StorageError, UserError
 from dlas.report.labels import short_names
-from dlas.report.material import Source
+from dlas.report.material import Material
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A7A00")
 """Okabe and Ito's palette: told apart by the colour-blind; markers differ as well."""
@@ -19,11 +23,11 @@ MARKERS = "osD^PX*vph"
 FORMATS = ("png", "svg")
 MOST = 14
 
-Drawer = Callable[[Any, Source], bool]
+Drawer = Callable[["Axes", Material], bool]
 """Draws on axes; False where there is nothing to draw."""
 
 
-def draw(source: Source, folder: Path) -> list[Path]:
+def draw(material: Material, folder: Path) -> list[Path]:
     """Write every figure that the results allow and return the files.
 
     Raises:
@@ -44,12 +48,12 @@ def draw(source: Source, folder: Path) -> list[Path]:
     written = []
     for name, (drawer, size) in drawers.items():
         figure = Figure(figsize=size, layout="constrained")
-        if drawer(figure.subplots(), source):
+        if drawer(figure.subplots(), material):
             written += _saved(figure, folder / name)
     return written
 
 
-def _saved(figure: Any, stem: Path) -> list[Path]:
+def _saved(figure: Figure, stem: Path) -> list[Path]:
     paths = [stem.with_suffix(f".{kind}") for kind in FORMATS]
     try:
         stem.parent.mkdir(parents=True, exist_ok=True)
@@ -60,9 +64,9 @@ def _saved(figure: Any, stem: Path) -> list[Path]:
     return paths
 
 
-def _stack(axes: Any, source: Source) -> bool:
+def _stack(axes: Axes, material: Material) -> bool:
     """Shares of the layers on the diagonal, the largest changes of effect below it."""
-    found = source.analysis
+    found = material.analysis
     if found is None:
         return False
     layers = found.shares[found.shares["kind"] == "layer"].sort_values("share", ascending=False)
@@ -86,7 +90,7 @@ def _stack(axes: Any, source: Source) -> bool:
     return True
 
 
-def _tile(axes: Any, x: int, y: int, scale: str, depth: float, text: str) -> None:
+def _tile(axes: Axes, x: int, y: int, scale: str, depth: float, text: str) -> None:
     from matplotlib import colormaps
     from matplotlib.patches import Rectangle
 
@@ -96,17 +100,17 @@ def _tile(axes: Any, x: int, y: int, scale: str, depth: float, text: str) -> Non
     axes.text(x + 0.5, y + 0.5, text, ha="center", va="center", color=ink, fontsize=9)
 
 
-def _front(axes: Any, source: Source) -> bool:
+def _front(axes: Axes, material: Material) -> bool:
     """Latency against accuracy, by software, with the cells that nothing beats in both."""
-    cells = source.cells[source.cells["status"] == "complete"]
+    cells = material.cells[material.cells["status"] == "complete"]
     cells = cells[cells["accuracy"].notna() & cells["latency_ms"].notna()]
     if not len(cells):
         return False
-    names = short_names(source.cells["software"].dropna().unique())
+    names = short_names(material.cells["software"].dropna().unique())
     for i, (software, part) in enumerate(cells.groupby("software", sort=False)):
-        style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
+        color, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
         axes.scatter(part["latency_ms"], 100 * part["accuracy"], s=22, alpha=0.75,
-                     label=names[str(software)], **style)  # fmt: skip
+                     label=names[str(software)], color=color, marker=marker)  # fmt: skip
     ranked = cells.sort_values(["latency_ms", "accuracy"], ascending=[True, False])
     front = ranked[ranked["accuracy"] > ranked["accuracy"].cummax().shift(fill_value=-1.0)]
     axes.step(front["latency_ms"], 100 * front["accuracy"], where="post", color="black", lw=1,
@@ -117,16 +121,16 @@ def _front(axes: Any, source: Source) -> bool:
     return True
 
 
-def _speedups(axes: Any, source: Source) -> bool:
+def _speedups(axes: Axes, material: Material) -> bool:
     """Paired speed-ups of every choice over its layer's baseline, over contexts."""
-    found = source.analysis
+    found = material.analysis
     if found is None or not len(found.speedups):
         return False
     whole = found.speedups[found.speedups["factor"] == found.speedups["layer"]]
     whole = whole.sort_values("median", ascending=False).head(MOST)
     labels, values = [], []
     for r in whole.itertuples():
-        names = short_names(source.cells[r.layer].dropna().unique())
+        names = short_names(material.cells[r.layer].dropna().unique())
         contexts = found.speedup_contexts
         own = contexts[(contexts["factor"] == r.factor) & (contexts["level"] == r.level)]
         labels.append(f"{names.get(r.level, r.level)} / {names.get(r.baseline, r.baseline)}")
@@ -139,7 +143,7 @@ def _speedups(axes: Any, source: Source) -> bool:
     return True
 
 
-def _about_one(axes: Any, label: str) -> None:
+def _about_one(axes: Axes, label: str) -> None:
     from matplotlib.ticker import FuncFormatter
 
     plainly = FuncFormatter(lambda x, _: f"{x:g}")
@@ -151,15 +155,15 @@ def _about_one(axes: Any, label: str) -> None:
     axes.grid(axis="x", alpha=0.25)
 
 
-def _flips(axes: Any, source: Source) -> bool:
+def _flips(axes: Axes, material: Material) -> bool:
     """The two sides of each flip."""
-    found = source.analysis
+    found = material.analysis
     if found is None or not len(found.flips):
         return False
     top = found.flips.head(MOST)
     labels = []
     for i, r in enumerate(top.itertuples()):
-        names = short_names(source.cells[r.layer].dropna().unique())
+        names = short_names(material.cells[r.layer].dropna().unique())
         labels.append(f"{names.get(r.a, r.a)} or {names.get(r.b, r.b)}, by {r.by}")
         axes.plot([r.ratio_better, r.ratio_worse], [i, i], color="grey", lw=1.2, zorder=1)
     places = list(range(len(top)))
@@ -172,14 +176,22 @@ def _flips(axes: Any, source: Source) -> bool:
     return True
 
 
-def _drift(axes: Any, source: Source) -> bool:
+def _drift(axes: Axes, material: Material) -> bool:
     """The sentinel of each session over its median."""
     from dlas.report.host import sentinels
 
-    lines = sentinels(source)
+    lines = sentinels(material)
     for i, line in enumerate(lines):
-        style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
-        axes.plot(line["minutes"], line["relative"], ms=3, lw=0.8, label=line["session"], **style)
+        color, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+        axes.plot(
+            line["minutes"],
+            line["relative"],
+            ms=3,
+            lw=0.8,
+            label=line["session"],
+            color=color,
+            marker=marker,
+        )
     for limit in {1 + sign * line["allowed"] for line in lines for sign in (-1, 1)}:
         axes.axhline(limit, color="grey", ls="--", lw=1)
     axes.set(xlabel="minutes", ylabel="sentinel over its median")

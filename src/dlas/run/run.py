@@ -196,7 +196,7 @@ class _Run:
                 command=" ".join(sys.argv),
                 dlas_version=__version__,
                 settings=self.bench.settings.model_dump(),
-                versions=self.description.get("versions", {}),
+                versions={n: v for n, v in self.description["libraries"].items() if v},
                 note="",
             )
         )

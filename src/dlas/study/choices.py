@@ -12,10 +12,10 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from dlas.core import registry
 from dlas.core.errors import UserError, near
+from dlas.core.protocols import Technique
 from dlas.core.stack import LAYERS, TITLES, Choice
 from dlas.study.design import Factor, Level, pipeline
 from dlas.study.form import REQUIRED
@@ -42,7 +42,7 @@ class Layers:
     broken: set[str] = field(default_factory=set)
 
 
-def read_layers(source: Source, data: Any, place: Place = ("layers",)) -> Layers:
+def read_layers(source: Source, data: object, place: Place = ("layers",)) -> Layers:
     """Return the factors of a ``layers:`` block; problems are noted in the source."""
     found = Layers()
     given = _by_layer(source, data, place)
@@ -57,7 +57,7 @@ def read_layers(source: Source, data: Any, place: Place = ("layers",)) -> Layers
     return found
 
 
-def read_stack(source: Source, data: Any, place: Place) -> list[Factor]:
+def read_stack(source: Source, data: object, place: Place) -> list[Factor]:
     """Return one explicit stack as factors (a listed parameter makes several levels)."""
     given = _by_layer(source, data, place)
     factors: list[Factor] = []
@@ -70,7 +70,7 @@ def read_stack(source: Source, data: Any, place: Place) -> list[Factor]:
     return factors
 
 
-def read_base(source: Source, data: Any, factors: Sequence[Factor]) -> list[Level]:
+def read_base(source: Source, data: object, factors: Sequence[Factor]) -> list[Level]:
     """Return the level of each factor at which one-at-a-time starts: the first, unless said."""
     given = _by_layer(source, {} if data is None else data, ("base",))
     levels: list[Level] = []
@@ -90,7 +90,7 @@ def read_base(source: Source, data: Any, factors: Sequence[Factor]) -> list[Leve
     return levels
 
 
-def _sub_base(source: Source, factor: Factor, item: Any, factors: Sequence[Factor]) -> Any:
+def _sub_base(source: Source, factor: Factor, item: object, factors: Sequence[Factor]) -> object:
     known = [f.sublayer for f in factors if f.layer == factor.layer]
     place = ("base", factor.layer)
     if not isinstance(item, Mapping):
@@ -105,7 +105,7 @@ def _sub_base(source: Source, factor: Factor, item: Any, factors: Sequence[Facto
     return item.get(factor.sublayer)
 
 
-def _by_layer(source: Source, data: Any, place: Place) -> Mapping[str, Any]:
+def _by_layer(source: Source, data: object, place: Place) -> Mapping[str, object]:
     if not isinstance(data, Mapping):
         source.problem(
             place, f"must be a mapping of layers, got {shown(data)}. Layers: {', '.join(LAYERS)}."
@@ -129,13 +129,13 @@ def _left_out(source: Source, layer: str, place: Place) -> list[Factor]:
     return [Factor(layer, "", tuple(levels))]
 
 
-def _block(source: Source, layer: str, data: Any, place: Place) -> list[Factor]:
+def _block(source: Source, layer: str, data: object, place: Place) -> list[Factor]:
     if isinstance(data, Mapping):
         return _sublayers(source, layer, data, place)
     return [Factor(layer, "", _levels(source, layer, data, place))]
 
 
-def _levels(source: Source, layer: str, data: Any, place: Place) -> tuple[Level, ...]:
+def _levels(source: Source, layer: str, data: object, place: Place) -> tuple[Level, ...]:
     if isinstance(data, str):
         return tuple(_level(source, layer, data, place))
     if not isinstance(data, list) or not data:
@@ -155,7 +155,9 @@ def _once(levels: Sequence[Level]) -> list[Level]:
     return kept
 
 
-def _sublayers(source: Source, layer: str, data: Mapping[str, Any], place: Place) -> list[Factor]:
+def _sublayers(
+    source: Source, layer: str, data: Mapping[str, object], place: Place
+) -> list[Factor]:
     factors: list[Factor] = []
     for name, block in data.items():
         inner = (*place, name)
@@ -200,7 +202,7 @@ def _check_names(source: Source, layer: str, factors: Sequence[Factor], place: P
 # ---------------------------------------------------------------- one entry of a list
 
 
-def _level(source: Source, layer: str, item: Any, place: Place) -> list[Level]:
+def _level(source: Source, layer: str, item: object, place: Place) -> list[Level]:
     """Return the levels that one entry stands for."""
     if not isinstance(item, list):
         return [Level((choice,)) for choice in _choices(source, layer, item, place)]
@@ -223,7 +225,7 @@ def _bounded(source: Source, place: Place, sizes: Sequence[int]) -> bool:
     return count <= MAX_LEVELS
 
 
-def _choices(source: Source, layer: str, item: Any, place: Place) -> list[Choice]:
+def _choices(source: Source, layer: str, item: object, place: Place) -> list[Choice]:
     """Return the choices that a name, or a name with parameters, stands for."""
     name, params = _named(item)
     if name is None:
@@ -254,7 +256,7 @@ def _choices(source: Source, layer: str, item: Any, place: Place) -> list[Choice
     return found
 
 
-def _named(item: Any) -> tuple[str | None, Any]:
+def _named(item: object) -> tuple[str | None, object]:
     if isinstance(item, str):
         return item, None
     if isinstance(item, Mapping) and len(item) == 1:
@@ -263,7 +265,9 @@ def _named(item: Any) -> tuple[str | None, Any]:
     return None, None
 
 
-def _values(source: Source, technique: Any, parameter: str, value: Any, place: Place) -> list[Any]:
+def _values(
+    source: Source, technique: type[Technique], parameter: str, value: object, place: Place
+) -> list[object]:
     """Return the values that what is written at a parameter stands for."""
     listed = value
     if isinstance(value, Mapping) and set(value) == {"values"}:
@@ -277,7 +281,7 @@ def _values(source: Source, technique: Any, parameter: str, value: Any, place: P
 
 
 def _make(
-    source: Source, layer: str, name: str, params: dict[str, Any], place: Place
+    source: Source, layer: str, name: str, params: dict[str, object], place: Place
 ) -> Choice | None:
     try:
         return registry.choice(registry.make(layer, name, params))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,11 +22,13 @@ from pydantic import (
     WithJsonSchema,
     create_model,
 )
+from pydantic_core import ErrorDetails
 
 from dlas.core.errors import near
+from dlas.core.keys import Json
 from dlas.core.records import MeasureSettings
 from dlas.core.stack import LAYERS
-from dlas.study.source import Source, shown
+from dlas.study.source import Place, Source, shown
 
 SCHEMA = Path(__file__).with_name("study.schema.json")
 MAX_STACKS = 100_000
@@ -42,38 +43,39 @@ METRICS = (
 
 Metric = Literal[METRICS]  # type: ignore[valid-type]
 
-_CHOICE: dict[str, Any] = {
+Schema = dict[str, Json]
+"""A part of the JSON Schema."""
+
+_NAMED: list[Json] = [
+    {"type": "string"},
+    {
+        "type": "object",
+        "minProperties": 1,
+        "maxProperties": 1,
+        "additionalProperties": {"type": ["object", "null"]},
+    },
+]
+_CHOICE: Schema = {
     "description": "a technique's name, or `name: {parameter: value or list of values}`",
-    "anyOf": [
-        {"type": "string"},
-        {
-            "type": "object",
-            "minProperties": 1,
-            "maxProperties": 1,
-            "additionalProperties": {"type": ["object", "null"]},
-        },
-    ],
+    "anyOf": _NAMED,
 }
-_LEVEL: dict[str, Any] = {
+_ONE: list[Json] = [*_NAMED, {"type": "array", "minItems": 1, "items": _CHOICE}]
+_LEVEL: Schema = {
     "description": "a choice, or a pipeline: a list of choices applied in turn",
-    "anyOf": [*_CHOICE["anyOf"], {"type": "array", "minItems": 1, "items": _CHOICE}],
+    "anyOf": _ONE,
 }
-_LEVELS: dict[str, Any] = {
-    "anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": _LEVEL}]
-}
-_BLOCK: dict[str, Any] = {
+_SEVERAL: list[Json] = [{"type": "string"}, {"type": "array", "minItems": 1, "items": _LEVEL}]
+_BLOCK: Schema = {
     "description": "a list of choices, or sub-layers that are crossed and applied in turn",
     "anyOf": [
-        *_LEVELS["anyOf"],
-        {"type": "object", "minProperties": 1, "additionalProperties": _LEVELS},
+        *_SEVERAL,
+        {"type": "object", "minProperties": 1, "additionalProperties": {"anyOf": _SEVERAL}},
     ],
 }
-_POINT: dict[str, Any] = {
-    "anyOf": [*_LEVEL["anyOf"], {"type": "object", "additionalProperties": _LEVEL}]
-}
+_POINT: Schema = {"anyOf": [*_ONE, {"type": "object", "additionalProperties": _LEVEL}]}
 
 
-def _by_layer(block: Mapping[str, Any], required: list[str]) -> WithJsonSchema:
+def _by_layer(block: Schema, required: list[str]) -> WithJsonSchema:
     properties = {layer: dict(block) for layer in LAYERS}
     return WithJsonSchema(
         {
@@ -121,32 +123,7 @@ GoalsForm: Any = create_model(
 )
 
 
-@dataclass(frozen=True)
-class Goals:
-    """What a study seeks: metrics to minimize and maximize, and bounds on metrics."""
-
-    minimize: tuple[str, ...] = ()
-    maximize: tuple[str, ...] = ()
-    at_most: Mapping[str, float] = field(default_factory=dict)
-    at_least: Mapping[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, form: Any) -> Goals:
-        """Return the goals of a checked ``goals:`` block."""
-        given = form.model_dump(exclude_none=True)
-
-        def bounds(end: str) -> dict[str, float]:
-            return {k.removesuffix(end): v for k, v in given.items() if k.endswith(end)}
-
-        return cls(
-            tuple(given["minimize"]),
-            tuple(given["maximize"]),
-            bounds("_at_most"),
-            bounds("_at_least"),
-        )
-
-
-def _one_or_many(value: Any) -> Any:
+def _one_or_many(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
@@ -173,7 +150,7 @@ class StudyForm(_Strict):
         description="where relative paths and own modules are looked for, "
         "instead of beside this file",
     )
-    layers: Annotated[Any, _by_layer(_BLOCK, REQUIRED)] = Field(
+    layers: Annotated[object, _by_layer(_BLOCK, REQUIRED)] = Field(
         None, description="the choices at each layer"
     )
     design: Annotated[
@@ -181,11 +158,11 @@ class StudyForm(_Strict):
         | Annotated[RandomDesign, Tag("drawn")],
         Discriminator(lambda value: "drawn" if isinstance(value, dict | RandomDesign) else "text"),
     ] = Field("full", description="which combinations of the choices are run")
-    base: Annotated[Any, _by_layer(_POINT, [])] = Field(
+    base: Annotated[object, _by_layer(_POINT, [])] = Field(
         None, description="where one-at-a-time starts; a layer left out starts at its first choice"
     )
     stacks: Annotated[
-        Any,
+        object,
         WithJsonSchema(
             {
                 "type": "array",
@@ -210,11 +187,11 @@ def read_form(source: Source) -> StudyForm | None:
     except ValidationError as error:
         for each in error.errors():
             place = tuple(part for part in each["loc"] if part not in ("text", "drawn"))
-            source.problem(*_translate(place, dict(each)))
+            source.problem(*_translate(place, each))
         return None
 
 
-def _translate(place: tuple[str | int, ...], error: Mapping[str, Any]) -> tuple[Any, str]:
+def _translate(place: Place, error: ErrorDetails) -> tuple[Place, str]:
     kind, given = error["type"], error["input"]
     if kind == "extra_forbidden":
         known = _keys(place[:-1])
@@ -237,7 +214,7 @@ def _translate(place: tuple[str | int, ...], error: Mapping[str, Any]) -> tuple[
     return place, f"{error['msg']}, got {shown(given)}"
 
 
-_HINTS: dict[tuple[str | int, ...], str] = {
+_HINTS: dict[Place, str] = {
     ("dlas",): ": the version of the form, `dlas: 1`",
     ("name",): ": the study's name",
 }
@@ -250,8 +227,8 @@ def _listed(known: list[str]) -> str:
     return ", ".join(known)
 
 
-def _keys(place: tuple[str | int, ...]) -> list[str]:
-    inner: dict[tuple[str | int, ...], Any] = {
+def _keys(place: Place) -> list[str]:
+    inner: dict[Place, type[BaseModel]] = {
         (): StudyForm,
         ("measure",): MeasureSettings,
         ("goals",): GoalsForm,
@@ -261,7 +238,7 @@ def _keys(place: tuple[str | int, ...]) -> list[str]:
     return list(inner[place].model_fields)
 
 
-def schema() -> dict[str, Any]:
+def schema() -> Schema:
     """Return the JSON Schema of a study file."""
     made = StudyForm.model_json_schema()
     return {

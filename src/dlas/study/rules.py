@@ -29,8 +29,8 @@ from dlas.core.stack import LAYERS, Stack
 MAX_LENGTH = 2000
 MAX_DEPTH = 40
 
-Cell = Mapping[str, Any]
-Value = Callable[[Cell], Any]
+Cell = Mapping[str, object]
+Value = Callable[[Cell], object]
 
 
 class _Missing:
@@ -48,7 +48,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _WORDS = {"and", "or", "not", "in"}
-_CONSTANTS: dict[str, Any] = {
+_CONSTANTS: dict[str, object] = {
     "true": True, "false": False, "null": None, "True": True, "False": False, "None": None,
 }  # fmt: skip
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {
@@ -104,7 +104,7 @@ class Rule:
             raise UserError(f"{self.text!r}: {error}") from None
 
 
-def _truth(value: Any, what: str) -> bool:
+def _truth(value: object, what: str) -> bool:
     if value is MISSING:
         return False
     if not isinstance(value, bool):
@@ -112,7 +112,7 @@ def _truth(value: Any, what: str) -> bool:
     return value
 
 
-def _compare(sign: str, left: Any, right: Any) -> bool:
+def _compare(sign: str, left: object, right: object) -> bool:
     if left is MISSING or right is MISSING:
         return False
     if sign in ("in", "not in"):
@@ -125,12 +125,12 @@ def _compare(sign: str, left: Any, right: Any) -> bool:
     return _ORDER[sign](left, right)
 
 
-def _equal(left: Any, right: Any) -> bool:
+def _equal(left: object, right: object) -> bool:
     # In Python True == 1; in a study file true and 1 are different values.
     return isinstance(left, bool) == isinstance(right, bool) and bool(left == right)
 
 
-def _contains(left: Any, right: Any) -> bool:
+def _contains(left: object, right: object) -> bool:
     if isinstance(right, str) and isinstance(left, str):
         return left in right
     if isinstance(right, list | tuple):
@@ -274,7 +274,7 @@ class _Parser:
         return lambda cell: [m(cell) for m in members]
 
 
-def _constant(value: Any) -> Value:
+def _constant(value: object) -> Value:
     return lambda cell: value
 
 

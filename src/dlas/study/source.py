@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -47,7 +46,7 @@ def dotted(place: Place) -> str:
     return text
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """Return a value as a message shows it: JSON, cut short."""
     text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 80 else text[:77] + "..."
@@ -58,7 +57,7 @@ class Source:
     """The data of a study file, where its parts stand, and the problems found so far."""
 
     name: str
-    data: Any = None
+    data: object = None
     lines: dict[Place, int] = field(default_factory=dict)
     problems: list[tuple[int, str]] = field(default_factory=list)
 
@@ -140,7 +139,7 @@ class _Reader:
         self.loader = _Loader("")
         self.count = 0
 
-    def value(self, node: yaml.Node, place: Place) -> Any:
+    def value(self, node: yaml.Node, place: Place) -> object:
         """Return the data of a node."""
         self.count += 1
         if self.count > MAX_NODES or len(place) > MAX_DEPTH:
@@ -159,15 +158,15 @@ class _Reader:
             return [self.value(item, (*place, i)) for i, item in enumerate(node.value)]
         return self._scalar(node, place)
 
-    def _scalar(self, node: yaml.Node, place: Place) -> Any:
+    def _scalar(self, node: yaml.Node, place: Place) -> object:
         try:
             return self.loader.construct_object(node)
         except (ValueError, KeyError):  # `!!int many`, `!!bool maybe`
             self.source.problem(place, f"{shown(node.value)} is no {node.tag}")
             return None
 
-    def _mapping(self, node: yaml.MappingNode, place: Place) -> Mapping[str, Any]:
-        data: dict[str, Any] = {}
+    def _mapping(self, node: yaml.MappingNode, place: Place) -> Mapping[str, object]:
+        data: dict[str, object] = {}
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):

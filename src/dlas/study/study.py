@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from dlas.core.errors import UserError
+from dlas.core.goals import Goals, parse_goals
 from dlas.core.records import MeasureSettings
 from dlas.core.stack import Stack
 from dlas.study import choices, design, rules
-from dlas.study.form import MAX_STACKS, Goals, RandomDesign, StudyForm, read_form
+from dlas.study.form import MAX_STACKS, RandomDesign, StudyForm, read_form
 from dlas.study.source import Source, parse, read, shown
 
 Keep = Callable[[Stack], bool]
@@ -58,7 +58,7 @@ class Study:
         return _study(source, text, path, path.resolve().parent)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any], folder: str | Path = ".") -> Study:
+    def from_dict(cls, data: Mapping[str, object], folder: str | Path = ".") -> Study:
         """Return the study of the same keys as in a file; ``dlas: 1`` may be left out.
 
         Raises:
@@ -78,6 +78,7 @@ class Study:
         Stored elsewhere it is the same study.
         """
         data = parse(self.text, self.name).data
+        assert isinstance(data, Mapping), "a study was made of it"
         wanted = {**data, "folder": str(self.folder)}
         if data == wanted:
             return self.text
@@ -121,9 +122,13 @@ def _study(source: Source, text: str, path: Path | None, folder: Path) -> Study:
     folder, missing = _folder(form, folder)
     notes = (*_notes(source, form, stacks), *missing)
     return Study(
-        form.name, path, folder, stacks, form.measure, Goals.of(form.goals), text,
+        form.name, path, folder, stacks, form.measure, _goals(form), text,
         form.description, notes,
     )  # fmt: skip
+
+
+def _goals(form: StudyForm) -> Goals:
+    return parse_goals(form.goals.model_dump(exclude_none=True))
 
 
 def _folder(form: StudyForm, beside: Path) -> tuple[Path, tuple[str, ...]]:
@@ -139,7 +144,7 @@ def _folder(form: StudyForm, beside: Path) -> tuple[Path, tuple[str, ...]]:
     return beside, (f"folder: {form.folder} is not here; {beside} is taken instead",)
 
 
-def _read_layers(source: Source, given: Mapping[str, Any]) -> choices.Layers:
+def _read_layers(source: Source, given: Mapping[str, object]) -> choices.Layers:
     if given.get("layers") is not None:
         return choices.read_layers(source, given["layers"])
     if given.get("stacks") is None and isinstance(source.data, Mapping):
@@ -147,7 +152,7 @@ def _read_layers(source: Source, given: Mapping[str, Any]) -> choices.Layers:
     return choices.Layers()
 
 
-def _read_stacks(source: Source, given: Mapping[str, Any]) -> list[list[design.Factor]]:
+def _read_stacks(source: Source, given: Mapping[str, object]) -> list[list[design.Factor]]:
     stacks = given.get("stacks")
     if stacks is None:
         return []
@@ -166,7 +171,7 @@ class _Filter:
 
 def _read_rules(
     source: Source,
-    given: Mapping[str, Any],
+    given: Mapping[str, object],
     found: choices.Layers,
     listed: list[list[design.Factor]],
 ) -> list[_Filter]:
@@ -196,7 +201,7 @@ def _keep(source: Source, filters: Iterable[_Filter]) -> Keep:
     filters = list(filters)
     broken: set[_Filter] = set()
 
-    def holds(each: _Filter, view: Mapping[str, Any]) -> bool:
+    def holds(each: _Filter, view: Mapping[str, object]) -> bool:
         if each in broken:
             return False
         try:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dlas.analyze import Table, from_study, load_table
 from dlas.core.errors import StorageError, UserError, near
+from dlas.core.goals import Goals, parse_goals
 from dlas.study.source import read
 from dlas.tables import ceilings_frame, cells_frame, rounds_frame
 from dlas.tables.read import Results
@@ -108,15 +109,14 @@ def _pair(text: str) -> tuple[str, str]:
     return layer.strip(), level.strip()
 
 
-def goals(folders: Sequence[Path]) -> Mapping[str, Any] | None:
-    """Return the goals of the first study that has some, as its file writes them."""
+def goals(folders: Sequence[Path]) -> Goals:
+    """Return the goals of the first study that has some."""
     for folder in folders:
         file = folder / STUDY
         data = read(file)[0].data if file.is_file() else None
         if isinstance(data, Mapping) and isinstance(data.get("goals"), Mapping):
-            found: Mapping[str, Any] = data["goals"]
-            return found
-    return None
+            return parse_goals(data["goals"])
+    return Goals()
 
 
 def of_table(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Entry:
+class _EntryPoint:
     """An entry point that needs no installed package."""
 
     name: str
@@ -48,11 +48,11 @@ def registered(*techniques: type[Technique], only: bool = False) -> Iterator[Non
     are all there is. Child processes of a run do not find them.
     """
     installed = entries.installed
-    more: dict[str, dict[str, _Entry]] = {}
+    more: dict[str, dict[str, _EntryPoint]] = {}
     for cls in techniques:
-        more.setdefault(cls.layer, {})[cls.name] = _Entry(cls.name, cls)
+        more.setdefault(cls.layer, {})[cls.name] = _EntryPoint(cls.name, cls)
 
-    def known(layer: str) -> dict[str, EntryPoint | _Entry]:
+    def known(layer: str) -> dict[str, EntryPoint | _EntryPoint]:
         return {**({} if only else installed(layer)), **more.get(layer, {})}
 
     with patch.object(entries, "installed", known):

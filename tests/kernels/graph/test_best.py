@@ -16,7 +16,7 @@ from torch import nn  # noqa: E402
 from dlas.kernels import compile_model  # noqa: E402
 from dlas.kernels.graph.arrange import Layouts  # noqa: E402
 from dlas.kernels.graph.best import choose_measured  # noqa: E402
-from dlas.kernels.graph.choose import Choice, Sparsity, choose  # noqa: E402
+from dlas.kernels.graph.choose import Chosen, Sparsity, choose  # noqa: E402
 from dlas.kernels.graph.cost import Costs, cheapest, undisturbed  # noqa: E402
 from dlas.kernels.graph.graph import Graph  # noqa: E402
 from dlas.kernels.graph.importer import import_program  # noqa: E402
@@ -68,7 +68,7 @@ def graph_of(model: nn.Module, x: torch.Tensor) -> Graph:
 def measured(
     graph: Graph, seconds: Callable[[dict[str, Any]], float], records: Path,
     algorithm: Any = "best", weights: str = "dense", limit_s: float = 60,
-) -> dict[str, Choice]:  # fmt: skip
+) -> dict[str, Chosen]:  # fmt: skip
     """What `best` chooses on a machine where tasks take the seconds that a function says."""
     machine: Any = Machine(seconds)
     costs = Costs(resolve("native"), 1, machine, Records(records), limit_s)

@@ -12,7 +12,7 @@ from torch import nn  # noqa: E402
 
 from dlas.kernels import compile as compile_module  # noqa: E402
 from dlas.kernels import compile_model  # noqa: E402
-from dlas.kernels.graph.choose import Choice  # noqa: E402
+from dlas.kernels.graph.choose import Chosen  # noqa: E402
 from dlas.kernels.graph.graph import Graph  # noqa: E402
 
 
@@ -130,7 +130,7 @@ def test_parts_of_several_results(algorithm: str, batch: int) -> None:
 def test_whatever_is_decided_is_right(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     draw = chance.Random(seed)
 
-    def decided(graph: Graph, choices: dict[str, Choice], *_: Any) -> dict[str, Choice]:
+    def decided(graph: Graph, choices: dict[str, Chosen], *_: Any) -> dict[str, Chosen]:
         for node in graph.nodes:
             if node.op == "concat":
                 node.attrs["blocked"] = draw.random() < 0.5

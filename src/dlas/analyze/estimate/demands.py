@@ -17,7 +17,7 @@ SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Request:
+class Wanted:
     """What the user asked of a table."""
 
     layers: tuple[str, ...]
@@ -35,7 +35,7 @@ class Request:
         return (*self.layers, self.metric, *(c for c in optional if c is not None))
 
 
-def request(frame: pd.DataFrame, wanted: Request) -> None:
+def request(frame: pd.DataFrame, wanted: Wanted) -> None:
     """Raise ``UserError`` unless a frame has what was asked of it."""
     have = [str(c) for c in frame.columns]
     problems = [
@@ -66,7 +66,7 @@ def request(frame: pd.DataFrame, wanted: Request) -> None:
         raise UserError(problems)
 
 
-def values(frame: pd.DataFrame, wanted: Request) -> None:
+def values(frame: pd.DataFrame, wanted: Wanted) -> None:
     """Raise ``UserError`` where complete rows hold what is no positive number."""
     good = frame["status"].eq(COMPLETE)
     problems = []
@@ -100,7 +100,7 @@ def _not_positive(column: pd.Series, good: pd.Series) -> list[str]:
     )
 
 
-def _unknown_baseline(frame: pd.DataFrame, wanted: Request) -> list[str]:
+def _unknown_baseline(frame: pd.DataFrame, wanted: Wanted) -> list[str]:
     out = []
     for layer, level in wanted.baseline.items():
         known = sorted(frame[layer].unique())

@@ -13,7 +13,7 @@ from dlas.analyze.estimate import demands
 from dlas.analyze.estimate.levels import codes, text
 from dlas.analyze.estimate.table import COMPLETE, DEFAULT_FLOOR, Table, as_text, parameter_columns
 from dlas.core.errors import UserError
-from dlas.core.goals import parse_goals
+from dlas.core.goals import Goals, parse_goals
 
 STUDY_LAYERS = ("dataset", "model", "optimization", "algorithm", "software", "hardware")
 STUDY_STRATA = ("software", "hardware.threads")
@@ -32,7 +32,7 @@ def load_table(
     floor: float | None = None,
     maximize: bool = False,
     strata: Sequence[str] | None = None,
-    goals: Mapping[str, Any] | None = None,
+    goals: Goals | Mapping[str, Any] | None = None,
     ceilings: pd.DataFrame | None = None,
 ) -> Table:
     """Read any tidy table: a row per cell, or per cell and round.
@@ -50,7 +50,7 @@ def load_table(
         floor: ratio less one below which nothing counts (0.05 where there is no noise known).
         maximize: more of the metric is better.
         strata: columns within which the noise of rounds is pooled; found from the data if None.
-        goals: as in a study file.
+        goals: read already, or as in a study file.
         ceilings: see ``dlas.analyze.parts.roofline``.
 
     Raises:
@@ -58,7 +58,7 @@ def load_table(
     """
     frame = source.copy() if isinstance(source, pd.DataFrame) else read(source)
     names = _names(layers)
-    wanted = demands.Request(names, metric, low, high, rounds, _pairs(baseline), floor)
+    wanted = demands.Wanted(names, metric, low, high, rounds, _pairs(baseline), floor)
     demands.request(frame, wanted)
     frame = frame.reset_index(drop=True)
     frame, notes = _standard(frame, wanted)
@@ -80,7 +80,7 @@ def load_table(
         floor=DEFAULT_FLOOR if floor is None else float(floor),
         floor_given=floor is not None,
         strata=None if strata is None else tuple(strata),
-        goals=parse_goals(goals),
+        goals=goals if isinstance(goals, Goals) else parse_goals(goals),
         ceilings=ceilings,
     )
     demands.known_columns(table)
@@ -94,7 +94,7 @@ def from_study(
     metric: str = "latency_ms",
     baseline: Mapping[str, Any] | None = None,
     floor: float | None = None,
-    goals: Mapping[str, Any] | None = None,
+    goals: Goals | Mapping[str, Any] | None = None,
     ceilings: pd.DataFrame | None = None,
     layers: Sequence[str] = STUDY_LAYERS,
     strata: Sequence[str] | None = None,
@@ -198,9 +198,7 @@ def _canonical(level: str) -> str:
         return text(level)
 
 
-def _standard(
-    frame: pd.DataFrame, wanted: demands.Request
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def _standard(frame: pd.DataFrame, wanted: demands.Wanted) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Add the columns every part relies on; turn layers and parameters into text."""
     notes = demands.empty_levels(frame, wanted.layers)
     frame = as_text(frame, wanted.layers + parameter_columns(frame, wanted.layers))
@@ -227,7 +225,7 @@ def texts_or(frame: pd.DataFrame, column: str, default: str) -> pd.Series:
 
 
 def _fold_rounds(
-    frame: pd.DataFrame, wanted: demands.Request, maximize: bool
+    frame: pd.DataFrame, wanted: demands.Wanted, maximize: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Turn a row per cell and round into a row per cell and the samples behind it."""
     assert wanted.rounds is not None

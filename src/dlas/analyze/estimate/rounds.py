@@ -44,7 +44,7 @@ class Units:
 
 
 @dataclass(frozen=True)
-class Fit:
+class Solved:
     """Units' values and the noise of their rounds."""
 
     mean: Floats
@@ -80,8 +80,8 @@ def units_of(samples: pd.DataFrame) -> Units:
     )
 
 
-def fit(units: Units, weight: Floats | None = None) -> Fit:
-    """Fit cells and rounds by weighted least squares (alternating; exact without holes).
+def fit(units: Units, weight: Floats | None = None) -> Solved:
+    """Solved cells and rounds by weighted least squares (alternating; exact without holes).
 
     Args:
         units: what was measured.
@@ -101,16 +101,16 @@ def fit(units: Units, weight: Floats | None = None) -> Fit:
     net = np.asarray(units.log - effect[units.round])
     mean = np.asarray(np.bincount(units.unit, net) / count)
     square = np.bincount(units.unit, (net - mean[units.unit]) ** 2)
-    return Fit(mean, net, np.asarray(square, dtype=float))
+    return Solved(mean, net, np.asarray(square, dtype=float))
 
 
-def medians(units: Units, found: Fit) -> Floats:
+def medians(units: Units, found: Solved) -> Floats:
     """Return the median over rounds, net of round effects, by unit."""
     grouped = pd.Series(found.net).groupby(units.unit)
     return np.asarray(grouped.median().to_numpy(dtype=float))
 
 
-def variances(units: Units, first: Fit, label: list[str]) -> tuple[Fit, Variances]:
+def variances(units: Units, first: Solved, label: list[str]) -> tuple[Solved, Variances]:
     """Estimate the error's variance by stratum and fit again with it.
 
     In a stratum of m units E[sum of squares] = degrees of freedom x (sigma2 - 1/W), where W is

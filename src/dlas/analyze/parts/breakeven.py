@@ -9,7 +9,7 @@ the test; Fieller 1954), so it says as often as it should where the lines cross,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -86,29 +86,14 @@ def _judged(
             labels.append((layer, a, b, int(curves.there[:, mean.there[0]].all(axis=1).sum())))
         parts.append(curves)
         labels += [(layer, a, b, 1)] * len(curves.d)
-    whole = Curves(
-        d=np.concatenate([p.d for p in parts]),
-        there=np.concatenate([p.there for p in parts]),
-        own=np.concatenate([p.own for p in parts]),
-        shared=np.concatenate([p.shared for p in parts]),
-        rows=np.concatenate([p.rows for p in parts]),
-        contexts=[c for p in parts for c in p.contexts],
-    )
+    whole = _joined(parts)
     # Curves that hold the same levels are solved at once.
     pattern = codes(list(whole.there.T), len(whole.d))
     order, solved = [], []
     for g in range(int(pattern.max(initial=-1)) + 1):
         k = np.flatnonzero(pattern == g)
-        some = Curves(
-            d=whole.d[k],
-            there=whole.there[k],
-            own=whole.own[k],
-            shared=whole.shared[k],
-            rows=whole.rows[k],
-            contexts=[whole.contexts[i] for i in k],
-        )
         order.append(k)
-        solved.append(_crossings(table, estimates, found, some))
+        solved.append(_crossings(table, estimates, found, _some(whole, k)))
     columns = {
         name: list(chain.from_iterable(part[name] for part in solved)) for name in solved[0]
     }
@@ -117,6 +102,28 @@ def _judged(
     return frame.assign(
         factor=found.factor.name, layer=layers, a=firsts, b=seconds, contexts=counts
     ).reset_index(drop=True)
+
+
+def _joined(parts: Sequence[Curves]) -> Curves:
+    return Curves(
+        d=np.concatenate([p.d for p in parts]),
+        there=np.concatenate([p.there for p in parts]),
+        own=np.concatenate([p.own for p in parts]),
+        shared=np.concatenate([p.shared for p in parts]),
+        rows=np.concatenate([p.rows for p in parts]),
+        contexts=[c for p in parts for c in p.contexts],
+    )
+
+
+def _some(curves: Curves, k: Ints) -> Curves:
+    return Curves(
+        d=curves.d[k],
+        there=curves.there[k],
+        own=curves.own[k],
+        shared=curves.shared[k],
+        rows=curves.rows[k],
+        contexts=[curves.contexts[i] for i in k],
+    )
 
 
 def _candidates(

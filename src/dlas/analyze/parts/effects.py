@@ -135,40 +135,40 @@ def losses(table: Table, estimates: Estimates) -> pd.DataFrame:
     of the context in the middle. Among choices that differ little,
     the best of noisy values looks a little better than it is: read ratios near the floor as 1.
     """
-    out = []
-    ids = table.cells["cell"].to_numpy()
-    for layer in table.varied:
-        factor = Factor(layer, layer, table.levels[layer])
-        found = grid(table, factor, estimates)
-        row = found.row[(found.row >= 0).sum(axis=1) >= 2]
-        if not len(row):
-            continue
-        y = np.where(row >= 0, estimates.mean[row], np.inf)
-        ranked = np.sort(y, axis=1)
-        second = ranked[:, 1] - ranked[:, 0]
-        worst = np.where(row >= 0, y, -np.inf).max(axis=1) - ranked[:, 0]
-        base = found.levels.index(baseline_of(table, factor))
-        from_base = (y[:, base] - ranked[:, 0])[row[:, base] >= 0]
-        middle = int(np.argmin(np.abs(second - np.median(second))))
-        out.append(
-            {
-                "layer": layer,
-                "contexts": len(row),
-                "second_median": float(np.exp(np.median(second))),
-                "second_q90": float(np.exp(np.quantile(second, 0.9))),
-                "ties": float(np.mean(second < np.log1p(table.floor))),
-                "baseline": found.levels[base],
-                "baseline_median": _exp_quantile(from_base, 0.5),
-                "baseline_q90": _exp_quantile(from_base, 0.9),
-                "worst_median": float(np.exp(np.median(worst))),
-                "cells": [str(ids[i]) for i in row[middle, np.argsort(y[middle])][:2]],
-            }
-        )
+    rows = (_loss(table, estimates, layer) for layer in table.varied)
     columns = [
         "layer", "contexts", "second_median", "second_q90", "ties", "baseline",
         "baseline_median", "baseline_q90", "worst_median", "cells",
     ]  # fmt: skip
-    return pd.DataFrame(out, columns=columns)
+    return pd.DataFrame([row for row in rows if row is not None], columns=columns)
+
+
+def _loss(table: Table, estimates: Estimates, layer: str) -> dict[str, object] | None:
+    factor = Factor(layer, layer, table.levels[layer])
+    found = grid(table, factor, estimates)
+    row = found.row[(found.row >= 0).sum(axis=1) >= 2]
+    if not len(row):
+        return None
+    y = np.where(row >= 0, estimates.mean[row], np.inf)
+    ranked = np.sort(y, axis=1)
+    second = ranked[:, 1] - ranked[:, 0]
+    worst = np.where(row >= 0, y, -np.inf).max(axis=1) - ranked[:, 0]
+    base = found.levels.index(baseline_of(table, factor))
+    from_base = (y[:, base] - ranked[:, 0])[row[:, base] >= 0]
+    middle = int(np.argmin(np.abs(second - np.median(second))))
+    ids = table.cells["cell"].to_numpy()
+    return {
+        "layer": layer,
+        "contexts": len(row),
+        "second_median": float(np.exp(np.median(second))),
+        "second_q90": float(np.exp(np.quantile(second, 0.9))),
+        "ties": float(np.mean(second < np.log1p(table.floor))),
+        "baseline": found.levels[base],
+        "baseline_median": _exp_quantile(from_base, 0.5),
+        "baseline_q90": _exp_quantile(from_base, 0.9),
+        "worst_median": float(np.exp(np.median(worst))),
+        "cells": [str(ids[i]) for i in row[middle, np.argsort(y[middle])][:2]],
+    }
 
 
 def _exp_quantile(values: Floats, q: float) -> float:

@@ -10,7 +10,19 @@ import numpy as np
 
 from dlas.analyze.conclusion import BEYOND, SIGNIFICANT, STATED, Analysis, Finding
 from dlas.analyze.parts.contrasts import benjamini_hochberg
-from dlas.analyze.tell import sentences, sentences_costs, sentences_more
+from dlas.analyze.tell.breakeven import break_evens
+from dlas.analyze.tell.correlate import correlations
+from dlas.analyze.tell.coverage import failures
+from dlas.analyze.tell.effects import losses, speedups
+from dlas.analyze.tell.expected import expected
+from dlas.analyze.tell.flips import flips
+from dlas.analyze.tell.interactions import interactions
+from dlas.analyze.tell.noise import noise
+from dlas.analyze.tell.ordered import returns, scaling
+from dlas.analyze.tell.pareto import best, front
+from dlas.analyze.tell.roofline import roofline
+from dlas.analyze.tell.shares import importance
+from dlas.analyze.tell.winners import dominance
 
 FDR = 0.05
 FIRST = ("best", "importance", "order", "noise")
@@ -39,22 +51,22 @@ def findings(analysis: Analysis) -> tuple[Finding, ...]:
 
 
 def _claims(analysis: Analysis) -> Iterable[Finding]:
-    yield from sentences.best(analysis)
-    yield from sentences.importance(analysis)
-    yield from sentences.noise(analysis)
-    yield from sentences.speedups(analysis)
-    yield from sentences.losses(analysis)
-    yield from sentences.interactions(analysis)
-    yield from sentences.flips(analysis)
-    yield from sentences_more.dominance(analysis)
-    yield from sentences_more.scaling(analysis)
-    yield from sentences_more.break_evens(analysis)
-    yield from sentences_more.returns(analysis)
-    yield from sentences_costs.expected(analysis)
-    yield from sentences_costs.roofline(analysis)
-    yield from sentences_more.correlations(analysis)
-    yield from sentences_more.front(analysis)
-    yield from sentences_more.failures(analysis)
+    yield from best(analysis)
+    yield from importance(analysis)
+    yield from noise(analysis)
+    yield from speedups(analysis)
+    yield from losses(analysis)
+    yield from interactions(analysis)
+    yield from flips(analysis)
+    yield from dominance(analysis)
+    yield from scaling(analysis)
+    yield from break_evens(analysis)
+    yield from returns(analysis)
+    yield from expected(analysis)
+    yield from roofline(analysis)
+    yield from correlations(analysis)
+    yield from front(analysis)
+    yield from failures(analysis)
 
 
 def _judged(analysis: Analysis, found: list[Finding]) -> list[Finding]:

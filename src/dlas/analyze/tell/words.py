@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+from dlas.analyze.conclusion import Analysis
 from dlas.analyze.estimate.table import Table
 
 _TIME = re.compile(r"(^|_)(s|ms|us|ns|sec|seconds?|time|latency|duration)($|_)")
@@ -135,3 +136,26 @@ def listed(items: list[str], most: int = 4) -> str:
 def contexts(n: int) -> str:
     """Return ``1 context`` or ``21 contexts``."""
     return f"{n} context" if n == 1 else f"{n} contexts"
+
+
+def above_one(ratio: float, low: float, high: float) -> tuple[float, float, float]:
+    """Return a ratio and its interval turned so that the ratio is at least 1."""
+    return (ratio, low, high) if ratio >= 1 else (1 / ratio, 1 / high, 1 / low)
+
+
+def times_or_percent(ratio: float) -> str:
+    """Return a ratio of ratios, turned above 1, as a plain number."""
+    return number(max(ratio, 1 / ratio))
+
+
+def what_overturns(analysis: Analysis, ratio: float, low: float, high: float) -> str:
+    """Say which error would undo a comparison."""
+    turned, near, _ = above_one(ratio, low, high)
+    if not math.isfinite(near):
+        size = percent(turned - 1)
+        return f"Nothing is known of the noise: an error of {size} between the two would undo it."
+    size = percent(max(near - 1, 0.0))
+    return (
+        f"An error of {size} common to all rounds of one side (another clock, another build), "
+        "or contexts other than those measured."
+    )

@@ -102,7 +102,7 @@ def pack_sweeps(
 
 
 @dataclass(frozen=True)
-class Block:
+class Vectors:
     """Vectors that are summed together: their distances from the first, read and written."""
 
     lanes: int
@@ -114,10 +114,10 @@ class Block:
     """Floats that an offset counts."""
 
 
-def flat_block(target: CpuTarget, vectors: int) -> Block:
+def flat_block(target: CpuTarget, vectors: int) -> Vectors:
     """Return a block of consecutive vectors."""
     steps = tuple(range(0, vectors * target.lanes, target.lanes))
-    return Block(target.lanes, steps, steps)
+    return Vectors(target.lanes, steps, steps)
 
 
 def block_vectors(length: int, target: CpuTarget) -> int:
@@ -139,7 +139,7 @@ def product(
     matrix: Csr,
     bias: tuple[Buffer, Expr],
     row: Expr,
-    block: Block,
+    block: Vectors,
     source: tuple[Buffer, Expr],
     goal: tuple[Buffer, Expr],
     begin: Callable[[Expr], Expr] | None = None,

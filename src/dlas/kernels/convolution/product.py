@@ -35,7 +35,7 @@ class Pass(NamedTuple):
     channels: int
 
 
-class Run(NamedTuple):
+class Stretch(NamedTuple):
     """Equal blocks of pixels, one after the other."""
 
     first: int
@@ -89,7 +89,7 @@ class Product:
                 self.buffers[0], (n, first + c, row), self.memory.staged, c, self.lanes
             )
 
-    def fill(self, run: Run, some: Pass, start: Expr) -> None:
+    def fill(self, run: Stretch, some: Pass, start: Expr) -> None:
         """Emit the copy of a block of pixels for some channels, its rows one behind the other."""
         width = run.vectors * self.lanes
         taps = self.op.kernel[0] * self.op.kernel[1]
@@ -102,7 +102,7 @@ class Product:
             with T.serial(some.channels * taps) as k, T.serial(width - run.pixels) as j:
                 emit.store(self.memory.slab, T.float32(0), k * width + run.pixels + j)
 
-    def _take(self, run: Run, some: Pass, start: Expr) -> None:
+    def _take(self, run: Stretch, some: Pass, start: Expr) -> None:
         """Emit the copy of a block of the image itself: past its end there is nothing to read."""
         op, lanes, x = self.op, self.lanes, self.buffers[0]
         pitch, width = op.height * op.width, run.vectors * lanes
@@ -115,7 +115,7 @@ class Product:
                 lambda j: emit.store(self.memory.slab, x[first + k * pitch + j], k * width + j),
             )
 
-    def _gather(self, run: Run, some: Pass, start: Expr) -> None:
+    def _gather(self, run: Stretch, some: Pass, start: Expr) -> None:
         """Emit the copy of what a block of pixels sees through each tap.
 
         A block is a few pieces of neighbouring rows, copied in whole vectors in ascending order:
@@ -147,7 +147,7 @@ class Product:
         x = self.memory.staged
         emit.each_lane(self.lanes, lambda j: emit.store(self.memory.slab, x[at + j], to + j))
 
-    def multiply(self, run: Run, some: Pass, start: Expr, turn: tuple[Expr, int]) -> None:
+    def multiply(self, run: Stretch, some: Pass, start: Expr, turn: tuple[Expr, int]) -> None:
         """Emit the products of the slab with all filters of the job's part for some channels."""
         op, lanes = self.op, self.lanes
         tile, width = RowTile(self.tile.rows, run.vectors), run.vectors * lanes
@@ -192,7 +192,7 @@ class Product:
             else:
                 emit.each_lane(lanes, lambda j: emit.store(sums, acc[o, v, j], at + j))
 
-    def _finish(self, acc: Buffer, run: Run, start: Expr, place: tuple[Expr, Expr]) -> None:
+    def _finish(self, acc: Buffer, run: Stretch, start: Expr, place: tuple[Expr, Expr]) -> None:
         """Emit the last store of a group of rows: its number, and its place in the job."""
         op, lanes, height = self.op, self.lanes, self.tile.rows
         per_out, (g, step) = op.out_channels // op.groups, place
@@ -240,7 +240,7 @@ class Piece(NamedTuple):
     """Whether every block of the run has it."""
 
 
-def pieces(run: Run, across: int, lanes: int) -> list[Piece]:
+def pieces(run: Stretch, across: int, lanes: int) -> list[Piece]:
     """Return what blocks of a run are made of, in ascending order, for rows `across` wide."""
     starts = {(run.first + q * run.vectors) * lanes % across for q in range(run.times)}
     found = []
@@ -266,8 +266,8 @@ def depth(op: Conv2d) -> int:
     return op.in_channels // op.groups * op.kernel[0] * op.kernel[1]
 
 
-def blocks(pixels: int, lanes: int, vectors: int) -> list[Run]:
+def blocks(pixels: int, lanes: int, vectors: int) -> list[Stretch]:
     """Cut pixels into blocks of so many vectors; the last holds no vector without a pixel."""
     whole, rest = divmod(pixels, vectors * lanes)
-    runs = [Run(0, whole, vectors, vectors * lanes)] if whole else []
-    return [*runs, Run(whole * vectors, 1, -(-rest // lanes), rest)] if rest else runs
+    runs = [Stretch(0, whole, vectors, vectors * lanes)] if whole else []
+    return [*runs, Stretch(whole * vectors, 1, -(-rest // lanes), rest)] if rest else runs

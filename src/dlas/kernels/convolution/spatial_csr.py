@@ -214,7 +214,7 @@ class SpatialCsr:
         pixels = [(i, j) for i in range(size[0]) for j in range(size[1])]
         pitches = (self.inp.shape(op.in_shape)[3], self.out.shape(op.out_shape)[3])
         step = (op.stride[0] * pitches[0], op.stride[1])
-        block = sparse.Block(
+        block = sparse.Vectors(
             lanes,
             tuple((i * step[0] + j * step[1]) * lanes for i, j in pixels),
             tuple((i * pitches[1] + j) * lanes for i, j in pixels),

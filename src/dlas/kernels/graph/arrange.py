@@ -14,7 +14,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from dlas.kernels.convolution import primitives
-from dlas.kernels.graph.choose import Choice
+from dlas.kernels.graph.choose import Chosen
 from dlas.kernels.graph.graph import Graph, Node
 from dlas.kernels.ground.errors import UnsupportedError
 from dlas.kernels.ground.layout import NCHW, Layout, Shape4, widest
@@ -63,7 +63,7 @@ def in_blocks(graph: Graph, concat: Node, form: Layout) -> bool:
 class Layouts:
     """The layouts of one graph under one choice of algorithms."""
 
-    def __init__(self, graph: Graph, choices: dict[str, Choice], target: CpuTarget) -> None:
+    def __init__(self, graph: Graph, choices: dict[str, Chosen], target: CpuTarget) -> None:
         self.graph, self.choices, self.target = graph, choices, target
         self.forms: dict[str, Layout] = dict.fromkeys(graph.inputs, NCHW)
         """In which blocks or tiles each tensor is stored."""

@@ -21,7 +21,7 @@ import numpy as np
 
 from dlas.kernels.convolution import primitives
 from dlas.kernels.graph.arrange import PLAIN_OPERATORS, image_shape, in_blocks
-from dlas.kernels.graph.choose import Choice
+from dlas.kernels.graph.choose import Chosen
 from dlas.kernels.graph.cost import Costs, Task, cheapest
 from dlas.kernels.graph.graph import Graph, Node
 from dlas.kernels.ground.knobs import FIXED
@@ -49,8 +49,8 @@ Sides = dict[Form, float]
 
 
 def choose_measured(
-    graph: Graph, choices: Mapping[str, Choice], costs: Costs, written: int
-) -> dict[str, Choice]:
+    graph: Graph, choices: Mapping[str, Chosen], costs: Costs, written: int
+) -> dict[str, Chosen]:
     """Return the choices with `best` replaced by what measuring says.
 
     Concatenations are told whether they are blocked (`attrs["blocked"]`): the layout that most of
@@ -62,7 +62,7 @@ def choose_measured(
         costs: where seconds come from.
         written: threads that the loops are written for.
     """
-    problem = _Problem(graph, choices, costs, written)
+    problem = _Assignment(graph, choices, costs, written)
     forms = problem.solve()
     nodes = {node.name: node for node in graph.nodes}
     for node in graph.nodes:
@@ -74,11 +74,11 @@ def choose_measured(
     }
 
 
-class _Problem:
+class _Assignment:
     """Costs of the operators of a graph in each form, and of the changes between them."""
 
     def __init__(
-        self, graph: Graph, choices: Mapping[str, Choice], costs: Costs, written: int
+        self, graph: Graph, choices: Mapping[str, Chosen], costs: Costs, written: int
     ) -> None:
         self.graph, self.choices, self.costs, self.written = graph, choices, costs, written
         self.blocks = Layout(costs.cpu.lanes)
@@ -230,7 +230,7 @@ class _Problem:
         (seconds,) = self.costs.of([task])
         return 8 * float(np.prod(nchw)) / 4e9 if seconds is None else seconds
 
-    def chosen(self, node: Node, form: Form) -> Choice:
+    def chosen(self, node: Node, form: Form) -> Chosen:
         """Return the choice of a convolution, the fastest of its form, with what was measured."""
         before = self.choices[node.name]
         seconds = self.seconds.get(node.name)

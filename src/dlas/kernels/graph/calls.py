@@ -14,13 +14,13 @@ from dlas.kernels.convolution.matrix import dense_linear, linear_op
 from dlas.kernels.convolution.primitives import Request
 from dlas.kernels.convolution.spatial_pack import SpatialPack
 from dlas.kernels.graph.arrange import Layouts, image_shape, same_memory
-from dlas.kernels.graph.choose import Choice
+from dlas.kernels.graph.choose import Chosen
 from dlas.kernels.graph.graph import Graph, Node
 from dlas.kernels.ground.layout import NCHW, Array, Layout
 from dlas.kernels.ground.shape import Conv2d
 from dlas.kernels.ground.target import CpuTarget
 from dlas.kernels.operators.fallback import fallback
-from dlas.kernels.operators.image import Concat, Elementwise, GlobalPool, Pool
+from dlas.kernels.operators.image import Concat, Elementwise, GlobalPool, WindowPool
 from dlas.kernels.operators.relayout import Relayout
 from dlas.kernels.operators.tile_pool import TilePool
 from dlas.kernels.operators.tokens import Attention, LayerNorm, Softmax
@@ -36,7 +36,7 @@ class Emitter(Protocol):
 
 
 @dataclass
-class Step:
+class Call:
     """One call of one kernel."""
 
     operator: str
@@ -60,16 +60,16 @@ class Buffer:
     """Where in the other buffer it begins."""
 
 
-class Steps:
-    """Writes the steps of a graph, in order."""
+class Calls:
+    """Writes the calls of a graph, in order."""
 
     def __init__(
-        self, graph: Graph, choices: dict[str, Choice], target: CpuTarget, threads: int
+        self, graph: Graph, choices: dict[str, Chosen], target: CpuTarget, threads: int
     ) -> None:
         self.graph, self.choices, self.target, self.threads = graph, choices, target, threads
         self.layouts = Layouts(graph, choices, target)
         self.producers = graph.producers()
-        self.steps: list[Step] = []
+        self.all: list[Call] = []
         self.buffers: dict[str, Buffer] = {}
         for name in graph.inputs:
             self._buffer(name, NCHW)
@@ -119,7 +119,7 @@ class Steps:
         goal = self._buffer(name, layout)
         kernel = Relayout(nchw, stored, layout, self.threads)
         record = {"from": stored.text(), "to": layout.text()}
-        self._add(Step(f"relayout({name})", "relayout", kernel, [source], [], [goal], record))
+        self._add(Call(f"relayout({name})", "relayout", kernel, [source], [], [goal], record))
         return goal
 
     def _inputs(self, node: Node) -> list[tuple[str, Layout]]:
@@ -130,8 +130,8 @@ class Steps:
             found.append((self._read(name, layout), layout))
         return found
 
-    def _add(self, step: Step) -> None:
-        self.steps.append(step)
+    def _add(self, call: Call) -> None:
+        self.all.append(call)
 
     def _conv2d(self, node: Node) -> None:
         op, choice = node.attrs["conv"], self.choices[node.name]
@@ -163,7 +163,7 @@ class Steps:
             "measured": choice.measured,
         }
         names = [name for name, _ in inputs]
-        self._add(Step(node.name, "conv2d", kernel, names, list(constants), [goal], record))
+        self._add(Call(node.name, "conv2d", kernel, names, list(constants), [goal], record))
 
     def _linear(self, node: Node) -> None:
         weight, bias = _weights(node)
@@ -197,7 +197,7 @@ class Steps:
             "tuning": choice.tuning,
         }
         names = [name for name, _ in inputs]
-        self._add(Step(node.name, "linear", kernel, names, list(constants), [goal], record))
+        self._add(Call(node.name, "linear", kernel, names, list(constants), [goal], record))
 
     def _affine(self, node: Node) -> None:
         ((source, layout),) = self._inputs(node)
@@ -207,7 +207,7 @@ class Steps:
             "affine", nchw, (layout,), out, node.attrs["activation"], self.schedule
         )
         constants = list(kernel.constants(node.attrs["scale"], node.attrs["shift"]))
-        self._add(Step(node.name, "affine", kernel, [source], constants, [goal]))
+        self._add(Call(node.name, "affine", kernel, [source], constants, [goal]))
 
     def _unary(self, node: Node) -> None:
         self._elementwise(node, "unary")
@@ -225,7 +225,7 @@ class Steps:
             kind, image_shape(shape), layouts, out, node.attrs["activation"], self.schedule,
             per_channel,
         )  # fmt: skip
-        self._add(Step(node.name, kind, kernel, [n for n, _ in inputs], [], [goal]))
+        self._add(Call(node.name, kind, kernel, [n for n, _ in inputs], [], [goal]))
 
     def _pool(self, node: Node) -> None:
         ((source, layout),) = self._inputs(node)
@@ -233,19 +233,19 @@ class Steps:
         a = node.attrs
         nchw = image_shape(self.graph.values[node.inputs[0]].shape)
         size = image_shape(self.graph.values[node.output].shape)[2:]
-        pool = Pool(
+        pool = WindowPool(
             a["kind"], nchw, size, a["kernel"], a["stride"], a["padding"], a["dilation"],
             a["count_padding"], layout, out, self.schedule,
         )  # fmt: skip
         kernel = TilePool(pool) if layout.tiling else pool
-        self._add(Step(node.name, f"{a['kind']}_pool", kernel, [source], [], [goal]))
+        self._add(Call(node.name, f"{a['kind']}_pool", kernel, [source], [], [goal]))
 
     def _global_pool(self, node: Node) -> None:
         ((source, layout),) = self._inputs(node)
         goal, out = self._write(node.output)
         nchw = image_shape(self.graph.values[node.inputs[0]].shape)
         kernel = GlobalPool(nchw, layout, out, self.threads)
-        self._add(Step(node.name, "global_pool", kernel, [source], [], [goal]))
+        self._add(Call(node.name, "global_pool", kernel, [source], [], [goal]))
 
     def _concat(self, node: Node) -> None:
         inputs = self._inputs(node)
@@ -257,7 +257,7 @@ class Steps:
         channels = tuple(self.graph.values[name].shape[1] for name in node.inputs)
         layouts = tuple(layout for _, layout in inputs)
         kernel = Concat(channels, (n, h, w), layouts, out, self.schedule)
-        self._add(Step(node.name, "concat", kernel, [n for n, _ in inputs], [], [goal]))
+        self._add(Call(node.name, "concat", kernel, [n for n, _ in inputs], [], [goal]))
 
     def _fill(self, node: Node, inputs: list[tuple[str, Layout]], goal: str, out: Layout) -> None:
         """Copy those parts of a concatenation into place that were not written there."""
@@ -271,7 +271,7 @@ class Steps:
                 self.buffers[part] = Buffer(size, shape, "float32", goal, start)
                 kernel = Relayout(nchw, layout, out, self.threads)
                 record = {"copied": name, "from": layout.text(), "to": out.text()}
-                self._add(Step(node.name, "concat", kernel, [source], [], [part], record))
+                self._add(Call(node.name, "concat", kernel, [source], [], [part], record))
             start += size
 
     def _attention(self, node: Node) -> None:
@@ -284,7 +284,7 @@ class Steps:
             n, queries, keys, heads, depth, value_depth, node.attrs["scale"], self.target,
             self.threads,
         )  # fmt: skip
-        self._add(Step(node.name, "attention", kernel, inputs, [], [goal]))
+        self._add(Call(node.name, "attention", kernel, inputs, [], [goal]))
 
     def _layer_norm(self, node: Node) -> None:
         ((source, _),) = self._inputs(node)
@@ -294,7 +294,7 @@ class Steps:
             math.prod(shape[:-1]), shape[-1], node.attrs["epsilon"], self.target, self.threads
         )
         constants = [np.ascontiguousarray(node.attrs[x], np.float32) for x in ("gamma", "beta")]
-        self._add(Step(node.name, "layer_norm", kernel, [source], constants, [goal]))
+        self._add(Call(node.name, "layer_norm", kernel, [source], constants, [goal]))
 
     def _softmax(self, node: Node) -> None:
         ((source, _),) = self._inputs(node)
@@ -302,7 +302,7 @@ class Steps:
         width = node.attrs["width"]
         rows = math.prod(self.graph.values[node.output].shape) // width
         kernel = Softmax(rows, width, self.target, self.threads)
-        self._add(Step(node.name, "softmax", kernel, [source], [], [goal]))
+        self._add(Call(node.name, "softmax", kernel, [source], [], [goal]))
 
     def _view(self, node: Node) -> None:
         ((source, _),) = self._inputs(node)
@@ -312,7 +312,7 @@ class Steps:
         inputs = [name for name, _ in self._inputs(node)]
         goals = [self._write(name)[0] for name in node.outputs]
         kernel = fallback(node.attrs["call"], self.threads)
-        self._add(Step(node.name, node.attrs["kind"], kernel, inputs, [], goals))
+        self._add(Call(node.name, node.attrs["kind"], kernel, inputs, [], goals))
 
 
 def as_conv2d(graph: Graph, node: Node) -> Conv2d:

@@ -25,7 +25,7 @@ BESTS = ("best", "best-by-rule")
 """`best` starts as the rule says, too: `best.choose_measured` comes after it."""
 
 
-class Choice(NamedTuple):
+class Chosen(NamedTuple):
     """What one operator was asked to run by, and what it runs by."""
 
     asked: str
@@ -50,7 +50,7 @@ class Sparsity(NamedTuple):
     """With `csr`: the share of zeros below which a layer stays dense."""
 
 
-def choose(graph: Graph, algorithm: Algorithm, sparsity: Sparsity) -> dict[str, Choice]:
+def choose(graph: Graph, algorithm: Algorithm, sparsity: Sparsity) -> dict[str, Chosen]:
     """Return the choice for each convolution and linear layer, by operator name.
 
     A map may name operators and `*`, the choice for all others (without it: `best`); a choice is a
@@ -149,7 +149,7 @@ def by_rule(op: Conv2d, weights: str) -> str:
     return "winograd" if worth and large else "spatial-pack"
 
 
-def _one(node: Node, asked: str, sparsity: Sparsity) -> Choice:
+def _one(node: Node, asked: str, sparsity: Sparsity) -> Chosen:
     weights, reason = sparsity.weights, None
     if weights == "csr":
         zeros = 1 - np.count_nonzero(node.attrs["weight"]) / node.attrs["weight"].size
@@ -157,11 +157,11 @@ def _one(node: Node, asked: str, sparsity: Sparsity) -> Choice:
             weights = "dense"
             reason = f"{zeros:.0%} zeros, less than the threshold of {sparsity.threshold:.0%}"
     if node.op == "linear":
-        return Choice(asked, "linear", weights, reason, sparsity.weights)
+        return Chosen(asked, "linear", weights, reason, sparsity.weights)
     wanted = by_rule(node.attrs["conv"], weights) if asked in BESTS else asked
     for name in (wanted, *FALLBACKS):
         refusal = primitives.find(name, weights).why_not(node.attrs["conv"])
         if refusal is None:
-            return Choice(asked, name, weights, reason, sparsity.weights)
+            return Chosen(asked, name, weights, reason, sparsity.weights)
         reason = reason or refusal
     raise UnsupportedError(f"{node.name}: {asked}: {reason}; no fallback can do it either")

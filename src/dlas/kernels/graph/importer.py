@@ -41,7 +41,7 @@ def import_program(program: Any) -> Graph:
     except Exception as error:
         raise UnsupportedError(f"TVM cannot import this program: {error}") from error
     function = module["main"]
-    reader = _Reader(_module_names(program))
+    reader = _Importer(_module_names(program))
     inputs = [reader.parameter(p) for p in function.params]
     for block in function.body.blocks:
         for binding in block.bindings:
@@ -93,7 +93,7 @@ def _digest(array: Any) -> str:
     return f"{array.shape}{hashlib.sha1(sample.tobytes(), usedforsecurity=False).hexdigest()}"
 
 
-class _Reader:
+class _Importer:
     """Walks the bindings of the Relax function once."""
 
     def __init__(self, modules: dict[str, list[str]]) -> None:

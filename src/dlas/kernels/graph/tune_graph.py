@@ -6,7 +6,7 @@ from typing import Any
 
 from dlas.kernels.convolution import matrix
 from dlas.kernels.graph.calls import as_conv2d
-from dlas.kernels.graph.choose import Choice
+from dlas.kernels.graph.choose import Chosen
 from dlas.kernels.graph.graph import Graph, Node
 from dlas.kernels.ground.errors import UnsupportedError
 from dlas.kernels.tune.tuner import (
@@ -21,8 +21,8 @@ from dlas.kernels.tune.tuner import (
 
 
 def tune_choices(
-    graph: Graph, choices: Mapping[str, Choice], tuner: Tuner, threads: int, written: int
-) -> dict[str, Choice]:
+    graph: Graph, choices: Mapping[str, Chosen], tuner: Tuner, threads: int, written: int
+) -> dict[str, Chosen]:
     """Return the choices with what tuning found for each operator.
 
     Linear layers stay fixed where they have no knobs (CSR), where the model was asked to run by
@@ -48,7 +48,7 @@ def tune_choices(
 
 
 def _task(
-    graph: Graph, node: Node, choice: Choice | None, tuning: Tuning, threads: tuple[int, int]
+    graph: Graph, node: Node, choice: Chosen | None, tuning: Tuning, threads: tuple[int, int]
 ) -> Task | None:
     """Return what is tuned for an operator; None: nothing."""
     automatic = tuning.scheduler == "metaschedule"

@@ -26,7 +26,7 @@ FORMAT = 1
 _PLAN, _CODE, _WEIGHTS = "plan.json", "kernels.so", "weights.bin"
 
 AnyArray = npt.NDArray[Any]
-Call = tuple[Any, list[Any]]
+Linked = tuple[Any, list[Any]]
 """A function and its arguments."""
 
 
@@ -47,9 +47,9 @@ class Program:
         self._arena[:] = 0
         self._inputs = [self._view(i) for i in plan["inputs"]]
         self._outputs = [self._view(o) for o in plan["outputs"]]
-        self._linked: list[Call] | None = None
+        self._linked: list[Linked] | None = None
 
-    def link(self) -> list[Call]:
+    def link(self) -> list[Linked]:
         """Return the calls of a run; the first time, load the code, unless it is for another CPU.
 
         Compiling does not need this: code for another machine is saved and loaded there.

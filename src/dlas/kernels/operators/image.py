@@ -111,7 +111,7 @@ class Elementwise:
 
 
 @dataclass(frozen=True)
-class Pool:
+class WindowPool:
     """Maximum or average over a window; what lies outside the image does not count."""
 
     kind: str

@@ -9,7 +9,7 @@ from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
 from dlas.kernels.ground import tiling
 from dlas.kernels.ground.layout import Layout, Tiling
 from dlas.kernels.ground.shape import Conv2d
-from dlas.kernels.operators.image import Pool
+from dlas.kernels.operators.image import WindowPool
 
 
 def layouts(window: Conv2d, form: Layout) -> tuple[Layout, Layout] | None:
@@ -35,7 +35,7 @@ def layouts(window: Conv2d, form: Layout) -> tuple[Layout, Layout] | None:
 class TilePool:
     """A pool whose input and output are tiles of one grid."""
 
-    pool: Pool
+    pool: WindowPool
 
     @property
     def _tiling(self) -> Tiling:

@@ -44,9 +44,9 @@ LEAST = 3
 LONGEST = 1000
 """Characters of an error that are told: TVM prints whole programs."""
 
-Call = Callable[[], None]
+Action = Callable[[], None]
 Output = Callable[[], Array]
-Loaded = tuple[Call, Output]
+Loaded = tuple[Action, Output]
 
 
 def build(request: dict[str, Any]) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
     return {"seconds": seconds, "warm": warm, "wrong": wrong}
 
 
-def _timed(call: Call) -> float:
+def _timed(call: Action) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start

@@ -179,7 +179,7 @@ class Tuner:
         space = space_of(kernel, task.op, self.cpu)
         if space is None:
             return {"knobs": {}, "trials": 0, "lost": [], "gain": 1.0, "note": "no knobs"}
-        return _Session(self, task, space).run()
+        return _OneTask(self, task, space).run()
 
     def _automatic(self, task: Task) -> dict[str, Any]:
         """Let MetaSchedule search, then measure what it found in turn with the default loops."""
@@ -233,7 +233,7 @@ class Tuner:
         return gain_of(*_by_candidate(answer.ok)), None
 
 
-class _Session:
+class _OneTask:
     """One search: what was drawn, measured and lost."""
 
     def __init__(self, tuner: Tuner, task: Task, space: Space) -> None:

@@ -101,7 +101,7 @@ class Int8(Optimization):
         batch = network.spec.batch
         if len(picked) < batch:
             raise StepError(f"int8 needs at least one batch of {batch} images to calibrate on")
-        reader = _Reader(data, picked.tolist(), batch, _input_name(ready))
+        reader = _Calibration(data, picked.tolist(), batch, _input_name(ready))
         model = self._quantize(ready, target, reader)
         for path in (source, ready):
             path.unlink()
@@ -146,7 +146,7 @@ class Int8(Optimization):
         return model
 
 
-class _Reader:
+class _Calibration:
     """Calibration images, a batch at a time, as ONNX Runtime's calibrators ask for them."""
 
     def __init__(self, data: Samples, indices: Sequence[int], batch: int, name: str) -> None:

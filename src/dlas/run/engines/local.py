@@ -85,7 +85,7 @@ class LocalEngine:
         lost: dict[str, str] | None = None
         while True:
             try:
-                return _Pass(self, steps, done, lost or {}).run()
+                return _Once(self, steps, done, lost or {}).run()
             except DamagedObject as damage:
                 if lost is not None:
                     raise
@@ -178,7 +178,7 @@ class LocalEngine:
         return self.store.path(record.content)
 
 
-class _Pass:
+class _Once:
     """One pass over the steps: what is finished is taken, the rest run, what it needs recalled.
 
     ``lost`` are steps whose artefact was found damaged, with the content it had.

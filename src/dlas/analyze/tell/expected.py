@@ -1,4 +1,4 @@
-"""The sentences about costs: what they promised of each choice, and what capped the cells."""
+"""What costs promised of each choice and what came of it, in sentences."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ import pandas as pd
 from dlas.analyze.conclusion import SIGNIFICANT, Analysis, Finding
 from dlas.analyze.parts.expected import OPEN
 from dlas.analyze.parts.roofline import NONE
-from dlas.analyze.tell.sentences import above_one, what_overturns
-from dlas.analyze.tell.words import contexts, interval, listed, number, percent
+from dlas.analyze.tell.words import (
+    above_one,
+    contexts,
+    interval,
+    listed,
+    number,
+    what_overturns,
+)
 
 DIRECT = (
     "effective_macs", "macs", "bytes", "weights_mb", "ran_precision", "nonzero_params", "params",
@@ -111,28 +117,3 @@ def _cells(some: pd.DataFrame) -> tuple[str, ...]:
     kept = np.log(some["observed"] / some["expected"]).to_numpy()
     ends = some.iloc[[int(np.argmin(kept)), int(np.argmax(kept))]]
     return tuple(dict.fromkeys(ends[["cell", "baseline_cell"]].astype(str).to_numpy().ravel()))
-
-
-def roofline(analysis: Analysis) -> Iterator[Finding]:
-    """Say what capped the cells."""
-    found = analysis.roofline
-    for bound, part in found.groupby("bound", sort=False):
-        share = float(part["explained"].median())
-        text = (
-            f"{len(part)} of {len(found)} cells are bound by {bound}; it explains "
-            f"{percent(share)} of their time in the median."
-        )
-        if bound == NONE:
-            text = (
-                f"In {len(part)} of {len(found)} cells neither arithmetic nor memory nor the "
-                "overhead of one inference explains half of the time: kernels stay below the "
-                "ceilings, or many operators each cost their own overhead."
-            )
-        near = part.sort_values("explained", ascending=bound == NONE)
-        yield Finding(
-            "roofline",
-            text,
-            cells=tuple(near["cell"].astype(str).head(20)),
-            numbers={"cells": len(part), "explained": share},
-            overturn="Other ceilings: these are what was measured on the host in this study.",
-        )

@@ -1,0 +1,90 @@
+"""What each choice gains and a wrong one costs, in sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from dlas.analyze.conclusion import SIGNIFICANT, Analysis, Finding
+from dlas.analyze.tell.words import (
+    above_one,
+    around,
+    better,
+    compared,
+    contexts,
+    percent,
+    signed,
+    times,
+    what_overturns,
+)
+
+
+def speedups(analysis: Analysis) -> Iterator[Finding]:
+    """Say what each choice gains or loses against its baseline."""
+    contexts_of = dict(iter(analysis.speedup_contexts.groupby(["factor", "level"])))
+    for r in analysis.speedups.itertuples():
+        rows = contexts_of[r.factor, r.level]
+        text = (
+            f"{r.factor}={r.level} is {compared(analysis.table, r.ratio)} {r.baseline} "
+            f"(geometric mean over {contexts(r.contexts)}"
+            f"{around(analysis.table, r.ratio, r.low, r.high)})"
+        )
+        if r.contexts > 1:
+            _, bad = better(analysis.table)
+            least, most = (signed(analysis.table, x) for x in (r.least, r.most))
+            text += f"; single contexts {least} to {most}, {bad} in {percent(r.slower)} of them"
+        ratio, low, high = above_one(r.ratio, r.low, r.high)
+        yield Finding(
+            "speed-up",
+            f"{text}.",
+            layers=(r.layer,),
+            ratio=ratio,
+            low=low,
+            high=high,
+            p=r.p,
+            certainty=SIGNIFICANT,
+            cells=_ends(rows),
+            numbers={"contexts": r.contexts, "median": r.median, "slower": r.slower},
+            overturn=what_overturns(analysis, r.ratio, r.low, r.high),
+        )
+
+
+def _ends(rows: pd.DataFrame) -> tuple[str, ...]:
+    """Return the cells of the least and the largest of some ratios."""
+    if not len(rows):
+        return ()
+    ends = rows.iloc[[int(np.argmin(rows["ratio"])), int(np.argmax(rows["ratio"]))]]
+    return tuple(dict.fromkeys(ends[["cell", "baseline_cell"]].to_numpy().ravel().tolist()))
+
+
+def losses(analysis: Analysis) -> Iterator[Finding]:
+    """Say what a wrong choice at each layer costs."""
+    limit = 1 + analysis.estimates.floor() if analysis.estimates.known else math.nan
+    limit = limit if math.isfinite(limit) else 1 + analysis.table.floor
+    for r in analysis.losses.itertuples():
+        # What two cells' noise could make is no loss.
+        if r.second_median < limit and not r.baseline_median > limit:
+            continue
+        yield Finding(
+            "loss",
+            f"The second-best {r.layer} is {compared(analysis.table, 1 / r.second_median)} the "
+            f"best in the median of {contexts(r.contexts)}, everything else equal "
+            f"({times(r.second_q90)} or more in a tenth of them); the baseline, {r.baseline}, is "
+            f"{_from_best(analysis, r.baseline_median)} in the median.",
+            layers=(r.layer,),
+            ratio=r.second_median,
+            cells=tuple(r.cells),
+            numbers={"ties": r.ties, "baseline_ratio": r.baseline_median},
+            overturn="Other choices at this layer: the loss is between those in the table.",
+        )
+
+
+def _from_best(analysis: Analysis, ratio: float) -> str:
+    if not math.isfinite(ratio):
+        return "in none of them"
+    if ratio < 1.0005:
+        return "itself the best"
+    return f"{compared(analysis.table, 1 / ratio)} the best"

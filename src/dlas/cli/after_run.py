@@ -1,0 +1,155 @@
+"""The commands on what runs have left: their results, and what is understood of them."""
+
+from __future__ import annotations
+
+import sys
+
+from dlas.cli import options
+from dlas.cli.printing import one_of, print_json
+from dlas.core.errors import UserError
+
+SHOWN = (
+    "cell", "status", "dataset", "model", "optimization", "algorithm", "software", "hardware",
+    "latency_ms", "latency_low_ms", "latency_high_ms", "memory_mb", "accuracy", "accuracy_drop",
+    "reason",
+)  # fmt: skip
+"""What ``dlas table`` prints where no columns are named; files and pipes of data get all."""
+
+
+def table(
+    folders: options.Folders,
+    format: options.TableFormat = "text",
+    rounds: options.OfRounds = False,
+    controls: options.OfControls = False,
+    sort: options.Sort = None,
+    columns: options.Columns = None,
+    output: options.Output = None,
+) -> None:
+    """Print the results: one row per cell, empty where something was not measured.
+
+    dlas table out/quickstart --sort latency_ms
+
+    dlas table out/quickstart --format parquet -o results.parquet
+    """
+    from dlas import tables
+    from dlas.cli import formats
+
+    one_of(format, formats.FORMATS)
+    if rounds and controls:
+        raise UserError("--rounds and --controls are different tables: ask for one")
+    make = tables.rounds_frame if rounds else tables.cells_frame
+    frame = (tables.controls_frame if controls else make)(folders)
+    usual = SHOWN if format == "text" and not (rounds or controls) else None
+    frame = formats.pick(frame, sort=sort, columns=columns, usual=usual)
+    formats.write(frame, format, output)
+
+
+def show(
+    folder: options.Folder,
+    cell: options.Cell,
+    format: options.Format = "text",
+) -> None:
+    """Print all that is known of a cell, and how to reproduce it.
+
+    dlas show out/quickstart 3fa2
+    """
+    from dlas.cli.display import terminal_width
+    from dlas.cli.show import describe, show_text
+
+    one_of(format, ("text", "json"))
+    known = describe(folder, cell)
+    if format == "json":
+        print_json(known)
+    else:
+        print(show_text(known, terminal_width(sys.stdout)))
+
+
+def report(
+    folders: options.Folders,
+    output: options.Page = None,
+    figures: options.Figures = None,
+) -> None:
+    """Write one self-contained HTML page: it needs no network and opens from disk.
+
+    dlas report out/quickstart
+
+    dlas report out/laptop out/board -o both.html
+
+    dlas report out/quickstart --figures figures
+    """
+    from dlas import report as page
+
+    print(page.write(folders, output or folders[0] / "report.html"))
+    if figures is not None:
+        for picture in page.figures(folders, figures):
+            print(picture)
+
+
+def analyze(
+    folders: options.SomeFolders = None,
+    tables: options.Tables = None,
+    layers: options.Layers = None,
+    metric: options.Metric = "latency_ms",
+    low: options.Low = None,
+    high: options.High = None,
+    rounds: options.Repeats = None,
+    baseline: options.Baseline = None,
+    floor: options.Floor = None,
+    maximize: options.Maximize = False,
+    triples: options.Triples = False,
+    top: options.Top = 12,
+    output: options.Findings = None,
+    format: options.Format = "text",
+) -> None:
+    """Say what matters, what interacts and which stack to take: findings with their evidence.
+
+    dlas analyze out/quickstart
+
+    dlas analyze --table results.csv --layers model,optimization,threads --metric seconds
+    """
+    from dlas.analyze import analyze as analyze_table
+    from dlas.analyze import render_text
+    from dlas.tables import intake
+
+    one_of(format, ("text", "json"))
+    asked = intake.Asked(metric, tuple(baseline or ()), floor, maximize)
+    if tables:
+        if folders:
+            raise UserError("give output folders or --table, not both")
+        if layers is None:
+            raise UserError("--table needs --layers: the columns whose combinations are the cells")
+        made = intake.of_table(tables, layers, low, high, rounds, asked)
+    elif folders:
+        made = intake.of_folders(folders, asked)
+        output = output or folders[0] / "findings.json"
+    else:
+        raise UserError("nothing to analyze: give output folders, or --table FILE")
+    found = analyze_table(made, triples=triples)
+    if output:
+        intake.save(found.to_json(), output)
+    print(found.to_json() if format == "json" else render_text(found, most=top), end="")
+
+
+def compare(
+    first: options.First,
+    second: options.Second,
+    metric: options.Metric = "latency_ms",
+    floor: options.Floor = None,
+    format: options.Format = "text",
+) -> None:
+    """Say what changed between two runs, machines or versions beyond noise.
+
+    dlas compare out/before out/after
+    """
+    from dlas.analyze import compare as compare_tables
+    from dlas.analyze import render_comparison
+    from dlas.analyze.conclusion import plain
+    from dlas.tables import intake
+
+    one_of(format, ("text", "json"))
+    asked = intake.Asked(metric, (), floor)
+    found = compare_tables(*(intake.of_folders([each], asked) for each in (first, second)))
+    if format == "json":
+        print_json(plain(found.to_dict()))
+    else:
+        print(render_comparison(found), end="")
