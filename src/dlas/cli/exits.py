@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 
 from dlas.core.errors import DlasError
+from dlas.kernels import KernelError
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -27,7 +28,7 @@ def guarded(app: Callable[..., object], arguments: Sequence[str]) -> int:
             app(args=given, prog_name="dlas")
     except SystemExit as exit:
         return exit.code if isinstance(exit.code, int) else int(exit.code is not None)
-    except DlasError as error:
+    except (DlasError, KernelError) as error:
         return _fail(str(error), 2, debug)
     except OSError as error:
         if error.errno in _DISK:
