@@ -456,9 +456,10 @@ def test_catalog(said):
     assert "Did you mean 'optimization'" in err
 
 
-def test_a_description_of_the_cpu_that_is_not_there_is_one_sentence(said, monkeypatch, study_file):
+def test_a_description_of_the_cpu_that_is_not_there_is_one_sentence(said, monkeypatch):
     monkeypatch.setenv("DLAS_CPUINFO", "/nowhere/cpuinfo")
-    for command in (["doctor", "--no-probe"], ["plan", study_file]):
+    study = Path(__file__).parents[2] / "studies" / "quickstart.yaml"
+    for command in (["doctor", "--no-probe"], ["plan", study]):
         code, _, err = said(*command)
         assert code == 2
         assert "DLAS_CPUINFO=/nowhere/cpuinfo cannot be read" in err and "Traceback" not in err
