@@ -100,8 +100,6 @@ NEAR_CLASSES: dict[tuple[str, str], str] = {
     ("Answer", "Answers"): "of a tuning process; of the probes, private to their file",
     ("Call", "Calls"): "one and several",
     ("Layout", "Layouts"): "one, and those of a graph",
-    ("Read", "Reader"): "two words: what was read of the machine; what reads YAML",
-    ("Read", "Reading"): "what was read of the machine; one reading of its energy",
     ("Round", "Rounds"): "one and several",
     ("Run", "Running"): "a run of a study; a job that runs",
     ("Run", "Runner"): "a run of a study; MetaSchedule's word for what times a candidate",

@@ -26,7 +26,7 @@ from dlas.core.keys import Json
 from dlas.core.protocols import HardwareTechnique, Session, Technique
 from dlas.core.stack import Choice
 from dlas.testing.fakes import SmallImages, SmallNet, registered
-from dlas.testing.jobs import BuildJob, Chosen, InferJob, Inferred, PlanJob, Planned
+from dlas.testing.jobs import BuildJob, InferJob, Inferred, Picked, PlanJob, Planned
 
 if TYPE_CHECKING:
     from dlas.core.protocols import Array
@@ -157,7 +157,7 @@ def _infer(job: InferJob, threads: int, out: Path) -> None:
     _say(out, facts)
 
 
-def _choice(made: Chosen, **more: Json) -> Choice:
+def _choice(made: Picked, **more: Json) -> Choice:
     return Choice(made["name"], {**made["params"], **more})
 
 

@@ -8,14 +8,14 @@ from typing import NotRequired, TypedDict
 from dlas.core.keys import Json
 
 
-class Chosen(TypedDict):
+class Picked(TypedDict):
     """A technique by name, with its parameters."""
 
     name: str
     params: Mapping[str, Json]
 
 
-class PlanJob(Chosen):
+class PlanJob(Picked):
     """A technique to plan with."""
 
     place: str
@@ -57,8 +57,8 @@ class InferJob(TypedDict):
     """An artefact to infer with, once for each number of threads."""
 
     classes: list[str]
-    software: Chosen
-    hardware: Chosen
+    software: Picked
+    hardware: Picked
     preload: list[str]
     folder: str
     images: str

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dlas.core import registry
 from dlas.core.keys import Json
 from dlas.core.protocols import HardwareTechnique, Software, Technique
-from dlas.testing.jobs import BuildJob, Chosen, InferJob, Inferred, PlanJob, Planned
+from dlas.testing.jobs import BuildJob, InferJob, Inferred, Picked, PlanJob, Planned
 
 if TYPE_CHECKING:
     from dlas.core.protocols import Array
@@ -127,7 +127,7 @@ def choices(**techniques: Technique) -> dict[str, Json]:
     return {name: registry.choice(made).to_json() for name, made in techniques.items()}
 
 
-def _chosen(technique: Technique) -> Chosen:
+def _chosen(technique: Technique) -> Picked:
     made = registry.choice(technique)
     return {"name": made.name, "params": made.params}
 

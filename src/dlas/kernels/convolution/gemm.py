@@ -23,10 +23,10 @@ from dlas.kernels.code.staging import Staging
 from dlas.kernels.convolution.plain import PlainKernel
 from dlas.kernels.convolution.product import (
     Buffers,
-    Memory,
     Pass,
     Place,
     Product,
+    Slabs,
     blocks,
     depth,
     in_place,
@@ -155,7 +155,7 @@ class Gemm(PlainKernel):
         waiting = -(-pixels // lanes) * lanes * self.per_part * self.tile.rows
         sums = T.alloc_buffer((waiting,), "float32") if passes > 1 else None
         tails = T.alloc_buffer((self.per_part * self.tile.rows * lanes,), "float32")
-        memory = Memory(staged, slab, sums, tails)
+        memory = Slabs(staged, slab, sums, tails)
         product = Product(
             op, lanes, self.tile, self.per_part, self.epilogue, buffers, place, memory
         )

@@ -46,7 +46,7 @@ class Stretch(NamedTuple):
     """Pixels of a block that exist."""
 
 
-class Memory(NamedTuple):
+class Slabs(NamedTuple):
     """What a job needs for itself."""
 
     staged: Buffer
@@ -71,7 +71,7 @@ class Product:
     epilogue: Epilogue
     buffers: Buffers
     place: Place
-    memory: Memory
+    memory: Slabs
 
     @property
     def staging(self) -> Staging:

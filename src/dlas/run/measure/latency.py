@@ -72,7 +72,7 @@ class LatencyArgs:
     launched: Launched
 
 
-class Measured(TypedDict):
+class LatencyAnswer(TypedDict):
     """What one measurement came to."""
 
     round: dict[str, Json]
@@ -83,7 +83,7 @@ class Measured(TypedDict):
     """Why there is no energy, or ""."""
 
 
-def run(args: JobArgs) -> Measured:
+def run(args: JobArgs) -> LatencyAnswer:
     """Measure one cell once.
 
     Raises:
@@ -113,7 +113,7 @@ def run(args: JobArgs) -> Measured:
 
 
 def _round(
-    timed: _Timed, warmup: Warmup, launched: Launched, load_s: float, first_s: float
+    timed: _Region, warmup: Warmup, launched: Launched, load_s: float, first_s: float
 ) -> Round:
     flags = [] if warmup.steady else ["unsteady"]
     if timed.stolen:
@@ -215,7 +215,7 @@ def same(before: Sequence[float], after: Sequence[float]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Timed:
+class _Region:
     """The timed region: samples, and what the counters of process and machine did meanwhile."""
 
     samples: list[float]
@@ -233,7 +233,7 @@ def _timed(
     batches: Sequence[Array],
     settings: MeasureSettings,
     gpu: int | None,
-) -> _Timed:
+) -> _Region:
     samples: list[float] = []
     clock = time.perf_counter
     count = len(batches)
@@ -256,7 +256,7 @@ def _timed(
     used = resource.getrusage(resource.RUSAGE_SELF)
     after = host.cpu_ticks(cpus)
     spent = _energy(settings, gpu).since(power)
-    return _Timed(
+    return _Region(
         samples,
         last,
         wall_s=end - began,

@@ -34,6 +34,17 @@ NETWORK_SERVER = Server(preload=("torch", "timm"), environment=(("OMP_NUM_THREAD
 LOWER_LIBRARIES = {"exported": ("torch",), "onnx": ("torch", "onnx", "onnxscript")}
 
 
+TASKS: Mapping[Stage, str] = {
+    Stage.INPUTS: "dlas.run.steps.inputs:run",
+    Stage.PREPARE: "dlas.run.steps.prepare:run",
+    Stage.OPTIMIZE: "dlas.run.steps.optimize:run",
+    Stage.LOWER: "dlas.run.steps.lower:run",
+    Stage.REFERENCE: "dlas.run.steps.reference:run",
+    Stage.BUILD: "dlas.run.steps.build:run",
+}
+"""What a child calls for each step that is planned before anything is built."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One unit of work before measuring: artefacts in, one artefact out.
@@ -213,7 +224,7 @@ class _Chain:
         server: Server = NETWORK_SERVER,
         alone: bool = False,
     ) -> str:
-        task = f"dlas.run.steps.{stage}:run"
+        task = TASKS[stage]
         source = registry.source_version(task.partition(":")[0])
         found = key(stage, identity, source, sorted(inputs.items()))
         if found not in self.steps:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from dlas.run.process.messages import Request
+    from dlas.run.process.messages import Start
 
 OUTPUT_LIMIT = 32 * 2**20
 """Bytes that a job may write to stdout and stderr; more is a job that prints without end."""
@@ -130,7 +130,7 @@ class Process:
                 os.killpg(self.pid, signal.SIGKILL)
 
 
-def start(starter: socket.socket, what: Request, *passed: socket.socket) -> Process:
+def start(starter: socket.socket, what: Start, *passed: socket.socket) -> Process:
     """Ask guardian or server for a process; raises OSError where it is dead."""
     status, status_end = os.pipe()
     output, output_end = os.pipe()

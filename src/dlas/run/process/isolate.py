@@ -38,7 +38,7 @@ from dlas.core.errors import DlasError, StorageError, UserError
 from dlas.core.keys import Json
 from dlas.core.records import Outcome, Status
 from dlas.run.process.guardian import KILL_S, OUTPUT_LIMIT, End, Guardian, Process, start
-from dlas.run.process.messages import JobFile, Request
+from dlas.run.process.messages import JobFile, Start
 
 Launch = Literal["fork", "exec"]
 
@@ -98,7 +98,7 @@ class _Running:
         self.process.close()
 
 
-class _Refused(Exception):
+class _NoServer(Exception):
     """A server that cannot be had, with the outcome of any job that wants it."""
 
     def __init__(self, reason: str, log: str = "", transient: bool = False) -> None:
@@ -180,7 +180,7 @@ class Pool:
         """
 
         def serve(server: Server) -> None:
-            with contextlib.suppress(_Refused, Closed):
+            with contextlib.suppress(_NoServer, Closed):
                 self._serving(server)
 
         with ThreadPoolExecutor(side_by_side) as threads:
@@ -225,7 +225,7 @@ class Pool:
             else:
                 running = self._serving(server)
                 process = start(running.control, {"job": str(file)})
-        except _Refused as refused:
+        except _NoServer as refused:
             return refused.outcome
         except OSError as error:
             self._drop(server, running)
@@ -250,7 +250,7 @@ class Pool:
 
     def _exec(self, server: Server, arguments: Sequence[str], *passed: socket.socket) -> Process:
         python = _interpreter(server)
-        what: Request = {
+        what: Start = {
             "argv": [python, "-P", "-m", "dlas.run.process.worker", *arguments],
             "env": {**os.environ, **_QUIET, **dict(server.environment)},
         }
@@ -264,7 +264,7 @@ class Pool:
         try:
             return start(guardian, what, *passed)
         except OSError as error:
-            raise _Refused(f"the guardian process died ({error})", transient=True) from error
+            raise _NoServer(f"the guardian process died ({error})", transient=True) from error
 
     def _serving(self, server: Server) -> _Running:
         with self._lock:
@@ -294,7 +294,7 @@ class Pool:
         log = process.text()
         process.close()
         control.close()
-        raise _Refused(
+        raise _NoServer(
             said.get("failed") or _not_started(server, end, log),
             log,
             transient=end is not None and end.how in ("signal", "lost"),
@@ -326,7 +326,7 @@ def _interpreter(server: Server) -> str:
     python = server.python or sys.executable
     found = shutil.which(python)
     if found is None:
-        raise _Refused(f"python: {python!r} is no program that can be run; give its whole path")
+        raise _NoServer(f"python: {python!r} is no program that can be run; give its whole path")
     return found
 
 

@@ -8,7 +8,7 @@ from typing import TypedDict
 from dlas.core.keys import Json
 
 
-class Request(TypedDict, total=False):
+class Start(TypedDict, total=False):
     """What a process is to do: a guardian's is a program, a server's a job."""
 
     argv: list[str]

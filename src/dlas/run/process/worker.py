@@ -45,7 +45,7 @@ from dlas.core.errors import StepError, StorageError, UserError
 
 if TYPE_CHECKING:
     from dlas.core.keys import Json
-    from dlas.run.process.messages import JobFile, Request
+    from dlas.run.process.messages import JobFile, Start
 
 BASE = ("numpy", "dlas.core.registry", "dlas.run.measure.latency")
 """What every worker imports before the modules of its runtime, and outside their ``import_s``."""
@@ -94,7 +94,7 @@ class Spawner:
     """
 
     def __init__(
-        self, control: socket.socket, start: Callable[[Request, Sequence[int]], NoReturn]
+        self, control: socket.socket, start: Callable[[Start, Sequence[int]], NoReturn]
     ) -> None:
         _prctl(_SUBREAPER, 1)
         self._control = control
@@ -138,7 +138,7 @@ class Spawner:
             self._fork(request["start"], descriptors)
         return True
 
-    def _fork(self, request: Request, descriptors: Sequence[int]) -> None:
+    def _fork(self, request: Start, descriptors: Sequence[int]) -> None:
         status, log, *more = descriptors
         above = os.getpid()
         try:
@@ -219,7 +219,7 @@ class Spawner:
 def guard(descriptor: int) -> NoReturn:
     """Run as the guardian: each request is a program with its arguments and environment."""
 
-    def start(request: Request, more: Sequence[int]) -> NoReturn:
+    def start(request: Start, more: Sequence[int]) -> NoReturn:
         for descriptor in more:
             os.set_inheritable(descriptor, True)
         # The number a descriptor has here is known only here.
@@ -238,7 +238,7 @@ def serve(descriptor: int, modules: Sequence[str]) -> NoReturn:
         control.send(json.dumps({"failed": str(error)}).encode())
         sys.exit(1)
 
-    def start(request: Request, more: Sequence[int]) -> NoReturn:
+    def start(request: Start, more: Sequence[int]) -> NoReturn:
         perform(Path(request["job"]), {"launch": "fork", "import_s": import_s})
 
     spawner = Spawner(control, start)

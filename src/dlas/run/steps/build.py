@@ -81,7 +81,7 @@ class BuildArgs:
     lowered: Path | None = None
 
 
-class Built(TypedDict):
+class BuildAnswer(TypedDict):
     """What a build came to."""
 
     build_s: float
@@ -89,7 +89,7 @@ class Built(TypedDict):
     facts: Json
 
 
-def run(args: JobArgs) -> Built:
+def run(args: JobArgs) -> BuildAnswer:
     """Fill the artefact's folder; return build seconds, size on disk and the build's facts."""
     given = read_args(BuildArgs, args)
     program = StoredProgram(given.network, given.lowered, given.algorithm)

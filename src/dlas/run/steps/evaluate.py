@@ -59,7 +59,7 @@ class BaselineArgs(SubsetArgs):
     network: Path
 
 
-class Evaluated(TypedDict):
+class EvaluateAnswer(TypedDict):
     """How many test images were looked at, of how many."""
 
     n: int
@@ -67,7 +67,7 @@ class Evaluated(TypedDict):
     content: str
 
 
-class Checked(Evaluated):
+class Checked(EvaluateAnswer):
     """The same of an artefact, whose outputs were compared."""
 
     comparison: OutputComparison
@@ -84,13 +84,13 @@ def run(args: JobArgs) -> Checked:
     return {**_predict(session, given), "comparison": comparison}
 
 
-def run_baseline(args: JobArgs) -> Evaluated:
+def run_baseline(args: JobArgs) -> EvaluateAnswer:
     """Predict the evaluated subset with the unoptimized network, float32, in PyTorch."""
     given = read_args(BaselineArgs, args)
     return _predict(forward(load_network(given.network)), given)
 
 
-def _predict(run_one: Callable[[Array], Array], asked: SubsetArgs) -> Evaluated:
+def _predict(run_one: Callable[[Array], Array], asked: SubsetArgs) -> EvaluateAnswer:
     known: dict[str, list[int]] = {"labels": [], "correct": []}
     if asked.previous is not None:
         known = json.loads((asked.previous / "evaluation.json").read_text())
