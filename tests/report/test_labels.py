@@ -1,32 +1,45 @@
-import pytest
-
+from dlas.core.stack import Choice
 from dlas.report.labels import short_names
 
-PRUNE = "prune(epochs=1,sparsity={})"
+
+def prune(sparsity: float) -> Choice:
+    return Choice("prune", {"epochs": 1, "sparsity": sparsity}, ("epochs", "sparsity"))
+
+
+def named(*pipelines: tuple[Choice, ...]) -> list[str]:
+    choices = {"+".join(c.text for c in steps): steps for steps in pipelines}
+    names = short_names(choices, choices)
+    assert list(names) == list(choices)
+    return list(names.values())
+
+
+NONE, INT8 = Choice("none"), Choice("int8")
 
 
 def test_parameters_that_tell_nothing_apart_are_left_out():
-    names = short_names(["none", PRUNE.format(0.5), PRUNE.format(0.8)])
-    assert names == {
-        "none": "none",
-        PRUNE.format(0.5): "prune(sparsity=0.5)",
-        PRUNE.format(0.8): "prune(sparsity=0.8)",
-    }
-    assert short_names(["none", PRUNE.format(0.5)])[PRUNE.format(0.5)] == "prune"
+    assert named((NONE,), (prune(0.5),), (prune(0.8),)) == [
+        "none",
+        "prune(sparsity=0.5)",
+        "prune(sparsity=0.8)",
+    ]
+    assert named((NONE,), (prune(0.5),)) == ["none", "prune"]
 
 
 def test_a_parameter_that_one_choice_lacks_is_kept():
-    assert short_names(["cpu", "cpu(threads=2)"]) == {
-        "cpu": "cpu",
-        "cpu(threads=2)": "cpu(threads=2)",
-    }
+    two = Choice("cpu", {"threads": 2}, ("threads",))
+    assert named((Choice("cpu", {"threads": 1}),), (two,)) == ["cpu", "cpu(threads=2)"]
 
 
 def test_pipelines_are_shortened_step_by_step():
-    names = short_names(["narrow(ratio=0.5)+int8", "narrow(ratio=0.5)", "int8"])
-    assert list(names.values()) == ["narrow+int8", "narrow", "int8"]
+    narrow = Choice("narrow", {"ratio": 0.5}, ("ratio",))
+    assert named((narrow, INT8), (narrow,), (INT8,)) == ["narrow+int8", "narrow", "int8"]
 
 
-@pytest.mark.parametrize("text", ["a(b(c))", "a)b(", "", "timm(name=x,weights=p(q)r)"])
-def test_text_of_another_form_stays_whole(text):
-    assert short_names([text]) == {text: text}
+def test_values_with_brackets_and_commas_are_no_trouble():
+    first = Choice("timm", {"name": "x", "weights": "p(q),r"}, ("name", "weights"))
+    other = Choice("timm", {"name": "y", "weights": "p(q),r"}, ("name", "weights"))
+    assert named((first,), (other,)) == ["timm(name=x)", "timm(name=y)"]
+
+
+def test_a_level_that_nothing_is_known_of_stays_whole():
+    assert short_names(["a(b=1)"], {}) == {"a(b=1)": "a(b=1)"}

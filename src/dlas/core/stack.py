@@ -48,8 +48,13 @@ class Choice:
         """The canonical text, e.g. ``weight-pruning(sparsity=0.8)``."""
         if not self.shown:
             return self.name
-        inner = ",".join(f"{p}={_plain(self.params[p])}" for p in sorted(self.shown))
+        inner = ",".join(f"{name}={value}" for name, value in self.written.items())
         return f"{self.name}({inner})"
+
+    @property
+    def written(self) -> dict[str, str]:
+        """The parameters that stand in the canonical text, each as it is written there."""
+        return {name: _plain(self.params[name]) for name in sorted(self.shown)}
 
     def identity(self) -> Json:
         """What the choice is, for keys: its name and all of its parameters."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from dlas.core.stack import LAYERS
-from dlas.report.labels import short_names
 from dlas.report.material import Material, logs
 from dlas.report.pack import Part, Texts, pack, plain
 
@@ -58,7 +57,7 @@ def facts(material: Material, texts: Texts) -> Part:
 
 def levels(material: Material) -> dict[str, dict[str, str]]:
     """Return the short name of every choice, by layer."""
-    return {layer: short_names(material.cells[layer].dropna().unique()) for layer in LAYERS}
+    return {layer: material.short(layer) for layer in LAYERS}
 
 
 def filters(material: Material) -> list[str]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlas import tables
 from dlas.analyze import Analysis, analyze
 from dlas.core.errors import UserError
+from dlas.core.stack import Choice
+from dlas.report.labels import short_names
 from dlas.store.results import FILE_NAME, CellRow, HostRow, ResultStore, SessionRow
 from dlas.tables import intake
-from dlas.tables.read import Results, read
+from dlas.tables.read import Results, choices_of, read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +45,15 @@ class Material:
     analyzed: int
     notes: tuple[str, ...]
     """What a reader must know of how far the analysis goes."""
+
+    def short(self, layer: str) -> dict[str, str]:
+        """Return the short name of every choice of a layer."""
+        return short_names(self.cells[layer].dropna().unique(), self.choices[layer])
+
+    @cached_property
+    def choices(self) -> Mapping[str, Mapping[str, Sequence[Choice]]]:
+        """For each layer what the texts in ``cells`` stand for."""
+        return choices_of(self.results)
 
 
 def load(dirs: Sequence[Path | str]) -> Material:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dlas.core.errors import StorageError, UserError
-from dlas.report.labels import short_names
 from dlas.report.material import Material
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ def _front(axes: Axes, material: Material) -> bool:
     cells = cells[cells["accuracy"].notna() & cells["latency_ms"].notna()]
     if not len(cells):
         return False
-    names = short_names(material.cells["software"].dropna().unique())
+    names = material.short("software")
     for i, (software, part) in enumerate(cells.groupby("software", sort=False)):
         color, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
         axes.scatter(part["latency_ms"], 100 * part["accuracy"], s=22, alpha=0.75,
@@ -130,7 +129,7 @@ def _speedups(axes: Axes, material: Material) -> bool:
     whole = whole.sort_values("median", ascending=False).head(MOST)
     labels, values = [], []
     for r in whole.itertuples():
-        names = short_names(material.cells[r.layer].dropna().unique())
+        names = material.short(r.layer)
         contexts = found.speedup_contexts
         own = contexts[(contexts["factor"] == r.factor) & (contexts["level"] == r.level)]
         labels.append(f"{names.get(r.level, r.level)} / {names.get(r.baseline, r.baseline)}")
@@ -163,7 +162,7 @@ def _flips(axes: Axes, material: Material) -> bool:
     top = found.flips.head(MOST)
     labels = []
     for i, r in enumerate(top.itertuples()):
-        names = short_names(material.cells[r.layer].dropna().unique())
+        names = material.short(r.layer)
         labels.append(f"{names.get(r.a, r.a)} or {names.get(r.b, r.b)}, by {r.by}")
         axes.plot([r.ratio_better, r.ratio_worse], [i, i], color="grey", lw=1.2, zorder=1)
     places = list(range(len(top)))

@@ -12,7 +12,7 @@ from dlas.core.errors import StorageError, UserError, near
 from dlas.core.goals import Goals, parse_goals
 from dlas.study.source import read
 from dlas.tables import ceilings_frame, cells_frame, rounds_frame
-from dlas.tables.read import Results
+from dlas.tables.read import Results, choices_of
 from dlas.tables.read import read as read_folders
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def of_results(results: Sequence[Results], folders: Sequence[Path], asked: Asked
         floor=asked.floor,
         goals=goals(folders),
         ceilings=ceilings(results, cells),
+        choices=choices_of(results),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from dlas.core.errors import UserError
 from dlas.core.records import Status
-from dlas.core.stack import Stack
+from dlas.core.stack import LAYERS, Choice, Stack
 from dlas.store.facts import Built
 from dlas.store.results import (
     FILE_NAME,
@@ -145,3 +145,15 @@ def _read(file: Path) -> Results:
         sentinels=rows(SentinelRow),
         ceilings=rows(CeilingRow),
     )
+
+
+def choices_of(every: Sequence[Results]) -> dict[str, dict[str, tuple[Choice, ...]]]:
+    """Return for each layer what its texts in the tables stand for."""
+    return {
+        layer: {
+            stack.text(layer): stack.layer(layer)
+            for results in every
+            for stack in results.stacks.values()
+        }
+        for layer in LAYERS
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from dlas.analyze.estimate.levels import codes, text
 from dlas.analyze.estimate.table import COMPLETE, DEFAULT_FLOOR, Table, as_text, parameter_columns
 from dlas.core.errors import UserError
 from dlas.core.goals import Goals, parse_goals
+from dlas.core.stack import Choice
 
 STUDY_LAYERS = ("dataset", "model", "optimization", "algorithm", "software", "hardware")
 STUDY_STRATA = ("software", "hardware.threads")
@@ -98,6 +100,7 @@ def from_study(
     ceilings: pd.DataFrame | None = None,
     layers: Sequence[str] = STUDY_LAYERS,
     strata: Sequence[str] | None = None,
+    choices: Mapping[str, Mapping[str, tuple[Choice, ...]]] | None = None,
 ) -> Table:
     """Make a table from a study's rows, as ``dlas table`` writes them.
 
@@ -115,6 +118,7 @@ def from_study(
         ceilings: see ``dlas.analyze.parts.roofline``.
         layers: the layer columns.
         strata: columns within which noise is pooled; default: the runtime and the threads.
+        choices: for each layer the choices that its texts stand for.
 
     Raises:
         UserError: columns are missing or hold what they must not.
@@ -133,6 +137,7 @@ def from_study(
         goals=goals,
         ceilings=ceilings,
     )
+    table = replace(table, choices=choices or {})
     if not has_rounds:
         return table
     assert rounds is not None
@@ -140,7 +145,7 @@ def from_study(
         strata = _study_strata(table)
     samples, notes = demands.study_rounds(table, rounds)
     return demands.noted(
-        Table(**{**_fields(table), "samples": samples, "strata": strata}), (*table.notes, *notes)
+        replace(table, samples=samples, strata=tuple(strata)), (*table.notes, *notes)
     )
 
 
@@ -265,7 +270,3 @@ def _bound_columns(cells: pd.DataFrame, metric: str) -> tuple[str | None, str | 
 def _study_strata(table: Table) -> tuple[str, ...]:
     """Runtime and threads, where the study has these columns."""
     return tuple(c for c in STUDY_STRATA if c in table.cells and table.cells[c].nunique() > 1)
-
-
-def _fields(table: Table) -> dict[str, Any]:
-    return {name: getattr(table, name) for name in Table.__dataclass_fields__}

@@ -11,6 +11,7 @@ import pandas as pd
 
 from dlas.analyze.estimate.levels import EMPTY, Bools, Floats, is_ordered, ordered, skeleton, texts
 from dlas.core.goals import Goals
+from dlas.core.stack import Choice
 
 COMPLETE = "complete"
 DEFAULT_FLOOR = 0.05
@@ -66,6 +67,9 @@ class Table:
     """What is sought, for the best cell and the Pareto front."""
     ceilings: pd.DataFrame | None = None
     """Ceilings measured on the hosts in this study (see ``roofline``)."""
+    choices: Mapping[str, Mapping[str, tuple[Choice, ...]]] = field(default_factory=dict)
+    """For each layer of a study the choices that its texts stand for; others' tables have texts
+    alone."""
     notes: tuple[str, ...] = ()
     """What a reader must know about this table, one sentence each."""
 
@@ -138,7 +142,11 @@ class Table:
         """For each layer the choices without their parameters."""
         out = {}
         for layer in self.layers:
-            known = {s: skeleton(s) for s in self.cells[layer].unique()}
+            chosen = self.choices.get(layer, {})
+            known = {
+                text: "+".join(c.name for c in chosen[text]) if text in chosen else skeleton(text)
+                for text in self.cells[layer].unique()
+            }
             out[layer] = self.cells[layer].map(known)
         return out
 
