@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from dlas.analyze.estimate.levels import Bools, Floats, skeleton
+from dlas.analyze.estimate.levels import Bools, Floats
 from dlas.analyze.estimate.rounds import Units, Variances, fit, medians, units_of, variances
 from dlas.analyze.estimate.table import Table
 
@@ -128,10 +128,8 @@ def _labels(table: Table, units: Units, square: Floats) -> list[str]:
         return ["all"] * len(units.row)
     parts = []
     for column in columns:
-        values = table.cells[column].astype(str)
-        if column in table.layers:
-            values = values.map(skeleton)
-        parts.append(values.to_numpy()[units.row])
+        kept = table.skeletons[column] if column in table.layers else table.cells[column]
+        parts.append(kept.astype(str).to_numpy()[units.row])
     labels = [" / ".join(p) for p in zip(*parts, strict=True)]
     if len(set(labels)) > MAX_STRATA:
         labels = [str(p) for p in parts[0]]
