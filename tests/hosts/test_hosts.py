@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 from dataclasses import replace
@@ -26,6 +27,9 @@ pytestmark = pytest.mark.host
 UNDER = os.environ.get(MASK, "")
 WIDEST = {"avx2": "avx2", "avx512": "avx512"}.get(UNDER, "avx512")
 TRAPPED = "cpuid_fault" in flags()
+on_x86 = pytest.mark.skipif(
+    platform.machine() != "x86_64", reason=f"flags of x86-64; this machine is {platform.machine()}"
+)
 
 
 def become(monkeypatch: pytest.MonkeyPatch, path: Path, text: str) -> None:
@@ -36,6 +40,7 @@ def become(monkeypatch: pytest.MonkeyPatch, path: Path, text: str) -> None:
 # ---------------------------------------------------------------- the code we generate
 
 
+@on_x86
 @pytest.mark.parametrize("mask", list(HIDDEN))
 def test_code_for_this_cpu_holds_no_instruction_that_its_flags_hide(
     mask: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -90,6 +95,7 @@ def test_code_that_needs_what_is_hidden_is_refused_by_name(
 # ---------------------------------------------------------------- rules, features faked
 
 
+@on_x86
 @pytest.mark.parametrize(
     ("hide", "add", "precision", "expected"),
     [

@@ -153,7 +153,7 @@ def _executes_text(rows: Sequence[Executed], width: int | None) -> list[str]:
         cells = {each: _executed(mine.get(each)) for each in types}
         lines.append({"software": software, **cells})
     troubles = [f"- {r['software']} {r['type']}: {r['problem']}" for r in rows if r["problem"]]
-    title = "what runs where a type is asked for (seen with a small network; -: no such stack):"
+    title = "what runs where a type is asked for (seen with a small network; -: refused):"
     return [title, table(lines, ("software", *types), width), *troubles]
 
 

@@ -24,6 +24,7 @@ from dlas.core.keys import key
 from dlas.core.protocols import Optimization, Precision, Ran, Techniques
 from dlas.core.records import MeasureSettings, Stage, Status
 from dlas.core.stack import Choice, Stack
+from dlas.kernels.ground.records import kept_in
 from dlas.run.engines.local import LocalEngine
 from dlas.run.measure import host as hosts
 from dlas.run.plan.plan import Live, Refused, Runnable, Step, live, plan_cell, software_identity
@@ -41,10 +42,7 @@ HELD_BY = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS
 
 def default_folder() -> Path:
     """Return where answers are kept: ``$DLAS_PROBE_DIR``, else below the user's cache."""
-    if given := os.environ.get(VARIABLE):
-        return Path(given)
-    cache_home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(cache_home) / "dlas" / "probes"
+    return kept_in(VARIABLE, "probes")
 
 
 def question(stack: Stack, techniques: Techniques) -> Stack | None:

@@ -50,10 +50,15 @@ _NOT_CODE = (
 
 def default_folder() -> Path:
     """Return the folder of records: `$DLAS_TUNING_DIR`, else below the user's cache."""
-    if given := os.environ.get(VARIABLE):
+    return kept_in(VARIABLE, "tuning")
+
+
+def kept_in(variable: str, name: str) -> Path:
+    """Return the folder that a variable of the environment names, else one in the user's cache."""
+    if given := os.environ.get(variable):
         return Path(given)
     cache_home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(cache_home) / "dlas" / "tuning"
+    return Path(cache_home) / "dlas" / name
 
 
 @cache

@@ -31,8 +31,6 @@ Done = Callable[[Step, StepRecord, bool], None]
 """Called after each step: the step, its record, and whether it was there already."""
 Needs = Mapping[str, StepRecord]
 """What a step is given, by the name of the argument."""
-
-
 Contents = Mapping[str, str | None]
 """The hashes of what a step is given, by the name of the argument."""
 

@@ -12,9 +12,9 @@ import os
 import pwd
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
+from dlas.core.clock import now
 from dlas.core.errors import StorageError, UserError
 
 PATH = Path("/tmp/dlas-measure.lock")
@@ -126,7 +126,7 @@ def _acquire(
 
 def _sign(descriptor: int) -> None:
     """Write who holds the lock, where the file may be written."""
-    text = json.dumps({"pid": os.getpid(), "user": _user(), "since": _now()}).encode()
+    text = json.dumps({"pid": os.getpid(), "user": _user(), "since": now("seconds")}).encode()
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, text, 0)
@@ -145,7 +145,3 @@ def _user() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         return str(os.getuid())
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
