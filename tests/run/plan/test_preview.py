@@ -74,6 +74,28 @@ def test_safetensors_count_as_float32(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("fakes")
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"short",
+        b"\xff" * 40,
+        struct.pack("<Q", 4) + b"[3]]",
+        struct.pack("<Q", 9) + b'{"w": {}}',
+    ],
+    ids=["empty", "short", "no length", "no table", "no shape"],
+)
+def test_weights_that_cannot_be_read_are_unknown_and_no_error_of_a_plan(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "w.safetensors"
+    file.write_bytes(content)
+    monkeypatch.setattr(Small, "weights", lambda self, dataset: file)
+    found = preview(study(tmp_path))
+    assert (found["networks"], found["networks_unknown"]) == (1, 1)
+
+
+@pytest.mark.usefixtures("fakes")
 def test_a_network_with_weights_is_as_large_as_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -206,11 +206,10 @@ class _Sizes:
             self.bytes[key] = size
 
     def _network(self, key: str, t: Techniques) -> int:
-        file = t.model.weights(t.dataset)
-        if file is None or not file.is_file():
+        size = _weights_bytes(t)
+        if size is None:
             self.unknown.add(key)
-            return UNKNOWN_NETWORK
-        return _float32_bytes(file)
+        return UNKNOWN_NETWORK if size is None else size
 
 
 def _spec(t: Techniques) -> DataSpec:
@@ -220,11 +219,25 @@ def _spec(t: Techniques) -> DataSpec:
         return UNKNOWN_SPEC
 
 
+def _weights_bytes(t: Techniques) -> int | None:
+    """Return the bytes of a network's weights as float32; None where no file tells.
+
+    A file that cannot be read is what a run says, not a guess of its size.
+    """
+    try:
+        file = t.model.weights(t.dataset)
+        return _float32_bytes(file) if file is not None and file.is_file() else None
+    except (DlasError, OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
 def _float32_bytes(file: Path) -> int:
     """Return the bytes of a file's weights as float32; of safetensors its header tells."""
+    size = file.stat().st_size
     if file.suffix != ".safetensors":
-        return file.stat().st_size
+        return size
     with file.open("rb") as handle:
-        header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
+        length = int.from_bytes(handle.read(8), "little")
+        header = json.loads(handle.read(min(length, size)))
     shapes: Iterable[list[int]] = [v["shape"] for k, v in header.items() if k != "__metadata__"]
     return 4 * sum(math.prod(shape) for shape in shapes)
