@@ -30,7 +30,8 @@ import numpy as np
 import pandas as pd
 
 from dlas.analyze import analyze, from_study
-from dlas.analyze.estimate.noise import Estimates, estimate
+from dlas.analyze.estimate.estimated import Estimates
+from dlas.analyze.estimate.noise import estimate
 from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.breakeven import AVERAGE, CROSSES, break_evens
 from dlas.analyze.parts.effects import speedups

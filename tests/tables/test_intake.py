@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import made_study
+from dlas.analyze import analyze
+from dlas.analyze.estimate import noise
 from dlas.core.errors import UserError
-from dlas.tables import cells_frame
-from dlas.tables.intake import Asked, ceilings, of_folders
+from dlas.tables import cells_frame, controls_frame, floors_frame
+from dlas.tables.intake import Asked, ceilings, of_folders, of_results
+from dlas.tables.latency import estimates_of
 from dlas.tables.read import read
+from table_rows import SESSION, cell_row, fill, round_row, stack
 
 ASKED = Asked("latency_ms")
 
@@ -55,3 +62,52 @@ def test_a_study_without_readings_has_no_ceilings(tmp_path: Path) -> None:
     folder = made_study.fill(tmp_path, rows)
     assert ceilings(read(folder), cells_frame(folder)) is None
     assert of_folders([folder], ASKED).ceilings is None
+
+
+def test_rounds_are_fitted_once_for_the_tables_and_the_analysis(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted = []
+    real = noise._from_rounds
+    monkeypatch.setattr(noise, "_from_rounds", lambda *a: fitted.append(1) or real(*a))
+    results = read(study)
+    assert len(controls_frame(results)) and len(floors_frame(results))
+    found = analyze(of_results(results, [study], ASKED))
+    assert fitted == [1]
+    assert found.estimates.kind == "rounds"
+    monkeypatch.undo()
+    # one host: what the analysis has is what fitting its own table would give
+    again = noise.estimate(replace(found.table, estimates=None))
+    np.testing.assert_allclose(found.estimates.mean, again.mean, rtol=1e-9)
+    np.testing.assert_allclose(found.estimates.var.max(1), again.var.max(1), rtol=1e-9)
+
+
+def test_each_host_keeps_its_own_noise(tmp_path: Path) -> None:
+    steps = {"quiet": 0.001, "loud": 0.1}
+    chosen = [stack(), stack(0.5), stack(0.6), stack(0.7)]
+    rng = np.random.default_rng(3)
+    rows = [
+        round_row(one.cell, r, [10 * math.exp(step * float(rng.normal()))], host=host)
+        for host, step in steps.items()
+        for one in chosen
+        for r in range(4)
+    ]
+    folder = fill(tmp_path, SESSION, *(cell_row(s, i) for i, s in enumerate(chosen)), *rows)
+    found = estimates_of(read(folder), cells_frame(folder))
+    assert found is not None
+    sd = dict(zip(found.strata["stratum"], found.strata["sd"], strict=True))
+    of = {name: next(v for k, v in sd.items() if k.startswith(name)) for name in steps}
+    assert of["quiet"] < 0.005 < 0.02 < of["loud"]
+    assert np.isfinite(found.mean).all() and (found.var > 0).sum() == len(found.mean)
+
+
+def test_a_host_of_one_round_is_named_and_in_no_comparison(tmp_path: Path) -> None:
+    one, two = stack(), stack(0.5)
+    rows = [round_row(s.cell, r, [10.0 + r]) for s in (one, two) for r in range(3)]
+    rows += [round_row(s.cell, 0, [99.0], host="once") for s in (one, two)]
+    folder = fill(tmp_path, SESSION, cell_row(one), cell_row(two, 1), *rows)
+    table = of_folders([folder], ASKED)
+    assert table.estimates is not None
+    left_out = ~np.isfinite(table.estimates.mean)
+    assert table.cells["host"][left_out].tolist() == ["once", "once"]
+    assert any("2 complete cells of host once are left out" in note for note in table.notes)

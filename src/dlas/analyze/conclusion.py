@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dlas.analyze.estimate.noise import Estimates
+from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.pareto import Best
 

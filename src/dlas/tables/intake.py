@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from dlas.analyze import Table, from_study, load_table
 from dlas.core.errors import StorageError, UserError, near
 from dlas.core.goals import Goals, parse_goals
 from dlas.study.source import read
 from dlas.tables import ceilings_frame, cells_frame, rounds_frame
+from dlas.tables.latency import estimates_of
 from dlas.tables.read import Results, choices_of
 from dlas.tables.read import read as read_folders
 
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 ARITHMETIC_TYPE = "float32"
 """The type whose arithmetic ceiling a study measures."""
+LATENCY = "latency_ms"
+"""The metric whose rounds :mod:`dlas.tables.latency` fits."""
 STUDY = "study.yaml"
 """The study as it was run, in its output folder."""
 
@@ -51,9 +56,10 @@ def of_results(results: Sequence[Results], folders: Sequence[Path], asked: Asked
     if asked.metric not in cells.columns:
         known = [str(c) for c in cells.columns]
         raise UserError(f"no column is called {asked.metric!r}.{near(asked.metric, known)}")
-    return from_study(
+    table = from_study(
         cells,
         rounds_frame(results),
+        estimates=estimates_of(results, cells) if asked.metric == LATENCY else None,
         metric=asked.metric,
         baseline=dict(_pair(each) for each in asked.baseline),
         floor=asked.floor,
@@ -61,6 +67,20 @@ def of_results(results: Sequence[Results], folders: Sequence[Path], asked: Asked
         ceilings=ceilings(results, cells),
         choices=choices_of(results),
     )
+    return _noted(table)
+
+
+def _noted(table: Table) -> Table:
+    """Say which hosts have cells but no noise: their cells are in no comparison."""
+    if table.estimates is None:
+        return table
+    bare = table.cells["host"][table.complete & ~np.isfinite(table.estimates.mean)]
+    notes = [
+        f"{count} complete cells of host {host} are left out of all comparisons: no cell was "
+        "measured there in two rounds, so that nothing is known of its noise."
+        for host, count in bare.value_counts(sort=False).items()
+    ]
+    return replace(table, notes=(*table.notes, *notes))
 
 
 def _check_apart(results: Sequence[Results]) -> None:

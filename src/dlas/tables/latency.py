@@ -3,7 +3,8 @@
 ``latency_ms`` is the median over rounds of each round's median. Its interval is a t interval from
 the model log(round median) = cell + round + error, fitted by :mod:`dlas.analyze.estimate.noise`
 for each host of each output folder: the error's variance is pooled within runtime x threads, and
-raised where A/A controls differ more often than it allows.
+raised where A/A controls differ more often than it allows. It is fitted once: tables show it, and
+the analysis takes it as :func:`estimates_of` puts it together.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from dlas.store.results import RoundRow
 from dlas.tables.read import Place, Results, complete
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pandas as pd
 
-    from dlas.analyze.estimate.noise import Estimates
+    from dlas.analyze.estimate.estimated import Estimates
 
 STRATA = ("software", "hardware.threads")
 CONFIDENCE = 0.95
@@ -140,6 +143,74 @@ def fits(results: Results) -> list[Fit]:
         results.remembered["fits"] = [_fit(results, host) for host in hosts]
     found: list[Fit] = results.remembered["fits"]
     return found
+
+
+def estimates_of(every: Sequence[Results], cells: pd.DataFrame) -> Estimates | None:
+    """Return the fits of all hosts of all folders, by row of a table of their cells.
+
+    A row that is not complete, or whose host knows no noise (no cell has two rounds there), holds
+    NaN. None where no host knows any.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from dlas.analyze.estimate.estimated import Estimates
+
+    known = [
+        (own, name, _places(fit, cells))
+        for fit, name in _named(every)
+        if (own := fit.estimates) is not None
+    ]
+    if not known:
+        return None
+    mean, median = (np.full(len(cells), np.nan) for _ in range(2))
+    var = [np.zeros((len(cells), len(own.df))) for own, _, _ in known]
+    strata, controls = [], []
+    for (own, name, place), block in zip(known, var, strict=True):
+        told = np.flatnonzero(place >= 0)
+        mean[place[told]], median[place[told]] = own.mean[told], own.median[told]
+        block[place[told]] = own.var[told]
+        strata.append(own.strata.assign(stratum=name + own.strata["stratum"].astype(str)))
+        pairs = own.controls.assign(row=place[own.controls["row"].to_numpy(dtype=int)])
+        controls.append(pairs[pairs["row"] >= 0])
+    return Estimates(
+        "rounds",
+        mean,
+        median,
+        np.hstack(var),
+        np.concatenate([own.df for own, _, _ in known]),
+        pd.concat(strata, ignore_index=True),
+        pd.concat(controls, ignore_index=True),
+        max(own.inflation for own, _, _ in known),
+    )
+
+
+def _named(every: Sequence[Results]) -> list[tuple[Fit, str]]:
+    """Return every fit with what tells its strata apart: nothing, its host, or its folder too."""
+    found = [(fit, results.folder.name) for results in every for fit in fits(results)]
+    hosts = [fit.host for fit, _ in found]
+    if len(found) == 1:
+        return [(found[0][0], "")]
+    return [
+        (fit, f"{fit.host} / " if hosts.count(fit.host) == 1 else f"{fit.host} / {folder} / ")
+        for fit, folder in found
+    ]
+
+
+def _places(fit: Fit, cells: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """Return the row of a table that each cell of a fit has; -1 where it is not complete there."""
+    import numpy as np
+
+    good = cells["status"].eq("complete") & cells["latency_ms"].notna()
+    hosts = cells["host"].fillna("")
+    rows = {
+        place: row
+        for row, (place, told) in enumerate(
+            zip(zip(cells["cell"], hosts, strict=True), good, strict=True)
+        )
+        if told
+    }
+    return np.array([rows.get((cell, fit.host), -1) for cell in fit.cells], dtype=np.int64)
 
 
 def _fit(results: Results, host: str) -> Fit:

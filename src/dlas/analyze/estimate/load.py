@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from dlas.analyze.estimate import demands
+from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import codes, text
 from dlas.analyze.estimate.table import COMPLETE, DEFAULT_FLOOR, Table, as_text, parameter_columns
 from dlas.core.errors import UserError
@@ -101,6 +102,7 @@ def from_study(
     layers: Sequence[str] = STUDY_LAYERS,
     strata: Sequence[str] | None = None,
     choices: Mapping[str, Mapping[str, tuple[Choice, ...]]] | None = None,
+    estimates: Estimates | None = None,
 ) -> Table:
     """Make a table from a study's rows, as ``dlas table`` writes them.
 
@@ -117,8 +119,10 @@ def from_study(
         goals: the study's goals.
         ceilings: see ``dlas.analyze.parts.roofline``.
         layers: the layer columns.
-        strata: columns within which noise is pooled; default: the runtime and the threads.
+        strata: columns within which noise is pooled; default: the runtime and the threads, and
+            the host where there are several.
         choices: for each layer the choices that its texts stand for.
+        estimates: what the rounds of ``metric`` say, fitted before, by row of ``cells``.
 
     Raises:
         UserError: columns are missing or hold what they must not.
@@ -144,9 +148,8 @@ def from_study(
     if strata is None:
         strata = _study_strata(table)
     samples, notes = demands.study_rounds(table, rounds)
-    return demands.noted(
-        replace(table, samples=samples, strata=tuple(strata)), (*table.notes, *notes)
-    )
+    known = replace(table, samples=samples, strata=tuple(strata), estimates=estimates)
+    return demands.noted(known, (*table.notes, *notes))
 
 
 def read(source: str | Path | Sequence[str | Path]) -> pd.DataFrame:
@@ -268,5 +271,6 @@ def _bound_columns(cells: pd.DataFrame, metric: str) -> tuple[str | None, str | 
 
 
 def _study_strata(table: Table) -> tuple[str, ...]:
-    """Runtime and threads, where the study has these columns."""
-    return tuple(c for c in STUDY_STRATA if c in table.cells and table.cells[c].nunique() > 1)
+    """Runtime and threads where the study has them, and the host if there are several."""
+    names = (*STUDY_STRATA, "host")
+    return tuple(c for c in names if c in table.cells and table.cells[c].nunique() > 1)

@@ -8,55 +8,26 @@ id, check the model: where more of them differ than chance allows, all variances
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from dlas.analyze.estimate.estimated import UNKNOWN, Estimates
 from dlas.analyze.estimate.levels import Bools, Floats
 from dlas.analyze.estimate.rounds import Units, Variances, fit, medians, units_of, variances
 from dlas.analyze.estimate.table import Table
 
 MAX_STRATA = 24
 LEVEL = 0.95
-UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True)
-class Estimates:
-    """One value per row of ``Table.cells``, on the log scale, less is better."""
-
-    kind: str
-    """``rounds``, ``intervals``, or ``unknown``."""
-    mean: Floats
-    """Mean over rounds, net of round effects; NaN where there is nothing."""
-    median: Floats
-    """Median over rounds, net of round effects: one bad round does not move it."""
-    var: Floats
-    """Variance of ``mean`` by row and stratum: the row's own stratum holds it."""
-    df: Floats
-    """Degrees of freedom behind each stratum's variance."""
-    strata: pd.DataFrame
-    """``stratum, cells, sd, df, floor``: noise of one round in log units, and the smallest
-    ratio (less one) that a comparison of two cells detects at 95 %."""
-    controls: pd.DataFrame
-    """A/A pairs: ``row, control, ratio, floor, inside``."""
-    inflation: float = 1.0
-    """By how much standard errors were raised because of the A/A pairs."""
-
-    @property
-    def known(self) -> bool:
-        """Whether noise is known, so that something can be called significant."""
-        return self.kind != UNKNOWN
-
-    def floor(self) -> float:
-        """Return the median over strata of the ratio (less one) that can be detected."""
-        return float(self.strata["floor"].median()) if len(self.strata) else float("nan")
 
 
 def estimate(table: Table) -> Estimates:
-    """Estimate every complete cell of a table, from rounds, intervals or the value alone."""
+    """Estimate every complete cell of a table, from rounds, intervals or the value alone.
+
+    A table whose rounds were fitted before (see :mod:`dlas.tables.latency`) brings its estimates.
+    """
+    if table.estimates is not None:
+        return table.estimates
     if table.samples is not None and len(table.samples):
         found = _from_rounds(table, table.samples)
         if found is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,9 @@ import pandas as pd
 from dlas.analyze.estimate.levels import EMPTY, Bools, Floats, is_ordered, ordered, skeleton, texts
 from dlas.core.goals import Goals
 from dlas.core.stack import Choice
+
+if TYPE_CHECKING:
+    from dlas.analyze.estimate.estimated import Estimates
 
 COMPLETE = "complete"
 DEFAULT_FLOOR = 0.05
@@ -53,6 +57,8 @@ class Table:
     """One row per cell, control and round: ``row`` (number of the row of ``cells``),
     ``control`` (0 for the cell itself), ``round`` (numbered over hosts and sessions),
     ``log`` (natural logarithm, turned so that less is better)."""
+    estimates: Estimates | None = None
+    """What the rounds say, where they were fitted before: then nothing is fitted again."""
     bounds: tuple[str, str] | None = None
     """The columns of a 95 % interval of the metric, where it came with one."""
     baseline: Mapping[str, str] = field(default_factory=dict)

@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import EMPTY, Bools, Floats, Ints, codes, numbers
-from dlas.analyze.estimate.noise import Estimates
 from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.contrasts import Grid, grid, satterthwaite
 

@@ -7,8 +7,8 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import ordered
-from dlas.analyze.estimate.noise import Estimates
 from dlas.analyze.estimate.table import COMPLETE, Factor, Table
 from dlas.analyze.parts.contrasts import grid
 

@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse, stats
 
+from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import Bools, Floats, Ints, codes
-from dlas.analyze.estimate.noise import Estimates
 from dlas.analyze.estimate.table import Factor, Table
 from dlas.analyze.parts.contrasts import Differences, Grid, differences, grid, satterthwaite
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import Floats, Ints, codes
-from dlas.analyze.estimate.noise import Estimates
 from dlas.analyze.estimate.table import Factor, Table
 from dlas.analyze.parts.contrasts import Grid, benjamini_hochberg, differences, grid, place, tested
 

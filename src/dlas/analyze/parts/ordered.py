@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import Floats
-from dlas.analyze.estimate.noise import Estimates
 from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.contrasts import Grid, average, differences, grid, tested
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import Bools, Floats, Ints
-from dlas.analyze.estimate.noise import Estimates
 from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.contrasts import tested
 from dlas.core.goals import Goals

@@ -19,8 +19,8 @@ from numpy.random import default_rng
 from scipy import stats
 from scipy.linalg import solve_triangular
 
+from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import EMPTY, Floats, codes
-from dlas.analyze.estimate.noise import Estimates
 from dlas.analyze.estimate.table import Table, layer_of
 
 METHOD = "Shapley over least squares on observed cells, log scale"

@@ -7,8 +7,8 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import Bools, Floats, Ints, codes
-from dlas.analyze.estimate.noise import Estimates
 from dlas.analyze.estimate.table import Factor, Table
 from dlas.analyze.parts.contrasts import Grid, grid, tested
 

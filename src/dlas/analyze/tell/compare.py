@@ -9,8 +9,9 @@ import pandas as pd
 from scipy import stats
 
 from dlas.analyze.conclusion import records
+from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import Floats
-from dlas.analyze.estimate.noise import Estimates, estimate
+from dlas.analyze.estimate.noise import estimate
 from dlas.analyze.estimate.table import COMPLETE, Table
 from dlas.analyze.parts.contrasts import benjamini_hochberg
 from dlas.analyze.tell.words import better, listed, number, percent, times
