@@ -18,6 +18,7 @@ from dlas.kernels.code.emit import argument_shapes  # noqa: E402
 from dlas.kernels.code.epilogue import Epilogue  # noqa: E402
 from dlas.kernels.code.machine_code import compile_functions, compiled  # noqa: E402
 from dlas.kernels.convolution import oracle, primitives  # noqa: E402
+from dlas.kernels.convolution.contract import Kernel, Request  # noqa: E402
 from dlas.kernels.ground.knobs import FIXED  # noqa: E402
 from dlas.kernels.ground.layout import Layout, pack, unpack  # noqa: E402
 from dlas.kernels.ground.target import resolve  # noqa: E402
@@ -51,11 +52,11 @@ def build(function: object, folder: Path) -> Path:
     return program
 
 
-def lower(primitive: str, weights: str, op: Conv2d) -> tuple[primitives.Kernel, Layout, Layout]:
+def lower(primitive: str, weights: str, op: Conv2d) -> tuple[Kernel, Layout, Layout]:
     """Return the kernel with a relu, and the layouts of its input and output."""
     chosen, cpu = primitives.find(primitive, weights), resolve("aarch64")
     inp, out = chosen.needs(op, cpu, FIXED), chosen.writes(op, cpu)
-    request = primitives.Request(cpu, 1, inp, out, Epilogue("relu", None))
+    request = Request(cpu, 1, inp, out, Epilogue("relu", None))
     return chosen.lower(op, request), inp, out
 
 

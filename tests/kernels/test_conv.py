@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from dlas.kernels import Conv2d, InputError, UnsupportedError, build_conv2d
 from dlas.kernels.convolution import primitives
 from dlas.kernels.convolution.oracle import DIRECT_BOUND
-from dlas.kernels.convolution.space import plain_kernel
-from dlas.kernels.convolution.winograd import default_outputs, why_not
+from dlas.kernels.convolution.primitives import plain_kernel
+from dlas.kernels.convolution.winograd import why_not
+from dlas.kernels.convolution.winograd_tiles import default_outputs
 from dlas.kernels.ground.target import resolve
 from kernel_checks import check, pairs, pairwise, random, worst_error
 from kernel_shapes import SHAPES, name

@@ -13,6 +13,7 @@ pytest.importorskip("tvm")
 from dlas.kernels import Conv2d
 from dlas.kernels.code.epilogue import Epilogue
 from dlas.kernels.convolution import primitives
+from dlas.kernels.convolution.contract import Request
 from dlas.kernels.ground.knobs import FIXED
 from dlas.kernels.ground.target import resolve
 
@@ -28,7 +29,7 @@ CASES = [
 def script(primitive: str, weights: str, op: Conv2d, target: str) -> str:
     chosen, cpu = primitives.find(primitive, weights), resolve(target)
     out = chosen.writes(op, cpu)
-    request = primitives.Request(cpu, 1, chosen.needs(op, cpu, FIXED), out, Epilogue("relu", None))
+    request = Request(cpu, 1, chosen.needs(op, cpu, FIXED), out, Epilogue("relu", None))
     return str(chosen.lower(op, request).function("conv").script()).rstrip() + "\n"
 
 

@@ -12,7 +12,7 @@ from dlas.kernels.code.emit import argument_shapes
 from dlas.kernels.code.epilogue import Epilogue
 from dlas.kernels.code.machine_code import compile_functions
 from dlas.kernels.convolution import primitives
-from dlas.kernels.convolution.primitives import Kernel, Request
+from dlas.kernels.convolution.contract import Kernel, Request
 from dlas.kernels.ground import pool
 from dlas.kernels.ground.arrays import aligned, aligned_copy, tensor
 from dlas.kernels.ground.errors import InputError, UnsupportedError

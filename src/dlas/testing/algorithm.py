@@ -10,7 +10,7 @@ from dlas.testing.check import Suite
 from dlas.testing.every import stacks
 
 if TYPE_CHECKING:
-    from dlas.kernels.convolution.primitives import Primitive
+    from dlas.kernels.convolution.contract import Primitive
     from dlas.kernels.ground.shape import Conv2d
 
 TARGETS = ("native", "x86-64-v3")

@@ -13,6 +13,7 @@ from dlas.kernels.code.emit import argument_shapes
 from dlas.kernels.code.epilogue import Epilogue
 from dlas.kernels.code.machine_code import compile_functions
 from dlas.kernels.convolution import oracle, primitives
+from dlas.kernels.convolution.contract import Request
 from dlas.kernels.ground.arrays import aligned, aligned_copy, tensor
 from dlas.kernels.ground.layout import NCHW, Array, Layout, Shape4, Tiling, pack, unpack
 from dlas.kernels.ground.program import load_library
@@ -107,7 +108,7 @@ def check_halo(op: Conv2d, halo: tuple[int, int, int, int], knobs_turn: int) -> 
     top, left, bottom, right = need.halo
     inp = need.with_halo((top + knobs_turn % 2, left + 1, bottom, right))
     activation = "relu" if knobs_turn % 3 else None
-    request = primitives.Request(cpu, 1 + knobs_turn % 2, inp, out, Epilogue(activation, residual))
+    request = Request(cpu, 1 + knobs_turn % 2, inp, out, Epilogue(activation, residual))
     kernel = primitive.lower(op, request)
     x, weight, bias = random(op.in_shape), random(op.weight_shape), random((op.out_channels,))
     weight[np.random.default_rng().random(weight.shape) < 0.7] = 0

@@ -12,7 +12,8 @@ pytest.importorskip("tvm")
 pytest.importorskip("xgboost")
 
 from dlas.kernels import Conv2d, KernelError, UnsupportedError, build_conv2d, compile_model
-from dlas.kernels.convolution.metaschedule import _Candidates, native, packed, unpacked
+from dlas.kernels.convolution.metaschedule import _Candidates, native
+from dlas.kernels.convolution.native import packed, unpacked
 from dlas.kernels.convolution.oracle import DIRECT_BOUND
 from dlas.kernels.ground.subprocesses import Answer
 from dlas.kernels.ground.target import resolve

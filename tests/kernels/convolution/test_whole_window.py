@@ -3,7 +3,7 @@
 import pytest
 
 from dlas.kernels import Conv2d
-from dlas.kernels.convolution.space import plain_kernel, space_of
+from dlas.kernels.convolution.primitives import plain_kernel
 from dlas.kernels.convolution.whole_window import WholeWindow, is_whole_window
 from dlas.kernels.ground.target import resolve
 from kernel_checks import check
@@ -39,7 +39,7 @@ def test_every_setting_is_one_of_the_product_s() -> None:
     op, cpu = WHOLE[0], resolve("native")
     kernel = plain_kernel(op, "gemm", "dense", cpu, threads=2)
     assert kernel.describe()["patches"] == "the image, a row each"
-    space = space_of(kernel, op, cpu)
+    space = kernel.space()
     assert space is not None and len(space.settings) > 1
     for setting in space.settings[1:]:
         tuned = plain_kernel(op, "gemm", "dense", cpu, 2, setting)

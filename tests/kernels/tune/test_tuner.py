@@ -27,8 +27,7 @@ from dlas.kernels.code.emit import argument_shapes
 from dlas.kernels.code.machine_code import KEEP_BUFFERS, compile_functions
 from dlas.kernels.convolution.matrix import dense_linear, linear_op
 from dlas.kernels.convolution.oracle import DIRECT_BOUND, WINOGRAD_BOUND
-from dlas.kernels.convolution.primitives import find
-from dlas.kernels.convolution.space import plain_kernel, space_of
+from dlas.kernels.convolution.primitives import find, plain_kernel
 from dlas.kernels.ground import subprocesses
 from dlas.kernels.ground.arrays import aligned_copy, tensor
 from dlas.kernels.ground.knobs import Knobs
@@ -49,7 +48,7 @@ FEW = pairwise(SHAPES, 8)
 
 def space(op: Conv2d = OP, primitive: str = "spatial-pack", weights: str = "dense") -> Any:
     cpu = resolve("native")
-    return space_of(plain_kernel(op, primitive, weights, cpu, 1), op, cpu)
+    return plain_kernel(op, primitive, weights, cpu, 1).space()
 
 
 # ---------------------------------------------------------------- the settings
@@ -60,7 +59,7 @@ def check_settings(op: Conv2d, primitive: str, weights: str, target: str, count:
     if find(primitive, weights).why_not(op):
         return
     cpu = resolve(target)
-    every = space_of(plain_kernel(op, primitive, weights, cpu, 1), op, cpu).settings
+    every = plain_kernel(op, primitive, weights, cpu, 1).space().settings
     for setting in chance.sample(every, min(count, len(every))):
         threads = chance.choice([1, 2])
         filters, bias = random(op.weight_shape), random((op.out_channels,))
@@ -424,7 +423,7 @@ def test_every_setting_of_a_linear_layer_computes_the_same(
     weight, bias, x = random((wide_out, wide_in)), random((wide_out,)), random((rows, wide_in))
     exact = x.astype(np.float64) @ weight.T.astype(np.float64) + bias
     empty = np.zeros((rows, wide_out), np.float32)
-    settings = space_of(dense_linear(op, cpu, 2), op, cpu).settings
+    settings = dense_linear(op, cpu, 2).space().settings
     for setting in chance.sample(settings, 4):
         kernel = dense_linear(op, cpu, 2, knobs=setting)
         constants = kernel.constants(weight.reshape(wide_out, wide_in, 1, 1), bias)

@@ -8,6 +8,7 @@ from tvm.tirx.script.builder import ir as T
 from dlas.kernels.code import emit
 from dlas.kernels.code.emit import Buffer, Expr
 from dlas.kernels.code.epilogue import Epilogue, activate
+from dlas.kernels.ground.knobs import Knobs
 from dlas.kernels.ground.layout import Array
 from dlas.kernels.ground.shape import Conv2d
 from dlas.kernels.ground.target import CpuTarget
@@ -27,6 +28,11 @@ def default_tile(op: Conv2d, target: CpuTarget) -> RowTile:
     most = 8 if target.registers >= 32 else 4
     rows = min(most, op.out_channels // op.groups)
     return RowTile(rows, max(1, min(8, budget // rows)))
+
+
+def with_knobs(fixed: RowTile, knobs: Knobs) -> RowTile:
+    """Return the tile with what tuning found instead of the fixed values."""
+    return RowTile(knobs.get("rows", fixed.rows), knobs.get("vectors", fixed.vectors))
 
 
 def row_groups(op: Conv2d, tile: RowTile) -> int:

@@ -10,7 +10,9 @@ from dlas.kernels.code import emit
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
 from dlas.kernels.code.epilogue import Epilogue, activate
 from dlas.kernels.code.register_tile import segments
-from dlas.kernels.convolution.spatial_pack import pack_bias
+from dlas.kernels.convolution import space
+from dlas.kernels.convolution.blocked_filters import pack_bias
+from dlas.kernels.convolution.space import Space
 from dlas.kernels.ground.layout import Array, Layout
 from dlas.kernels.ground.shape import Conv2d
 from dlas.kernels.ground.target import CpuTarget
@@ -102,6 +104,11 @@ class Depthwise:
     def describe(self) -> dict[str, Any]:
         """Return the schedule."""
         return {"kernel": "depthwise", "tile": {"columns": self.columns}}
+
+    def space(self) -> Space | None:
+        """Return the settings for tuning."""
+        columns = tuple(range(1, min(space.room(self.target), self.op.out_width) + 1))
+        return Space.of({"columns": columns}, {"columns": self.columns}, lambda s: True)
 
 
 def default_columns(op: Conv2d, target: CpuTarget) -> int:

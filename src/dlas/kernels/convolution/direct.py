@@ -14,7 +14,9 @@ from dlas.kernels.code import emit, pixel_rows
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
 from dlas.kernels.code.pixel_rows import RowTile
 from dlas.kernels.code.staging import Staging
-from dlas.kernels.convolution.plain import PlainKernel
+from dlas.kernels.convolution import space
+from dlas.kernels.convolution.plain import PlainKernel, nchw_primitive
+from dlas.kernels.convolution.space import Space
 from dlas.kernels.ground.layout import Array
 
 
@@ -32,6 +34,12 @@ class Direct(PlainKernel):
     def describe(self) -> dict[str, Any]:
         """Return the schedule."""
         return {"kernel": "direct", "tile": asdict(self.tile)}
+
+    def space(self) -> Space | None:
+        """Return the settings for tuning."""
+        fixed = {"rows": self.tile.rows, "vectors": self.tile.vectors}
+        values = space.row_values(self.op)
+        return Space.of(values, fixed, lambda s: space.rows_fit(s, fixed, self.target))
 
     def function(self, name: str) -> PrimFunc:
         """Return the kernel: (x, weight, bias, [residual], y)."""
@@ -87,3 +95,15 @@ class Direct(PlainKernel):
                 pixel_rows.finish(
                     run, start, op.out_width, lanes, self.epilogue, (y, residual, to)
                 )
+
+
+PRIMITIVE = nchw_primitive(
+    "direct",
+    lambda op, r: Direct(
+        op,
+        r.target,
+        r.threads,
+        r.epilogue,
+        pixel_rows.with_knobs(pixel_rows.default_tile(op, r.target), r.knobs),
+    ),
+)

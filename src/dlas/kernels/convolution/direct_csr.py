@@ -9,7 +9,9 @@ from tvm.tirx.script.builder import ir as T
 from dlas.kernels.code import emit, pixel_rows, sparse
 from dlas.kernels.code.emit import Buffer, PrimFunc
 from dlas.kernels.code.staging import Staging
-from dlas.kernels.convolution.plain import PlainKernel
+from dlas.kernels.convolution import space
+from dlas.kernels.convolution.plain import PlainKernel, nchw_primitive
+from dlas.kernels.convolution.space import Space
 from dlas.kernels.ground.knobs import FIXED, Knobs
 from dlas.kernels.ground.layout import Array
 from dlas.kernels.ground.shape import Conv2d
@@ -89,7 +91,21 @@ class DirectCsr(PlainKernel):
         """Return the schedule."""
         return {"kernel": "direct csr", "vectors": self.vectors, "parts": self.parts}
 
+    def space(self) -> Space | None:
+        """Return the settings for tuning."""
+        values = {
+            "vectors": tuple(range(1, space.room(self.target) - 3)),
+            "parts": space.up_to(self.op.out_channels, (1, 2, 4, 8, 16, 32)),
+        }
+        fixed = {"vectors": self.vectors, "parts": self.parts}
+        return Space.of(values, fixed, lambda s: True)
+
 
 def zeros_or(bias: Array | None, op: Conv2d) -> Array:
     """Return the bias, or zeros."""
     return np.zeros(op.out_channels, np.float32) if bias is None else bias
+
+
+PRIMITIVE = nchw_primitive(
+    "direct", lambda op, r: DirectCsr(op, r.target, r.threads, r.epilogue, r.knobs), "csr"
+)

@@ -9,6 +9,7 @@ Where filters are 1x1, without stride and padding, the image is the matrix, and 
 from it.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -20,7 +21,9 @@ from dlas.kernels.code import emit, pixel_rows
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
 from dlas.kernels.code.pixel_rows import RowTile
 from dlas.kernels.code.staging import Staging
-from dlas.kernels.convolution.plain import PlainKernel
+from dlas.kernels.convolution import space
+from dlas.kernels.convolution.contract import Kernel, Request
+from dlas.kernels.convolution.plain import PlainKernel, nchw_primitive
 from dlas.kernels.convolution.product import (
     Buffers,
     Pass,
@@ -31,6 +34,8 @@ from dlas.kernels.convolution.product import (
     depth,
     in_place,
 )
+from dlas.kernels.convolution.space import Space
+from dlas.kernels.convolution.whole_window import WholeWindow, is_whole_window
 from dlas.kernels.ground.knobs import FIXED, Knobs
 from dlas.kernels.ground.layout import Array
 from dlas.kernels.ground.shape import Conv2d
@@ -106,6 +111,30 @@ class Gemm(PlainKernel):
             **self.split._asdict(),
             "channels": self.channels,
         }
+
+    def space(self) -> Space | None:
+        """Return the settings for tuning."""
+        op, cpu = self.op, self.target
+        tile, split = self.tile, self.split
+        fixed = {
+            "rows": tile.rows,
+            "vectors": tile.vectors,
+            "band": split.band,
+            "parts": split.parts,
+            "channels": self.channels,
+        }
+        values = {
+            **space.row_values(op),
+            "band": space.up_to(op.out_height),
+            "parts": (1, 2, 4) if self.threads > 1 else (1,),
+            "channels": space.up_to(op.in_channels // op.groups, space.CHANNELS),
+        }
+
+        def fits(s: Mapping[str, int]) -> bool:
+            panel = s["band"] * op.out_width * op.out_channels
+            return space.rows_fit(s, fixed, cpu) and panel <= space.PANEL_FLOATS
+
+        return Space.of(values, fixed, fits)
 
     def function(self, name: str) -> PrimFunc:
         """Return the kernel: (x, weight, bias, [residual], y)."""
@@ -278,3 +307,13 @@ def gather(
     with T.serial(per_in * op.kernel[0] * op.kernel[1]) as k, T.serial(width - pixels) as rest:
         # Last, for rows overhang: denormals by chance would cost several times the product.
         emit.store(panel, T.float32(0), k * width + pixels + rest)
+
+
+def _lower(op: Conv2d, r: Request) -> Kernel:
+    if is_whole_window(op):
+        return WholeWindow(op, r.target, r.threads, r.epilogue, r.knobs)
+    tile = pixel_rows.with_knobs(default_tile(op, r.target, r.threads), r.knobs)
+    return Gemm(op, r.target, r.threads, r.epilogue, tile, r.knobs)
+
+
+PRIMITIVE = nchw_primitive("gemm", _lower)

@@ -1,5 +1,6 @@
 """`gemm` with CSR weights: a sparse matrix of filters times a panel of patches."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +10,14 @@ from tvm.tirx.script.builder import ir as T
 from dlas.kernels.code import emit, pixel_rows, sparse
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
 from dlas.kernels.code.staging import Staging
+from dlas.kernels.convolution import space
 from dlas.kernels.convolution.direct_csr import zeros_or
 from dlas.kernels.convolution.gemm import gather, panel_rows
-from dlas.kernels.convolution.plain import PlainKernel
+from dlas.kernels.convolution.plain import PlainKernel, nchw_primitive
+from dlas.kernels.convolution.space import Space
 from dlas.kernels.ground.knobs import FIXED, Knobs
 from dlas.kernels.ground.layout import Array
+from dlas.kernels.ground.shape import Conv2d
 
 
 @dataclass(frozen=True)
@@ -107,3 +111,28 @@ class GemmCsr(PlainKernel):
     def describe(self) -> dict[str, Any]:
         """Return the schedule."""
         return {"kernel": "gemm csr", "vectors": self.vectors, "band": self.band}
+
+    def space(self) -> Space | None:
+        """Return the settings for tuning."""
+        op, cpu = self.op, self.target
+        values = {
+            "band": space.up_to(op.out_height),
+            "vectors": tuple(range(1, space.room(cpu) - 3)),
+        }
+        fixed = {"band": self.band, "vectors": self.vectors}
+        whole = -(-op.out_height * op.out_width // cpu.lanes)
+
+        def fits(s: Mapping[str, int]) -> bool:
+            return s["vectors"] <= whole and _panel(op, s["band"]) <= space.PANEL_FLOATS
+
+        return Space.of(values, fixed, fits)
+
+
+def _panel(op: Conv2d, band: int) -> int:
+    depth = op.in_channels // op.groups * op.kernel[0] * op.kernel[1]
+    return depth * band * op.out_width
+
+
+PRIMITIVE = nchw_primitive(
+    "gemm", lambda op, r: GemmCsr(op, r.target, r.threads, r.epilogue, r.knobs), "csr"
+)

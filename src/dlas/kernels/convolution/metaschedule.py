@@ -6,18 +6,14 @@ residual and activation included. It runs in a child without torch; its candidat
 run in children of that one, so that none of them can end the search.
 """
 
-import base64
 import time
-import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tvm
 
-from dlas.kernels.code.emit import PrimFunc
 from dlas.kernels.code.epilogue import Epilogue
-from dlas.kernels.convolution.native import Native
+from dlas.kernels.convolution.native import Native, packed
 from dlas.kernels.ground.layout import NCHW
 from dlas.kernels.ground.shape import Conv2d
 from dlas.kernels.ground.subprocesses import Workers
@@ -27,34 +23,6 @@ BUILD_S, MEASURE_S = 60.0, 60.0
 ROUNDS, SECONDS = 5, 1.0
 BATCH = 16
 """Candidates a step of the evolutionary search: the cost model learns from them."""
-
-
-@dataclass(frozen=True)
-class Scheduled(Native):
-    """One convolution with a schedule that MetaSchedule found, NCHW to NCHW."""
-
-    module: str
-    """The scheduled function, as `packed` writes it."""
-
-    def function(self, name: str) -> PrimFunc:
-        """Return the kernel: (x, weight, bias, [residual], y)."""
-        return unpacked(self.module).with_attr("global_symbol", name)
-
-    def describe(self) -> dict[str, Any]:
-        """Return the schedule."""
-        return {"kernel": "topi scheduled by metaschedule"}
-
-
-def packed(module: Any) -> str:
-    """Return a module's text, compressed."""
-    return base64.b64encode(zlib.compress(tvm.ir.save_json(module).encode(), 9)).decode()
-
-
-def unpacked(text: str) -> PrimFunc:
-    """Return the only function of a module that `packed` wrote."""
-    module = tvm.ir.load_json(zlib.decompress(base64.b64decode(text)).decode())
-    (function,) = module.functions.values()
-    return function
 
 
 class _Candidates:

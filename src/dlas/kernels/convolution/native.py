@@ -3,16 +3,22 @@
 No schedule and no template: the yardstick that the chosen algorithms are compared with.
 """
 
+import base64
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import tvm
 from tvm import te, topi
 
 from dlas.kernels.code.emit import PrimFunc, begins_anywhere
-from dlas.kernels.convolution.plain import PlainKernel
+from dlas.kernels.convolution.contract import Kernel, Request
+from dlas.kernels.convolution.plain import PlainKernel, nchw_primitive
+from dlas.kernels.convolution.space import Space
 from dlas.kernels.ground.errors import UnsupportedError
 from dlas.kernels.ground.layout import Array
+from dlas.kernels.ground.shape import Conv2d
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,38 @@ class Native(PlainKernel):
         """Return the schedule: none."""
         return {"kernel": "topi default loops"}
 
+    def space(self) -> Space | None:
+        """Return None: there is no template whose knobs could be tuned."""
+        return None
+
+
+@dataclass(frozen=True)
+class Scheduled(Native):
+    """One convolution with a schedule that MetaSchedule found, NCHW to NCHW."""
+
+    module: str
+    """The scheduled function, as `packed` writes it."""
+
+    def function(self, name: str) -> PrimFunc:
+        """Return the kernel: (x, weight, bias, [residual], y)."""
+        return unpacked(self.module).with_attr("global_symbol", name)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the schedule."""
+        return {"kernel": "topi scheduled by metaschedule"}
+
+
+def packed(module: Any) -> str:
+    """Return a module's text, compressed."""
+    return base64.b64encode(zlib.compress(tvm.ir.save_json(module).encode(), 9)).decode()
+
+
+def unpacked(text: str) -> PrimFunc:
+    """Return the only function of a module that `packed` wrote."""
+    module = tvm.ir.load_json(zlib.decompress(base64.b64decode(text)).decode())
+    (function,) = module.functions.values()
+    return function
+
 
 def _activate(y: Any, activation: str | None) -> Any:
     if activation is None:
@@ -62,3 +100,12 @@ def _activate(y: Any, activation: str | None) -> Any:
     if activation == "sigmoid":
         return topi.sigmoid(y)
     raise UnsupportedError(f"unknown activation {activation!r}; known: relu, relu6, silu, sigmoid")
+
+
+def _lower(op: Conv2d, r: Request) -> Kernel:
+    if r.knobs.module:
+        return Scheduled(op, r.target, r.threads, r.epilogue, r.knobs.module)
+    return Native(op, r.target, r.threads, r.epilogue)
+
+
+PRIMITIVE = nchw_primitive("native", _lower)

@@ -12,7 +12,7 @@ that the length of the inner loop is known from the one before.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,130 +21,24 @@ from tvm.tirx.script.builder import ir as T
 
 from dlas.kernels.code import emit, sparse, tile_relayout
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
-from dlas.kernels.code.epilogue import Epilogue, activate
+from dlas.kernels.code.epilogue import activate
 from dlas.kernels.code.register_tile import segments
+from dlas.kernels.convolution import space
+from dlas.kernels.convolution.contract import Kernel, Primitive, Request
 from dlas.kernels.convolution.direct_csr import zeros_or
-from dlas.kernels.ground.knobs import FIXED, Knobs
-from dlas.kernels.ground.layout import Array, Layout, Shape4, Tiling
+from dlas.kernels.convolution.space import Space
+from dlas.kernels.convolution.spatial_csr_blocks import Segment, SpatialCsrBlocks, block_of
+from dlas.kernels.ground import tiling
+from dlas.kernels.ground.layout import Array, Layout, Shape4
 from dlas.kernels.ground.shape import Conv2d
-from dlas.kernels.ground.target import CpuTarget
 
-WINDOW_BYTES = 36 << 10
-"""What a block reads of the input channels of one sweep."""
-LEAST_CHANNELS = 8
-"""With less a sweep loads and stores more sums than it multiplies."""
-LEAST_BLOCK = 8
-"""With fewer sums a multiply-add waits for the one before it."""
-SUMS_BYTES = 512 << 10
-"""Sums that wait between sweeps: they go through the second-level cache."""
-Segment = tuple[int, int, int]
-"""First, count and step of a run of equal blocks."""
 Total = Callable[[int, Expr], Expr]
 """The sum of a pixel of a block, in a lane."""
 
 
-def block_of(tile: tuple[int, int], most: int) -> tuple[int, int]:
-    """Return rows and columns of equal blocks of a tile, of at most so many vectors."""
-    rows, columns = tile
-    if columns > most:
-        columns = -(-columns // -(-columns // most))
-    rows = min(rows, max(1, most // columns))
-    return -(-tile[0] // -(-tile[0] // rows)), columns
-
-
 @dataclass(frozen=True)
-class SpatialCsr:
+class SpatialCsr(SpatialCsrBlocks):
     """One sparse convolution, tiles to tiles."""
-
-    op: Conv2d
-    target: CpuTarget
-    threads: int
-    inp: Layout
-    out: Layout
-    epilogue: Epilogue
-    knobs: Knobs = FIXED
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Tiles down and across."""
-        return self._tiling.grid
-
-    @property
-    def tile(self) -> tuple[int, int]:
-        """Output rows and columns of one tile."""
-        return self._tiling.tile
-
-    @property
-    def _tiling(self) -> Tiling:
-        assert self.out.tiling is not None
-        return self.out.tiling
-
-    @property
-    def most(self) -> int:
-        """Vectors that a block may have: fewer with strides, whose windows are wider."""
-        room = 24 if self.target.registers >= 32 else 12
-        strides = self.op.stride[0] * self.op.stride[1]
-        return self.knobs.get("most", max(room // strides, LEAST_BLOCK))
-
-    @property
-    def block(self) -> tuple[int, int]:
-        """Rows and columns of a tile that are summed together."""
-        return block_of(self.tile, self.most)
-
-    @property
-    def channels(self) -> int:
-        """Input channels (of a group) of one sweep: what a block reads of them fits a cache."""
-        op, (rows, columns) = self.op, self.block
-        high = (rows - 1) * op.stride[0] + (op.kernel[0] - 1) * op.dilation[0] + 1
-        wide = (columns - 1) * op.stride[1] + (op.kernel[1] - 1) * op.dilation[1] + 1
-        most = max(LEAST_CHANNELS, WINDOW_BYTES // (high * wide * self.target.lanes * 4))
-        per_in = op.in_channels // op.groups
-        fixed = -(-per_in // -(-per_in // most))
-        return min(per_in, self.knobs.get("channels", fixed))
-
-    @property
-    def sweeps(self) -> int:
-        """Sweeps over the input channels; the rows of the matrix are ordered by them first."""
-        return -(-(self.op.in_channels // self.op.groups) // self.channels)
-
-    @property
-    def rows(self) -> list[Segment]:
-        """Runs of blocks of equal height, from the top of a tile to its bottom."""
-        return segments(self.tile[0], self.block[0])
-
-    @property
-    def chunks(self) -> int:
-        """Parts of the blocks, each a job of its own; all threads must get as many."""
-        (_, count, _), *rest = self.rows
-        return 1 if rest or self.threads == 1 else math.gcd(count, self.threads)
-
-    @property
-    def parts(self) -> int:
-        """Parts of the output channels, each a job of its own: each reads the pixels again."""
-        fixed = self.threads // self.chunks
-        return min(self.op.out_channels, self.knobs.get("parts", fixed))
-
-    @property
-    def part(self) -> int:
-        """Output channels of one job."""
-        return -(-self.op.out_channels // self.parts)
-
-    def _band(self, count: int) -> int:
-        """Return how many of `count` blocks, one below the other, a sweep goes through."""
-        each = self.part * self.block[0] * self.tile[1] * self.target.lanes * 4
-        fitting = [n for n in range(1, count + 1) if count % n == 0 and n * each <= SUMS_BYTES]
-        return max(fitting, default=1)
-
-    @property
-    def _plane(self) -> int:
-        """Vectors of one input channel."""
-        _, _, high, wide, _ = self.inp.shape(self.op.in_shape)
-        return high * wide
-
-    @property
-    def _offsets(self) -> str:
-        """Type of the offsets: they count vectors from the first channel of a sweep."""
-        return "uint16" if self.channels * self._plane <= 1 << 16 else "int32"
 
     def function(self, name: str) -> PrimFunc:
         """Return the kernel: (x, starts, offsets, values, order, bias, [residual], y)."""
@@ -355,6 +249,35 @@ class SpatialCsr:
             "chunks": self.chunks,
         }
 
+    def space(self) -> Space | None:
+        """Return the settings for tuning."""
+        op, cpu = self.op, self.target
+        values = {
+            "down": tuple(1 << i for i in range(cpu.lanes.bit_length())),
+            "most": tuple(
+                m for m in range(2, space.room(cpu) - 1, 2) if space.holds(m, self.most, cpu)
+            ),
+            "channels": space.up_to(op.in_channels // op.groups, space.CHANNELS),
+            "parts": space.up_to(op.out_channels, (1, 2, 4, 8, 16, 32)),
+        }
+        fixed = {
+            "down": self.grid[0],
+            "most": self.most,
+            "channels": self.channels,
+            "parts": self.parts,
+        }
+        least = self.tile[0] * self.tile[1]
+
+        def fits(s: Mapping[str, int]) -> bool:
+            tile = tiling.tile_of(op, (s["down"], cpu.lanes // s["down"]))
+            # A grid that covers twice the pixels of the best one cannot win, and of the settings
+            # that lead to the same block one is enough.
+            less = s["most"] - 2
+            same = less in values["most"] and block_of(tile, less) == block_of(tile, s["most"])
+            return tile[0] * tile[1] < 2 * least and not same
+
+        return Space.of(values, fixed, fits)
+
 
 def _floats(layout: Layout, nchw: Shape4) -> int:
     return math.prod(layout.shape(nchw))
@@ -383,3 +306,20 @@ def _each_within(
         else:
             with T.If(T.And(first + i >= bounds[0], first + i < bounds[1])), T.Then():
                 body(i)
+
+
+def _lower(op: Conv2d, r: Request) -> Kernel:
+    out = r.out
+    if out.tiling is None:  # it was asked for by its block of channels alone
+        out = tiling.written(op, r.target, r.knobs)
+    return SpatialCsr(op, r.target, r.threads, r.inp, out, r.epilogue, r.knobs)
+
+
+PRIMITIVE = Primitive(
+    "spatial-pack",
+    "csr",
+    lambda op, target, knobs: tiling.read(op, tiling.written(op, target, knobs)),
+    lambda target: 1,
+    _lower,
+    form=tiling.written,
+)

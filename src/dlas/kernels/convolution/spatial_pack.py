@@ -10,18 +10,23 @@ that they are read from that cache. The name is TVM's; the blocked layout follow
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 from tvm.tirx.script.builder import ir as T
 
 from dlas.kernels.code import emit
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
 from dlas.kernels.code.epilogue import Epilogue, activate
-from dlas.kernels.code.register_tile import Tile, segments
+from dlas.kernels.code.register_tile import Tile, default_tile, segments
 from dlas.kernels.code.walk import Channels, channels
+from dlas.kernels.convolution import space
+from dlas.kernels.convolution.blocked_filters import pack_bias, pack_weight
+from dlas.kernels.convolution.contract import Kernel, Primitive, Request
+from dlas.kernels.convolution.depthwise import Depthwise, default_columns
+from dlas.kernels.convolution.space import Space
+from dlas.kernels.ground.knobs import FIXED, Knobs
 from dlas.kernels.ground.layout import Array, Layout
 from dlas.kernels.ground.shape import Conv2d
 from dlas.kernels.ground.target import CpuTarget
@@ -30,38 +35,8 @@ MOST_AHEAD_BYTES = 1 << 17
 """Filters fetched further ahead would leave the second-level cache before they are used."""
 UNROLLED = 4
 """Steps of the reduction that are written out."""
-
-
-def pack_weight(op: Conv2d, weight: Array, in_block: int, tile: Tile, target: CpuTarget) -> Array:
-    """Return the filters in the order in which the kernel reads them, one flat array."""
-    lanes = target.lanes
-    walk = channels(op, in_block, lanes)
-    total = -(-op.out_channels // lanes)
-    per_in, per_out = op.in_channels // op.groups, op.out_channels // op.groups
-    taps = np.zeros((total * lanes, walk.outer * walk.inner, *op.kernel), np.float32)
-    if op.groups == 1 or walk.blocked:
-        taps[: op.out_channels, :per_in] = weight
-    else:
-        for o in range(op.out_channels):
-            first = o // lanes * lanes // per_out
-            start = (o // per_out - first) * per_in
-            taps[o, start : start + per_in] = weight[o]
-    shape = (total, lanes, walk.outer, walk.inner, *op.kernel)
-    ordered = taps.reshape(shape).transpose(0, 2, 4, 5, 3, 1)
-    parts = []
-    for first, count, blocks in segments(total, tile.blocks):
-        part = ordered[first : first + count * blocks]
-        part = part.reshape(count, blocks, *part.shape[1:]).transpose(0, 2, 3, 4, 5, 1, 6)
-        parts.append(part.reshape(-1))
-    return np.ascontiguousarray(np.concatenate(parts))
-
-
-def pack_bias(op: Conv2d, bias: Array | None, target: CpuTarget) -> Array:
-    """Return the bias padded with zeros to whole vectors."""
-    padded = np.zeros(-(-op.out_channels // target.lanes) * target.lanes, np.float32)
-    if bias is not None:
-        padded[: op.out_channels] = bias
-    return padded
+_DEPTHS = (1, 2, 4, 8, 16)
+"""Input blocks of a pass that tuning tries."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +92,34 @@ class SpatialPack:
         """Return the schedule."""
         shared = "rows" if self.chunks > 1 else "channels"
         return {"kernel": "spatial-pack", "tile": asdict(self.tile), "threads_share": shared}
+
+    def space(self) -> Space | None:
+        """Return the settings for tuning."""
+        op, cpu = self.op, self.target
+        room, tile = space.room(cpu), self.tile
+        fixed = asdict(tile)
+        fixed_held = tile.blocks * tile.columns * tile.rows
+        total = -(-op.out_channels // cpu.lanes)
+        walk = channels(op, self.inp.block, cpu.lanes)
+        blocks = space.up_to(min(8, total))
+        if op.groups > 1:
+            # Neighbouring blocks must read the same input channels.
+            per_group = op.out_channels // op.groups // cpu.lanes
+            blocks = tuple(b for b in blocks if walk.blocked and per_group % b == 0) or (1,)
+        values = {
+            "blocks": blocks,
+            "columns": tuple(range(1, min(room, op.out_width) + 1)),
+            "rows": space.up_to(min(4, op.out_height)),
+            "depth": (0, *(d for d in _DEPTHS if walk.blocked and _divides(d, walk.outer))),
+            "band": space.up_to(min(16, op.out_height), (1, 2, 4, 8, 16)),
+        }
+
+        def fits(s: Mapping[str, int]) -> bool:
+            held = s["blocks"] * s["columns"] * s["rows"]
+            # Bands of several rows serve passes only.
+            return space.holds(held, fixed_held, cpu) and (s["depth"] > 0 or s["band"] == 1)
+
+        return Space.of(values, fixed, fits)
 
 
 Place = tuple[Expr, Expr, Expr]
@@ -346,3 +349,27 @@ class _Part:
         top, left = out.halo[:2]
         where = (n, channel // out.block, row + top, col + left, channel % out.block + lane)
         emit.store(y, value, *where)
+
+
+def _divides(part: int, whole: int) -> bool:
+    return part < whole and whole % part == 0
+
+
+def _needs(op: Conv2d, target: CpuTarget, knobs: Knobs = FIXED) -> Layout:
+    del knobs
+    # Three colour channels in a block of 16 would multiply 13 zeros; read them as NCHW.
+    small = op.in_channels * 2 <= target.lanes and not op.depthwise
+    return Layout(1 if small else target.lanes, op.padding)
+
+
+def _lower(op: Conv2d, r: Request) -> Kernel:
+    if op.depthwise:
+        columns = r.knobs.get("columns", default_columns(op, r.target))
+        return Depthwise(op, r.target, r.threads, r.inp, r.out, r.epilogue, columns)
+    fixed = default_tile(op, r.target)
+    get = r.knobs.get
+    tile = Tile(*(get(name, value) for name, value in asdict(fixed).items()))
+    return SpatialPack(op, r.target, r.threads, r.inp, r.out, r.epilogue, tile)
+
+
+PRIMITIVE = Primitive("spatial-pack", "dense", _needs, lambda target: target.lanes, _lower)

@@ -10,6 +10,7 @@ from typing import Any
 from dlas.kernels.code.emit import PrimFunc
 from dlas.kernels.convolution.matrix import dense_linear, linear_op
 from dlas.kernels.convolution.plain import PlainKernel
+from dlas.kernels.convolution.space import Space
 from dlas.kernels.convolution.spatial_pack import SpatialPack
 from dlas.kernels.ground.knobs import FIXED, Knobs
 from dlas.kernels.ground.layout import Array, Layout
@@ -49,3 +50,7 @@ class WholeWindow(PlainKernel):
     def describe(self) -> dict[str, Any]:
         """Return the schedule."""
         return {**self.product.describe(), "kernel": "gemm", "patches": "the image, a row each"}
+
+    def space(self) -> Space | None:
+        """Return the settings for tuning: those of the linear layer."""
+        return self.product.space()

@@ -7,6 +7,7 @@ matrix product over channels for each of the (m+2)^2 positions), transform back.
 time, in float64. A chunk of tiles goes through all three steps while it stays in the cache.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,25 +17,20 @@ from tvm.tirx.script.builder import ir as T
 
 from dlas.kernels.code import emit
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
-from dlas.kernels.code.epilogue import Epilogue, activate
-from dlas.kernels.convolution.spatial_pack import pack_bias
+from dlas.kernels.code.epilogue import activate
+from dlas.kernels.convolution import space
+from dlas.kernels.convolution.blocked_filters import pack_bias
+from dlas.kernels.convolution.contract import Primitive
+from dlas.kernels.convolution.space import Space
 from dlas.kernels.convolution.transforms import TRANSFORMS, combine
-from dlas.kernels.ground.knobs import FIXED, Knobs
+from dlas.kernels.convolution.winograd_tiles import WinogradTiles, default_outputs
+from dlas.kernels.ground.knobs import Knobs
 from dlas.kernels.ground.layout import Array, Halo, Layout
 from dlas.kernels.ground.shape import Conv2d
-from dlas.kernels.ground.target import CpuTarget
 
 Some = tuple[Expr, Expr]
 """First tile of a chunk, and its register tiles."""
 Buffers = tuple[Buffer, Buffer, Buffer, Buffer | None, Buffer]
-
-CACHED_FILTERS_BYTES = 3 << 19
-"""Up to this, filters stay in the second-level cache from one chunk of tiles to the next."""
-CHUNK_BYTES, MOST_CHUNK_BYTES = 3 << 16, 8 << 20
-"""Transformed inputs and sums of a chunk, beside such filters, and the most beside larger ones."""
-LARGE_FILTERS_BYTES, FEW_TILES = 8 << 20, 30
-"""Larger filters come from beyond the caches: for few tiles, reading F(4x4)'s takes longer than
-the multiplications that F(2x2) has in addition, whose filters are less than half."""
 
 
 def why_not(op: Conv2d) -> str | None:
@@ -48,14 +44,6 @@ def why_not(op: Conv2d) -> str | None:
     return None
 
 
-def default_outputs(op: Conv2d) -> int:
-    """Return m, the outputs a tile has on a side: the fixed rule."""
-    filters = 36 * 4 * op.in_channels * op.out_channels
-    tiles = op.batch * -(-op.out_height // 4) * -(-op.out_width // 4)
-    small = max(op.out_height, op.out_width) <= 2
-    return 2 if small or (filters > LARGE_FILTERS_BYTES and tiles < FEW_TILES) else 4
-
-
 def needed_halo(op: Conv2d, m: int) -> Halo:
     """Return the padding, widened by what the last tiles overhang."""
     top, left, bottom, right = op.padding
@@ -63,105 +51,8 @@ def needed_halo(op: Conv2d, m: int) -> Halo:
 
 
 @dataclass(frozen=True)
-class Winograd:
+class Winograd(WinogradTiles):
     """One dense 3x3 convolution of stride 1 by F(m x m, 3 x 3), blocked channels."""
-
-    op: Conv2d
-    target: CpuTarget
-    threads: int
-    inp: Layout
-    out: Layout
-    epilogue: Epilogue
-    m: int
-    knobs: Knobs = FIXED
-
-    @property
-    def side(self) -> int:
-        """Inputs a tile has on a side."""
-        return self.m + 2
-
-    @property
-    def blocks(self) -> tuple[int, int]:
-        """Channel blocks of the input and of the output."""
-        lanes = self.target.lanes
-        return (-(-self.op.in_channels // lanes), -(-self.op.out_channels // lanes))
-
-    @property
-    def group(self) -> int:
-        """Output blocks that a register tile holds."""
-        return self.knobs.get("blocks", self._tile()[0])
-
-    def _tile(self) -> tuple[int, int]:
-        """Return the fixed register tile: output blocks and tiles.
-
-        The cost of a step is its multiply-adds (eight are needed to hide their latency), one more
-        for each vector of filters, which come from the second-level cache, and seven
-        sixteenths for each input; tiles past the last one are computed in vain.
-        """
-        tiles = self.grid[0] * self.grid[1]
-        most = 4 if self.target.registers >= 32 else 2
-
-        def cost(tile: tuple[int, int]) -> float:
-            blocks, columns = tile
-            step = max(blocks * columns, 8) + blocks + columns * 7 / 16
-            return -(-tiles // columns) * step / blocks
-
-        shapes = [
-            (blocks, columns)
-            for blocks in range(most, 0, -1)
-            if self.blocks[1] % blocks == 0
-            for columns in range(min(tiles, self.target.room(blocks)), 0, -1)
-        ]
-        return min(shapes, key=cost)
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Tiles down and across."""
-        return (-(-self.op.out_height // self.m), -(-self.op.out_width // self.m))
-
-    @property
-    def columns(self) -> int:
-        """Tiles that a register tile holds."""
-        fixed = self._tile()[1]
-        if "blocks" in self.knobs.as_dict():
-            fixed = self.target.room(self.group)
-        return min(self.grid[0] * self.grid[1], self.knobs.get("columns", fixed))
-
-    @property
-    def steps(self) -> int:
-        """Register tiles that hold all tiles of an image."""
-        return -(-self.grid[0] * self.grid[1] // self.columns)
-
-    @property
-    def chunk(self) -> int:
-        """Tiles that go through the three steps together: whole register tiles."""
-        per_step = self.columns * self.side**2 * sum(self.blocks) * self.target.lanes * 4
-        # Every chunk reads all filters once: large filters want few chunks.
-        large = self.filter_bytes > CACHED_FILTERS_BYTES
-        budget = min(self.filter_bytes, MOST_CHUNK_BYTES) if large else CHUNK_BYTES
-        chunks = -(-self.steps // max(1, budget // per_step))
-        if not self.by_outputs:  # a chunk is a job
-            chunks = min(self.steps, -(-chunks // self.threads) * self.threads)
-        return self.columns * self.knobs.get("passes", -(-self.steps // chunks))
-
-    @property
-    def filter_bytes(self) -> int:
-        """Bytes of the transformed filters."""
-        return self.side**2 * self.blocks[0] * self.blocks[1] * self.target.lanes**2 * 4
-
-    @property
-    def by_outputs(self) -> bool:
-        """Whether threads share the output channels instead of the tiles: if these are few.
-
-        Threads that share tiles depend on nothing; those that share channels wait for each other
-        and fetch what another has transformed, which costs more than that each reads all filters.
-        """
-        fixed = self.threads > 1 and self.steps < self.threads
-        return bool(self.knobs.get("by_outputs", fixed))
-
-    def stride(self, blocks: int) -> int:
-        """Vectors from one point to the next: odd, so that points spread over a cache's sets."""
-        return blocks * self.chunk | 1
 
     def function(self, name: str) -> PrimFunc:
         """Return the kernel: (x, filters, bias, [residual], y)."""
@@ -401,6 +292,36 @@ class Winograd:
             "threads_share": "output channels" if self.by_outputs else "tiles",
         }
 
+    def space(self) -> Space | None:
+        """Return the settings for tuning."""
+        op, cpu = self.op, self.target
+        total = self.blocks[1]
+        fixed = {
+            "m": self.m,
+            "blocks": self.group,
+            "columns": self.columns,
+            "passes": self.chunk // self.columns,
+            "by_outputs": int(self.by_outputs),
+        }
+        fixed_held = self.group * self.columns
+        values = {
+            "m": (2, 4),
+            "blocks": tuple(b for b in range(1, 9) if total % b == 0),
+            "columns": tuple(range(1, space.room(cpu) + 1)),
+            "passes": space.COUNTS,
+            "by_outputs": (0, 1) if self.threads > 1 else (0,),
+        }
+
+        def fits(s: Mapping[str, int]) -> bool:
+            tiles = -(-op.out_height // s["m"]) * -(-op.out_width // s["m"])
+            held = s["blocks"] * s["columns"]
+            if not space.holds(held, fixed_held, cpu):
+                return False
+            # The last chunk may overhang, but not by a whole pass.
+            return s["columns"] <= tiles and (s["passes"] - 1) * s["columns"] < tiles
+
+        return Space.of(values, fixed, fits)
+
 
 def _exists(op: Conv2d, m: int, row: Expr, col: Expr, at: tuple[int, int]) -> Expr:
     """Return the condition under which an output of a tile exists; None: it always does."""
@@ -412,3 +333,20 @@ def _exists(op: Conv2d, m: int, row: Expr, col: Expr, at: tuple[int, int]) -> Ex
     if not tests:
         return None
     return tests[0] if len(tests) == 1 else T.And(tests[0], tests[1])
+
+
+def _outputs(op: Conv2d, knobs: Knobs) -> int:
+    """Return m of F(m x m, 3 x 3)."""
+    return knobs.get("m", default_outputs(op))
+
+
+PRIMITIVE = Primitive(
+    "winograd",
+    "dense",
+    lambda op, target, knobs: Layout(target.lanes, needed_halo(op, _outputs(op, knobs))),
+    lambda target: target.lanes,
+    lambda op, r: Winograd(
+        op, r.target, r.threads, r.inp, r.out, r.epilogue, _outputs(op, r.knobs), r.knobs
+    ),
+    why_not,
+)

@@ -14,6 +14,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from dlas.kernels.convolution import primitives
+from dlas.kernels.convolution.contract import Primitive
 from dlas.kernels.graph.choose import Chosen
 from dlas.kernels.graph.graph import Graph, Node
 from dlas.kernels.ground.errors import UnsupportedError
@@ -85,7 +86,7 @@ class Layouts:
             self.needs[name].append(PLAIN)
         self._together = self._readers()
 
-    def _primitive(self, node: Node) -> primitives.Primitive:
+    def _primitive(self, node: Node) -> Primitive:
         choice = self.choices[node.name]
         return primitives.find(choice.primitive, choice.weights)
 

@@ -9,9 +9,9 @@ import numpy as np
 from dlas.kernels.code.emit import PrimFunc
 from dlas.kernels.code.epilogue import Epilogue
 from dlas.kernels.convolution import primitives
+from dlas.kernels.convolution.contract import Request
 from dlas.kernels.convolution.linear_csr import LinearCsr
 from dlas.kernels.convolution.matrix import dense_linear, linear_op
-from dlas.kernels.convolution.primitives import Request
 from dlas.kernels.convolution.spatial_pack import SpatialPack
 from dlas.kernels.graph.arrange import Layouts, image_shape, same_memory
 from dlas.kernels.graph.choose import Chosen

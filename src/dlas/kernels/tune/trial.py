@@ -24,7 +24,8 @@ import numpy as np
 from dlas.kernels.code.emit import argument_shapes
 from dlas.kernels.code.machine_code import compile_functions
 from dlas.kernels.convolution import matrix, metaschedule
-from dlas.kernels.convolution.space import plain_kernel
+from dlas.kernels.convolution.native import unpacked
+from dlas.kernels.convolution.primitives import plain_kernel
 from dlas.kernels.ground import pool
 from dlas.kernels.ground.arrays import aligned, aligned_copy, tensor
 from dlas.kernels.ground.knobs import Knobs
@@ -54,7 +55,7 @@ def build(request: dict[str, Any]) -> dict[str, Any]:
     cpu = resolve(request["target"])
     task = request["task"]
     if task["kind"] == "module":
-        function = metaschedule.unpacked(task["module"]).with_attr("global_symbol", "candidate")
+        function = unpacked(task["module"]).with_attr("global_symbol", "candidate")
     else:
         function = _emitter(task, request["knobs"], cpu).function("candidate")
     Path(request["path"]).write_bytes(compile_functions({"candidate": function}, cpu))

@@ -16,7 +16,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dlas.kernels.convolution import matrix
-from dlas.kernels.convolution.space import Space, plain_kernel, space_of
+from dlas.kernels.convolution.contract import Kernel
+from dlas.kernels.convolution.primitives import plain_kernel
+from dlas.kernels.convolution.space import Space
 from dlas.kernels.ground import cpu
 from dlas.kernels.ground.errors import KernelError, UnsupportedError, near
 from dlas.kernels.ground.knobs import FIXED, Knobs
@@ -171,12 +173,12 @@ class Tuner:
         return self.records.add(_plain(key), {**found, "seconds": seconds}) | {"reused": False}
 
     def _search(self, task: Task) -> dict[str, Any]:
-        kernel: Any
+        kernel: Kernel
         if task.primitive == matrix.NAME:
             kernel = matrix.dense_linear(task.op, self.cpu, task.written)
         else:
             kernel = plain_kernel(task.op, task.primitive, task.weights, self.cpu, task.written)
-        space = space_of(kernel, task.op, self.cpu)
+        space = kernel.space()
         if space is None:
             return {"knobs": {}, "trials": 0, "lost": [], "gain": 1.0, "note": "no knobs"}
         return _OneTask(self, task, space).run()
@@ -205,7 +207,8 @@ class Tuner:
 
     def _against_default(self, task: Task, module: str) -> tuple[float, str | None]:
         """Return how much faster than default loops a module is (1: not beyond noise)."""
-        from dlas.kernels.convolution.metaschedule import native, packed
+        from dlas.kernels.convolution.metaschedule import native
+        from dlas.kernels.convolution.native import packed
 
         function = native(task.to_json(), self.cpu).function("main")
         texts = [packed(_module(function)), module]

@@ -1,0 +1,81 @@
+"""What a convolution by some algorithm is to the rest: a primitive, a request, a kernel.
+
+A primitive answers three questions: can it do this operator (`why_not`), which layout must the
+input have at least (`needs`), and what is the kernel (`lower`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from dlas.kernels.code.emit import PrimFunc
+from dlas.kernels.code.epilogue import Epilogue
+from dlas.kernels.convolution.space import Space
+from dlas.kernels.ground.knobs import FIXED, Knobs
+from dlas.kernels.ground.layout import Array, Layout
+from dlas.kernels.ground.shape import Conv2d
+from dlas.kernels.ground.target import CpuTarget
+
+
+class Kernel(Protocol):
+    """A convolution whose algorithm, layouts and schedule are fixed."""
+
+    @property
+    def inp(self) -> Layout:
+        """Layout of the input."""
+
+    @property
+    def out(self) -> Layout:
+        """Layout of the output (and of the residual, halo apart)."""
+
+    def function(self, name: str) -> PrimFunc:
+        """Return the code: (x, constants ..., [residual], y)."""
+
+    def constants(self, weight: Array, bias: Array | None) -> tuple[Array, ...]:
+        """Return what is packed ahead of time, in the order of the arguments."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return the schedule."""
+
+    def space(self) -> Space | None:
+        """Return the settings that tuning may give it instead; None: it has no knobs."""
+
+    def __hash__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a kernel is asked for, beside the operator."""
+
+    target: CpuTarget
+    threads: int
+    inp: Layout
+    """Layout that the input has; covers what the primitive needs."""
+    out: Layout
+    """Layout that the output shall have: what the primitive writes, perhaps with a halo."""
+    epilogue: Epilogue
+    knobs: Knobs = FIXED
+    """Values that differ from the fixed schedule."""
+
+
+@dataclass(frozen=True)
+class Primitive:
+    """One algorithm for convolutions."""
+
+    name: str
+    weights: str
+    """`dense` or `csr`."""
+    needs: Callable[[Conv2d, CpuTarget, Knobs], Layout]
+    """The smallest input layout."""
+    block: Callable[[CpuTarget], int]
+    """Channel block of the output."""
+    lower: Callable[[Conv2d, Request], Kernel]
+    why_not: Callable[[Conv2d], str | None] = lambda _: None
+    form: Callable[[Conv2d, CpuTarget, Knobs], Layout] | None = None
+    """Layout of the output; None: blocks of channels."""
+
+    def writes(self, op: Conv2d, target: CpuTarget, knobs: Knobs = FIXED) -> Layout:
+        """Return the layout of the output, without a halo."""
+        if self.form is None:
+            return Layout(self.block(target))
+        return self.form(op, target, knobs)
