@@ -12,7 +12,7 @@ from bench import A, B, Bench, append, step, write
 from dlas.core.errors import StorageError
 from dlas.core.records import Outcome, Stage, Status
 from dlas.run.engines.local import Remade
-from dlas.run.process.isolate import Job, Server
+from dlas.run.process.tasks import Job, Server
 from dlas.store.artifacts import ArtifactStore
 from dlas.store.budget import Budget, Inventory
 

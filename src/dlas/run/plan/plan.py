@@ -25,7 +25,7 @@ from dlas.core.records import MeasureSettings, Stage
 from dlas.core.registry import installed_version
 from dlas.core.stack import Stack
 from dlas.run.process.interpreters import Asked, Interpreter, Interpreters, not_looked_at
-from dlas.run.process.isolate import Server
+from dlas.run.process.tasks import Server
 from dlas.study.study import Study
 
 NETWORK_SERVER = Server(preload=("torch", "timm"), environment=(("OMP_NUM_THREADS", "1"),))
