@@ -195,7 +195,7 @@ def _interpreter(software: Software, known: Interpreters) -> Interpreter | None:
     if not software.python:
         return None
     asked = software.python, software.requires
-    return known[asked] if asked in known else not_looked_at(software.libraries)
+    return known[asked] if asked in known else not_looked_at(software.python, software.libraries)
 
 
 class _Chain:

@@ -133,7 +133,9 @@ def _disk(plan: Plan, store: Path | None) -> dict[str, Any]:
 
 
 def _mb(size: float) -> float:
-    return math.ceil(size / 1e5) / 10
+    """Return bytes as megabytes, rounded up: a tenth from 1 MB on, else a kilobyte."""
+    digits = 1 if size >= 1e6 else 3
+    return math.ceil(size / 1e6 * 10**digits) / 10**digits
 
 
 def _beside(plan: Plan) -> int:

@@ -36,6 +36,7 @@ from dlas.core.errors import DlasError, StorageError, UserError
 from dlas.core.records import Outcome, Status
 from dlas.run.process import endings
 from dlas.run.process.guardian import KILL_S, Guardian, Process, start
+from dlas.run.process.interpreters import no_program
 from dlas.run.process.messages import JobFile, Start
 from dlas.run.process.tasks import START_S, Job, Launch, Server
 
@@ -289,5 +290,5 @@ def _interpreter(server: Server) -> str:
     python = server.python or sys.executable
     found = shutil.which(python)
     if found is None:
-        raise _NoServer(f"python: {python!r} is no program that can be run; give its whole path")
+        raise _NoServer(no_program(python))
     return found
