@@ -134,8 +134,8 @@ def _disk(plan: Plan, store: Path | None) -> dict[str, Any]:
 
 def _mb(size: float) -> float:
     """Return bytes as megabytes, rounded up: a tenth from 1 MB on, else a kilobyte."""
-    digits = 1 if size >= 1e6 else 3
-    return math.ceil(size / 1e6 * 10**digits) / 10**digits
+    parts = 10 if size >= 1e6 else 1000
+    return math.ceil(size / 1e6 * parts) / parts
 
 
 def _beside(plan: Plan) -> int:
