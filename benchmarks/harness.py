@@ -23,7 +23,8 @@ from scipy import stats
 
 from dlas.run.measure import host
 from dlas.run.plan import plan as planning
-from dlas.run.process.isolate import Job, Pool
+from dlas.run.process.isolate import Pool
+from dlas.run.process.tasks import Job
 from dlas.run.run import STORE
 from dlas.store.artifacts import ArtifactStore
 from dlas.store.results import FILE_NAME, CellRow, ResultStore

@@ -10,7 +10,7 @@ from typing import Any
 from dlas.core.records import MeasureSettings, Outcome, Stage, Status
 from dlas.run.engines.local import LocalEngine
 from dlas.run.plan.plan import Step
-from dlas.run.process.isolate import Job, Server
+from dlas.run.process.tasks import Job, Server
 from dlas.store.artifacts import ArtifactStore, StepRecord
 
 Work = Callable[[dict[str, Any]], dict[str, Any]]

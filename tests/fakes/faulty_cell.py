@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dlas.core.records import MeasureSettings
-from dlas.run.process.isolate import Job, Server
+from dlas.run.process.tasks import Job, Server
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "plugin_package"))
 import visible

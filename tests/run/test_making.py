@@ -14,7 +14,7 @@ from dlas.core.records import Outcome, Status
 from dlas.run import bench as run
 from dlas.run.making import Maker
 from dlas.run.plan.plan import Plan, make
-from dlas.run.process.isolate import Job, Server
+from dlas.run.process.tasks import Job, Server
 from dlas.run.progress import Silent
 from dlas.store.artifacts import ArtifactStore
 from dlas.store.budget import INTERMEDIATE, Budget, Inventory

@@ -291,7 +291,8 @@ class Software(Technique):
     executes: ClassVar[Mapping[str, str]] = {}
     """Declared differences, asked precision -> executed precision."""
     cpu_decides: ClassVar[tuple[Precision, ...]] = ()
-    """Types that it computes in on some CPUs only: a run looks with a small network first."""
+    """Types that it computes in on some CPUs only: a run looks with a small network first, and
+    a stack whose type runs in another, undeclared one is then refused."""
     places: ClassVar[tuple[str, ...]] = ("python",)
     python: str = ""
 
@@ -315,24 +316,6 @@ class Software(Technique):
         Asked only where nobody has looked yet; what is declared, by default.
         """
         return self.executes.get(precision, precision)
-
-    def other_type(self, stack: Techniques) -> Refusal | None:
-        """Refuse a type of ``cpu_decides`` that runs in another, undeclared one on this CPU.
-
-        What was seen with a small network decides; before anybody has looked, ``expects``.
-        """
-        asked = stack.precision
-        if asked not in self.cpu_decides:
-            return None
-        if stack.probed is not None:
-            ran, how = stack.probed.precision, "executes"
-            why = "seen with a small network"
-        else:
-            ran, how = self.expects(asked, stack.hardware.describe().get("flags", ())), "may run"
-            why = "expected of its features; `dlas run` and `dlas doctor` look"
-        if ran in (None, asked, self.executes.get(asked)):
-            return None
-        return unavailable(f"{self.name}, asked for {asked}, {how} {ran} on this CPU ({why})")
 
     def environment(self, hardware: HardwareTechnique) -> dict[str, str]:
         """Return variables to set before the runtime's libraries load (isa, OpenMP)."""

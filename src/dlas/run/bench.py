@@ -11,7 +11,8 @@ from dlas.core.keys import Json
 from dlas.core.records import MeasureSettings, Outcome, Round, Stage
 from dlas.run.measure.host import placement
 from dlas.run.plan.plan import Runnable
-from dlas.run.process.isolate import Job, Launch, Pool, Server
+from dlas.run.process.isolate import Pool
+from dlas.run.process.tasks import Job, Launch, Server
 from dlas.store.facts import Observed
 from dlas.store.results import ResultStore
 

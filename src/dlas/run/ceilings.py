@@ -24,7 +24,7 @@ from dlas.run.bench import Bench, measure
 from dlas.run.measure import ceilings
 from dlas.run.measure.host import placement
 from dlas.run.plan.plan import NETWORK_SERVER, Runnable, Step, build_server, software_identity
-from dlas.run.process.isolate import Server
+from dlas.run.process.tasks import Server
 from dlas.store.results import CeilingRow
 from dlas.store.step_record import StepRecord
 

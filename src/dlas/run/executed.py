@@ -6,7 +6,7 @@ float16 it executes bfloat16 on one CPU and float32 on another. So a small netwo
 type and run once, and what ran is read back. The steps are those of any cell, and one more
 (``steps/probe``); they are kept in a store of their own, keyed by host and versions, so that every
 study on this machine finds the answer. Rules ask the answer
-(:meth:`dlas.protocols.Software.other_type`); where there is none they go by what is expected of
+(:func:`dlas.core.registry.other_type`); where there is none they go by what is expected of
 the flags.
 """
 

@@ -20,7 +20,7 @@ from dlas.run.measure.sentinel import Drift, Watch
 from dlas.run.measure.verdict import asked_and_ran
 from dlas.run.plan.after_build import TOLD
 from dlas.run.plan.plan import Runnable, control_count, stratum
-from dlas.run.process.isolate import Launch, Server
+from dlas.run.process.tasks import Launch, Server
 from dlas.run.progress import Progress
 from dlas.store.facts import Observed, flagged
 from dlas.store.results import FactRow, RoundRow, SentinelRow

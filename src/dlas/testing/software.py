@@ -220,7 +220,7 @@ def _judges(precision: Precision) -> tuple[Judge, Judge]:
             suite.demand(facts["ran_type"] == "Ran", f"observe() gives a {facts['ran_type']}")
             seen = Ran(precision=facts["ran"]["precision"])
             stack = replace(_stack(suite, _algorithm(suite), precision), probed=seen)
-            if refused := suite.technique.other_type(stack):
+            if refused := registry.other_type(stack):
                 raise SkipTest(refused.reason)  # as a run refuses it, having looked
             problem = asked_and_ran(
                 precision=precision,

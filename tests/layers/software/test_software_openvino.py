@@ -32,7 +32,7 @@ def refused_here(precision, built):
     """Return why a run would refuse a type here: what was built is looked at, as a probe does."""
     runtime = software("openvino")
     ran = built.observe(images()[:1])
-    return runtime.other_type(replace(stack(runtime, precision=precision), probed=ran))
+    return registry.other_type(replace(stack(runtime, precision=precision), probed=ran))
 
 
 @pytest.mark.parametrize("net", NETS)

@@ -1,6 +1,7 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -173,6 +174,19 @@ def test_a_user_s_own_code_travels_with_the_module(tmp_path, monkeypatch):
     with torch.inference_mode():
         expected = net(torch.from_numpy(images())).numpy()
     np.testing.assert_allclose(outputs, expected, atol=1e-4)
+
+
+def test_packages_of_another_environment_are_not_the_user_s_code(tmp_path, monkeypatch):
+    """A virtual environment that sees the system's packages has torch in none of its own."""
+    own = SimpleNamespace(get_path=lambda name: str(tmp_path / "environment"))
+    monkeypatch.setattr(torch_store, "sysconfig", own)
+    torch_store._installed.cache_clear()
+    try:
+        kept = torch_store._copy_sources(nn.Linear(2, 2), tmp_path / "sources")
+    finally:
+        torch_store._installed.cache_clear()
+    assert kept == {}
+    assert not (tmp_path / "sources").exists()
 
 
 def test_a_stored_network_cannot_name_other_code(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,9 @@ from bench import A, B, Bench, append, step, write
 from dlas.core.errors import StorageError
 from dlas.core.records import Outcome, Stage, Status
 from dlas.run.engines.local import Remade
-from dlas.run.process.isolate import Job, Server
+from dlas.run.plan.plan import Plan
+from dlas.run.plan.preview import _least
+from dlas.run.process.tasks import Job, Server
 from dlas.store.artifacts import ArtifactStore
 from dlas.store.budget import Budget, Inventory
 
@@ -289,6 +293,51 @@ def test_while_another_run_uses_the_store_the_budget_ends_the_run(tmp_path: Path
         assert [n for n in bench.notes if "another run uses" in n]
         assert len(bench.run(*chains())) == 3 * CHAINS
     assert set(bench.pool.ran.values()) == {1}
+
+
+def in_some_order(chance: random.Random) -> list[Any]:
+    """Return the steps of the chains, each after what it reads, the chains mixed."""
+    left = [chains()[3 * n : 3 * n + 3] for n in range(CHAINS)]
+    steps = []
+    while any(left):
+        steps.append(chance.choice([chain for chain in left if chain]).pop(0))
+    return steps
+
+
+def sized(root: Path, limit: int, sizes: dict[str, int]) -> Budgeted:
+    """Return a bench with a budget in bytes, whose artefacts have these sizes."""
+    bench = Budgeted(root, 1)
+    bench.budget.limit = limit
+    bench.pool.work |= {n: bench._work(n.ljust(size, ".")) for n, size in sizes.items()}
+    return bench
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_least_that_a_plan_names_suffices_and_no_less(seed: int, tmp_path: Path) -> None:
+    chance = random.Random(seed)
+    steps = in_some_order(chance)
+    sizes = {s.key: chance.randint(1, 20) * 1000 for s in steps}
+    whole = sized(tmp_path / "whole", 1 << 40, sizes)
+    with whole.store.use():
+        whole.run(*steps)
+    inventory = Inventory(whole.store)
+    inventory.sizes()
+    known = {key: step.bytes for key, step in inventory.steps().items()}
+    plan = Plan(None, (), {s.key: s for s in steps})  # type: ignore[arg-type]
+    least = _least(plan, {key: key for key in known}, known)
+    assert least < sum(known.values())
+
+    enough = sized(tmp_path / "enough", least, sizes)
+    with enough.store.use():
+        records = enough.run(*steps)
+    assert {r.status for r in records.values()} == {Status.COMPLETE}
+    assert enough.most <= least
+
+    less = sized(tmp_path / "less", least - 1, sizes)
+    with less.store.use(), contextlib.suppress(StorageError):
+        less.run(*steps)
+    again = max(less.pool.ran.values()) > 1
+    assert again or len(less.pool.ran) < len(steps) or less.budget.most > less.budget.limit
 
 
 def test_what_a_step_is_reading_stays_though_it_was_made_again(tmp_path: Path) -> None:

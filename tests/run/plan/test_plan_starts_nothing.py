@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ from dlas.core.stack import Stack
 from dlas.run.executed import Answers
 from dlas.run.plan import plan
 from dlas.run.plan.preview import preview
-from dlas.run.process.interpreters import UNKNOWN, Interpreter
+from dlas.run.process.interpreters import UNKNOWN, Interpreter, ask
 from dlas.study.study import Study
 
-PYTHON = "/another/python"
+PYTHON = sys.executable
 
 
 def study(*software: Any) -> Study:
@@ -54,6 +55,19 @@ def test_a_plan_starts_no_process_and_says_what_it_did_not_look_at(tmp_path: Pat
     found = preview(both, seen=Answers(tmp_path).seen)
     assert found["not_looked_at"] == [PYTHON]
     assert preview(study("openvino"))["not_looked_at"] == []
+
+
+@pytest.mark.usefixtures("no_process")
+def test_an_interpreter_that_cannot_be_started_is_refused_as_a_run_does(tmp_path: Path) -> None:
+    text = tmp_path / "python"
+    text.write_text("no program")
+    for path in ("/no/such/python", str(text), str(tmp_path)):
+        found = preview(study("openvino", {"onnxruntime": {"python": path}}))
+        [refused] = [r for r in found["refusals"] if "python" in r["reason"]]
+        [answer] = ask([(path, ("onnxruntime",))]).values()
+        assert refused == {"status": "unavailable", "reason": answer.problem, "cells": 1}
+        assert path in answer.problem
+        assert found["not_looked_at"] == []
 
 
 @pytest.mark.usefixtures("no_process")

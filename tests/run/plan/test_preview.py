@@ -12,7 +12,7 @@ from dlas.core.protocols import Model
 from dlas.core.records import Stage
 from dlas.run.plan.plan import Plan, Step, make
 from dlas.run.plan.preview import UNKNOWN_NETWORK, _float32_bytes, _least, preview
-from dlas.run.process.isolate import Server
+from dlas.run.process.tasks import Server
 from dlas.store.artifacts import ArtifactStore
 from dlas.study.study import Study
 from fake_layers import Small, fakes  # noqa: F401

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import signal
 import subprocess
@@ -17,8 +16,8 @@ import pytest
 
 from dlas.core.errors import StorageError
 from dlas.core.records import Status
-from dlas.run.process import isolate
-from dlas.run.process.isolate import Closed, Job, Pool, Server
+from dlas.run.process.isolate import Closed, Pool
+from dlas.run.process.tasks import Job, Launch, Server
 from faulty_cell import FaultyCell
 
 pytest.importorskip("onnxruntime")
@@ -42,7 +41,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
 
 
 @pytest.mark.parametrize("launch", ["fork", "exec"])
-def test_a_job_yields_its_value(pool: Pool, cell: FaultyCell, launch: isolate.Launch) -> None:
+def test_a_job_yields_its_value(pool: Pool, cell: FaultyCell, launch: Launch) -> None:
     outcome = pool.run(cell.server, cell.job(), launch)
     assert outcome.status is Status.COMPLETE, outcome.log
     assert outcome.value["round"]["launch"] == launch
@@ -105,7 +104,7 @@ def test_a_fault_is_an_outcome(
     fault: str,
     reason: str,
     transient: bool,
-    launch: isolate.Launch,
+    launch: Launch,
 ) -> None:
     outcome = pool.run(cell.server, cell.job(fault), launch)
     assert (outcome.status, outcome.reason) == (Status.FAILED, reason), outcome.log
@@ -124,22 +123,14 @@ def test_the_end_of_the_log_is_kept(pool: Pool, cell: FaultyCell) -> None:
 
 
 @pytest.mark.parametrize("launch", ["fork", "exec"])
-def test_a_memory_limit_holds(pool: Pool, cell: FaultyCell, launch: isolate.Launch) -> None:
+def test_a_memory_limit_holds(pool: Pool, cell: FaultyCell, launch: Launch) -> None:
     outcome = pool.run(cell.server, cell.job("alloc", memory_limit_mb=400), launch)
     assert outcome.reason == "out of memory (limit 400 MB)"
     assert outcome.transient
 
 
-def test_an_abort_for_want_of_memory_is_out_of_memory(tmp_path: Path) -> None:
-    end = isolate.End("signal", signal.SIGABRT, "terminate called: std::bad_alloc")
-    outcome = isolate._outcome(end, SENTINEL, tmp_path / "none", PLAIN)
-    assert outcome.reason == "out of memory (limit 4000 MB)"
-
-
 @pytest.mark.parametrize("launch", ["fork", "exec"])
-def test_a_hang_ends_with_all_it_started(
-    pool: Pool, cell: FaultyCell, launch: isolate.Launch
-) -> None:
+def test_a_hang_ends_with_all_it_started(pool: Pool, cell: FaultyCell, launch: Launch) -> None:
     mark = uuid.uuid4().hex
     server = dataclasses.replace(
         cell.server, environment=(*cell.server.environment, ("DLAS_TEST_MARK", mark))
@@ -160,35 +151,6 @@ def test_an_error_of_a_step_is_its_message(pool: Pool, cell: FaultyCell) -> None
 def test_only_dlas_is_run(pool: Pool) -> None:
     with pytest.raises(ValueError, match="not part of dlas"):
         pool.run(PLAIN, dataclasses.replace(SENTINEL, task="os:getcwd"))
-
-
-def test_a_full_disk_stops_everything(tmp_path: Path) -> None:
-    result = tmp_path / "result"
-    error = {"kind": "storage", "type": "OSError", "message": "[Errno 28] No space left"}
-    result.write_text(json.dumps({"dlas": isolate.__version__, "error": error}))
-    with pytest.raises(StorageError, match="No space left"):
-        isolate._answer(SENTINEL, result, "", PLAIN)
-
-
-def test_half_a_result_is_none(tmp_path: Path) -> None:
-    result = tmp_path / "result"
-    whole = json.dumps({"dlas": isolate.__version__, "value": {"seconds": 1.0}})
-    result.write_text(whole)
-    assert isolate._answer(SENTINEL, result, "", PLAIN).value == {"seconds": 1.0}
-    result.write_text(whole[: len(whole) // 2])
-    outcome = isolate._answer(SENTINEL, result, "", PLAIN)
-    assert (outcome.status, outcome.reason) == (
-        Status.FAILED,
-        "ended without a result (exit status 0)",
-    )
-
-
-def test_another_interpreter_needs_the_same_dlas(tmp_path: Path) -> None:
-    result = tmp_path / "result"
-    result.write_text(json.dumps({"dlas": "0.0.1", "value": {}}))
-    outcome = isolate._answer(SENTINEL, result, "", Server(python="/opt/python"))
-    assert outcome.reason.startswith("/opt/python has dlas 0.0.1, this is ")
-    assert not outcome.ok
 
 
 def test_scratch_that_cannot_be_made_is_said(tmp_path: Path) -> None:

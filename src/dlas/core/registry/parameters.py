@@ -178,11 +178,31 @@ def refusal(techniques: Techniques) -> Refusal | None:
     A reason that holds for any implementation comes before one of this machine.
     """
     said = [r for t in techniques.all() if (r := t.why_not(techniques))]
-    said += [r] if (r := techniques.software.other_type(techniques)) else []
+    said += [r] if (r := other_type(techniques)) else []
     said += [r for t in techniques.all() if not _elsewhere(t) and (r := entries.missing(type(t)))]
     if absent := techniques.hardware.missing():
         said.append(unavailable(absent))
     return min(said, key=lambda r: r.status != "impossible") if said else None
+
+
+def other_type(techniques: Techniques) -> Refusal | None:
+    """Refuse a type of ``cpu_decides`` that runs in another, undeclared one on this CPU.
+
+    What was seen with a small network decides; before anybody has looked, ``expects``.
+    """
+    software, asked = techniques.software, techniques.precision
+    if asked not in software.cpu_decides:
+        return None
+    if techniques.probed is not None:
+        ran, how = techniques.probed.precision, "executes"
+        why = "seen with a small network"
+    else:
+        flags = techniques.hardware.describe().get("flags", ())
+        ran, how = software.expects(asked, flags), "may run"
+        why = "expected of its features; `dlas run` and `dlas doctor` look"
+    if ran in (None, asked, software.executes.get(asked)):
+        return None
+    return unavailable(f"{software.name}, asked for {asked}, {how} {ran} on this CPU ({why})")
 
 
 def _elsewhere(technique: Technique) -> bool:

@@ -42,6 +42,7 @@ _NOT_CODE = (
     "ground/records.py",
     "ground/subprocesses.py",
     "operators/fallback.py",
+    "tune/gain.py",
     "tune/search.py",
     "tune/tuner.py",
 )

@@ -7,7 +7,6 @@ and images from beyond the caches and again with those that the caches hold: wha
 of the two states and slower in the other loses somewhere.
 """
 
-import math
 import os
 import statistics
 import time
@@ -26,6 +25,7 @@ from dlas.kernels.ground.records import Records
 from dlas.kernels.ground.shape import Conv2d, whole
 from dlas.kernels.ground.subprocesses import Workers
 from dlas.kernels.ground.target import CpuTarget, require
+from dlas.kernels.tune.gain import by_candidate, gain_of, together
 from dlas.kernels.tune.search import Search
 
 SCHEDULERS = ("template", "metaschedule")
@@ -40,13 +40,10 @@ ROUNDS, SECONDS = 9, 0.4
 """Readings of a candidate: so many, or what fits into these seconds (three at least)."""
 FINAL_ROUNDS, FINAL_SECONDS = 15, 4.0
 LEAST_FINAL = 6
-"""The fewest readings that can show a gain, see `bound_rank`."""
+"""The fewest readings that can show a gain, see `gain.bound_rank`."""
 FINALISTS = 3
 SESSION_S, TRIAL_S = 300.0, 60.0
 """Timeout of a search by MetaSchedule, and what each trial adds."""
-BEYOND = 0.99
-"""A winner's time must be below this share of the fixed schedule's, with `CONFIDENCE`."""
-CONFIDENCE = 0.98
 
 
 @dataclass(frozen=True)
@@ -233,7 +230,7 @@ class Tuner:
             return 1.0, f"run: {answer.error}"
         if answer.ok["wrong"]:
             return 1.0, "run: its output differs from the default loops'"
-        return gain_of(*_by_candidate(answer.ok)), None
+        return gain_of(*by_candidate(answer.ok)), None
 
 
 class _OneTask:
@@ -306,7 +303,7 @@ class _OneTask:
             self.seconds[setting] = statistics.median(answer.ok["seconds"][0])
         else:
             # In units of the fixed schedule at that moment: the machine's speed drifts.
-            ratio = statistics.median(_together(*_by_candidate(answer.ok)))
+            ratio = statistics.median(together(*by_candidate(answer.ok)))
             self.seconds[setting] = ratio * self.seconds[self.fixed]
 
     def _readings(self, candidates: list[dict[str, Any]], timeout: float, **how: Any) -> Any:
@@ -330,7 +327,7 @@ class _OneTask:
         if answer.ok is None:
             self.lost.append({"knobs": {}, "reason": f"finalists: {answer.error}"})
             return self.fixed, 1.0
-        first, *others = _by_candidate(answer.ok)
+        first, *others = by_candidate(answer.ok)
         best, gain = self.fixed, 1.0
         for setting, readings in zip(finalists, others, strict=True):
             this = gain_of(first, readings)
@@ -342,57 +339,10 @@ class _OneTask:
         self.lost.append({"knobs": setting.as_dict(), "reason": reason})
 
 
-Readings = tuple[list[float], list[float]]
-"""Seconds of a candidate, a reading a round: from beyond the caches, and from the caches."""
-
-
-def gain_of(first: Readings, second: Readings) -> float:
-    """Return how much faster the second is than the first, 1 if not beyond noise.
-
-    Both states of the caches count together, and it must be slower in neither. Fewer than six
-    readings are never beyond noise.
-    """
-    if any(statistics.median(_ratios(a, b)) > 1 for a, b in zip(first, second, strict=True)):
-        return 1.0
-    ratios = sorted(_together(first, second))
-    rank = bound_rank(len(ratios))
-    if rank is None or ratios[rank - 1] >= BEYOND:
-        return 1.0
-    return 1 / statistics.median(ratios)
-
-
-def bound_rank(count: int) -> int | None:
-    """Return which of `count` sorted readings bounds their median from above, counted from 1.
-
-    The k-th is below the true median only if k or more readings are, each with probability 1/2. It
-    is the smallest k for which that does not happen with `CONFIDENCE`; None: none of so few does.
-    """
-    covered = 0.0
-    for rank in range(1, count + 1):
-        covered += math.comb(count, rank - 1) / 2**count
-        if covered >= CONFIDENCE:
-            return rank
-    return None
-
-
-def _by_candidate(told: Mapping[str, Any]) -> list[Readings]:
-    return list(zip(told["seconds"], told["warm"], strict=True))
-
-
-def _together(first: Readings, second: Readings) -> list[float]:
-    """Return the second's time in units of the first's, each round the mean of both states."""
-    states = (_ratios(a, b) for a, b in zip(first, second, strict=True))
-    return [math.sqrt(cold * warm) for cold, warm in zip(*states, strict=True)]
-
-
 def _module(function: Any) -> Any:
     import tvm
 
     return tvm.IRModule({"main": function})
-
-
-def _ratios(first: list[float], second: list[float]) -> list[float]:
-    return [b / a for a, b in zip(first, second, strict=True)]
 
 
 def _values(setting: Knobs, fixed: Knobs) -> dict[str, int]:

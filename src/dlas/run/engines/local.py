@@ -20,7 +20,8 @@ from dlas.core.records import MeasureSettings, Outcome, Status
 from dlas.run.measure.alone import machine_lock
 from dlas.run.measure.host import AVAILABLE
 from dlas.run.plan.plan import Step
-from dlas.run.process.isolate import Job, Pool
+from dlas.run.process.isolate import Pool
+from dlas.run.process.tasks import Job
 from dlas.store.artifacts import ArtifactStore, StepRecord
 from dlas.store.budget import Budget
 from dlas.store.disk import remove_tree, tree_bytes

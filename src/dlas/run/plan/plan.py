@@ -25,7 +25,7 @@ from dlas.core.records import MeasureSettings, Stage
 from dlas.core.registry import installed_version
 from dlas.core.stack import Stack
 from dlas.run.process.interpreters import Asked, Interpreter, Interpreters, not_looked_at
-from dlas.run.process.isolate import Server
+from dlas.run.process.tasks import Server
 from dlas.study.study import Study
 
 NETWORK_SERVER = Server(preload=("torch", "timm"), environment=(("OMP_NUM_THREADS", "1"),))
@@ -195,7 +195,7 @@ def _interpreter(software: Software, known: Interpreters) -> Interpreter | None:
     if not software.python:
         return None
     asked = software.python, software.requires
-    return known[asked] if asked in known else not_looked_at(software.libraries)
+    return known[asked] if asked in known else not_looked_at(software.python, software.libraries)
 
 
 class _Chain:

@@ -133,7 +133,9 @@ def _disk(plan: Plan, store: Path | None) -> dict[str, Any]:
 
 
 def _mb(size: float) -> float:
-    return math.ceil(size / 1e5) / 10
+    """Return bytes as megabytes, rounded up: a tenth from 1 MB on, else a kilobyte."""
+    parts = 10 if size >= 1e6 else 1000
+    return math.ceil(size / 1e6 * parts) / parts
 
 
 def _beside(plan: Plan) -> int:

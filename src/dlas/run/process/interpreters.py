@@ -36,9 +36,17 @@ Interpreters = Mapping[Asked, Interpreter]
 UNKNOWN = "not looked at"
 
 
-def not_looked_at(libraries: Iterable[str]) -> Interpreter:
-    """Return an interpreter that nobody asked: its versions are not known."""
-    return Interpreter(dict.fromkeys(("python", *libraries), UNKNOWN), asked=False)
+def no_program(python: str) -> str:
+    """Return why an interpreter cannot be started at all, empty if it can."""
+    if shutil.which(python) is not None:
+        return ""
+    return f"python: {python!r} is no program that can be run; give a path to python3"
+
+
+def not_looked_at(python: str, libraries: Iterable[str]) -> Interpreter:
+    """Return an interpreter that nobody asked: its versions are not known, only if it is there."""
+    versions = dict.fromkeys(("python", *libraries), UNKNOWN)
+    return Interpreter(versions, no_program(python), asked=False)
 
 
 def ask(questions: Iterable[Asked]) -> dict[Asked, Interpreter]:
@@ -49,10 +57,9 @@ def ask(questions: Iterable[Asked]) -> dict[Asked, Interpreter]:
 @cache
 def probe(python: str, requires: tuple[str, ...]) -> Interpreter:
     """Ask an interpreter for its distributions, and whether dlas and ``requires`` are there."""
-    program = shutil.which(python)
-    if program is None:
-        return Interpreter(problem=f"python: {python!r} is no program; give a path to python3")
-    command = [program, "-c", _PROBE, json.dumps(list(requires))]
+    if problem := no_program(python):
+        return Interpreter(problem=problem)
+    command = [python, "-c", _PROBE, json.dumps(list(requires))]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         found = json.loads(done.stdout)

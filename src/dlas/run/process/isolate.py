@@ -19,69 +19,33 @@ import itertools
 import json
 import os
 import shutil
-import signal
 import socket
 import sys
 import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
-from dlas import __version__
 from dlas.core.errors import DlasError, StorageError, UserError
-from dlas.core.keys import Json
 from dlas.core.records import Outcome, Status
-from dlas.run.process.guardian import KILL_S, OUTPUT_LIMIT, End, Guardian, Process, start
+from dlas.run.process import endings
+from dlas.run.process.guardian import KILL_S, Guardian, Process, start
+from dlas.run.process.interpreters import no_program
 from dlas.run.process.messages import JobFile, Start
+from dlas.run.process.tasks import START_S, Job, Launch, Server
 
-Launch = Literal["fork", "exec"]
-
-START_S = 300.0
-"""A server that has not imported its modules by then has failed."""
 _QUIET = {"OPENBLAS_NUM_THREADS": "1"}
 """numpy's BLAS starts threads when it is imported, and a server that forks should have none."""
 
 
 class Closed(DlasError):
     """The pool was closed (Ctrl-C, say) while a job ran: nothing is known about the job."""
-
-
-@dataclass(frozen=True)
-class Server:
-    """What a fork server is keyed by: jobs with an equal one share a server."""
-
-    preload: tuple[str, ...] = ()
-    """Modules imported before the first fork; their time is the ``import_s`` of the jobs."""
-    environment: tuple[tuple[str, str], ...] = ()
-    """Variables set before any library loads, on top of the parent's."""
-    python: str = ""
-    """Another interpreter that has dlas installed; empty: this one."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One piece of work for a process of its own."""
-
-    task: str
-    """``module:function`` below ``dlas.``; called with ``args`` and the additional entry
-    ``launched: {"launch": "fork" | "exec", "import_s": float}``, returns a JSON object."""
-    args: Mapping[str, Json]
-    stage: str
-    """For messages about the job."""
-    timeout_s: float
-    """Seconds until its whole process group is killed; the start of a server is not counted."""
-    memory_limit_mb: int
-    """Limit (MiB) of private writable memory of each of its processes."""
-    cpus: tuple[int, ...] | None = None
-    """Processors it may run on, set before it loads anything; None: all that dlas may use."""
-    paths: tuple[str, ...] = ()
-    """Folders put first on ``sys.path``."""
 
 
 @dataclass
@@ -244,7 +208,7 @@ class Pool:
         assert end is not None
         if end.how == "lost":
             self._drop(server, running)
-        return _outcome(end, job, result, server)
+        return endings.outcome_of(end, job, result, server)
 
     # ------------------------------------------------------------ guardian and servers
 
@@ -295,7 +259,7 @@ class Pool:
         process.close()
         control.close()
         raise _NoServer(
-            said.get("failed") or _not_started(server, end, log),
+            said.get("failed") or endings.not_started(server, end, log),
             log,
             transient=end is not None and end.how in ("signal", "lost"),
         )
@@ -326,85 +290,5 @@ def _interpreter(server: Server) -> str:
     python = server.python or sys.executable
     found = shutil.which(python)
     if found is None:
-        raise _NoServer(f"python: {python!r} is no program that can be run; give its whole path")
+        raise _NoServer(no_program(python))
     return found
-
-
-# ---------------------------------------------------------------- how a job ended, in words
-
-
-def _not_started(server: Server, end: End | None, log: str) -> str:
-    python = server.python or sys.executable
-    if "No module named" in log and "dlas" in log.rpartition("No module named")[2]:
-        return f"{python} has no dlas: install it there ({python} -m pip install dlas)"
-    last = log.rpartition("\n")[2]
-    if end is None or end.how == "timeout":
-        return f"the fork server of {python} was not ready after {START_S:g} s"
-    if end.how == "signal":
-        return f"the fork server of {python} was killed by {_signal(end.code)} while it started"
-    return f"the fork server of {python} could not start: {last or f'exit status {end.code}'}"
-
-
-def _signal(number: int) -> str:
-    try:
-        return f"signal {signal.Signals(number).name}"
-    except ValueError:  # real-time signals have no names
-        return f"signal {number}"
-
-
-def _outcome(end: End, job: Job, result: Path, server: Server) -> Outcome:
-    if end.how == "exit" and end.code == 0:
-        return _answer(job, result, end.log, server)
-    reason, transient = _broken(end, job, server)
-    return Outcome(Status.FAILED, reason=reason, log=end.log, transient=transient)
-
-
-def _broken(end: End, job: Job, server: Server) -> tuple[str, bool]:
-    """Return the reason of a job that gave no result, and whether to try it once more."""
-    if end.how == "timeout":
-        return f"timed out after {job.timeout_s:g} s", True
-    if end.how == "output":
-        return f"endless output: more than {OUTPUT_LIMIT >> 20} MB on stdout and stderr", False
-    if end.how == "lost":
-        return "the process that started this job died", True
-    if end.how == "refused":
-        return f"no process could be started: {end.detail}", True
-    if end.how == "signal":
-        if "bad_alloc" in end.log:  # C++ aborts where nobody catches it
-            return _out_of_memory(job), True
-        return f"killed by {_signal(end.code)}", True
-    if "No module named" in end.log and server.python != "" and "Traceback" not in end.log:
-        return _not_started(server, end, end.log), False
-    return f"ended with exit status {end.code} and no result", False
-
-
-def _out_of_memory(job: Job) -> str:
-    return f"out of memory (limit {job.memory_limit_mb} MB)"
-
-
-def _answer(job: Job, result: Path, log: str, server: Server) -> Outcome:
-    try:
-        answer = json.loads(result.read_bytes())
-    except (FileNotFoundError, ValueError):
-        reason = "ended without a result (exit status 0)"
-        return Outcome(Status.FAILED, reason=reason, log=log)
-    if answer["dlas"] != __version__:
-        reason = (
-            f"{server.python} has dlas {answer['dlas']}, this is {__version__}: "
-            "install the same version there"
-        )
-        return Outcome(Status.FAILED, reason=reason, log=log)
-    error = answer.get("error")
-    if error is None:
-        return Outcome(Status.COMPLETE, value=answer["value"], log=log)
-    if error["kind"] == "storage":
-        raise StorageError(f"{job.stage}: {error['message']}")
-    if error["kind"] == "memory":
-        return Outcome(Status.FAILED, reason=_out_of_memory(job), log=log, transient=True)
-    named = error["message"] if error["kind"] == "step" else _named(error)
-    transient = error["kind"] == "device-memory"
-    return Outcome(Status.FAILED, reason=named, log=log, transient=transient)
-
-
-def _named(error: Mapping[str, str]) -> str:
-    return f"{error['type']}: {error['message']}" if error["message"] else error["type"]

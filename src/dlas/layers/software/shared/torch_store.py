@@ -160,9 +160,14 @@ def _is_own(loaded: ModuleType | None) -> bool:
 
 @cache
 def _installed() -> frozenset[str]:
-    """The folders of installed packages; asked for each of thousands of modules."""
+    """The folders of installed packages; asked for each of thousands of modules.
+
+    Those of this environment, of the user, and what it takes over from other environments (a
+    virtual environment with the system's packages).
+    """
     names = ("stdlib", "platstdlib", "purelib", "platlib")
-    return frozenset(sysconfig.get_path(name) for name in names)
+    taken = (path for path in sys.path if Path(path).name in ("site-packages", "dist-packages"))
+    return frozenset((*(sysconfig.get_path(name) for name in names), *taken))
 
 
 def _root(loaded: ModuleType) -> Path:
