@@ -7,11 +7,13 @@ quiet strata).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from dlas.analyze.estimate.least import OF_ROUNDS, expected_least, jackknife, scale
 from dlas.analyze.estimate.levels import Floats, Ints, codes
 
 LEAST_DF = 6.0
@@ -139,6 +141,44 @@ def variances(units: Units, first: Solved, label: list[str]) -> tuple[Solved, Va
         sigma2 = _by_stratum(found.square, of_unit, len(names)) / spare + mean
     df = np.asarray(spare * (1 - np.minimum(taken, 1.0)), dtype=float)
     return found, Variances(names, np.asarray(sigma2, dtype=float), df, of_unit)
+
+
+def least_of_rounds(units: Units) -> tuple[Floats, Floats]:
+    """Return the expected least of three rounds of each unit, and the size of its noise.
+
+    The size is the variance over that of exponential readings of scale 1 with as many rounds, so
+    that units with other numbers of rounds compare; NaN for one round.
+    """
+    value, size = np.full(len(units.row), np.nan), np.full(len(units.row), np.nan)
+    order = np.argsort(units.unit, kind="stable")
+    start = np.concatenate([[0], np.cumsum(units.count)])
+    for n in np.unique(units.count).tolist():
+        chosen = np.flatnonzero(units.count == n)
+        logs = units.log[order[start[chosen][:, None] + np.arange(n)]]
+        value[chosen] = expected_least(logs, OF_ROUNDS)
+        size[chosen] = jackknife(logs, OF_ROUNDS) / scale(n, OF_ROUNDS)
+    return value, size
+
+
+def pooled(units: Units, size: Floats, label: list[str]) -> Variances:
+    """Pool the sizes of noise within strata.
+
+    Degrees of freedom follow from how much the sizes of a stratum differ (Satterthwaite 1946:
+    those of a scaled chi-square of the same mean and variance), and are at most half of what
+    normal errors would have, since the jackknife of a least is less exact than a variance.
+    """
+    of_unit, names = _merged(units, label)
+    sigma2, df = np.zeros(len(names)), np.zeros(len(names))
+    for s in range(len(names)):
+        own = size[(of_unit == s) & np.isfinite(size)]
+        if not len(own):
+            continue
+        sigma2[s] = own.mean()
+        most = float(_spare(units, of_unit, len(names))[s]) / 2
+        differ = float(own.var(ddof=1)) if len(own) > 1 else 0.0
+        seen = 2 * len(own) * sigma2[s] ** 2 / differ if differ > 0 else math.inf
+        df[s] = max(1.0, min(most, seen))
+    return Variances(names, sigma2, df, of_unit)
 
 
 def _by_stratum(values: Floats, of_unit: Ints, strata: int) -> Floats:

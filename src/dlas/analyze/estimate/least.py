@@ -1,0 +1,75 @@
+"""The undisturbed value: what the least of a few readings comes to, however many there are.
+
+Whatever disturbs a measurement only adds time. The plain least of what was read shuns it, but
+sinks with the number of readings, and cells get different numbers of runs and of rounds. So the
+least of a *fixed* number stands for it: the mean, over all ways to choose ``k`` of ``n`` readings,
+of their least. It is a U-statistic (Hoeffding 1948): its expectation is the same for every
+``n >= k``.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache, lru_cache
+
+import numpy as np
+
+from dlas.analyze.estimate.levels import Floats
+
+OF_RUNS = 10
+"""Of how many runs of a round the least is taken."""
+OF_ROUNDS = 3
+"""Of how many rounds the least is taken."""
+
+
+@lru_cache(4096)
+def weights(n: int, k: int) -> Floats:
+    """Return what each of ``n`` sorted readings counts in the expected least of ``k`` of them.
+
+    The i-th smallest (from 0) is the least of C(n - 1 - i, k - 1) of the C(n, k) choices. Of fewer
+    than ``k`` readings all are chosen.
+    """
+    k = min(k, n)
+    i = np.arange(n - k)
+    found: Floats = np.zeros(n)
+    found[: n - k + 1] = k / n * np.concatenate([[1.0], np.cumprod((n - k - i) / (n - 1 - i))])
+    return found
+
+
+def expected_least(readings: Floats, k: int) -> Floats:
+    """Return the expected least of ``k`` of the readings along the last axis."""
+    found: Floats = np.sort(readings, axis=-1) @ weights(readings.shape[-1], k)
+    return found
+
+
+@cache
+def scale(n: int, k: int) -> float:
+    """Return the variance of the expected least of ``k`` of ``n`` exponential readings of scale 1.
+
+    Their sorted gaps are independent, the j-th with the scale 1 / (n - j) (Renyi 1953); it counts
+    in all choices whose least lies above it. It serves to compare cells with different numbers of
+    rounds, and to tell from the least of two what that of three would vary by.
+    """
+    k = min(k, n)
+    above = np.cumsum(weights(n, k)[::-1])[::-1]
+    return float(np.sum((above / (n - np.arange(n))) ** 2))
+
+
+def jackknife(readings: Floats, k: int) -> Floats:
+    """Return the variance of :func:`expected_least` along the last axis, each left out in turn.
+
+    With no more than ``k`` readings the least of one fewer is jackknifed, and its variance brought
+    to that of ``k`` by :func:`scale`. NaN for one reading.
+    """
+    n = readings.shape[-1]
+    if n < 2:
+        return np.full(readings.shape[:-1], math.nan)
+    order = min(k, n - 1)
+    inside = np.sort(readings, axis=-1)
+    less = weights(n - 1, order)
+    left_out = np.stack(
+        [inside[..., [j for j in range(n) if j != i]] @ less for i in range(n)], axis=-1
+    )
+    spread = (n - 1) / n * np.sum((left_out - left_out.mean(-1, keepdims=True)) ** 2, axis=-1)
+    found: Floats = spread * (scale(n, k) / scale(n, order))
+    return found
