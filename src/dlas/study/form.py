@@ -36,8 +36,9 @@ MAX_STACKS = 100_000
 
 METRICS = (
     "quiet_ms", "latency_ms", "latency_p90_ms", "latency_p99_ms", "first_inference_ms",
-    "load_ms", "import_s", "build_s", "memory_mb", "weights_mb", "artifact_mb", "params", "nonzero_params", "macs",
-    "effective_macs", "accuracy", "accuracy_drop", "flips", "max_abs_error", "energy_mj",
+    "load_ms", "import_s", "build_s", "memory_mb", "weights_mb", "artifact_mb", "params",
+    "nonzero_params", "macs", "effective_macs", "accuracy", "accuracy_drop", "flips",
+    "max_abs_error", "energy_mj",
 )  # fmt: skip
 """The columns of the table that a goal can name."""
 

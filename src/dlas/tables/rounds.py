@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 ROUND_COLUMNS = (
     "cell", "control", "round", "host", "session", "position", "status", "stage", "reason",
     "quiet_ms", "latency_ms", "latency_p90_ms", "samples", "unsteady", "steady", "flags",
-    "warmup_runs", "warmup_s", "import_s", "load_ms", "first_inference_ms", "launch", "cpu_s", "wall_s",
-    "steal_share", "involuntary_switches", "cpus", "threads_seen", "energy_mj", "energy_source",
-    "child_s", "overhead_s", "attempts", "artifact", "created_at", *LAYERS,
+    "warmup_runs", "warmup_s", "import_s", "load_ms", "first_inference_ms", "launch", "cpu_s",
+    "wall_s", "steal_share", "involuntary_switches", "cpus", "threads_seen", "energy_mj",
+    "energy_source", "child_s", "overhead_s", "attempts", "artifact", "created_at", *LAYERS,
 )  # fmt: skip
 CONTROL_COLUMNS = (
     "cell", "control", "host", "stratum", *LAYERS, "rounds", "quiet_ms", "control_quiet_ms",
