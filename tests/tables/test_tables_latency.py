@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dlas.analyze.estimate.least import expected_least
+from dlas.core.least import expected_least
 from dlas.core.records import Status
 from dlas.store.results import RoundRow
 from dlas.tables.latency import MEDIAN_VARIANCE, latencies, median_variance

@@ -16,6 +16,7 @@ from dlas.core.keys import Json, key
 from dlas.core.records import MeasureSettings, Stage, Status
 from dlas.run.bench import Bench, Measured, measure
 from dlas.run.engines.local import default_workers
+from dlas.run.enough import undecided
 from dlas.run.measure.sentinel import Drift, Watch
 from dlas.run.measure.verdict import asked_and_ran
 from dlas.run.plan.after_build import TOLD
@@ -27,6 +28,8 @@ from dlas.store.results import FactRow, RoundRow, SentinelRow
 
 SENTINEL = Server(preload=("numpy",))
 SENTINEL_EVERY = 10
+RESTART_EVERY = 3
+"""Rounds in which the same servers are forked: their children share one address layout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +95,34 @@ class Rounds:
         """Measure whatever is missing."""
         allowed = os.sched_getaffinity(0)
         everything = with_controls(entries, self.bench.settings)
-        self.total = len(everything) * self.bench.settings.rounds
+        rounds = self.bench.settings.rounds
+        self.total = len(everything) * rounds.max
         try:
-            for number in range(self.bench.settings.rounds):
-                self._round(number, everything)
+            for number in range(rounds.max):
+                due = everything if number < rounds.min else self._undecided(everything)
+                self.done += len(everything) - len(due)
+                self._round(number, due)
             if self.begun:
                 self.beside("end")
         finally:
             os.sched_setaffinity(0, allowed)
+
+    def _undecided(self, everything: Sequence[Entry]) -> list[Entry]:
+        """Return the entries that are not known well enough yet."""
+        asked = {entry.name: entry for entry in everything}
+        rows = [
+            row
+            for row in self.bench.results.rows(RoundRow, host=self.bench.host)
+            if (entry := asked.get((row.cell, row.control))) is not None
+            and (row.key, row.content) == (entry.key, entry.content)
+        ]
+        return undecided(
+            everything,
+            rows,
+            self.bench.settings.precision,
+            name=lambda entry: entry.name,
+            stratum=lambda entry: stratum(entry.plan),
+        )
 
     # ------------------------------------------------------------ one round
 
@@ -109,7 +132,8 @@ class Rounds:
         if not pending:
             return
         failpoints.reach("round-started")
-        self.bench.pool.restart()
+        if number % RESTART_EVERY == 0:
+            self.bench.pool.restart()
         # Importing takes longer than measuring; nothing is measured yet.
         servers = [SENTINEL, *(entry.plan.server for entry in pending)]
         self.bench.pool.warm(servers, default_workers())

@@ -26,7 +26,7 @@ from pydantic_core import ErrorDetails
 
 from dlas.core.errors import near
 from dlas.core.keys import Json
-from dlas.core.records import MeasureSettings
+from dlas.core.records import MeasureSettings, RoundRange
 from dlas.core.stack import LAYERS
 from dlas.study.source import Place, Source, shown
 
@@ -232,6 +232,7 @@ def _keys(place: Place) -> list[str]:
     inner: dict[Place, type[BaseModel]] = {
         (): StudyForm,
         ("measure",): MeasureSettings,
+        ("measure", "rounds"): RoundRange,
         ("goals",): GoalsForm,
         ("design",): RandomDesign,
         ("design", "random"): RandomSize,

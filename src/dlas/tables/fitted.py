@@ -53,7 +53,7 @@ def round_quiet_ms(row: RoundRow) -> float:
     """Return the expected least of ten runs of one round, in milliseconds."""
     import numpy as np
 
-    from dlas.analyze.estimate.least import OF_RUNS, expected_least
+    from dlas.core.least import OF_RUNS, expected_least
 
     return float(expected_least(np.asarray(row.samples), OF_RUNS)) * 1e3
 

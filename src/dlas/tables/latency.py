@@ -3,7 +3,7 @@
 - ``latency_ms``, as seen: the median over rounds of each round's median, what a user of this
   machine gets; its interval is a t interval of the model log(round median) = cell + round + error.
 - ``quiet_ms``, undisturbed: the expected least of three rounds of the expected least of ten runs
-  (:mod:`dlas.analyze.estimate.least`): neighbours, interrupts and clocks only ever add time.
+  (:mod:`dlas.core.least`): neighbours, interrupts and clocks only ever add time.
   Stacks are compared by it; its interval says where unlimited rounds of its session would end.
 
 Both are fitted once (:mod:`dlas.tables.fitted`): the analysis takes the same fits.
@@ -114,7 +114,7 @@ def least_of(rounds: Sequence[RoundRow]) -> float:
     """Return the logarithm of the expected least of three of some rounds."""
     import numpy as np
 
-    from dlas.analyze.estimate.least import OF_ROUNDS, expected_least
+    from dlas.core.least import OF_ROUNDS, expected_least
 
     return float(expected_least(np.log([round_quiet_ms(r) for r in rounds]), OF_ROUNDS))
 

@@ -16,7 +16,6 @@ import pandas as pd
 from scipy import stats
 
 from dlas.analyze.estimate.estimated import UNKNOWN, Estimates
-from dlas.analyze.estimate.least import OF_ROUNDS, scale
 from dlas.analyze.estimate.levels import Bools, Floats
 from dlas.analyze.estimate.rounds import (
     Units,
@@ -30,6 +29,7 @@ from dlas.analyze.estimate.rounds import (
 )
 from dlas.analyze.estimate.strata import labels
 from dlas.analyze.estimate.table import Table
+from dlas.core.least import OF_ROUNDS, scale
 
 LEVEL = 0.95
 

@@ -7,14 +7,13 @@ quiet strata).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from dlas.analyze.estimate.least import OF_ROUNDS, expected_least, jackknife, scale
 from dlas.analyze.estimate.levels import Floats, Ints, codes
+from dlas.core.least import OF_ROUNDS, expected_least, jackknife, pool, scale
 
 LEAST_DF = 6.0
 """A stratum with fewer degrees of freedom is pooled with the other small ones."""
@@ -161,23 +160,11 @@ def least_of_rounds(units: Units) -> tuple[Floats, Floats]:
 
 
 def pooled(units: Units, size: Floats, label: list[str]) -> Variances:
-    """Pool the sizes of noise within strata.
-
-    Degrees of freedom follow from how much the sizes of a stratum differ (Satterthwaite 1946:
-    those of a scaled chi-square of the same mean and variance), and are at most half of what
-    normal errors would have, since the jackknife of a least is less exact than a variance.
-    """
+    """Pool the sizes of noise within strata."""
     of_unit, names = _merged(units, label)
-    sigma2, df = np.zeros(len(names)), np.zeros(len(names))
-    for s in range(len(names)):
-        own = size[(of_unit == s) & np.isfinite(size)]
-        if not len(own):
-            continue
-        sigma2[s] = own.mean()
-        most = float(_spare(units, of_unit, len(names))[s]) / 2
-        differ = float(own.var(ddof=1)) if len(own) > 1 else 0.0
-        seen = 2 * len(own) * sigma2[s] ** 2 / differ if differ > 0 else math.inf
-        df[s] = max(1.0, min(most, seen))
+    spare = _spare(units, of_unit, len(names))
+    found = [pool(size[of_unit == s], float(spare[s])) for s in range(len(names))]
+    sigma2, df = (np.array(column) for column in zip(*found, strict=True))
     return Variances(names, sigma2, df, of_unit)
 
 

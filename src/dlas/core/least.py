@@ -13,8 +13,9 @@ import math
 from functools import cache, lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dlas.analyze.estimate.levels import Floats
+Floats = NDArray[np.float64]
 
 OF_RUNS = 10
 """Of how many runs of a round the least is taken."""
@@ -73,3 +74,23 @@ def jackknife(readings: Floats, k: int) -> Floats:
     spread = (n - 1) / n * np.sum((left_out - left_out.mean(-1, keepdims=True)) ** 2, axis=-1)
     found: Floats = spread * (scale(n, k) / scale(n, order))
     return found
+
+
+def pool(sizes: Floats, most: float) -> tuple[float, float]:
+    """Return the mean size of the noise of some cells, and the degrees of freedom behind it.
+
+    Degrees of freedom follow from how much the sizes differ (Satterthwaite 1946: those of a scaled
+    chi-square of the same mean and variance), and are at most ``most / 2``, half of what normal
+    errors would have, since the jackknife of a least is less exact than a variance.
+
+    Args:
+        sizes: the noise of each cell, on one scale; NaN where it is not known.
+        most: the rounds of all cells beyond one each.
+    """
+    known = sizes[np.isfinite(sizes)]
+    if not len(known):
+        return 0.0, 0.0
+    mean = float(known.mean())
+    differ = float(known.var(ddof=1)) if len(known) > 1 else 0.0
+    seen = 2 * len(known) * mean**2 / differ if differ > 0 else math.inf
+    return mean, max(1.0, min(most / 2, seen))

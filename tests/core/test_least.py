@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from dlas.analyze.estimate.least import expected_least, jackknife, scale, weights
+from dlas.core.least import expected_least, jackknife, scale, weights
 
 
 @pytest.mark.parametrize(("n", "k"), [(3, 3), (5, 3), (7, 3), (12, 10), (4, 1), (2, 3), (1, 3)])
