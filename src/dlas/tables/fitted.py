@@ -41,7 +41,7 @@ class Fit:
     def stratum(self, row: int) -> int:
         """Return which stratum a row's noise is pooled in."""
         assert self.estimates is not None
-        return int(self.estimates.var[row].argmax())
+        return int(self.estimates.stratum[row])
 
 
 def round_ms(row: RoundRow) -> float:
@@ -92,6 +92,8 @@ def estimates_of(every: Sequence[Results], cells: pd.DataFrame, metric: str) -> 
         return None
     mean, median = (np.full(len(cells), np.nan) for _ in range(2))
     var = [np.zeros((len(cells), len(own.df))) for own, _, _ in known]
+    # strata first, then what belongs to sessions, as in each of the parts
+    of_strata = [np.arange(len(own.df)) < own.own for own, _, _ in known]
     strata, controls = [], []
     for (own, name, place), block in zip(known, var, strict=True):
         told = np.flatnonzero(place >= 0)
@@ -104,11 +106,18 @@ def estimates_of(every: Sequence[Results], cells: pd.DataFrame, metric: str) -> 
         "rounds",
         mean,
         median,
-        np.hstack(var),
-        np.concatenate([own.df for own, _, _ in known]),
+        np.hstack(
+            [v[:, s] for v, s in zip(var, of_strata, strict=True)]
+            + [v[:, ~s] for v, s in zip(var, of_strata, strict=True)]
+        ),
+        np.concatenate(
+            [own.df[: own.own] for own, _, _ in known] + [own.df[own.own :] for own, _, _ in known]
+        ),
         pd.concat(strata, ignore_index=True),
         pd.concat(controls, ignore_index=True),
         max(own.inflation for own, _, _ in known),
+        sum(own.sessions for own, _, _ in known),
+        tuple(f"{name}{note}" for own, name, _ in known for note in own.notes),
     )
 
 
@@ -172,14 +181,16 @@ def _samples(
     import pandas as pd
 
     numbers: dict[tuple[str, int], int] = {}
+    sessions: dict[str, int] = {}
     found = []
     for row, cell in enumerate(cells):
         own = results.rounds_of[cell, host]
         for control in sorted({r.control for r in own}):
             for each in complete(own, control):
                 number = numbers.setdefault((each.session, each.round), len(numbers))
-                found.append((row, control, number, math.log(of_round(each))))
-    return pd.DataFrame(found, columns=["row", "control", "round", "log"])
+                session = sessions.setdefault(each.session, len(sessions))
+                found.append((row, control, session, number, math.log(of_round(each))))
+    return pd.DataFrame(found, columns=["row", "control", "session", "round", "log"])
 
 
 def _stacks(results: Results, cells: Sequence[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:

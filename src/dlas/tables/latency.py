@@ -107,7 +107,10 @@ def _seen(rounds: Sequence[RoundRow], fit: Fit, row: int) -> Span:
 
 
 def _quiet(rounds: Sequence[RoundRow], fit: Fit, row: int) -> Span:
-    return _span(least_of(rounds), fit, row, 1.0)
+    known = fit.estimates is not None and math.isfinite(fit.estimates.mean[row])
+    if fit.estimates is None or not known:
+        return Span(math.exp(least_of(rounds)), None, None)
+    return _span(float(fit.estimates.mean[row]), fit, row, 1.0)
 
 
 def least_of(rounds: Sequence[RoundRow]) -> float:
@@ -125,7 +128,7 @@ def _span(log: float, fit: Fit, row: int, wider: float) -> Span:
     if fit.estimates is None:
         return Span(ms, None, None)
     stratum = fit.stratum(row)
-    var, df = float(fit.estimates.var[row, stratum]), float(fit.estimates.df[stratum])
+    var, df = float(fit.estimates.var[row].sum()), float(fit.estimates.df[stratum])
     half = _t(df) * math.sqrt(var * wider)
     if not math.isfinite(half):
         return Span(ms, None, None)

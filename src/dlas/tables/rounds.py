@@ -12,7 +12,7 @@ from dlas.store.facts import Timed
 from dlas.store.results import RoundRow
 from dlas.tables.fitted import Fit, fits, round_ms, round_quiet_ms
 from dlas.tables.frame import Value, frame_of
-from dlas.tables.latency import least_of, quantile
+from dlas.tables.latency import quantile
 from dlas.tables.read import Folders, Results, complete, read
 from dlas.tables.values import energy_mj, is_unsteady, milli
 
@@ -191,7 +191,8 @@ def _pairs(results: Results, fit: Fit) -> Iterator[dict[str, Value]]:
         row, control = int(pair["row"]), int(pair["control"])
         cell = fit.cells[row]
         rounds = results.rounds_of[cell, fit.host]
-        own, other = complete(rounds), complete(rounds, control)
+        other = complete(rounds, control)
+        quiet = math.exp(fit.estimates.mean[row])
         yield {
             "cell": cell,
             "control": control,
@@ -199,8 +200,8 @@ def _pairs(results: Results, fit: Fit) -> Iterator[dict[str, Value]]:
             "stratum": str(names[fit.stratum(row)]),
             **_layers(results, cell),
             "rounds": len(other),
-            "quiet_ms": math.exp(least_of(own)),
-            "control_quiet_ms": math.exp(least_of(other)),
+            "quiet_ms": quiet,
+            "control_quiet_ms": quiet * pair["ratio"],
             "ratio": pair["ratio"],
             "floor": pair["floor"],
             "inside": bool(pair["inside"]),

@@ -9,7 +9,7 @@ another id, check the model: where more differ than chance allows, all variances
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,7 @@ from dlas.analyze.estimate.rounds import (
     units_of,
     variances,
 )
+from dlas.analyze.estimate.sessions import Linked, linked
 from dlas.analyze.estimate.strata import labels
 from dlas.analyze.estimate.table import Table
 from dlas.core.least import OF_ROUNDS, scale
@@ -69,11 +70,14 @@ def _from_bounds(table: Table, bounds: tuple[str, str]) -> Estimates:
 
 def _from_rounds(table: Table, samples: pd.DataFrame) -> Estimates | None:
     """Fit the rounds; ``None`` where no cell has two of them."""
-    units = units_of(samples)
+    together = linked(samples)
+    units = units_of(together.samples)
     fitted = _least(table, units) if table.least else _mean(table, units)
     if fitted is None:
         return None
     noise = fitted.noise
+    pairs = list(zip(units.row.tolist(), units.control.tolist(), strict=True))
+    fitted = replace(fitted, var=fitted.var + np.array([together.each(u) for u in pairs]))
     controls, inflation = _controls(units, fitted.mean, fitted.var, noise.df[noise.of_unit])
     # Controls have done their work: only the cells themselves go on.
     n = len(table.cells)
@@ -82,8 +86,26 @@ def _from_rounds(table: Table, samples: pd.DataFrame) -> Estimates | None:
     row = units.row[own]
     mean[row], median[row] = fitted.mean[own], fitted.median[own]
     spread[row, noise.of_unit[own]] = fitted.var[own] * inflation**2
-    strata = _strata(units, fitted, inflation)
-    return Estimates("rounds", mean, median, spread, noise.df, strata, controls, inflation)
+    return Estimates(
+        "rounds",
+        mean,
+        median,
+        np.hstack([spread, _of_sessions(together, n) * inflation**2]),
+        np.concatenate([noise.df, [link.df for link in together.links]]),
+        _strata(units, fitted, inflation),
+        controls,
+        inflation,
+        len(together.links),
+        together.notes,
+    )
+
+
+def _of_sessions(together: Linked, rows: int) -> Floats:
+    """Return by row what is not known of the session in which alone it was measured."""
+    found = np.zeros((rows, len(together.links)))
+    for column, link in enumerate(together.links):
+        found[[row for row, control in link.units if control == 0], column] = link.var
+    return found
 
 
 @dataclass(frozen=True)
