@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from dlas.core.least import expected_least, jackknife, scale, weights
+from dlas.core.least import doubt, expected_least, jackknife, pool, scale, weights
 
 
 @pytest.mark.parametrize(("n", "k"), [(3, 3), (5, 3), (7, 3), (12, 10), (4, 1), (2, 3), (1, 3)])
@@ -39,3 +39,18 @@ def test_the_jackknife_is_never_narrower_than_exponential_readings_are() -> None
         found = jackknife(rng.exponential(size=(50_000, n)), 3).mean()
         assert scale(n, 3) * 0.95 < found < scale(n, 3) * (1 + room), n
     assert math.isnan(jackknife(np.array([1.0]), 3))
+
+
+def test_a_rare_bad_round_is_doubted_though_no_three_are_bad() -> None:
+    readings = np.array([0.0, 0.0, 0.0, 1.0])
+    assert jackknife(readings, 3) == pytest.approx(0)
+    drawn = [min(c) for c in itertools.product(readings, repeat=3)]
+    assert doubt(readings, 3) == pytest.approx(np.mean(drawn) ** 2)
+
+
+def test_pooling_counts_fewer_degrees_of_freedom_where_sizes_differ() -> None:
+    same, differ = np.array([1.0] * 6), np.array([0.1] * 5 + [10.0])
+    assert pool(same, 18.0) == (1.0, 9.0)
+    mean, df = pool(differ, 18.0)
+    assert mean == pytest.approx(1.75) and 1 <= df < 3
+    assert pool(np.array([np.nan, np.nan]), 4.0) == (0.0, 0.0)

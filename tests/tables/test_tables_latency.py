@@ -139,4 +139,4 @@ def test_undisturbed_intervals_hold_what_they_promise() -> None:
     found = latencies(Results(Path(), [cell_row(c) for c in cells], [], rounds, [], []))
     inside = [one.quiet.low_ms <= true <= one.quiet.high_ms for one in found.values()]  # type: ignore[operator]
     assert 0.92 < np.mean(inside) < 0.995
-    assert np.median([one.quiet.high_ms / one.quiet.ms for one in found.values()]) < 1.02  # type: ignore[operator]
+    assert np.median([one.quiet.high_ms / one.quiet.ms for one in found.values()]) < 1.03  # type: ignore[operator]

@@ -76,6 +76,21 @@ def jackknife(readings: Floats, k: int) -> Floats:
     return found
 
 
+def doubt(readings: Floats, k: int) -> Floats:
+    """Return what is not known of :func:`expected_least` along the last axis, as a variance.
+
+    That of the jackknife, and the square of what the least of ``k`` drawn with replacement would
+    be more. The jackknife alone is blind to rare whole bad rounds: with one of four bad, no three
+    are all bad, whichever is left out, though three of unlimited rounds would be now and then.
+    Drawn with replacement (von Mises 1947) they are, as often as in unlimited rounds like these.
+    """
+    n = readings.shape[-1]
+    left = np.arange(n, 0, -1.0)
+    replaced = np.sort(readings, axis=-1) @ ((left**k - (left - 1) ** k) / n**k)
+    found: Floats = jackknife(readings, k) + (replaced - expected_least(readings, k)) ** 2
+    return found
+
+
 def pool(sizes: Floats, most: float) -> tuple[float, float]:
     """Return the mean size of the noise of some cells, and the degrees of freedom behind it.
 

@@ -12,10 +12,13 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from dlas.core.records import Status
 from dlas.store.results import RoundRow
+
+if TYPE_CHECKING:
+    from dlas.core.least import Floats
 
 LEVEL = 0.95
 E = TypeVar("E")
@@ -71,22 +74,33 @@ def _logs(rows: Iterable[RoundRow]) -> dict[Name, list[float]]:
 
 def _wide(group: list[E], precision: float, rounds: Callable[[E], list[float]]) -> list[E]:
     import numpy as np
+
+    wide = too_wide([np.array(rounds(entry)) for entry in group], precision)
+    return [entry for entry, each in zip(group, wide, strict=True) if each]
+
+
+def too_wide(rounds: Sequence[Floats], precision: float) -> list[bool]:
+    """Say which cells of one stratum have an interval wider than plus or minus ``precision``.
+
+    Args:
+        rounds: the logarithms of each cell's undisturbed rounds.
+        precision: half of the interval, as a share.
+    """
+    import numpy as np
     from scipy import stats
 
-    from dlas.core.least import OF_ROUNDS, jackknife, pool, scale
+    from dlas.core.least import OF_ROUNDS, doubt, pool, scale
 
-    own = [np.array(rounds(entry)) for entry in group]
+    counts = [len(each) for each in rounds]
     sizes = np.array(
         [
-            float(jackknife(logs, OF_ROUNDS)) / scale(len(logs), OF_ROUNDS)
-            if len(logs)
-            else np.nan
-            for logs in own
+            float(doubt(each, OF_ROUNDS)) / scale(len(each), OF_ROUNDS) if len(each) else np.nan
+            for each in rounds
         ]
     )
-    variance, df = pool(sizes, sum(max(len(logs) - 1, 0) for logs in own))
+    variance, df = pool(sizes, sum(max(n - 1, 0) for n in counts))
     if not df:
-        return group
+        return [True] * len(counts)
     quantile = float(stats.t.ppf((1 + LEVEL) / 2, df))
-    half = [quantile * math.sqrt(variance * scale(max(len(x), 1), OF_ROUNDS)) for x in own]
-    return [entry for entry, each in zip(group, half, strict=True) if each > precision]
+    half = [quantile * math.sqrt(variance * scale(max(n, 1), OF_ROUNDS)) for n in counts]
+    return [each > precision for each in half]

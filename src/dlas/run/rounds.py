@@ -14,6 +14,7 @@ from dlas.core import failpoints
 from dlas.core.clock import now
 from dlas.core.keys import Json, key
 from dlas.core.records import MeasureSettings, Stage, Status
+from dlas.run.anchors import anchors
 from dlas.run.bench import Bench, Measured, measure
 from dlas.run.engines.local import default_workers
 from dlas.run.enough import undecided
@@ -47,6 +48,15 @@ class Entry:
     def name(self) -> tuple[str, int]:
         """What tells it from the others."""
         return self.plan.cell, self.control
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One measurement: of what, which of its rounds, and where in the order of the whole round."""
+
+    entry: Entry
+    round: int
+    position: int
 
 
 def with_controls(entries: Sequence[Entry], settings: MeasureSettings) -> list[Entry]:
@@ -85,6 +95,8 @@ class Rounds:
         self.progress = progress
         self.beside = beside
         self.begun = False
+        self.have: dict[tuple[str, int], set[int]] = defaultdict(set)
+        self.anchors: list[Entry] = []
         self.watch = Watch()
         self.done = 0
         self.total = 0
@@ -96,7 +108,10 @@ class Rounds:
         allowed = os.sched_getaffinity(0)
         everything = with_controls(entries, self.bench.settings)
         rounds = self.bench.settings.rounds
-        self.total = len(everything) * rounds.max
+        for row in self._rows(everything):
+            self.have[row.cell, row.control].add(row.round)
+        self.anchors = self._anchors(everything)
+        self.total = len(everything) * rounds.max + len(self.anchors) * rounds.min
         try:
             for number in range(rounds.max):
                 due = everything if number < rounds.min else self._undecided(everything)
@@ -107,18 +122,35 @@ class Rounds:
         finally:
             os.sched_setaffinity(0, allowed)
 
-    def _undecided(self, everything: Sequence[Entry]) -> list[Entry]:
-        """Return the entries that are not known well enough yet."""
+    def _rows(self, everything: Sequence[Entry]) -> list[RoundRow]:
+        """Return the rounds that are there of some entries, as they are asked for now."""
         asked = {entry.name: entry for entry in everything}
-        rows = [
+        return [
             row
             for row in self.bench.results.rows(RoundRow, host=self.bench.host)
             if (entry := asked.get((row.cell, row.control))) is not None
             and (row.key, row.content) == (entry.key, entry.content)
         ]
+
+    def _anchors(self, everything: Sequence[Entry]) -> list[Entry]:
+        """Return what is measured again because something is measured in this session alone."""
+        cells = [entry for entry in everything if entry.control == 0 and not self._gave_up(entry)]
+        before = [entry for entry in cells if self.have[entry.name]]
+        if self.bench.settings.rounds.max < 2 or len(before) == len(cells):
+            return []
+        return anchors(
+            before,
+            [e for e in before if len(self.have[e.name]) < self.bench.settings.rounds.min],
+            cell=lambda entry: entry.plan.cell,
+            stratum=lambda entry: stratum(entry.plan),
+            model=lambda entry: entry.plan.stack.text("model"),
+        )
+
+    def _undecided(self, everything: Sequence[Entry]) -> list[Entry]:
+        """Return the entries that are not known well enough yet."""
         return undecided(
             everything,
-            rows,
+            self._rows(everything),
             self.bench.settings.precision,
             name=lambda entry: entry.name,
             stratum=lambda entry: stratum(entry.plan),
@@ -127,8 +159,10 @@ class Rounds:
     # ------------------------------------------------------------ one round
 
     def _round(self, number: int, everything: Sequence[Entry]) -> None:
-        pending = self._pending(number, everything)
+        pending = [entry for entry in everything if len(self.have[entry.name]) <= number]
         self.done += len(everything) - len(pending)
+        if number < self.bench.settings.rounds.min:
+            pending += [entry for entry in self.anchors if entry not in pending]
         if not pending:
             return
         failpoints.reach("round-started")
@@ -142,44 +176,40 @@ class Rounds:
             self.beside("start")
         random.Random(f"{self.bench.settings.seed}:{number}").shuffle(pending)
         self._sentinel(number, 0)
-        since_good: list[tuple[int, Entry]] = []
+        since_good: list[Place] = []
         for position, entry in enumerate(pending, start=1):
             if self._gave_up(entry):
                 self.done += 1
                 continue
             self._show(entry)
-            self._measure(entry, number, position)
-            since_good.append((position, entry))
+            place = self._place(entry, position)
+            self._measure(place)
+            since_good.append(place)
             if position % SENTINEL_EVERY == 0 or position == len(pending):
                 since_good = self._check(number, position, since_good)
 
-    def _pending(self, number: int, everything: Sequence[Entry]) -> list[Entry]:
-        rows = self.bench.results.rows(RoundRow, host=self.bench.host, round=number)
-        known = {(row.cell, row.control): row for row in rows}
-        pending = []
-        for entry in everything:
-            row = known.get(entry.name)
-            if row is None or row.key != entry.key or row.content != entry.content:
-                pending.append(entry)
-        return pending
+    def _place(self, entry: Entry, position: int) -> Place:
+        """Return the next round of an entry; whatever session measured the others."""
+        have = self.have[entry.name]
+        number = next(n for n in range(len(have) + 1) if n not in have)
+        have.add(number)
+        return Place(entry, number, position)
 
     def _gave_up(self, entry: Entry) -> bool:
         """A cell that failed in an earlier round is not measured again."""
         rows = self.bench.results.rows(RoundRow, host=self.bench.host, cell=entry.plan.cell)
         return any(r.status is Status.FAILED and r.key == entry.key for r in rows)
 
-    def _check(
-        self, number: int, position: int, since_good: list[tuple[int, Entry]]
-    ) -> list[tuple[int, Entry]]:
+    def _check(self, number: int, position: int, since_good: list[Place]) -> list[Place]:
         """Watch the sentinel: repeat once what was measured while the machine was off."""
         if self._sentinel(number, position) is Drift.NONE:
             return []
-        for at, entry in since_good:
-            self._show(entry)
-            self._measure(entry, number, at, flags=("repeated",))
+        for place in since_good:
+            self._show(place.entry)
+            self._measure(place, flags=("repeated",))
         if self._sentinel(number, position) is not Drift.NONE:
-            for at, entry in since_good:
-                self._flag(entry, number, at, "drift")
+            for place in since_good:
+                self._flag(place, "drift")
         return []
 
     def _sentinel(self, number: int, position: int) -> Drift:
@@ -200,9 +230,8 @@ class Rounds:
 
     # ------------------------------------------------------------ one measurement
 
-    def _measure(
-        self, entry: Entry, number: int, position: int, flags: tuple[str, ...] = ()
-    ) -> None:
+    def _measure(self, place: Place, flags: tuple[str, ...] = ()) -> None:
+        entry = place.entry
         asked_at = time.perf_counter()
         observe = entry.control == 0 and not self._observed(entry)
         measured, attempts = self._attempts(entry, observe)
@@ -210,7 +239,7 @@ class Rounds:
             measured, more = self._attempts(entry, observe)
             attempts += more
         failpoints.reach("measured")
-        row = self._row(entry, number, position, measured, attempts, flags)
+        row = self._row(place, measured, attempts, flags)
         facts: list[FactRow] = []
         if measured.ran:
             fact = self._fact(entry, measured.ran)
@@ -280,14 +309,9 @@ class Rounds:
         )
 
     def _row(
-        self,
-        entry: Entry,
-        number: int,
-        position: int,
-        measured: Measured,
-        attempts: int,
-        flags: tuple[str, ...],
+        self, place: Place, measured: Measured, attempts: int, flags: tuple[str, ...]
     ) -> RoundRow:
+        entry = place.entry
         outcome, seen = measured.outcome, measured.seen
         value: dict[str, Json] = {}
         if seen:
@@ -297,7 +321,7 @@ class Rounds:
             cell=entry.plan.cell,
             host=self.bench.host,
             control=entry.control,
-            round=number,
+            round=place.round,
             key=entry.key,
             content=entry.content,
             status=outcome.status,
@@ -307,16 +331,16 @@ class Rounds:
             value=value,
             samples=seen.samples_s if seen else (),
             session=self.bench.session,
-            position=position,
+            position=place.position,
             created_at=now(),
             overhead_s=None,
             attempts=attempts,
         )
 
-    def _flag(self, entry: Entry, number: int, position: int, flag: str) -> None:
-        cell, control = entry.name
+    def _flag(self, place: Place, flag: str) -> None:
+        cell, control = place.entry.name
         found = self.bench.results.rows(
-            RoundRow, cell=cell, host=self.bench.host, control=control, round=number
+            RoundRow, cell=cell, host=self.bench.host, control=control, round=place.round
         )
         for row in found:
             self.bench.results.put(flagged(row, flag))

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from dlas.analyze.estimate.levels import Floats, Ints, codes
-from dlas.core.least import OF_ROUNDS, expected_least, jackknife, pool, scale
+from dlas.core.least import OF_ROUNDS, doubt, expected_least, pool, scale
 
 LEAST_DF = 6.0
 """A stratum with fewer degrees of freedom is pooled with the other small ones."""
@@ -155,7 +155,7 @@ def least_of_rounds(units: Units) -> tuple[Floats, Floats]:
         chosen = np.flatnonzero(units.count == n)
         logs = units.log[order[start[chosen][:, None] + np.arange(n)]]
         value[chosen] = expected_least(logs, OF_ROUNDS)
-        size[chosen] = jackknife(logs, OF_ROUNDS) / scale(n, OF_ROUNDS)
+        size[chosen] = doubt(logs, OF_ROUNDS) / scale(n, OF_ROUNDS)
     return value, size
 
 
