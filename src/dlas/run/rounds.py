@@ -51,7 +51,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Turn:
     """One measurement: of what, which of its rounds, and where in the order of the whole round."""
 
     entry: Entry
@@ -176,40 +176,40 @@ class Rounds:
             self.beside("start")
         random.Random(f"{self.bench.settings.seed}:{number}").shuffle(pending)
         self._sentinel(number, 0)
-        since_good: list[Place] = []
+        since_good: list[Turn] = []
         for position, entry in enumerate(pending, start=1):
             if self._gave_up(entry):
                 self.done += 1
                 continue
             self._show(entry)
-            place = self._place(entry, position)
-            self._measure(place)
-            since_good.append(place)
+            turn = self._turn(entry, position)
+            self._measure(turn)
+            since_good.append(turn)
             if position % SENTINEL_EVERY == 0 or position == len(pending):
                 since_good = self._check(number, position, since_good)
 
-    def _place(self, entry: Entry, position: int) -> Place:
+    def _turn(self, entry: Entry, position: int) -> Turn:
         """Return the next round of an entry; whatever session measured the others."""
         have = self.have[entry.name]
         number = next(n for n in range(len(have) + 1) if n not in have)
         have.add(number)
-        return Place(entry, number, position)
+        return Turn(entry, number, position)
 
     def _gave_up(self, entry: Entry) -> bool:
         """A cell that failed in an earlier round is not measured again."""
         rows = self.bench.results.rows(RoundRow, host=self.bench.host, cell=entry.plan.cell)
         return any(r.status is Status.FAILED and r.key == entry.key for r in rows)
 
-    def _check(self, number: int, position: int, since_good: list[Place]) -> list[Place]:
+    def _check(self, number: int, position: int, since_good: list[Turn]) -> list[Turn]:
         """Watch the sentinel: repeat once what was measured while the machine was off."""
         if self._sentinel(number, position) is Drift.NONE:
             return []
-        for place in since_good:
-            self._show(place.entry)
-            self._measure(place, flags=("repeated",))
+        for turn in since_good:
+            self._show(turn.entry)
+            self._measure(turn, flags=("repeated",))
         if self._sentinel(number, position) is not Drift.NONE:
-            for place in since_good:
-                self._flag(place, "drift")
+            for turn in since_good:
+                self._flag(turn, "drift")
         return []
 
     def _sentinel(self, number: int, position: int) -> Drift:
@@ -230,8 +230,8 @@ class Rounds:
 
     # ------------------------------------------------------------ one measurement
 
-    def _measure(self, place: Place, flags: tuple[str, ...] = ()) -> None:
-        entry = place.entry
+    def _measure(self, turn: Turn, flags: tuple[str, ...] = ()) -> None:
+        entry = turn.entry
         asked_at = time.perf_counter()
         observe = entry.control == 0 and not self._observed(entry)
         measured, attempts = self._attempts(entry, observe)
@@ -239,7 +239,7 @@ class Rounds:
             measured, more = self._attempts(entry, observe)
             attempts += more
         failpoints.reach("measured")
-        row = self._row(place, measured, attempts, flags)
+        row = self._row(turn, measured, attempts, flags)
         facts: list[FactRow] = []
         if measured.ran:
             fact = self._fact(entry, measured.ran)
@@ -309,9 +309,9 @@ class Rounds:
         )
 
     def _row(
-        self, place: Place, measured: Measured, attempts: int, flags: tuple[str, ...]
+        self, turn: Turn, measured: Measured, attempts: int, flags: tuple[str, ...]
     ) -> RoundRow:
-        entry = place.entry
+        entry = turn.entry
         outcome, seen = measured.outcome, measured.seen
         value: dict[str, Json] = {}
         if seen:
@@ -321,7 +321,7 @@ class Rounds:
             cell=entry.plan.cell,
             host=self.bench.host,
             control=entry.control,
-            round=place.round,
+            round=turn.round,
             key=entry.key,
             content=entry.content,
             status=outcome.status,
@@ -331,16 +331,16 @@ class Rounds:
             value=value,
             samples=seen.samples_s if seen else (),
             session=self.bench.session,
-            position=place.position,
+            position=turn.position,
             created_at=now(),
             overhead_s=None,
             attempts=attempts,
         )
 
-    def _flag(self, place: Place, flag: str) -> None:
-        cell, control = place.entry.name
+    def _flag(self, turn: Turn, flag: str) -> None:
+        cell, control = turn.entry.name
         found = self.bench.results.rows(
-            RoundRow, cell=cell, host=self.bench.host, control=control, round=place.round
+            RoundRow, cell=cell, host=self.bench.host, control=control, round=turn.round
         )
         for row in found:
             self.bench.results.put(flagged(row, flag))
