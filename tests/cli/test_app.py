@@ -434,7 +434,7 @@ def test_analyze_and_compare_folders(said, results):
     assert (code, err) == (0, "")
     assert "3 common cells" in out
     code, out, _ = said("compare", results, results, "--format", "json")
-    assert json.loads(out)["metric"] == "latency_ms"
+    assert json.loads(out)["metric"] == "quiet_ms"
     code, _, err = said("analyze", results, "--metric", "latency")
     assert code == 2
     assert "Did you mean 'latency_ms'" in err

@@ -30,7 +30,7 @@ CHARTS = {
 
 @pytest.fixture(scope="module")
 def found(made: Path) -> Analysis:
-    return analyze(intake.of_folders([made], intake.Asked("latency_ms")))
+    return analyze(intake.of_folders([made], intake.Asked("quiet_ms")))
 
 
 @pytest.fixture

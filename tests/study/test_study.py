@@ -238,7 +238,10 @@ def test_settings_and_goals():
         measure={"rounds": 5, "min_seconds": 1},
         goals={"minimize": ["latency_ms"], "accuracy_drop_at_most": 0.02, "accuracy_at_least": 0},
     )
-    assert (made.measure.rounds, made.measure.min_seconds, made.measure.min_runs) == (5, 1, 20)
+    assert (made.measure.rounds.min, made.measure.rounds.max) == (5, 5)
+    assert (made.measure.min_seconds, made.measure.min_runs) == (1, 20)
+    ranged = study(measure={"rounds": {"min": 3, "max": 9}, "precision": "2%"}).measure
+    assert (ranged.rounds.min, ranged.rounds.max, ranged.precision) == (3, 9, 0.02)
     assert made.goals.minimize == ("latency_ms",)
     assert made.goals.at_most == (("accuracy_drop", 0.02),)
     assert made.goals.at_least == (("accuracy", 0),)
@@ -492,6 +495,7 @@ def test_the_schema_accepts_what_is_right_and_refuses_what_is_not():
         {"design": "one-at-a-time", "base": {"optimization": {"precision": "int8"}}},
         {"design": {"random": {"n": 3}}},
         {"where": "a == 1", "exclude": ["b == 2"]},
+        {"measure": {"rounds": {"min": 3, "max": 9}, "precision": "2%"}},
         {"stacks": [{**LAYERS_ONE, "optimization": ["none", "int8"]}]},
         {"goals": {"minimize": ["latency_ms"], "accuracy_drop_at_most": 0.1}},
     ):
@@ -506,6 +510,7 @@ def test_the_schema_accepts_what_is_right_and_refuses_what_is_not():
         {"design": "ful"},
         {"goals": {"minimize": ["speed"]}},
         {"measure": {"rounds": 0}},
+        {"measure": {"rounds": {"min": 3}}},
     ):
         assert not checker.is_valid({**good, **extra}), extra
 

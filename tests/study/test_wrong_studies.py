@@ -20,7 +20,7 @@ EXPECTED: dict[str, list[tuple[str, ...]]] = {
         (":10: goals.accuracy_drop_at_mst: unknown key. Did you mean 'accuracy_drop_at_most'",),
     ],
     "bad-measure": [
-        (":10: measure.rounds: ", "greater than or equal to 1, got 0"),
+        (":10: measure.rounds: ", "greater than or equal to 1 and no more than 1000, got 0"),
         (":10: measure.min_second: unknown key. Did you mean 'min_seconds'", "min_runs"),
     ],
     "bad-name": [(":2: name: may hold letters", 'got "../wrong"')],
@@ -66,7 +66,7 @@ EXPECTED: dict[str, list[tuple[str, ...]]] = {
         (":11: layers.hardware[0].cpu.threads: ", "greater than or equal to 1, got 0"),
         (":12: design: ", "Did you mean 'full'"),
         (":13: where[0]: ", "Did you mean 'software.runtime'"),
-        (":14: measure.rounds: ", 'valid integer, got "none"'),
+        (":14: measure.rounds: ", 'valid integer, or {min: 3, max: 12}, got "none"'),
         (':15: goals.minimize[0]: no metric is called "speed"',),
     ],
     "stacks-with-holes": [

@@ -14,12 +14,12 @@ from dlas.analyze import analyze
 from dlas.analyze.estimate import noise
 from dlas.core.errors import UserError
 from dlas.tables import cells_frame, controls_frame, floors_frame
+from dlas.tables.fitted import estimates_of
 from dlas.tables.intake import Asked, ceilings, of_folders, of_results
-from dlas.tables.latency import estimates_of
 from dlas.tables.read import read
 from table_rows import SESSION, cell_row, fill, round_row, stack
 
-ASKED = Asked("latency_ms")
+ASKED = Asked("quiet_ms")
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +69,11 @@ def test_rounds_are_fitted_once_for_the_tables_and_the_analysis(
 ) -> None:
     fitted = []
     real = noise._from_rounds
-    monkeypatch.setattr(noise, "_from_rounds", lambda *a: fitted.append(1) or real(*a))
+    monkeypatch.setattr(noise, "_from_rounds", lambda *a: fitted.append(a[0].metric) or real(*a))
     results = read(study)
     assert len(controls_frame(results)) and len(floors_frame(results))
     found = analyze(of_results(results, [study], ASKED))
-    assert fitted == [1]
+    assert sorted(fitted) == ["latency_ms", "quiet_ms"]  # one fit for each quantity
     assert found.estimates.kind == "rounds"
     monkeypatch.undo()
     # one host: what the analysis has is what fitting its own table would give
@@ -93,7 +93,7 @@ def test_each_host_keeps_its_own_noise(tmp_path: Path) -> None:
         for r in range(4)
     ]
     folder = fill(tmp_path, SESSION, *(cell_row(s, i) for i, s in enumerate(chosen)), *rows)
-    found = estimates_of(read(folder), cells_frame(folder))
+    found = estimates_of(read(folder), cells_frame(folder), "quiet_ms")
     assert found is not None
     sd = dict(zip(found.strata["stratum"], found.strata["sd"], strict=True))
     of = {name: next(v for k, v in sd.items() if k.startswith(name)) for name in steps}

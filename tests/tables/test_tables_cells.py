@@ -14,7 +14,8 @@ from table_rows import HOST, SESSION, cell_row, fact, fill, round_row, stack
 
 ISSUE = """
 cell, study, host, session, status, stage, reason, dataset, model, optimization, algorithm,
-software, hardware, latency_ms, latency_low_ms, latency_high_ms, latency_p90_ms, unsteady, rounds,
+software, hardware, quiet_ms, quiet_low_ms, quiet_high_ms, latency_ms, latency_low_ms,
+latency_high_ms, latency_p90_ms, latency_p99_ms, unsteady, rounds,
 samples, first_inference_ms, load_ms, import_s, build_s, memory_mb, weights_mb, artifact_mb,
 params, nonzero_params, macs, effective_macs, accuracy, accuracy_low, accuracy_high, accuracy_n,
 accuracy_drop, flips, max_abs_error, energy_mj, energy_source, ran_precision, ran_threads,

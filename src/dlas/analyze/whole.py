@@ -30,6 +30,7 @@ def analyze(table: Table, *, triples: bool = False) -> Analysis:
         triples: also split the variance into triples of layers.
     """
     noise = estimate(table)
+    table = replace(table, notes=(*table.notes, *noise.notes))
     one, contexts = speedups(table, noise)
     tetrads = interactions(table, noise)
     turned = flips(table, noise)

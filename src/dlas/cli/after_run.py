@@ -10,8 +10,8 @@ from dlas.core.errors import UserError
 
 SHOWN = (
     "cell", "status", "dataset", "model", "optimization", "algorithm", "software", "hardware",
-    "latency_ms", "latency_low_ms", "latency_high_ms", "memory_mb", "accuracy", "accuracy_drop",
-    "reason",
+    "quiet_ms", "quiet_low_ms", "quiet_high_ms", "latency_ms", "memory_mb", "accuracy",
+    "accuracy_drop", "reason",
 )  # fmt: skip
 """What ``dlas table`` prints where no columns are named; files and pipes of data get all."""
 
@@ -27,7 +27,7 @@ def table(
 ) -> None:
     """Print the results: one row per cell, empty where something was not measured.
 
-    dlas table out/quickstart --sort latency_ms
+    dlas table out/quickstart --sort quiet_ms
 
     dlas table out/quickstart --format parquet -o results.parquet
     """
@@ -89,7 +89,7 @@ def analyze(
     folders: options.SomeFolders = None,
     tables: options.Tables = None,
     layers: options.Layers = None,
-    metric: options.Metric = "latency_ms",
+    metric: options.Metric = None,
     low: options.Low = None,
     high: options.High = None,
     rounds: options.Repeats = None,
@@ -110,9 +110,12 @@ def analyze(
     from dlas.analyze import analyze as analyze_table
     from dlas.analyze import render_text
     from dlas.tables import intake
+    from dlas.tables.fitted import QUIET, SEEN
 
     one_of(format, ("text", "json"))
-    asked = intake.Asked(metric, tuple(baseline or ()), floor, maximize)
+    asked = intake.Asked(
+        metric or (SEEN if tables else QUIET), tuple(baseline or ()), floor, maximize
+    )
     if tables:
         if folders:
             raise UserError("give output folders or --table, not both")
@@ -133,7 +136,7 @@ def analyze(
 def compare(
     first: options.First,
     second: options.Second,
-    metric: options.Metric = "latency_ms",
+    metric: options.Metric = None,
     floor: options.Floor = None,
     format: options.Format = "text",
 ) -> None:
@@ -145,9 +148,10 @@ def compare(
     from dlas.analyze import render_comparison
     from dlas.analyze.conclusion import plain
     from dlas.tables import intake
+    from dlas.tables.fitted import QUIET
 
     one_of(format, ("text", "json"))
-    asked = intake.Asked(metric, (), floor)
+    asked = intake.Asked(metric or QUIET, (), floor)
     found = compare_tables(*(intake.of_folders([each], asked) for each in (first, second)))
     if format == "json":
         print_json(plain(found.to_dict()))

@@ -75,7 +75,10 @@ Tables = Annotated[
 Layers = Annotated[
     str | None, typer.Option(help="The table's columns that are layers, with commas.")
 ]
-Metric = Annotated[str, typer.Option(help="The column analysed.")]
+Metric = Annotated[
+    str | None,
+    typer.Option(help="The column analysed (of folders quiet_ms, of a table latency_ms)."),
+]
 Low = Annotated[str | None, typer.Option(help="Column: lower end of a 95 % interval.")]
 High = Annotated[str | None, typer.Option(help="Column: its upper end.")]
 Repeats = Annotated[str | None, typer.Option("--rounds", help="Column that numbers repeats.")]

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from dlas.core.keys import Json
 
@@ -43,14 +44,71 @@ class Stage(StrEnum):
     MEASURE = "measure"
 
 
+class RoundRange(BaseModel):
+    """How many rounds a cell gets: no fewer than ``min``, and no more than ``max``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    min: int = Field(ge=1, le=1000, description="rounds of each cell, at least")
+    max: int = Field(ge=1, le=1000, description="rounds of each cell, at most")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> RoundRange:
+        if self.min > self.max:
+            raise PydanticCustomError(
+                "rounds", f"min must be no more than max, {self.min} is more than {self.max}"
+            )
+        return self
+
+
+def _rounds(value: object) -> object:
+    """Read a number as exactly so many rounds."""
+    if isinstance(value, RoundRange | Mapping):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise PydanticCustomError("rounds", "must be a valid integer, or {min: 3, max: 12}")
+    if not 1 <= value <= 1000:
+        raise PydanticCustomError(
+            "rounds", "must be greater than or equal to 1 and no more than 1000"
+        )
+    return {"min": value, "max": value}
+
+
+def _share(value: object) -> object:
+    """Read ``3%`` as 0.03."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
+    except ValueError:
+        raise PydanticCustomError("share", "must be a share like 0.03 or 3%") from None
+
+
 class MeasureSettings(BaseModel):
     """How each cell is measured: the ``measure:`` block of a study file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    rounds: int = Field(3, ge=1, le=1000, description="how often each cell is measured")
+    rounds: Annotated[
+        RoundRange,
+        BeforeValidator(
+            _rounds, json_schema_input_type=Annotated[int, Field(ge=1, le=1000)] | RoundRange
+        ),
+    ] = Field(
+        RoundRange(min=4, max=10),
+        description="how often each cell is measured: a number, or {min, max} with `precision`",
+    )
+    precision: Annotated[float, BeforeValidator(_share, json_schema_input_type=float | str)] = (
+        Field(
+            0.03,
+            gt=0,
+            lt=1,
+            description="between min and max rounds a cell is measured until the interval of its "
+            "undisturbed latency is no wider than plus or minus this share of it",
+        )
+    )
     min_runs: int = Field(20, ge=1, description="timed inferences a round, at least")
-    min_seconds: float = Field(0.3, ge=0, description="timed seconds a round, at least")
+    min_seconds: float = Field(0.05, ge=0, description="timed seconds a round, at least")
     accuracy_samples: int = Field(1000, ge=0, description="test images evaluated per artefact")
     warmup_runs: int = Field(10, ge=1, description="untimed inferences before, at least")
     warmup_seconds: float = Field(0.1, ge=0, description="untimed seconds before, at least")

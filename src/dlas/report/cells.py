@@ -91,14 +91,13 @@ def estimates(material: Material) -> Part | None:
     if material.analysis is None:
         return None
     found, table = material.analysis.estimates, material.analysis.table
-    strata = found.var.argmax(axis=1) if found.var.size else np.zeros(len(found.mean), dtype=int)
-    var = found.var.max(axis=1) if found.var.size else np.zeros(len(found.mean))
+    var = found.var.sum(axis=1) if found.var.size else np.zeros(len(found.mean))
     return {
         "known": found.known,
         "mean": plain([float(f"{v:.9g}") for v in found.mean.tolist()]),
         "var": plain([float(f"{v:.6g}") for v in var.tolist()]),
-        "stratum": strata.tolist(),
-        "df": [v if np.isfinite(v) else 1e9 for v in found.df.tolist()],
+        "stratum": found.stratum.tolist(),
+        "df": [v if np.isfinite(v) else 1e9 for v in found.df[: max(found.own, 1)].tolist()],
         "floor": table.floor,
         "detectable": plain(found.floor()) if found.known else None,
         "references": {x: table.reference(x) for x in table.varied},

@@ -20,7 +20,7 @@ from dlas.tables.read import Results, choices_of, read
 if TYPE_CHECKING:
     import pandas as pd
 
-METRIC = "latency_ms"
+METRIC = "quiet_ms"
 
 
 @dataclass(frozen=True)

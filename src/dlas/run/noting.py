@@ -166,7 +166,7 @@ class Notes:
             if row.status is Status.FAILED:
                 return _failed(row)
         done = sum(r.control == 0 and r.status is Status.COMPLETE for r in rounds)
-        enough = done >= self.bench.settings.rounds
+        enough = done >= self.bench.settings.rounds.min
         status = Status.COMPLETE if enough else Status.PENDING
         return Verdict(status=status, stage="", reason="", log="")
 

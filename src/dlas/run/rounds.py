@@ -14,8 +14,10 @@ from dlas.core import failpoints
 from dlas.core.clock import now
 from dlas.core.keys import Json, key
 from dlas.core.records import MeasureSettings, Stage, Status
+from dlas.run.anchors import anchors
 from dlas.run.bench import Bench, Measured, measure
 from dlas.run.engines.local import default_workers
+from dlas.run.enough import undecided
 from dlas.run.measure.sentinel import Drift, Watch
 from dlas.run.measure.verdict import asked_and_ran
 from dlas.run.plan.after_build import TOLD
@@ -27,6 +29,8 @@ from dlas.store.results import FactRow, RoundRow, SentinelRow
 
 SENTINEL = Server(preload=("numpy",))
 SENTINEL_EVERY = 10
+RESTART_EVERY = 3
+"""Rounds in which the same servers are forked: their children share one address layout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,15 @@ class Entry:
     def name(self) -> tuple[str, int]:
         """What tells it from the others."""
         return self.plan.cell, self.control
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One measurement: of what, which of its rounds, and where in the order of the whole round."""
+
+    entry: Entry
+    round: int
+    position: int
 
 
 def with_controls(entries: Sequence[Entry], settings: MeasureSettings) -> list[Entry]:
@@ -82,6 +95,8 @@ class Rounds:
         self.progress = progress
         self.beside = beside
         self.begun = False
+        self.have: dict[tuple[str, int], set[int]] = defaultdict(set)
+        self.anchors: list[Entry] = []
         self.watch = Watch()
         self.done = 0
         self.total = 0
@@ -92,24 +107,67 @@ class Rounds:
         """Measure whatever is missing."""
         allowed = os.sched_getaffinity(0)
         everything = with_controls(entries, self.bench.settings)
-        self.total = len(everything) * self.bench.settings.rounds
+        rounds = self.bench.settings.rounds
+        for row in self._rows(everything):
+            self.have[row.cell, row.control].add(row.round)
+        self.anchors = self._anchors(everything)
+        self.total = len(everything) * rounds.max + len(self.anchors) * rounds.min
         try:
-            for number in range(self.bench.settings.rounds):
-                self._round(number, everything)
+            for number in range(rounds.max):
+                due = everything if number < rounds.min else self._undecided(everything)
+                self.done += len(everything) - len(due)
+                self._round(number, due)
             if self.begun:
                 self.beside("end")
         finally:
             os.sched_setaffinity(0, allowed)
 
+    def _rows(self, everything: Sequence[Entry]) -> list[RoundRow]:
+        """Return the rounds that are there of some entries, as they are asked for now."""
+        asked = {entry.name: entry for entry in everything}
+        return [
+            row
+            for row in self.bench.results.rows(RoundRow, host=self.bench.host)
+            if (entry := asked.get((row.cell, row.control))) is not None
+            and (row.key, row.content) == (entry.key, entry.content)
+        ]
+
+    def _anchors(self, everything: Sequence[Entry]) -> list[Entry]:
+        """Return what is measured again because something is measured in this session alone."""
+        cells = [entry for entry in everything if entry.control == 0 and not self._gave_up(entry)]
+        before = [entry for entry in cells if self.have[entry.name]]
+        if self.bench.settings.rounds.max < 2 or len(before) == len(cells):
+            return []
+        return anchors(
+            before,
+            [e for e in before if len(self.have[e.name]) < self.bench.settings.rounds.min],
+            cell=lambda entry: entry.plan.cell,
+            stratum=lambda entry: stratum(entry.plan),
+            model=lambda entry: entry.plan.stack.text("model"),
+        )
+
+    def _undecided(self, everything: Sequence[Entry]) -> list[Entry]:
+        """Return the entries that are not known well enough yet."""
+        return undecided(
+            everything,
+            self._rows(everything),
+            self.bench.settings.precision,
+            name=lambda entry: entry.name,
+            stratum=lambda entry: stratum(entry.plan),
+        )
+
     # ------------------------------------------------------------ one round
 
     def _round(self, number: int, everything: Sequence[Entry]) -> None:
-        pending = self._pending(number, everything)
+        pending = [entry for entry in everything if len(self.have[entry.name]) <= number]
         self.done += len(everything) - len(pending)
+        if number < self.bench.settings.rounds.min:
+            pending += [entry for entry in self.anchors if entry not in pending]
         if not pending:
             return
         failpoints.reach("round-started")
-        self.bench.pool.restart()
+        if number % RESTART_EVERY == 0:
+            self.bench.pool.restart()
         # Importing takes longer than measuring; nothing is measured yet.
         servers = [SENTINEL, *(entry.plan.server for entry in pending)]
         self.bench.pool.warm(servers, default_workers())
@@ -118,44 +176,40 @@ class Rounds:
             self.beside("start")
         random.Random(f"{self.bench.settings.seed}:{number}").shuffle(pending)
         self._sentinel(number, 0)
-        since_good: list[tuple[int, Entry]] = []
+        since_good: list[Turn] = []
         for position, entry in enumerate(pending, start=1):
             if self._gave_up(entry):
                 self.done += 1
                 continue
             self._show(entry)
-            self._measure(entry, number, position)
-            since_good.append((position, entry))
+            turn = self._turn(entry, position)
+            self._measure(turn)
+            since_good.append(turn)
             if position % SENTINEL_EVERY == 0 or position == len(pending):
                 since_good = self._check(number, position, since_good)
 
-    def _pending(self, number: int, everything: Sequence[Entry]) -> list[Entry]:
-        rows = self.bench.results.rows(RoundRow, host=self.bench.host, round=number)
-        known = {(row.cell, row.control): row for row in rows}
-        pending = []
-        for entry in everything:
-            row = known.get(entry.name)
-            if row is None or row.key != entry.key or row.content != entry.content:
-                pending.append(entry)
-        return pending
+    def _turn(self, entry: Entry, position: int) -> Turn:
+        """Return the next round of an entry; whatever session measured the others."""
+        have = self.have[entry.name]
+        number = next(n for n in range(len(have) + 1) if n not in have)
+        have.add(number)
+        return Turn(entry, number, position)
 
     def _gave_up(self, entry: Entry) -> bool:
         """A cell that failed in an earlier round is not measured again."""
         rows = self.bench.results.rows(RoundRow, host=self.bench.host, cell=entry.plan.cell)
         return any(r.status is Status.FAILED and r.key == entry.key for r in rows)
 
-    def _check(
-        self, number: int, position: int, since_good: list[tuple[int, Entry]]
-    ) -> list[tuple[int, Entry]]:
+    def _check(self, number: int, position: int, since_good: list[Turn]) -> list[Turn]:
         """Watch the sentinel: repeat once what was measured while the machine was off."""
         if self._sentinel(number, position) is Drift.NONE:
             return []
-        for at, entry in since_good:
-            self._show(entry)
-            self._measure(entry, number, at, flags=("repeated",))
+        for turn in since_good:
+            self._show(turn.entry)
+            self._measure(turn, flags=("repeated",))
         if self._sentinel(number, position) is not Drift.NONE:
-            for at, entry in since_good:
-                self._flag(entry, number, at, "drift")
+            for turn in since_good:
+                self._flag(turn, "drift")
         return []
 
     def _sentinel(self, number: int, position: int) -> Drift:
@@ -176,9 +230,8 @@ class Rounds:
 
     # ------------------------------------------------------------ one measurement
 
-    def _measure(
-        self, entry: Entry, number: int, position: int, flags: tuple[str, ...] = ()
-    ) -> None:
+    def _measure(self, turn: Turn, flags: tuple[str, ...] = ()) -> None:
+        entry = turn.entry
         asked_at = time.perf_counter()
         observe = entry.control == 0 and not self._observed(entry)
         measured, attempts = self._attempts(entry, observe)
@@ -186,7 +239,7 @@ class Rounds:
             measured, more = self._attempts(entry, observe)
             attempts += more
         failpoints.reach("measured")
-        row = self._row(entry, number, position, measured, attempts, flags)
+        row = self._row(turn, measured, attempts, flags)
         facts: list[FactRow] = []
         if measured.ran:
             fact = self._fact(entry, measured.ran)
@@ -256,14 +309,9 @@ class Rounds:
         )
 
     def _row(
-        self,
-        entry: Entry,
-        number: int,
-        position: int,
-        measured: Measured,
-        attempts: int,
-        flags: tuple[str, ...],
+        self, turn: Turn, measured: Measured, attempts: int, flags: tuple[str, ...]
     ) -> RoundRow:
+        entry = turn.entry
         outcome, seen = measured.outcome, measured.seen
         value: dict[str, Json] = {}
         if seen:
@@ -273,7 +321,7 @@ class Rounds:
             cell=entry.plan.cell,
             host=self.bench.host,
             control=entry.control,
-            round=number,
+            round=turn.round,
             key=entry.key,
             content=entry.content,
             status=outcome.status,
@@ -283,16 +331,16 @@ class Rounds:
             value=value,
             samples=seen.samples_s if seen else (),
             session=self.bench.session,
-            position=position,
+            position=turn.position,
             created_at=now(),
             overhead_s=None,
             attempts=attempts,
         )
 
-    def _flag(self, entry: Entry, number: int, position: int, flag: str) -> None:
-        cell, control = entry.name
+    def _flag(self, turn: Turn, flag: str) -> None:
+        cell, control = turn.entry.name
         found = self.bench.results.rows(
-            RoundRow, cell=cell, host=self.bench.host, control=control, round=number
+            RoundRow, cell=cell, host=self.bench.host, control=control, round=turn.round
         )
         for row in found:
             self.bench.results.put(flagged(row, flag))

@@ -26,7 +26,7 @@ from pydantic_core import ErrorDetails
 
 from dlas.core.errors import near
 from dlas.core.keys import Json
-from dlas.core.records import MeasureSettings
+from dlas.core.records import MeasureSettings, RoundRange
 from dlas.core.stack import LAYERS
 from dlas.study.source import Place, Source, shown
 
@@ -35,9 +35,10 @@ MAX_STACKS = 100_000
 """A study may have at most so many stacks."""
 
 METRICS = (
-    "latency_ms", "latency_p90_ms", "first_inference_ms", "load_ms", "import_s", "build_s",
-    "memory_mb", "weights_mb", "artifact_mb", "params", "nonzero_params", "macs",
-    "effective_macs", "accuracy", "accuracy_drop", "flips", "max_abs_error", "energy_mj",
+    "quiet_ms", "latency_ms", "latency_p90_ms", "latency_p99_ms", "first_inference_ms",
+    "load_ms", "import_s", "build_s", "memory_mb", "weights_mb", "artifact_mb", "params",
+    "nonzero_params", "macs", "effective_macs", "accuracy", "accuracy_drop", "flips",
+    "max_abs_error", "energy_mj",
 )  # fmt: skip
 """The columns of the table that a goal can name."""
 
@@ -231,6 +232,7 @@ def _keys(place: Place) -> list[str]:
     inner: dict[Place, type[BaseModel]] = {
         (): StudyForm,
         ("measure",): MeasureSettings,
+        ("measure", "rounds"): RoundRange,
         ("goals",): GoalsForm,
         ("design",): RandomDesign,
         ("design", "random"): RandomSize,

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 COLUMNS = (
     "cell", "study", "host", "session", "status", "stage", "reason",
     *LAYERS,
-    "latency_ms", "latency_low_ms", "latency_high_ms", "latency_p90_ms", "unsteady", "rounds",
-    "samples", "first_inference_ms", "load_ms", "import_s", "build_s", "memory_mb", "weights_mb",
-    "artifact_mb", "params", "nonzero_params", "macs", "effective_macs", "accuracy",
-    "accuracy_low", "accuracy_high", "accuracy_n", "accuracy_drop", "flips", "max_abs_error",
-    "energy_mj", "energy_source", "ran_precision", "ran_threads", "ran_cpus", "ran_isa",
+    "quiet_ms", "quiet_low_ms", "quiet_high_ms",
+    "latency_ms", "latency_low_ms", "latency_high_ms", "latency_p90_ms", "latency_p99_ms",
+    "unsteady", "rounds", "samples", "first_inference_ms", "load_ms", "import_s", "build_s",
+    "memory_mb", "weights_mb", "artifact_mb", "params", "nonzero_params", "macs",
+    "effective_macs", "accuracy", "accuracy_low", "accuracy_high", "accuracy_n",
+    "accuracy_drop", "flips", "max_abs_error", "energy_mj", "energy_source",
+    "ran_precision", "ran_threads", "ran_cpus", "ran_isa",
     "ran_kernels", "fallbacks", "ran_sparsity", "artifact", "created_at", "overhead_s",
 )  # fmt: skip
 """The fixed columns, in order; a column per factor (``layer.parameter``) follows."""

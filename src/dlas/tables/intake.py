@@ -14,7 +14,7 @@ from dlas.core.errors import StorageError, UserError, near
 from dlas.core.goals import Goals, parse_goals
 from dlas.study.source import read
 from dlas.tables import ceilings_frame, cells_frame, rounds_frame
-from dlas.tables.latency import estimates_of
+from dlas.tables.fitted import OF_ROUND, QUIET, SEEN, estimates_of
 from dlas.tables.read import Results, choices_of
 from dlas.tables.read import read as read_folders
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 ARITHMETIC_TYPE = "float32"
 """The type whose arithmetic ceiling a study measures."""
-LATENCY = "latency_ms"
-"""The metric whose rounds :mod:`dlas.tables.latency` fits."""
 STUDY = "study.yaml"
 """The study as it was run, in its output folder."""
 
@@ -56,31 +54,45 @@ def of_results(results: Sequence[Results], folders: Sequence[Path], asked: Asked
     if asked.metric not in cells.columns:
         known = [str(c) for c in cells.columns]
         raise UserError(f"no column is called {asked.metric!r}.{near(asked.metric, known)}")
+    sought, note = undisturbed(goals(folders), asked.metric)
     table = from_study(
         cells,
         rounds_frame(results),
-        estimates=estimates_of(results, cells) if asked.metric == LATENCY else None,
+        estimates=estimates_of(results, cells, asked.metric) if asked.metric in OF_ROUND else None,
         metric=asked.metric,
         baseline=dict(_pair(each) for each in asked.baseline),
         floor=asked.floor,
-        goals=goals(folders),
+        goals=sought,
         ceilings=ceilings(results, cells),
         choices=choices_of(results),
     )
-    return _noted(table)
+    return _noted(table, note)
 
 
-def _noted(table: Table) -> Table:
+def undisturbed(sought: Goals, metric: str) -> tuple[Goals, tuple[str, ...]]:
+    """Let undisturbed latency stand for latency where stacks are compared; limits stay as seen."""
+    if metric != QUIET or SEEN not in sought.minimize:
+        return sought, ()
+    minimize = tuple(QUIET if name == SEEN else name for name in sought.minimize)
+    note = (
+        f"The goal to minimize {SEEN} is judged by {QUIET}, the latency undisturbed by "
+        f"neighbours; limits on {SEEN} are judged as seen. `--metric {SEEN}` compares as seen."
+    )
+    return replace(sought, minimize=minimize), (note,)
+
+
+def _noted(table: Table, notes: Sequence[str]) -> Table:
     """Say which hosts have cells but no noise: their cells are in no comparison."""
+    table = replace(table, notes=(*table.notes, *notes))
     if table.estimates is None:
         return table
     bare = table.cells["host"][table.complete & ~np.isfinite(table.estimates.mean)]
-    notes = [
+    left_out = [
         f"{count} complete cells of host {host} are left out of all comparisons: no cell was "
         "measured there in two rounds, so that nothing is known of its noise."
         for host, count in bare.value_counts(sort=False).items()
     ]
-    return replace(table, notes=(*table.notes, *notes))
+    return replace(table, notes=(*table.notes, *left_out))
 
 
 def _check_apart(results: Sequence[Results]) -> None:

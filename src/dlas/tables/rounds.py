@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,9 @@ from dlas.core.records import Status
 from dlas.core.stack import LAYERS
 from dlas.store.facts import Timed
 from dlas.store.results import RoundRow
+from dlas.tables.fitted import Fit, fits, round_ms, round_quiet_ms
 from dlas.tables.frame import Value, frame_of
-from dlas.tables.latency import Fit, fits, quantile, round_ms
+from dlas.tables.latency import quantile
 from dlas.tables.read import Folders, Results, complete, read
 from dlas.tables.values import energy_mj, is_unsteady, milli
 
@@ -19,13 +21,13 @@ if TYPE_CHECKING:
 
 ROUND_COLUMNS = (
     "cell", "control", "round", "host", "session", "position", "status", "stage", "reason",
-    "latency_ms", "latency_p90_ms", "samples", "unsteady", "steady", "flags", "warmup_runs",
-    "warmup_s", "import_s", "load_ms", "first_inference_ms", "launch", "cpu_s", "wall_s",
-    "steal_share", "involuntary_switches", "cpus", "threads_seen", "energy_mj", "energy_source",
-    "child_s", "overhead_s", "attempts", "artifact", "created_at", *LAYERS,
+    "quiet_ms", "latency_ms", "latency_p90_ms", "samples", "unsteady", "steady", "flags",
+    "warmup_runs", "warmup_s", "import_s", "load_ms", "first_inference_ms", "launch", "cpu_s",
+    "wall_s", "steal_share", "involuntary_switches", "cpus", "threads_seen", "energy_mj",
+    "energy_source", "child_s", "overhead_s", "attempts", "artifact", "created_at", *LAYERS,
 )  # fmt: skip
 CONTROL_COLUMNS = (
-    "cell", "control", "host", "stratum", *LAYERS, "rounds", "latency_ms", "control_latency_ms",
+    "cell", "control", "host", "stratum", *LAYERS, "rounds", "quiet_ms", "control_quiet_ms",
     "ratio", "floor", "inside",
 )  # fmt: skip
 FLOOR_COLUMNS = ("host", "stratum", "cells", "sd", "df", "floor", "controls", "inside")
@@ -49,8 +51,9 @@ _TOLD = ("launch", "energy_source")
 def rounds_frame(folders: Folders) -> pd.DataFrame:
     """Return one row per cell, control, round, host and session.
 
-    ``control`` is 0 for the cell itself and 1 for its A/A double; ``latency_ms`` is the median of
-    the round's samples; ``flags`` are joined by commas; a round that failed has no latency.
+    ``control`` is 0 for the cell itself and 1 for its A/A double; ``quiet_ms`` is the expected
+    least of ten of the round's samples, ``latency_ms`` their median; ``flags`` are joined by
+    commas; a round that failed has no latency.
 
     Raises:
         UserError: a folder holds no results.
@@ -69,9 +72,9 @@ def rounds_frame(folders: Folders) -> pd.DataFrame:
 def controls_frame(folders: Folders) -> pd.DataFrame:
     """Return one row per A/A pair: a cell measured a second time under another id.
 
-    ``ratio`` is the control's latency over the cell's, by means over rounds net of the rounds'
-    effects; ``floor`` the smallest ratio less one that the two would have to differ by to be told
-    apart at 95 %; ``inside`` says whether they are not told apart, as they should not be.
+    ``ratio`` is the control's undisturbed latency over the cell's; ``floor`` the smallest
+    ratio less one that the two would have to differ by to be told apart at 95 %; ``inside``
+    says whether they are not told apart, as they should not be.
 
     Raises:
         UserError: a folder holds no results.
@@ -165,6 +168,7 @@ def _measured(row: RoundRow) -> dict[str, Value]:
     seen = Timed.from_json(row.value)
     timed = row.status is Status.COMPLETE
     return {
+        "quiet_ms": round_quiet_ms(row) if timed else None,
         "latency_ms": round_ms(row) if timed else None,
         "latency_p90_ms": quantile(row.samples, 0.9) * 1e3 if timed else None,
         "samples": len(row.samples),
@@ -180,8 +184,6 @@ def _measured(row: RoundRow) -> dict[str, Value]:
 
 
 def _pairs(results: Results, fit: Fit) -> Iterator[dict[str, Value]]:
-    import statistics
-
     if fit.estimates is None:
         return
     names = list(fit.estimates.strata["stratum"])
@@ -189,7 +191,8 @@ def _pairs(results: Results, fit: Fit) -> Iterator[dict[str, Value]]:
         row, control = int(pair["row"]), int(pair["control"])
         cell = fit.cells[row]
         rounds = results.rounds_of[cell, fit.host]
-        own, other = complete(rounds), complete(rounds, control)
+        other = complete(rounds, control)
+        quiet = math.exp(fit.estimates.mean[row])
         yield {
             "cell": cell,
             "control": control,
@@ -197,8 +200,8 @@ def _pairs(results: Results, fit: Fit) -> Iterator[dict[str, Value]]:
             "stratum": str(names[fit.stratum(row)]),
             **_layers(results, cell),
             "rounds": len(other),
-            "latency_ms": statistics.median(round_ms(r) for r in own),
-            "control_latency_ms": statistics.median(round_ms(r) for r in other),
+            "quiet_ms": quiet,
+            "control_quiet_ms": quiet * pair["ratio"],
             "ratio": pair["ratio"],
             "floor": pair["floor"],
             "inside": bool(pair["inside"]),

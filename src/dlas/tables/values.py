@@ -89,10 +89,14 @@ def of_rounds(rounds: Sequence[RoundRow], latency: Latency | None) -> Columns:
         return {}
     every = [Timed.from_json(row.value) for row in rounds]
     return {
-        "latency_ms": latency.ms,
-        "latency_low_ms": latency.low_ms,
-        "latency_high_ms": latency.high_ms,
+        "quiet_ms": latency.quiet.ms,
+        "quiet_low_ms": latency.quiet.low_ms,
+        "quiet_high_ms": latency.quiet.high_ms,
+        "latency_ms": latency.seen.ms,
+        "latency_low_ms": latency.seen.low_ms,
+        "latency_high_ms": latency.seen.high_ms,
         "latency_p90_ms": latency.p90_ms,
+        "latency_p99_ms": latency.p99_ms,
         "unsteady": any(is_unsteady(seen) for seen in every),
         "rounds": latency.rounds,
         "samples": latency.samples,

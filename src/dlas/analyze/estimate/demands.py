@@ -183,6 +183,10 @@ def study_rounds(table: Table, rounds: pd.DataFrame) -> tuple[pd.DataFrame, tupl
         {
             "row": row[keep],
             "control": frame["control"].to_numpy(dtype=np.int64)[keep],
+            "host": codes([frame["host"].to_numpy()[keep]], int(keep.sum())),
+            "session": codes(
+                [frame[c].to_numpy()[keep] for c in ("host", "session")], int(keep.sum())
+            ),
             "round": codes(
                 [frame[c].to_numpy()[keep] for c in ("host", "session", "round")], int(keep.sum())
             ),

@@ -83,6 +83,7 @@ def load_table(
         floor=DEFAULT_FLOOR if floor is None else float(floor),
         floor_given=floor is not None,
         strata=None if strata is None else tuple(strata),
+        strata_given=strata is not None,
         goals=goals if isinstance(goals, Goals) else parse_goals(goals),
         ceilings=ceilings,
     )
@@ -94,7 +95,7 @@ def from_study(
     cells: pd.DataFrame,
     rounds: pd.DataFrame | None = None,
     *,
-    metric: str = "latency_ms",
+    metric: str | None = None,
     baseline: Mapping[str, Any] | None = None,
     floor: float | None = None,
     goals: Goals | Mapping[str, Any] | None = None,
@@ -113,7 +114,7 @@ def from_study(
             and the metric; ``control`` is 0 for the cell itself, 1, 2, ... for A/A controls.
             Used where it has the metric's column; a metric without rounds is judged by the
             floor alone (or by its ``*_low``, ``*_high`` columns).
-        metric: the column analysed.
+        metric: the column analysed; ``quiet_ms`` where there is one, else ``latency_ms``.
         baseline: see ``load_table``.
         floor: see ``load_table``.
         goals: the study's goals.
@@ -127,6 +128,7 @@ def from_study(
     Raises:
         UserError: columns are missing or hold what they must not.
     """
+    metric = metric or ("quiet_ms" if "quiet_ms" in cells else "latency_ms")
     has_rounds = rounds is not None and metric in rounds.columns and len(rounds) > 0
     low, high = (None, None) if has_rounds else _bound_columns(cells, metric)
     table = load_table(
@@ -148,7 +150,13 @@ def from_study(
     if strata is None:
         strata = _study_strata(table)
     samples, notes = demands.study_rounds(table, rounds)
-    known = replace(table, samples=samples, strata=tuple(strata), estimates=estimates)
+    known = replace(
+        table,
+        samples=samples,
+        strata=tuple(strata),
+        least=metric == "quiet_ms",
+        estimates=estimates,
+    )
     return demands.noted(known, (*table.notes, *notes))
 
 

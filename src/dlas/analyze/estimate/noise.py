@@ -1,12 +1,15 @@
 """The noise of rounds: what each cell's value is, and how far it can be trusted.
 
-Model: log(value of a round) = cell + round + error. Round effects are common to the host;
-the error's variance is pooled within strata; intervals are t intervals from it (a bootstrap
-over three rounds covers 76 %, not 95 %). A/A controls, the same cell measured under another
-id, check the model: where more of them differ than chance allows, all variances are raised.
+Two ways. The undisturbed value (``Table.least``) is the expected least of three rounds, its
+variance by the jackknife. Else log(value of a round) = cell + round + error; round effects are
+common to the host. Both pool the variance within strata; intervals are t intervals from it (a
+bootstrap over three rounds covers 76 %, not 95 %). A/A controls, the same cell measured under
+another id, check the model: where more differ than chance allows, all variances are raised.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -14,10 +17,21 @@ from scipy import stats
 
 from dlas.analyze.estimate.estimated import UNKNOWN, Estimates
 from dlas.analyze.estimate.levels import Bools, Floats
-from dlas.analyze.estimate.rounds import Units, Variances, fit, medians, units_of, variances
+from dlas.analyze.estimate.rounds import (
+    Units,
+    Variances,
+    fit,
+    least_of_rounds,
+    medians,
+    pooled,
+    units_of,
+    variances,
+)
+from dlas.analyze.estimate.sessions import Linked, linked
+from dlas.analyze.estimate.strata import labels
 from dlas.analyze.estimate.table import Table
+from dlas.core.least import OF_ROUNDS, scale
 
-MAX_STRATA = 24
 LEVEL = 0.95
 
 
@@ -55,29 +69,86 @@ def _from_bounds(table: Table, bounds: tuple[str, str]) -> Estimates:
 
 
 def _from_rounds(table: Table, samples: pd.DataFrame) -> Estimates | None:
-    """Fit the round model; ``None`` where no cell has two rounds."""
-    units = units_of(samples)
-    first = fit(units)
-    found, noise = variances(units, first, _labels(table, units, first.square))
-    if not np.any(noise.df > 0):
+    """Fit the rounds; ``None`` where no cell has two of them."""
+    together = linked(samples)
+    units = units_of(together.samples)
+    fitted = _least(table, units) if table.least else _mean(table, units)
+    if fitted is None:
         return None
-    var = noise.sigma2[noise.of_unit] / units.count
-    controls, inflation = _controls(units, found.mean, var, noise.df[noise.of_unit])
+    noise = fitted.noise
+    pairs = list(zip(units.row.tolist(), units.control.tolist(), strict=True))
+    fitted = replace(fitted, var=fitted.var + np.array([together.each(u) for u in pairs]))
+    controls, inflation = _controls(units, fitted.mean, fitted.var, noise.df[noise.of_unit])
     # Controls have done their work: only the cells themselves go on.
     n = len(table.cells)
     mean, median, spread = np.full(n, np.nan), np.full(n, np.nan), np.zeros((n, len(noise.df)))
     own = (units.control == 0) & table.complete[units.row]
     row = units.row[own]
-    mean[row], median[row] = found.mean[own], medians(units, found)[own]
-    spread[row, noise.of_unit[own]] = var[own] * inflation**2
-    strata = _strata(units, noise, inflation)
-    return Estimates("rounds", mean, median, spread, noise.df, strata, controls, inflation)
+    mean[row], median[row] = fitted.mean[own], fitted.median[own]
+    spread[row, noise.of_unit[own]] = fitted.var[own] * inflation**2
+    return Estimates(
+        "rounds",
+        mean,
+        median,
+        np.hstack([spread, _of_sessions(together, n) * inflation**2]),
+        np.concatenate([noise.df, [link.df for link in together.links]]),
+        _strata(units, fitted, inflation),
+        controls,
+        inflation,
+        len(together.links),
+        together.notes,
+    )
 
 
-def _strata(units: Units, noise: Variances, inflation: float) -> pd.DataFrame:
+def _of_sessions(together: Linked, rows: int) -> Floats:
+    """Return by row what is not known of the session in which alone it was measured."""
+    found = np.zeros((rows, len(together.links)))
+    for column, link in enumerate(together.links):
+        found[[row for row, control in link.units if control == 0], column] = link.var
+    return found
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """What rounds say of each unit."""
+
+    mean: Floats
+    median: Floats
+    var: Floats
+    noise: Variances
+
+
+def _mean(table: Table, units: Units) -> _Fitted | None:
+    """Model the rounds: log(value of a round) = cell + round + error."""
+    first = fit(units)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        size = np.where(units.count > 1, first.square / (units.count - 1), np.nan)
+    found, noise = variances(units, first, labels(table, units, size))
+    if not np.any(noise.df > 0):
+        return None
+    var = noise.sigma2[noise.of_unit] / units.count
+    return _Fitted(found.mean, medians(units, found), var, noise)
+
+
+def _least(table: Table, units: Units) -> _Fitted | None:
+    """Take the expected least of three rounds (see ``least``); its variance by the jackknife.
+
+    A round that was disturbed as a whole is shunned like any other, so that no round effects are
+    taken off: an effect found as a mean would carry the disturbance into the quiet cells.
+    """
+    value, size = least_of_rounds(units)
+    if not np.isfinite(size).any():
+        return None
+    noise = pooled(units, size, labels(table, units, size))
+    scales = np.array([scale(int(n), OF_ROUNDS) for n in units.count])
+    return _Fitted(value, value, noise.sigma2[noise.of_unit] * scales, noise)
+
+
+def _strata(units: Units, fitted: _Fitted, inflation: float) -> pd.DataFrame:
     """Return the noise of each stratum and what it lets be told apart."""
+    noise = fitted.noise
     k = range(len(noise.df))
-    rounds = np.array([np.median(units.count[noise.of_unit == s]) for s in k])
+    var = np.array([np.median(fitted.var[noise.of_unit == s]) for s in k])
     crit = stats.t.ppf((1 + LEVEL) / 2, noise.df)
     return pd.DataFrame(
         {
@@ -85,47 +156,9 @@ def _strata(units: Units, noise: Variances, inflation: float) -> pd.DataFrame:
             "cells": np.bincount(noise.of_unit[units.control == 0], minlength=len(noise.df)),
             "sd": np.sqrt(noise.sigma2),
             "df": noise.df,
-            "floor": np.expm1(crit * inflation * np.sqrt(2 * noise.sigma2 / rounds)),
+            "floor": np.expm1(crit * inflation * np.sqrt(2 * var)),
         }
     )
-
-
-def _labels(table: Table, units: Units, square: Floats) -> list[str]:
-    """Name the stratum of each unit."""
-    columns = table.strata
-    if columns is None:
-        columns = _found_strata(table, units, square)
-    if not columns:
-        return ["all"] * len(units.row)
-    parts = []
-    for column in columns:
-        kept = table.skeletons[column] if column in table.layers else table.cells[column]
-        parts.append(kept.astype(str).to_numpy()[units.row])
-    labels = [" / ".join(p) for p in zip(*parts, strict=True)]
-    if len(set(labels)) > MAX_STRATA:
-        labels = [str(p) for p in parts[0]]
-    return labels if len(set(labels)) <= MAX_STRATA else ["all"] * len(labels)
-
-
-def _found_strata(table: Table, units: Units, square: Floats) -> tuple[str, ...]:
-    """Find the layers by whose levels the noise differs (Kruskal-Wallis on its size).
-
-    A test on residuals only: it does not look at the cells' values, so that what is compared
-    later is not chosen by it.
-    """
-    enough = units.count > 1
-    size = square[enough] / (units.count[enough] - 1)
-    found = []
-    for layer in table.varied:
-        values = table.cells[layer].to_numpy()[units.row[enough]]
-        groups = [size[values == level] for level in pd.unique(values)]
-        groups = [g for g in groups if len(g) >= 4]
-        if len(groups) < 2:
-            continue
-        p = float(stats.kruskal(*groups).pvalue)
-        if p < 0.01 / len(table.varied):
-            found.append((p, layer))
-    return tuple(layer for _, layer in sorted(found)[:2])
 
 
 def _controls(units: Units, mean: Floats, var: Floats, df: Floats) -> tuple[pd.DataFrame, float]:

@@ -68,7 +68,11 @@ class Table:
     floor_given: bool = False
     """Whether the user chose the floor."""
     strata: tuple[str, ...] | None = None
-    """Columns within which the noise of rounds is pooled; ``None``: found from the data."""
+    """Columns within which the noise of rounds is pooled, in any case."""
+    strata_given: bool = False
+    """Whether the user named the strata; else columns by which noise differs are added."""
+    least: bool = False
+    """Whether a cell is judged undisturbed, by the expected least of three rounds."""
     goals: Goals = field(default_factory=Goals)
     """What is sought, for the best cell and the Pareto front."""
     ceilings: pd.DataFrame | None = None

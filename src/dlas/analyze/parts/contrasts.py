@@ -106,7 +106,7 @@ def differences(found: Grid, estimates: Estimates, pairs: Ints | None = None) ->
     both = (a >= 0) & (b >= 0)
     mean = np.where(both, estimates.mean[a] - estimates.mean[b], 0.0)
     median = np.where(both, estimates.median[a] - estimates.median[b], 0.0)
-    var = (estimates.var[a] + estimates.var[b]) * both[:, :, None]
+    var = estimates.gap(a, b) * both[:, :, None]
     return Differences(found, first, second, both.astype(float), mean, median, var)
 
 
@@ -145,12 +145,12 @@ def tested(value: Floats, var: Floats, estimates: Estimates, level: float = 0.95
     return Tested(value, se, df, value - half, value + half, np.asarray(p))
 
 
-def average(diff: Differences) -> tuple[Floats, Floats, Floats]:
+def average(diff: Differences, estimates: Estimates) -> tuple[Floats, Floats, Floats]:
     """Return mean log ratio over contexts, its variance by stratum, and how many contexts."""
     count = diff.there.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = diff.mean.sum(axis=0) / count
-        var = diff.var.sum(axis=0) / (count**2)[:, None]
+        var = estimates.averaged(diff.var.sum(axis=0), count)
     return mean, var, count
 
 

@@ -13,7 +13,7 @@ from dlas.analyze.estimate.table import Table
 
 METRICS = (
     "params", "nonzero_params", "macs", "effective_macs", "bytes", "weights_mb", "artifact_mb",
-    "accuracy", "latency_ms", "memory_mb", "energy_mj",
+    "accuracy", "quiet_ms", "memory_mb", "energy_mj",
 )  # fmt: skip
 LEAST = 5
 COLUMNS = ["x", "y", "by", "at", "cells", "spearman", "kendall", "odd"]
@@ -29,6 +29,8 @@ def correlations(table: Table) -> pd.DataFrame:
     is no p value, and none should be made.
     """
     names = [n for n in dict.fromkeys((*METRICS, table.metric)) if n in table.cells]
+    if "quiet_ms" not in table.cells and "latency_ms" in table.cells:
+        names = [*names, *(["latency_ms"] if "latency_ms" not in names else [])]
     names = [n for n in names if n not in table.layers]
     cells = table.cells[table.complete]
     ids = cells["cell"].to_numpy()

@@ -61,7 +61,7 @@ def _summaries(
     table: Table, diff: Differences, each: Tested, estimates: Estimates
 ) -> list[dict[str, Any]]:
     """Return the summary of each level that shares a context with the baseline."""
-    mean, var, count = average(diff)
+    mean, var, count = average(diff, estimates)
     whole = tested(mean, var, estimates)
     lows, highs = _decided(table, each, estimates)
     levels = diff.grid.levels

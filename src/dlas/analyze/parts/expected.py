@@ -116,7 +116,7 @@ def _grouped(
     member = np.array(members, dtype=float)
     n = member.sum(axis=1)
     hoped = member @ np.where(use, promise, 0.0) / n
-    var = member @ diff.var[:, 0] / (n**2)[:, None]
+    var = estimates.averaged(member @ diff.var[:, 0], n)
     seen = tested(member @ diff.mean[:, 0] / n, var, estimates)
     share = tested(seen.value - hoped, var, estimates)
     half = float(np.log1p(table.floor))

@@ -128,7 +128,7 @@ def _statistics(diff: Differences, groups: Groups, estimates: Estimates) -> _Sta
         return _Statistics(mean, count, ones, ones)
     shape = diff.var.shape
     flat = diff.var.reshape(shape[0], shape[1] * shape[2])
-    var = (groups.member @ flat).reshape(-1, shape[1], shape[2]) / (safe**2)[:, :, None]
+    var = estimates.averaged((groups.member @ flat).reshape(-1, shape[1], shape[2]), safe)
     agree = np.sign(mean) == np.sign(median)
     small = np.where(agree, np.sign(mean) * np.minimum(np.abs(mean), np.abs(median)), 0.0)
     se, df = np.sqrt(var.sum(axis=-1)), satterthwaite(var, estimates.df)

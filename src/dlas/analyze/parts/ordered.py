@@ -50,7 +50,7 @@ def _profile(table: Table, estimates: Estimates, found: Grid, k: int) -> dict[st
     best = int(np.argmin(y))
     ends = np.array([y[0] - y[-1], y[0] - y[best], y[-1] - y[best]])
     pairs = [(0, len(rows) - 1), (0, best), (len(rows) - 1, best)]
-    var = np.array([estimates.var[rows[i]] + estimates.var[rows[j]] for i, j in pairs])
+    var = np.array([estimates.gap(rows[i], rows[j]) for i, j in pairs])
     result = tested(ends, var, estimates)
     sure = result.low > 0 if estimates.known else ends > np.log1p(table.floor)
     loses = result.high[0] < 0 if estimates.known else ends[0] < -np.log1p(table.floor)
@@ -112,7 +112,7 @@ def _steps(
     ids = table.cells["cell"].to_numpy()
     for i in range(len(found.levels) - 1):
         diff = differences(found, estimates, np.array([[i, i + 1]]))
-        mean, var, count = average(diff)
+        mean, var, count = average(diff, estimates)
         if not count[0]:
             continue
         result = tested(mean, var, estimates)

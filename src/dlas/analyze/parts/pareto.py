@@ -128,7 +128,7 @@ def _surely_positive(
     out = np.zeros(gap.shape, dtype=bool)
     level = 1 - 2 * ALPHA / max(len(members), 1)
     for k, member in enumerate(members):
-        var = estimates.var[rows] + estimates.var[rows[member]]
+        var = estimates.gap(rows, rows[[member]])
         out[:, k] = tested(gap[:, k], var, estimates, level).low > 0
     return out
 
@@ -207,7 +207,7 @@ def _not_surely_worse(
         rows = rows[np.isfinite(estimates.mean[rows])]
         gap = estimates.mean[rows] - estimates.mean[top]
         level = 1 - 2 * ALPHA / max(len(rows), 1)
-        result = tested(gap, estimates.var[rows] + estimates.var[top], estimates, level)
+        result = tested(gap, estimates.gap(rows, np.array([top])), estimates, level)
         keep = result.low <= 0 if estimates.known else gap <= np.log1p(table.floor)
         low, high = np.exp(result.low), np.exp(result.high)
     else:

@@ -17,7 +17,7 @@ ARITHMETIC, MEMORY, OVERHEAD, NONE = "arithmetic", "memory", "overhead", "none o
 HALF = 0.5
 """A ceiling that explains less of the time than this does not cap the cell."""
 COLUMNS = [
-    "cell", "host", "latency_ms", "arithmetic_ms", "memory_ms", "overhead_ms", "bound",
+    "cell", "host", "ms", "arithmetic_ms", "memory_ms", "overhead_ms", "bound",
     "explained", "gflops", "macs_per_byte", "most_gflops", "most_gb_s",
 ]  # fmt: skip
 
@@ -33,16 +33,18 @@ def roofline(table: Table) -> pd.DataFrame:
     that ran another have no ``arithmetic_ms``. ``cache_mb`` is the size of the last cache: cells
     whose weights fit into it need not read them from memory and have no ``memory_ms``.
 
-    Needs the columns ``latency_ms`` and ``macs``. ``arithmetic_ms`` counts ``effective_macs``
-    instead where zeros were skipped (``ran_sparsity``). ``weights_mb`` stands for the bytes
-    moved, the least a cell can move. ``bound`` names the largest of the three times where it is
-    at least half of the latency, ``explained`` is its share of the latency: above 1 where a
-    cell did fewer multiplications than are counted. Empty where ceilings or columns are missing.
+    Needs the column ``macs`` and a latency (``ms``): the metric where it is one, else
+    ``quiet_ms``, else ``latency_ms``. ``arithmetic_ms`` counts ``effective_macs`` instead
+    where zeros were skipped (``ran_sparsity``). ``weights_mb`` stands for the bytes moved, the
+    least a cell can move. ``bound`` names the largest of the three times where it is at least
+    half of the latency, ``explained`` is its share of the latency: above 1 where a cell did
+    fewer multiplications than are counted. Empty where ceilings or columns are missing.
     """
-    if table.ceilings is None or not {"latency_ms", "macs"} <= set(table.cells.columns):
+    column = latency_column(table)
+    if table.ceilings is None or column is None or "macs" not in table.cells:
         return pd.DataFrame(columns=COLUMNS)
     keys = _keys(table, table.ceilings)
-    cells = table.cells[table.complete]
+    cells = table.cells[table.complete].assign(ms=lambda c: c[column])
     if "threads" in keys:
         cells = cells.assign(threads=_thread_numbers(table))
     own = [*FIGURES, *(c for c in SCOPES if c in table.ceilings)]
@@ -50,6 +52,13 @@ def roofline(table: Table) -> pd.DataFrame:
         table.ceilings[[*keys, *own]], on=keys, how="inner"
     )
     return _capped(joined)[COLUMNS]
+
+
+def latency_column(table: Table) -> str | None:
+    """Return the latency that a table is about: its metric, else undisturbed, else as seen."""
+    known = ("quiet_ms", "latency_ms")
+    wanted = (table.metric, *known) if table.metric in known else known
+    return next((name for name in wanted if name in table.cells), None)
 
 
 def _keys(table: Table, ceilings: pd.DataFrame) -> list[str]:
@@ -67,7 +76,7 @@ def _keys(table: Table, ceilings: pd.DataFrame) -> list[str]:
 
 
 def _capped(joined: pd.DataFrame) -> pd.DataFrame:
-    latency, most = _number(joined, "latency_ms"), _number(joined, "gflops")
+    latency, most = _number(joined, "ms"), _number(joined, "gflops")
     done, weights = _multiplications(joined), _number(joined, "weights_mb")
     moved = weights.where(~(weights <= _number(joined, "cache_mb")))
     times = pd.DataFrame(

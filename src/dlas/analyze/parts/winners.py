@@ -77,7 +77,7 @@ def _judged(table: Table, estimates: Estimates, row: Ints) -> tuple[Ints, Bools,
     p = np.full(len(row), np.nan)
     if estimates.known:
         # The best of several noisy values looks better than it is: one-sided, over all others.
-        var = estimates.var[row] + estimates.var[top][:, None, :]
+        var = estimates.gap(row, np.broadcast_to(top[:, None], row.shape))
         others = np.maximum(there.sum(axis=1) - 1, 1)
         level = 1 - 2 * 0.05 / others
         for k in np.unique(others):

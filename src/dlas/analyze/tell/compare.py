@@ -262,7 +262,7 @@ def _both_sure(
     if not known:
         return min(gains) > float(np.log1p(table.floor))
     for gain, e, rows in ((gains[0], one, i), (gains[1], two, j)):
-        se, df = _spread((e.var[rows[pair[0]]] + e.var[rows[pair[1]]])[None, :], e.df)
+        se, df = _spread(e.gap(rows[pair[0]], rows[pair[1]])[None, :], e.df)
         if not gain > stats.t.ppf(0.975, df)[0] * se[0]:
             return False
     return True

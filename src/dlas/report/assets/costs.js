@@ -15,7 +15,7 @@ function drawRoofline(body) {
   const marks = bounds.map((b, i) => {
     const own = drawnOnes.filter((r) => r.bound === b);
     return { type: "scatter", mode: "markers", name: b === "none of them" ? "none explains half" : `bound by ${b}`, x: own.map((r) => r.macs_per_byte), y: own.map((r) => r.gflops), customdata: own.map((r) => r.row), marker: { color: colour(i), symbol: symbol(i), size: 8, opacity: 0.75 },
-      text: own.map((r) => `${stackText(CELLS[r.row])}<br>${num(r.gflops)} GFLOP/s of ${num(r.most_gflops)}<br>${[["arithmetic", r.arithmetic_ms], ["weights from memory", r.memory_ms], ["overhead", r.overhead_ms]].filter(([, v]) => isNumber(v)).map(([n, v]) => `${n} ${num(v)} ms`).join(", ")} of ${num(r.latency_ms)} ms`), hovertemplate: "%{text}<extra></extra>" };
+      text: own.map((r) => `${stackText(CELLS[r.row])}<br>${num(r.gflops)} GFLOP/s of ${num(r.most_gflops)}<br>${[["arithmetic", r.arithmetic_ms], ["weights from memory", r.memory_ms], ["overhead", r.overhead_ms]].filter(([, v]) => isNumber(v)).map(([n, v]) => `${n} ${num(v)} ms`).join(", ")} of ${num(r.ms)} ms`), hovertemplate: "%{text}<extra></extra>" };
   }).filter((t) => t.x.length);
   const xs = drawnOnes.map((r) => r.macs_per_byte);
   const ends = xs.length ? [Math.min(...xs) / 1.5, Math.max(...xs) * 1.5] : [];
@@ -30,7 +30,7 @@ function drawRoofline(body) {
     traces: marks.length ? [...lines, ...marks] : [], height: 480 + 18 * lines.length,
     layout: { xaxis: { type: "log", title: { text: "multiply-accumulates per byte of weights (log)" } }, yaxis: { type: "log", title: { text: "GFLOP/s (log)" } } },
     head: ["cell", "latency, ms", "arithmetic, ms", "weights from memory, ms", "overhead, ms", "bound by", "explains", "GFLOP/s"],
-    rows: () => [...roof].sort((a, b) => (b.explained ?? 0) - (a.explained ?? 0)).map((r) => [cellButton(r.row), r.latency_ms, r.arithmetic_ms, r.memory_ms, r.overhead_ms, r.bound, isNumber(r.explained) ? percent(r.explained) : "", r.gflops]) });
+    rows: () => [...roof].sort((a, b) => (b.explained ?? 0) - (a.explained ?? 0)).map((r) => [cellButton(r.row), r.ms, r.arithmetic_ms, r.memory_ms, r.overhead_ms, r.bound, isNumber(r.explained) ? percent(r.explained) : "", r.gflops]) });
   part(body, "ceilings").replaceChildren(el("details", {}, el("summary", {}, "The ceilings as they were read"),
     table(["ceiling", "hardware", "of", "when", "read", "unit", "how, or why not"], readings.map((c) => [c.kind, short("hardware", c.hardware), c.software ? `${short("software", c.software)}${MANY.includes("dataset") ? `, ${short("dataset", c.dataset)}` : ""}` : "", c.moment, c.value, c.unit, c.reason ? `not measured: ${c.reason}` : c.method]), "Of several readings the largest arithmetic and bandwidth and the least overhead count")));
 }

@@ -376,9 +376,9 @@ def control_count(strata: Collection[int], settings: MeasureSettings) -> int:
 
 
 def measurement_count(cells: Iterable[Runnable], settings: MeasureSettings) -> int:
-    """Return how many measurements a study makes, A/A controls included, repetitions not."""
+    """Return how many measurements a study makes at most, A/A controls included."""
     strata = Counter(stratum(cell) for cell in cells).values()
-    return settings.rounds * (sum(strata) + control_count(strata, settings))
+    return settings.rounds.max * (sum(strata) + control_count(strata, settings))
 
 
 def explain(plan: Plan, done: Mapping[str, str]) -> list[dict[str, str]]:

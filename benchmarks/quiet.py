@@ -1,0 +1,229 @@
+"""Does the interval of ``quiet_ms`` hold what it claims? Sessions under simulated disturbance.
+
+A session is a minute or three of one machine whose speed changes as its neighbours please; a path
+of the speed, by the millisecond, is drawn for each. Cells of 0.2, 2 and 20 ms, of four strata, are
+measured in it as ``dlas run`` does: rounds in an order shuffled anew, runs one after another,
+until the intervals of a stratum are as narrow as asked. What an interval claims is what the
+estimator would come to with unlimited rounds of the same session: it is taken from 600 further
+measurements at random moments of the same path. The bias is against an undisturbed machine.
+
+    python benchmarks/quiet.py [--tables 2000] [--kinds bursts,drift] [--markdown]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from dlas.analyze.estimate.noise import estimate
+from dlas.analyze.estimate.table import Table
+from dlas.core.least import OF_ROUNDS, OF_RUNS, expected_least
+from dlas.run.enough import too_wide
+
+Path = np.ndarray
+STRATA = 4
+CELLS = 60
+DURATIONS = (0.2, 2.0, 20.0)
+"""Milliseconds of an inference."""
+MIN_ROUNDS, MAX_ROUNDS = 4, 12
+REGION_MS, LEAST_RUNS, BESIDE_MS = 40.0, 20, 240.0
+"""A round of a cell: timed milliseconds, least runs, and what a measurement costs besides."""
+PRECISION = 0.03
+JITTER = (0.003, 0.005, 0.008, 0.012)
+"""Standard deviation of a run by stratum; always added, never taken off."""
+FELT = (1.0, 1.0, 1.3, 1.6)
+"""The power of a disturbance that a stratum feels: threads wait for each other."""
+FURTHER = 600
+
+
+def quiet(rng: np.random.Generator, n: int) -> Path:
+    """Return the speed of a machine that nobody disturbs."""
+    return np.ones(n)
+
+
+def bursts(rng: np.random.Generator, n: int) -> Path:
+    """Return short interruptions: 3 in a second, of 15 ms on average, half as fast again."""
+    path = np.ones(n)
+    for start in rng.integers(0, n, rng.poisson(3 * n / 1000)):
+        path[start : start + int(rng.exponential(15)) + 1] = 1.5
+    return path
+
+
+def spells(rng: np.random.Generator, n: int) -> Path:
+    """Return bad spells of 5 to 30 s, a fifth of the time: whole rounds of many cells."""
+    path, at = np.ones(n), 0
+    while at < n:
+        at += int(rng.exponential(60_000))
+        length = int(rng.uniform(5_000, 30_000))
+        path[at : at + length] = rng.uniform(1.1, 1.5)
+        at += length
+    return path
+
+
+def speeds(rng: np.random.Generator, n: int) -> Path:
+    """Return a core of two speeds, 15 % apart, which change every second or so."""
+    path, at, slow = np.ones(n), 0, bool(rng.integers(2))
+    while at < n:
+        length = int(rng.exponential(1_000)) + 50
+        path[at : at + length] = 1.15 if slow else 1.0
+        at, slow = at + length, not slow
+    return path
+
+
+def drift(rng: np.random.Generator, n: int) -> Path:
+    """Return a clock that wanders by some per cent over minutes."""
+    steps = np.cumsum(rng.normal(0, 0.003, n // 1000 + 2))
+    slow = 0.02 * np.sin(2 * np.pi * (np.arange(len(steps)) / 300 + rng.random()))
+    each = np.repeat(np.abs(steps) + 0.02 + slow, 1000)[:n]
+    return 1 + each
+
+
+def sibling(rng: np.random.Generator, n: int) -> Path:
+    """Return a second hyper-thread that is busy for 10 s and idle for 10 s."""
+    phase = rng.integers(20_000)
+    return np.where((np.arange(n) + phase) % 20_000 < 10_000, 1.4, 1.0)
+
+
+KINDS: dict[str, Callable[[np.random.Generator, int], Path]] = {
+    "none": quiet,
+    "bursts": bursts,
+    "bad spells": spells,
+    "two speeds": speeds,
+    "drifting clock": drift,
+    "busy hyper-thread": sibling,
+}
+
+
+def measured(
+    rng: np.random.Generator, total: np.ndarray, start: np.ndarray, ms: float, stratum: int
+) -> np.ndarray:
+    """Return the log of what rounds that start at some moments come to, over the quiet time.
+
+    ``total`` is the running sum of the path; a run takes as long as the path says on its way.
+    """
+    runs = max(LEAST_RUNS, int(REGION_MS / ms))
+    began = start[:, None] + np.arange(runs) * ms
+    slow = (_at(total, began + ms) - _at(total, began)) / ms
+    felt = np.maximum(slow, 1e-9) ** FELT[stratum]
+    jitter = np.abs(rng.normal(0, JITTER[stratum], began.shape))
+    return np.log(expected_least(felt * (1 + jitter), OF_RUNS))
+
+
+def _at(total: np.ndarray, moment: np.ndarray) -> np.ndarray:
+    """Return a running sum at moments between its milliseconds."""
+    whole = np.minimum(moment.astype(np.int64), len(total) - 2)
+    low = total[whole]
+    return low + (moment - whole) * (total[whole + 1] - low)
+
+
+def session(rng: np.random.Generator, kind: str) -> tuple[dict[int, list[float]], np.ndarray]:
+    """Measure one session; return rounds by cell, and the claim's truth."""
+    each = [max(LEAST_RUNS * ms, REGION_MS) + BESIDE_MS for ms in DURATIONS]
+    length = int(MAX_ROUNDS * sum(each) * CELLS / len(DURATIONS)) + 2_000
+    total = np.concatenate([[0.0], np.cumsum(KINDS[kind](rng, length))])
+    rounds: dict[int, list[float]] = defaultdict(list)
+    due, now, number = list(range(CELLS)), 0.0, 0
+    while due and number < MAX_ROUNDS:
+        for cell in rng.permutation(due).tolist():
+            ms, stratum = DURATIONS[cell % 3], cell // 3 % STRATA
+            found = measured(rng, total, np.array([now + BESIDE_MS]), ms, stratum)
+            rounds[cell].append(float(found[0]))
+            now += max(LEAST_RUNS * ms, REGION_MS) + BESIDE_MS
+        number += 1
+        if number >= MIN_ROUNDS:
+            due = _due(due, rounds)
+    # unlimited rounds of the same session: at any moment of it
+    truth = np.empty((3, STRATA))
+    for d, ms in enumerate(DURATIONS):
+        for s in range(STRATA):
+            start = rng.uniform(0, now, FURTHER)
+            truth[d, s] = expected_least(measured(rng, total, start, ms, s), OF_ROUNDS)
+    return rounds, truth
+
+
+def _due(due: list[int], rounds: dict[int, list[float]]) -> list[int]:
+    found = []
+    for stratum in range(STRATA):
+        own = [cell for cell in due if cell // 3 % STRATA == stratum]
+        if own:
+            wide = too_wide([np.array(rounds[cell]) for cell in own], PRECISION)
+            found += [cell for cell, each in zip(own, wide, strict=True) if each]
+    return found
+
+
+def table_of(rounds: dict[int, list[float]]) -> Table:
+    """Return the table that the analysis would see."""
+    frame = pd.DataFrame({
+        "cell": [f"c{c}" for c in range(CELLS)], "host": "h", "status": "complete", "reason": "",
+        "value": 1.0, "software": [f"s{c // 3 % STRATA}" for c in range(CELLS)],
+        "model": [f"m{c % 3}" for c in range(CELLS)],
+    })  # fmt: skip
+    samples = [(c, 0, r, log) for c, logs in rounds.items() for r, log in enumerate(logs)]
+    return Table(
+        cells=frame, layers=("software", "model"), parameters=(), metric="quiet_ms", least=True,
+        samples=pd.DataFrame(samples, columns=["row", "control", "round", "log"]),
+        strata=("software",),
+    )  # fmt: skip
+
+
+def study(kind: str, tables: int, seed: int) -> dict[str, float]:
+    """Return coverage, widths and bias of many sessions of one kind."""
+    inside, half, used, bias = [], [], [], defaultdict(list)
+    for number in range(tables):
+        rng = np.random.default_rng([seed, number, list(KINDS).index(kind)])
+        rounds, truth = session(rng, kind)
+        known = estimate(table_of(rounds))
+        own = known.stratum
+        width = stats.t.ppf(0.975, known.df[own]) * np.sqrt(known.var.sum(axis=1))
+        true = np.array([truth[c % 3, c // 3 % STRATA] for c in range(CELLS)])
+        inside.append(np.abs(known.mean - true) <= width)
+        half.append(width)
+        used.append(np.mean([len(r) for r in rounds.values()]))
+        for d in range(3):
+            bias[DURATIONS[d]].append(known.mean[np.arange(CELLS) % 3 == d].mean())
+        _progress(kind, number, tables)
+    covered = np.array(inside)
+    stratum = np.arange(CELLS) // 3 % STRATA
+    return {
+        "coverage": covered.mean(),
+        "worst stratum": min(covered[:, stratum == s].mean() for s in range(STRATA)),
+        "half width": float(np.median(half)),
+        "rounds": float(np.mean(used)),
+        **{f"bias {ms:g} ms": float(np.expm1(np.mean(v))) for ms, v in bias.items()},
+    }
+
+
+_told = [0.0]
+
+
+def _progress(kind: str, number: int, tables: int) -> None:
+    if time.monotonic() - _told[0] > 20:
+        _told[0] = time.monotonic()
+        print(f"{kind}: {number + 1} of {tables}", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Print a row for each kind of disturbance."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--tables", type=int, default=2000, help="sessions of each kind")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="which, with commas")
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    rows = {kind: study(kind, asked.tables, asked.seed) for kind in asked.kinds.split(",")}
+    names = list(next(iter(rows.values())))
+    print("| disturbance | " + " | ".join(names) + " |")
+    print("| --- |" + " --- |" * len(names))
+    for kind, row in rows.items():
+        told = [f"{row[n]:.1f}" if n == "rounds" else f"{100 * row[n]:.1f} %" for n in names]
+        print(f"| {kind} | " + " | ".join(told) + " |")
+
+
+if __name__ == "__main__":
+    main()

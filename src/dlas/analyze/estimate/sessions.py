@@ -1,0 +1,134 @@
+"""Rounds of several sessions: brought together by what was measured in more than one of them.
+
+Between two sessions of one machine (another day, another version, other neighbours) everything
+shifts, and every cell by a little of its own. A cell that was measured in a later session alone
+can be compared with the others only through *anchors*, cells that were measured in both: their
+mean shift is taken off, and what the anchors disagree by stays in the interval. Without anchors
+nothing is claimed: such cells are left out, and it is said.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from dlas.analyze.estimate.levels import Floats
+from dlas.core.least import OF_ROUNDS, expected_least, jackknife
+
+LEAST_ANCHORS = 2
+Unit = tuple[int, int]
+"""A row and its control."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """What one session adds to what is not known of the units measured in it alone."""
+
+    units: frozenset[Unit]
+    shift: float
+    """What was taken off the logarithms of the session."""
+    var: float
+    """Variance of the shift, the same error for all units."""
+    df: float
+    each: float
+    """Variance that every unit has of its own between two sessions."""
+
+
+@dataclass(frozen=True)
+class Linked:
+    """Samples as of one session, and what linking them cost."""
+
+    samples: pd.DataFrame
+    links: tuple[Link, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def each(self, unit: Unit) -> float:
+        """Return the variance that a unit gets for its own shift."""
+        return sum(link.each for link in self.links if unit in link.units)
+
+
+def linked(samples: pd.DataFrame) -> Linked:
+    """Bring the rounds of each host's sessions to the one in which most cells were measured.
+
+    Args:
+        samples: ``row, control, host, session, round, log``; one host or session where there is no
+            such column.
+    """
+    if "host" in samples and samples["host"].nunique() > 1:
+        parts = [_linked(part) for _, part in samples.groupby("host", sort=True)]
+        return Linked(
+            pd.concat([part.samples for part in parts], ignore_index=True),
+            tuple(link for part in parts for link in part.links),
+            tuple(note for part in parts for note in part.notes),
+        )
+    return _linked(samples)
+
+
+def _linked(samples: pd.DataFrame) -> Linked:
+    if "session" not in samples or samples["session"].nunique() < 2:
+        return Linked(samples)
+    own = samples[samples["control"] == 0]
+    cells = (
+        own.groupby("session", sort=True)["row"]
+        .nunique()
+        .sort_values(ascending=False, kind="stable")
+    )
+    order = cells.index.tolist()
+    base = _rounds(samples[samples["session"] == order[0]])
+    kept, links, lost = [samples[samples["session"] == order[0]]], [], 0
+    for session in order[1:]:
+        part = samples[samples["session"] == session]
+        rounds = _rounds(part)
+        alone = frozenset(rounds.keys() - base.keys())
+        link = _link(base, rounds, alone)
+        if link is None:
+            lost += sum(control == 0 for _, control in alone)
+            continue
+        kept.append(part.assign(log=part["log"] - link.shift))
+        if alone:
+            links.append(link)
+        for unit, logs in rounds.items():
+            base[unit] = np.concatenate([base.get(unit, np.zeros(0)), logs - link.shift])
+    return Linked(pd.concat(kept, ignore_index=True), tuple(links), _notes(lost))
+
+
+def _rounds(samples: pd.DataFrame) -> dict[Unit, Floats]:
+    found: dict[Unit, list[float]] = defaultdict(list)
+    columns = (samples[name].tolist() for name in ("row", "control", "log"))
+    for row, control, log in zip(*columns, strict=True):
+        found[row, control].append(log)
+    return {unit: np.array(logs) for unit, logs in found.items()}
+
+
+def _link(
+    base: dict[Unit, Floats], rounds: dict[Unit, Floats], alone: frozenset[Unit]
+) -> Link | None:
+    """Compare what was measured in both; None: too little to tell a shift and its spread."""
+    both = [unit for unit in rounds if unit in base]
+    if len(both) < LEAST_ANCHORS:
+        return None
+    found = np.array([_difference(base[unit], rounds[unit]) for unit in both])
+    shift, spread = float(found[:, 0].mean()), float(found[:, 0].var(ddof=1))
+    noise = found[:, 1][np.isfinite(found[:, 1])]
+    sampling = float(noise.mean()) if len(noise) else 0.0
+    return Link(alone, shift, spread / len(both), len(both) - 1.0, max(spread - sampling, 0.0))
+
+
+def _difference(before: Floats, now: Floats) -> tuple[float, float]:
+    """Return how much slower a unit is now, and the variance of that by its rounds."""
+    k = min(len(before), len(now), OF_ROUNDS)
+    gap = float(expected_least(now, k) - expected_least(before, k))
+    return gap, float(jackknife(now, k) + jackknife(before, k))
+
+
+def _notes(lost: int) -> tuple[str, ...]:
+    if not lost:
+        return ()
+    return (
+        f"{lost} cells were measured in another session than the others, with nothing measured in "
+        "both: they are left out of all comparisons. Measuring again with the same command adds "
+        "anchors, cells measured in both sessions.",
+    )
