@@ -1,12 +1,15 @@
-"""Do the numbers repeat? Two runs of one study on the same artefacts, compared.
+"""Do the numbers repeat? A/A controls, rounds in turns, and two runs of one study, by estimator.
 
     dlas run studies/quickstart.yaml --out out/again --store out/quickstart/store --remeasure
-    python benchmarks/remeasure.py out/quickstart out/again [--json FILE]
+    python benchmarks/remeasure.py out/quickstart [out/again] [--json FILE]
 
-Printed: the share of cells whose second latency is within 10 % (one thread) or 20 % (more) of the
-first; the share of second values inside the first run's 95 % prediction interval; and, as a
-natural null, the share of weight-pruned and unpruned pairs on dense float32 runtimes that are
-called different (dense kernels do not look at zeros, so they should not be).
+Printed, for latency as seen (the median of the rounds' medians) and undisturbed (the expected
+least of three rounds of the expected least of ten runs): how far A/A controls differ from their
+cells in all folders given; how far the even and the odd rounds of the first folder differ, each as
+if the other had not been; how far the second folder differs from the first; and how many second
+values lie in the first's 95 % prediction interval. As a natural null, the share of weight-pruned
+and unpruned pairs on dense float32 runtimes that are called different (dense kernels do not look
+at zeros).
 """
 
 from __future__ import annotations
@@ -14,72 +17,139 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from dlas.tables import cells_frame
+from dlas.core.least import OF_ROUNDS, expected_least
+from dlas.tables import cells_frame, rounds_frame
 
-WITHIN = {"one thread": 0.10, "more threads": 0.20}
+Rounds = pd.DataFrame
+SEEN, QUIET = "latency_ms", "quiet_ms"
+OVER_ROUNDS: dict[str, Callable[[Any], float]] = {
+    SEEN: lambda values: float(np.median(values)),
+    QUIET: lambda values: float(np.exp(expected_least(np.log(np.asarray(values)), OF_ROUNDS))),
+}
 
 
-def complete(folder: Path) -> pd.DataFrame:
-    frame = cells_frame([folder])
-    frame = frame[(frame["status"] == "complete") & frame["latency_ms"].notna()]
-    return frame.set_index("cell")
+def values(rounds: Rounds, metric: str) -> pd.Series:
+    """Return what the rounds of each cell and control come to."""
+    good = rounds[rounds[metric].notna()]
+    return good.groupby(["cell", "control"])[metric].agg(OVER_ROUNDS[metric])
 
 
-def repeats(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any]:
-    """Return how the second run's latencies lie to the first's."""
+def gaps(a: pd.Series, b: pd.Series) -> pd.Series:
+    """Return by how much two readings of the same things differ, as logs of ratios."""
+    both = a.index.intersection(b.index)
+    return np.log(b.loc[both] / a.loc[both])
+
+
+def summary(log: pd.Series) -> dict[str, float]:
+    """Return the usual figures of how far apart pairs are."""
+    far = np.expm1(log.abs())
+    return {
+        "pairs": len(far),
+        "median": float(far.median()),
+        "90th percentile": float(far.quantile(0.9)),
+        "95th percentile": float(far.quantile(0.95)),
+        "most": float(far.max()),
+        "within 5 %": float((far <= 0.05).mean()),
+        "within 8 %": float((far <= 0.08).mean()),
+        "within 10 %": float((far <= 0.10).mean()),
+    }
+
+
+def controls(every: Sequence[Rounds], metric: str) -> pd.Series:
+    """Return how far the A/A controls of all folders are from their cells."""
+    found = []
+    for rounds in every:
+        known = values(rounds, metric)
+        own, other = known.xs(0, level="control"), known.xs(1, level="control")
+        found.append(gaps(own, other))
+    return pd.concat(found)
+
+
+def halves(rounds: Rounds, metric: str) -> pd.Series:
+    """Return how far even and odd rounds of one session are apart; controls left out."""
+    own = rounds[rounds["control"] == 0]
+    even, odd = (values(own[own["round"] % 2 == side], metric) for side in (0, 1))
+    return gaps(even, odd).droplevel("control")
+
+
+def runs(first: Rounds, second: Rounds, metric: str) -> pd.Series:
+    """Return how far two runs are apart, by cell."""
+    one, two = (values(r[r["control"] == 0], metric).droplevel("control") for r in (first, second))
+    return gaps(one, two)
+
+
+def told(log: pd.Series, threads: pd.Series) -> dict[str, Any]:
+    """Return the figures over all cells, and by thread count."""
+    of = threads.reindex(log.index)
+    return {"all": summary(log)} | {
+        f"{n} thread{'s' if n > 1 else ''}": summary(log[of == n]) for n in sorted(of.unique())
+    }
+
+
+def prediction(first: pd.DataFrame, second: pd.DataFrame, metric: str) -> float:
+    """Return the share of second values inside the first's prediction interval."""
     both = first.index.intersection(second.index)
     a, b = first.loc[both], second.loc[both]
-    log = np.log(b["latency_ms"] / a["latency_ms"])
+    stem = metric.removesuffix("_ms")
     # The interval of an estimate; a second estimate has the same error again.
-    half = np.log(a["latency_high_ms"] / a["latency_low_ms"]) / 2 * math.sqrt(2)
-    one = a["hardware.threads"] == 1
-    found: dict[str, Any] = {"cells": len(both), "median_ratio": float(np.exp(log.median()))}
-    for name, rows in (("one thread", one), ("more threads", ~one)):
-        limit = math.log1p(WITHIN[name])
-        found[f"within, {name}"] = float((log[rows].abs() <= limit).mean())
-        found[f"cells, {name}"] = int(rows.sum())
-    found["inside the prediction interval"] = float((log.abs() <= half).mean())
-    return found
+    half = np.log(a[f"{stem}_high_ms"] / a[f"{stem}_low_ms"]) / 2 * math.sqrt(2)
+    return float((np.log(b[metric] / a[metric]).abs() <= half).mean())
 
 
-def null(frame: pd.DataFrame) -> dict[str, Any]:
+def null(frame: pd.DataFrame, metric: str) -> dict[str, Any]:
     """Return how many weight-pruned cells are called different from the same cell unpruned."""
+    stem = metric.removesuffix("_ms")
     dense = frame[(frame["ran_precision"] == "float32") & frame["optimization"].notna()]
     key = ["dataset", "model", "algorithm", "software", "hardware"]
     plain = dense[dense["optimization"] == "none"].set_index(key)
+    pruned = dense[dense["optimization"].str.fullmatch(r"weight-pruning(\(.*\))?")]
     pairs = different = 0
-    for _, row in dense[
-        dense["optimization"].str.fullmatch(r"weight-pruning(\(.*\))?")
-    ].iterrows():
+    for _, row in pruned.iterrows():
         place = tuple(row[k] for k in key)
         if place not in plain.index:
             continue
         mate = plain.loc[[place]].iloc[0]
-        gap = abs(math.log(row["latency_ms"] / mate["latency_ms"]))
-        halves = [math.log(r["latency_high_ms"] / r["latency_low_ms"]) / 2 for r in (row, mate)]
+        both = (row, mate)
+        widths = [math.log(r[f"{stem}_high_ms"] / r[f"{stem}_low_ms"]) / 2 for r in both]
         pairs += 1
-        different += gap > math.hypot(*halves)
+        different += abs(math.log(row[metric] / mate[metric])) > math.hypot(*widths)
     return {"pairs": pairs, "called different": different / pairs if pairs else None}
 
 
+def complete(folder: Path) -> pd.DataFrame:
+    """Return the complete cells of a folder."""
+    frame = cells_frame([folder])
+    return frame[(frame["status"] == "complete") & frame[SEEN].notna()].set_index("cell")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    """Print everything as JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("first", type=Path)
-    parser.add_argument("second", type=Path)
+    parser.add_argument("second", type=Path, nargs="?")
     parser.add_argument("--json", type=Path)
     wanted = parser.parse_args()
-    first, second = complete(wanted.first), complete(wanted.second)
-    found = {
-        "repeats": repeats(first, second),
-        "null, first run": null(first),
-        "null, second run": null(second),
-    }
+    folders = [f for f in (wanted.first, wanted.second) if f is not None]
+    cells = [complete(f) for f in folders]
+    rounds = [rounds_frame([f]) for f in folders]
+    rounds = [r[r["cell"].isin(c.index)] for r, c in zip(rounds, cells, strict=True)]
+    threads = cells[0]["hardware.threads"]
+    found: dict[str, Any] = {}
+    for metric in (SEEN, QUIET):
+        one: dict[str, Any] = {"A/A": summary(controls(rounds, metric))}
+        one["rounds in turns"] = told(halves(rounds[0], metric), threads)
+        if len(folders) > 1:
+            one["two runs"] = told(runs(*rounds, metric), threads)
+            one["inside the prediction interval"] = prediction(*cells, metric)
+        one["null"] = [null(each, metric) for each in cells]
+        found[metric] = one
     print(json.dumps(found, indent=1))
     if wanted.json:
         wanted.json.write_text(json.dumps(found, indent=1))

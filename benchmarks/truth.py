@@ -534,11 +534,21 @@ def report(rows: list[dict[str, object]], scale: float, seconds: float) -> str:
     return "\n".join([*lines, "", f"Took {seconds:.0f} s.", ""])
 
 
+def run_worlds(
+    n: int, seed: int = 1, progress: Progress | None = None
+) -> Iterator[dict[str, object]]:
+    """Measure the worlds of ``worlds.py``."""
+    import worlds
+
+    yield from worlds.run(n, seed, progress)
+
+
 RUNS: dict[str, tuple[Callable[..., Iterator[dict[str, object]]], int]] = {
     "nulls": (run_nulls, 1000),
     "power": (run_power, 500),
     "coverage": (run_coverage, 2000),
     "findings": (run_findings, 200),
+    "worlds": (run_worlds, 400),
 }
 
 
@@ -568,4 +578,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    sys.modules["truth"] = sys.modules["__main__"]  # worlds.py is about these very classes
     sys.exit(main())

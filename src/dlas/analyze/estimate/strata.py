@@ -11,6 +11,8 @@ from dlas.analyze.estimate.rounds import Units
 from dlas.analyze.estimate.table import Table
 
 MAX_STRATA = 24
+MAX_FOUND = 60
+"""Strata that there may be once columns are added by which the noise differs."""
 MOST_FOUND = 2
 """Columns that are added because the noise differs by them."""
 LEAST_GROUP = 4
@@ -38,7 +40,7 @@ def labels(table: Table, units: Units, size: Floats) -> list[str]:
         if column is None:
             break
         more = _joined(table, units, [*columns, column])
-        if len(set(more)) > MAX_STRATA:
+        if len(set(more)) > MAX_FOUND:
             break
         columns, found = [*columns, column], more
     return found

@@ -1,0 +1,196 @@
+"""Worlds in which an analysis is easily wrong, for ``truth.py``: undisturbed latency of a study.
+
+Unlike the worlds there, rounds only ever read too much (a neighbour takes time, none gives any),
+by amounts that differ by model, by session, and in whole rounds now and then. The analysis knows
+none of it. As there, nothing of ``dlas.analyze`` makes the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import truth
+
+from dlas.analyze import analyze, from_study
+from dlas.analyze.estimate.noise import estimate
+from dlas.analyze.estimate.table import Table
+from dlas.analyze.parts.effects import speedups
+
+ROUNDS = 5
+BURST = 0.25
+"""How much a disturbed round reads too much, at most."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How rounds are disturbed."""
+
+    by_model: tuple[float, ...] = (0.01, 0.01, 0.01)
+    """Standard deviation of what a round reads too much, by model."""
+    bad_rounds: float = 0.0
+    """Share of whole rounds that are bad for every cell."""
+    outliers: float = 0.0
+    """Share of single rounds of single cells that are bad."""
+
+
+KINDS = {
+    "noise by model, one eight times as noisy": Kind(by_model=(0.005, 0.005, 0.04)),
+    "outlier rounds": Kind(outliers=0.1),
+    "bad rounds": Kind(bad_rounds=0.2),
+}
+
+
+def table_of(rng: np.random.Generator, true: truth.World, kind: Kind) -> Table:
+    """Measure a world as a study does, in one session."""
+    cells = truth.cells_of(true)
+    log = true.log[true.there]
+    model = np.argwhere(true.there)[:, 0]
+    sd = np.array(kind.by_model)[model][:, None]
+    more = np.abs(rng.normal(0, 1, (len(log), ROUNDS))) * sd
+    more += (rng.random((len(log), ROUNDS)) < kind.outliers) * rng.uniform(
+        0, BURST, (len(log), ROUNDS)
+    )
+    bad = rng.random(ROUNDS) < kind.bad_rounds
+    more += bad * rng.uniform(0, BURST, (1, ROUNDS))
+    return from_study(
+        cells.assign(quiet_ms=1.0), rows(cells["cell"].tolist(), log[:, None] + more)
+    )
+
+
+def rows(names: list[str], logs: np.ndarray, session: str = "one") -> pd.DataFrame:
+    """Return rounds as a study writes them."""
+    count = logs.shape[1]
+    return pd.DataFrame({
+        "cell": np.repeat(names, count), "control": 0,
+        "round": np.tile(np.arange(count), len(names)),
+        "host": "h", "session": session, "quiet_ms": np.exp(logs).ravel(),
+    })  # fmt: skip
+
+
+def covered(rng: np.random.Generator, draws: int, kind: Kind) -> Iterator[tuple[str, int, int]]:
+    """Say by level of every layer whether paired speed-ups in one context are held."""
+    true = truth.world(rng, truth.mixed(rng))
+    log = dict(zip(truth.cells_of(true)["cell"], true.log[true.there], strict=True))
+    for _ in range(draws):
+        table = table_of(rng, true, kind)
+        _, contexts = speedups(table, estimate(table))
+        each = contexts["baseline_cell"].map(log) - contexts["cell"].map(log)
+        held = truth.inside(each, contexts)
+        places = contexts["cell"].map(table.cells.set_index("cell")["model"]).to_numpy()
+        for model in truth.CHOICES["model"]:
+            own = held[places == model]
+            yield model, int(own.sum()), len(own)
+
+
+def run_levels(n: int, seed: int, progress: truth.Progress | None) -> Iterator[dict[str, object]]:
+    """Measure coverage for the worst level of the layer by which the noise differs."""
+    for number, (name, kind) in enumerate(KINDS.items()):
+        counts = truth.counted(n, (seed, 6, number), partial(covered, kind=kind), progress)
+        _, (good, of) = min(counts.items(), key=lambda each: each[1][0] / each[1][1])
+        ok = good >= 0.93 * of
+        row = truth.rate(f"coverage: {name}, worst model", good, of, "at least 93 %", ok)
+        yield row | {"tables": f"{n} ({of} intervals)"}
+
+
+# ---------------------------------------------------------------- sessions
+
+SHIFT, OWN = 0.08, 0.027
+"""How much slower the later session is, and by how much each cell differs between sessions."""
+
+
+def later(rng: np.random.Generator, true: truth.World, anchors: int) -> Table:
+    """Measure the last runtime in a later session, with so many anchors."""
+    cells = truth.cells_of(true)
+    late = cells["software"].eq(truth.CHOICES["software"][-1]).to_numpy()
+    log = true.log[true.there]
+    names = cells["cell"].to_numpy()
+
+    def session(chosen: np.ndarray, name: str, shift: float) -> pd.DataFrame:
+        own = rng.normal(0, OWN / np.sqrt(2), len(chosen))[:, None]
+        more = np.abs(rng.normal(0, 0.01, (len(chosen), ROUNDS)))
+        return rows(names[chosen].tolist(), log[chosen][:, None] + shift + own + more, name)
+
+    again = rng.choice(np.flatnonzero(~late), anchors, replace=False)
+    parts = [
+        session(np.flatnonzero(~late), "one", 0.0),
+        session(np.concatenate([np.flatnonzero(late), again]), "two", SHIFT),
+    ]
+    rounds = pd.concat(parts, ignore_index=True)
+    first = {"software": truth.CHOICES["software"][0]}
+    return from_study(cells.assign(quiet_ms=1.0), rounds, baseline=first)
+
+
+def across(rng: np.random.Generator, draws: int, anchors: int) -> Iterator[tuple[str, int, int]]:
+    """Say whether the speed-up of the runtime of the later session is held."""
+    true = truth.world(rng, truth.mixed(rng))
+    log = dict(zip(truth.cells_of(true)["cell"], true.log[true.there], strict=True))
+    level = truth.CHOICES["software"][-1]
+    for _ in range(draws):
+        table = later(rng, true, anchors)
+        one, contexts = speedups(table, estimate(table))
+        mine = one[(one["layer"] == "software") & (one["level"] == level)]
+        if not anchors:
+            yield "claims", len(mine), 1
+            continue
+        each = contexts["baseline_cell"].map(log) - contexts["cell"].map(log)
+        own = (contexts["factor"] == "software") & (contexts["level"] == level)
+        held = truth.inside(each[own].groupby(level=0).mean(), contexts[own])
+        yield "in one context", int(held.sum()), len(held)
+        mean = pd.Series([each[own].mean()])
+        yield "main effect", int(truth.inside(mean, mine).sum()), 1
+
+
+def run_sessions(
+    n: int, seed: int, progress: truth.Progress | None
+) -> Iterator[dict[str, object]]:
+    """Measure coverage across sessions with anchors, and claims without."""
+    counts = truth.counted(n, (seed, 7), partial(across, anchors=18), progress)
+    for name, (good, of) in counts.items():
+        check = f"coverage: runtime of a later session, 18 anchors, {name}"
+        yield truth.rate(check, good, of, "at least 93 %", good >= 0.93 * of)
+    ((claims, of),) = truth.counted(n, (seed, 8), partial(across, anchors=0), progress).values()
+    yield truth.rate("claims across sessions without anchors", claims, of, "none", claims == 0)
+
+
+# ---------------------------------------------------------------- nothing to be found
+
+EFFECTS = frozenset({"speed-up", "interaction", "flip", "scaling", "break-even", "dominance"})
+
+
+def false(rng: np.random.Generator, draws: int, additive: bool, kind: Kind) -> Iterator[bool]:
+    """Say whether a table in which there is nothing of a kind is said to hold some.
+
+    How noisy a model is belongs to its undisturbed latency, too: its own effect is not counted.
+    """
+    log = truth.mains(rng) if additive else np.zeros(truth.SHAPE)
+    told = {"interaction", "flip"} if additive else EFFECTS
+    for _ in range(draws):
+        found = analyze(table_of(rng, truth.world(rng, log), kind)).findings
+        yield any(
+            f.certainty == "significant" and f.kind in told and "model" not in f.layers
+            for f in found
+        )
+
+
+def run_false(n: int, seed: int, progress: truth.Progress | None) -> Iterator[dict[str, object]]:
+    """Measure how often equal and additive tables are said to hold effects they do not hold."""
+    for number, (name, kind) in enumerate(KINDS.items()):
+        for additive in (False, True):
+            what = "additive, any interaction or flip" if additive else "equal, any effect"
+            ask = truth.each("", partial(false, additive=additive, kind=kind))
+            seeds = (seed, 9, 2 * number + additive)
+            ((hits, of),) = truth.counted(n, seeds, ask, progress, step=1).values()
+            yield truth.rate(f"null: {what}; {name}", hits, of, "at most 5 %", hits <= 0.05 * of)
+
+
+def run(
+    n: int, seed: int = 1, progress: truth.Progress | None = None
+) -> Iterator[dict[str, object]]:
+    """Measure all of it."""
+    yield from run_levels(n, seed, progress)
+    yield from run_sessions(n, seed, progress)
+    yield from run_false(max(1, n // 2), seed, progress)
