@@ -55,9 +55,9 @@ def trust(material: Material, cells: Sequence[Mapping[str, Any]]) -> Part:
     """Return the numbers that say how far to trust the rest; None where one is not known."""
     done = [c for c in cells if c["status"] == "complete"]
     widths = [
-        (c["latency_high_ms"] / c["latency_low_ms"]) ** 0.5 - 1
+        (c["quiet_high_ms"] / c["quiet_low_ms"]) ** 0.5 - 1
         for c in done
-        if c.get("latency_low_ms") and c.get("latency_high_ms")
+        if c.get("quiet_low_ms") and c.get("quiet_high_ms")
     ]
     noise = material.analysis.noise() if material.analysis else {}
     floors = [float(f) for f in material.floors["floor"].dropna()]

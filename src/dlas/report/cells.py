@@ -9,7 +9,8 @@ from dlas.report.material import Material, logs
 from dlas.report.pack import Part, Texts, pack, plain
 
 ROUND_COLUMNS = (
-    "cell", "control", "round", "host", "session", "status", "stage", "reason", "latency_ms",
+    "cell", "control", "round", "host", "session", "status", "stage", "reason", "quiet_ms",
+    "latency_ms",
     "latency_p90_ms", "samples", "steady", "flags", "launch", "cpus", "threads_seen",
     "steal_share", "involuntary_switches", "warmup_runs", "import_s", "load_ms",
     "first_inference_ms", "overhead_s", "created_at",

@@ -13,10 +13,11 @@ from dlas.tables import CEILING_COLUMNS
 
 SCHEMA = 1
 COLUMNS = (
-    *LAYERS, "status", "latency_ms", "latency_low_ms", "latency_high_ms", "latency_p90_ms",
-    "accuracy", "accuracy_drop", "flips", "memory_mb", "weights_mb", "artifact_mb", "params",
-    "nonzero_params", "macs", "effective_macs", "load_ms", "first_inference_ms", "import_s",
-    "build_s", "energy_mj", "ran_precision", "ran_threads", "unsteady", "rounds", "host",
+    *LAYERS, "status", "quiet_ms", "quiet_low_ms", "quiet_high_ms", "latency_ms",
+    "latency_p90_ms", "latency_p99_ms", "accuracy", "accuracy_drop", "flips", "memory_mb",
+    "weights_mb", "artifact_mb", "params", "nonzero_params", "macs", "effective_macs",
+    "load_ms", "first_inference_ms", "import_s", "build_s", "energy_mj", "ran_precision",
+    "ran_threads", "unsteady", "rounds", "host",
 )  # fmt: skip
 """The columns of the page's table of all cells; the dialog of a cell shows them all."""
 

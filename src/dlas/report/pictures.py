@@ -102,19 +102,19 @@ def _tile(axes: Axes, x: int, y: int, scale: str, depth: float, text: str) -> No
 def _front(axes: Axes, material: Material) -> bool:
     """Latency against accuracy, by software, with the cells that nothing beats in both."""
     cells = material.cells[material.cells["status"] == "complete"]
-    cells = cells[cells["accuracy"].notna() & cells["latency_ms"].notna()]
+    cells = cells[cells["accuracy"].notna() & cells["quiet_ms"].notna()]
     if not len(cells):
         return False
     names = material.short("software")
     for i, (software, part) in enumerate(cells.groupby("software", sort=False)):
         color, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
-        axes.scatter(part["latency_ms"], 100 * part["accuracy"], s=22, alpha=0.75,
+        axes.scatter(part["quiet_ms"], 100 * part["accuracy"], s=22, alpha=0.75,
                      label=names[str(software)], color=color, marker=marker)  # fmt: skip
-    ranked = cells.sort_values(["latency_ms", "accuracy"], ascending=[True, False])
+    ranked = cells.sort_values(["quiet_ms", "accuracy"], ascending=[True, False])
     front = ranked[ranked["accuracy"] > ranked["accuracy"].cummax().shift(fill_value=-1.0)]
-    axes.step(front["latency_ms"], 100 * front["accuracy"], where="post", color="black", lw=1,
+    axes.step(front["quiet_ms"], 100 * front["accuracy"], where="post", color="black", lw=1,
               label="front")  # fmt: skip
-    axes.set(xscale="log", xlabel="latency, ms", ylabel="accuracy, %")
+    axes.set(xscale="log", xlabel="undisturbed latency, ms", ylabel="accuracy, %")
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
     return True

@@ -35,7 +35,7 @@ function takeCard() {
     return card(heading, "None yet", el("p", {}, why), el("p", { class: "soft" }, `Sought: ${goals}.`));
   }
   const c = CELLS[best.row];
-  const told = [isNumber(c.latency_ms) ? `${num(c.latency_ms)} ms${range(c.latency_low_ms, c.latency_high_ms)}` : null,
+  const told = [isNumber(c.quiet_ms) ? `${num(c.quiet_ms)} ms undisturbed${range(c.quiet_low_ms, c.quiet_high_ms)}` : null, isNumber(c.latency_ms) ? `${num(c.latency_ms)} ms as seen` : null,
     isNumber(c.accuracy) ? `accuracy ${percent(c.accuracy, 3)}` : null, isNumber(c.memory_mb) ? `${num(c.memory_mb)} MB` : null].filter(Boolean);
   const limits = TABLES.verdicts.filter((v) => v.row === best.row).map((v) => `${v.limit} ${v.bound}: ${v.verdict}`);
   const near = best.runners_up;
@@ -77,7 +77,7 @@ function interactCard() {
 function trustCard() {
   const t = DATA.trust;
   const shown = complete();
-  const widths = shown.filter((c) => c.latency_low_ms && c.latency_high_ms).map((c) => Math.sqrt(c.latency_high_ms / c.latency_low_ms) - 1);
+  const widths = shown.filter((c) => c.quiet_low_ms && c.quiet_high_ms).map((c) => Math.sqrt(c.quiet_high_ms / c.quiet_low_ms) - 1);
   const shaky = shown.filter((c) => c.unsteady).length;
   const floors = DATA.floors.map((f) => f.floor).filter(isNumber);
   const restless = DATA.sentinels.filter((s) => s.relative.length > 9 && s.spread > 0.05);
@@ -91,7 +91,7 @@ function trustCard() {
   ];
   const good = el("a", { href: "#noise" }, "Noise and drift");
   return card("How far to trust it", widths.length ? `± ${percent(Stats.quantile(widths, 0.5))}` : "No interval",
-    el("p", {}, widths.length ? `is the median 95 % interval of a latency (${plural(t.rounds, "round")}). ` : "No cell was measured in two rounds. ", ...lines.filter(Boolean).map((l) => `${l} `), good));
+    el("p", {}, widths.length ? `is the median 95 % interval of an undisturbed latency (${plural(t.rounds, "round")}). ` : "No cell was measured in two rounds. ", ...lines.filter(Boolean).map((l) => `${l} `), good));
 }
 
 // One picture: on the diagonal what each layer matters, off it how two layers interact.

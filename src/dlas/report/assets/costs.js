@@ -29,7 +29,7 @@ function drawRoofline(body) {
   chart(part(body, "roof"), "roofline", { title: "Roofline: arithmetic done, against work per byte of weights.", note: "Lines: the most this machine did in this study, with those threads. The slope is memory; it caps only weights that do not fit into the last cache.",
     traces: marks.length ? [...lines, ...marks] : [], height: 480 + 18 * lines.length,
     layout: { xaxis: { type: "log", title: { text: "multiply-accumulates per byte of weights (log)" } }, yaxis: { type: "log", title: { text: "GFLOP/s (log)" } } },
-    head: ["cell", "latency, ms", "arithmetic, ms", "weights from memory, ms", "overhead, ms", "bound by", "explains", "GFLOP/s"],
+    head: ["cell", "undisturbed latency, ms", "arithmetic, ms", "weights from memory, ms", "overhead, ms", "bound by", "explains", "GFLOP/s"],
     rows: () => [...roof].sort((a, b) => (b.explained ?? 0) - (a.explained ?? 0)).map((r) => [cellButton(r.row), r.ms, r.arithmetic_ms, r.memory_ms, r.overhead_ms, r.bound, isNumber(r.explained) ? percent(r.explained) : "", r.gflops]) });
   part(body, "ceilings").replaceChildren(el("details", {}, el("summary", {}, "The ceilings as they were read"),
     table(["ceiling", "hardware", "of", "when", "read", "unit", "how, or why not"], readings.map((c) => [c.kind, short("hardware", c.hardware), c.software ? `${short("software", c.software)}${MANY.includes("dataset") ? `, ${short("dataset", c.dataset)}` : ""}` : "", c.moment, c.value, c.unit, c.reason ? `not measured: ${c.reason}` : c.method]), "Of several readings the largest arithmetic and bandwidth and the least overhead count")));

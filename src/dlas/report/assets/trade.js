@@ -2,25 +2,25 @@
 // Latency against accuracy, speed-ups, expectations, break-evens, memory and cold start.
 
 function drawFront(body) {
-  const found = complete().filter((c) => isNumber(c.accuracy) && isNumber(c.latency_ms));
-  const without = complete().filter((c) => !isNumber(c.accuracy) && isNumber(c.latency_ms)).length;
+  const found = complete().filter((c) => isNumber(c.accuracy) && isNumber(c.quiet_ms));
+  const without = complete().filter((c) => !isNumber(c.accuracy) && isNumber(c.quiet_ms)).length;
   const by = MANY.includes("software") ? "software" : MANY[0] || "software";
   const groups = unique(CELLS.map((c) => c[by]));
   const state = new Map((TABLES.front || []).map((f) => [f.row, f.front]));
-  const error = (c) => [c.latency_low_ms, c.latency_high_ms].every(isNumber) ? range(c.latency_low_ms, c.latency_high_ms, " ms") : "";
+  const error = (c) => [c.quiet_low_ms, c.quiet_high_ms].every(isNumber) ? range(c.quiet_low_ms, c.quiet_high_ms, " ms") : "";
   const traces = groups.flatMap((g, i) => {
     const rows = found.filter((c) => c[by] === g);
-    return rows.length ? [{ type: "scatter", mode: "markers", name: short(by, g), x: rows.map((c) => c.latency_ms), y: rows.map((c) => 100 * c.accuracy), customdata: rows.map((c) => c.row),
-      text: rows.map((c) => `${stackText(c)}<br>${num(c.latency_ms)} ms${error(c)}<br>accuracy ${percent(c.accuracy, 3)}${isNumber(c.memory_mb) ? `, ${num(c.memory_mb)} MB` : ""}`), hovertemplate: "%{text}<extra></extra>",
+    return rows.length ? [{ type: "scatter", mode: "markers", name: short(by, g), x: rows.map((c) => c.quiet_ms), y: rows.map((c) => 100 * c.accuracy), customdata: rows.map((c) => c.row),
+      text: rows.map((c) => `${stackText(c)}<br>${num(c.quiet_ms)} ms${error(c)}<br>accuracy ${percent(c.accuracy, 3)}${isNumber(c.memory_mb) ? `, ${num(c.memory_mb)} MB` : ""}`), hovertemplate: "%{text}<extra></extra>",
       marker: { color: colour(i), symbol: symbol(i), size: 9, opacity: 0.75, line: { width: 0.5, color: "#fff" } } }] : [];
   });
-  const front = HOSTS.length > 1 ? [] : Stats.nondominated(found, [(c) => c.latency_ms, (c) => -c.accuracy]).sort((a, b) => a.latency_ms - b.latency_ms);
-  if (front.length) traces.push({ type: "scatter", mode: "lines+markers", name: "front: none both faster and as accurate", x: front.map((c) => c.latency_ms), y: front.map((c) => 100 * c.accuracy), customdata: front.map((c) => c.row), line: { color: "#1b1f24", width: 1.5, shape: "hv" }, marker: { symbol: "circle-open", size: 15, color: "#1b1f24", line: { width: 1.5 } }, hoverinfo: "skip" });
+  const front = HOSTS.length > 1 ? [] : Stats.nondominated(found, [(c) => c.quiet_ms, (c) => -c.accuracy]).sort((a, b) => a.quiet_ms - b.quiet_ms);
+  if (front.length) traces.push({ type: "scatter", mode: "lines+markers", name: "front: none both faster and as accurate", x: front.map((c) => c.quiet_ms), y: front.map((c) => 100 * c.accuracy), customdata: front.map((c) => c.row), line: { color: "#1b1f24", width: 1.5, shape: "hv" }, marker: { symbol: "circle-open", size: 15, color: "#1b1f24", line: { width: 1.5 } }, hoverinfo: "skip" });
   const best = bestNow();
-  if (best && isNumber(CELLS[best.row].accuracy)) traces.push({ type: "scatter", mode: "markers+text", name: "the best under the goals", x: [CELLS[best.row].latency_ms], y: [100 * CELLS[best.row].accuracy], text: ["take this"], textposition: "bottom center", customdata: [best.row], hoverinfo: "skip", marker: { symbol: "star-open", size: 20, color: "#a4262c", line: { width: 2 } } });
+  if (best && isNumber(CELLS[best.row].accuracy)) traces.push({ type: "scatter", mode: "markers+text", name: "the best under the goals", x: [CELLS[best.row].quiet_ms], y: [100 * CELLS[best.row].accuracy], text: ["take this"], textposition: "bottom center", customdata: [best.row], hoverinfo: "skip", marker: { symbol: "star-open", size: 20, color: "#a4262c", line: { width: 2 } } });
   chart(part(body, "chart"), "latency-accuracy", { title: "Latency against accuracy.", note: `Each mark is a complete stack; choose one for all that is known of it.${without ? ` ${without} complete cells have no accuracy.` : ""}`,
-    traces: found.length ? traces : [], height: 500, layout: { xaxis: { type: "log", title: { text: "latency, ms (log)" } }, yaxis: { title: { text: "accuracy, %" } } },
-    head: ["cell", ...MANY, "latency, ms", "accuracy", "front of the goals"], rows: () => [...found].sort((a, b) => a.latency_ms - b.latency_ms).map((c) => [cellButton(c.row, c.cell.slice(0, 8)), ...MANY.map((l) => short(l, c[l])), c.latency_ms, c.accuracy, state.get(c.row) || ""]) });
+    traces: found.length ? traces : [], height: 500, layout: { xaxis: { type: "log", title: { text: "undisturbed latency, ms (log)" } }, yaxis: { title: { text: "accuracy, %" } } },
+    head: ["cell", ...MANY, "undisturbed latency, ms", "accuracy", "front of the goals"], rows: () => [...found].sort((a, b) => a.quiet_ms - b.quiet_ms).map((c) => [cellButton(c.row, c.cell.slice(0, 8)), ...MANY.map((l) => short(l, c[l])), c.quiet_ms, c.accuracy, state.get(c.row) || ""]) });
   if (!found.length && complete().length) part(body, "note").replaceChildren(el("p", {}, "Accuracy was not measured in this study."));
 }
 
@@ -158,12 +158,12 @@ function drawMemory(body) {
   two.classList.add("two");
   const by = MANY.includes("software") ? "software" : MANY[0] || "software";
   const groups = unique(complete().map((c) => c[by]));
-  const memory = complete().filter((c) => isNumber(c.memory_mb) && isNumber(c.latency_ms));
+  const memory = complete().filter((c) => isNumber(c.memory_mb) && isNumber(c.quiet_ms));
   chart(part(two, "a"), "memory", { title: "Latency against memory.", note: "Peak resident memory less that of the imported runtime, in a process of its own.", height: 420,
-    traces: groups.map((g, i) => { const own = memory.filter((c) => c[by] === g); return { type: "scatter", mode: "markers", name: short(by, g), x: own.map((c) => c.latency_ms), y: own.map((c) => c.memory_mb), customdata: own.map((c) => c.row), marker: { color: colour(i), symbol: symbol(i), size: 8, opacity: 0.75 }, text: own.map((c) => `${stackText(c)}<br>${num(c.latency_ms)} ms, ${num(c.memory_mb)} MB`), hovertemplate: "%{text}<extra></extra>" }; }).filter((t) => t.x.length),
-    layout: { xaxis: { type: "log", title: { text: "latency, ms (log)" } }, yaxis: { title: { text: "memory, MB" }, rangemode: "tozero" } },
-    head: ["cell", "memory, MB", "weights, MB", "latency, ms"], rows: () => [...memory].sort((a, b) => a.memory_mb - b.memory_mb).map((c) => [cellButton(c.row), c.memory_mb, c.weights_mb, c.latency_ms]) });
-  const parts = [["import_s", "import", 1], ["load_ms", "load", 1e-3], ["first_inference_ms", "first inference", 1e-3], ["latency_ms", "steady state", 1e-3]];
+    traces: groups.map((g, i) => { const own = memory.filter((c) => c[by] === g); return { type: "scatter", mode: "markers", name: short(by, g), x: own.map((c) => c.quiet_ms), y: own.map((c) => c.memory_mb), customdata: own.map((c) => c.row), marker: { color: colour(i), symbol: symbol(i), size: 8, opacity: 0.75 }, text: own.map((c) => `${stackText(c)}<br>${num(c.quiet_ms)} ms, ${num(c.memory_mb)} MB`), hovertemplate: "%{text}<extra></extra>" }; }).filter((t) => t.x.length),
+    layout: { xaxis: { type: "log", title: { text: "undisturbed latency, ms (log)" } }, yaxis: { title: { text: "memory, MB" }, rangemode: "tozero" } },
+    head: ["cell", "memory, MB", "weights, MB", "undisturbed latency, ms"], rows: () => [...memory].sort((a, b) => a.memory_mb - b.memory_mb).map((c) => [cellButton(c.row), c.memory_mb, c.weights_mb, c.quiet_ms]) });
+  const parts = [["import_s", "import", 1], ["load_ms", "load", 1e-3], ["first_inference_ms", "first inference", 1e-3], ["quiet_ms", "steady state", 1e-3]];
   const middle = (g, key, scale) => { const v = complete().filter((c) => c[by] === g && isNumber(c[key])).map((c) => c[key] * scale); return v.length ? Stats.quantile(v, 0.5) : null; };
   chart(part(two, "b"), "cold-start", { title: `Cold start, median by ${by}.`, note: "Seconds of each part, on a log axis: from starting a process to inferring at full speed.", height: 420,
     traces: groups.length ? parts.map(([key, name, scale], i) => ({ type: "scatter", mode: "markers", name, y: groups.map((g) => short(by, g)), x: groups.map((g) => middle(g, key, scale)), marker: { color: colour(i), symbol: symbol(i), size: 12 }, hovertemplate: `%{y}, ${name}: %{x:.3g} s<extra></extra>` })) : [],

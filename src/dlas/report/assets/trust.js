@@ -83,7 +83,7 @@ function drawHosts(body) {
 
 // ---------------------------------------------------------------- all cells
 
-const sorting = { by: "latency_ms", up: true };
+const sorting = { by: "quiet_ms", up: true };
 function drawTable(body) {
   const value = (c) => (c[sorting.by] === undefined ? null : c[sorting.by]);
   const order = (a, b) => { const x = value(a), y = value(b); if (x === null || y === null) return (x === null) - (y === null); return (x > y ? 1 : x < y ? -1 : 0) * (sorting.up ? 1 : -1); };
@@ -111,7 +111,7 @@ function openCell(row) {
   const c = CELLS[row];
   const known = Object.entries(c).filter(([k, v]) => v !== null && v !== "" && !["row", "folder", "log", "cell", ...LAYERS].includes(k)).map(([k, v]) => [k, exact(v)]);
   const rounds = ROUNDS.filter((r) => r.cell === c.cell && r.host === c.host);
-  const names = ["round", "control", "status", "latency_ms", "latency_p90_ms", "samples", "steady", "flags", "launch", "cpus", "threads_seen", "steal_share", "involuntary_switches", "overhead_s", "session", "reason"].filter((n) => rounds.some((r) => r[n] !== null));
+  const names = ["round", "control", "status", "quiet_ms", "latency_ms", "latency_p90_ms", "samples", "steady", "flags", "launch", "cpus", "threads_seen", "steal_share", "involuntary_switches", "overhead_s", "session", "reason"].filter((n) => rounds.some((r) => r[n] !== null));
   const facts = FACTS.filter((f) => f.cell === c.cell && f.host === c.host);
   const told = FINDINGS.filter((f) => f.cells.includes(row));
   openDialog(el("h2", { id: "dialog-title" }, `Cell ${c.cell}`), el("p", {}, el("strong", { class: c.status }, c.status), c.stage ? ` in ${c.stage}` : "", c.reason ? `: ${c.reason}` : ""),
@@ -126,7 +126,7 @@ function openCell(row) {
 function openList(rows, title) {
   const layers = MANY.length ? MANY : LAYERS;
   openDialog(el("h2", { id: "dialog-title" }, plural(rows.length, "cell")), title ? el("p", {}, readable(title)) : null,
-    table(["cell", ...layers, "status", "latency_ms", "low", "high", "accuracy", "memory_mb"], rows.map((r) => CELLS[r]).map((c) => [cellButton(c.row, c.cell.slice(0, 8)), ...layers.map((l) => short(l, c[l])), c.status, c.latency_ms, c.latency_low_ms, c.latency_high_ms, c.accuracy, c.memory_mb]), "Choose one for all that is known of it"));
+    table(["cell", ...layers, "status", "quiet_ms", "low", "high", "accuracy", "memory_mb"], rows.map((r) => CELLS[r]).map((c) => [cellButton(c.row, c.cell.slice(0, 8)), ...layers.map((l) => short(l, c[l])), c.status, c.quiet_ms, c.quiet_low_ms, c.quiet_high_ms, c.accuracy, c.memory_mb]), "Choose one for all that is known of it"));
 }
 
 // ---------------------------------------------------------------- the start
