@@ -14,10 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dlas.core.errors import StepError
 from dlas.core.protocols import DataSpec
+from dlas.networks.onnx_file import with_float32_ends
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto
+    from onnx import GraphProto, ModelProto, TensorProto
     from torch import nn
     from torch.export import ExportedProgram
 
@@ -82,17 +84,49 @@ def write_onnx(model: ModelProto, path: Path) -> None:
 
 
 def copy_onnx(source: Path, target: Path) -> None:
-    """Copy an ONNX file as it is; weights that lie in files beside it are taken in."""
+    """Copy an ONNX file as dlas takes it: weights inside, float32 at both ends; else as it is.
+
+    Weights that lie in files beside it are taken in; inputs and outputs in other floating-point
+    types are converted inside.
+
+    Raises:
+        StepError: its weights cannot be read, or are more than one file of ONNX holds.
+    """
     import onnx
     from onnx.external_data_helper import uses_external_data
 
     if source.resolve() == target.resolve():
         return
     model = onnx.load(source, load_external_data=False)
-    if any(uses_external_data(tensor) for tensor in model.graph.initializer):
-        target.write_bytes(onnx.load(source).SerializeToString(deterministic=True))
-    else:
+    outside = any(uses_external_data(tensor) for tensor in _tensors(model.graph))
+    if outside:
+        try:
+            model = onnx.load(source)
+        except Exception as error:  # ValidationError, FileNotFoundError, ...
+            raise StepError(
+                f"{source.name} keeps weights in files beside it that cannot be read; copy them "
+                "there, too"
+            ) from error
+    adapted = with_float32_ends(model)
+    if adapted is None and not outside:
         shutil.copyfile(source, target)
+        return
+    try:
+        content = (adapted or model).SerializeToString(deterministic=True)
+    except ValueError as error:  # protobuf holds 2 GB
+        raise StepError(
+            f"{source.name} has 2 GB of weights or more, which do not fit into one ONNX file: "
+            "not implemented in dlas"
+        ) from error
+    target.write_bytes(content)
+
+
+def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    for part in _graphs(graph):
+        yield from part.initializer
+        for node in part.node:
+            for attribute in node.attribute:
+                yield from (attribute.t, *attribute.tensors)
 
 
 def _strip(model: ModelProto) -> None:
@@ -113,8 +147,8 @@ def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _graphs(attribute.g)
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from _graphs(inner)
 
 
 @contextmanager

@@ -53,6 +53,13 @@ TOLERANCES: Mapping[str, Tolerance] = {
     "int8": Tolerance(0.2, 0.9),
 }
 
+WIDER: Mapping[str, tuple[str, ...]] = {
+    "float16": ("float32",),
+    "bfloat16": ("float32",),
+    "int8": ("float16", "bfloat16", "float32"),
+}
+"""What a runtime may compute a file in that comes in a narrow type."""
+
 
 class OutputComparison(TypedDict):
     """Outputs against the lowering reference; what is None is so where some are not finite."""
@@ -157,15 +164,20 @@ def asked_and_ran(
     declared: Mapping[str, str],
     threads: int,
     ran: Mapping[str, Json],
+    own: bool = False,
 ) -> str | None:
     """Return why what ran is not what was asked; None: it is, or the difference is declared.
 
     ``declared`` maps a precision asked to the precision that the software says it executes
-    instead; ``ran`` is a :class:`~dlas.protocols.Ran` as JSON. What could not be read back
-    (None) is not held against anyone.
+    instead; ``ran`` is a :class:`~dlas.protocols.Ran` as JSON. ``own``: nobody asked for
+    ``precision``, it is the one that the model's file is written in; then a wider one may run.
+    What could not be read back (None) is not held against anyone.
     """
     executed = ran.get("precision")
-    if executed is not None and executed not in (precision, declared.get(precision)):
+    allowed = [precision, declared.get(precision)]
+    if own:
+        allowed += WIDER.get(precision, ())
+    if executed is not None and executed not in allowed:
         expected = declared.get(precision)
         said = f" (declared: {expected})" if expected else ""
         return f"asked for {precision}{said}, but {executed} ran"
