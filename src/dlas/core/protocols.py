@@ -222,7 +222,7 @@ class Model(Technique):
     form: ClassVar[Literal["torch", "onnx"]] = "torch"
 
     def stored_precision(self) -> Precision:
-        """Return the type that the network comes in: a file may be quantized already."""
+        """Return the type that the network comes in, e.g. of a quantized file."""
         return "float32"
 
     def build(self, dataset: Dataset) -> Network:
