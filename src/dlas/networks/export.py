@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING
 
 from dlas.core.errors import StepError
 from dlas.core.protocols import DataSpec
-from dlas.networks.onnx_file import with_float32_ends
+from dlas.networks.onnx_file import (
+    data_inputs,
+    in_order,
+    states_shape,
+    with_float32_ends,
+    with_stated_ends,
+)
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, TensorProto
@@ -83,11 +89,12 @@ def write_onnx(model: ModelProto, path: Path) -> None:
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def copy_onnx(source: Path, target: Path) -> None:
-    """Copy an ONNX file as dlas takes it: weights inside, float32 at both ends; else as it is.
+def copy_onnx(source: Path, target: Path, spec: DataSpec) -> None:
+    """Copy an ONNX file as every runtime takes it; one that already is so byte for byte.
 
     Weights that lie in files beside it are taken in; inputs and outputs in other floating-point
-    types are converted inside.
+    types than float32 are converted inside; functions of its own are written out; an input that
+    states no shape states the problem's.
 
     Raises:
         StepError: its weights cannot be read, or are more than one file of ONNX holds.
@@ -107,12 +114,14 @@ def copy_onnx(source: Path, target: Path) -> None:
                 f"{source.name} keeps weights in files beside it that cannot be read; copy them "
                 "there, too"
             ) from error
-    adapted = with_float32_ends(model)
-    if adapted is None and not outside:
+    adapted = with_float32_ends(model) or model
+    if adapted.functions or not all(states_shape(v) for v in data_inputs(adapted.graph)):
+        adapted = with_stated_ends(in_order(adapted), spec)
+    if adapted is model and not outside:
         shutil.copyfile(source, target)
         return
     try:
-        content = (adapted or model).SerializeToString(deterministic=True)
+        content = adapted.SerializeToString(deterministic=True)
     except ValueError as error:  # protobuf holds 2 GB
         raise StepError(
             f"{source.name} has 2 GB of weights or more, which do not fit into one ONNX file: "

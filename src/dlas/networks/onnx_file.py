@@ -28,6 +28,11 @@ def data_inputs(graph: GraphProto) -> list[ValueInfoProto]:
     return [value for value in graph.input if value.name not in stored]
 
 
+def states_shape(value: ValueInfoProto) -> bool:
+    """Whether an input or output says how many axes it has."""
+    return bool(value.type.tensor_type.HasField("shape"))
+
+
 def opset(model: ModelProto) -> int:
     """Return the version of ONNX's own operator set that a model is written in."""
     return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
@@ -133,7 +138,7 @@ def with_stated_ends(model: ModelProto, spec: DataSpec) -> ModelProto:
     )
     for value, shape in ends:
         tensor = value.type.tensor_type
-        if not tensor.HasField("shape"):
+        if not states_shape(value):
             for size in shape:
                 tensor.shape.dim.add().dim_value = size
         tensor.elem_type = tensor.elem_type or _FLOAT

@@ -11,6 +11,7 @@ from dlas.core.errors import StepError
 from dlas.core.protocols import Network, Optimized, Precision
 from dlas.layers.optimization.shared import onnx_source
 from dlas.networks.export import ONNX_FILE, write_onnx
+from dlas.networks.onnx_operators import BLOCKED
 
 
 def rounded(network: Network, precision: Precision, folder: Path) -> Optimized:
@@ -68,6 +69,9 @@ def _round_onnx(
     if network.onnx is None:
         raise StepError(f"{precision} needs a torch module or an ONNX file, and got neither")
     model = onnx_source.ready(network.onnx, network.spec)
+    if any(node.domain == BLOCKED for node in model.graph.node):
+        # Their kernels are float32, for the CPU that the file was saved on.
+        onnx_source.refuse_foreign(model, precision)
     for tensor in _tensors(model.graph):
         if tensor.data_type != onnx.TensorProto.FLOAT or not tensor.dims:
             continue

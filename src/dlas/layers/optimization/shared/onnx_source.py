@@ -14,6 +14,7 @@ from dlas.networks.onnx_file import data_inputs, in_order, opset, raised, with_s
 SOURCE = __name__
 FILE = "the model's file"
 """What a file is called in messages: where it comes from is not known any more."""
+ONNX_DOMAINS = ("", "ai.onnx")
 _CLOSE = 1e-4
 
 
@@ -45,9 +46,7 @@ def refuse_foreign(model: Any, asked: str) -> None:
     Raises:
         StepError: there are some, by name.
     """
-    foreign = {(n.domain, n.op_type) for n in model.graph.node} - {
-        (n.domain, n.op_type) for n in model.graph.node if n.domain in ("", "ai.onnx")
-    }
+    foreign = {(n.domain, n.op_type) for n in model.graph.node if n.domain not in ONNX_DOMAINS}
     if foreign:
         names = ", ".join(sorted(f"{domain}.{operator}" for domain, operator in foreign))
         raise StepError(
