@@ -90,7 +90,7 @@ class Network:
     ``module`` is a float32 ``torch.nn.Module`` in eval mode, on the CPU; None where there is only
     an ONNX file. ``precision`` is what is asked of the runtime: a float16 network keeps a float32
     module whose weights were rounded to float16. An int8 network has its quantized model in
-    ``onnx``. Stored, a file takes and gives float32.
+    ``onnx``; a stored file takes and gives float32.
     """
 
     spec: DataSpec
@@ -380,7 +380,7 @@ class Techniques:
 
     @property
     def precision(self) -> Precision:
-        """The precision asked of the runtime: an optimization's, else that of the model's file."""
+        """The precision asked of the runtime: an optimization's, else the model's own."""
         return self.asked_precision or self.model.stored_precision()
 
     @property

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 Shape = tuple[int, ...]
+_BY_VALUE = ("NonZero", "Unique", "Compress", "NonMaxSuppression", "If", "Loop", "Scan")
+"""Operators whose results have as many elements as the values ask for: a run on zeros tells none."""
 
 
 class Shapes:
@@ -27,7 +29,9 @@ class Shapes:
         self._known = _inferred(model, spec)
         missing = [name for name in needed if name not in self._known]
         made = {name for node in model.graph.node for name in node.output}
-        if wanted := [name for name in missing if name in made]:
+        wanted = [name for name in missing if name in made]
+        free = any(node.op_type in _BY_VALUE for node in model.graph.node)
+        if wanted and not free:
             # Why a model does not run is told where it is to run, not where it is counted.
             with contextlib.suppress(Exception):
                 self._known |= _seen(model, spec, wanted)
