@@ -16,7 +16,7 @@ Check 'false' failed at src/frontends/common_translators/src/unconverted_ops_rep
 FrontEnd API failed with OpConversionFailure:
 Model wasn't fully converted. Failed operations detailed log:
 -- Conv-13 with a message:
-While validating ONNX node '<Node(Conv): c1>': Check 'data.rank().is_static()' failed at src/a.cpp:38:
+While validating ONNX node '<Node(Conv): c1>': Check 'rank.is_static()' failed at src/a.cpp:38:
 FrontEnd API failed with GeneralFailure:
 The input data tensor's rank has to be known (static)
 
@@ -42,8 +42,8 @@ The following call raised this error:
         (RANK, "The input data tensor's rank has to be known (static)"),
         (
             "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running Conv "
-            "node. Name:'conv_c1' Status Message: Input channels C is not equal to kernel channels",
-            "Conv 'conv_c1' failed: Input channels C is not equal to kernel channels",
+            "node. Name:'conv_c1' Status Message: Input channels C is not kernel channels",
+            "Conv 'conv_c1' failed: Input channels C is not kernel channels",
         ),
         (
             "[ONNXRuntimeError] : 1 : FAIL : Load model from /tmp/x y/model.onnx failed:Fatal "
@@ -57,8 +57,8 @@ The following call raised this error:
         ),
         (
             "[ONNXRuntimeError] : 10 : INVALID_GRAPH : Load model from /s/model.onnx failed:This "
-            "is an invalid model. Type Error: Type 'tensor(float16)' of input parameter is invalid.",
-            "Type 'tensor(float16)' of input parameter is invalid.",
+            "is an invalid model. Type Error: Type 'tensor(float16)' of input is invalid.",
+            "Type 'tensor(float16)' of input is invalid.",
         ),
         (GUARD, "what it computes depends on the values of its input, which an exported graph "
                 "cannot hold"),

@@ -56,7 +56,7 @@ def in_order(model: ModelProto) -> ModelProto:
         kept = [onnx.ValueInfoProto.FromString(v.SerializeToString()) for v in keep]
         del plain.graph.input[:]
         plain.graph.input.extend(kept)
-        plain.ir_version = max(plain.ir_version, 4)  # the first that lets them be none
+    plain.ir_version = max(plain.ir_version, 4)  # the first that lets stored ones be no inputs
     nodes = _sorted(plain.graph)
     del plain.graph.node[:]
     plain.graph.node.extend(nodes)

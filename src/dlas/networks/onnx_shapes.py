@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 _BY_VALUE = ("NonZero", "Unique", "Compress", "NonMaxSuppression", "If", "Loop", "Scan")
-"""Operators whose results have as many elements as the values ask for: a run on zeros tells none."""
+"""Operators whose results have as many elements as values ask for: a run on zeros is no guide."""
 
 
 class Shapes:

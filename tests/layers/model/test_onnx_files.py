@@ -1,4 +1,4 @@
-"""ONNX files as people have them: what each is, whether it fits, and the way out where it does not."""
+"""ONNX files as people have them: what each is, whether it fits, and else the way out."""
 
 import numpy as np
 import pytest
@@ -189,16 +189,14 @@ def test_what_fits_or_says_nothing_is_taken(made):
 # ---------------------------------------------------------------- in order, newer, stored
 
 
-def run(made, name="x", images=None):
+def run(made, name="x"):
     ort = pytest.importorskip("onnxruntime")
     options = ort.SessionOptions()
     options.log_severity_level = 4
     session = ort.InferenceSession(
         made.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    images = (
-        np.linspace(0, 1, 32, dtype=np.float32).reshape(1, 2, 4, 4) if images is None else images
-    )
+    images = np.linspace(0, 1, 32, dtype=np.float32).reshape(1, 2, 4, 4)
     return session.run(None, {name: images})[0]
 
 
@@ -231,7 +229,7 @@ def test_functions_are_written_out():
         [NODE("Twice", ["x"], ["t"], domain="mine"), *nodes], stored, domains=["mine"], ir=9
     )
     made.functions.append(twice)
-    assert [node.op_type for node in in_order(made).graph.node][0] == "Add"
+    assert in_order(made).graph.node[0].op_type == "Add"
 
 
 def old(version):
@@ -255,7 +253,7 @@ def test_an_old_operator_set_is_raised_and_gives_the_same(version):
 
 def test_what_cannot_be_raised_is_told_with_the_way_out():
     made = model([NODE("Odd", ["x"], ["y"], domain="mine")], [], domains=["mine"], version=9)
-    with pytest.raises(StepError, match="opset 9, and opset 13 is needed.*opset 13 or later"):
+    with pytest.raises(StepError, match=r"opset 9, and opset 13 is needed.*opset 13 or later"):
         raised(made, 13, "it")
     assert raised(model(), 13, "it").graph.node[0].name == "conv"
 
@@ -303,7 +301,7 @@ def test_weights_in_another_folder_are_found_and_missing_ones_named(tmp_path):
     weights.write_bytes(bytes(len(weights.read_bytes())))
     assert file.fingerprint() != before
     weights.unlink()
-    with pytest.raises(UserError, match="they are not there: .*wéights.bin"):
+    with pytest.raises(UserError, match=r"they are not there: .*wéights.bin"):
         file.fingerprint()
 
 
@@ -374,5 +372,7 @@ def test_int8_names_operators_of_one_runtime(tmp_path):
     fused = [NODE("FusedConv", ["x", "w"], ["c"], domain="com.microsoft"), *nodes[1:]]
     onnx.save(model(fused, stored, domains=["com.microsoft"]), tmp_path / "m.onnx")
     int8 = registry.make("optimization", "int8", {})
-    with pytest.raises(StepError, match="com.microsoft.FusedConv, which one runtime alone knows"):
+    with pytest.raises(
+        StepError, match=r"com\.microsoft\.FusedConv, which one runtime alone knows"
+    ):
         int8.apply(Network(SPEC, None, tmp_path / "m.onnx"), Images(), tmp_path)

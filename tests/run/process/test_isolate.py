@@ -88,6 +88,7 @@ def test_threads_share_a_server(pool: Pool, cell: FaultyCell) -> None:
 
 # ---------------------------------------------------------------- faults
 
+STRUCK = "dlas_sample.py, line N, in _strike"
 FAULTS = [
     ("segfault", "killed by signal SIGSEGV", True),
     (
