@@ -19,6 +19,7 @@ from dlas.core.protocols import DataSpec
 from dlas.networks.onnx_file import (
     data_inputs,
     in_order,
+    names_twice,
     states_shape,
     with_float32_ends,
     with_stated_ends,
@@ -94,7 +95,7 @@ def copy_onnx(source: Path, target: Path, spec: DataSpec) -> None:
 
     Weights that lie in files beside it are taken in; inputs and outputs in other floating-point
     types than float32 are converted inside; functions of its own are written out; an input that
-    states no shape states the problem's.
+    states no shape states the problem's; no two operators have one name.
 
     Raises:
         StepError: its weights cannot be read, or are more than one file of ONNX holds.
@@ -115,7 +116,8 @@ def copy_onnx(source: Path, target: Path, spec: DataSpec) -> None:
                 "there, too"
             ) from error
     adapted = with_float32_ends(model) or model
-    if adapted.functions or not all(states_shape(v) for v in data_inputs(adapted.graph)):
+    stated = all(states_shape(value) for value in data_inputs(adapted.graph))
+    if adapted.functions or names_twice(adapted.graph) or not stated:
         adapted = with_stated_ends(in_order(adapted), spec)
     if adapted is model and not outside:
         shutil.copyfile(source, target)

@@ -28,6 +28,12 @@ def data_inputs(graph: GraphProto) -> list[ValueInfoProto]:
     return [value for value in graph.input if value.name not in stored]
 
 
+def names_twice(graph: GraphProto) -> bool:
+    """Whether two operators have one name, with which ONNX Runtime takes no file."""
+    names = [node.name for node in graph.node if node.name]
+    return len(set(names)) < len(names)
+
+
 def states_shape(value: ValueInfoProto) -> bool:
     """Whether an input or output says how many axes it has."""
     return bool(value.type.tensor_type.HasField("shape"))
@@ -41,8 +47,9 @@ def opset(model: ModelProto) -> int:
 def in_order(model: ModelProto) -> ModelProto:
     """Return a model with the same meaning in the plainest form; the given one is not changed.
 
-    Operators stand after those that they read, functions of the file's own are written out, and
-    stored tensors are no inputs. Other tools demand each of it, and files come without.
+    Operators stand after those that they read and have no name twice, functions of the file's own
+    are written out, and stored tensors are no inputs. Other tools demand each of it, and files
+    come without.
     """
     import onnx
     from onnx import inliner
@@ -58,6 +65,12 @@ def in_order(model: ModelProto) -> ModelProto:
         plain.graph.input.extend(kept)
     plain.ir_version = max(plain.ir_version, 4)  # the first that lets stored ones be no inputs
     nodes = _sorted(plain.graph)
+    names: set[str] = set()
+    for at, node in enumerate(nodes):
+        if node.name in names:
+            node.name = f"{node.name}_{at}"
+        if node.name:
+            names.add(node.name)
     del plain.graph.node[:]
     plain.graph.node.extend(nodes)
     return plain

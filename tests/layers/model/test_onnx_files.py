@@ -287,6 +287,15 @@ def test_an_input_without_a_shape_states_the_problems(tmp_path):
     assert [d.dim_value for d in dims] == [1, 2, 4, 4]
 
 
+def test_names_that_stand_twice_are_told_apart(tmp_path):
+    made = model()
+    for node in made.graph.node:
+        node.name = "same"
+    onnx.save(made, tmp_path / "a.onnx")
+    copy_onnx(tmp_path / "a.onnx", tmp_path / "b.onnx", SPEC)
+    np.testing.assert_array_equal(run(onnx.load(tmp_path / "b.onnx")), run(model()))
+
+
 def technique(path):
     return registry.make("model", "onnx", {"path": str(path)})
 
