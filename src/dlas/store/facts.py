@@ -44,6 +44,8 @@ class Built(Fact):
     nonzero_params: int | None = None
     macs: int | None = None
     effective_macs: float | None = None
+    uncounted: Sequence[str] = ()
+    """What multiplies in a way that is not counted: why there are no MACs."""
     weights_mb: float | None = None
     build_s: float | None = None
     artifact_mb: float | None = None

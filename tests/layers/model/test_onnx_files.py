@@ -8,7 +8,15 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from dlas.core import registry  # noqa: E402
 from dlas.core.errors import StepError, UserError  # noqa: E402
-from dlas.core.protocols import DataSpec, Network  # noqa: E402
+from dlas.core.protocols import (  # noqa: E402
+    Algorithm,
+    Dataset,
+    DataSpec,
+    HardwareTechnique,
+    Network,
+    Software,
+    Techniques,
+)
 from dlas.layers.model.shared.onnx_problem import misfit  # noqa: E402
 from dlas.networks.export import copy_onnx  # noqa: E402
 from dlas.networks.onnx_file import in_order, opset, precision_of, raised  # noqa: E402
@@ -296,6 +304,14 @@ def test_names_that_stand_twice_are_told_apart(tmp_path):
     np.testing.assert_array_equal(run(onnx.load(tmp_path / "b.onnx")), run(model()))
 
 
+def test_an_output_whose_shape_is_left_open_is_looked_at(tmp_path):
+    onnx.save(one_output([None, None]), tmp_path / "m.onnx")
+    file = technique(tmp_path / "m.onnx")
+    assert file.build(problem(SPEC)).onnx == tmp_path / "m.onnx"
+    with pytest.raises(StepError, match=r"returns \(1, 3\) .* needs \(1, 4\)"):
+        file.build(problem(DataSpec(classes=4, channels=2, height=4, width=4)))
+
+
 def technique(path):
     return registry.make("model", "onnx", {"path": str(path)})
 
@@ -340,16 +356,19 @@ def test_float64_is_unavailable(tmp_path):
     assert refusal is not None and "float64" in refusal.reason
 
 
-def _stack(optimization, path):
-    from dlas.core.protocols import Algorithm, Dataset, HardwareTechnique, Software, Techniques
-
+def problem(spec):
     class Problem(Dataset):
         def spec(self):
-            return SPEC
+            return spec
 
+    return Problem()
+
+
+def _stack(optimization, path):
     return Techniques(
-        Problem(), technique(path), (optimization,), Algorithm(), Software(), HardwareTechnique()
-    )
+        problem(SPEC), technique(path), (optimization,), Algorithm(), Software(),
+        HardwareTechnique(),
+    )  # fmt: skip
 
 
 class Images:

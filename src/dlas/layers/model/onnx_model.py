@@ -13,6 +13,7 @@ from dlas.core.errors import StepError, UserError
 from dlas.core.keys import file_hash, key
 from dlas.core.protocols import (
     Dataset,
+    DataSpec,
     Model,
     Network,
     Precision,
@@ -21,7 +22,8 @@ from dlas.core.protocols import (
     unavailable,
 )
 from dlas.layers.model.shared import onnx_problem
-from dlas.networks.onnx_file import precision_of
+from dlas.networks.onnx_file import in_order, precision_of
+from dlas.networks.onnx_shapes import Shapes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,7 @@ class OnnxModel(Model):
     sources: ClassVar[tuple[str, ...]] = (
         onnx_problem.SOURCE,
         "dlas.networks.onnx_file",
+        "dlas.networks.onnx_shapes",
     )
     places: ClassVar[tuple[str, ...]] = ("path",)
     path: str
@@ -69,7 +72,9 @@ class OnnxModel(Model):
         """
         if refusal := self._misfit(dataset):
             raise StepError(f"{Path(self.path).name}: {refusal.reason}")
-        return Network(dataset.spec(), onnx=self._file(), precision=self.stored_precision())
+        network = Network(dataset.spec(), onnx=self._file(), precision=self.stored_precision())
+        _check_output(self._file(), network.spec)
+        return network
 
     def weights(self, dataset: Dataset) -> Path | None:
         """Return the file itself."""
@@ -102,6 +107,24 @@ class OnnxModel(Model):
                 "Give a path to an .onnx file."
             )
         return file
+
+
+def _check_output(file: Path, spec: DataSpec) -> None:
+    """Raise where a file that leaves its output's shape open returns no row of scores an image.
+
+    Raises:
+        StepError: it returns something else for the data set's images.
+    """
+    import onnx
+
+    model = in_order(onnx.load(str(file)))
+    name = model.graph.output[0].name
+    returned, wanted = Shapes(model, spec, {name}).of(name), (spec.batch, spec.classes)
+    if returned not in (None, wanted):
+        raise StepError(
+            f"{file.name} returns {returned} for images of {spec.shape}, and the data set needs "
+            f"{wanted}: a row of scores for each image, a column for each class"
+        )
 
 
 def _load(file: Path) -> Any:
