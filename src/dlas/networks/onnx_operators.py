@@ -14,7 +14,7 @@ STANDARD, ORT, BLOCKED = "", "com.microsoft", "com.microsoft.nchwc"
 
 
 @dataclass(frozen=True, slots=True)
-class Product:
+class Operands:
     """A convolution or matrix product: the places of its operands among its inputs."""
 
     left: int = 0
@@ -29,11 +29,11 @@ class Product:
     """Whether it multiplies integers by definition, in whatever types its inputs are."""
 
 
-_FLOAT = Product()
-_INTEGER = Product(bias=None, minor=(2, 3), zero=3, integer=True)
-_QLINEAR = Product(right=3, bias=8, minor=(1, 2, 4, 5, 6, 7), zero=5, integer=True)
+_FLOAT = Operands()
+_INTEGER = Operands(bias=None, minor=(2, 3), zero=3, integer=True)
+_QLINEAR = Operands(right=3, bias=8, minor=(1, 2, 4, 5, 6, 7), zero=5, integer=True)
 
-PRODUCTS: Mapping[tuple[str, str], Product] = {
+PRODUCTS: Mapping[tuple[str, str], Operands] = {
     (STANDARD, "Conv"): _FLOAT,
     (STANDARD, "ConvTranspose"): _FLOAT,
     (STANDARD, "Gemm"): _FLOAT,
@@ -45,9 +45,9 @@ PRODUCTS: Mapping[tuple[str, str], Product] = {
     (ORT, "FusedConv"): _FLOAT,
     (ORT, "FusedGemm"): _FLOAT,
     (ORT, "FusedMatMul"): _FLOAT,
-    (ORT, "QGemm"): Product(right=3, bias=6, minor=(1, 2, 4, 5, 7, 8), zero=5, integer=True),
-    (ORT, "DynamicQuantizeMatMul"): Product(bias=4, minor=(2, 3), zero=3, integer=True),
-    (ORT, "MatMulIntegerToFloat"): Product(bias=6, minor=(2, 3, 4, 5), zero=5, integer=True),
+    (ORT, "QGemm"): Operands(right=3, bias=6, minor=(1, 2, 4, 5, 7, 8), zero=5, integer=True),
+    (ORT, "DynamicQuantizeMatMul"): Operands(bias=4, minor=(2, 3), zero=3, integer=True),
+    (ORT, "MatMulIntegerToFloat"): Operands(bias=6, minor=(2, 3, 4, 5), zero=5, integer=True),
 }
 
 UNCOUNTED = frozenset((
@@ -81,7 +81,7 @@ def domain(node: NodeProto) -> str:
     return "" if node.domain == "ai.onnx" else str(node.domain)
 
 
-def product(node: NodeProto) -> Product | None:
+def product(node: NodeProto) -> Operands | None:
     """Return where the operands of a node stand, None: it is no product that is known here."""
     return PRODUCTS.get((domain(node), node.op_type))
 
