@@ -201,3 +201,19 @@ def test_float16_weights_are_counted_as_they_are_stored(tmp_path):
     ]
     found = facts(write(tmp_path, nodes, {"w": some((5, 3, 1, 1), 0, np.float16)}, [1, 5, 4, 4]))
     assert (found.macs, found.weights_mb) == (16 * 15, 15 * 2 / 1e6)
+
+
+def test_zero_points_per_channel_of_a_transposed_weight(tmp_path):
+    tensors = {
+        "s": np.float32(0.1), "z": np.uint8(3), "ws": np.full(2, 0.5, np.float32),
+        "wz": np.array([1, 2], np.uint8), "w": np.array([[1, 0, 1], [2, 2, 0]], np.uint8),
+        "scales": np.ones(4, np.float32),
+    }  # fmt: skip
+    names = ["q", "s", "z", "w", "ws", "wz", "", "s", "z"]
+    nodes = [
+        helper.make_node("Resize", ["x", "", "scales"], ["r"]),
+        helper.make_node("QuantizeLinear", ["r", "s", "z"], ["q"]),
+        helper.make_node("QGemm", names, ["y"], transB=1, domain="com.microsoft"),
+    ]
+    found = facts(write(tmp_path, nodes, tensors, [1, 2], opset=13), "int8")
+    assert (found.params, found.nonzero_params) == (6, 2), "scales of a size are no weights"

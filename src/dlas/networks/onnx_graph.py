@@ -144,9 +144,15 @@ class OnnxWeights:
 
         zeros = dict(self._zero_points())
         integers = set(self._integers())
+        settings = {
+            name
+            for n in self._nodes
+            if n.op_type in ("Resize", "Upsample")
+            for name in n.input[1:]
+        }
         weights = {}
         for name, values in self._stored.items():
-            if not values.ndim or name in self._minor:
+            if not values.ndim or name in self._minor or name in settings:
                 continue
             if not (self._bits[name][1] or name in integers):
                 continue
@@ -176,11 +182,7 @@ class OnnxWeights:
             else:
                 continue
             if name in self._stored and zero in self._stored:
-                values = self._stored[zero]
-                if values.size != 1:
-                    rank = self._stored[name].ndim
-                    values = values.reshape([-1 if at == axis % rank else 1 for at in range(rank)])
-                yield name, values if values.ndim else values.reshape(())
+                yield name, _along(self._stored[zero], self._stored[name].shape, axis)
 
     def _scales_and_zero_points(self) -> Iterator[str]:
         dynamic = {n.output[1] for n in self._nodes if n.op_type == "DynamicQuantizeLinear"}
@@ -192,6 +194,16 @@ class OnnxWeights:
                 yield from (operand(node, at) for at in place.minor)
             elif node.op_type == "Mul" and dynamic.intersection(node.input):
                 yield from node.input  # the scale of what was quantized as it came, and a weight's
+
+
+def _along(zero: Stored, shape: tuple[int, ...], axis: int) -> Stored:
+    """Shape a zero point per channel so that it lies along its axis of the weight."""
+    if zero.size == 1 or not shape:
+        return zero.reshape(-1)[:1].reshape(())
+    axis %= len(shape)
+    if shape[axis] != zero.size:  # a transposed weight has its channels first
+        axis = next((at for at, size in enumerate(shape) if size == zero.size), axis)
+    return zero.reshape([-1 if at == axis else 1 for at in range(len(shape))])
 
 
 def _depth(shape: tuple[int, ...], node: NodeProto, flag: str, usual: int) -> int:

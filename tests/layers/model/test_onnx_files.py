@@ -338,6 +338,15 @@ def test_what_is_quantized_already_is_told_so(asked, tmp_path):
     assert refusal is not None and "is quantized already" in refusal.reason
 
 
+@pytest.mark.parametrize("made", [stored_integers(False), qdq(np.int16), qdq(weights=False)])
+def test_what_is_quantized_in_part_is_told_so_where_it_is_looked_into(made, tmp_path):
+    onnx.save(made, tmp_path / "q.onnx")
+    for asked in ("int8", "float16"):
+        one = registry.make("optimization", asked, {})
+        with pytest.raises(StepError, match="is quantized already, in part"):
+            one.apply(Network(SPEC, None, tmp_path / "q.onnx"), Images(), tmp_path)
+
+
 def test_a_float16_file_is_float16_and_starts_no_int8(tmp_path):
     onnx.save(in_type(np.float16), tmp_path / "h.onnx")
     half, eight = (registry.make("optimization", n, {}) for n in ("float16", "int8"))

@@ -9,7 +9,14 @@ import numpy as np
 
 from dlas.core.errors import StepError
 from dlas.core.protocols import DataSpec
-from dlas.networks.onnx_file import data_inputs, in_order, opset, raised, with_stated_ends
+from dlas.networks.onnx_file import (
+    QUANTIZES,
+    data_inputs,
+    in_order,
+    opset,
+    raised,
+    with_stated_ends,
+)
 
 SOURCE = __name__
 FILE = "the model's file"
@@ -25,11 +32,16 @@ def ready(path: Path, spec: DataSpec, version: int = 0) -> Any:
     and must then give the same outputs. The file is not changed.
 
     Raises:
-        StepError: it cannot be raised, or gives other outputs then.
+        StepError: it is quantized, cannot be raised, or gives other outputs then.
     """
     import onnx
 
     model = with_stated_ends(in_order(onnx.load(path)), spec)
+    if any(node.op_type in QUANTIZES for node in model.graph.node):
+        raise StepError(
+            f"{FILE} is quantized already, in part or in a type that is computed in floats: take "
+            "optimization `none`, which measures it as it is, or give its float32 file"
+        )
     newer = raised(model, version, FILE)
     if newer is not model and not _same(model, newer, spec):
         raise StepError(
