@@ -42,9 +42,10 @@ def body(x="x", kind=np.float32):
         NODE("Conv", [x, "w"], ["c"], "conv"),
         NODE("GlobalAveragePool", ["c"], ["p"], "pool"),
         NODE("Flatten", ["p"], ["f"], "flat"),
-        NODE("Gemm", ["f", "v"], ["y"], "fc", transB=1),
+        NODE("Gemm", ["f", "v", "b"], ["y"], "fc", transB=1),
     ]
-    return nodes, [tensor("w", 5, 2, 3, 3, kind=kind), tensor("v", 3, 5, kind=kind)]
+    shapes = {"w": (5, 2, 3, 3), "v": (3, 5), "b": (3,)}
+    return nodes, [tensor(name, *shape, kind=kind) for name, shape in shapes.items()]
 
 
 def model(nodes=None, stored=None, inputs=None, outputs=None, version=13, ir=8, domains=()):
