@@ -16,7 +16,8 @@ LONGEST = 600
 
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|\[\d{1,2}(?:;\d{1,2})*m|\[0?m")
 _NOISE = re.compile(
-    r"^(exception from src/|(while validating .*)?check '.*' failed at|\^+$|frontend api failed with|summary:?$|"
+    r"^(exception from src/|(while validating .*)?check '.*' failed at|\^+$|summary:?$|"
+    r"frontend api failed with|"
     r"model wasn't fully converted|-- conversion is failed for|-- \S+ with a message|"
     r"traceback \(most recent|file \".*\", line \d+|={3,}|-{3,}|#{2,}|stack trace|"
     r"\[hint: |for more information|for extended logs|if you suspect|for more debugging|"
