@@ -138,6 +138,9 @@ class Stand:
     def __init__(self, **answers: Any) -> None:
         self.__dict__.update(answers)
 
+    def stored_precision(self) -> str:
+        return "float32"
+
 
 def stack(runtime: Software, **layers: Any) -> Techniques:
     """A stack around a runtime; layers given replace the harmless ones."""

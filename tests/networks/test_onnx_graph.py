@@ -1,9 +1,7 @@
 import numpy as np
 import onnx
-import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from dlas.core.errors import StepError
 from dlas.core.protocols import DataSpec, Network
 from dlas.run.steps.inspect import inspect_network
 
@@ -138,11 +136,84 @@ def test_what_is_not_counted_is_named_and_leaves_the_sum_empty(tmp_path):
     assert found.params == 20
 
 
-def test_a_shape_that_cannot_be_inferred_is_an_error(tmp_path):
+def test_a_shape_that_depends_on_values_leaves_the_sum_empty_and_is_named(tmp_path):
     nodes = [
         helper.make_node("NonZero", ["x"], ["i"]),
         helper.make_node("Cast", ["i"], ["f"], to=TensorProto.FLOAT),
-        helper.make_node("MatMul", ["w", "f"], ["y"]),
+        helper.make_node("MatMul", ["w", "f"], ["y"], "last"),
     ]
-    with pytest.raises(StepError, match=r"the shape of .* cannot be inferred"):
-        facts(write(tmp_path, nodes, {"w": some((2, 4), 0)}, [2, "k"]))
+    found = facts(write(tmp_path, nodes, {"w": some((2, 4), 0)}, [2, "k"]))
+    assert (found.macs, found.effective_macs, found.params) == (None, None, 8)
+    assert found.uncounted == ("MatMul 'last': nothing states its shape",)
+
+
+def test_shapes_that_are_computed_are_seen_in_a_run(tmp_path):
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Gather", ["s", "zero"], ["n"]),
+        helper.make_node("Unsqueeze", ["n", "axes"], ["rows"]),
+        helper.make_node("Concat", ["rows", "rest"], ["shape"], axis=0),
+        helper.make_node("Reshape", ["x", "shape"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["y"]),
+    ]
+    tensors = {
+        "zero": np.array(0, np.int64),
+        "axes": np.array([0], np.int64),
+        "rest": np.array([-1], np.int64),
+        "w": some((48, 2), 0),
+    }
+    assert facts(write(tmp_path, nodes, tensors, ["n", 2])).macs == 48 * 2
+
+
+def test_a_file_that_states_no_shape_at_all_is_counted(tmp_path):
+    path = write(
+        tmp_path, [helper.make_node("Conv", ["x", "w"], ["y"])], {"w": some((5, 3, 1, 1), 0)}, []
+    )
+    model = onnx.load(path)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.ClearField("shape")
+    onnx.save(model, path)
+    assert facts(path).macs == 16 * 15
+
+
+def test_quantized_operators_count_their_weights_and_bytes(tmp_path):
+    tensors = {
+        "s": np.float32(0.1), "z": np.uint8(3), "ws": np.array([0.5, 0.25], np.float32),
+        "wz": np.array([1, 2], np.int8), "b": np.array([1, 0], np.int32),
+        "w": np.array([[1, 0, 1], [2, 2, 0]], np.int8).reshape(2, 3, 1, 1),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("QLinearConv", ["q", "s", "z", "w", "ws", "wz", "s", "z", "b"], ["c"]),
+        helper.make_node("DequantizeLinear", ["c", "s", "z"], ["y"]),
+    ]
+    found = facts(write(tmp_path, nodes, tensors, [1, 2, 4, 4], opset=13), "int8")
+    assert (found.params, found.nonzero_params) == (6 + 2, 2 + 1)
+    assert (found.macs, found.effective_macs) == (16 * 6, 16 * 2)
+    assert found.weights_mb == (6 + 2 * 4 + (4 + 1) + (2 * 4 + 2)) / 1e6
+
+
+def test_float16_weights_are_counted_as_they_are_stored(tmp_path):
+    nodes = [
+        helper.make_node("Conv", ["h", "w"], ["c"]),
+        helper.make_node("Cast", ["c"], ["y"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["x"], ["h"], to=TensorProto.FLOAT16),  # as converters leave it
+    ]
+    found = facts(write(tmp_path, nodes, {"w": some((5, 3, 1, 1), 0, np.float16)}, [1, 5, 4, 4]))
+    assert (found.macs, found.weights_mb) == (16 * 15, 15 * 2 / 1e6)
+
+
+def test_zero_points_per_channel_of_a_transposed_weight(tmp_path):
+    tensors = {
+        "s": np.float32(0.1), "z": np.uint8(3), "ws": np.full(2, 0.5, np.float32),
+        "wz": np.array([1, 2], np.uint8), "w": np.array([[1, 0, 1], [2, 2, 0]], np.uint8),
+        "scales": np.ones(4, np.float32),
+    }  # fmt: skip
+    names = ["q", "s", "z", "w", "ws", "wz", "", "s", "z"]
+    nodes = [
+        helper.make_node("Resize", ["x", "", "scales"], ["r"]),
+        helper.make_node("QuantizeLinear", ["r", "s", "z"], ["q"]),
+        helper.make_node("QGemm", names, ["y"], transB=1, domain="com.microsoft"),
+    ]
+    found = facts(write(tmp_path, nodes, tensors, [1, 2], opset=13), "int8")
+    assert (found.params, found.nonzero_params) == (6, 2), "scales of a size are no weights"

@@ -119,6 +119,7 @@ def show_text(known: Mapping[str, Any], width: int | None) -> str:
         blocks.append("rounds\n" + table(known["rounds"], MEASURED, width))
     for fact in known["facts"]:
         text = {k: fact[k] for k in ("status", "reason", "key", "content", "created_at")}
+        text |= {"not counted": ", ".join(fact["value"].get("uncounted") or [])}
         blocks.append(f"{fact['kind']}\n" + _pairs(text))
     if known["log"]:
         blocks.append(f"end of the log\n{known['log'].rstrip()}")

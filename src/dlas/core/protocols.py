@@ -89,8 +89,8 @@ class Network:
 
     ``module`` is a float32 ``torch.nn.Module`` in eval mode, on the CPU; None where there is only
     an ONNX file. ``precision`` is what is asked of the runtime: a float16 network keeps a float32
-    module whose weights were rounded to float16. An int8 network has its quantized (QDQ) model in
-    ``onnx``.
+    module whose weights were rounded to float16. An int8 network has its quantized model in
+    ``onnx``; a stored file takes and gives float32.
     """
 
     spec: DataSpec
@@ -220,6 +220,10 @@ class Model(Technique):
 
     layer: ClassVar[str] = "model"
     form: ClassVar[Literal["torch", "onnx"]] = "torch"
+
+    def stored_precision(self) -> Precision:
+        """Return the type that the network comes in, e.g. of a quantized file."""
+        return "float32"
 
     def build(self, dataset: Dataset) -> Network:
         """Return the network for a problem; same parameters, same architecture and weights."""
@@ -370,10 +374,14 @@ class Techniques:
     """What the software was seen to run of this precision on this host; None: nobody looked."""
 
     @property
+    def asked_precision(self) -> Precision | None:
+        """The precision that an optimization asks for, None: each leaves it alone."""
+        return next((o.precision for o in reversed(self.optimization) if o.precision), None)
+
+    @property
     def precision(self) -> Precision:
-        """The precision asked of the runtime."""
-        asked: list[Precision] = [o.precision for o in self.optimization if o.precision]
-        return asked[-1] if asked else "float32"
+        """The precision asked of the runtime: an optimization's, else the model's own."""
+        return self.asked_precision or self.model.stored_precision()
 
     @property
     def sparse(self) -> bool:

@@ -14,10 +14,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dlas.core.errors import StepError
 from dlas.core.protocols import DataSpec
+from dlas.networks.onnx_file import (
+    data_inputs,
+    in_order,
+    names_twice,
+    states_shape,
+    with_float32_ends,
+    with_stated_ends,
+)
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto
+    from onnx import GraphProto, ModelProto, TensorProto
     from torch import nn
     from torch.export import ExportedProgram
 
@@ -81,18 +90,54 @@ def write_onnx(model: ModelProto, path: Path) -> None:
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def copy_onnx(source: Path, target: Path) -> None:
-    """Copy an ONNX file as it is; weights that lie in files beside it are taken in."""
+def copy_onnx(source: Path, target: Path, spec: DataSpec) -> None:
+    """Copy an ONNX file as every runtime takes it; one that already is so byte for byte.
+
+    Weights that lie in files beside it are taken in; inputs and outputs in other floating-point
+    types than float32 are converted inside; functions of its own are written out; an input that
+    states no shape states the problem's; no two operators have one name.
+
+    Raises:
+        StepError: its weights cannot be read, or are more than one file of ONNX holds.
+    """
     import onnx
     from onnx.external_data_helper import uses_external_data
 
     if source.resolve() == target.resolve():
         return
     model = onnx.load(source, load_external_data=False)
-    if any(uses_external_data(tensor) for tensor in model.graph.initializer):
-        target.write_bytes(onnx.load(source).SerializeToString(deterministic=True))
-    else:
+    outside = any(uses_external_data(tensor) for tensor in _tensors(model.graph))
+    if outside:
+        try:
+            model = onnx.load(source)
+        except Exception as error:  # ValidationError, FileNotFoundError, ...
+            raise StepError(
+                f"{source.name} keeps weights in files beside it that cannot be read; copy them "
+                "there, too"
+            ) from error
+    adapted = with_float32_ends(model) or model
+    stated = all(states_shape(value) for value in data_inputs(adapted.graph))
+    if adapted.functions or names_twice(adapted.graph) or not stated:
+        adapted = with_stated_ends(in_order(adapted), spec)
+    if adapted is model and not outside:
         shutil.copyfile(source, target)
+        return
+    try:
+        content = adapted.SerializeToString(deterministic=True)
+    except ValueError as error:  # protobuf holds 2 GB
+        raise StepError(
+            f"{source.name} has 2 GB of weights or more, which do not fit into one ONNX file: "
+            "not implemented in dlas"
+        ) from error
+    target.write_bytes(content)
+
+
+def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    for part in _graphs(graph):
+        yield from part.initializer
+        for node in part.node:
+            for attribute in node.attribute:
+                yield from (attribute.t, *attribute.tensors)
 
 
 def _strip(model: ModelProto) -> None:
@@ -113,8 +158,8 @@ def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _graphs(attribute.g)
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from _graphs(inner)
 
 
 @contextmanager

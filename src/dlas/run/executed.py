@@ -50,7 +50,7 @@ def question(stack: Stack, techniques: Techniques) -> Stack | None:
 
     None where the answer would be of no use: the type does not depend on the CPU.
     """
-    if techniques.precision not in techniques.software.cpu_decides:
+    if techniques.asked_precision not in techniques.software.cpu_decides:
         return None
     pairs = zip(stack.optimization, techniques.optimization, strict=True)
     asking = [made for made, technique in pairs if technique.precision]

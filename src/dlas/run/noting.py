@@ -109,6 +109,7 @@ class Notes:
         infos = [self.records[key].info for key in cell.steps]
         return replace(
             network,
+            uncounted=network.uncounted or None,
             build_s=built.info["build_s"],
             artifact_mb=built.info["artifact_mb"],
             facts=built.info["facts"],

@@ -289,6 +289,7 @@ class Rounds:
         reason = asked_and_ran(
             precision=techniques.precision,
             declared=techniques.software.executes,
+            own=techniques.asked_precision is None,
             threads=techniques.hardware.threads,
             ran=ran.to_json(),
         )

@@ -39,11 +39,14 @@ class Built(Fact):
     """What was built: the network's counts, and the artefact made of it."""
 
     KIND: ClassVar[str] = "build"
+    OPTIONAL: ClassVar[tuple[str, ...]] = ("uncounted",)
 
     params: int | None = None
     nonzero_params: int | None = None
     macs: int | None = None
     effective_macs: float | None = None
+    uncounted: Sequence[str] | None = None
+    """What multiplies in a way that is not counted: why there are no MACs."""
     weights_mb: float | None = None
     build_s: float | None = None
     artifact_mb: float | None = None

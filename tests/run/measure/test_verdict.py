@@ -132,6 +132,45 @@ def test_a_broken_reference_is_not_blamed_on_the_runtime() -> None:
         compare_outputs(REFERENCE, np.full_like(REFERENCE, np.nan))
 
 
+def softmax(logits: Any) -> Any:
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16", "int8"])
+def test_unrelated_probabilities_of_many_classes_are_wrong(precision: str) -> None:
+    """They differ by less than 1e-3, whatever they say."""
+    noise = np.random.default_rng(3)
+    right, wrong = (softmax(noise.normal(size=(64, 1000)) * 0.1) for _ in range(2))
+    facts = compare_outputs(wrong, right)
+    assert facts["max_abs_error"] is not None and facts["max_abs_error"] < 1e-3
+    assert output_problem(facts, precision) is not None
+    near = right * (1 + np.float32(1e-4) * noise.normal(size=right.shape).astype(np.float32))
+    assert output_problem(compare_outputs(near, right), precision) is None
+
+
+def test_one_image_of_many_with_other_probabilities_is_wrong() -> None:
+    right = softmax(np.random.default_rng(3).normal(size=(64, 1000)) * 0.1)
+    wrong = right.copy()
+    wrong[5] = right[6]
+    assert output_problem(compare_outputs(wrong, right), "float32") is not None
+
+
+def test_float32_labels_must_agree() -> None:
+    facts = compare_outputs(REFERENCE + np.float32(5e-4), REFERENCE)
+    assert output_problem({**facts, "margins": [0.5] * 2}, "float32") is None
+    problem = output_problem({**facts, "margins": [0.5] * 3}, "float32")
+    assert problem is not None and "needed for float32: 99%" in problem
+
+
+def test_roundings_of_a_network_that_says_nearly_the_same_are_right() -> None:
+    reference = 100 + 1e-4 * np.random.default_rng(0).normal(size=(64, 10))
+    outputs = reference + 5e-4 * np.random.default_rng(1).normal(size=(64, 10)).clip(-1, 1)
+    facts = compare_outputs(outputs.astype(np.float64), reference)
+    assert facts["relative_error"] is not None and facts["relative_error"] > 1
+    assert output_problem(facts, "float32") is None
+
+
 # ---------------------------------------------------------------- asked and ran
 
 
@@ -177,3 +216,23 @@ def test_a_difference_that_is_not_declared_has_a_reason(
     ran: dict[str, Any], asked: dict[str, Any], reason: str | None
 ) -> None:
     assert verdict(ran, **asked) == reason
+
+
+@pytest.mark.parametrize(
+    ("written", "ran", "right"),
+    [
+        ("int8", "int8", True),
+        ("int8", "float32", True),
+        ("float16", "float32", True),
+        ("float16", "bfloat16", False),
+        ("float32", "int8", False),
+        ("float32", "bfloat16", False),
+    ],
+)
+def test_a_file_in_a_narrow_type_may_be_computed_in_a_wider_one(
+    written: str, ran: str, right: bool
+) -> None:
+    said = asked_and_ran(
+        precision=written, declared={}, threads=1, ran={"precision": ran}, own=True
+    )
+    assert (said is None) is right

@@ -190,8 +190,8 @@ def other_type(techniques: Techniques) -> Refusal | None:
 
     What was seen with a small network decides; before anybody has looked, ``expects``.
     """
-    software, asked = techniques.software, techniques.precision
-    if asked not in software.cpu_decides:
+    software, asked = techniques.software, techniques.asked_precision
+    if asked is None or asked not in software.cpu_decides:
         return None
     if techniques.probed is not None:
         ran, how = techniques.probed.precision, "executes"

@@ -312,7 +312,8 @@ class Calls:
         inputs = [name for name, _ in self._inputs(node)]
         goals = [self._write(name)[0] for name in node.outputs]
         kernel = fallback(node.attrs["call"], self.threads)
-        self._add(Call(node.name, node.attrs["kind"], kernel, inputs, [], goals))
+        taken = [inputs[at] for at in kernel.reads()]
+        self._add(Call(node.name, node.attrs["kind"], kernel, taken, [], goals))
 
 
 def as_conv2d(graph: Graph, node: Node) -> Conv2d:

@@ -7,14 +7,15 @@ still runs. Operators get the names of the modules whose weights they hold.
 import hashlib
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tvm
 from tvm import relax
-from tvm.relax.frontend.torch import from_exported_program
 
 from dlas.kernels.graph.graph import Graph, Node, Value
+from dlas.kernels.graph.relax import relax_module
 from dlas.kernels.ground.errors import UnsupportedError
 
 Env = dict[Any, Any]
@@ -34,12 +35,7 @@ def import_program(program: Any) -> Graph:
             f"a torch.export.ExportedProgram is needed, got {type(program).__qualname__}: pass "
             "torch.export.export(model.eval(), inputs), where inputs is a tuple of example tensors"
         )
-    try:
-        module = from_exported_program(
-            program, run_ep_decomposition=False, unwrap_unit_return_tuple=True
-        )
-    except Exception as error:
-        raise UnsupportedError(f"TVM cannot import this program: {error}") from error
+    module, program = relax_module(program)
     function = module["main"]
     reader = _Importer(_module_names(program))
     inputs = [reader.parameter(p) for p in function.params]
@@ -62,7 +58,10 @@ def _correct_batch_norm(program: Any, nodes: list[Node]) -> None:
         name = getattr(node.target, "__name__", "")
         if name == "batch_norm.default":
             if node.args[5]:
-                raise UnsupportedError("a batch norm in training mode; call model.eval() first")
+                raise UnsupportedError(
+                    "a batch norm computes the statistics of its batch: it is in training mode "
+                    "(call model.eval() first), or has none of its own (track_running_stats=False)"
+                )
             found.append(float(node.args[7]))
         elif name == "_native_batch_norm_legit_no_training.default":
             found.append(float(node.args[6]))
@@ -146,11 +145,12 @@ class _Importer:
         return name
 
     def _call(self, var: Any, call: Any) -> Any:
-        inputs: list[str] = []
-        tensors = (relax.Var, tvm.ir.Var, tvm.ir.GenericConst, tvm.ir.Tuple, tvm.ir.TupleGetItem)
-        for argument in call.args:
-            if isinstance(argument, tensors):
-                inputs.extend(self.flat(self.read(argument)))
+        inputs = [
+            name
+            for argument in call.args
+            for tensor in _tensors(argument)
+            for name in self.flat(self.read(tensor))
+        ]
         outputs, names = self._outputs(var.ty, f"v{len(self.values)}")
         op = str(call.op.name).removeprefix("relax.")
         name = self._name(op)
@@ -172,6 +172,15 @@ class _Importer:
             name = f"{stem}_{count}"
         self.taken.add(name)
         return name
+
+
+def _tensors(argument: Any) -> Iterator[Any]:
+    """Yield the tensors of an argument: a tuple may hold numbers, which stay in the call."""
+    if isinstance(argument, tvm.ir.Tuple):
+        for field in argument.fields:
+            yield from _tensors(field)
+    elif isinstance(argument, (relax.Var, tvm.ir.Var, tvm.ir.GenericConst, tvm.ir.TupleGetItem)):
+        yield argument
 
 
 def _value(ty: Any, name: str) -> Value:

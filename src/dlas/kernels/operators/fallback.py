@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import tvm
@@ -25,19 +26,55 @@ class Fallback:
     call: Any = field(compare=False, hash=False)
     threads: int = 1
 
+    def reads(self) -> tuple[int, ...]:
+        """Return which of the call's tensors the function takes, in its own order.
+
+        Of some TVM's definition needs the shape alone, as of the first one of `full_like`.
+
+        Raises:
+            UnsupportedError: TVM lowers the operator to something else than one function.
+        """
+        return self._lowered[1]
+
     def function(self, name: str) -> PrimFunc:
         """Return the kernel: (inputs ..., outputs ...).
 
         Raises:
             UnsupportedError: TVM lowers the operator to something else than one function.
         """
-        module = relax.transform.LegalizeOps()(_alone(self.call))
-        functions = [f for f in module.functions.values() if isinstance(f, tvm.tirx.PrimFunc)]
-        if len(functions) != 1:
-            raise UnsupportedError(f"TVM has no lowering of {self.call.op.name} to one function")
-        function = functions[0] if self.threads == 1 else spread(functions[0])
+        function = self._lowered[0]
+        function = function if self.threads == 1 else spread(function)
         function = begins_anywhere(function)
         return function.with_attr("global_symbol", name).with_attr("tirx.noalias", True)
+
+    # Of this object alone: keys tell calls apart only while those are alive.
+    @cached_property
+    def _lowered(self) -> tuple[PrimFunc, tuple[int, ...]]:
+        return _lower(self.call)
+
+
+def _lower(call: Any) -> tuple[PrimFunc, tuple[int, ...]]:
+    """Return TVM's definition of an operator, and the places of what it takes among the inputs."""
+    try:
+        module = relax.transform.LegalizeOps()(_alone(call))
+    except Exception as error:  # what its lowerings raise is not documented
+        raise UnsupportedError(f"TVM's own lowering of {call.op.name} fails: {error}") from error
+    functions = [f for f in module.functions.values() if isinstance(f, tvm.tirx.PrimFunc)]
+    main = module["main"]
+    made = [
+        binding.value
+        for block in main.body.blocks
+        for binding in block.bindings
+        if isinstance(binding.value, tvm.ir.Call)
+    ]
+    if len(functions) != 1 or len(made) != 1:
+        raise UnsupportedError(f"TVM has no lowering of {call.op.name} to one function")
+    places = {parameter: at for at, parameter in enumerate(main.params)}
+    given = made[0].args[1]
+    taken = given.fields if isinstance(given, tvm.ir.Tuple) else [given]
+    if any(each not in places for each in taken):
+        raise UnsupportedError(f"TVM has no lowering of {call.op.name} to one function")
+    return functions[0], tuple(places[each] for each in taken)
 
 
 def fallback(call: Any, threads: int = 1) -> Fallback:

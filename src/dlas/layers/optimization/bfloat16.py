@@ -34,6 +34,8 @@ class BFloat16(Optimization):
     libraries: ClassVar[tuple[str, ...]] = ("torch",)
     sources: ClassVar[tuple[str, ...]] = (
         "dlas.layers.optimization.shared.narrow",
+        "dlas.layers.optimization.shared.onnx_source",
+        "dlas.networks.onnx_file",
         "dlas.networks.export",
     )
 

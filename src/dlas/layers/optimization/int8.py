@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -20,8 +21,9 @@ from dlas.core.protocols import (
     Samples,
     Techniques,
 )
+from dlas.layers.optimization.shared import onnx_source
 from dlas.layers.optimization.shared.refusals import refuse_second_precision
-from dlas.networks.export import ONNX_FILE, copy_onnx, export_onnx, write_onnx
+from dlas.networks.export import ONNX_FILE, export_onnx, write_onnx
 from dlas.networks.fit import balanced
 
 OPERATORS = (
@@ -38,6 +40,8 @@ OPERATORS = (
 """What is computed in int8. Sums and pools too: a residual network would otherwise go back to
 float between its convolutions. (Relu and Clip vanish into the range of what they cut.) Softmax,
 Gelu and LayerNormalization stay float: eight bits ruin them. See also :func:`_stay_float`."""
+OPSET = 13
+"""The first operator set whose DequantizeLinear takes a scale for each channel."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +65,8 @@ class Int8(Optimization):
     sources: ClassVar[tuple[str, ...]] = (
         "dlas.networks.export",
         "dlas.networks.fit",
+        "dlas.networks.onnx_file",
+        onnx_source.SOURCE,
     )
 
     images: Annotated[int, Field(ge=1)] = 256
@@ -86,6 +92,8 @@ class Int8(Optimization):
         Raises:
             StepError: no training images, or the network is not float32.
         """
+        import onnx
+
         if network.precision != "float32":
             raise StepError(f"int8 needs a float32 network, and got a {network.precision} one")
         if data is None:
@@ -95,7 +103,9 @@ class Int8(Optimization):
         if network.module is not None:
             export_onnx(network.module, network.spec, source)
         elif network.onnx is not None:
-            copy_onnx(network.onnx, source)
+            model = onnx_source.ready(network.onnx, network.spec, OPSET)
+            onnx_source.refuse_foreign(model, self.name)
+            onnx.save(model, source)
         _prepare(source, ready)
         picked = balanced(data.labels, self.images, self.seed)
         batch = network.spec.batch
@@ -103,8 +113,9 @@ class Int8(Optimization):
             raise StepError(f"int8 needs at least one batch of {batch} images to calibrate on")
         reader = _Calibration(data, picked.tolist(), batch, _input_name(ready))
         model = self._quantize(ready, target, reader)
-        for path in (source, ready):
-            path.unlink()
+        for path in folder.iterdir():
+            if path != target:
+                path.unlink()  # the float model, and what the tools left beside it
         achieved = {
             "calibration_images": reader.given,
             "method": self.method,
@@ -169,7 +180,11 @@ def _prepare(source: Path, target: Path) -> None:
     import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    quant_pre_process(str(source), str(target))
+    try:
+        with chdir(source.parent):  # where it gives up it leaves a file in the working folder
+            quant_pre_process(str(source), str(target))
+    except Exception:  # of its symbolic shape inference, which not every graph is made for
+        quant_pre_process(str(source), str(target), skip_symbolic_shape=True)
     model = onnx.load(target)
     foreign = {node.domain for node in model.graph.node} - {"", "ai.onnx"}
     if foreign:
@@ -177,8 +192,11 @@ def _prepare(source: Path, target: Path) -> None:
             f"the prepared model holds operators of {', '.join(sorted(foreign))}, which other "
             "runtimes than ONNX Runtime do not know"
         )
+    names: set[str] = set()
     for at, node in enumerate(model.graph.node):
-        node.name = node.name or f"{node.op_type}_{at}"
+        if not node.name or node.name in names:
+            node.name = f"{node.op_type}_{at}"
+        names.add(node.name)
     onnx.save(model, target)
 
 

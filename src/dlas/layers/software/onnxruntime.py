@@ -27,6 +27,8 @@ from dlas.core.protocols import (
 )
 from dlas.layers.software.shared import refusals
 from dlas.layers.software.shared.work import Work, settle
+from dlas.networks.onnx_file import in_order, precision_of
+from dlas.networks.onnx_operators import ORT, PRODUCTS
 
 if TYPE_CHECKING:
     from dlas.core.protocols import Array
@@ -73,6 +75,7 @@ class OnnxRuntime(Software):
     sources: ClassVar[tuple[str, ...]] = (
         "dlas.layers.software.shared.refusals",
         "dlas.layers.software.shared.work",
+        "dlas.networks.onnx_file",
     )
 
     options: dict[str, bool | int | float | str] = field(default_factory=dict)
@@ -96,10 +99,10 @@ class OnnxRuntime(Software):
 
         self.settings(1)  # a wrong option is told here, once, and not in every measurement
         model = onnx.load(program.onnx())
-        if program.precision == "float16":
+        if program.precision == "float16" and precision_of(model) != "float16":
             from onnxruntime.transformers.float16 import convert_float_to_float16
 
-            model = convert_float_to_float16(model, keep_io_types=True)
+            model = in_order(convert_float_to_float16(model, keep_io_types=True))
         elif program.precision == "bfloat16":
             raise StepError("onnxruntime has no bfloat16 kernels on the CPU")
         (folder / MODEL).write_bytes(model.SerializeToString(deterministic=True))
@@ -239,7 +242,9 @@ def _work(node: Mapping[str, Any]) -> Work | None:
     operator = node["args"]["op_name"]
     if not any(part in operator for part in ("Conv", "Gemm", "MatMul")):
         return None
-    kind = _input_type(node)
+    known = PRODUCTS.get(("", operator)) or PRODUCTS.get((ORT, operator))
+    # Some quantize by themselves what they are given in floats.
+    kind = "int8" if known and known.integer else _input_type(node)
     return Work(f"{operator} {node['name'].removesuffix('_kernel_time')}", kind)
 
 

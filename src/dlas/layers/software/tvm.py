@@ -27,6 +27,7 @@ from dlas.core.protocols import (
     impossible,
     unavailable,
 )
+from dlas.core.wording import said
 from dlas.layers.software.shared import isa, refusals
 from dlas.layers.software.shared.work import Work, settle
 
@@ -128,11 +129,11 @@ class Tvm(Software):
             threads = hardware.threads if self.bakes_threads else 1
             compiled = kernels.compile_model(exported, chosen, threads, target, self._search())
         except kernels.KernelError as error:
-            raise StepError(f"tvm: {error}") from error
-        said = compiled.describe()
-        _check_sparse(chosen, said["operators"])
+            raise StepError(f"tvm: {said(error)}") from error
+        plan = compiled.describe()
+        _check_sparse(chosen, plan["operators"])
         compiled.save(folder)
-        return {"target": said["target"], "algorithm": chosen, "tuning": said["tuning"]}
+        return {"target": plan["target"], "algorithm": chosen, "tuning": plan["tuning"]}
 
     def _search(self) -> dict[str, Any] | None:
         """Return the search that the kernels are asked for."""

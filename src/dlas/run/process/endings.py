@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from dlas import __version__
@@ -90,10 +89,5 @@ def answer_of(job: Job, result: Path, log: str, server: Server) -> Outcome:
         raise StorageError(f"{job.stage}: {error['message']}")
     if error["kind"] == "memory":
         return Outcome(Status.FAILED, reason=_out_of_memory(job), log=log, transient=True)
-    named = error["message"] if error["kind"] == "step" else _named(error)
     transient = error["kind"] == "device-memory"
-    return Outcome(Status.FAILED, reason=named, log=log, transient=transient)
-
-
-def _named(error: Mapping[str, str]) -> str:
-    return f"{error['type']}: {error['message']}" if error["message"] else error["type"]
+    return Outcome(Status.FAILED, reason=error["message"], log=log, transient=transient)

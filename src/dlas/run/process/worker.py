@@ -41,6 +41,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from dlas import __version__
+from dlas.core import wording
 from dlas.core.errors import StepError, StorageError, UserError
 
 if TYPE_CHECKING:
@@ -366,7 +367,7 @@ def _attempt(work: Callable[[], Json]) -> str:
 
 
 def _describe(error: BaseException) -> dict[str, str]:
-    message = str(error).strip()
+    message = wording.plain(str(error)).strip()
     kind = "exception"
     if isinstance(error, StorageError) or (isinstance(error, OSError) and error.errno in _STORAGE):
         kind = "storage"
@@ -376,6 +377,10 @@ def _describe(error: BaseException) -> dict[str, str]:
         kind = "device-memory"
     elif isinstance(error, MemoryError) or _NO_MEMORY.search(message):
         kind = "memory"
+    if kind == "exception":
+        message = wording.sentence(error)  # what the library said itself is in the log
+    elif kind == "device-memory":
+        message = f"the GPU is out of memory: {wording.said(error)}"
     return {"kind": kind, "type": type(error).__name__, "message": message[:2000]}
 
 

@@ -35,7 +35,7 @@ def to_onnx(network: Network, path: Path) -> None:
     that already has an ONNX file (int8, or the user's own) keeps it as it is.
     """
     if network.onnx is not None:
-        copy_onnx(network.onnx, path)
+        copy_onnx(network.onnx, path, network.spec)
     else:
         export_onnx(_module(network), network.spec, path)
 

@@ -31,8 +31,8 @@ class NetworkFacts:
     effective_macs: int | None
     """Those of them whose weight is not zero; products of two activations count in full."""
     weights_mb: float
-    """10^6 bytes of weights in the precision asked: 4, 2 or 2 a parameter; for int8 the real
-    initializers of the quantized model, scales and zero points included."""
+    """10^6 bytes of weights in the precision asked: 4, 2 or 2 a parameter; of an ONNX file what
+    it stores, scales and zero points included."""
     layers: tuple[LayerMacs, ...]
     uncounted: tuple[str, ...] = ()
 
@@ -45,7 +45,7 @@ def inspect_network(network: Network) -> NetworkFacts:
     """Return the facts of a network: of its module where it has one, else of its ONNX file.
 
     Raises:
-        StepError: the network has neither, or an ONNX file whose shapes cannot be inferred.
+        StepError: the network has neither.
     """
     if network.module is not None:
         return _of_module(network)
@@ -72,18 +72,15 @@ def _of_onnx(network: Network) -> NetworkFacts:
     if network.onnx is None:
         raise StepError("the network has no ONNX file")
     graph = OnnxWeights(network.onnx, network.spec)
-    layers = graph.layers()
     known = not graph.uncounted
-    if network.precision == "int8":
-        size = graph.stored_bytes
-    else:
-        size = graph.params * BYTES[network.precision]
+    # Rounded weights come as float32 tensors; the runtime is asked to store them narrow.
+    widest = {"float16": 2, "bfloat16": 2}.get(network.precision, 8)
     return NetworkFacts(
         params=graph.params,
         nonzero_params=graph.nonzero,
-        macs=sum(layer.macs for layer in layers) if known else None,
-        effective_macs=sum(layer.effective for layer in layers) if known else None,
-        weights_mb=size / 1e6,
-        layers=layers,
+        macs=sum(layer.macs for layer in graph.layers) if known else None,
+        effective_macs=sum(layer.effective for layer in graph.layers) if known else None,
+        weights_mb=graph.stored_bytes(widest) / 1e6,
+        layers=graph.layers,
         uncounted=graph.uncounted,
     )

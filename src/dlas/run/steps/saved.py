@@ -90,7 +90,7 @@ def save_network(network: Network, folder: Path, recipe: Recipe) -> None:
         attributes, tied = _save_module(network.module, network.spec, folder, recipe)
         info |= {"attributes": attributes, "tied": tied}
     if network.onnx is not None:
-        copy_onnx(network.onnx, folder / ONNX)
+        copy_onnx(network.onnx, folder / ONNX, network.spec)
     (folder / INFO).write_text(canonical(info) + "\n", encoding="utf-8")
 
 

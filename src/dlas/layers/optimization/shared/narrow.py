@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from dlas.core.errors import StepError
 from dlas.core.protocols import Network, Optimized, Precision
+from dlas.layers.optimization.shared import onnx_source
 from dlas.networks.export import ONNX_FILE, write_onnx
+from dlas.networks.onnx_operators import BLOCKED
 
 
 def rounded(network: Network, precision: Precision, folder: Path) -> Optimized:
@@ -27,7 +30,7 @@ def rounded(network: Network, precision: Precision, folder: Path) -> Optimized:
     tally = {"values": 0, "flushed": 0, "max_relative_change": 0.0}
     if network.module is None:
         path = folder / ONNX_FILE
-        _round_onnx(network.onnx, precision, path, tally)
+        _round_onnx(network, precision, path, tally)
         return Optimized(Network(network.spec, None, path, precision), tally)
     module = copy.deepcopy(network.module)
     named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
@@ -57,19 +60,30 @@ def _round(name: str, tensor: Any, precision: Precision, tally: dict[str, Any]) 
 
 
 def _round_onnx(
-    source: Path | None, precision: Precision, target: Path, tally: dict[str, Any]
+    network: Network, precision: Precision, target: Path, tally: dict[str, Any]
 ) -> None:
     import onnx
     import torch
     from onnx import numpy_helper
 
-    if source is None:
+    if network.onnx is None:
         raise StepError(f"{precision} needs a torch module or an ONNX file, and got neither")
-    model = onnx.load(source)
-    for tensor in model.graph.initializer:
+    model = onnx_source.ready(network.onnx, network.spec)
+    if any(node.domain == BLOCKED for node in model.graph.node):
+        # Their kernels are float32, for the CPU that the file was saved on.
+        onnx_source.refuse_foreign(model, precision)
+    for tensor in _tensors(model.graph):
         if tensor.data_type != onnx.TensorProto.FLOAT or not tensor.dims:
             continue
         values = torch.from_numpy(numpy_helper.to_array(tensor).copy())
         narrow = _round(tensor.name, values, precision, tally).numpy()
         tensor.CopyFrom(numpy_helper.from_array(narrow, tensor.name))
     write_onnx(model, target)
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """Yield the tensors that a graph stores, those of Constant operators included."""
+    yield from graph.initializer
+    for node in graph.node:
+        if node.op_type == "Constant":
+            yield from (a.t for a in node.attribute if a.name == "value")

@@ -5,17 +5,46 @@ from __future__ import annotations
 from typing import Any
 
 from dlas.core.errors import StepError
-from dlas.core.protocols import Network, Optimization, Refusal, Techniques, impossible, unavailable
+from dlas.core.protocols import (
+    Network,
+    Optimization,
+    Precision,
+    Refusal,
+    Techniques,
+    impossible,
+    unavailable,
+)
 
 
 def refuse_second_precision(technique: Optimization, stack: Techniques) -> Refusal | None:
-    """Refuse where an earlier step of the pipeline asks for a precision already."""
+    """Refuse where the model comes in a narrow type, or an earlier step asks for one."""
+    asked, stored = technique.precision, stack.model.stored_precision()
+    if asked is not None and (said := _narrow_already(asked, stored)):
+        return said
     earlier = _earlier_precision(technique, stack)
     if earlier is None:
         return None
     return impossible(
         f"a network is stored and run in one precision, and this pipeline asks for two: "
         f"{earlier.precision}, then {technique.precision}. Keep one of them."
+    )
+
+
+def _narrow_already(asked: Precision, stored: Precision) -> Refusal | None:
+    """Refuse to make a network ``asked`` whose file is not float32, None: it is."""
+    if stored == "float32":
+        return None
+    way_out = "Take optimization `none`, which measures the file as it is"
+    if stored == "int8":
+        return impossible(
+            f"the model is quantized already: its file holds int8 weights and ranges, so there is "
+            f"nothing left for {asked} to do. {way_out}, or give its float32 file."
+        )
+    if asked == stored:
+        return impossible(f"the model is {stored} already, as its file is written. {way_out}.")
+    return unavailable(
+        f"{asked} starts from float32, and the model's file is {stored}: not implemented. "
+        f"{way_out}, or give its float32 file."
     )
 
 

@@ -29,6 +29,7 @@ from typing import Any
 
 from dlas.core.errors import StepError
 from dlas.core.keys import file_hash
+from dlas.core.wording import said
 
 MODULE, GRAPH, INDEX, SOURCES = "module.pt", "graph.pt2", "module.json", "sources"
 _FUNCTIONS = ("torch.nn.functional.", "torch._C._nn.", "timm.layers.")
@@ -85,8 +86,7 @@ def _save_graph(module: Any, example: Any, folder: Path, reason: str) -> None:
         torch.export.save(program, folder / GRAPH)
     except Exception as error:  # whatever the tracer meets in the user's code
         raise StepError(
-            f"the network can neither be stored as a module ({reason}) "
-            f"nor exported: {type(error).__name__}: {error}"
+            f"the network can neither be stored as a module ({reason}) nor exported: {said(error)}"
         ) from error
     index = {"form": "graph", "reason": reason}
     (folder / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
