@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -12,6 +11,7 @@ from pydantic import Field
 from dlas.core.protocols import Network, Optimization, Optimized, Refusal, Samples, Techniques
 from dlas.layers.optimization.shared.fine_tuning import fine_tune, prunable, zeros
 from dlas.layers.optimization.shared.refusals import float32_module, refuse_without_module
+from dlas.networks.permanent import copied
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,7 @@ class WeightPruning(Optimization):
     sources: ClassVar[tuple[str, ...]] = (
         "dlas.layers.optimization.shared.fine_tuning",
         "dlas.networks.fit",
+        "dlas.networks.permanent",
     )
 
     sparsity: Annotated[float, Field(ge=0, lt=1)]
@@ -56,7 +57,7 @@ class WeightPruning(Optimization):
         Achieved: ``sparsity_asked``; counted after fine-tuning: ``sparsity``, ``zeros``,
         ``weights`` and ``layers`` (``{layer: sparsity}``); ``fine_tuning``.
         """
-        module = copy.deepcopy(float32_module(self, network)).eval()
+        module = copied(float32_module(self, network))
         self._zero_smallest(module)
         facts = fine_tune(
             module,

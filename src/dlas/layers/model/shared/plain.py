@@ -1,8 +1,7 @@
-"""A module as it is deployed: no wrappers, and the weight that is used instead of its parts."""
+"""A module as it is deployed: without what it was wrapped in, and with numbers for weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from dlas.core.errors import UserError
@@ -33,42 +32,6 @@ def unwrapped(module: Any) -> Any:
     if not isinstance(module, torch.nn.Module):
         raise UserError(f"a model must be a torch.nn.Module, got {type(module).__name__}.")
     return module
-
-
-def make_permanent(module: Any) -> tuple[str, ...]:
-    """Replace every weight that is computed from others by its value, in place; say which.
-
-    Those are ``torch.nn.utils.parametrize`` (weight norm, spectral norm, orthogonal, the user's
-    own), weight norm and spectral norm by hooks, and the masks of ``torch.nn.utils.prune``. In
-    eval mode the value is the same at every inference, and it is what a deployment stores.
-    """
-    module.eval()
-    return tuple(
-        f"{name}.{tensor}" if name else tensor
-        for name, part in list(module.named_modules())
-        for tensor in _fixed(part)
-    )
-
-
-def _fixed(part: Any) -> Iterator[str]:
-    from torch.nn.utils import parametrize, prune
-    from torch.nn.utils.spectral_norm import SpectralNorm, remove_spectral_norm
-    from torch.nn.utils.weight_norm import WeightNorm, remove_weight_norm
-
-    if parametrize.is_parametrized(part):
-        for tensor in list(part.parametrizations):
-            parametrize.remove_parametrizations(part, tensor, leave_parametrized=True)
-            yield tensor
-    for hook in list(part._forward_pre_hooks.values()):
-        if isinstance(hook, prune.BasePruningMethod):
-            prune.remove(part, hook._tensor_name)
-            yield hook._tensor_name
-        elif isinstance(hook, WeightNorm):
-            remove_weight_norm(part, hook.name)
-            yield hook.name
-        elif isinstance(hook, SpectralNorm):
-            remove_spectral_norm(part, hook.name)
-            yield hook.name
 
 
 def refuse_not_finite(module: Any, whose: str) -> None:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from dlas.core.errors import UserError
 from dlas.core.keys import file_hash
 from dlas.layers.model.shared import checkpoint, plain
+from dlas.networks.permanent import make_permanent
 
 if TYPE_CHECKING:
     from dlas.core.protocols import Dataset, DataSpec, Model
 
-SOURCES = (__name__, checkpoint.__name__, plain.__name__)
+SOURCES = (__name__, checkpoint.__name__, plain.__name__, make_permanent.__module__)
 """The modules that decide what a network's weights are."""
 SHIPPED = Path(__file__).parent / "weights"
 RANDOM = "random"
@@ -46,7 +47,7 @@ def built(
         module = plain.unwrapped(module_of())
     if weights is not None:
         load_into(module, weights, key, prefix)
-    plain.make_permanent(module)
+    make_permanent(module)
     module = module.eval().float()
     plain.refuse_not_finite(
         module, "the network's own weights" if weights is None else f"weights {str(weights)!r}"
