@@ -19,8 +19,9 @@ from dlas.core.protocols import (
     Samples,
     Techniques,
 )
-from dlas.layers.optimization.shared.channels import Pruned, Shrinking, attention_of
+from dlas.layers.optimization.shared.channels import Pruned, Shrinking
 from dlas.layers.optimization.shared.fine_tuning import fine_tune
+from dlas.layers.optimization.shared.proposals import attention_of
 from dlas.layers.optimization.shared.refusals import float32_module, refuse_without_module
 from dlas.networks.counting import count_macs
 from dlas.networks.permanent import copied
@@ -46,8 +47,11 @@ class ChannelPruning(Optimization):
         "dlas.networks.counting",
         "dlas.networks.operators",
         "dlas.layers.optimization.shared.channels",
+        "dlas.layers.optimization.shared.moving",
         "dlas.layers.optimization.shared.parts",
         "dlas.layers.optimization.shared.proof",
+        "dlas.layers.optimization.shared.proposals",
+        "dlas.layers.optimization.shared.rules",
         "dlas.layers.optimization.shared.fine_tuning",
         "dlas.networks.fit",
         "dlas.networks.permanent",

@@ -1,6 +1,6 @@
 """A proof that a pruned network is the original without the channels that were removed.
 
-Both run on the same input, and their operators are followed side by side (:mod:`parts`): of each
+Both run on the same input, and their operators are followed side by side (:mod:`rules`): of each
 tensor of the pruned network it is known which slice of the original's it is, and each operator is
 checked to read, for every output, exactly those inputs that the original's reads but for removed
 ones. Nothing rests on values, so a weight that happens to be zero hides nothing.
@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dlas.layers.optimization.shared.parts import Call, Part, Shape, Unfollowed, follow
+from dlas.layers.optimization.shared.parts import Call, Part, Shape, Unfollowed
+from dlas.layers.optimization.shared.rules import follow
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
