@@ -31,9 +31,6 @@ from dlas.layers.optimization.shared.proposals import (
     values_back,
 )
 
-if TYPE_CHECKING:
-    pass
-
 EVENING = 6
 """How often the ratio of a group is lowered that loses more than was asked."""
 

@@ -191,17 +191,20 @@ def attention_of(module: Any) -> list[Any]:
 
 
 def is_layer(part: Any) -> bool:
+    """Return whether a module is a convolution or linear layer."""
     import torch
 
     return isinstance(part, torch.nn.modules.conv._ConvNd | torch.nn.Linear)
 
 
 def is_transposed(part: Any) -> bool:
+    """Return whether a layer has its outputs in the second dimension of its weight."""
     return bool(getattr(part, "transposed", False))
 
 
 @contextmanager
 def told(what: str) -> Iterator[None]:
+    """Turn whatever Torch-Pruning raises into a sentence."""
     try:
         yield
     except Exception as error:  # whatever its tracing raises
