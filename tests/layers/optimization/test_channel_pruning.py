@@ -302,6 +302,28 @@ def test_outputs_that_two_heads_share_keep_their_channels_apart():
     assert layers == {"a": [16, 8], "b": [12, 6], "one": [10, 10], "two": [10, 10]}
 
 
+def test_a_batch_that_is_written_in_is_said_before_fine_tuning():
+    class Images:
+        labels, ids, content = torch.arange(64).numpy() % 10, tuple(map(str, range(64))), "x"
+
+        def images(self, indices):
+            return torch.zeros(len(indices), 1, 8, 8).numpy()
+
+    module = net(lambda s, x: s.fc(F.relu(s.a(x)).view(1, 16, 64).mean(2)),
+                 a=conv(1, 16), fc=nn.Linear(16, 10))  # fmt: skip
+    for name, more in (("weight-pruning", {"sparsity": 0.5}), ("channel-pruning", {"ratio": 0})):
+        made = registry.make("optimization", name, {**more, "batch_size": 16})
+        with pytest.raises(StepError, match=r"fine-tuned in batches of 16.*Give a batch_size"):
+            made.apply(Network(SPEC, module), Images(), None)
+
+
+def test_weights_of_no_layer_are_not_pruned_one_by_one_either():
+    bare = net(lambda s, x: F.linear(x.flatten(1), s.w), w=nn.Parameter(torch.randn(10, 64)))
+    made = registry.make("optimization", "weight-pruning", {"sparsity": 0.5, "epochs": 0})
+    with pytest.raises(StepError, match="no convolution or linear layer as a module"):
+        made.apply(Network(SPEC, bare), None, None)
+
+
 # ---------------------------------------------------------------- the proof can fail
 
 

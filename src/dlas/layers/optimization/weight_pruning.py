@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from dlas.core.errors import StepError
 from dlas.core.protocols import Network, Optimization, Optimized, Refusal, Samples, Techniques
 from dlas.layers.optimization.shared.fine_tuning import fine_tune, prunable, zeros
 from dlas.layers.optimization.shared.refusals import float32_module, refuse_without_module
@@ -77,6 +78,11 @@ class WeightPruning(Optimization):
         from torch.nn.utils import prune
 
         layers = list(prunable(module).values())
+        if not layers:
+            raise StepError(
+                f"{self.name}: the network has no convolution or linear layer as a module, so no "
+                "weights are known to be theirs"
+            )
         groups = [layers] if self.scope == "global" else [[layer] for layer in layers]
         for group in groups:
             prune.global_unstructured(
