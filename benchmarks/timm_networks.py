@@ -52,11 +52,11 @@ def look(name: str, size: int, max_params: float) -> dict[str, Any]:
     if network is None:
         return said
     module = network.module
-    params = sum(p.numel() for p in module.parameters())
-    if params > max_params:
+    said["params"] = sum(p.numel() for p in module.parameters())
+    if said["params"] > max_params:
         return {}
     counted = count(module, network.spec)
-    said["params"], said["macs"], said["uncounted"] = params, counted.macs, counted.uncounted
+    said["macs"], said["uncounted"] = counted.macs, counted.uncounted
     said["second"] = second_count(module, network.spec.shape)
     with tempfile.TemporaryDirectory() as folder:
         pruning = registry.make("optimization", "channel-pruning", {"ratio": 0.3, "epochs": 0})
@@ -66,8 +66,7 @@ def look(name: str, size: int, max_params: float) -> dict[str, Any]:
             left, layers = len(a["left_alone"]), len(a["layers"])
             said["channel-pruning"] = f"ratio {a['ratio']:.2f}, {left} of {layers} left alone"
             said["reasons"] = sorted(set(a["left_alone"].values()))
-        int8 = registry.make("optimization", "int8", {})
-        train = data.load("train")
+        int8, train = registry.make("optimization", "int8", {}), data.load("train")
         done = _step(said, "int8", lambda: int8.apply(network, train, Path(folder)))
         if done is not None:
             said["int8"] = "quantized"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dlas.core.protocols import DataSpec
-from dlas.networks.operators import is_free, operands, products
+from dlas.networks.formulas import is_free, operands, products
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -110,7 +110,7 @@ def _counting_mode(module: nn.Module) -> Any:
             self.seen: list[LayerMacs] = []
             self.unknown: dict[str, list[str]] = {}
             self.tracker = ModuleTracker()
-            self.weights = _Weights(module)
+            self.weights = _KnownWeights(module)
 
         def __torch_dispatch__(
             self,
@@ -136,7 +136,7 @@ def _counting_mode(module: nn.Module) -> Any:
     return Counting()
 
 
-class _Weights:
+class _KnownWeights:
     """Knows which tensors are weights: parameters, and what is computed from nothing else."""
 
     def __init__(self, module: nn.Module) -> None:

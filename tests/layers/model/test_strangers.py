@@ -271,7 +271,7 @@ def test_of_a_package_every_file_counts_wherever_the_function_is(tmp_path, monke
 def test_a_single_file_keeps_its_hash_and_an_installed_package_counts_by_version(
     tmp_path, monkeypatch
 ):
-    from dlas.layers.model.shared import source
+    from dlas.layers.model.shared import own_source
 
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "pkgless.py"
@@ -279,7 +279,7 @@ def test_a_single_file_keeps_its_hash_and_an_installed_package_counts_by_version
     assert fingerprint()[0] == file_hash(file)
     file.write_text("import os\nimport torch\nimport numpy\n")
     before = fingerprint()[0]
-    monkeypatch.setattr(source, "version", lambda _: "99")
+    monkeypatch.setattr(own_source, "version", lambda _: "99")
     assert fingerprint()[0] not in (before, file_hash(file))
 
 

@@ -18,8 +18,8 @@ from dlas.core import registry  # noqa: E402
 from dlas.core.errors import StepError  # noqa: E402
 from dlas.core.protocols import DataSpec, Network  # noqa: E402
 from dlas.layers.optimization.shared.channels import Shrinking  # noqa: E402
-from dlas.layers.optimization.shared.parts import Part, Unfollowed  # noqa: E402
 from dlas.layers.optimization.shared.proof import prove, tensors_of, trace  # noqa: E402
+from dlas.layers.optimization.shared.slices import Slice, Unfollowed  # noqa: E402
 
 SPEC = DataSpec(classes=10, channels=1, height=8, width=8)
 LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._BatchNorm)
@@ -332,16 +332,16 @@ def test_the_proof_finds_a_single_wrong_column():
     traced = trace(copy.deepcopy(module), SPEC.shape)
     done = Shrinking(module, SPEC, 0.5).run().module
     rows = _kept(module.a.bias, done.a.bias)
-    parts = {name: Part(tuple(t.shape)) for name, t in tensors_of(module).items()}
+    parts = {name: Slice(tuple(t.shape)) for name, t in tensors_of(module).items()}
     group = frozenset(["a"])
     b = _kept(module.b.bias, done.b.bias)
-    parts["a.weight"] = Part((16, 1, 3, 3), {0: rows}, {0: group})
-    parts["a.bias"] = Part((16,), {0: rows}, {0: group})
-    parts["b.bias"] = Part((24,), {0: b}, {0: frozenset(["b"])})
-    parts["fc.weight"] = Part((10, 24), {1: b}, {1: frozenset(["b"])})
+    parts["a.weight"] = Slice((16, 1, 3, 3), {0: rows}, {0: group})
+    parts["a.bias"] = Slice((16,), {0: rows}, {0: group})
+    parts["b.bias"] = Slice((24,), {0: b}, {0: frozenset(["b"])})
+    parts["fc.weight"] = Slice((10, 24), {1: b}, {1: frozenset(["b"])})
 
     def weight(columns):
-        return Part((24, 16, 3, 3), {0: b, 1: columns}, {0: frozenset(["b"]), 1: group})
+        return Slice((24, 16, 3, 3), {0: b, 1: columns}, {0: frozenset(["b"]), 1: group})
 
     prove(traced, done, {**parts, "b.weight": weight(rows)})
     wrong = rows.clone()

@@ -14,7 +14,7 @@ from pydantic import Field
 from dlas.core.errors import StepError, UserError, near
 from dlas.core.protocols import Dataset, DataSpec, Model, Network
 from dlas.layers.model.shared import state
-from dlas.layers.model.shared.trial import check_outputs
+from dlas.layers.model.shared.first_run import check_outputs
 
 REGISTERED = re.compile(r"^@register_model\s+def (\w+)\(", re.MULTILINE)
 

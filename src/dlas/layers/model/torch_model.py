@@ -12,8 +12,8 @@ from pydantic import Field
 
 from dlas.core.errors import StepError, UserError, near
 from dlas.core.protocols import Dataset, DataSpec, Model, Network
-from dlas.layers.model.shared import source, state
-from dlas.layers.model.shared.trial import check_outputs
+from dlas.layers.model.shared import own_source, state
+from dlas.layers.model.shared.first_run import check_outputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +71,12 @@ class TorchModel(Model):
     def fingerprint(self) -> Any:
         """Return the hashes of the source, without running it, and of the weights."""
         module = self.factory.partition(":")[0]
-        return [source.source_hash(module), state.weights_hash(self.weights_file)]
+        return [own_source.source_hash(module), state.weights_hash(self.weights_file)]
 
     def _network(self, spec: DataSpec) -> Any:
         name, _, function = self.factory.partition(":")
-        source.find(name)
-        with source.beside_first():
+        own_source.find(name)
+        with own_source.beside_first():
             module = _imported(name)
             factory = getattr(module, function, None)
             if not callable(factory):

@@ -45,13 +45,13 @@ class ChannelPruning(Optimization):
     libraries: ClassVar[tuple[str, ...]] = ("torch", "torch-pruning")
     sources: ClassVar[tuple[str, ...]] = (
         "dlas.networks.counting",
-        "dlas.networks.operators",
+        "dlas.networks.formulas",
         "dlas.layers.optimization.shared.channels",
         "dlas.layers.optimization.shared.moving",
-        "dlas.layers.optimization.shared.parts",
+        "dlas.layers.optimization.shared.slices",
         "dlas.layers.optimization.shared.proof",
         "dlas.layers.optimization.shared.proposals",
-        "dlas.layers.optimization.shared.rules",
+        "dlas.layers.optimization.shared.operator_rules",
         "dlas.layers.optimization.shared.fine_tuning",
         "dlas.networks.fit",
         "dlas.networks.permanent",

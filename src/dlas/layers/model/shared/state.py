@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from dlas.core.errors import UserError
 from dlas.core.keys import file_hash
-from dlas.layers.model.shared import checkpoint, plain
+from dlas.layers.model.shared import bare, checkpoint
 from dlas.networks.permanent import make_permanent
 
 if TYPE_CHECKING:
     from dlas.core.protocols import Dataset, DataSpec, Model
 
-SOURCES = (__name__, checkpoint.__name__, plain.__name__, make_permanent.__module__)
+SOURCES = (__name__, checkpoint.__name__, bare.__name__, make_permanent.__module__)
 """The modules that decide what a network's weights are."""
 SHIPPED = Path(__file__).parent / "weights"
 RANDOM = "random"
@@ -44,12 +44,12 @@ def built(
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = plain.unwrapped(module_of())
+        module = bare.unwrapped(module_of())
     if weights is not None:
         load_into(module, weights, key, prefix)
     make_permanent(module)
     module = module.eval().float()
-    plain.refuse_not_finite(
+    bare.refuse_not_finite(
         module, "the network's own weights" if weights is None else f"weights {str(weights)!r}"
     )
     return module

@@ -15,11 +15,10 @@ from typing import Any
 
 from dlas.core.errors import StepError, near
 from dlas.core.protocols import DataSpec
-from dlas.layers.optimization.shared.parts import Part, Unfollowed
 from dlas.layers.optimization.shared.proof import Proved, Trace, prove, tensors_of, trace
 from dlas.layers.optimization.shared.proposals import (
     Blamed,
-    Watch,
+    Guarded,
     attention_of,
     is_layer,
     is_transposed,
@@ -30,6 +29,7 @@ from dlas.layers.optimization.shared.proposals import (
     told,
     values_back,
 )
+from dlas.layers.optimization.shared.slices import Slice, Unfollowed
 
 EVENING = 6
 """How often the ratio of a group is lowered that loses more than was asked."""
@@ -48,7 +48,7 @@ class Pruned:
 @dataclass
 class _Proposal:
     module: Any
-    parts: Mapping[str, Part]
+    parts: Mapping[str, Slice]
     groups: Mapping[str, Sequence[str]]
     """Of each group, by its first layer, the layers that lose outputs."""
 
@@ -189,7 +189,7 @@ class Shrinking:
         names = {id(part): name for name, part in module.named_modules()}
         attention = attention_of(module)
         pruner = self._pruner(torch_pruning, module, attention, outputs)
-        watch = Watch(pruner, names)
+        watch = Guarded(pruner, names)
         groups: dict[str, Sequence[str]] = {}
         why: dict[str, dict[int, frozenset[str]]] = {}
         numbered = False

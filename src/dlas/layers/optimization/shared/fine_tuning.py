@@ -66,10 +66,8 @@ def fine_tune(
     if data is None:
         raise StepError("fine-tuning needs training images, and got none; or set epochs to 0")
     _check_batch(module, data, batch_size)
-    held = [
-        (getattr(part, attribute), getattr(part, attribute) != 0)
-        for part, attribute in prunable(module).values()
-    ]
+    weights = [getattr(part, attribute) for part, attribute in prunable(module).values()]
+    held = [(weight, weight != 0) for weight in weights]
 
     def put_zeros_back(_: Any) -> None:
         for weight, mask in held:

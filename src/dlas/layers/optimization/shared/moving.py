@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dlas.layers.optimization.shared.parts import Call, Part, Shape, Why
+from dlas.layers.optimization.shared.slices import Application, Shape, Slice, Why
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def moves(call: Call) -> bool:
+def moves(call: Application) -> bool:
     """Return whether an operator only moves elements: views, concatenation, padding, indexing."""
     views = any(r.alias_info and not r.alias_info.is_write for r in call.func._schema.returns)
     return views or call.name.rstrip("_") in _MOVING or call.name.endswith("_copy")
@@ -27,7 +27,7 @@ _MOVING = frozenset((
 ))  # fmt: skip
 
 
-def moved(call: Call) -> list[Part]:
+def moved(call: Application) -> list[Slice]:
     """Move the numbers of the elements, in both networks; they have to agree.
 
     Raises:
@@ -53,7 +53,7 @@ def moved(call: Call) -> list[Part]:
     return made
 
 
-def _numbers(call: Call, *, whole: bool) -> list[Tensor | None]:
+def _numbers(call: Application, *, whole: bool) -> list[Tensor | None]:
     """Return tensors whose elements are numbered as in the original: all, or what is left."""
     import torch
 
@@ -73,7 +73,7 @@ def _numbers(call: Call, *, whole: bool) -> list[Tensor | None]:
     return made
 
 
-def _masks(call: Call, only: tuple[int, int] | None = None) -> list[Tensor | None]:
+def _masks(call: Application, only: tuple[int, int] | None = None) -> list[Tensor | None]:
     """Return tensors of 1 where something is left and 0 elsewhere.
 
     ``only``: one argument's one dimension counts, the others are whole.
@@ -96,7 +96,7 @@ def _masks(call: Call, only: tuple[int, int] | None = None) -> list[Tensor | Non
     return made
 
 
-def _origins(call: Call) -> Iterator[tuple[Why, list[Tensor]]]:
+def _origins(call: Application) -> Iterator[tuple[Why, list[Tensor]]]:
     """Give, for each dimension of each argument, where in the results something of it is gone."""
     for place, part in enumerate(call.parts):
         for dim, why in part.why.items() if part else ():
@@ -104,7 +104,10 @@ def _origins(call: Call) -> Iterator[tuple[Why, list[Tensor]]]:
 
 
 def _results(
-    call: Call, arguments: Sequence[Any], numbers: Sequence[Tensor | None], padding: float = 0.0
+    call: Application,
+    arguments: Sequence[Any],
+    numbers: Sequence[Tensor | None],
+    padding: float = 0.0,
 ) -> list[Tensor]:
     import torch
     from torch.utils._pytree import tree_leaves, tree_unflatten
@@ -124,8 +127,8 @@ def _results(
 
 
 def _rectangle(
-    call: Call, mask: Tensor, at: int, origins: Sequence[tuple[Why, list[Tensor]]]
-) -> Part:
+    call: Application, mask: Tensor, at: int, origins: Sequence[tuple[Why, list[Tensor]]]
+) -> Slice:
     """Return the part that a mask shows: certain indices of each dimension, and all of these."""
     kept: dict[int, Tensor] = {}
     why: dict[int, Why] = {}
@@ -139,7 +142,7 @@ def _rectangle(
             why[dim] = frozenset().union(*mine)
     if total != int(mask.count_nonzero()):
         raise call.refuse("what is left of its channels is not in one piece")
-    return Part(tuple(mask.shape), kept, why)
+    return Slice(tuple(mask.shape), kept, why)
 
 
 def _line(mask: Tensor, dim: int) -> Tensor:

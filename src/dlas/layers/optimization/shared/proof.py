@@ -1,6 +1,6 @@
 """A proof that a pruned network is the original without the channels that were removed.
 
-Both run on the same input, and their operators are followed side by side (:mod:`rules`): of each
+Both run on the same input, and their operators are followed side by side: of each
 tensor of the pruned network it is known which slice of the original's it is, and each operator is
 checked to read, for every output, exactly those inputs that the original's reads but for removed
 ones. Nothing rests on values, so a weight that happens to be zero hides nothing.
@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dlas.layers.optimization.shared.parts import Call, Part, Shape, Unfollowed
-from dlas.layers.optimization.shared.rules import follow
+from dlas.layers.optimization.shared.operator_rules import follow
+from dlas.layers.optimization.shared.slices import Application, Shape, Slice, Unfollowed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -24,7 +24,7 @@ NORMS = ("native_layer_norm", "native_group_norm")
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Recorded:
     """One operator of the original's run."""
 
     func: OpOverload
@@ -37,7 +37,7 @@ class Trace:
     """The original's run, operator by operator."""
 
     input: Tensor
-    seen: list[_Seen] = field(default_factory=list)
+    seen: list[_Recorded] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def trace(module: nn.Module, shape: Sequence[int]) -> Trace:
             arguments = [_note(leaf) for leaf in tree_flatten((args, kwargs or {}))[0]]
             out = func(*args, **(kwargs or {}))
             shapes = [tuple(t.shape) for t in tree_leaves(out) if isinstance(t, torch.Tensor)]
-            made.seen.append(_Seen(func, arguments, shapes))
+            made.seen.append(_Recorded(func, arguments, shapes))
             return out
 
     with torch.no_grad(), unfused(), Recording():
@@ -70,7 +70,7 @@ def trace(module: nn.Module, shape: Sequence[int]) -> Trace:
     return made
 
 
-def prove(traced: Trace, pruned: nn.Module, parts: Mapping[str, Part]) -> Proved:
+def prove(traced: Trace, pruned: nn.Module, parts: Mapping[str, Slice]) -> Proved:
     """Follow a pruned network along the original's run.
 
     Args:
@@ -120,19 +120,19 @@ def _note(leaf: Any) -> Any:
 class _Follower:
     """Knows of each tensor of the pruned network which part of the original's it is."""
 
-    def __init__(self, traced: Trace, pruned: nn.Module, parts: Mapping[str, Part]) -> None:
+    def __init__(self, traced: Trace, pruned: nn.Module, parts: Mapping[str, Slice]) -> None:
         from torch.utils.weak import WeakIdKeyDictionary
 
         self._traced = traced
         self._parts: Any = WeakIdKeyDictionary()
-        self._stored: dict[int, Part] = {}
+        self._stored: dict[int, Slice] = {}
         self.at = 0
         self.last: frozenset[str] = frozenset()
         for name, tensor in tensors_of(pruned).items():
             self._parts[tensor] = parts[name]
             self._stored[tensor.untyped_storage().data_ptr()] = parts[name]
 
-    def part_of(self, tensor: Tensor, shape: tuple[int, ...]) -> Part:
+    def part_of(self, tensor: Tensor, shape: tuple[int, ...]) -> Slice:
         """Return which part of the original's tensor of ``shape`` a tensor is."""
         part = self._parts.get(tensor)
         if part is None:
@@ -140,10 +140,10 @@ class _Follower:
         if part is not None and part.shape == shape and part.size == tuple(tensor.shape):
             return part
         if tuple(tensor.shape) == shape and part is None:
-            return Part(shape)
+            return Slice(shape)
         raise Unfollowed("a tensor is made whose size depends on the width", self.last)
 
-    def call(self, func: OpOverload, args: Any, kwargs: Any) -> Call:
+    def call(self, func: OpOverload, args: Any, kwargs: Any) -> Application:
         """Return the next operator in both networks."""
         import torch
         from torch.utils._pytree import tree_flatten
@@ -158,11 +158,11 @@ class _Follower:
             self.part_of(leaf, note.shape) if isinstance(leaf, torch.Tensor) else None
             for leaf, note in zip(leaves, before.arguments, strict=True)
         ]
-        made = Call(func, spec, before.arguments, leaves, parts, before.outputs)
+        made = Application(func, spec, before.arguments, leaves, parts, before.outputs)
         self.last = made.groups or self.last
         return made
 
-    def note(self, call: Call, out: Any, results: Sequence[Part]) -> None:
+    def note(self, call: Application, out: Any, results: Sequence[Slice]) -> None:
         """Note which parts an operator has given."""
         import torch
         from torch.utils._pytree import tree_leaves

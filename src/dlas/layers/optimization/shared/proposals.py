@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from dlas.core.errors import StepError
 from dlas.core.protocols import DataSpec
-from dlas.layers.optimization.shared.parts import Part, Unfollowed, kept_of
 from dlas.layers.optimization.shared.proof import tensors_of
+from dlas.layers.optimization.shared.slices import Slice, Unfollowed, kept_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,7 +25,7 @@ class Blamed(Exception):
     reason: str
 
 
-class Watch:
+class Guarded:
     """Runs a pruner and knows at every moment which layer it is at: that one is blamed."""
 
     def __init__(self, pruner: Any, names: Mapping[int, str]) -> None:
@@ -92,7 +92,7 @@ def values_back(
     why: Mapping[str, Mapping[int, frozenset[str]]],
     *,
     numbered: bool,
-) -> dict[str, Part]:
+) -> dict[str, Slice]:
     """Put the original's values in the places of their numbers; return what part each is."""
     before, after = tensors_of(original), tensors_of(module)
     parts = {}
@@ -100,7 +100,7 @@ def values_back(
     for name, tensor in after.items():
         was = before[name]
         shape = tuple(was.shape)
-        parts[name] = Part(shape)
+        parts[name] = Slice(shape)
         if not tensor.is_floating_point() or not numbered or id(tensor) in done:
             parts[name] = next((parts[o] for o, t in after.items() if t is tensor and o in parts
                                 and o != name), parts[name])  # fmt: skip
@@ -114,7 +114,7 @@ def values_back(
             raise Blamed(groups, f"{stop.reason}: {name}") from stop
         nobody: frozenset[str] = frozenset()
         reasons = {dim: why.get(name, {}).get(dim, nobody) for dim in kept}
-        parts[name] = Part(shape, kept, reasons)
+        parts[name] = Slice(shape, kept, reasons)
         tensor.data = was.detach().flatten()[numbers.flatten()].reshape(numbers.shape).clone()
     return parts
 

@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dlas.layers.optimization.shared.moving import moved, moves
-from dlas.layers.optimization.shared.parts import Call, Part, Shape, Unfollowed, Why
+from dlas.layers.optimization.shared.slices import Application, Shape, Slice, Unfollowed, Why
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def follow(call: Call) -> list[Part]:
+def follow(call: Application) -> list[Slice]:
     """Return which part of the original's each result is.
 
     Raises:
@@ -25,7 +25,7 @@ def follow(call: Call) -> list[Part]:
     """
     if not any(part.kept for part in call.given()):
         _same_numbers(call)
-        return [Part(shape) for shape in call.outputs]
+        return [Slice(shape) for shape in call.outputs]
     for applies, rule in _RULES:
         if applies(call):
             return rule(call)
@@ -36,7 +36,7 @@ def follow(call: Call) -> list[Part]:
 
 
 def _tagged(*tags: str) -> Any:
-    def applies(call: Call) -> bool:
+    def applies(call: Application) -> bool:
         import torch
 
         return bool({getattr(torch.Tag, tag) for tag in tags} & set(call.func.tags))
@@ -59,12 +59,12 @@ _POINTWISE = (
 )  # fmt: skip
 
 
-def _pointwise(call: Call) -> list[Part]:
+def _pointwise(call: Application) -> list[Slice]:
     _same_numbers(call)
     return [_broadcast(call, call.given(), shape) for shape in call.outputs]
 
 
-def _broadcast(call: Call, given: Sequence[Part], shape: tuple[int, ...]) -> Part:
+def _broadcast(call: Application, given: Sequence[Slice], shape: tuple[int, ...]) -> Slice:
     """Check that what meets in an elementwise operator are the same channels."""
     kept: dict[int, Tensor] = {}
     why: dict[int, Why] = {}
@@ -83,31 +83,31 @@ def _broadcast(call: Call, given: Sequence[Part], shape: tuple[int, ...]) -> Par
         if len(partial) != len(there) or any(not _equal(first, i) for i, _ in partial):
             raise call.refuse("different channels meet")
         kept[dim], why[dim] = first, frozenset().union(*(w for _, w in partial))
-    return Part(shape, kept, why)
+    return Slice(shape, kept, why)
 
 
-def _pooled(call: Call) -> list[Part]:
+def _pooled(call: Application) -> list[Slice]:
     """Pooling, interpolation: each channel for itself, over all of its pixels."""
     _same_numbers(call)
     part = call.given()[0]
     spatial = 1 if "1d" in call.name or "linear1d" in call.name else 3 if "3d" in call.name else 2
     if any(dim >= len(part.shape) - spatial for dim in part.kept):
         raise call.refuse("pixels of different channels are mixed")
-    return [Part(shape, part.kept, part.why) for shape in call.outputs]
+    return [Slice(shape, part.kept, part.why) for shape in call.outputs]
 
 
-def _batch_norm(call: Call) -> list[Part]:
+def _batch_norm(call: Application) -> list[Slice]:
     _same_numbers(call)
     part, *rest = call.given()
-    channels = Part((part.shape[1],), *_renamed(part, {1: 0}))
+    channels = Slice((part.shape[1],), *_renamed(part, {1: 0}))
     for other in rest:
         _demand_same(call, channels, 0, other, 0)
     if set(part.kept) - {0, 1}:
         raise call.refuse("pixels of different channels are mixed")
-    return [part, *(channels if len(s) == 1 and s[0] else Part(s) for s in call.outputs[1:])]
+    return [part, *(channels if len(s) == 1 and s[0] else Slice(s) for s in call.outputs[1:])]
 
 
-def _layer_norm(call: Call) -> list[Part]:
+def _layer_norm(call: Application) -> list[Slice]:
     part, *rest = call.given()
     for other in rest:
         for dim in range(1, len(other.shape) + 1):
@@ -115,7 +115,7 @@ def _layer_norm(call: Call) -> list[Part]:
     return _like(part, call.outputs)
 
 
-def _group_norm(call: Call) -> list[Part]:
+def _group_norm(call: Application) -> list[Slice]:
     part, *rest = call.given()
     for other in rest:
         _demand_same(call, part, 1, other, 0)
@@ -131,15 +131,15 @@ def _group_norm(call: Call) -> list[Part]:
     return _like(part, call.outputs)
 
 
-def _softmax(call: Call) -> list[Part]:
+def _softmax(call: Application) -> list[Slice]:
     _same_numbers(call)
     part = call.given()[0]
     if call.before[1] % len(part.shape) in part.kept:
         raise call.refuse("a softmax runs over channels, which would count the removed ones")
-    return [Part(shape, part.kept, part.why) for shape in call.outputs]
+    return [Slice(shape, part.kept, part.why) for shape in call.outputs]
 
 
-def _reduced(call: Call) -> list[Part]:
+def _reduced(call: Application) -> list[Slice]:
     """Sums over channels may miss those that are zero; means, maxima and variances may not."""
     if call.func._overloadname == "other":
         return _pointwise(call)
@@ -154,10 +154,10 @@ def _reduced(call: Call) -> list[Part]:
     left = [d for d in range(len(part.shape)) if d not in dims]
     places = {d: d if len(out) == len(part.shape) else at for at, d in enumerate(left)}
     kept, why = _renamed(part, places)
-    return [Part(shape, kept, why) for shape in call.outputs]
+    return [Slice(shape, kept, why) for shape in call.outputs]
 
 
-def _reduced_dims(call: Call, part: Part) -> set[int]:
+def _reduced_dims(call: Application, part: Slice) -> set[int]:
     at = {"linalg_vector_norm": 2}.get(call.name, 1)
     names = [argument.name for argument in call.func._schema.arguments]
     if "dim" not in names:
@@ -172,7 +172,7 @@ def _reduced_dims(call: Call, part: Part) -> set[int]:
     return {d % len(part.shape) for d in values}
 
 
-def _product(call: Call) -> list[Part]:
+def _product(call: Application) -> list[Slice]:
     """Matrix products, with something added or not."""
     added, (left, right) = (
         ([], call.given()[:2])
@@ -193,11 +193,11 @@ def _product(call: Call) -> list[Part]:
     for source, dim, place in sources:
         if dim in source.kept:
             kept[place], why[place] = source.kept[dim], source.why[dim]
-    made = Part(out, kept, why)
+    made = Slice(out, kept, why)
     return [_broadcast(call, [made, *added], out)]
 
 
-def _convolved(call: Call) -> list[Part]:
+def _convolved(call: Application) -> list[Slice]:
     import torch
 
     flat = list(call.before)
@@ -224,16 +224,16 @@ def _convolved(call: Call) -> list[Part]:
             raise call.refuse("it reads other channels than before", guilty)
         out = rows
     why = w.groups if transposed else w.why.get(0, frozenset())
-    part = Part(call.outputs[0])
+    part = Slice(call.outputs[0])
     if len(out) != call.outputs[0][1]:
-        part = Part(call.outputs[0], {1: out}, {1: why})
+        part = Slice(call.outputs[0], {1: out}, {1: why})
     if bias is not None:
         _demand_same(call, part, 1, bias, 0)
     return [part]
 
 
 def _transposed(
-    call: Call, rows: Tensor, columns: Tensor, inputs: Tensor, was: int, now: int
+    call: Application, rows: Tensor, columns: Tensor, inputs: Tensor, was: int, now: int
 ) -> Tensor:
     import torch
 
@@ -246,7 +246,7 @@ def _transposed(
     return (of[:, :1] * w.shape[1] + columns).flatten()
 
 
-def _argument(call: Call, place: int) -> Any:
+def _argument(call: Application, place: int) -> Any:
     from torch.utils._pytree import tree_unflatten
 
     return tree_unflatten(list(call.before), call.spec)[0][place]
@@ -255,7 +255,7 @@ def _argument(call: Call, place: int) -> Any:
 # ---------------------------------------------------------------- what the rules share
 
 
-def _same_numbers(call: Call, but: Sequence[int] = ()) -> None:
+def _same_numbers(call: Application, but: Sequence[int] = ()) -> None:
     """Refuse numbers that depend on the width: a scale by the number of channels."""
     for place, (was, now) in enumerate(zip(call.before, call.after, strict=True)):
         if isinstance(was, Shape) or place in but or call.func._schema.name in _SIZED:
@@ -275,7 +275,7 @@ _SIZED = frozenset(
 """Operators whose numbers are sizes: shapes tell whether these fit."""
 
 
-def _demand_same(call: Call, one: Part, dim: int, other: Part, at: int) -> None:
+def _demand_same(call: Application, one: Slice, dim: int, other: Slice, at: int) -> None:
     (mine, why), (yours, too) = one.along(dim), other.along(at)
     if mine is None and yours is None:
         return
@@ -283,10 +283,10 @@ def _demand_same(call: Call, one: Part, dim: int, other: Part, at: int) -> None:
         raise call.refuse("it reads other channels than before", why | too)
 
 
-def _like(part: Part, shapes: Sequence[tuple[int, ...]]) -> list[Part]:
+def _like(part: Slice, shapes: Sequence[tuple[int, ...]]) -> list[Slice]:
     """Return the same part for results of its shape; others (statistics) are whole."""
     same = part.shape
-    return [Part(s, part.kept, part.why) if s == same else Part(s) for s in shapes]
+    return [Slice(s, part.kept, part.why) if s == same else Slice(s) for s in shapes]
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
@@ -295,7 +295,7 @@ def _equal(one: Tensor, other: Tensor) -> bool:
     return torch.equal(one, other)
 
 
-def _renamed(part: Part, places: Mapping[int, int]) -> tuple[dict[int, Tensor], dict[int, Why]]:
+def _renamed(part: Slice, places: Mapping[int, int]) -> tuple[dict[int, Tensor], dict[int, Why]]:
     kept = {places[d]: i for d, i in part.kept.items() if d in places}
     return kept, {places[d]: w for d, w in part.why.items() if d in places}
 

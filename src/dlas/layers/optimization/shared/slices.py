@@ -22,7 +22,7 @@ class Unfollowed(Exception):
 
 
 @dataclass(frozen=True)
-class Part:
+class Slice:
     """The part of a tensor of ``shape`` that is left: of some dimensions certain indices only.
 
     ``kept`` maps such a dimension to the indices, in their order, ``why`` to the groups that took
@@ -57,7 +57,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Call:
+class Application:
     """One operator in both networks: arguments flattened, with their parts where tensors."""
 
     func: OpOverload
@@ -66,7 +66,7 @@ class Call:
     """Of the original: numbers, and tensors as :class:`Shape`."""
     after: Sequence[Any]
     """Of the pruned network: numbers and tensors."""
-    parts: Sequence[Part | None]
+    parts: Sequence[Slice | None]
     outputs: Sequence[tuple[int, ...]]
     """Shapes of the original's results."""
 
@@ -80,7 +80,7 @@ class Call:
         """The groups of all arguments."""
         return frozenset().union(*(part.groups for part in self.parts if part))
 
-    def given(self) -> list[Part]:
+    def given(self) -> list[Slice]:
         """Return the parts of the tensors among the arguments."""
         return [part for part in self.parts if part is not None]
 
