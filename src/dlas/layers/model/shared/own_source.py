@@ -21,7 +21,9 @@ from dlas.core.errors import UserError
 from dlas.core.keys import Json, file_hash, key
 
 DATA = frozenset((".json", ".yaml", ".yml", ".toml", ".cfg", ".ini"))
-"""Files of a package, beside Python's, that its networks may be built from."""
+"""Files of a package, beside Python's, that its networks may be built from: small ones."""
+SMALL = 1_000_000
+"""Bytes; what is larger is a data set's."""
 IN_KEYS = frozenset(("torch", "dlas"))
 """Packages whose version is in the key anyway."""
 INIT = "__init__.py"
@@ -131,7 +133,8 @@ def _package(name: str, path: Path) -> Iterator[tuple[str, Path]]:
             continue
         inner = each.relative_to(root)
         if each.suffix != ".py":
-            yield f"{top}/{inner.as_posix()}", each
+            if each.stat().st_size <= SMALL:
+                yield f"{top}/{inner.as_posix()}", each
             continue
         parts = inner.with_suffix("").parts
         parts = parts[:-1] if parts[-1] == Path(INIT).stem else parts
