@@ -14,7 +14,7 @@ from dlas.core import registry
 from dlas.core.errors import StepError, UserError
 from dlas.core.protocols import Dataset, DataSpec, Model
 from dlas.layers.model.mobilenet_v2 import strides
-from dlas.layers.model.shared import state
+from dlas.layers.model.shared import checkpoint, state
 from dlas.testing import Problem as On
 from dlas.testing import SmallImages, contract
 
@@ -221,13 +221,7 @@ class TestWeights:
     def test_a_whole_pickled_module_is_refused(self, tmp_path: Path) -> None:
         torch.save(torch.nn.Linear(2, 2), tmp_path / "m.pt")
         with pytest.raises(UserError, match=r"model\.state_dict\(\)"):
-            state.read_state(tmp_path / "m.pt")
-
-    def test_common_wrappings_are_undone(self, tmp_path: Path) -> None:
-        plain = {"a": torch.ones(2)}
-        for wrapped in (plain, {"state_dict": plain, "epoch": 3}, {"module.a": plain["a"]}):
-            torch.save(wrapped, tmp_path / "w.pt")
-            assert torch.equal(state.read_state(tmp_path / "w.pt")["a"], plain["a"])
+            checkpoint.read(tmp_path / "m.pt")
 
     def test_weights_of_another_network_are_refused(self, tmp_path: Path) -> None:
         for classes, channels, name in ((7, 1, "fc.weight"), (10, 3, "conv1.weight")):
@@ -251,12 +245,12 @@ class TestWeights:
         if content is not None:
             (tmp_path / "w").write_bytes(content)
         with pytest.raises(UserError, match=message):
-            state.read_state(tmp_path / "w")
+            checkpoint.read(tmp_path / "w")
 
     def test_what_is_no_state_dict_is_refused(self, tmp_path: Path) -> None:
         torch.save([1, 2], tmp_path / "w.pt")
         with pytest.raises(UserError, match="no state dict"):
-            state.read_state(tmp_path / "w.pt")
+            checkpoint.read(tmp_path / "w.pt")
 
     def test_a_missing_file_is_found_before_anything_is_built(self) -> None:
         with pytest.raises(UserError, match="no such file"):

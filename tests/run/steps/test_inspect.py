@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from dlas.core.protocols import DataSpec, Network
-from dlas.networks.counting import count_layers
+from dlas.networks.counting import count
 from dlas.run.steps.convert import to_onnx
 from dlas.run.steps.inspect import inspect_network
 
@@ -116,7 +116,7 @@ def test_torchs_own_attention_layer_is_counted_on_its_fast_path_too():
     class Tokens:
         shape = (1, 5, 16)
 
-    counted = {each.name: each.macs for each in count_layers(layer, Tokens())}
+    counted = {each.name: each.macs for each in count(layer, Tokens()).layers}
     assert counted == {
         "self_attn.in_proj_weight": 5 * 16 * 48,
         "self_attn": 2 * 5 * 5 * 16,

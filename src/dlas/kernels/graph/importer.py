@@ -57,6 +57,11 @@ def _correct_batch_norm(program: Any, nodes: list[Node]) -> None:
     for node in program.graph.nodes:
         name = getattr(node.target, "__name__", "")
         if name == "batch_norm.default":
+            if node.args[5] and node.args[3] is None:
+                raise UnsupportedError(
+                    "a batch norm without stored statistics (track_running_stats=False), which "
+                    "takes those of each batch, is not implemented"
+                )
             if node.args[5]:
                 raise UnsupportedError(
                     "a batch norm computes the statistics of its batch: it is in training mode "

@@ -41,7 +41,7 @@ class MobileNetV2(Model):
     requires: ClassVar[tuple[str, ...]] = ("torch", "timm", "safetensors")
     extra: ClassVar[str] = "torch"
     libraries: ClassVar[tuple[str, ...]] = ("torch", "timm")
-    sources: ClassVar[tuple[str, ...]] = (state.SOURCE,)
+    sources: ClassVar[tuple[str, ...]] = state.SOURCES
     places: ClassVar[tuple[str, ...]] = ("weights_file",)
     width: Annotated[float, Field(gt=0, le=8)] = 1.0
     weights_file: Annotated[str, Field(alias="weights")] = ""

@@ -26,7 +26,7 @@ class ResNet8(Model):
     requires: ClassVar[tuple[str, ...]] = ("torch", "timm", "safetensors")
     extra: ClassVar[str] = "torch"
     libraries: ClassVar[tuple[str, ...]] = ("torch", "timm")
-    sources: ClassVar[tuple[str, ...]] = (state.SOURCE,)
+    sources: ClassVar[tuple[str, ...]] = state.SOURCES
     places: ClassVar[tuple[str, ...]] = ("weights_file",)
     weights_file: Annotated[str, Field(alias="weights")] = ""
     seed: Annotated[int, Field(ge=0)] = 0

@@ -14,6 +14,7 @@ from pydantic import Field
 from dlas.core.errors import StepError, UserError, near
 from dlas.core.protocols import Dataset, DataSpec, Model, Network
 from dlas.layers.model.shared import state
+from dlas.layers.model.shared.first_run import check_outputs
 
 REGISTERED = re.compile(r"^@register_model\s+def (\w+)\(", re.MULTILINE)
 
@@ -30,11 +31,15 @@ class TimmModel(Model):
     requires: ClassVar[tuple[str, ...]] = ("torch", "timm", "safetensors")
     extra: ClassVar[str] = "torch"
     libraries: ClassVar[tuple[str, ...]] = ("torch", "timm")
-    sources: ClassVar[tuple[str, ...]] = (state.SOURCE,)
+    sources: ClassVar[tuple[str, ...]] = (*state.SOURCES, check_outputs.__module__)
     places: ClassVar[tuple[str, ...]] = ("weights_file",)
     # "name" is taken: it is what the technique itself is called.
     architecture: Annotated[str, Field(alias="name")]
     weights_file: Annotated[str, Field(alias="weights")] = ""
+    key: Annotated[str, Field(exclude_if=lambda value: not value)] = ""
+    """The state dict in the file, where it holds several: ``state_dict_ema``; dots lead inside."""
+    prefix: Annotated[str, Field(exclude_if=lambda value: not value)] = ""
+    """What stands before the network's names there, where several would fit: ``teacher.``"""
     seed: Annotated[int, Field(ge=0)] = 0
 
     def __post_init__(self) -> None:
@@ -59,8 +64,10 @@ class TimmModel(Model):
             UserError: the weights do not fit.
         """
         spec = dataset.spec()
-        module = state.built(lambda: self._network(spec), self.seed, self.weights(dataset))
-        state.check_outputs(module, spec, self.architecture)
+        module = state.built(
+            lambda: self._network(spec), self.seed, self.weights(dataset), self.key, self.prefix
+        )
+        check_outputs(module, spec, self.architecture)
         return Network(spec, module)
 
     def weights(self, dataset: Dataset) -> Path | None:
@@ -84,7 +91,7 @@ class TimmModel(Model):
                 if "img_size" not in str(error):
                     raise
                 return timm.create_model(base, **common)  # convolutions take any size
-        except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        except Exception as error:  # timm's constructors raise whatever goes wrong in them
             raise StepError(
                 f"timm cannot build {base} for {spec.channels} x {spec.height} x {spec.width}: "
                 f"{type(error).__name__}: {error}"

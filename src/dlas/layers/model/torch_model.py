@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from dlas.core.errors import UserError, near
-from dlas.core.keys import file_hash, key
+from dlas.core.errors import StepError, UserError, near
 from dlas.core.protocols import Dataset, DataSpec, Model, Network
-from dlas.layers.model.shared import state
+from dlas.layers.model.shared import own_source, state
+from dlas.layers.model.shared.first_run import check_outputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,20 +21,25 @@ class TorchModel(Model):
     """Your ``nn.Module``: ``factory: "module:function"``, looked for beside the study file first.
 
     The function is called as ``function(num_classes=10, in_channels=3, size=(32, 32))`` and
-    returns a float32 module from images ``(n, channels, h, w)`` to logits ``(n, classes)``. The
-    module's source and the file of ``weights`` (safetensors or a state dict) decide whether
-    anything is built anew; of a package, all of its Python files. Without weights they are random
-    by ``seed``.
+    returns a float32 module from images ``(n, channels, h, w)`` to logits ``(n, classes)``. Its
+    source decides whether anything is built anew: the module's file, those of your own that it
+    imports, of a package all files. ``weights`` is a safetensors file or a checkpoint; without one
+    they are random by ``seed``. Parametrizations, weight norm and pruning masks are made
+    permanent, as at a deployment.
     """
 
     name: ClassVar[str] = "torch"
     requires: ClassVar[tuple[str, ...]] = ("torch", "safetensors")
     extra: ClassVar[str] = "torch"
     libraries: ClassVar[tuple[str, ...]] = ("torch",)
-    sources: ClassVar[tuple[str, ...]] = (state.SOURCE,)
+    sources: ClassVar[tuple[str, ...]] = (*state.SOURCES, check_outputs.__module__)
     places: ClassVar[tuple[str, ...]] = ("weights_file",)
     factory: str
     weights_file: Annotated[str, Field(alias="weights")] = ""
+    key: Annotated[str, Field(exclude_if=lambda value: not value)] = ""
+    """The state dict in the file, where it holds several: ``state_dict_ema``; dots lead inside."""
+    prefix: Annotated[str, Field(exclude_if=lambda value: not value)] = ""
+    """What stands before the network's names there, where several would fit: ``teacher.``"""
     seed: Annotated[int, Field(ge=0)] = 0
 
     def __post_init__(self) -> None:
@@ -56,8 +58,10 @@ class TorchModel(Model):
             StepError: the network does not take the data set's images.
         """
         spec = dataset.spec()
-        module = state.built(lambda: self._network(spec), self.seed, self.weights(dataset))
-        state.check_outputs(module, spec, self.factory)
+        module = state.built(
+            lambda: self._network(spec), self.seed, self.weights(dataset), self.key, self.prefix
+        )
+        check_outputs(module, spec, self.factory)
         return Network(spec, module)
 
     def weights(self, dataset: Dataset) -> Path | None:
@@ -66,56 +70,57 @@ class TorchModel(Model):
 
     def fingerprint(self) -> Any:
         """Return the hashes of the source, without running it, and of the weights."""
-        source = _source(self.factory.partition(":")[0])
-        return [_source_hash(source), state.weights_hash(self.weights_file)]
+        module = self.factory.partition(":")[0]
+        return [own_source.source_hash(module), state.weights_hash(self.weights_file)]
 
     def _network(self, spec: DataSpec) -> Any:
         name, _, function = self.factory.partition(":")
-        _source(name)
-        with _beside_first():
-            module = importlib.import_module(name)
-        factory = getattr(module, function, None)
-        if not callable(factory):
-            raise UserError(
-                f"torch.factory: {name!r} has no function {function!r}."
-                f"{near(function, vars(module))}"
-            )
-        size = (spec.height, spec.width)
-        return factory(num_classes=spec.classes, in_channels=spec.channels, size=size)
+        own_source.find(name)
+        with own_source.beside_first():
+            module = _imported(name)
+            factory = getattr(module, function, None)
+            if not callable(factory):
+                raise UserError(
+                    f"torch.factory: {name!r} has no function {function!r}."
+                    f"{near(function, vars(module))}"
+                )
+            given = {
+                "num_classes": spec.classes,
+                "in_channels": spec.channels,
+                "size": (spec.height, spec.width),
+            }
+            _check_signature(self.factory, factory, given)
+            try:
+                return factory(**given)
+            except Exception as error:  # what a stranger's factory raises is unknown
+                raise StepError(
+                    f"{self.factory} cannot build a network for {spec.classes} classes and images "
+                    f"of {spec.shape[1:]}: {type(error).__name__}: {error}"
+                ) from error
 
 
-@contextmanager
-def _beside_first() -> Iterator[None]:
-    """Look for modules in the working folder first: dlas works in the study file's."""
-    before = list(sys.path)
-    sys.path.insert(0, str(Path.cwd()))
-    importlib.invalidate_caches()
+def _imported(name: str) -> Any:
     try:
-        yield
-    finally:
-        sys.path[:] = before
+        return importlib.import_module(name)
+    except Exception as error:  # what a stranger's module raises is unknown
+        raise UserError(
+            f"torch.factory: the module {name!r} cannot be imported: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
-def _source(module: str) -> Path:
-    """Return where a module's source is, without importing it or its packages."""
-    top, *inner = module.split(".")
-    with _beside_first():
-        spec = importlib.util.find_spec(top)
-    if spec is not None and not inner and spec.origin and Path(spec.origin).is_file():
-        return Path(spec.origin)
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        at = Path(folder, *inner)
-        found = [p for p in (at.with_suffix(".py"), at / "__init__.py") if p.is_file()]
-        if found:
-            return found[0]
-    raise UserError(
-        f"torch.factory: no module {module!r} is found. Put {inner[-1] if inner else top}.py "
-        "beside the study file, or install the package that has it."
-    )
-
-
-def _source_hash(source: Path) -> str:
-    if source.name != "__init__.py":
-        return file_hash(source)
-    files = sorted(source.parent.rglob("*.py"))
-    return key({f.relative_to(source.parent).as_posix(): file_hash(f) for f in files})
+def _check_signature(name: str, factory: Any, given: dict[str, Any]) -> None:
+    """Refuse a function that does not take what it is called with."""
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(**given)
+    except TypeError as error:
+        raise UserError(
+            f"torch.factory: {name} is called as "
+            f"{name.partition(':')[2]}(num_classes=10, in_channels=3, size=(32, 32)), and its "
+            f"parameters are {signature}: {error}. Write a function with these three that calls "
+            "it."
+        ) from error

@@ -27,7 +27,7 @@ class VitTiny(Model):
     requires: ClassVar[tuple[str, ...]] = ("torch", "timm", "safetensors")
     extra: ClassVar[str] = "torch"
     libraries: ClassVar[tuple[str, ...]] = ("torch", "timm")
-    sources: ClassVar[tuple[str, ...]] = (state.SOURCE,)
+    sources: ClassVar[tuple[str, ...]] = state.SOURCES
     places: ClassVar[tuple[str, ...]] = ("weights_file",)
     patch: Annotated[int, Field(ge=1)] = 4
     width: Annotated[int, Field(ge=1)] = 128

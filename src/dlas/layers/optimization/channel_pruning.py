@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -22,9 +19,12 @@ from dlas.core.protocols import (
     Samples,
     Techniques,
 )
+from dlas.layers.optimization.shared.channels import Pruned, Shrinking
 from dlas.layers.optimization.shared.fine_tuning import fine_tune
+from dlas.layers.optimization.shared.proposals import attention_of
 from dlas.layers.optimization.shared.refusals import float32_module, refuse_without_module
 from dlas.networks.counting import count_macs
+from dlas.networks.permanent import copied
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,9 @@ class ChannelPruning(Optimization):
 
     Torch-Pruning's dependency graph (Fang et al., "DepGraph: Towards Any Structural Pruning",
     2023) finds which channels of which layers hang together; each such group loses ``ratio`` of
-    its channels by group L2 norm. Attention loses whole heads. The classifier's outputs stay.
+    its channels by group L2 norm. Attention loses whole heads. The classifier's outputs stay. The
+    result is proved to be the network without those channels; a group for which that does not hold
+    (a fixed ``view`` between its layers, say) is left alone and listed with the reason.
     """
 
     name: ClassVar[str] = "channel-pruning"
@@ -43,14 +45,24 @@ class ChannelPruning(Optimization):
     libraries: ClassVar[tuple[str, ...]] = ("torch", "torch-pruning")
     sources: ClassVar[tuple[str, ...]] = (
         "dlas.networks.counting",
+        "dlas.networks.formulas",
+        "dlas.layers.optimization.shared.channels",
+        "dlas.layers.optimization.shared.moving",
+        "dlas.layers.optimization.shared.slices",
+        "dlas.layers.optimization.shared.proof",
+        "dlas.layers.optimization.shared.proposals",
+        "dlas.layers.optimization.shared.operator_rules",
         "dlas.layers.optimization.shared.fine_tuning",
         "dlas.networks.fit",
+        "dlas.networks.permanent",
     )
 
     ratio: Annotated[float, Field(ge=0, lt=1)]
     """Share of its channels (heads, for attention) that each group of layers loses."""
     round_to: Annotated[int, Field(ge=1)] = 1
     """What remains is rounded down to a multiple of this."""
+    ignore: Annotated[tuple[str, ...], Field(exclude_if=lambda value: not value)] = ()
+    """Names of layers, or of blocks of them, that keep their channels: ``[stem, blocks.0]``."""
     epochs: Annotated[int, Field(ge=0)] = 1
     """Passes of fine-tuning over the training images; 0: none."""
     images: Annotated[int, Field(ge=1)] | None = None
@@ -67,20 +79,30 @@ class ChannelPruning(Optimization):
     def apply(self, network: Network, data: Samples | None, folder: Path) -> Optimized:
         """Return the pruned network; the given one is not changed.
 
-        Achieved: ``ratio_asked``; ``ratio`` (share of all layers' output channels that went),
-        ``channels``, ``params`` and ``macs`` as ``[before, after]``, ``params_ratio`` and
-        ``macs_ratio`` (after by before), ``layers`` (``{layer: [before, after]}``), ``heads`` (the
-        same, of attention); ``fine_tuning``.
+        It is proved to be the original without the removed channels; statistics of layer and group
+        norms are over those that are left. Achieved: ``ratio_asked``; ``ratio`` (share of all
+        layers' output channels that went), ``channels``, ``params`` and ``macs`` as ``[before,
+        after]``, ``params_ratio`` and ``macs_ratio`` (after by before), ``layers`` (``{layer:
+        [before, after]}``), ``heads`` (the same, of attention), ``left_alone`` (``{layer:
+        reason}``), ``far`` (``{layer: share lost}`` of those far from the ratio), ``norms`` (over
+        fewer channels now), ``said`` (the same in sentences); ``fine_tuning``.
 
         Raises:
-            StepError: the dependency graph cannot prune this architecture.
+            StepError: nothing of this architecture can be pruned, with the reason by layer.
         """
-        before = float32_module(self, network)
-        module = copy.deepcopy(before).eval()
-        if self.ratio > 0:
-            self._shrink(module, network.spec)
-        self._check(module, network.spec)
-        achieved = {"ratio_asked": self.ratio, **_compare(before, module, network.spec)}
+        before = copied(float32_module(self, network))
+        done = self._shrunk(before, network.spec)
+        module, left_alone = done.module, dict(done.left_alone)
+        compared = _compare(before, module, network.spec)
+        far = _far(compared["layers"], left_alone, self.ratio, self.round_to)
+        achieved = {
+            "ratio_asked": self.ratio,
+            **compared,
+            "left_alone": left_alone,
+            "far": far,
+            "norms": list(done.norms),
+            "said": list(_sentences(compared, left_alone, far, self.ratio)),
+        }
         facts = fine_tune(
             module,
             data,
@@ -95,89 +117,40 @@ class ChannelPruning(Optimization):
             {**achieved, "fine_tuning": dict(facts)},
         )
 
-    def _shrink(self, module: Any, spec: DataSpec) -> None:
-        """Remove channels, in place."""
-        import torch
-        import torch_pruning
-
-        example = torch.zeros(spec.shape)
-        attention = _attention(module)
-        heads = {part.qkv: part.num_heads for part in attention}
-        gone = {qkv: round(count * self.ratio) for qkv, count in heads.items()}
-        with _deterministic_trace():
-            pruner = torch_pruning.pruner.BasePruner(
-                module,
-                example,
-                importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
-                pruning_ratio=self.ratio,
-                ignored_layers=_output_layers(module, example),
-                round_to=self.round_to if self.round_to > 1 else None,
-                num_heads=dict(heads),
-                prune_num_heads=True,
-                prune_head_dims=False,
-                # It takes the ceiling of ratio x heads: half a head less makes that exact.
-                head_pruning_ratio_dict={
-                    qkv: (count - 0.5) / heads[qkv] for qkv, count in gone.items() if count
-                },
-                in_channel_groups={},
-                out_channel_groups={},
-            )
-            pruner.step()
-        for part in attention:
-            part.num_heads = pruner.num_heads[part.qkv]
-            part.attn_dim = part.num_heads * part.head_dim
-
-    def _check(self, module: Any, spec: DataSpec) -> None:
-        """Raise unless a pruned module still computes what it is asked for."""
-        import torch
-
-        with torch.no_grad():
-            try:
-                shape = tuple(module(torch.zeros(spec.shape)).shape)
-            except (RuntimeError, AssertionError, ValueError) as error:
-                raise StepError(
-                    f"{self.name} broke this architecture, which Torch-Pruning does not "
-                    f"understand: {error}"
-                ) from error
-        if shape != (spec.batch, spec.classes):
-            raise StepError(f"{self.name} changed the output to {shape}")
+    def _shrunk(self, module: Any, spec: DataSpec) -> Pruned:
+        if self.ratio == 0:
+            return Pruned(copied(module), {}, ())
+        try:
+            return Shrinking(module, spec, self.ratio, self.round_to, self.ignore).run()
+        except StepError as error:
+            raise StepError(f"{self.name}: {error}") from error
 
 
-def _attention(module: Any) -> list[Any]:
-    """Return timm's attention blocks: one projection for query, key and value, then heads."""
-    from timm.layers import Attention
-
-    return [part for part in module.modules() if isinstance(part, Attention)]
-
-
-def _output_layers(module: Any, example: Any) -> list[Any]:
-    """Return the layers whose output channels are the network's outputs.
-
-    Found by walking back from the end of the graph to the first layer on every path.
-    """
-    import torch
-    import torch_pruning
-
-    graph = torch_pruning.DependencyGraph().build_dependency(module, example)
-    layers = (torch.nn.modules.conv._ConvNd, torch.nn.Linear)
-    at = [node for node in graph.module2node.values() if not node.outputs]
-    found, seen = [], set(at)
-    while at:
-        node = at.pop()
-        if isinstance(node.module, layers):
-            found.append(node.module)
-            continue
-        at += [before for before in node.inputs if before not in seen]
-        seen.update(node.inputs)
-    return found
+def _far(
+    layers: Mapping[str, Sequence[int]], left: Collection[str], ratio: float, round_to: int
+) -> dict[str, float]:
+    """Return the share that layers lost which lost something, but not about ``ratio``."""
+    far = {}
+    for name, (old, new) in layers.items():
+        lost = 1 - new / old
+        step = max(0.1, round_to / old, 1 / old)
+        if old != new and name not in left and abs(lost - ratio) > step:
+            far[name] = round(lost, 4)
+    return far
 
 
-@contextmanager
-def _deterministic_trace() -> Iterator[None]:
-    """Silence the tracer's remark on parameters that belong to no layer (it prunes them too)."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Unwrapped parameters", category=UserWarning)
-        yield
+def _sentences(
+    compared: Mapping[str, Any], left: Mapping[str, str], far: Mapping[str, float], ratio: float
+) -> Iterator[str]:
+    if left:
+        some = "; ".join(f"{name}: {reason}" for name, reason in list(left.items())[:3])
+        more = f"; and {len(left) - 3} more" if len(left) > 3 else ""
+        total = len(compared["layers"])
+        yield f"left alone {len(left)} of {total} layers ({some}{more})"
+    if far:
+        some = ", ".join(f"{name} {lost:.0%}" for name, lost in list(far.items())[:5])
+        more = f" and {len(far) - 5} more" if len(far) > 5 else ""
+        yield f"asked for {ratio:.0%} of the channels, far from that: {some}{more}"
 
 
 def _compare(before: Any, after: Any, spec: DataSpec) -> dict[str, Any]:
@@ -187,20 +160,21 @@ def _compare(before: Any, after: Any, spec: DataSpec) -> dict[str, Any]:
             _channels(before).items(), _channels(after).values(), strict=True
         )
     }
-    channels = [sum(column) for column in zip(*layers.values(), strict=True)]
+    channels = [sum(pair[at] for pair in layers.values()) for at in (0, 1)]
     params = [sum(p.numel() for p in module.parameters()) for module in (before, after)]
     macs = [count_macs(module, spec) for module in (before, after)]
+    first, last = macs
     heads = [
         [old.num_heads, new.num_heads]
-        for old, new in zip(_attention(before), _attention(after), strict=True)
+        for old, new in zip(attention_of(before), attention_of(after), strict=True)
     ]
     return {
-        "ratio": 1 - channels[1] / channels[0],
+        "ratio": 1 - channels[1] / channels[0] if channels[0] else 0.0,
         "channels": channels,
         "params": params,
         "params_ratio": params[1] / params[0],
         "macs": macs,
-        "macs_ratio": macs[1] / macs[0],
+        "macs_ratio": last / first if first and last is not None else None,
         "layers": layers,
         "heads": heads,
     }

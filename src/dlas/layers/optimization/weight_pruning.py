@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from dlas.core.errors import StepError
 from dlas.core.protocols import Network, Optimization, Optimized, Refusal, Samples, Techniques
 from dlas.layers.optimization.shared.fine_tuning import fine_tune, prunable, zeros
 from dlas.layers.optimization.shared.refusals import float32_module, refuse_without_module
+from dlas.networks.permanent import copied
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class WeightPruning(Optimization):
     sources: ClassVar[tuple[str, ...]] = (
         "dlas.layers.optimization.shared.fine_tuning",
         "dlas.networks.fit",
+        "dlas.networks.permanent",
     )
 
     sparsity: Annotated[float, Field(ge=0, lt=1)]
@@ -56,7 +58,7 @@ class WeightPruning(Optimization):
         Achieved: ``sparsity_asked``; counted after fine-tuning: ``sparsity``, ``zeros``,
         ``weights`` and ``layers`` (``{layer: sparsity}``); ``fine_tuning``.
         """
-        module = copy.deepcopy(float32_module(self, network)).eval()
+        module = copied(float32_module(self, network))
         self._zero_smallest(module)
         facts = fine_tune(
             module,
@@ -76,6 +78,11 @@ class WeightPruning(Optimization):
         from torch.nn.utils import prune
 
         layers = list(prunable(module).values())
+        if not layers:
+            raise StepError(
+                f"{self.name}: the network has no convolution or linear layer as a module, so no "
+                "weights are known to be theirs"
+            )
         groups = [layers] if self.scope == "global" else [[layer] for layer in layers]
         for group in groups:
             prune.global_unstructured(

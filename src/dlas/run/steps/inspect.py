@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from dlas.core.errors import StepError
 from dlas.core.keys import Json
 from dlas.core.protocols import Network, Precision
-from dlas.networks.counting import LayerMacs, count_layers
+from dlas.networks.counting import Counted, LayerMacs, count
 from dlas.networks.onnx_graph import OnnxWeights
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BYTES: Mapping[Precision, int] = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 """Bytes of one weight."""
@@ -55,17 +59,30 @@ def inspect_network(network: Network) -> NetworkFacts:
 
 
 def _of_module(network: Network) -> NetworkFacts:
-    parameters = list(network.module.parameters())
-    count = sum(p.numel() for p in parameters)
-    layers = count_layers(network.module, network.spec)
+    parameters = dict(network.module.named_parameters())
+    size = sum(p.numel() for p in parameters.values())
+    counted = count(network.module, network.spec)
     return NetworkFacts(
-        params=count,
-        nonzero_params=sum(int(p.count_nonzero()) for p in parameters),
-        macs=sum(layer.macs for layer in layers),
-        effective_macs=sum(layer.effective for layer in layers),
-        weights_mb=count * BYTES[network.precision] / 1e6,
-        layers=layers,
+        params=size,
+        nonzero_params=_nonzero(parameters, counted),
+        macs=counted.macs,
+        effective_macs=counted.effective,
+        weights_mb=size * BYTES[network.precision] / 1e6,
+        layers=counted.layers,
+        uncounted=counted.uncounted,
     )
+
+
+def _nonzero(parameters: Mapping[str, Tensor], counted: Counted) -> int:
+    """Count what is not zero in the weight that is used: ``forward`` may multiply by a mask."""
+    used = {layer.name: layer for layer in counted.layers if layer.weights}
+    total = 0
+    for name, parameter in parameters.items():
+        stored = int(parameter.count_nonzero())
+        layer = used.get(name.removesuffix(".weight"))
+        same = layer is not None and layer.weights == parameter.numel()
+        total += min(stored, layer.nonzero) if layer and same else stored
+    return total
 
 
 def _of_onnx(network: Network) -> NetworkFacts:

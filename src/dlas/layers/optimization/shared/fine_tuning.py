@@ -65,10 +65,9 @@ def fine_tune(
         return {"epochs": 0}
     if data is None:
         raise StepError("fine-tuning needs training images, and got none; or set epochs to 0")
-    held = [
-        (getattr(part, attribute), getattr(part, attribute) != 0)
-        for part, attribute in prunable(module).values()
-    ]
+    _check_batch(module, data, batch_size)
+    weights = [getattr(part, attribute) for part, attribute in prunable(module).values()]
+    held = [(weight, weight != 0) for weight in weights]
 
     def put_zeros_back(_: Any) -> None:
         for weight, mask in held:
@@ -84,3 +83,25 @@ def fine_tune(
         limit=images,
         after_step=put_zeros_back,
     )
+
+
+def _check_batch(module: Any, data: Samples, batch_size: int) -> None:
+    """Refuse a module that takes no batch of this size: one may be written into it."""
+    import torch
+
+    size = min(batch_size, len(data.labels))
+    images = torch.from_numpy(data.images(list(range(size))))
+    try:
+        with torch.no_grad():
+            out = module(images)
+    except Exception as error:  # what a stranger's forward raises is unknown
+        line = (str(error).splitlines() or [""])[0]
+        raise StepError(
+            f"the network cannot be fine-tuned in batches of {size} ({type(error).__name__}: "
+            f"{line}). Give a batch_size that it takes, or epochs: 0."
+        ) from error
+    if len(out) != size:
+        raise StepError(
+            f"the network cannot be fine-tuned in batches of {size}: it returns {len(out)} rows. "
+            "Give a batch_size that it takes, or epochs: 0."
+        )
