@@ -12,7 +12,7 @@ from dlas.core.protocols import DataSpec
 from dlas.networks.counting import LayerMacs
 from dlas.networks.onnx_file import QUANTIZES, in_order
 from dlas.networks.onnx_operators import PASSING, is_uncounted, operand, product
-from dlas.networks.onnx_shapes import Shapes
+from dlas.networks.onnx_shapes import KnownShapes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +50,7 @@ class OnnxWeights:
         self._minor = set(self._scales_and_zero_points())
         self._weights = self._find_weights()
         products = [node for node in self._nodes if product(node) is not None]
-        self._shapes = Shapes(model, spec, _needed(products))
+        self._shapes = KnownShapes(model, spec, _needed(products))
         self.layers: tuple[LayerMacs, ...] = tuple(
             layer for node in products if (layer := self._layer(node)) is not None
         )

@@ -17,7 +17,7 @@ _BY_VALUE = ("NonZero", "Unique", "Compress", "NonMaxSuppression", "If", "Loop",
 """Operators whose results have as many elements as values ask for: a run on zeros is no guide."""
 
 
-class Shapes:
+class KnownShapes:
     """The shapes of some values of a model, for the problem's batch.
 
     Where inference leaves one of ``needed`` open (shape arithmetic, operators that only one

@@ -23,7 +23,7 @@ from dlas.core.protocols import (
 )
 from dlas.layers.model.shared import onnx_problem
 from dlas.networks.onnx_file import in_order, precision_of
-from dlas.networks.onnx_shapes import Shapes
+from dlas.networks.onnx_shapes import KnownShapes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +119,7 @@ def _check_output(file: Path, spec: DataSpec) -> None:
 
     model = in_order(onnx.load(str(file)))
     name = model.graph.output[0].name
-    returned, wanted = Shapes(model, spec, {name}).of(name), (spec.batch, spec.classes)
+    returned, wanted = KnownShapes(model, spec, {name}).of(name), (spec.batch, spec.classes)
     if returned not in (None, wanted):
         raise StepError(
             f"{file.name} returns {returned} for images of {spec.shape}, and the data set needs "
