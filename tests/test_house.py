@@ -93,6 +93,10 @@ SAME_CLASSES: dict[str, tuple[tuple[str, ...], str]] = {
         ("analyze/estimate/table", "layers/dataset/parquet"),
         "a table; the data set's is private and a file's",
     ),
+    "Copies": (
+        ("deploy/standalone/load_pytorch", "layers/software/shared/torch_store"),
+        "finds the copies of a stored network's modules: with dlas, and without",
+    ),
     "Known": (("store/budget", "tables/cells"), "private: what is known of a step, of a cell"),
 }
 

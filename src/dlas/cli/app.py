@@ -15,6 +15,7 @@ import typer
 
 from dlas.cli import options
 from dlas.cli.after_run import analyze, compare, report, show, table
+from dlas.cli.decide import export
 from dlas.cli.exits import guarded
 from dlas.cli.printing import one_of, print_json
 
@@ -216,7 +217,7 @@ def train(
 
 # ---------------------------------------------------------------- what runs have left
 
-for _command in (table, show, report, analyze, compare):
+for _command in (table, show, report, analyze, compare, export):
     app.command()(_command)
 
 

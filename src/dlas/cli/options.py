@@ -50,6 +50,13 @@ MaxDisk = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")]
 
+# ---------------------------------------------------------------- export
+
+CellOrBest = Annotated[
+    str, typer.Argument(metavar="CELL|best", help="The start of a cell's hash, or best.")
+]
+To = Annotated[Path, typer.Option(help="The folder to write; made where it is absent.")]
+
 # ---------------------------------------------------------------- table, report
 
 TableFormat = Annotated[str, typer.Option("--format", help="text, csv, json or parquet.")]
