@@ -22,6 +22,7 @@ SAME_STEMS: dict[str, tuple[tuple[str, ...], str]] = {
     "native": (("kernels/convolution", "layers/algorithm"), "the technique, and its kernel"),
     "spatial_pack": (("kernels/convolution", "layers/algorithm"), "the technique, and its kernel"),
     "winograd": (("kernels/convolution", "layers/algorithm"), "the technique, and its kernel"),
+    "best": (("kernels/graph", "layers/algorithm"), "the technique, and its kernels"),
     "errors": (("core", "kernels/ground"), "each world's own; kernels know nothing of dlas"),
     "records": (("core", "kernels/ground"), "what is kept: of a study, of tuning"),
     "cpu": (("kernels/ground", "layers/hardware"), "the processor: its features, the technique"),

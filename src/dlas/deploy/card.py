@@ -11,7 +11,7 @@ from dlas.core.clock import now
 from dlas.core.keys import Json
 from dlas.core.stack import LAYERS, TITLES
 from dlas.deploy.contract import Deployment
-from dlas.deploy.picked import Picked, again
+from dlas.deploy.picked import Located, again
 from dlas.run.measure.verdict import ABSOLUTE, ABSOLUTE_OF_LARGEST, TOLERANCES
 
 FORMAT = 1
@@ -31,7 +31,7 @@ HOST = (
 
 
 def card(
-    picked: Picked,
+    picked: Located,
     deployment: Deployment,
     *,
     shape: Sequence[int],

@@ -23,7 +23,7 @@ from dlas.core.keys import folder_manifest
 from dlas.core.protocols import Dataset, Techniques
 from dlas.deploy.card import card, readme
 from dlas.deploy.contract import Deployment, class_names, deployment
-from dlas.deploy.picked import Picked, pick
+from dlas.deploy.picked import Located, pick
 from dlas.run.measure.verdict import compare_outputs, output_problem
 from dlas.run.process.interpreters import probe
 from dlas.study.study import Study
@@ -92,7 +92,7 @@ def _check_free(to: Path) -> None:
 # ---------------------------------------------------------------- what stands in it
 
 
-def _fill(made: Path, picked: Picked) -> dict[str, Any]:
+def _fill(made: Path, picked: Located) -> dict[str, Any]:
     techniques = registry.resolve(picked.stack)
     software = techniques.software
     needs = deployment(software, picked.artifact)
@@ -166,7 +166,7 @@ def _copy_module(module: str, to: Path) -> None:
     shutil.copyfile(spec.origin, to)
 
 
-def _study_folder(picked: Picked) -> Any:
+def _study_folder(picked: Located) -> Any:
     """Return a block that works where the study's relative paths start."""
     return Study.load(picked.folder / intake.STUDY).inside()
 
@@ -205,7 +205,7 @@ def _versions(techniques: Techniques, needs: Deployment) -> dict[str, str]:
 # ---------------------------------------------------------------- the proof
 
 
-def _prove(made: Path, picked: Picked, techniques: Techniques) -> None:
+def _prove(made: Path, picked: Located, techniques: Techniques) -> None:
     """Store inputs, run the folder on them in a process of its own, and store the outputs.
 
     Raises:

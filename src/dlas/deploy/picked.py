@@ -26,7 +26,7 @@ METRIC = "latency_ms"
 
 
 @dataclass(frozen=True)
-class Picked:
+class Located:
     """A complete cell of this machine, and the folders of what it is made of."""
 
     folder: Path
@@ -46,7 +46,7 @@ class Picked:
     """What the analysis says where ``best`` was asked for."""
 
 
-def pick(folder: Path, asked: str, store: Path | None = None) -> Picked:
+def pick(folder: Path, asked: str, store: Path | None = None) -> Located:
     """Return the cell whose hash begins with ``asked``, or the best under the study's goals.
 
     Raises:
@@ -65,7 +65,7 @@ def pick(folder: Path, asked: str, store: Path | None = None) -> Picked:
     if store is None:
         store = folder / STORE
     artifact, content, inputs, reference = _folders(results, folder, cell, here, store)
-    return Picked(
+    return Located(
         folder, cell, results.stacks[cell], row, _description(folder, here), artifact, content,
         inputs, reference, chosen,
     )  # fmt: skip
