@@ -15,7 +15,7 @@ import typer
 
 from dlas.cli import options
 from dlas.cli.after_run import analyze, compare, report, show, table
-from dlas.cli.decide import export
+from dlas.cli.decide import export, init, optimize
 from dlas.cli.exits import guarded
 from dlas.cli.printing import one_of, print_json
 
@@ -217,7 +217,7 @@ def train(
 
 # ---------------------------------------------------------------- what runs have left
 
-for _command in (table, show, report, analyze, compare, export):
+for _command in (table, show, report, analyze, compare, export, init, optimize):
     app.command()(_command)
 
 

@@ -202,6 +202,8 @@ class Dataset(Technique):
 
     layer: ClassVar[str] = "dataset"
     licence: ClassVar[str]
+    labelled: ClassVar[bool] = True
+    """Whether its labels are true; without, agreement with the original network's counts."""
     batch: int = 1
 
     def spec(self) -> DataSpec:

@@ -23,6 +23,9 @@ NUMBERS = (
     "max_abs_error", "energy_mj", "rounds", "samples", "unsteady",
 )  # fmt: skip
 """The columns of ``dlas table`` that are told; the same numbers, all digits."""
+ACCURACY = "accuracy"
+AGREEMENT = "agreement with the original network's labels"
+"""What stands in the place of accuracy where a data set has no labels."""
 RAN = ("ran_precision", "ran_threads", "ran_cpus", "ran_isa", "fallbacks", "ran_sparsity")
 HOST = (
     "cpu", "cores", "cores_allowed", "memory_gib", "os", "distribution", "virtualization",
@@ -36,6 +39,7 @@ def card(
     *,
     shape: Sequence[int],
     labels: Sequence[str],
+    labelled: bool,
     preprocessing: Mapping[str, Any] | None,
     environment: Mapping[str, str],
     versions: Mapping[str, str],
@@ -54,6 +58,7 @@ def card(
         "precision": precision,
         "input": {"shape": list(shape), "type": "float32", "layout": "NCHW"},
         "labels": list(labels),
+        "accuracy_is": ACCURACY if labelled else AGREEMENT,
         "preprocessing": None if preprocessing is None else dict(preprocessing),
         "runtime": {
             "name": stack.software[0].name,
@@ -127,7 +132,7 @@ def readme(told: Mapping[str, Any]) -> str:
         "",
         "| | |",
         "| --- | --- |",
-        *(f"| {name} | {text} |" for name, text in _told(told["numbers"])),
+        *(f"| {name} | {text} |" for name, text in _told(told["numbers"], told["accuracy_is"])),
         "",
         "## Their conditions",
         "",
@@ -140,7 +145,7 @@ def readme(told: Mapping[str, Any]) -> str:
     ])  # fmt: skip
 
 
-def _told(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _told(numbers: Mapping[str, Any], accuracy: str) -> list[tuple[str, str]]:
     """Return the numbers that were measured, named and with their units and intervals."""
     n = numbers
     found = [
@@ -152,8 +157,8 @@ def _told(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("memory beyond the runtime's own", _number(n["memory_mb"], " MB")),
         ("weights", _number(n["weights_mb"], " MB")),
         ("artefact on disk", _number(n["artifact_mb"], " MB")),
-        ("accuracy", _within(n, "accuracy", "accuracy_low", "accuracy_high", "")),
-        ("accuracy less than the original network's", _number(n["accuracy_drop"], "")),
+        (accuracy, _within(n, "accuracy", "accuracy_low", "accuracy_high", "")),
+        (f"{accuracy}, less than the original's", _number(n["accuracy_drop"], "")),
         ("images with another label than the original network's", _number(n["flips"], "")),
         ("energy of one inference", _number(n["energy_mj"], " mJ")),
     ]  # fmt: skip
@@ -187,8 +192,8 @@ def _conditions(told: Mapping[str, Any], batch: int) -> list[str]:
     ]
     if numbers["accuracy_n"]:
         lines.append(
-            f"accuracy on {numbers['accuracy_n']} test images, a fixed subset; its interval is "
-            "Wilson's"
+            f"{told['accuracy_is']}: on {numbers['accuracy_n']} test images, a fixed subset; its "
+            "interval is Wilson's"
         )
     if told["ran"]["precision"]:
         lines.append(f"what ran, read back from the runtime: {told['ran']['precision']}")

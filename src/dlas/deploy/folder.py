@@ -112,6 +112,7 @@ def _fill(made: Path, picked: Located) -> dict[str, Any]:
         needs,
         shape=spec.shape,
         labels=names,
+        labelled=techniques.dataset.labelled,
         preprocessing=preprocessing,
         environment=software.environment(techniques.hardware),
         versions=versions,
