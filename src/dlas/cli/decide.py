@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from dlas.cli import options
+from dlas.cli.printing import one_of, print_json
 from dlas.core.errors import UserError, near
 
 if TYPE_CHECKING:
@@ -36,6 +37,32 @@ def export(
     from dlas.deploy import export as write
 
     print(exported_text(write(folder, cell, to, store)))
+
+
+def advise(
+    folders: options.Folders,
+    format: options.AdviceFormat = "text",
+) -> None:
+    """Say layer by layer what was tried, what could be, and the next three experiments.
+
+    Of several folders the one of this machine is `here`; the others are evidence from elsewhere.
+    The experiments are written as study files beside the results.
+
+        dlas advise out/quickstart
+
+        dlas advise out/laptop out/board --format markdown
+    """
+    from dlas.advise import advise as look
+    from dlas.advise.experiments import save
+    from dlas.advise.said import as_markdown, as_text
+
+    one_of(format, ("text", "json", "markdown"))
+    found = look(folders)
+    save(found.experiments)
+    if format == "json":
+        print_json(found.to_json())
+    else:
+        print(as_text(found) if format == "text" else as_markdown(found))
 
 
 def init(

@@ -57,6 +57,17 @@ CellOrBest = Annotated[
 ]
 To = Annotated[Path, typer.Option(help="The folder to write; made where it is absent.")]
 
+# ---------------------------------------------------------------- advise, catalog
+
+AdviceFormat = Annotated[str, typer.Option("--format", help="text, json or markdown.")]
+Technique = Annotated[
+    str | None, typer.Argument(metavar="[NAME]", help="One technique: its quick reference.")
+]
+Evidence = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="[DIR...]", help="Output folders: what was measured of it."),
+]
+
 # ---------------------------------------------------------------- init, optimize
 
 Network = Annotated[

@@ -260,7 +260,8 @@ def _size(file: Path) -> tuple[int, int]:
 
     try:
         with Image.open(file) as image:
-            return image.size
+            width, height = image.size
+            return int(width), int(height)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"--data: image {file} cannot be read: {error}") from error
 

@@ -62,7 +62,8 @@ class Levels:
     def without(self, layer: str, name: str) -> Levels:
         """Return them without a choice; one that is the last of its layer stays."""
         kept = tuple(each for each in getattr(self, layer) if each != name)
-        return replace(self, **{layer: kept}) if kept else self
+        changed: dict[str, Any] = {layer: kept}
+        return replace(self, **changed) if kept else self
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def _possible(given: Given, wish: Wish, levels: Levels) -> Levels:
     if not plan.runnable:
         reasons = dict.fromkeys(cell.refusal.reason for cell in plan.refused)
         raise UserError([f"nothing can run on this machine: {reason}" for reason in reasons])
-    kept = {
+    kept: dict[str, Any] = {
         layer: tuple(
             each
             for each in getattr(levels, layer)

@@ -114,7 +114,10 @@ def _price(
             parts.append(f"{what} {after[column] - before[column]:.4g} MB more")
     verdicts = found.best.verdicts
     mine = verdicts[verdicts["cell"] == after["cell"]]
-    parts += [f"{r.limit} {r.bound:g}: {r.verdict}" for r in mine.itertuples()]
+    parts += [
+        f"{str(r.limit).replace('accuracy_drop', f'{accuracy}, less')} {r.bound:g}: {r.verdict}"
+        for r in mine.itertuples()
+    ]
     return "; ".join(parts) or "nothing that was measured"
 
 

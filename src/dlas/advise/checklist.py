@@ -1,0 +1,74 @@
+"""The whole of the advice: gathered, laid out by layer, ended by what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dlas.advise.combined import combinations
+from dlas.advise.evidence import METRIC, Known, gather
+from dlas.advise.experiments import experiments
+from dlas.advise.found_here import diminishing, interacts, tried
+from dlas.advise.said import HERE, Advice, LayerAdvice, Said
+from dlas.advise.untried import Candidate, Rules, candidates, expectation, refused
+from dlas.core.stack import LAYERS
+from dlas.study.study import Study
+from dlas.tables.intake import STUDY
+
+
+def advise(folders: Sequence[Path]) -> Advice:
+    """Return the checklist for output folders, and the next three experiments.
+
+    Of several folders the one of this machine is ``here``, the others are evidence from elsewhere.
+
+    Raises:
+        UserError: a folder holds no results, or nothing is complete.
+        StorageError: a file is damaged.
+    """
+    here, elsewhere, notes = gather(folders)
+    file = here.folder / STUDY
+    if file.is_file():
+        with Study.load(file).inside():
+            return _advice(folders, here, elsewhere, notes)
+    return _advice(folders, here, elsewhere, notes)
+
+
+def _advice(
+    folders: Sequence[Path], here: Known, elsewhere: Sequence[Known], notes: Sequence[str]
+) -> Advice:
+    rules = Rules(here)
+    found = candidates(here, rules)
+    allowed = [(one, expectation(here, elsewhere, one)) for one in found if one.stack is not None]
+    return Advice(
+        folders=tuple(str(folder) for folder in folders),
+        best=_best(here),
+        notes=tuple(notes),
+        layers=tuple(_layer(here, layer, found, allowed) for layer in LAYERS),
+        experiments=experiments(here, allowed, combinations(here, rules)),
+    )
+
+
+def _layer(
+    here: Known,
+    layer: str,
+    found: Sequence[Candidate],
+    allowed: Sequence[tuple[Candidate, Sequence[Said]]],
+) -> LayerAdvice:
+    return LayerAdvice(
+        layer=layer,
+        tried=tried(here, layer),
+        interacts=interacts(here, layer),
+        diminishing=diminishing(here, layer),
+        untried=tuple(said for one, each in allowed if one.layer == layer for said in each),
+        refused=refused(found, layer),
+    )
+
+
+def _best(here: Known) -> Said:
+    columns = (METRIC, "memory_mb", "accuracy", "accuracy_drop")
+    numbers = here.numbers(here.best, columns=columns)
+    told = ", ".join(f"{name} {value:.4g}" for name, value in numbers[here.best].items())
+    stack = " ".join(here.stack.text(layer) for layer in LAYERS)
+    meets = "" if here.analysis.best.cell else "; no stack meets the goals, this is the fastest"
+    return Said(f"{stack} (cell {here.best}): {told}{meets}", HERE, stack, cells=(here.best,),
+                numbers=numbers)  # fmt: skip
