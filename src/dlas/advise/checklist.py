@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dlas.advise.combined import combinations
@@ -12,8 +14,7 @@ from dlas.advise.found_here import diminishing, interacts, tried
 from dlas.advise.said import HERE, Advice, LayerAdvice, Said
 from dlas.advise.untried import Candidate, Rules, candidates, expectation, refused
 from dlas.core.stack import LAYERS
-from dlas.study.study import Study
-from dlas.tables.intake import STUDY
+from dlas.tables.intake import study_folder
 
 
 def advise(folders: Sequence[Path]) -> Advice:
@@ -26,11 +27,9 @@ def advise(folders: Sequence[Path]) -> Advice:
         StorageError: a file is damaged.
     """
     here, elsewhere, notes = gather(folders)
-    file = here.folder / STUDY
-    if file.is_file():
-        with Study.load(file).inside():
-            return _advice(folders, here, elsewhere, notes)
-    return _advice(folders, here, elsewhere, notes)
+    here = replace(here, folder=here.folder.absolute())
+    with contextlib.chdir(study_folder(here.folder)):
+        return _advice(folders, here, elsewhere, notes)
 
 
 def _advice(

@@ -18,9 +18,8 @@ from dlas.core import registry
 from dlas.core.errors import StorageError
 from dlas.core.goals import AT_LEAST, AT_MOST, Goals
 from dlas.core.stack import LAYERS, Choice, Stack
-from dlas.study.source import read
 from dlas.study.study import Study
-from dlas.tables.intake import STUDY
+from dlas.tables.intake import study_folder
 
 COUNT = 3
 STACKS = 8
@@ -94,11 +93,12 @@ def _experiment(known: Known, number: int, bundle: Bundle) -> Experiment:
     new = list({stack.cell: stack for stack in every}.values())[:STACKS]
     name = f"next-{number}"
     file = known.folder / f"{name}.yaml"
+    place = study_folder(known.folder)
     data: dict[str, Any] = {
         "dlas": 1,
         "name": name,
         "description": title,
-        "folder": _place(known.folder),
+        "folder": str(place) if place != known.folder.resolve() else "",
         "stacks": [_written(stack) for stack in (known.stack, *new)],
         "measure": known.settings(),
         "goals": _goals(known.goals),
@@ -109,14 +109,6 @@ def _experiment(known: Known, number: int, bundle: Bundle) -> Experiment:
         title, tuple(said[:WHY]), _text(data), len(new), str(file),
         f"dlas run {file} --out {known.folder}-{name} --store {known.folder / 'store'}",
     )  # fmt: skip
-
-
-def _place(folder: Path) -> str:
-    """Return where the study's own modules and relative paths are looked for."""
-    file = folder / STUDY
-    data = read(file)[0].data if file.is_file() else None
-    given = data.get("folder") if isinstance(data, Mapping) else None
-    return str((folder / str(given)).resolve()) if given else ""
 
 
 def _goals(goals: Goals) -> dict[str, Any]:

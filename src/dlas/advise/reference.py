@@ -86,7 +86,8 @@ def _stacks(layer: str, own: Choice) -> Iterator[Stack]:
     dataset, model, cpu = (c for c in fixed if c is not None)
     for optimization, algorithm, software in product(*(levels[x] for x in VARIED)):
         stack = Stack((dataset,), (model,), optimization, algorithm, software, (cpu,))
-        yield replace(stack, **{layer: (own,)})
+        changed: dict[str, Any] = {layer: (own,)}
+        yield replace(stack, **changed)
 
 
 def _evidence(layer: str, name: str, folders: Sequence[Path]) -> Iterator[Said]:

@@ -23,6 +23,8 @@ SHARE = 0.5
 SHARES: tuple[str, ...] = ("sparsity", "ratio")
 OWN = ("map",)
 """Choices that need to be written by a person."""
+LOOKED_AT = 40
+"""Stacks that a choice is tried with, at most."""
 BITS = {"float16": 16, "bfloat16": 16, "int8": 8}
 
 
@@ -78,26 +80,27 @@ def _candidate(known: Known, rules: Rules, layer: str, steps: tuple[Choice, ...]
 
 
 def _around(known: Known, layer: str) -> list[Stack]:
-    """Return what a choice is tried with: the best stack, then the best of each runtime.
+    """Return what a choice is tried with: the best stack, then the others, the fastest first.
 
-    The kernels of a runtime that takes them by name may never have run here: they are tried, too.
+    A runtime's own kernels go with every runtime; and the kernels of a runtime that takes them by
+    name may never have run here: they are tried with those runtimes, too.
     """
-    stacks = [known.stack]
+    best = known.stack
+    done = [c for c in known.rows if known.numbers(c)[c]]
+    ranked = sorted(done, key=lambda c: float(known.rows[c][METRIC]))
+    same = [
+        s for c in ranked if (s := known.results.stacks[c]).text("model") == best.text("model")
+    ]
+    decided = {tuple(s.text(x) for x in VARIED if x != layer): s for s in reversed([best, *same])}
+    stacks = [best, *reversed([s for s in decided.values() if s.cell != best.cell])][:LOOKED_AT]
+    plain, native = made("optimization", "none"), made("algorithm", "native")
+    if layer == "software" and native is not None:
+        stacks += [replace(s, algorithm=(native,)) for s in stacks]
     if layer in ("optimization", "algorithm"):
-        done = [c for c in known.rows if known.numbers(c)[c]]
-        ranked = sorted(done, key=lambda c: float(known.rows[c][METRIC]))
-        best = known.stack
-        same = [known.results.stacks[c] for c in ranked
-                if known.results.stacks[c].text("model") == best.text("model")]  # fmt: skip
-        stacks += list({s.text("software"): s for s in reversed(same)}.values())
-        for name in registry.names("software"):
-            if (new := made("software", name)) is not None:
-                stacks.append(replace(best, software=(new,)))
-        if layer == "algorithm":
-            stacks += [replace(s, optimization=(Choice("none"),)) for s in stacks]
-    if layer == "software":
-        native = made("algorithm", "native")
-        stacks += [replace(known.stack, algorithm=(native,))] if native else []
+        names = [new for n in registry.names("software") if (new := made("software", n))]
+        stacks += [replace(best, software=(new,)) for new in names]
+    if layer in ("software", "algorithm") and plain is not None:
+        stacks += [replace(s, optimization=(plain,)) for s in stacks]
     return stacks
 
 

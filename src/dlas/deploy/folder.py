@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -26,7 +27,6 @@ from dlas.deploy.contract import Deployment, class_names, deployment
 from dlas.deploy.picked import Located, pick
 from dlas.run.measure.verdict import compare_outputs, output_problem
 from dlas.run.process.interpreters import probe
-from dlas.study.study import Study
 from dlas.tables import intake
 
 SAMPLES = 16
@@ -97,7 +97,7 @@ def _fill(made: Path, picked: Located) -> dict[str, Any]:
     software = techniques.software
     needs = deployment(software, picked.artifact)
     versions = _versions(techniques, needs)
-    with _study_folder(picked):
+    with contextlib.chdir(intake.study_folder(picked.folder)):
         names, preprocessing = _of_data(techniques.dataset)
         spec = techniques.dataset.spec()
     shutil.copytree(picked.artifact, made / "artefact")
@@ -165,11 +165,6 @@ def _copy_module(module: str, to: Path) -> None:
     if spec is None or spec.origin is None:
         raise UserError(f"the module {module} that is to be copied is not installed")
     shutil.copyfile(spec.origin, to)
-
-
-def _study_folder(picked: Located) -> Any:
-    """Return a block that works where the study's relative paths start."""
-    return Study.load(picked.folder / intake.STUDY).inside()
 
 
 def _of_data(dataset: Dataset) -> tuple[tuple[str, ...], dict[str, Any] | None]:
