@@ -17,7 +17,7 @@ from dlas.core import registry
 from dlas.core.errors import UserError
 from dlas.core.protocols import Software
 from dlas.deploy import built_in
-from dlas.deploy.contract import class_names, deployment
+from dlas.deploy.shipping import class_names, deployment
 from dlas.layers.dataset.shared.pixels import Preprocess
 from dlas.testing import registered
 from fake_programs import CPU, FakeProgram, images

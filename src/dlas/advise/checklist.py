@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from dlas.advise.combined import combinations
-from dlas.advise.evidence import METRIC, Known, gather
+from dlas.advise.evidence import METRIC, Evidence, gather
 from dlas.advise.experiments import experiments
 from dlas.advise.found_here import diminishing, interacts, tried
 from dlas.advise.said import HERE, Advice, LayerAdvice, Said
-from dlas.advise.untried import Candidate, Rules, candidates, expectation, refused
+from dlas.advise.untried import RuleBook, Untried, candidates, expectation, refused
 from dlas.core.stack import LAYERS
 from dlas.tables.intake import study_folder
 
@@ -33,9 +33,9 @@ def advise(folders: Sequence[Path]) -> Advice:
 
 
 def _advice(
-    folders: Sequence[Path], here: Known, elsewhere: Sequence[Known], notes: Sequence[str]
+    folders: Sequence[Path], here: Evidence, elsewhere: Sequence[Evidence], notes: Sequence[str]
 ) -> Advice:
-    rules = Rules(here)
+    rules = RuleBook(here)
     found = candidates(here, rules)
     allowed = [(one, expectation(here, elsewhere, one)) for one in found if one.stack is not None]
     return Advice(
@@ -48,10 +48,10 @@ def _advice(
 
 
 def _layer(
-    here: Known,
+    here: Evidence,
     layer: str,
-    found: Sequence[Candidate],
-    allowed: Sequence[tuple[Candidate, Sequence[Said]]],
+    found: Sequence[Untried],
+    allowed: Sequence[tuple[Untried, Sequence[Said]]],
 ) -> LayerAdvice:
     return LayerAdvice(
         layer=layer,
@@ -63,7 +63,7 @@ def _layer(
     )
 
 
-def _best(here: Known) -> Said:
+def _best(here: Evidence) -> Said:
     columns = (METRIC, "memory_mb", "accuracy", "accuracy_drop")
     numbers = here.numbers(here.best, columns=columns)
     told = ", ".join(f"{name} {value:.4g}" for name, value in numbers[here.best].items())

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dlas.advise.evidence import Known
+from dlas.advise.evidence import Evidence
 from dlas.advise.said import MODEL, Said
-from dlas.advise.untried import VARIED, Rules
+from dlas.advise.untried import VARIED, RuleBook
 from dlas.core.stack import Choice, Stack
 
 MOST = 3
@@ -29,7 +29,7 @@ class Combination:
     said: Said
 
 
-def combinations(known: Known, rules: Rules) -> list[Combination]:
+def combinations(known: Evidence, rules: RuleBook) -> list[Combination]:
     """Return combinations for the best stack's problem that may be faster by more than the noise.
 
     The model: the logarithm of the latency is a sum of one effect for each choice, fitted to the
@@ -54,7 +54,7 @@ def combinations(known: Known, rules: Rules) -> list[Combination]:
 
 
 @dataclass(frozen=True)
-class _Fit:
+class _MainEffects:
     effects: dict[tuple[str, str], float]
     """By layer and choice, on the logarithm."""
     sd: float
@@ -68,7 +68,7 @@ class _Fit:
         return sum(self.effects[each] for each in texts)
 
 
-def _fitted(known: Known) -> _Fit | None:
+def _fitted(known: Evidence) -> _MainEffects | None:
     best, log = known.stack, known.analysis.estimates.mean
     cells = [str(c) for c in known.analysis.table.cells["cell"]]
     stacks = {c: known.results.stacks[c] for c in cells}
@@ -103,11 +103,11 @@ def _fitted(known: Known) -> _Fit | None:
     sd = float(math.sqrt(float(left @ left) / free))
     effects = {name: float(found[at]) for name, at in order.items()}
     noise = known.analysis.estimates.floor() if known.analysis.estimates.known else 0.0
-    fit = _Fit(effects, sd, float(noise), levels, len(rows), 0.0)
+    fit = _MainEffects(effects, sd, float(noise), levels, len(rows), 0.0)
     return replace(fit, best=fit.of((layer, best.text(layer)) for layer in VARIED))
 
 
-def _missing(known: Known) -> set[str]:
+def _missing(known: Evidence) -> set[str]:
     """Return the optimizations whose accuracy misses the goals in every stack measured."""
     limits = [b for c, b in known.goals.at_most if c == "accuracy_drop"]
     if not limits:
@@ -120,7 +120,9 @@ def _missing(known: Known) -> set[str]:
     return {text for text, drops in found.items() if min(drops) > min(limits)}
 
 
-def _unmeasured(known: Known, fit: _Fit, measured: set[str]) -> Iterable[tuple[float, Stack]]:
+def _unmeasured(
+    known: Evidence, fit: _MainEffects, measured: set[str]
+) -> Iterable[tuple[float, Stack]]:
     """Yield the log gain that the model expects over the best stack, and the stack."""
     best = known.stack
     if math.prod(len(fit.levels[layer]) for layer in VARIED) > LARGE:
@@ -136,7 +138,7 @@ def _unmeasured(known: Known, fit: _Fit, measured: set[str]) -> Iterable[tuple[f
             yield gain, stack
 
 
-def _said(known: Known, fit: _Fit, stack: Stack, gain: float) -> Said:
+def _said(known: Evidence, fit: _MainEffects, stack: Stack, gain: float) -> Said:
     best = known.stack
     others = [x for x in VARIED if stack.text(x) != best.text(x)]
     what = ", ".join(f"{x} {stack.text(x)} instead of {best.text(x)}" for x in others)

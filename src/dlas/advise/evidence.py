@@ -24,7 +24,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Known:
+class Evidence:
     """What one host measured in one folder."""
 
     folder: Path
@@ -83,7 +83,7 @@ def _number(row: Row, column: str) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def gather(folders: Sequence[Path]) -> tuple[Known, list[Known], list[str]]:
+def gather(folders: Sequence[Path]) -> tuple[Evidence, list[Evidence], list[str]]:
     """Return what is known here, what elsewhere, and what a reader must know of that.
 
     Here is this machine where some folder holds measurements of it, else the first folder's
@@ -112,7 +112,7 @@ def gather(folders: Sequence[Path]) -> tuple[Known, list[Known], list[str]]:
     return here, elsewhere, notes
 
 
-def _of_folder(folder: Path) -> list[Known]:
+def _of_folder(folder: Path) -> list[Evidence]:
     (results,) = read([folder])
     with ResultStore(results.folder / "results.sqlite", read_only=True) as store:
         names = {
@@ -132,11 +132,11 @@ def _of_folder(folder: Path) -> list[Known]:
             continue  # nothing of this host is complete
         if table.complete.any():
             made = analyze(table)
-            found.append(Known(folder, host, names.get(host, host), own, made, table.goals))
+            found.append(Evidence(folder, host, names.get(host, host), own, made, table.goals))
     return found
 
 
-def alike(here: Known, other: Known) -> str:
+def alike(here: Evidence, other: Evidence) -> str:
     """Say in what another folder is like this one, and in what not."""
     words = ["the same machine" if other.host == here.host else f"another machine ({other.cpu})"]
     for layer in LAYERS[:2]:

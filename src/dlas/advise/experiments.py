@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 
 from dlas.advise.combined import Combination
-from dlas.advise.evidence import Known
+from dlas.advise.evidence import Evidence
 from dlas.advise.said import Experiment, Said
-from dlas.advise.untried import Candidate
+from dlas.advise.untried import Untried
 from dlas.core import registry
 from dlas.core.errors import StorageError
 from dlas.core.goals import AT_LEAST, AT_MOST, Goals
@@ -34,8 +34,8 @@ Bundle = tuple[str, list[Stack], list[Said]]
 
 
 def experiments(
-    known: Known,
-    untried: Sequence[tuple[Candidate, Sequence[Said]]],
+    known: Evidence,
+    untried: Sequence[tuple[Untried, Sequence[Said]]],
     combined: Sequence[Combination],
 ) -> tuple[Experiment, ...]:
     """Return the next three experiments, what may give most first.
@@ -74,7 +74,7 @@ def _hope(said: Sequence[Said]) -> float:
     return max((math.log(one.gain) for one in said if one.gain), default=0.0)
 
 
-def _worth(known: Known, layers: Sequence[str], said: Sequence[Said]) -> float:
+def _worth(known: Evidence, layers: Sequence[str], said: Sequence[Said]) -> float:
     """Return what a bundle is ranked by."""
     expected = _hope(said)
     if any(one.gain for one in said):
@@ -88,7 +88,7 @@ def _worth(known: Known, layers: Sequence[str], said: Sequence[Said]) -> float:
 # ---------------------------------------------------------------- as a study
 
 
-def _experiment(known: Known, number: int, bundle: Bundle) -> Experiment:
+def _experiment(known: Evidence, number: int, bundle: Bundle) -> Experiment:
     title, every, said = bundle
     new = list({stack.cell: stack for stack in every}.values())[:STACKS]
     name = f"next-{number}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from dlas.advise.evidence import METRIC, Known
+from dlas.advise.evidence import METRIC, Evidence
 from dlas.advise.said import HERE, Said
 from dlas.analyze.tell.words import around, compared, contexts
 
@@ -16,7 +16,7 @@ MOST = 3
 RETURNS = ("returns", "scaling")
 
 
-def tried(known: Known, layer: str) -> tuple[Said, ...]:
+def tried(known: Evidence, layer: str) -> tuple[Said, ...]:
     """Return for each choice of a layer its effect against the baseline, everything else equal."""
     analysis = known.analysis
     mine = analysis.speedups[analysis.speedups["factor"] == layer]
@@ -29,7 +29,7 @@ def tried(known: Known, layer: str) -> tuple[Said, ...]:
     )
 
 
-def _effect(known: Known, row: dict[str, Any]) -> Said:
+def _effect(known: Evidence, row: dict[str, Any]) -> Said:
     """Return one effect, with the pair of cells in the middle of its contexts."""
     analysis, table = known.analysis, known.analysis.table
     rows = analysis.speedup_contexts
@@ -53,7 +53,7 @@ def _effect(known: Known, row: dict[str, Any]) -> Said:
                 _finite(row["high"]), pair, numbers)  # fmt: skip
 
 
-def _brief(known: Known, context: object) -> str:
+def _brief(known: Evidence, context: object) -> str:
     """Return a context without the layers that do not vary."""
     table = known.analysis.table
     parts = [
@@ -76,7 +76,7 @@ def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def interacts(known: Known, layer: str) -> tuple[Said, ...]:
+def interacts(known: Evidence, layer: str) -> tuple[Said, ...]:
     """Return the findings about what the layer's choices depend on, the first first."""
     found = [
         f
@@ -87,7 +87,7 @@ def interacts(known: Known, layer: str) -> tuple[Said, ...]:
     return tuple(Said(f.sentence, HERE, cells=tuple(f.cells)) for f in found[:MOST])
 
 
-def diminishing(known: Known, layer: str) -> tuple[Said, ...]:
+def diminishing(known: Evidence, layer: str) -> tuple[Said, ...]:
     """Return where more of what the layer has does not pay, or makes it worse."""
     found = [
         f
@@ -98,7 +98,7 @@ def diminishing(known: Known, layer: str) -> tuple[Said, ...]:
     return (*told, *_flat(known, layer))
 
 
-def _flat(known: Known, layer: str) -> list[Said]:
+def _flat(known: Evidence, layer: str) -> list[Said]:
     """Return the steps of ordered factors whose gain is surely below the noise floor."""
     rows, out = known.analysis.scaling, []
     for factor in dict.fromkeys(rows["factor"]):

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from dlas.advise.evidence import METRIC, Known, alike
+from dlas.advise.evidence import METRIC, Evidence, alike
 from dlas.advise.said import DEFINITION, ELSEWHERE, REFUSED, UNKNOWN, Said
 from dlas.core import registry
 from dlas.core.errors import DlasError
@@ -29,7 +29,7 @@ BITS = {"float16": 16, "bfloat16": 16, "int8": 8}
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Untried:
     """A stack that differs from the best by one choice that nobody tried here."""
 
     layer: str
@@ -42,10 +42,10 @@ class Candidate:
 
 
 @dataclass
-class Rules:
+class RuleBook:
     """What the rules say of stacks on this machine; answers are kept."""
 
-    known: Known
+    known: Evidence
     answers: Answers = field(default_factory=Answers)
     _said: dict[str, Refusal | None] = field(default_factory=dict)
 
@@ -58,7 +58,7 @@ class Rules:
         return self._said[stack.cell]
 
 
-def candidates(known: Known, rules: Rules) -> list[Candidate]:
+def candidates(known: Evidence, rules: RuleBook) -> list[Untried]:
     """Return every choice of the catalogue that no complete stack here has, layer by layer."""
     found = []
     for layer in VARIED:
@@ -67,19 +67,19 @@ def candidates(known: Known, rules: Rules) -> list[Candidate]:
     return found
 
 
-def _candidate(known: Known, rules: Rules, layer: str, steps: tuple[Choice, ...]) -> Candidate:
+def _candidate(known: Evidence, rules: RuleBook, layer: str, steps: tuple[Choice, ...]) -> Untried:
     text = "+".join(step.text for step in steps)
     reason = ""
     for around in _around(known, layer):
         stack = replace(around, **{layer: steps}, sublayers={})
         refusal = rules.refuse(stack)
         if refusal is None:
-            return Candidate(layer, text, stack)
+            return Untried(layer, text, stack)
         reason = reason or refusal.reason
-    return Candidate(layer, text, None, reason)
+    return Untried(layer, text, None, reason)
 
 
-def _around(known: Known, layer: str) -> list[Stack]:
+def _around(known: Evidence, layer: str) -> list[Stack]:
     """Return what a choice is tried with: the best stack, then the others, the fastest first.
 
     A runtime's own kernels go with every runtime; and the kernels of a runtime that takes them by
@@ -104,7 +104,7 @@ def _around(known: Known, layer: str) -> list[Stack]:
     return stacks
 
 
-def _choices(known: Known, layer: str) -> Iterable[tuple[Choice, ...]]:
+def _choices(known: Evidence, layer: str) -> Iterable[tuple[Choice, ...]]:
     """Yield the pipelines of a layer whose technique no complete stack here has."""
     tried = {
         step.name
@@ -133,7 +133,7 @@ def made(layer: str, name: str) -> Choice | None:
         return None  # it needs what only a person can say
 
 
-def _pipeline(known: Known, made: Choice) -> tuple[Choice, ...]:
+def _pipeline(known: Evidence, made: Choice) -> tuple[Choice, ...]:
     """Return the best stack's pipeline with one more step, one precision at most, that last."""
     technique = registry.optimization(made)
     before = [s for s in known.stack.optimization if s.name != "none"]
@@ -144,7 +144,7 @@ def _pipeline(known: Known, made: Choice) -> tuple[Choice, ...]:
     return tuple(s for s, t in sorted(every, key=lambda each: each[1].precision is not None))
 
 
-def _threads(known: Known) -> Iterable[tuple[Choice, ...]]:
+def _threads(known: Evidence) -> Iterable[tuple[Choice, ...]]:
     """Yield the device of the best stack with numbers of threads that nobody tried."""
     (device,) = known.stack.hardware
     if "threads" not in device.params:
@@ -164,7 +164,7 @@ def _threads(known: Known) -> Iterable[tuple[Choice, ...]]:
 # ---------------------------------------------------------------- what it may give
 
 
-def expectation(known: Known, elsewhere: Iterable[Known], one: Candidate) -> list[Said]:
+def expectation(known: Evidence, elsewhere: Iterable[Evidence], one: Untried) -> list[Said]:
     """Return what an untried choice can be expected to give, and how that is known."""
     found = [said for other in elsewhere if (said := _seen(known, other, one)) is not None]
     found += [said] if (said := _by_definition(one)) is not None else []
@@ -175,7 +175,7 @@ def expectation(known: Known, elsewhere: Iterable[Known], one: Candidate) -> lis
     return found
 
 
-def _seen(known: Known, other: Known, one: Candidate) -> Said | None:
+def _seen(known: Evidence, other: Evidence, one: Untried) -> Said | None:
     """Return what another folder measured of a choice, against what is best here where it can."""
     rows = other.analysis.speedups
     mine = rows[rows["factor"] == one.layer]
@@ -198,7 +198,7 @@ def _seen(known: Known, other: Known, one: Candidate) -> Said | None:
     )  # fmt: skip
 
 
-def _by_definition(one: Candidate) -> Said | None:
+def _by_definition(one: Untried) -> Said | None:
     """Return what follows from what a choice is: the width of its numbers, its threads."""
     if one.stack is None:
         return None
@@ -214,7 +214,7 @@ def _by_definition(one: Candidate) -> Said | None:
     return None
 
 
-def _summary(one: Candidate) -> str:
+def _summary(one: Untried) -> str:
     """Return the first line of what a choice's technique says of itself."""
     name = (one.stack.layer(one.layer)[-1].name if one.stack else one.text).partition("(")[0]
     try:
@@ -224,7 +224,7 @@ def _summary(one: Candidate) -> str:
     return doc.partition("\n")[0].replace("``", "`").rstrip(".")
 
 
-def refused(found: Iterable[Candidate], layer: str) -> tuple[Said, ...]:
+def refused(found: Iterable[Untried], layer: str) -> tuple[Said, ...]:
     """Return what the rules refuse with all that was tried: it is never advised."""
     return tuple(
         Said(f"{one.text}: {one.reason}", REFUSED, one.text)

@@ -11,7 +11,7 @@ from typing import Any
 
 from dlas.core.errors import UserError
 from dlas.core.protocols import Dataset, Software
-from dlas.deploy.contract import Deployment
+from dlas.deploy.shipping import Deployment
 
 STANDALONE = "dlas.deploy.standalone"
 KERNELS, KERNEL_LOADER = "dlas.kernels.ground", "kernel_loader"

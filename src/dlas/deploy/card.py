@@ -10,8 +10,8 @@ from dlas import __version__
 from dlas.core.clock import now
 from dlas.core.keys import Json
 from dlas.core.stack import LAYERS, TITLES
-from dlas.deploy.contract import Deployment
 from dlas.deploy.picked import Located, again
+from dlas.deploy.shipping import Deployment
 from dlas.run.measure.verdict import ABSOLUTE, ABSOLUTE_OF_LARGEST, TOLERANCES
 
 FORMAT = 1

@@ -23,8 +23,8 @@ from dlas.core.errors import StepError, StorageError, UserError
 from dlas.core.keys import folder_manifest
 from dlas.core.protocols import Dataset, Techniques
 from dlas.deploy.card import card, readme
-from dlas.deploy.contract import Deployment, class_names, deployment
 from dlas.deploy.picked import Located, pick
+from dlas.deploy.shipping import Deployment, class_names, deployment
 from dlas.run.measure.verdict import compare_outputs, output_problem
 from dlas.run.process.interpreters import probe
 from dlas.tables import intake

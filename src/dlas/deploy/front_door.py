@@ -28,7 +28,7 @@ PLAIN = ("pytorch", "onnxruntime", "openvino")
 
 
 @dataclass(frozen=True)
-class Optimized:
+class Journey:
     """What became of a network."""
 
     given: Given
@@ -70,7 +70,7 @@ def optimize(
     wish: Wish,
     seconds: float | None = None,
     progress: Progress | None = None,
-) -> Optimized:
+) -> Journey:
     """Explore what can be done with a network on this machine, and export the best of it.
 
     Raises:
@@ -88,7 +88,7 @@ def optimize(
     _measure(study, out, None, left, progress)
     _something(out)
     shipped = export(out, SHIPPED, out / SHIPPED)
-    return Optimized(given, sized, out, before, shipped, time.monotonic() - began)
+    return Journey(given, sized, out, before, shipped, time.monotonic() - began)
 
 
 def _plain(stacks: tuple[Stack, ...]) -> str:
@@ -116,9 +116,9 @@ def _measure(
 
 def _explorer() -> Callable[..., object] | None:
     """Return what measures few of many stacks; None where it is not installed."""
-    if find_spec("dlas.explore") is None:
+    if find_spec(".explore", "dlas") is None:
         return None
-    found: Callable[..., object] = import_module("dlas.explore").explore
+    found: Callable[..., object] = import_module(".explore", "dlas").explore
     return found
 
 

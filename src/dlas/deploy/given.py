@@ -65,7 +65,7 @@ def read_given(model: str, data: str, options: Options) -> Given:
             problems += error.problems
     if problems:
         raise UserError(problems)
-    network: _Model = found["model"]
+    network: _GivenModel = found["model"]
     images: _Data = found["data"]
     entry, notes = _sized(images, network, options)
     _checked(entry)
@@ -90,7 +90,7 @@ def _from(folder: Path, path: Path) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Model:
+class _GivenModel:
     folder: Path
     entry: Any
     torch: bool = True
@@ -100,22 +100,22 @@ class _Model:
     notes: tuple[str, ...] = ()
 
 
-def _model(text: str, options: Options) -> Callable[[], _Model]:
-    def read() -> _Model:
+def _model(text: str, options: Options) -> Callable[[], _GivenModel]:
+    def read() -> _GivenModel:
         head = text.partition(":")[0]
         if text.startswith("timm/"):
             made = _weighted("timm", {"name": text.removeprefix("timm/")}, options)
-            return _Model(Path.cwd(), made, notes=_random(options))
+            return _GivenModel(Path.cwd(), made, notes=_random(options))
         if text.endswith(".onnx"):
             return _onnx(Path(text))
         if head.endswith(".py"):
             return _file(Path(head), text.partition(":")[2], options)
         if ":" in text:
             made = _weighted("torch", {"factory": text}, options)
-            return _Model(Path.cwd(), made, notes=_random(options))
+            return _GivenModel(Path.cwd(), made, notes=_random(options))
         if text in registry.names("model"):
             registry.make("model", text)
-            return _Model(Path.cwd(), text)
+            return _GivenModel(Path.cwd(), text)
         known = registry.names("model")
         raise UserError(
             f"MODEL {text!r} is none: give module:function, a .py file, an .onnx file, timm/NAME, "
@@ -140,7 +140,7 @@ def _random(options: Options) -> tuple[str, ...]:
     return ("no --weights: the network has those that its function gives it",)
 
 
-def _file(path: Path, function: str, options: Options) -> _Model:
+def _file(path: Path, function: str, options: Options) -> _GivenModel:
     """Return the network of a Python file: of the function named, else of the only one."""
     if not path.is_file():
         raise UserError(f"MODEL: {path}: no such file")
@@ -165,17 +165,17 @@ def _file(path: Path, function: str, options: Options) -> _Model:
             )
         function = choices[0]
     params = _weighted("torch", {"factory": f"{path.stem}:{function}"}, options)
-    return _Model(path.absolute().parent, params, notes=_random(options))
+    return _GivenModel(path.absolute().parent, params, notes=_random(options))
 
 
-def _onnx(path: Path) -> _Model:
+def _onnx(path: Path) -> _GivenModel:
     """Return the network of an ONNX file, with the input and the classes that it states."""
     full = path.expanduser().absolute()
     if not full.is_file():
         raise UserError(f"MODEL: {path}: no such file")
     shapes = _stated(full)
     entry = {"onnx": {"path": full.name}}
-    return _Model(full.parent, entry, torch=False, shape=shapes[0],
+    return _GivenModel(full.parent, entry, torch=False, shape=shapes[0],
                   classes=shapes[1][-1] if shapes[1] else None)  # fmt: skip
 
 
@@ -266,7 +266,7 @@ def _size(file: Path) -> tuple[int, int]:
         raise UserError(f"--data: image {file} cannot be read: {error}") from error
 
 
-def _sized(data: _Data, network: _Model, options: Options) -> tuple[Any, tuple[str, ...]]:
+def _sized(data: _Data, network: _GivenModel, options: Options) -> tuple[Any, tuple[str, ...]]:
     """Return the entry of a data set with the size of the input, and what was assumed."""
     params, notes = dict(data.params), []
     fields = registry.fields(registry.find("dataset", data.name))

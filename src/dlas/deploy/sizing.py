@@ -1,6 +1,6 @@
 """What was given -> a short study file: what this machine can run, as much as a budget allows.
 
-A study begins with everything that may pay off. Levels that no stack can have here go, pairs that
+A study begins with everything that may pay off. Menu that no stack can have here go, pairs that
 are always refused become rules, and what pays off least often goes until the plan's guess of its
 time fits the budget.
 """
@@ -47,7 +47,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Levels:
+class Menu:
     """The choices at the layers that vary."""
 
     pruning: tuple[str, ...]
@@ -59,7 +59,7 @@ class Levels:
     refused: tuple[str, ...] = ()
     """Rules: what is refused here."""
 
-    def without(self, layer: str, name: str) -> Levels:
+    def without(self, layer: str, name: str) -> Menu:
         """Return them without a choice; one that is the last of its layer stays."""
         kept = tuple(each for each in getattr(self, layer) if each != name)
         changed: dict[str, Any] = {layer: kept}
@@ -112,9 +112,9 @@ def sized_study(given: Given, wish: Wish, seconds: float | None, name: str, at: 
     return Sized(text, study, runnable, expected, tuple(left_out))
 
 
-def _all(given: Given, wish: Wish) -> Levels:
+def _all(given: Given, wish: Wish) -> Menu:
     cores = len(os.sched_getaffinity(0))
-    return Levels(
+    return Menu(
         pruning=("none", *PRUNED) if given.torch and given.trains else ("none",),
         precision=("none", "int8", "bfloat16", "float16"),
         algorithm=("native", "best"),
@@ -126,7 +126,7 @@ def _all(given: Given, wish: Wish) -> Levels:
 # ---------------------------------------------------------------- what can be here
 
 
-def _possible(given: Given, wish: Wish, levels: Levels) -> Levels:
+def _possible(given: Given, wish: Wish, levels: Menu) -> Menu:
     """Return the levels that some stack can have on this machine, with rules for the pairs.
 
     Raises:
@@ -147,7 +147,7 @@ def _possible(given: Given, wish: Wish, levels: Levels) -> Levels:
     return _pairs(given, wish, replace(levels, **kept))
 
 
-def _pairs(given: Given, wish: Wish, levels: Levels) -> Levels:
+def _pairs(given: Given, wish: Wish, levels: Menu) -> Menu:
     """Add a rule for each type and the runtimes that always refuse it."""
     plan = _plan(given, wish, levels)
     rules = []
@@ -166,7 +166,7 @@ def _pairs(given: Given, wish: Wish, levels: Levels) -> Levels:
     return replace(levels, refused=tuple(rules))
 
 
-def _plan(given: Given, wish: Wish, levels: Levels) -> Plan:
+def _plan(given: Given, wish: Wish, levels: Menu) -> Plan:
     study = Study.from_dict(_study(given, wish, levels, "sizing", given.folder), given.folder)
     with study.inside():
         return planning.make(study, seen=Answers().seen)
@@ -183,7 +183,7 @@ def _has(cell: Runnable | Refused, layer: str, name: str) -> bool:
 # ---------------------------------------------------------------- as a file
 
 
-def _study(given: Given, wish: Wish, levels: Levels, name: str, at: Path) -> dict[str, Any]:
+def _study(given: Given, wish: Wish, levels: Menu, name: str, at: Path) -> dict[str, Any]:
     """Return the study as plain data, in the order in which it is written."""
     layers: dict[str, Any] = {
         "dataset": [given.dataset],

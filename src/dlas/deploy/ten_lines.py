@@ -12,7 +12,7 @@ from dlas.analyze import Analysis, analyze
 from dlas.analyze.parts.contrasts import tested
 from dlas.core.stack import LAYERS
 from dlas.deploy.card import ACCURACY, AGREEMENT
-from dlas.deploy.front_door import Optimized
+from dlas.deploy.front_door import Journey
 from dlas.deploy.picked import METRIC
 from dlas.tables import intake
 from dlas.tables.read import read
@@ -21,7 +21,7 @@ CHOICES = 3
 """How many of the choices that made the difference are told."""
 
 
-def ten_lines(done: Optimized) -> str:
+def ten_lines(done: Journey) -> str:
     """Return what was found, with the command that ships it."""
     results = read([done.out])
     found = analyze(intake.of_results(results, [done.out], intake.Asked(METRIC)))
@@ -133,7 +133,7 @@ def _runner_up(found: Analysis, rows: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def _sure(found: Analysis, done: Optimized) -> str:
+def _sure(found: Analysis, done: Journey) -> str:
     near, noise = len(found.best.runners_up), found.noise()
     words = [
         "every limit is surely met" if found.best.sure else "whether a limit is met is not sure"
