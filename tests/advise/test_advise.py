@@ -187,7 +187,7 @@ def test_every_number_is_that_of_the_table(tmp_path: Path) -> None:
     assert len(told) > 20
     for one, cell, column, value in told:
         assert float(table.loc[cell, column]) == value
-        if column == "latency_ms":
+        if column == "quiet_ms":
             assert f"{value:.4g}" in one.text or one.status == MODEL
     assert {s.status for s in said} <= set(STATUSES)
     for one in said:

@@ -17,8 +17,8 @@ from dlas.run.measure.verdict import ABSOLUTE, ABSOLUTE_OF_LARGEST, TOLERANCES
 FORMAT = 1
 """Version of ``stack.json``."""
 NUMBERS = (
-    "latency_ms", "latency_low_ms", "latency_high_ms", "latency_p90_ms", "first_inference_ms",
-    "load_ms", "import_s", "memory_mb", "weights_mb", "artifact_mb", "params", "nonzero_params",
+    "latency_ms", "latency_low_ms", "latency_high_ms", "latency_p90_ms", "quiet_ms",
+    "quiet_low_ms", "quiet_high_ms", "first_inference_ms", "load_ms", "import_s", "memory_mb", "weights_mb", "artifact_mb", "params", "nonzero_params",
     "macs", "accuracy", "accuracy_low", "accuracy_high", "accuracy_n", "accuracy_drop", "flips",
     "max_abs_error", "energy_mj", "rounds", "samples", "unsteady",
 )  # fmt: skip
@@ -152,6 +152,7 @@ def _told(numbers: Mapping[str, Any], accuracy: str) -> list[tuple[str, str]]:
         ("latency of one inference", _within(n, "latency_ms", "latency_low_ms", "latency_high_ms",
                                              " ms")),
         ("latency, 90 % of the inferences", _number(n["latency_p90_ms"], " ms")),
+        ("latency, undisturbed", _within(n, "quiet_ms", "quiet_low_ms", "quiet_high_ms", " ms")),
         ("first inference", _number(n["first_inference_ms"], " ms")),
         ("loading", _number(n["load_ms"], " ms")),
         ("memory beyond the runtime's own", _number(n["memory_mb"], " MB")),

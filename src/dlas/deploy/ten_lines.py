@@ -17,6 +17,8 @@ from dlas.deploy.picked import METRIC
 from dlas.tables import intake
 from dlas.tables.read import read
 
+LATENCY = "latency_ms"
+"""What is told of a stack; gains are of the undisturbed latency, as everywhere."""
 CHOICES = 3
 """How many of the choices that made the difference are told."""
 
@@ -46,7 +48,7 @@ def ten_lines(done: Journey) -> str:
 def _side(word: str, row: Mapping[str, Any], accuracy: str, *, plain: bool = False) -> str:
     """Return the numbers of one stack, each as ``dlas table`` has it."""
     layers = [str(row[layer]) for layer in LAYERS[2:]]
-    told = [_within(row, METRIC, "latency_low_ms", "latency_high_ms", " ms")]
+    told = [_within(row, LATENCY, "latency_low_ms", "latency_high_ms", " ms")]
     told += [f"{row[c]:.4g} MB {what}" for c, what in
              (("memory_mb", "memory"), ("artifact_mb", "on disk")) if _known(row, c)]  # fmt: skip
     if _known(row, "accuracy") and not (plain and accuracy != ACCURACY):
@@ -128,9 +130,8 @@ def _runner_up(found: Analysis, rows: Mapping[str, Mapping[str, Any]]) -> str:
     one = near.iloc[0]
     row = rows[str(one["cell"])]
     layers = " ".join(str(row[layer]) for layer in LAYERS[2:])
-    return (
-        f"{row[METRIC]:.4g} ms [{layers}], cell {one['cell']}, {one['ratio']:.3g} times the best's"
-    )
+    cell, times = one["cell"], f"{one['ratio']:.3g} times the best's"
+    return f"{row[LATENCY]:.4g} ms [{layers}], cell {cell}, {times}"
 
 
 def _sure(found: Analysis, done: Journey) -> str:
