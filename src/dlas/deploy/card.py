@@ -18,8 +18,9 @@ FORMAT = 1
 """Version of ``stack.json``."""
 NUMBERS = (
     "latency_ms", "latency_low_ms", "latency_high_ms", "latency_p90_ms", "quiet_ms",
-    "quiet_low_ms", "quiet_high_ms", "first_inference_ms", "load_ms", "import_s", "memory_mb", "weights_mb", "artifact_mb", "params", "nonzero_params",
-    "macs", "accuracy", "accuracy_low", "accuracy_high", "accuracy_n", "accuracy_drop", "flips",
+    "quiet_low_ms", "quiet_high_ms", "first_inference_ms", "load_ms", "import_s", "memory_mb",
+    "weights_mb", "artifact_mb", "params", "nonzero_params", "macs",
+    "accuracy", "accuracy_low", "accuracy_high", "accuracy_n", "accuracy_drop", "flips",
     "max_abs_error", "energy_mj", "rounds", "samples", "unsteady",
 )  # fmt: skip
 """The columns of ``dlas table`` that are told; the same numbers, all digits."""
