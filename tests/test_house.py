@@ -22,6 +22,7 @@ SAME_STEMS: dict[str, tuple[tuple[str, ...], str]] = {
     "native": (("kernels/convolution", "layers/algorithm"), "the technique, and its kernel"),
     "spatial_pack": (("kernels/convolution", "layers/algorithm"), "the technique, and its kernel"),
     "winograd": (("kernels/convolution", "layers/algorithm"), "the technique, and its kernel"),
+    "best": (("kernels/graph", "layers/algorithm"), "the technique, and its kernels"),
     "errors": (("core", "kernels/ground"), "each world's own; kernels know nothing of dlas"),
     "records": (("core", "kernels/ground"), "what is kept: of a study, of tuning"),
     "cpu": (("kernels/ground", "layers/hardware"), "the processor: its features, the technique"),
@@ -92,6 +93,10 @@ SAME_CLASSES: dict[str, tuple[tuple[str, ...], str]] = {
     "Table": (
         ("analyze/estimate/table", "layers/dataset/parquet"),
         "a table; the data set's is private and a file's",
+    ),
+    "Copies": (
+        ("deploy/standalone/load_pytorch", "layers/software/shared/torch_store"),
+        "finds the copies of a stored network's modules: with dlas, and without",
     ),
     "Known": (("store/budget", "tables/cells"), "private: what is known of a step, of a cell"),
 }

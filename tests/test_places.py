@@ -24,7 +24,7 @@ DOCUMENTS = sorted(
 )
 DOTTED = re.compile(r"(?<![\w./~-])dlas(?:\.\w+)+(?::[\w.]+)?")
 NO_MODULES = {f"dlas.{layer}" for layer in (
-    "dataset", "model", "optimization", "algorithm", "software", "hardware",
+    "dataset", "model", "optimization", "algorithm", "software", "hardware", "export",
 )}  # fmt: skip
 """The groups of entry points."""
 

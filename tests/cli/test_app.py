@@ -18,7 +18,7 @@ from fake_layers import fakes  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("plan", "run", "table", "show", "report", "catalog", "doctor", "clean", "train",
-            "analyze", "compare")  # fmt: skip
+            "analyze", "compare", "export", "advise", "init", "optimize")  # fmt: skip
 
 
 @pytest.fixture

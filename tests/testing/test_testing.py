@@ -63,6 +63,8 @@ TECHNIQUES: list[tuple[str, str, dict[str, Any]]] = [
     ("algorithm", "gemm", {"weights": "csr"}),
     ("algorithm", "spatial-pack", {}),
     ("algorithm", "winograd", {}),
+    ("algorithm", "best", {}),
+    ("algorithm", "map", {"*": "gemm", "conv1": {"primitive": "spatial-pack"}}),
     ("software", "onnxruntime", {}),
     ("software", "openvino", {}),
     ("software", "pytorch", {}),

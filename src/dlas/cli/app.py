@@ -15,6 +15,7 @@ import typer
 
 from dlas.cli import options
 from dlas.cli.after_run import analyze, compare, report, show, table
+from dlas.cli.decide import advise, export, init, optimize
 from dlas.cli.exits import guarded
 from dlas.cli.printing import one_of, print_json
 
@@ -216,7 +217,7 @@ def train(
 
 # ---------------------------------------------------------------- what runs have left
 
-for _command in (table, show, report, analyze, compare):
+for _command in (table, show, report, analyze, compare, advise, export, init, optimize):
     app.command()(_command)
 
 
@@ -225,16 +226,22 @@ for _command in (table, show, report, analyze, compare):
 
 @app.command()
 def catalog(
+    name: options.Technique = None,
+    folders: options.Evidence = None,
     layer: options.Layer = None,
     format: options.Format = "text",
 ) -> None:
     """List the techniques of each layer, their parameters, and why one is not available.
 
+    Of one technique: what it is, its parameters, what it needs and refuses, and what folders say.
+
     dlas catalog --layer optimization
+
+    dlas catalog int8 out/quickstart
 
     dlas catalog --format json
     """
-    from dlas.cli.catalog import catalogue_text
+    from dlas.cli.catalog import catalogue_text, reference_text
     from dlas.cli.display import terminal_width
     from dlas.core.registry import catalogue
     from dlas.core.stack import LAYERS
@@ -242,6 +249,12 @@ def catalog(
     one_of(format, ("text", "json"))
     if layer is not None:
         one_of(layer, LAYERS, "--layer")
+    if name is not None:
+        from dlas.advise import reference
+
+        told = reference(name, folders or ())
+        print_json(told) if format == "json" else print(reference_text(told))
+        return
     rows = catalogue(layer)
     if format == "json":
         print_json(rows)

@@ -60,6 +60,41 @@ def catalogue_text(rows: Sequence[Mapping[str, Any]], width: int | None) -> str:
     return "\n\n".join(blocks)
 
 
+def reference_text(told: Mapping[str, Any]) -> str:
+    """Return one technique's quick reference as text."""
+    lines = [f"{told['layer']}: {told['name']}", "", told["what"].replace("``", "`"), ""]
+    given = [
+        f"  {name}{_default(described)}: {described.get('description') or _kind(described)}"
+        for name, described in told["parameters"].items()
+    ]
+    parts = {
+        "parameters": given,
+        "needs": [f"  {', '.join(told['needs'])}"] if told["needs"] else [],
+        "not available here": [f"  {told['unavailable']}"] if told["unavailable"] else [],
+        "refuses": [f"  - {reason}" for reason in told["refuses"]],
+        "evidence": [f"  - {e['text']} [{e['status']}]" for e in told["evidence"]],
+    }
+    for title, found in parts.items():
+        lines += [f"{title}:", *found, ""] if found else []
+    return "\n".join(lines).rstrip()
+
+
+def _default(described: Mapping[str, Any]) -> str:
+    return f"={text_of(described['default'])}" if described.get("default") is not None else ""
+
+
+def _kind(described: Mapping[str, Any]) -> str:
+    """Return what a parameter can be, as its JSON Schema says."""
+    if "enum" in described:
+        return ", ".join(str(value) for value in described["enum"])
+    kinds = [described, *described.get("anyOf", ())]
+    names = [str(each["type"]) for each in kinds if "type" in each]
+    bounds = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to",
+              "exclusiveMaximum": "below"}  # fmt: skip
+    said = [f"{word} {described[key]:g}" for key, word in bounds.items() if key in described]
+    return " ".join([" or ".join(names) or "any", *said])
+
+
 def examine(progress: Progress | None = None) -> dict[str, object]:
     """Return what the machine is, what is missing and how to get it, and what to mistrust.
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
+    from dlas.deploy import Exported
     from dlas.run.run import Summary
 
 Rows = Sequence[Mapping[str, object]]
@@ -124,6 +125,21 @@ def summary_text(summary: Summary) -> str:
         mb = f"{summary.evicted_bytes / 1e6:.4g} MB"
         lines.append(f"evicted to keep to the disk budget: {summary.evicted} artefacts, {mb}")
     return "\n".join([*lines, f"results: {summary.out}"])
+
+
+def exported_text(done: Exported) -> str:
+    """Return what an export came to as text: the stack, its numbers, how to try it."""
+    card = done.card
+    numbers = card["numbers"]
+    told = [f"{numbers['latency_ms']:.4g} ms", f"{numbers['artifact_mb']:.4g} MB on disk"]
+    told += [f"accuracy {numbers['accuracy']:.4g}"] if numbers["accuracy"] is not None else []
+    stack = " ".join(card["stack"][layer] for layer in card["stack"])
+    return "\n".join([
+        f"exported cell {done.cell} ({stack}) to {done.folder}",
+        f"{', '.join(told)}; the folder was run here and gives the outputs of the network",
+        f"try it: cd {done.folder} && python3 -m venv venv && "
+        "venv/bin/pip install -r requirements.txt && venv/bin/python verify.py",
+    ])  # fmt: skip
 
 
 # ---------------------------------------------------------------- progress

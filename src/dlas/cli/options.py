@@ -50,6 +50,61 @@ MaxDisk = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")]
 
+# ---------------------------------------------------------------- export
+
+CellOrBest = Annotated[
+    str, typer.Argument(metavar="CELL|best", help="The start of a cell's hash, or best.")
+]
+To = Annotated[Path, typer.Option(help="The folder to write; made where it is absent.")]
+
+# ---------------------------------------------------------------- advise, catalog
+
+AdviceFormat = Annotated[str, typer.Option("--format", help="text, json or markdown.")]
+Technique = Annotated[
+    str | None, typer.Argument(metavar="[NAME]", help="One technique: its quick reference.")
+]
+Evidence = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="[DIR...]", help="Output folders: what was measured of it."),
+]
+
+# ---------------------------------------------------------------- init, optimize
+
+Network = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="module:function, a .py file, an .onnx file, timm/NAME, or a model of the catalogue.",
+    ),
+]
+Images = Annotated[
+    str,
+    typer.Option("--data", metavar="PATH", help="A folder of images, Parquet, or a data set."),
+]
+NewStudy = Annotated[Path, typer.Option("--out", "-o", help="The study file to write.")]
+Time = Annotated[
+    str | None,
+    typer.Option("--budget", metavar="TIME", help="How long it may take: 90s, 20m, 2h."),
+]
+MaxDrop = Annotated[
+    float, typer.Option(min=0, max=1, help="The most accuracy that may be given up.")
+]
+Minimize = Annotated[
+    str, typer.Option(help="What is to be small: latency_ms, or latency_ms,memory_mb, ...")
+]
+ThreadCounts = Annotated[
+    str | None, typer.Option("--threads", help="Numbers of threads to try: 1,2.")
+]
+TrainedWeights = Annotated[
+    str, typer.Option("--weights", help="A file of trained weights (safetensors, state dict).")
+]
+InputSize = Annotated[
+    int | None, typer.Option("--size", min=4, max=4096, help="Side of the input in pixels.")
+]
+Classes = Annotated[
+    int | None, typer.Option("--classes", min=2, help="Outputs of the network, without labels.")
+]
+
 # ---------------------------------------------------------------- table, report
 
 TableFormat = Annotated[str, typer.Option("--format", help="text, csv, json or parquet.")]

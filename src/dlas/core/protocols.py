@@ -179,6 +179,10 @@ class Technique:
     """Modules beside its own whose source decides what it does: they enter its version."""
     places: ClassVar[tuple[str, ...]] = ()
     """Parameters that are paths: no part of a key; what lies there is (``fingerprint``)."""
+    whole: ClassVar[str] = ""
+    """The field that takes all that is written below the technique's name, its keys the user's."""
+    unshown: ClassVar[tuple[str, ...]] = ()
+    """Fields that the canonical text leaves out, since another one tells them apart."""
 
     def why_not(self, stack: Techniques) -> Refusal | None:
         """Return why this technique cannot stand in a stack, or None."""
@@ -198,6 +202,8 @@ class Dataset(Technique):
 
     layer: ClassVar[str] = "dataset"
     licence: ClassVar[str]
+    labelled: ClassVar[bool] = True
+    """Whether its labels are true; without, agreement with the original network's counts."""
     batch: int = 1
 
     def spec(self) -> DataSpec:
@@ -273,10 +279,25 @@ class Algorithm(Technique):
     chooses: ClassVar[bool] = True
     """Whether it names kernels at all; False leaves every operator to the runtime."""
 
+    @property
+    def measures(self) -> bool:
+        """Whether a build has to time kernels: nothing else then runs beside it."""
+        return False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The operators that it has a kernel for by name; a network without one is refused."""
+        return ()
+
+    def named(self, name: str, operator: Any, target: str) -> KernelChoice | str | None:
+        """Return the kernel for the operator of a name; by default that of its shape alone."""
+        return self.kernel(operator, target)
+
     def kernel(self, operator: Any, target: str) -> KernelChoice | str | None:
         """Return the kernel for an operator (``dlas.kernels.Conv2d``), None: not for it.
 
-        A name alone is a primitive of ``dlas.kernels`` with dense weights; where it answers None
+        A name alone is a primitive of ``dlas.kernels`` with dense weights (``best``: what is
+        measured fastest); where it answers None
         the runtime's own kernel runs and is listed as such. A linear layer is asked for as the
         1x1 convolution of one row of pixels that it is; only the storage of its weights counts.
         """

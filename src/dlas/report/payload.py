@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from dlas.advise import advise
+from dlas.core.errors import DlasError
 from dlas.core.stack import LAYERS
 from dlas.report import answer, cells, host, parts
 from dlas.report.material import METRIC, Material, load
@@ -29,7 +31,22 @@ def collect(dirs: Sequence[Path | str]) -> Part:
         UserError: a folder holds no results.
         StorageError: a file is damaged.
     """
-    return payload(load(dirs))
+    return payload(load(dirs)) | {"next": _next(dirs)}
+
+
+def _next(dirs: Sequence[Path | str]) -> Part | None:
+    """Return the first of the next experiments; None where there is nothing to advise on."""
+    try:
+        found = advise([Path(each) for each in dirs]).experiments
+    except DlasError:
+        return None
+    if not found:
+        return None
+    return {
+        "title": found[0].title,
+        "stacks": found[0].stacks,
+        "command": f"dlas advise {dirs[0]}",
+    }
 
 
 def payload(material: Material) -> Part:

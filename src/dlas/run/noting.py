@@ -134,8 +134,13 @@ class Notes:
         )
         baseline = self.records[baseline_step(cell, self.bench.settings, self.bench.host).key]
         if baseline.status is not Status.COMPLETE:
-            return found
+            known = cell.techniques.dataset.labelled
+            return found if known else replace(found, correct=())
         labels, correct = self._labels(baseline)
+        if not cell.techniques.dataset.labelled:
+            both = zip(found.labels, labels, strict=False)
+            found = replace(found, correct=[int(own == other) for own, other in both])
+            correct = [1] * len(labels)
         return replace(found, baseline_labels=labels, baseline_correct=correct)
 
     def _labels(self, record: StepRecord) -> tuple[list[int], list[int]]:

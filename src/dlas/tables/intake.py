@@ -152,6 +152,18 @@ def goals(folders: Sequence[Path]) -> Goals:
     return Goals()
 
 
+def study_folder(folder: Path) -> Path:
+    """Return where the relative paths and own modules of an output folder's study start.
+
+    The folder itself where its study names none, or one that is not on this machine.
+    """
+    file = folder / STUDY
+    data = read(file)[0].data if file.is_file() else None
+    given = data.get("folder") if isinstance(data, Mapping) else None
+    place = folder / str(given) if given else folder
+    return (place if place.is_dir() else folder).resolve()
+
+
 def of_table(
     files: Sequence[Path],
     layers: str,

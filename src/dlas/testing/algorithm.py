@@ -82,7 +82,7 @@ def what_it_names_exists(suite: Suite) -> None:
         if said is None:
             continue
         try:
-            _primitive(said)
+            _primitive(said, operators()[name])
         except KernelError as error:
             raise AssertionError(
                 f"algorithm {suite.name!r}: kernel({name}, {target}) is {said!r}: {error}"
@@ -94,7 +94,7 @@ def what_it_names_can_do_an_operator(suite: Suite) -> None:
     _accepted(suite)
     asked = operators() if _answers(suite) else {}
     said = [
-        _primitive(answer).why_not(asked[name])
+        _primitive(answer, asked[name]).why_not(asked[name])
         for (name, _), answer in _answers(suite).items()
         if answer is not None
     ]
@@ -112,15 +112,15 @@ def what_it_names_computes_the_convolution(suite: Suite) -> None:
     _accepted(suite)
     asked = operators() if _answers(suite) else {}
     for (name, target), answer in _answers(suite).items():
-        if answer is None or _primitive(answer).why_not(asked[name]):
+        if answer is None or _primitive(answer, asked[name]).why_not(asked[name]):
             continue
-        operator, choice = asked[name], _choice(answer)
+        operator, choice = asked[name], _primitive(answer, asked[name])
         random = np.random.default_rng(0)
         x = random.standard_normal(operator.in_shape).astype(np.float32)
         weight = random.standard_normal(operator.weight_shape).astype(np.float32)
         weight[random.random(weight.shape) < 0.5] = 0
         built = build_conv2d(
-            operator, weight, primitive=choice.primitive, weights=choice.weights, target=target
+            operator, weight, primitive=choice.name, weights=choice.weights, target=target
         )
         exact = conv2d(operator, x, weight)
         error = float((np.abs(built(x) - exact.y) / exact.magnitude.max()).max())
@@ -128,11 +128,16 @@ def what_it_names_computes_the_convolution(suite: Suite) -> None:
         return  # one is enough: the kernels have tests of their own
 
 
-def _primitive(answer: KernelChoice | str) -> Primitive:
+def _primitive(answer: KernelChoice | str, operator: Conv2d) -> Primitive:
+    """Return the primitive that is named; for ``best`` the one of the fixed rule."""
     from dlas.kernels.convolution import primitives
+    from dlas.kernels.graph.choose import BESTS, by_rule
 
     choice = _choice(answer)
-    return primitives.find(choice.primitive, choice.weights)
+    name = choice.primitive
+    if name in BESTS:
+        name = by_rule(operator, choice.weights)
+    return primitives.find(name, choice.weights)
 
 
 def _accepted(suite: Suite) -> None:

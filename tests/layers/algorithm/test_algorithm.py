@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,11 @@ from dlas.study.study import Study
 from fake_programs import CPU, FakeProgram, Pruned, Stand, software, stack
 
 CONV = Conv2d(1, 8, 14, 14, 16, (3, 3), padding=(1, 1, 1, 1))
-NAMING = [name for name in registry.names("algorithm") if registry.find("algorithm", name).chooses]  # type: ignore[attr-defined]
+NAMING = [
+    name
+    for name in registry.names("algorithm")
+    if registry.find("algorithm", name).chooses and name not in ("best", "map")
+]  # type: ignore[attr-defined]
 SPARSE = ["direct", "gemm", "spatial-pack"]
 
 
@@ -114,3 +120,106 @@ def test_the_reason_is_true_transformed_filters_have_no_zeros_to_leave_out():
         g = np.array(TRANSFORMS[m][1])
         transformed = np.einsum("ia,oab,jb->oij", g, taps, g)
         assert (transformed == 0).mean() < (taps == 0).mean() / 2
+
+
+# ---------------------------------------------------------------- best, map
+
+MAP = {"*": "spatial-pack", "layer1.0.conv1": {"primitive": "gemm", "weights": "csr"}}
+
+
+def _study(tmp_path, written):
+    file = tmp_path / "kernels.yaml"
+    file.write_text(
+        "dlas: 1\nname: kernels\nlayers:\n  dataset: [digits]\n  model: [resnet-8]\n"
+        f"  software: [tvm]\n  algorithm: {written}\n  hardware: [cpu: {{threads: [1, 2]}}]\n"
+    )
+    return file
+
+
+def _stacks(tmp_path, written):
+    return Study.load(_study(tmp_path, written)).stacks
+
+
+def test_best_asks_for_what_is_measured_and_for_its_threads():
+    best = algorithm("best", weights="csr", threshold=0.3)
+    assert best.kernel(CONV, "native") == KernelChoice("best", "csr", 0.3)
+    assert best.measures
+    assert not algorithm("gemm").measures
+
+
+def test_a_map_in_a_study_is_named_by_hash_and_kept_whole(tmp_path):
+    written = '[map: {"*": spatial-pack, layer1.0.conv1: {primitive: gemm, weights: csr}}]'
+    found, _ = _stacks(tmp_path, written)
+    made = algorithm("map", **MAP)
+    assert found.text("algorithm") == f"map(hash={made.hash})"
+    assert len(made.hash) == 8
+    whole = {"primitive": "gemm", "weights": "csr", "threshold": 0.4}
+    assert found.factors()["algorithm.operators"]["layer1.0.conv1"] == whole
+    assert registry.algorithm(found.algorithm[0]) == made
+    assert registry.algorithm(found.algorithm[0].to_json()) == made
+    other = algorithm("map", **{**MAP, "layer1.0.conv1": "gemm"})
+    assert other.hash != made.hash
+    assert (
+        algorithm("map", **{"*": {"primitive": "spatial-pack"}}).hash
+        == algorithm("map", **{"*": "spatial-pack"}).hash
+    )
+    assert len(_stacks(tmp_path, '[map: {"*": [gemm, direct]}, best, direct]')) == 8
+
+
+def test_a_map_gives_each_operator_its_kernel():
+    made = algorithm("map", **MAP)
+    assert made.named("layer1.0.conv1", CONV, "native") == KernelChoice("gemm", "csr", 0.4)
+    assert made.named("other", CONV, "native") == KernelChoice("spatial-pack", "dense", 0.4)
+    assert made.names == ("layer1.0.conv1",)
+    assert not made.measures
+    open_ = algorithm("map", stem="gemm")
+    assert open_.measures
+    assert open_.named("other", CONV, "native").primitive == "best"
+
+
+def test_what_is_wrong_with_a_map_is_told_at_once():
+    wrong = {"*": "winogrd", "a": {"primitve": "gemm"}, "b": 3, "c": {"weights": "coo"},
+             "d": {"threshold": 40}}  # fmt: skip
+    with pytest.raises(UserError) as error:
+        algorithm("map", **wrong)
+    assert len(error.value.problems) == 5
+    for part in ("'winograd'", "'primitive'", "got 3", "'coo'", "got 40"):
+        assert part in str(error.value)
+    with pytest.raises(UserError, match="at least one operator"):
+        algorithm("map")
+
+
+def test_a_map_refuses_csr_where_there_are_no_zeros():
+    made, tvm = algorithm("map", **MAP), software("tvm")
+    assert made.why_not(stack(tvm, algorithm=made)).status == "impossible"
+    pruned = (Stand(sparse=True),)
+    assert made.why_not(stack(tvm, algorithm=made, optimization=pruned)) is None
+    mixed = algorithm("map", **{"*": {"primitive": "winograd", "weights": "csr"}})
+    assert "transform" in mixed.why_not(stack(tvm, algorithm=mixed, optimization=pruned)).reason
+
+
+def test_a_map_runs_as_it_says_and_unknown_names_are_told(tmp_path):
+    pytest.importorskip("tvm_ffi")
+    program, tvm = FakeProgram("depthwise"), software("tvm")
+    program.algorithm = algorithm("map", **{"*": "direct", "nowhere.conv": "gemm"})
+    with pytest.raises(StepError, match=r"is called nowhere\.conv") as error:
+        tvm.build(program, CPU, tmp_path)
+    name = str(error.value).rpartition(": ")[2].split(", ")[0]
+    program.algorithm = algorithm("map", **{"*": "direct", name: "gemm"})
+    tvm.build(program, CPU, tmp_path)
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    ran = {s["record"]["operator"]: s["record"].get("primitive") for s in plan["steps"]}
+    assert ran[name] == "gemm"
+    others = {p for o, p in ran.items() if p is not None and o != name} - {"linear"}
+    assert others == {"direct"}
+
+
+def test_what_measures_is_built_alone_for_each_number_of_threads(tmp_path):
+    from dlas.run.plan import plan as planning
+
+    def builds(written):
+        steps = planning.make(Study.load(_study(tmp_path, written))).steps.values()
+        return [step.alone for step in steps if step.stage == "build"]
+
+    assert builds("[best]") == [True, True]
+    assert builds("[direct]") == [False]

@@ -91,6 +91,7 @@ def make(layer: str, name: str, params: Mapping[str, object] | None = None) -> T
         UserError: an unknown name, an unknown parameter or a bad value: all problems at once.
     """
     technique = entries.find(layer, name)
+    params = _whole(technique, params)
     try:
         text = json.dumps(dict(params or {}), allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -100,6 +101,16 @@ def make(layer: str, name: str, params: Mapping[str, object] | None = None) -> T
     except ValidationError as error:
         known = fields(technique)
         raise UserError([_sentence(name, known, e) for e in error.errors()]) from error
+
+
+def _whole(
+    technique: type[Technique], params: Mapping[str, object] | None
+) -> Mapping[str, object] | None:
+    """Return the parameters of a technique that takes all that is written as one of them."""
+    own = technique.whole
+    if not own or params is None or (own in params and params.keys() <= fields(technique).keys()):
+        return params
+    return {own: dict(params)}
 
 
 def choice(technique: Technique) -> Choice:
@@ -112,7 +123,8 @@ def choice(technique: Technique) -> Choice:
         default: object = item.default
         if item.default_factory is not dataclasses.MISSING:
             default = item.default_factory()
-        if default is dataclasses.MISSING or getattr(technique, item.name) != default:
+        written = default is dataclasses.MISSING or getattr(technique, item.name) != default
+        if written and item.name not in cls.unshown:
             shown.append(names[item.name])
     return Choice(cls.name, params, tuple(shown))
 

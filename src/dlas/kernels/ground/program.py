@@ -218,8 +218,16 @@ def load_runtime() -> None:
     finally:
         if hide:
             del sys.modules["torch"]
+    ctypes.CDLL(str(_runtime_library()), mode=ctypes.RTLD_GLOBAL)
+
+
+def _runtime_library() -> Path:
+    """Return TVM's runtime library: beside this file where that was exported, else TVM's own."""
+    name = "libtvm_runtime.so"
+    beside = Path(__file__).with_name(name)
+    if beside.is_file():
+        return beside
     spec = importlib.util.find_spec("tvm")
     if spec is None or spec.origin is None:
         raise KernelError("TVM's runtime is not installed; `pip install dlas[tvm]`")
-    library = Path(spec.origin).parent / "lib" / "libtvm_runtime.so"
-    ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+    return Path(spec.origin).parent / "lib" / name

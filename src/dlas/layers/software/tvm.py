@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from dlas.core.errors import StepError
+from dlas.core.errors import StepError, near
 from dlas.core.protocols import (
     Algorithm,
     Form,
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _TARGETS: Mapping[str, str] = {"native": "native", "avx2": "x86-64-v3", "avx512": "x86-64-v4"}
 TRIALS = 32
+BESTS = ("best", "best-by-rule")
+"""What asks for no primitive by name."""
 OWN = "native"
 """The primitive that is TVM's own definition of a convolution."""
 
@@ -126,7 +128,8 @@ class Tvm(Software):
         exported = program.exported()
         try:
             chosen = _choose(exported, program.algorithm, target)
-            threads = hardware.threads if self.bakes_threads else 1
+            bakes = self.bakes_threads or program.algorithm.measures
+            threads = hardware.threads if bakes else 1
             compiled = kernels.compile_model(exported, chosen, threads, target, self._search())
         except kernels.KernelError as error:
             raise StepError(f"tvm: {said(error)}") from error
@@ -158,17 +161,35 @@ def _choose(exported: Any, algorithm: Algorithm, target: str) -> dict[str, Any]:
     from dlas.kernels.graph.simplify import simplify
 
     graph = simplify(import_program(exported))
+    nodes = [node for node in graph.nodes if node.op in ("conv2d", "linear")]
+    _check_names(algorithm, [node.name for node in nodes])
     chosen: dict[str, Any] = {}
-    for node in graph.nodes:
-        if node.op not in ("conv2d", "linear"):
-            continue
+    for node in nodes:
         operator = node.attrs["conv"] if node.op == "conv2d" else as_conv2d(graph, node)
-        answer = algorithm.kernel(operator, target)
+        answer = algorithm.named(node.name, operator, target)
         if answer is None:
             continue
         kernel = KernelChoice(answer) if isinstance(answer, str) else answer
         chosen[node.name] = asdict(kernel)
     return {**chosen, "*": OWN}
+
+
+def _check_names(algorithm: Algorithm, known: Sequence[str]) -> None:
+    """Refuse names that no operator has; a network without any operator has nothing to name.
+
+    Raises:
+        StepError: says which names there are.
+    """
+    unknown = [name for name in algorithm.names if name not in known] if known else []
+    if unknown:
+        raise StepError(
+            f"tvm: no convolution or linear layer is called {', '.join(unknown)}."
+            f"{near(unknown[0], known)} There are {len(known)}: {_shown(known)}"
+        )
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
 
 
 def _check_sparse(algorithm: Mapping[str, Any], operators: Sequence[Mapping[str, Any]]) -> None:
@@ -182,6 +203,8 @@ def _check_sparse(algorithm: Mapping[str, Any], operators: Sequence[Mapping[str,
         return
     most = max(o["zeros"] for o in operators if "zeros" in o)
     least = min(c["threshold"] for c in asked)
+    if most >= least and any(c["primitive"] in BESTS for c in asked):
+        return  # dense kernels were measured faster, which is told by operator
     raise StepError(
         f"tvm: weights in CSR were asked for, and no layer has {least:.0%} zeros (the threshold); "
         f"the sparsest has {most:.0%}"
@@ -262,7 +285,7 @@ def _ran(operator: Mapping[str, Any]) -> str:
 def _fallback(operator: Mapping[str, Any]) -> str:
     """Return the sentence about an operator that does not run as it was asked to."""
     asked, ran = operator.get("asked"), operator.get("primitive")
-    if ran == asked:
+    if asked in (ran, *BESTS):
         asked, ran = f"{operator['asked_weights']} weights", f"{operator['weights']} weights"
     return f"{operator['operator']}: {ran} instead of {asked}: {operator['fallback_reason']}"
 

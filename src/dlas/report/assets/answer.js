@@ -45,7 +45,10 @@ function takeCard() {
     near.length ? el("details", {}, el("summary", {}, near.length === 1 ? "Which it is" : "Which they are"),
       el("ul", {}, ...near.slice(0, 3).map((r) => el("li", {}, cellButton(r.row), ` ${num(r.ratio)} times its ${best.metric}${r.meets ? "" : ", may fail a goal"}`))),
       near.length > 3 ? listButton(near.map((r) => r.row), `all ${near.length}`, "Cannot be told apart from the best") : null)
-      : el("p", {}, EST.known || EST.decider !== DATA.metric ? "No other cell comes so close that it cannot be told apart." : "No other is within the floor."));
+      : el("p", {}, EST.known || EST.decider !== DATA.metric ? "No other cell comes so close that it cannot be told apart." : "No other is within the floor."),
+    el("p", {}, "To deploy it, a folder that runs without dlas:"), el("pre", { tabindex: "0" }, `dlas export ${DATA.folders[c.folder]} ${c.cell} --to deploy`),
+    DATA.next ? el("p", {}, `To try next: ${DATA.next.title} (${plural(DATA.next.stacks, "stack")}).`) : null,
+    DATA.next ? el("pre", { tabindex: "0" }, DATA.next.command) : null);
 }
 
 function matterCard() {

@@ -314,7 +314,7 @@ class _Chain:
             software_identity(software, self.interpreter),
             registry.identity(t.algorithm),
             [hardware.name, t.hardware.target()],
-            t.hardware.threads if software.bakes_threads else None,
+            t.hardware.threads if software.bakes_threads or t.algorithm.measures else None,
         ]
         return self.add(
             Stage.BUILD,
@@ -328,7 +328,7 @@ class _Chain:
             },
             {"network": network} | ({"lowered": lowered} if lowered else {}),
             server=build_server(t),
-            alone=software.build_measures,
+            alone=software.build_measures or t.algorithm.measures,
         )
 
 

@@ -1,0 +1,117 @@
+"""A folder of images without labels: what counts is agreement with the original network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from dlas.core.errors import UserError
+from dlas.core.keys import key
+from dlas.core.protocols import Dataset, DataSpec, Refusal, Split, Techniques, impossible
+from dlas.layers.dataset.shared.pixels import (
+    SOURCE,
+    SUFFIXES,
+    EncodedSamples,
+    Interpolation,
+    Preprocess,
+    content_of,
+    existing,
+    held_out,
+    preprocess,
+)
+
+EXPECTED = "a folder that holds images, itself or in folders"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnlabelledImages(Dataset):
+    """All images below ``root``, without labels, for a network of ``classes`` outputs.
+
+    In the place of accuracy stands the share of images that get the label which the original
+    network gives them. ``holdout`` of the images, evenly spaced by name, are the test split; the
+    others calibrate. Resizing and normalizing are those of ``image-folder``.
+    """
+
+    name: ClassVar[str] = "unlabelled-images"
+    licence: ClassVar[str] = "the user's own images"
+    labelled: ClassVar[bool] = False
+    libraries: ClassVar[tuple[str, ...]] = ("pillow",)
+    sources: ClassVar[tuple[str, ...]] = (SOURCE,)
+    places: ClassVar[tuple[str, ...]] = ("root",)
+    batch: Annotated[int, Field(ge=1)] = 1
+    root: str
+    classes: Annotated[int, Field(ge=2)]
+    size: Annotated[int, Field(ge=4, le=4096)] = 224
+    resize: Annotated[int, Field(ge=0, le=8192)] = 0
+    channels: Literal[1, 3] = 3
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    interpolation: Interpolation = "bilinear"
+    holdout: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+    def __post_init__(self) -> None:
+        self._preprocess()
+
+    def why_not(self, stack: Techniques) -> Refusal | None:
+        """Refuse what trains: there is nothing to train towards."""
+        training = [o.name for o in stack.optimization if getattr(o, "epochs", 0)]
+        if training:
+            return impossible(
+                f"{', '.join(training)} fine-tunes on labels, and these images have none: "
+                "take epochs: 0, or a data set with labels"
+            )
+        return None
+
+    def spec(self) -> DataSpec:
+        """Return the shape of the problem."""
+        return DataSpec(self.classes, self.channels, self.size, self.size, self.batch)
+
+    def load(self, split: Split) -> EncodedSamples:
+        """Return a split, sorted by name; every label is 0.
+
+        Raises:
+            UserError: no such folder, or fewer than two images.
+        """
+        root, files = self._listed()
+        nothing = np.zeros(len(files), dtype=np.int64)
+        test = held_out(nothing, self.holdout)
+        chosen = np.flatnonzero(test if split == "test" else ~test)
+        mine = [files[i] for i in chosen.tolist()]
+        ids = tuple(file.relative_to(root).as_posix() for file in mine)
+
+        def read(indices: Sequence[int]) -> list[bytes]:
+            return [mine[i].read_bytes() for i in indices]
+
+        named = tuple(zip(ids, mine, strict=True))
+        return EncodedSamples(read, nothing[chosen], ids, self._preprocess(), named)
+
+    def fingerprint(self) -> Any:
+        """Return a hash of all images: a folder that changed is another data set."""
+        root, files = self._listed()
+        return key([[f.relative_to(root).as_posix(), content_of(f)] for f in files])
+
+    def _listed(self) -> tuple[Path, list[Path]]:
+        root = existing(self.name, self.root, EXPECTED)
+        files = sorted(f for f in root.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
+        if len(files) < 2:
+            raise UserError(
+                f"{self.name}.root: {self.root!r} holds {len(files)} images, at least 2 are "
+                f"needed: give {EXPECTED}."
+            )
+        return root, files
+
+    def _preprocess(self) -> Preprocess:
+        return preprocess(
+            self.name,
+            size=self.size,
+            resize=self.resize,
+            channels=self.channels,
+            mean=self.mean,
+            std=self.std,
+            interpolation=self.interpolation,
+        )

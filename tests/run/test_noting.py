@@ -1,0 +1,49 @@
+"""What is written down of an evaluation: where labels are true, and where there are none."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dlas.core.records import Status
+from dlas.run import noting
+from dlas.run.noting import Notes
+from dlas.store.facts import Evaluated
+
+LABELS = {"own": ([1, 2, 3, 4], [1, 1, 0, 0]), "base": ([1, 0, 0, 4], [0, 1, 1, 1])}
+
+
+def evaluated(
+    monkeypatch: pytest.MonkeyPatch, labelled: bool, baseline: Status = Status.COMPLETE
+) -> Evaluated:
+    def record(name: str, status: Status = Status.COMPLETE) -> Any:
+        return SimpleNamespace(name=name, status=status, info={"comparison": {}, "content": "c"})
+
+    monkeypatch.setattr(noting, "baseline_step", lambda *_: SimpleNamespace(key="base"))
+    monkeypatch.setattr(Notes, "_labels", lambda self, said: LABELS[said.name])
+    maker = SimpleNamespace(records={"base": record("base", baseline)})
+    bench = SimpleNamespace(settings=None, host="h")
+    cell = SimpleNamespace(techniques=SimpleNamespace(dataset=SimpleNamespace(labelled=labelled)))
+    notes = Notes(bench, maker)  # type: ignore[arg-type]
+    return notes._evaluated(cell, record("own"))  # type: ignore[arg-type]
+
+
+def test_true_labels_decide_what_is_correct(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = evaluated(monkeypatch, labelled=True)
+    assert found.correct == [1, 1, 0, 0]
+    assert found.baseline_correct == [0, 1, 1, 1]
+
+
+def test_without_labels_agreement_with_the_original_takes_their_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = evaluated(monkeypatch, labelled=False)
+    assert found.correct == [1, 0, 0, 1]
+    assert found.labels == [1, 2, 3, 4]
+    assert found.baseline_correct == [1, 1, 1, 1]
+    lost = evaluated(monkeypatch, labelled=False, baseline=Status.FAILED)
+    assert lost.correct == ()
+    kept = evaluated(monkeypatch, labelled=True, baseline=Status.FAILED)
+    assert kept.correct == [1, 1, 0, 0]
