@@ -68,6 +68,6 @@ def _class(name: str) -> type[Sampler]:
         ) from error
     if not (inspect.isclass(found) and issubclass(found, Sampler)):
         raise UserError(
-            f"sampler {name!r}: {entry.value} is not a subclass of dlas.core.sampler.Sampler."
+            f"sampler {name!r}: {entry.value} is not a subclass of dlas.sampler.Sampler."
         )
     return found
