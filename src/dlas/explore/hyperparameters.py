@@ -16,7 +16,7 @@ FIRST_LENGTH = -0.5
 FIRST_NOISE = -4.0
 LENGTH_PRIOR = 0.05
 AMPLITUDE_PRIOR = 0.04
-NOISE_PRIOR = 0.0
+NOISE_PRIOR = 0.3
 """Precisions of the normal priors on logarithms."""
 BOUNDS = {"amplitude": (-8.0, 8.0), "length": (-6.0, 4.0), "noise": (-12.0, 1.0)}
 IMPOSSIBLE = 1e10
