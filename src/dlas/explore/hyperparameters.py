@@ -23,7 +23,7 @@ IMPOSSIBLE = 1e10
 
 
 @dataclass(frozen=True)
-class Shape:
+class Hyperparameters:
     """The hyperparameters; amplitudes and noise are variances of standardized values."""
 
     amplitudes: Floats
@@ -33,9 +33,11 @@ class Shape:
     noise: float
 
 
-def _shape(grid: AnovaKernel, theta: Floats) -> Shape:
+def _shape(grid: AnovaKernel, theta: Floats) -> Hyperparameters:
     q = grid.order + 2
-    return Shape(np.exp(theta[:q]), np.exp(theta[q:-1]), float(np.exp(theta[-1])) + JITTER)
+    return Hyperparameters(
+        np.exp(theta[:q]), np.exp(theta[q:-1]), float(np.exp(theta[-1])) + JITTER
+    )
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,11 @@ class Evidence:
     values: Floats
     trend: Floats | None
 
-    def covariance(self, shape: Shape) -> Floats:
+    def covariance(self, shape: Hyperparameters) -> Floats:
         """Return the covariance of the measured values."""
         return self._terms(shape)[0] + shape.noise * np.eye(len(self.values))
 
-    def _terms(self, shape: Shape) -> tuple[Floats, list[Floats], Floats]:
+    def _terms(self, shape: Hyperparameters) -> tuple[Floats, list[Floats], Floats]:
         z = self.grid.similar(shape.inverse)
         orders = self.grid.polynomials(self.spread, z, self.spread)
         weights = self.grid.scale(shape.amplitudes[:-1])
@@ -82,7 +84,7 @@ class Evidence:
         prior, of_prior = self._prior(theta)
         return value + prior, slope + of_prior
 
-    def _of_amplitudes(self, shape: Shape, orders: list[Floats], pull: Floats) -> Floats:
+    def _of_amplitudes(self, shape: Hyperparameters, orders: list[Floats], pull: Floats) -> Floats:
         weights = self.grid.scale(shape.amplitudes[:-1])
         found = [0.5 * w * np.sum(pull * e) for w, e in zip(weights, orders, strict=True)]
         of_trend = 0.0
@@ -90,7 +92,9 @@ class Evidence:
             of_trend = 0.5 * shape.amplitudes[-1] * float(np.sum(pull * self.trend))
         return np.array([*found, of_trend])
 
-    def _of_lengths(self, shape: Shape, orders: list[Floats], z: Floats, pull: Floats) -> Floats:
+    def _of_lengths(
+        self, shape: Hyperparameters, orders: list[Floats], z: Floats, pull: Floats
+    ) -> Floats:
         """Return the slopes of the logarithms of the inverse lengths.
 
         ``dE_q/dz_i = sum_k (-z_i)^k E_(q-1-k)``, so that every power k is one product of matrices
@@ -116,7 +120,7 @@ class Evidence:
         return 0.5 * float(np.sum(precision * off**2)), precision * off
 
 
-def fitted(evidence: Evidence, first: Floats | None = None) -> tuple[Shape, Floats]:
+def fitted(evidence: Evidence, first: Floats | None = None) -> tuple[Hyperparameters, Floats]:
     """Return the most probable hyperparameters, and their logarithms."""
     grid, q = evidence.grid, evidence.grid.order + 2
     d = len(grid.axes)
