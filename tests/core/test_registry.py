@@ -122,7 +122,13 @@ def test_a_parameter_whose_name_is_taken_goes_by_its_alias():
     made = registry.choice(registry.make("model", "timm", {"name": "resnet18", "weights": ""}))
     assert made.text == "timm(name=resnet18)"
     assert set(made.params) == {"name", "weights", "seed"}
-    assert list(registry.fields(registry.find("model", "timm"))) == ["name", "weights", "key", "prefix", "seed"]
+    assert list(registry.fields(registry.find("model", "timm"))) == [
+        "name",
+        "weights",
+        "key",
+        "prefix",
+        "seed",
+    ]
     timm = registry.revive("model", made)
     assert "weights" not in registry.without_places(timm)
     with pytest.raises(UserError, match="Parameters: name, weights, seed"):
