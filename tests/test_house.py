@@ -51,6 +51,8 @@ SAME_STEMS: dict[str, tuple[tuple[str, ...], str]] = {
     "graph": (("kernels", "kernels/graph"), "a folder, and the main file in it"),
     "plan": (("run", "run/plan"), "a folder, and the main file in it"),
     "run": ((".", "run"), "a folder, and the main file in it"),
+    "explore": ((".", "cli"), "the room, and its command"),
+    "sampler": (("core", "testing"), "the protocol, and its contract suite"),
     "study": ((".", "study"), "a folder, and the main file in it"),
 }
 """Stems that stand in several folders, and why they are the same thing."""
@@ -65,6 +67,7 @@ SAME_STEMS |= dict.fromkeys(
 SAME_STEMS["noise"] = (("analyze/estimate", "analyze/tell"), "the noise: estimated, told")
 
 NEAR_STEMS: dict[tuple[str, str], str] = {
+    ("sampler", "samplers"): "the protocol, and the folder of those that come with dlas",
     ("table", "tables"): "the tidy table: read by the analysis, made by the folder",
     ("tune", "tuner"): "a folder, and the class in it",
     ("work", "worker"): "two words: the arithmetic of a network; the program of a child",
@@ -106,8 +109,6 @@ NEAR_CLASSES: dict[tuple[str, str], str] = {
     ("Call", "Calls"): "one and several",
     ("Layout", "Layouts"): "one, and those of a graph",
     ("Round", "Rounds"): "one and several",
-    ("Run", "Running"): "a run of a study; a job that runs",
-    ("Run", "Runner"): "a run of a study; MetaSchedule's word for what times a candidate",
     ("Stage", "Staging"): "two words: of a study, of a kernel's data",
     ("Technique", "Techniques"): "one and several",
     ("Tile", "Tiling"): "of registers, of memory",

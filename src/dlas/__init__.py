@@ -46,7 +46,8 @@ class _Public:
     """
 
     places: ClassVar[dict[str, str]] = {
-        f"dlas.{word}": f"dlas.core.{word}" for word in ("errors", "protocols", "records")
+        f"dlas.{word}": f"dlas.core.{word}"
+        for word in ("errors", "protocols", "records", "sampler")
     }
 
     @classmethod

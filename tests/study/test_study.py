@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 import subprocess
@@ -533,3 +534,57 @@ def test_every_key_is_documented():
     text = DOCS.read_text(encoding="utf-8")
     for key in form.StudyForm.model_fields:
         assert f"`{key}`" in text, key
+
+
+# ---------------------------------------------------------------- screening designs
+
+
+def test_pairwise_has_every_pair_that_the_rules_allow():
+    wide = grid([1, 2, 3], [1, 2, 4], [0.5, 0.7, 0.9])
+    rule = "hardware.threads < 4 or model.width == 1"
+    every = study(wide, where=rule)
+    few = study(wide, design={"pairwise": {}}, where=rule)
+    assert {s.cell for s in few.stacks} < {s.cell for s in every.stacks}
+
+    def pairs(made):
+        columns = [
+            {"model": s.text("model"), "hardware": s.text("hardware"), **s.sublayers}
+            for s in made.stacks
+        ]
+        return {pair for each in columns for pair in itertools.combinations(each.items(), 2)}
+
+    assert pairs(few) == pairs(every)
+
+
+def test_d_optimal_takes_as_many_as_asked_and_says_when_there_are_fewer():
+    few = study(GRID, design={"d-optimal": {"n": 4, "effects": "pairs"}})
+    assert len(few.stacks) == 4
+    every = study(GRID, design={"d-optimal": {"n": 500}})
+    assert {s.cell for s in every.stacks} == {s.cell for s in study(GRID).stacks}
+    assert "500 were asked for" in every.notes[0]
+
+
+def test_neighbours_are_those_around_a_cell():
+    every = study(GRID).stacks
+    of = every[0].cell
+    near = study(GRID, design={"neighbours": {"of": of[:8], "changes": 1}}).stacks
+    assert near[0].cell == of
+    assert 1 < len(near) < len(every)
+    with pytest.raises(UserError, match="no stacks of these layers begin with 'ffff'"):
+        study(GRID, design={"neighbours": {"of": "ffff"}})
+
+
+@pytest.mark.parametrize(
+    ("design", "part"),
+    [
+        ({"pairwse": {}}, "Did you mean 'pairwise'"),
+        ({"pairwise": {"sed": 1}}, "design.pairwise.sed: unknown key. Did you mean 'seed'"),
+        ({"d-optimal": {"n": 1}}, "design.d-optimal.n: "),
+        ({"d-optimal": {"n": 9, "effects": "triples"}}, "design.d-optimal.effects: "),
+        ({"neighbours": {}}, "needs the key 'of'"),
+    ],
+)
+def test_a_wrong_screening_design_is_refused(design, part):
+    with pytest.raises(UserError) as caught:
+        study(GRID, design=design)
+    assert part in str(caught.value)

@@ -17,6 +17,7 @@ from dlas.cli import options
 from dlas.cli.after_run import analyze, compare, report, show, table
 from dlas.cli.decide import advise, export, init, optimize
 from dlas.cli.exits import guarded
+from dlas.cli.explore import explore
 from dlas.cli.printing import one_of, print_json
 
 app = typer.Typer(
@@ -141,6 +142,9 @@ def run(
     finally:
         shown.close()
     print(summary_text(summary))
+
+
+app.command()(explore)
 
 
 @app.command()

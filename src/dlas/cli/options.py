@@ -151,6 +151,34 @@ Findings = Annotated[
     Path | None, typer.Option("-o", "--output", help="File (default: DIR/findings.json).")
 ]
 
+# ---------------------------------------------------------------- explore
+
+SomeStudy = Annotated[
+    Path | None, typer.Argument(metavar="[STUDY]", help="A study file (YAML) with goals.")
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="BUDGET",
+        help="5% of the stacks, 60 of them, or 30m; default: until no other stack is likely to "
+        "join the front.",
+    ),
+]
+SamplerNames = Annotated[
+    str | None,
+    typer.Option("--sampler", help="dlas (default), random, tpe, nsga2, gp, or a plug-in's."),
+]
+Replay = Annotated[
+    Path | None,
+    typer.Option(metavar="TABLE_OR_DIR", help="Play samplers on this finished table."),
+]
+Minimize = Annotated[str | None, typer.Option(help="Columns to minimize, with commas.")]
+MaximizeColumns = Annotated[
+    str | None, typer.Option("--maximize", help="Columns to maximize, with commas.")
+]
+Budgets = Annotated[str, typer.Option(help="Budgets shown: shares or numbers, with commas.")]
+Times = Annotated[int, typer.Option("--repeats", min=1, help="Runs of each sampler.")]
+
 # ---------------------------------------------------------------- train
 
 Weights = Annotated[Path, typer.Option(help="File of the weights (safetensors).")]

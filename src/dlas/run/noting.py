@@ -159,8 +159,11 @@ class Notes:
 
     # ------------------------------------------------------------ the end
 
-    def verdict(self, cell: Runnable) -> Verdict:
-        """Return a cell's status; stage, reason and log end are those of its first failure."""
+    def verdict(self, cell: Runnable, wanted: int | None = None) -> Verdict:
+        """Return a cell's status; stage, reason and log end are those of its first failure.
+
+        It is complete with ``wanted`` rounds: as many as the study asks for by default.
+        """
         for key in cell.steps:
             record = self.records[key]
             if record.status is not Status.COMPLETE:
@@ -172,7 +175,7 @@ class Notes:
             if row.status is Status.FAILED:
                 return _failed(row)
         done = sum(r.control == 0 and r.status is Status.COMPLETE for r in rounds)
-        enough = done >= self.bench.settings.rounds.min
+        enough = done >= (wanted or self.bench.settings.rounds.min)
         status = Status.COMPLETE if enough else Status.PENDING
         return Verdict(status=status, stage="", reason="", log="")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from dlas import __version__
 from dlas.core import failpoints
 from dlas.core.clock import now
 from dlas.core.errors import StorageError, UserError
-from dlas.core.records import Status
+from dlas.core.records import MeasureSettings, Status
 from dlas.core.stack import Stack
 from dlas.run.bench import Bench
 from dlas.run.ceilings import Ceilings
@@ -86,6 +87,29 @@ def run(
     """
     stacks = _chosen(study, only)
     again = tuple(_status(name) for name in retry)
+    with campaign(
+        study, out, stacks=stacks, store=store, retry=again, remeasure=remeasure,
+        max_disk=max_disk, progress=progress,
+    ) as begun:  # fmt: skip
+        return begun.run()
+
+
+@contextmanager
+def campaign(
+    study: Study,
+    out: Path | str,
+    *,
+    stacks: Sequence[Stack] | None = None,
+    store: Path | str | None = None,
+    retry: tuple[Status, ...] = (),
+    remeasure: bool = False,
+    max_disk: int | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Campaign]:
+    """Open a folder for work on a study (on some of its stacks): planned, nothing done yet.
+
+    The arguments are those of :func:`run`.
+    """
     limit = checked_size(max_disk)
     folder = _made(Path(out).absolute())
     shared = Path(store).absolute() if store is not None else folder / STORE
@@ -95,13 +119,14 @@ def run(
         results = ResultStore(folder / FILE_NAME)
         with artifacts.use(), results, Pool(artifacts.scratch()) as pool:
             paths = (str(study.folder.absolute()),)
-            plan = _plan(study, stacks, paths, progress)
+            chosen = study.stacks if stacks is None else stacks
+            plan = _plan(study, chosen, paths, progress)
             description = hosts.describe()
             host, session = hosts.host_class(description), uuid.uuid4().hex[:12]
             bench = Bench(pool, results, study.measure, host, session, paths)
             budget = Budget(artifacts, limit, progress.note) if limit else None
-            maker = Maker(bench, artifacts, again, remeasure, progress, budget)
-            return _Run(study, bench, maker, folder, description).run(plan)
+            maker = Maker(bench, artifacts, retry, remeasure, progress, budget)
+            yield Campaign(study, plan, bench, maker, folder, description)
 
 
 def _made(folder: Path) -> Path:
@@ -141,50 +166,74 @@ def _status(name: str) -> Status:
 
 
 @dataclass
-class _Run:
+class Campaign:
+    """Work on a study in a folder: the whole of it (``run``), or some cells at a time.
+
+    ``open``, then ``make`` and ``measure`` as often as wanted, then ``close``.
+    """
+
     study: Study
+    plan: Plan
     bench: Bench
     maker: Maker
     out: Path
     description: Mapping[str, Any]
     """Of the host, as JSON."""
+    made: list[Runnable] = field(default_factory=list)
+    """The cells whose steps were done, in that order."""
 
     @property
     def notes(self) -> Notes:
+        """What tells of the cells that were made."""
         return Notes(self.bench, self.maker)
 
     @property
     def results(self) -> ResultStore:
+        """The rows."""
         return self.bench.results
 
     @property
     def host(self) -> str:
+        """The class of the host."""
         return self.bench.host
 
     @property
     def records(self) -> Mapping[str, StepRecord]:
+        """What became of each step."""
         return self.maker.records
 
     # ------------------------------------------------------------ the whole
 
-    def run(self, plan: Plan) -> Summary:
-        settings = self.bench.settings
-        notes = self.notes
-        self._open(plan)
-        runnable = plan.runnable
-        measurements = planning.measurement_count(runnable, settings)
-        self.maker.total = len(plan.steps)
+    def run(self) -> Summary:
+        """Run whatever the plan lacks."""
+        runnable = self.plan.runnable
+        self.open()
+        measurements = planning.measurement_count(runnable, self.bench.settings)
+        self.maker.total = len(self.plan.steps)
         self.maker.progress.start(self.maker.total, measurements)
-        built = self.maker.make(plan)
+        self.measure(self.make(runnable))
+        return self.close()
+
+    def make(self, cells: Sequence[Runnable]) -> list[Runnable]:
+        """Build and evaluate cells; return those whose artefacts are right.
+
+        Facts of all that were built are stored.
+        """
+        wanted = {key for cell in cells for key in cell.steps}
+        steps = {key: step for key, step in self.plan.steps.items() if key in wanted}
+        built = self.maker.make(Plan(self.study, tuple(cells), steps))
+        known = {cell.cell for cell in self.made}
+        self.made += [cell for cell in cells if cell.cell not in known]
+        notes = self.notes
         for cell in built:
             self.results.put(*notes.facts(cell))
             failpoints.reach("fact-stored")
-        self.results.put(*(notes.rests(cell) for cell in runnable))
+        self.results.put(*(notes.rests(cell) for cell in cells))
         failpoints.reach("evaluated")
-        self._measure([c for c in built if notes.right(c)])
-        return self._close(plan)
+        return [cell for cell in built if notes.right(cell)]
 
-    def _open(self, plan: Plan) -> None:
+    def open(self) -> None:
+        """Write down the host, the session, the study and its cells as planned."""
         self.results.put(HostRow(host=self.host, description=dict(self.description)))
         self.results.put(
             SessionRow(
@@ -203,7 +252,7 @@ class _Run:
         (self.out / "study.yaml").write_text(self.study.copy(), encoding="utf-8")
         known = {row.cell: row for row in self.results.rows(CellRow, study=self.study.name)}
         rows = []
-        for position, cell in enumerate(plan.cells):
+        for position, cell in enumerate(self.plan.cells):
             row = cell_row(self.study.name, cell, position)
             before = known.get(cell.cell)
             refused = (Status.IMPOSSIBLE, Status.UNAVAILABLE)
@@ -214,19 +263,21 @@ class _Run:
 
     # ------------------------------------------------------------ measuring
 
-    def _measure(self, cells: Sequence[Runnable]) -> None:
+    def measure(self, cells: Sequence[Runnable], settings: MeasureSettings | None = None) -> None:
+        """Measure cells that were made, what is missing; ``settings`` other than the study's."""
+        bench = self.bench if settings is None else replace(self.bench, settings=settings)
         entries = [self._entry(cell) for cell in cells]
         self._forget(entries)
-        ceilings = self._ceilings(entries)
+        ceilings = self._ceilings(entries) if bench.settings.ceilings else None
         self.maker.require_room()
         beside = ceilings.read if ceilings else lambda _moment: None
-        rounds = Rounds(self.bench, self.maker.progress, beside)
+        rounds = Rounds(bench, self.maker.progress, beside)
         with machine_lock(self.maker.progress.note):
             rounds.run(entries)
 
     def _ceilings(self, entries: Sequence[Entry]) -> Ceilings | None:
         """Return what reads the machine's ceilings, all that it needs built; None: not asked."""
-        if not (self.bench.settings.ceilings and entries):
+        if not entries:
             return None
         found = Ceilings(
             self.bench,
@@ -285,11 +336,15 @@ class _Run:
 
     # ------------------------------------------------------------ the end
 
-    def _close(self, plan: Plan) -> Summary:
+    def close(self, rounds: int | None = None) -> Summary:
+        """Write down what became of the cells made, and of the session.
+
+        ``rounds``: how many make a cell complete; as many as the study asks for by default.
+        """
         known = {row.cell: row for row in self.results.rows(CellRow, study=self.study.name)}
         changed = []
-        for cell in plan.runnable:
-            row = replace(known[cell.cell], **self.notes.verdict(cell))
+        for cell in self.made:
+            row = replace(known[cell.cell], **self.notes.verdict(cell, rounds))
             if row != known[cell.cell]:
                 changed.append(row)
         self.results.put(*changed)

@@ -1,4 +1,4 @@
-"""Which stacks: full factorial, one at a time around a base, random, or a given list.
+"""Which stacks: full factorial, one at a time around a base, random, few that tell most, a list.
 
 A *factor* is a layer or one of its sub-layers with the levels it can take; a design is an order of
 stacks, one level of each factor in each. The order follows the file: the last factor turns
@@ -12,8 +12,12 @@ import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dlas.core.stack import LAYERS, Choice, Stack
+
+if TYPE_CHECKING:
+    from dlas.study.screening import Codes
 
 NEUTRAL = "none"
 """The name of a step that changes nothing: it vanishes from a pipeline of several steps."""
@@ -112,12 +116,51 @@ def draw(
             yield stack
 
 
-def _levels(factors: Sequence[Factor], at: int) -> list[Level]:
-    levels: list[Level] = []
+def screened(
+    factors: Sequence[Factor],
+    keep: Callable[[Stack], bool],
+    choose: Callable[[Codes], Sequence[int]],
+    most: int,
+) -> Iterator[Stack]:
+    """Yield the stacks that ``choose`` names among those that ``keep`` accepts.
+
+    ``choose`` is given the level of each factor in each of them; where the full factorial has
+    more than ``most`` combinations, in so many that are drawn.
+    """
+    import numpy as np
+
+    total = size(factors)
+    drawn = range(total) if total <= most else _drawn(total, most)
+    stacks: list[Stack] = []
+    codes: list[list[int]] = []
+    cells: set[str] = set()
+    for at in drawn:
+        digits = _digits(factors, at)
+        stack = combine(factors, [f.levels[d] for f, d in zip(factors, digits, strict=True)])
+        if stack.cell not in cells and keep(stack):
+            cells.add(stack.cell)
+            stacks.append(stack)
+            codes.append(digits)
+    if stacks:
+        yield from (stacks[at] for at in choose(np.array(codes, dtype=np.int64)))
+
+
+def _drawn(total: int, most: int) -> Iterator[int]:
+    source = random.Random(0)
+    return iter(sorted({source.randrange(total) for _ in range(most)}))
+
+
+def _digits(factors: Sequence[Factor], at: int) -> list[int]:
+    digits: list[int] = []
     for factor in reversed(factors):
         at, digit = divmod(at, len(factor.levels))
-        levels.append(factor.levels[digit])
-    return levels[::-1]
+        digits.append(digit)
+    return digits[::-1]
+
+
+def _levels(factors: Sequence[Factor], at: int) -> list[Level]:
+    digits = _digits(factors, at)
+    return [factor.levels[digit] for factor, digit in zip(factors, digits, strict=True)]
 
 
 def distinct(stacks: Iterable[Stack]) -> Iterator[Stack]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -109,6 +110,73 @@ class RandomDesign(_Strict):
     random: RandomSize
 
 
+class PairwiseSize(_Strict):
+    """A design that covers pairs."""
+
+    seed: int = Field(0, ge=0, description="breaks ties")
+
+
+class PairwiseDesign(_Strict):
+    """Few stacks in which every pair of choices that the rules allow occurs."""
+
+    pairwise: PairwiseSize
+
+
+class DOptimalSize(_Strict):
+    """How many stacks, and which effects they are to tell."""
+
+    n: int = Field(ge=2, le=2000, description="stacks to choose")
+    effects: Literal["singles", "pairs"] = Field(
+        "singles", description="effects of single choices, or interactions of two as well"
+    )
+    seed: int = Field(0, ge=0, description="breaks ties")
+
+
+class DOptimalDesign(_Strict):
+    """The stacks that tell effects best: the largest determinant of their information."""
+
+    d_optimal: DOptimalSize = Field(alias="d-optimal")
+
+
+class NeighboursSize(_Strict):
+    """Around which stack, and how far."""
+
+    of: str = Field(min_length=4, description="a cell: the start of its hash")
+    changes: int = Field(2, ge=1, le=20, description="choices that may differ, at most")
+
+
+class NeighboursDesign(_Strict):
+    """A stack and all that differ from it in few choices."""
+
+    neighbours: NeighboursSize
+
+
+DESIGNS: Mapping[str, type[BaseModel]] = {
+    "random": RandomDesign,
+    "pairwise": PairwiseDesign,
+    "d-optimal": DOptimalDesign,
+    "neighbours": NeighboursDesign,
+}
+"""The designs that have settings, by their key."""
+_SIZES: Mapping[str, type[BaseModel]] = {
+    "random": RandomSize,
+    "pairwise": PairwiseSize,
+    "d-optimal": DOptimalSize,
+    "neighbours": NeighboursSize,
+}
+_TAG = "design:"
+"""What the tags of designs begin with: they are no part of a place."""
+
+
+def _tag(value: object) -> str:
+    if isinstance(value, Mapping):
+        known = [key for key in value if key in DESIGNS]
+        close = [n for key in value for n in get_close_matches(str(key), DESIGNS, 1)]
+        return f"{_TAG}{next(iter([*known, *close]), 'random')}"
+    found = next((name for name, kind in DESIGNS.items() if isinstance(value, kind)), "text")
+    return f"{_TAG}{found}"
+
+
 _BOUNDS: dict[str, Any] = {
     f"{metric}_{bound}": (float | None, Field(None, description=f"{metric} {bound}"))
     for metric in METRICS
@@ -155,9 +223,12 @@ class StudyForm(_Strict):
         None, description="the choices at each layer"
     )
     design: Annotated[
-        Annotated[Literal["full", "one-at-a-time"], Tag("text")]
-        | Annotated[RandomDesign, Tag("drawn")],
-        Discriminator(lambda value: "drawn" if isinstance(value, dict | RandomDesign) else "text"),
+        Annotated[Literal["full", "one-at-a-time"], Tag("design:text")]
+        | Annotated[RandomDesign, Tag("design:random")]
+        | Annotated[PairwiseDesign, Tag("design:pairwise")]
+        | Annotated[DOptimalDesign, Tag("design:d-optimal")]
+        | Annotated[NeighboursDesign, Tag("design:neighbours")],
+        Discriminator(_tag),
     ] = Field("full", description="which combinations of the choices are run")
     base: Annotated[object, _by_layer(_POINT, [])] = Field(
         None, description="where one-at-a-time starts; a layer left out starts at its first choice"
@@ -187,7 +258,7 @@ def read_form(source: Source) -> StudyForm | None:
         return StudyForm.model_validate(source.data)
     except ValidationError as error:
         for each in error.errors():
-            place = tuple(part for part in each["loc"] if part not in ("text", "drawn"))
+            place = tuple(part for part in each["loc"] if not str(part).startswith(_TAG))
             source.problem(*_translate(place, each))
         return None
 
@@ -202,7 +273,10 @@ def _translate(place: Place, error: ErrorDetails) -> tuple[Place, str]:
     if place[:1] == ("design",) and place != ("design",):
         return place, f"{error['msg']}, got {shown(given)}"
     if place == ("design",):
-        form = "full, one-at-a-time or {random: {n: 200, seed: 1}}"
+        form = (
+            "full, one-at-a-time or {random: {n: 200, seed: 1}}, {pairwise: {}}, {d-optimal: "
+            "{n: 60, effects: pairs}}, {neighbours: {of: CELL, changes: 2}}"
+        )
         return place, f"must be {form}, got {shown(given)}.{near(str(given), _DESIGNS)}"
     if place[:1] == ("goals",) and kind == "literal_error":
         metrics = ", ".join(METRICS)
@@ -219,7 +293,7 @@ _HINTS: dict[Place, str] = {
     ("dlas",): ": the version of the form, `dlas: 1`",
     ("name",): ": the study's name",
 }
-_DESIGNS = ("full", "one-at-a-time", "random")
+_DESIGNS = ("full", "one-at-a-time", *DESIGNS)
 
 
 def _listed(known: list[str]) -> str:
@@ -234,10 +308,9 @@ def _keys(place: Place) -> list[str]:
         ("measure",): MeasureSettings,
         ("measure", "rounds"): RoundRange,
         ("goals",): GoalsForm,
-        ("design",): RandomDesign,
-        ("design", "random"): RandomSize,
+        **{("design", name): size for name, size in _SIZES.items()},
     }
-    return list(inner[place].model_fields)
+    return list(DESIGNS) if place == ("design",) else list(inner[place].model_fields)
 
 
 def schema() -> Schema:

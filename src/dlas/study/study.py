@@ -21,10 +21,24 @@ from dlas.core.goals import Goals, parse_goals
 from dlas.core.records import MeasureSettings
 from dlas.core.stack import Stack
 from dlas.study import choices, design, rules
-from dlas.study.form import MAX_STACKS, RandomDesign, StudyForm, read_form
+from dlas.study.form import (
+    MAX_STACKS,
+    DOptimalDesign,
+    NeighboursDesign,
+    NeighboursSize,
+    PairwiseDesign,
+    RandomDesign,
+    StudyForm,
+    read_form,
+)
 from dlas.study.source import Source, parse, read, shown
 
 Keep = Callable[[Stack], bool]
+Screening = PairwiseDesign | DOptimalDesign | NeighboursDesign
+MOST_RUN = 20_000
+"""Among so many stacks a design that covers pairs is looked for."""
+MOST_WEIGHED = 5_000
+"""Among so many a D-optimal one is."""
 
 
 @dataclass(frozen=True)
@@ -231,6 +245,9 @@ def _designed(
     if form.design == "one-at-a-time":
         yield from filter(keep, design.one_at_a_time(found.factors, base))
         return
+    if not isinstance(form.design, str):
+        yield from _screened(form.design, found.factors, keep)
+        return
     count = design.size(found.factors)
     if count > MAX_STACKS:
         raise UserError(
@@ -240,15 +257,58 @@ def _designed(
     yield from filter(keep, design.full(found.factors))
 
 
+def _screened(asked: Screening, factors: list[design.Factor], keep: Keep) -> Iterator[Stack]:
+    """Return few stacks that tell most, or those around one."""
+    from dlas.study import screening
+
+    if isinstance(asked, NeighboursDesign):
+        yield from _around(asked.neighbours, factors, keep)
+        return
+    if isinstance(asked, PairwiseDesign):
+        seed = asked.pairwise.seed
+        yield from design.screened(factors, keep, lambda c: screening.pairwise(c, seed), MOST_RUN)
+        return
+    wanted = asked.d_optimal
+
+    def choose(codes: screening.Codes) -> list[int]:
+        return screening.d_optimal(codes, wanted.n, wanted.effects, wanted.seed)
+
+    yield from design.screened(factors, keep, choose, MOST_WEIGHED)
+
+
+def _around(asked: NeighboursSize, factors: list[design.Factor], keep: Keep) -> Iterator[Stack]:
+    from dlas.study import screening
+
+    count = design.size(factors)
+    if count > MAX_STACKS:
+        raise UserError(
+            f"design: neighbours looks among all {count} stacks; at most {MAX_STACKS} are allowed"
+        )
+    every = list(design.distinct(design.full(factors)))
+    found = [stack for stack in every if stack.cell.startswith(asked.of)]
+    if len(found) != 1:
+        raise UserError(
+            f"design.neighbours.of: {len(found) or 'no'} stacks of these layers begin with "
+            f"{asked.of!r}; `dlas table` lists cells, like {every[0].cell}"
+        )
+
+    def choose(codes: screening.Codes) -> list[int]:
+        return screening.neighbours(codes, every.index(found[0]), asked.changes)
+
+    yield from filter(keep, design.screened(factors, lambda _stack: True, choose, MAX_STACKS))
+
+
 def _notes(source: Source, form: StudyForm, stacks: tuple[Stack, ...]) -> tuple[str, ...]:
     if not stacks:
         raise UserError(
             f"{source.name}: no stack is left: the rules of `where` and `exclude` "
             "refuse every combination"
         )
-    if isinstance(form.design, RandomDesign) and len(stacks) < form.design.random.n:
-        return (
-            f"design: only {len(stacks)} stacks meet the rules, "
-            f"{form.design.random.n} were asked for",
-        )
+    wanted = 0
+    if isinstance(form.design, RandomDesign):
+        wanted = form.design.random.n
+    if isinstance(form.design, DOptimalDesign):
+        wanted = form.design.d_optimal.n
+    if len(stacks) < wanted:
+        return (f"design: only {len(stacks)} stacks meet the rules, {wanted} were asked for",)
     return ()

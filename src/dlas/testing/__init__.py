@@ -18,6 +18,8 @@ broken promise is an ``AssertionError`` that says what is wrong and the value; w
 cannot tell (a library or a device is absent) is a ``unittest.SkipTest``, which pytest and unittest
 both understand. pytest itself is not needed.
 
+``sampler_contract("my-sampler")`` returns the checks of a sampler (:mod:`dlas.core.sampler`).
+
 Fakes: :class:`SmallImages` and :class:`SmallNet` stand in for a data set and a model,
 :func:`stack_of` makes a whole stack around a technique (for rules), :func:`registered` lets dlas
 find a technique that no installed package declares.
@@ -29,6 +31,8 @@ from dlas.core.keys import Json
 from dlas.testing.by_layer import CHECKS
 from dlas.testing.check import Check, Problem, Suite
 from dlas.testing.fakes import SmallImages, SmallNet, registered
+from dlas.testing.sampler import SamplerCheck
+from dlas.testing.sampler import checks as _sampler_checks
 from dlas.testing.stand_ins import OwnKernels, PlainRuntime, asking, many_stacks, stack_of
 
 __all__ = [
@@ -42,6 +46,7 @@ __all__ = [
     "contract",
     "many_stacks",
     "registered",
+    "sampler_contract",
     "stack_of",
 ]
 
@@ -64,3 +69,14 @@ def contract(
     if layer not in CHECKS:
         raise ValueError(f"there is no layer {layer!r}; the layers are {', '.join(CHECKS)}")
     return Suite(layer, name, parameters, on).checks(CHECKS[layer])
+
+
+def sampler_contract(name: str) -> list[SamplerCheck]:
+    """Return the checks of a sampler, by the name of its entry point in ``dlas.sampler``.
+
+    Raises:
+        UserError: there is none of that name, or what it needs is not installed.
+    """
+    from dlas.explore.names import find
+
+    return _sampler_checks(find(name))

@@ -208,7 +208,7 @@ class _Sizes:
             self.bytes[key] = size
 
     def _network(self, key: str, t: Techniques) -> int:
-        size = _weights_bytes(t)
+        size = weights_bytes(t)
         if size is None:
             self.unknown.add(key)
         return UNKNOWN_NETWORK if size is None else size
@@ -221,7 +221,7 @@ def _spec(t: Techniques) -> DataSpec:
         return UNKNOWN_SPEC
 
 
-def _weights_bytes(t: Techniques) -> int | None:
+def weights_bytes(t: Techniques) -> int | None:
     """Return the bytes of a network's weights as float32; None where no file tells.
 
     A file that cannot be read is what a run says, not a guess of its size.

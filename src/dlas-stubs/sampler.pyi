@@ -1,0 +1,1 @@
+from dlas.core.sampler import *

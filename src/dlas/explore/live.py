@@ -1,0 +1,254 @@
+"""An exploration for real: a sampler asks, a campaign builds and measures, until it is enough."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from dlas.core.errors import UserError
+from dlas.core.records import RoundRange
+from dlas.core.sampler import Sampler, Told
+from dlas.explore import names
+from dlas.explore.account import Explored, Unseen
+from dlas.explore.allowance import Allowance, parse_budget
+from dlas.explore.axes import groups, of_stacks
+from dlas.explore.expense import Expense
+from dlas.explore.finalists import FLOOR, contenders, finals
+from dlas.explore.forehand import known
+from dlas.explore.heard import heard
+from dlas.explore.outlook import Outlook
+from dlas.explore.sought import Sought
+from dlas.explore.start import starting
+from dlas.run.plan.plan import Runnable
+from dlas.run.progress import Progress, Silent
+from dlas.run.run import Campaign, campaign
+from dlas.study.study import Study
+
+BATCH = 6
+"""Stacks that are asked for at once: the runtimes are started afresh for each batch."""
+UNLIKELY = 0.05
+"""It ends when the probability that any other stack joins the front is below this."""
+TOLD_UNSEEN = 5
+
+OF_ARTEFACT = (
+    "accuracy", "accuracy_drop", "flips", "max_abs_error", "weights_mb", "artifact_mb", "params",
+    "nonzero_params", "macs", "effective_macs", "build_s",
+)  # fmt: skip
+"""Columns that are the artefact's: one look serves all stacks that run it."""
+
+
+def explore(
+    study: Study,
+    out: Path | str,
+    *,
+    budget: Allowance | str | None = None,
+    sampler: str = names.OWN,
+    seed: int = 0,
+    store: Path | str | None = None,
+    progress: Progress | None = None,
+) -> Explored:
+    """Measure few of a study's stacks, and find its front under its goals.
+
+    The same plan, steps, rounds and rows as :func:`dlas.run`, which later fills in the rest. The
+    same call again goes on where it was stopped: a stack that was measured is not measured again,
+    and with the same seed the same stacks follow in the same order.
+
+    Args:
+        study: with goals that minimize or maximize something.
+        out: the folder of the results.
+        budget: ``5%``, ``60`` (stacks) or ``30m``; without one it ends when no other stack is
+            likely to join the front.
+        sampler: the name of an installed sampler.
+        seed: of the sampler.
+        store: a folder of artefacts to share with other studies.
+        progress: who is told where it is.
+
+    Raises:
+        UserError: the study seeks nothing, the budget is none, there is no such sampler, no stack
+            can run here, or a goal's column is not measured here.
+        StorageError: the disk is full, read-only or damaged.
+    """
+    allowed = parse_budget(budget) if isinstance(budget, str) else budget or Allowance()
+    if not (study.goals.minimize or study.goals.maximize):
+        raise UserError(
+            f"study {study.name!r}: goals: explore needs something to seek, for example "
+            "`goals: {minimize: [latency_ms], accuracy_drop_at_most: 0.01}`"
+        )
+    kind = names.find(sampler)
+    progress = progress or Silent()
+    with campaign(study, out, store=store, progress=progress) as begun:
+        return _Exploration(begun, kind, sampler, seed, allowed, progress).run()
+
+
+@dataclass
+class _Exploration:
+    campaign: Campaign
+    kind: type[Sampler]
+    name: str
+    seed: int
+    allowed: Allowance
+    progress: Progress
+    told: list[Told] = field(default_factory=list)
+    choosing_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.began = time.monotonic()
+        self.cells = self.campaign.plan.runnable
+        if not self.cells:
+            raise UserError(
+                f"study {self.campaign.study.name!r}: none of its "
+                f"{len(self.campaign.plan.cells)} stacks can run here; `dlas plan` says why"
+            )
+        self.goals = self.campaign.study.goals
+        self.sought = Sought(self.goals)
+        stacks = [cell.stack for cell in self.cells]
+        self.candidates = replace(of_stacks(stacks, self._shared()), known=known(self.cells))
+        self.sampler = self.kind(self.candidates, self.goals, self.seed)
+        self.expense = Expense(self.campaign.plan, self.cells)
+        self.first = len(starting(self.candidates, self.seed))
+
+    def _shared(self) -> Mapping[str, np.ndarray[tuple[int], np.dtype[np.int64]]]:
+        artefacts = groups([cell.build for cell in self.cells])
+        memory = groups([(cell.build, cell.text("hardware")) for cell in self.cells])
+        return {**dict.fromkeys(OF_ARTEFACT, artefacts), "memory_mb": memory}
+
+    # ------------------------------------------------------------ the whole
+
+    def run(self) -> Explored:
+        self.campaign.open()
+        self.progress.start(0, self.allowed.count(len(self.cells)))
+        reason = self._search()
+        chosen = contenders(self.told, self.sought)
+        self._further([self.cells[each.at] for each in chosen])
+        summary = self.campaign.close(rounds=1)
+        told = [(self.cells[e.at].cell, e.values) for e in chosen if e.values is not None]
+        found = Explored(
+            study=self.campaign.study.name,
+            out=self.campaign.out,
+            sampler=self.name,
+            seed=self.seed,
+            stacks=len(self.cells),
+            order=tuple(self.cells[each.at].cell for each in self.told),
+            failed=sum(each.values is None for each in self.told),
+            reason=reason,
+            front=tuple(finals(self.campaign.results, self.campaign.host, told)),
+            closest=self._closest() if not told else "",
+            unseen=self._unseen(),
+            choosing_s=self.choosing_s,
+            cells=summary.cells,
+        )
+        found.save()
+        return found
+
+    def _search(self) -> str:
+        """Measure batch after batch; return why it ended."""
+        most = self.allowed.count(len(self.cells))
+        while True:
+            began = time.perf_counter()
+            asked = self.sampler.ask(BATCH, self.expense.seconds())
+            self.choosing_s += time.perf_counter() - began
+            if not asked:
+                return "every stack that can run here was measured"
+            self._measure(asked[: most - len(self.told)])
+            if len(self.told) >= most:
+                return f"the budget of {most} stacks is spent"
+            if self._late():
+                return f"the budget of {self.allowed.seconds:g} s is spent"
+            if len(self.told) >= self.first and self._chance() < UNLIKELY:
+                return (
+                    "no other stack is likely to join the front: the probability that any does, "
+                    f"by more than {FLOOR:.0%}, is below {UNLIKELY:.0%}"
+                )
+
+    def _measure(self, asked: list[int]) -> None:
+        cells = [self.cells[at] for at in asked]
+        right = self.campaign.make(cells)
+        settings = self.campaign.study.measure
+        first = settings.model_copy(
+            update={
+                "rounds": RoundRange(min=1, max=1),
+                "controls": 0.0,
+                "min_controls": 0,
+                "ceilings": False,
+            }
+        )
+        self.campaign.measure(right, first)
+        for at, cell in zip(asked, cells, strict=True):
+            values = heard(
+                self.campaign.results, cell.cell, self.campaign.host, self.sought.columns
+            )
+            told = Told(at, values)
+            self.told.append(told)
+            self.sampler.tell(told)
+            self.expense.named(cell)
+
+    def _late(self) -> bool:
+        seconds = self.allowed.seconds
+        return seconds is not None and time.monotonic() - self.began >= seconds
+
+    def _further(self, cells: list[Runnable]) -> None:
+        """Measure finalists in the study's other rounds, with controls: all at the end."""
+        settings = self.campaign.study.measure
+        if cells and settings.rounds.max > 1:
+            self.campaign.measure(cells, settings)
+
+    # ------------------------------------------------------------ what was not looked at
+
+    def _outlook(self) -> Outlook:
+        return Outlook(self.candidates, self.sought, self.told, seed=self.seed)
+
+    def _chance(self) -> float:
+        """Return the probability that a stack not measured joins the front by the floor."""
+        left = self._left()
+        outlook = self._outlook()
+        if not left or not outlook.complete:
+            return 1.0 if left else 0.0
+        return float(1 - np.prod(1 - outlook.joins(FLOOR)[left]))
+
+    def _left(self) -> list[int]:
+        heard_of = {each.at for each in self.told}
+        return [at for at in range(len(self.cells)) if at not in heard_of]
+
+    def _unseen(self) -> tuple[Unseen, ...]:
+        """Return the stacks not measured that are likeliest to be on the front."""
+        left, outlook = self._left(), self._outlook()
+        if not left or not outlook.complete:
+            return ()
+        joins = outlook.joins(FLOOR)
+        likely = sorted(left, key=lambda at: (-joins[at], at))[:TOLD_UNSEEN]
+        return tuple(self._expected(outlook, at, float(joins[at])) for at in likely)
+
+    def _expected(self, outlook: Outlook, at: int, joins: float) -> Unseen:
+        values = {}
+        for column, _ in self.sought.metrics:
+            belief, scale = outlook.belief(column), outlook.scale(column)
+            low, high = belief.interval()
+            values[column] = tuple(float(scale.back(end[at])) for end in (belief.mean, low, high))
+        cell = self.cells[at]
+        layers = ("model", "optimization", "algorithm", "software", "hardware")
+        return Unseen(cell.cell, cell.text(*layers), joins, values)
+
+    def _closest(self) -> str:
+        """Return which stack comes closest to meeting the limits, where none meets them."""
+        best = None
+        for each in self.told:
+            if each.values is None:
+                continue
+            off = max(
+                (sign * (each.values[column] - bound) / max(abs(bound), 1e-9), column)
+                for column, sign, bound in self.sought.limits
+            )
+            best = min(best, (*off, each.at)) if best else (*off, each.at)
+        if best is None:
+            return "no stack that was measured works"
+        _, column, at = best
+        told = next(each for each in self.told if each.at == at)
+        assert told.values is not None
+        return (
+            f"no stack that was measured meets the limits; {self.cells[at].cell} comes closest, "
+            f"with {column} = {told.values[column]:.4g}"
+        )
