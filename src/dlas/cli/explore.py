@@ -32,7 +32,7 @@ def explore(
     store: options.Store = None,
     replay: options.Replay = None,
     layers: options.Layers = None,
-    minimize: options.Minimize = None,
+    minimize: options.MinimizeColumns = None,
     maximize: options.MaximizeColumns = None,
     budgets: options.Budgets = "2%,5%,10%",
     repeats: options.Times = 20,

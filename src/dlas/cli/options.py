@@ -172,7 +172,9 @@ Replay = Annotated[
     Path | None,
     typer.Option(metavar="TABLE_OR_DIR", help="Play samplers on this finished table."),
 ]
-Minimize = Annotated[str | None, typer.Option(help="Columns to minimize, with commas.")]
+MinimizeColumns = Annotated[
+    str | None, typer.Option("--minimize", help="Columns to minimize, with commas.")
+]
 MaximizeColumns = Annotated[
     str | None, typer.Option("--maximize", help="Columns to maximize, with commas.")
 ]

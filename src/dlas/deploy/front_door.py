@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 from dlas.core.errors import StorageError, UserError
@@ -15,6 +12,7 @@ from dlas.core.stack import Stack
 from dlas.deploy.folder import Exported, export
 from dlas.deploy.given import Given, Options, read_given
 from dlas.deploy.sizing import Sized, Wish, sized_study
+from dlas.explore.live import explore
 from dlas.run.progress import Progress, Silent
 from dlas.run.run import run
 from dlas.store.results import FILE_NAME, CellRow, ResultStore
@@ -107,19 +105,10 @@ def _measure(
     study: Study, out: Path, only: str | None, seconds: float | None, progress: Progress
 ) -> None:
     """Measure one stack, or as many of them as the time allows."""
-    explore = _explorer()
-    if only is not None or seconds is None or explore is None:
+    if only is not None or seconds is None:
         run(study, out, only=only, progress=progress)
     else:
         explore(study, out, budget=f"{max(1, round(seconds))}s", progress=progress)
-
-
-def _explorer() -> Callable[..., object] | None:
-    """Return what measures few of many stacks; None where it is not installed."""
-    if find_spec(".explore", "dlas") is None:
-        return None
-    found: Callable[..., object] = import_module(".explore", "dlas").explore
-    return found
 
 
 def _something(out: Path) -> None:
