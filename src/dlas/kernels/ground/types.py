@@ -5,7 +5,7 @@ from typing import NamedTuple
 DTYPES = ("float32", "int8")
 
 
-class Types(NamedTuple):
+class KernelTypes(NamedTuple):
     """The types of a kernel: what it reads, sums in and writes."""
 
     input: str
@@ -15,8 +15,8 @@ class Types(NamedTuple):
 
 
 TYPES = {
-    "float32": Types("float32", "float32", "float32", "float32"),
-    "int8": Types("uint8", "int8", "int32", "uint8"),
+    "float32": KernelTypes("float32", "float32", "float32", "float32"),
+    "int8": KernelTypes("uint8", "int8", "int32", "uint8"),
 }
 WINOGRAD_INT8 = (
     "winograd in int8 is not implemented: its transforms add up to four (F(2x2)) or more numbers, "
