@@ -1,6 +1,7 @@
 """Single convolutions: every primitive against the machine's ceiling and other runtimes.
 
     python benchmarks/conv.py --models resnet18 --threads 1 2 --json conv.json
+    python benchmarks/conv.py --models resnet18 --precision int8 --json conv-int8.json
     python benchmarks/conv.py --json conv.json --summary
 
 Kernel time of dlas: carried layouts, halo in place, weights packed. A peer's layer time is its
@@ -27,7 +28,7 @@ import numpy as np
 from models import MODELS, PEERS
 from saved import Saved, geometric_mean
 
-from dlas.kernels import Conv2d, UnsupportedError, build_conv2d
+from dlas.kernels import Conv2d, Quantization, Scale, UnsupportedError, build_conv2d
 from dlas.kernels.convolution import oracle
 
 Sampler = Callable[[int], list[float]]
@@ -76,13 +77,13 @@ class Ceiling:
     sample: Sampler
 
 
-def ceiling(threads: int) -> Ceiling:
-    """Return the ceiling of this machine on so many threads."""
+def ceiling(threads: int, precision: str = "float32") -> Ceiling:
+    """Return the ceiling of this machine on so many threads, in a type of numbers."""
     from dlas.run.measure import ceilings
     from dlas.run.measure.args import read_args
 
     folder = tempfile.TemporaryDirectory()
-    given = {"isa": "native", "threads": threads, "folder": folder.name}
+    given = {"isa": "native", "threads": threads, "folder": folder.name, "dtype": precision}
     loop = ceilings.build_loop(given) | {"threads": threads, "loop": folder.name}
 
     def read() -> float:
@@ -115,6 +116,29 @@ def ours(op: Conv2d, threads: int, zeros: list[float]) -> dict[str, Sampler]:
             print(f"  {name}: WRONG; not timed")
             continue
         samplers[name] = lambda count, k=built: k.samples(x, repeats=count, warm_up=2)
+    return samplers
+
+
+def ours_int8(op: Conv2d, threads: int) -> dict[str, Sampler]:
+    """Return a sampler of every primitive in int8, checked bit for bit, float32 beside them."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, op.in_shape).astype(np.uint8)
+    weight = rng.integers(-127, 128, op.weight_shape).astype(np.int8)
+    bias = rng.integers(-4000, 4000, op.out_channels).astype(np.int32)
+    spread = 0.02 * 0.01 * 73 * 73 * float(np.prod(op.weight_shape[1:])) ** 0.5 / 60
+    scales = Quantization(Scale(0.02, 7), (0.01,), Scale(spread, 128))
+    exact = oracle.quantized_conv2d(op, x, weight, bias, scales)
+    samplers: dict[str, Sampler] = {}
+    for primitive in ("direct", "gemm", "spatial-pack"):
+        built = build_conv2d(op, weight, bias, primitive, dtype="int8", threads=threads,
+                             quantization=scales)  # fmt: skip
+        if (built(x) != exact).any():
+            print(f"  {primitive} int8: WRONG; not timed")
+            continue
+        samplers[f"{primitive} int8"] = lambda count, k=built: k.samples(x, repeats=count)
+    floats = build_conv2d(op, weight.astype(np.float32), threads=threads)
+    image = x.astype(np.float32)
+    samplers["spatial-pack dense"] = lambda count: floats.samples(image, repeats=count)
     return samplers
 
 
@@ -336,7 +360,7 @@ def summary(rows: list[dict[str, Any]], quantile: float) -> None:
 
 def judged(op: dict[str, Any], ms: dict[str, float], rates: dict[str, float]) -> dict[str, float]:
     """Return one layer's figures by name; `rates`: GFLOP/s to compare with."""
-    found: dict[str, float] = {}
+    found = judged_int8(op, ms, rates)
     plain = min((ms[n] for n in WITHOUT_WINOGRAD if n in ms), default=None)
     dense = min((t for n, t in ms.items() if " csr" not in n), default=None)
     least, most = (f(op["in_channels"], op["out_channels"]) for f in (min, max))
@@ -365,6 +389,25 @@ def judged(op: dict[str, Any], ms: dict[str, float], rates: dict[str, float]) ->
     return found
 
 
+def judged_int8(
+    op: dict[str, Any], ms: dict[str, float], rates: dict[str, float]
+) -> dict[str, float]:
+    """Return the figures of one layer's kernels in int8."""
+    found: dict[str, float] = {}
+    kind = "depthwise" if op["groups"] > 1 else f"{op['kernel'][0]}x{op['kernel'][1]}"
+    if kind == "1x1":
+        kind += ", 256 channels or more" if op["in_channels"] >= 256 else ", fewer channels"
+    elif kind == "3x3":
+        kind += ", 512 channels" if op["in_channels"] >= 512 else ", fewer channels"
+    for name in (n for n in ms if n.endswith(" int8")):
+        rate = 2e-6 * op["multiplications"] / ms[name]
+        for what, top in rates.items():
+            found[f"{name} / {what}, {kind}"] = rate / top
+        if "spatial-pack dense" in ms:
+            found[f"spatial-pack float32 / {name}, {kind}"] = ms["spatial-pack dense"] / ms[name]
+    return found
+
+
 def arguments() -> argparse.Namespace:
     """Return the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -372,6 +415,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=list(PEERS))
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
     parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--precision", default="float32", choices=("float32", "int8"),
+                        help="int8: our own kernels only, float32 beside them")  # fmt: skip
     parser.add_argument("--zeros", nargs="*", type=float, default=[0.4, 0.9])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=10, help="samples of a round")
@@ -392,17 +437,23 @@ def main() -> None:
     found = layers(options.models, options.size)
     if options.kernel:
         found = [op for op in found if op.kernel == (options.kernel, options.kernel)]
-    tops = {threads: ceiling(threads) for threads in options.threads}
+    tops = {threads: ceiling(threads, options.precision) for threads in options.threads}
     for op in found[: options.limit]:
         for threads in options.threads:
             case = {"op": str(op), "threads": threads}
+            if options.precision != "float32":
+                case["precision"] = options.precision
             if saved.has(case):
                 continue
             print(f"{op.in_shape} -> {op.out_channels}, {op.kernel}, stride {op.stride}, "
                   f"groups {op.groups}, {threads} threads", flush=True)  # fmt: skip
-            samplers = {LOOP: tops[threads].sample} | ours(op, threads, options.zeros)
-            for name in options.peers:
-                samplers |= peer(op, name, threads)
+            samplers = {LOOP: tops[threads].sample}
+            if options.precision == "int8":
+                samplers |= ours_int8(op, threads)
+            else:
+                samplers |= ours(op, threads, options.zeros)
+                for name in options.peers:
+                    samplers |= peer(op, name, threads)
             samples, top = measure(samplers, tops[threads], options.rounds, options.repeats)
             rows = results(op, tops[threads].flops, top, samples)
             saved.add(case, rows)

@@ -1,7 +1,8 @@
-"""Whole networks, batch 1, fp32: dlas' algorithms beside other runtimes, interleaved in one run.
+"""Whole networks, batch 1: dlas' algorithms beside other runtimes, interleaved in one run.
 
     python benchmarks/models.py --models resnet18 --threads 1 2 --rounds 20 --json models.json
     python benchmarks/models.py --zeros 0.5 0.9 --pruning random magnitude --json sparse.json
+    python benchmarks/models.py --precision int8 --json int8.json
     python benchmarks/models.py --json models.json --summary
 
 Every runtime's output is compared with PyTorch's before it is timed; one that differs is reported
@@ -10,6 +11,8 @@ is a network, a number of threads and a pruning; each is saved when it is comple
 the JSON file holds already is not measured again.
 `--zeros 0.9` prunes every convolution and linear layer, the first and last included: uniformly at
 random, or the smallest weights of each layer.
+`--precision int8` runs one quantized model by everyone (see `quantized.py`); a file holds one
+precision or both.
 """
 
 import argparse
@@ -26,6 +29,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import quantized
 from saved import Saved, geometric_mean
 
 Run = Callable[[np.ndarray], np.ndarray]
@@ -203,6 +207,7 @@ MODELS = (
     "vit_tiny_patch16_224",
 )
 PRUNING = ("random", "magnitude")
+PRECISIONS = ("float32", "int8")
 TOLERANCE = 1e-3
 """Largest difference from PyTorch, relative to the largest output."""
 
@@ -294,6 +299,8 @@ def summary(rows: list[dict[str, Any]]) -> None:
             continue
         ratio = medians[peer] / medians[ours]
         zeros = f"{case['zeros']:.0%} {case['pruning']}" if case["zeros"] else "none"
+        if "precision" in case:
+            zeros += f", {case['precision']}"
         print(
             f"| {case['model']} | {case['threads']} | {zeros} | {ours} | "
             f"{1e3 * medians[ours]:.2f} | {peer} | {1e3 * medians[peer]:.2f} | {ratio:.2f} |"
@@ -314,6 +321,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--runtimes", nargs="+", default=list(EVERYONE), choices=list(EVERYONE))
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--precision", nargs="+", default=["float32"], choices=PRECISIONS)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--zeros", nargs="+", type=float, default=[0.0])
@@ -331,17 +339,26 @@ def main() -> None:
         return
     x = np.random.default_rng(0).standard_normal((1, 3, options.size, options.size))
     x = x.astype(np.float32)
-    for name, zeros, pruning in itertools.product(options.models, options.zeros, options.pruning):
+    for name, zeros, pruning, precision in itertools.product(
+        options.models, options.zeros, options.pruning, options.precision
+    ):
         pruned = pruning if zeros else "none"
         common = {"model": name, "zeros": zeros, "pruning": pruned, "size": options.size}
+        if precision != "float32":  # files of before have none
+            common["precision"] = precision
         cases = [common | {"threads": threads} for threads in options.threads]
         cases = [case for case in cases if not saved.has(case)]
         model = make(name, options.size, zeros, pruning == "magnitude") if cases else None
         runtimes = [r for r in options.runtimes if zeros or r not in SPARSE]
         for case in cases:
             threads = case["threads"]
-            print(f"{name}, {threads} threads, {zeros:.0%} zeros ({pruned})", flush=True)
-            built = build_all(model, x, threads, runtimes)
+            told = f"{name}, {precision}, {threads} threads, {zeros:.0%} zeros ({pruned})"
+            print(told, flush=True)
+            if precision == "int8":
+                known = [r for r in options.runtimes if r in quantized.EVERYONE]
+                built = quantized.build_all(model, x, threads, known)
+            else:
+                built = build_all(model, x, threads, runtimes)
             samples = measure(built, x, options.rounds)
             rows = [{"runtime": r, "seconds": seconds} for r, seconds in samples.items()]
             saved.add(case, rows)

@@ -89,6 +89,25 @@ def _convolution(channels: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _int8(folder: Path) -> dict[str, Any]:
+    """Return a convolution in eight bits; and, in the folder, a model in ONNX."""
+    import numpy as np
+    import torch
+
+    found = _convolution(64)
+    export = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)).eval()
+    torch.onnx.export(
+        export, (torch.zeros(1, 3, 8, 8),), str(folder / "model.onnx"), dynamo=True, verbose=False
+    )
+    rng = np.random.default_rng(0)
+    return found | {
+        "weight": rng.integers(-127, 128, (64, 64, 3, 3)).astype(np.int8),
+        "bias": np.zeros(64, np.int32),
+        "x": rng.integers(0, 256, (1, 64, 8, 8)).astype(np.uint8),
+        "r": rng.integers(0, 256, (1, 64, 8, 8)).astype(np.uint8),
+    }
+
+
 def _technique() -> dict[str, Any]:
     from typing import Annotated, ClassVar
 
@@ -109,6 +128,9 @@ PYTHON = {
     "render_text": lambda folder: (folder / "tests").symlink_to(ROOT / "tests") or {},
     "docs/kernels.md: from dlas.kernels import Conv2d, build_conv2d, compile_model, load": (
         lambda folder: _convolution(64)
+    ),
+    "docs/kernels.md: from dlas.kernels import Quantization, Scale, Sum": (
+        lambda folder: _int8(folder)
     ),
     'docs/kernels.md: build_conv2d(op, weight, tuning={"scheduler": "template", "trials": 32})': (
         lambda folder: _convolution(8)

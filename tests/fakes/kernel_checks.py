@@ -1,11 +1,14 @@
 """What the kernel tests share: fresh inputs and the comparison with the float64 reference."""
 
-import numpy as np
+from dataclasses import replace
 
-from dlas.kernels import BuiltConv2d, Conv2d, build_conv2d
+import numpy as np
+import numpy.typing as npt
+
+from dlas.kernels import BuiltConv2d, Conv2d, Quantization, Scale, Sum, build_conv2d
 from dlas.kernels.convolution import oracle
 from dlas.kernels.convolution.oracle import DIRECT_BOUND, WINOGRAD_BOUND
-from dlas.kernels.ground.layout import Array
+from dlas.kernels.ground.layout import AnyArray, Array
 
 ACTIVATIONS = [None, "relu", "relu6", "silu"]
 
@@ -49,6 +52,57 @@ def check(
     for residual in (False, True):
         error = worst_error(built, weight, bias, activation, residual)
         assert error <= bound, f"{error} > {bound}, residual: {residual}"
+
+
+QUANTIZED = [None, "relu", "relu6"]
+
+
+def bytes_of(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """Fresh uint8 numbers."""
+    return np.random.default_rng().integers(0, 256, shape).astype(np.uint8)
+
+
+def filters_of(op: Conv2d, zeros: float = 0.0) -> tuple[npt.NDArray[np.int8], AnyArray]:
+    """Fresh int8 filters, of which a share is zero, and int32 biases."""
+    rng = np.random.default_rng()
+    weight = rng.integers(-128, 128, op.weight_shape).astype(np.int8)
+    weight[rng.random(op.weight_shape) < zeros] = 0
+    return weight, rng.integers(-4000, 4000, op.out_channels).astype(np.int32)
+
+
+def scales_of(op: Conv2d, first: bool = False) -> Quantization:
+    """Fresh scales and zero points, with outputs spread over all of uint8."""
+    rng = np.random.default_rng()
+
+    def zero() -> int:
+        return int(rng.integers(0, 256))
+
+    weight = tuple(float(s) for s in rng.uniform(0.5, 2, op.out_channels) / 100)
+    deviation = 0.02 * 0.01 * 73 * 100 * float(np.prod(op.weight_shape[1:])) ** 0.5
+    x, y = Scale(0.02, zero()), Scale(deviation / rng.uniform(30, 90), zero())
+    other = Scale(y.scale * rng.uniform(0.3, 3), zero())
+    total = Scale(y.scale * rng.uniform(0.7, 2), zero())
+    return Quantization(x, weight, y, Sum(other, total, first))
+
+
+def check_int8(
+    op: Conv2d, primitive: str, turn: int, threads: int, target: str = "native"
+) -> BuiltConv2d:
+    """Build in int8 and compare with the exact reference: not one bit may differ."""
+    weight, bias = filters_of(op)
+    activation, scales = QUANTIZED[turn % 3], scales_of(op, first=turn % 2 == 1)
+    built = build_conv2d(
+        op, weight, bias, primitive, dtype="int8", activation=activation, threads=threads,
+        target=target, quantization=scales,
+    )  # fmt: skip
+    scales = replace(scales, activation=activation)
+    x, r = bytes_of(op.in_shape), bytes_of(op.out_shape)
+    for residual in (None, r):
+        y = built(x, residual=residual)
+        exact = oracle.quantized_conv2d(op, x, weight, bias, scales, residual)
+        assert y.dtype == np.uint8
+        np.testing.assert_array_equal(y, exact)
+    return built
 
 
 def pairwise(ops: list[Conv2d], count: int | None = None) -> list[Conv2d]:

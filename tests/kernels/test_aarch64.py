@@ -3,22 +3,24 @@
 import shutil
 import struct
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kernel_checks import random
+from kernel_checks import bytes_of, filters_of, random, scales_of
 
 tvm = pytest.importorskip("tvm")
 import tvm_ffi  # noqa: E402
 
 from dlas.kernels import Conv2d  # noqa: E402
-from dlas.kernels.code.emit import argument_shapes  # noqa: E402
+from dlas.kernels.code.emit import argument_shapes, argument_types  # noqa: E402
 from dlas.kernels.code.epilogue import Epilogue  # noqa: E402
 from dlas.kernels.code.machine_code import compile_functions, compiled  # noqa: E402
 from dlas.kernels.convolution import oracle, primitives  # noqa: E402
 from dlas.kernels.convolution.contract import Kernel, Request  # noqa: E402
+from dlas.kernels.ground.arrays import viewed  # noqa: E402
 from dlas.kernels.ground.knobs import FIXED  # noqa: E402
 from dlas.kernels.ground.layout import Layout, pack, unpack  # noqa: E402
 from dlas.kernels.ground.target import resolve  # noqa: E402
@@ -40,10 +42,10 @@ def include_folders() -> list[Path]:
     return [path for path in (root / "include", root / "3rdparty/dlpack/include") if path.exists()]
 
 
-def build(function: object, folder: Path) -> Path:
+def build(function: object, folder: Path, target: str = "aarch64") -> Path:
     """Link the kernel, compiled as `build` does, and the C program that calls it."""
     kernel = folder / "kernel.o"
-    compiled({"conv": function}, resolve("aarch64")).mod.write_to_file(str(kernel))
+    compiled({"conv": function}, resolve(target)).mod.write_to_file(str(kernel))
     includes = [f"-I{path}" for path in include_folders()]
     main = Path(__file__).parent / "aarch64_main.c"
     program = folder / "program"
@@ -64,7 +66,7 @@ def write(arrays: list[np.ndarray], path: Path) -> None:
     with path.open("wb") as file:
         file.write(struct.pack("i", len(arrays)))
         for array in arrays:
-            kind = ["float32", "int32", "uint16"].index(str(array.dtype))
+            kind = ["float32", "int32", "uint16", "uint8"].index(str(array.dtype))
             file.write(struct.pack("ii", kind, array.ndim))
             file.write(struct.pack(f"{array.ndim}q", *array.shape))
             file.write(array.tobytes())
@@ -93,6 +95,45 @@ def test_kernel_is_right_on_aarch64(
     exact = oracle.conv2d(op, x, w, b, "relu")
     bound = oracle.WINOGRAD_BOUND if primitive == "winograd" else oracle.DIRECT_BOUND
     assert (np.abs(result - exact.y) <= bound * exact.magnitude).all()
+
+
+@pytest.mark.parametrize(
+    ("primitive", "op", "target"),
+    [
+        ("spatial-pack", DENSE, "aarch64"),
+        ("spatial-pack", DENSE, "aarch64-dotprod"),
+        ("spatial-pack", DENSE, "aarch64-i8mm"),
+        ("spatial-pack", DEPTHWISE, "aarch64-dotprod"),
+        ("gemm", DENSE, "aarch64-dotprod"),
+    ],
+)
+def test_int8_is_exact_on_aarch64(primitive: str, op: Conv2d, target: str, tmp_path: Path) -> None:
+    chosen, cpu = primitives.find(primitive, "dense", "int8"), resolve(target)
+    inp, out = chosen.needs(op, cpu, FIXED), chosen.writes(op, cpu)
+    kernel = chosen.lower(op, Request(cpu, 1, inp, out, Epilogue()))
+    function = kernel.function("conv")
+    x, (weight, bias), scales = bytes_of(op.in_shape), filters_of(op), scales_of(op)
+    scales = replace(scales, sum=None)
+    y = np.zeros(out.shape(op.out_shape), np.uint8)
+    packed = primitives.constants(kernel, weight, bias, scales)
+    arrays = [pack(x, inp, scales.x.zero), *packed, y]
+    forms = zip(argument_shapes(function), argument_types(function), strict=True)
+    write(
+        [viewed(a, *form) for a, form in zip(arrays, forms, strict=True)], tmp_path / "arguments"
+    )
+    program = build(function, tmp_path, target)
+    command = [
+        EMULATOR,
+        "-cpu",
+        "max",
+        str(program),
+        str(tmp_path / "arguments"),
+        str(tmp_path / "y"),
+    ]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    found = unpack(np.fromfile(tmp_path / "y", np.uint8), out, op.out_shape)
+    exact = oracle.quantized_conv2d(op, x, weight, bias, scales)
+    np.testing.assert_array_equal(found, exact)
 
 
 def test_product_is_a_shared_library_for_aarch64() -> None:

@@ -26,10 +26,11 @@ CASES = [
 ]
 
 
-def script(primitive: str, weights: str, op: Conv2d, target: str) -> str:
-    chosen, cpu = primitives.find(primitive, weights), resolve(target)
+def script(primitive: str, weights: str, op: Conv2d, target: str, dtype: str = "float32") -> str:
+    chosen, cpu = primitives.find(primitive, weights, dtype), resolve(target)
     out = chosen.writes(op, cpu)
-    request = Request(cpu, 1, chosen.needs(op, cpu, FIXED), out, Epilogue("relu", None))
+    epilogue = Epilogue("relu" if dtype == "float32" else None, None)
+    request = Request(cpu, 1, chosen.needs(op, cpu, FIXED), out, epilogue)
     return str(chosen.lower(op, request).function("conv").script()).rstrip() + "\n"
 
 
@@ -40,7 +41,26 @@ def test_generated_code_is_the_golden_one(
 ) -> None:
     kind = "-depthwise" if op.depthwise else ""
     path = GOLDEN / f"{primitive}{kind}-{weights}-{target}.txt"
-    text = script(primitive, weights, op, target)
+    compare(path, script(primitive, weights, op, target))
+
+
+INT8_TARGETS = ["x86-64-v3", "x86-64-v4-vnni", "aarch64", "aarch64-dotprod", "aarch64-i8mm"]
+
+
+@pytest.mark.parametrize("target", INT8_TARGETS)
+def test_generated_code_in_int8_is_the_golden_one(target: str) -> None:
+    text = script("spatial-pack", "dense", DENSE, target, "int8")
+    compare(GOLDEN / f"spatial-pack-dense-int8-{target}.txt", text)
+
+
+@pytest.mark.parametrize("primitive", ["direct", "gemm", "spatial-pack-depthwise"])
+def test_generated_code_of_each_primitive_in_int8_is_the_golden_one(primitive: str) -> None:
+    op = DEPTHWISE if primitive.endswith("-depthwise") else DENSE
+    text = script(primitive.removesuffix("-depthwise"), "dense", op, "x86-64-v4-vnni", "int8")
+    compare(GOLDEN / f"{primitive}-dense-int8-x86-64-v4-vnni.txt", text)
+
+
+def compare(path: Path, text: str) -> None:
     if os.environ.get("DLAS_UPDATE_GOLDEN"):
         path.write_text(text)
     assert text == path.read_text(), f"{path.name} differs; see this file's first lines"

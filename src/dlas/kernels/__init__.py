@@ -12,6 +12,7 @@ from dlas.kernels.ground.errors import (
     MissingFeatureError,
     UnsupportedError,
 )
+from dlas.kernels.ground.quantization import Quantization, Scale, Sum
 from dlas.kernels.ground.shape import Conv2d
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ __all__ = [
     "KernelError",
     "MissingFeatureError",
     "Program",
+    "Quantization",
+    "Scale",
+    "Sum",
     "UnsupportedError",
     "build_conv2d",
     "compile_model",

@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from dlas.kernels.code.emit import argument_shapes
+from dlas.kernels.code.emit import argument_shapes, argument_types
 from dlas.kernels.code.machine_code import compile_functions
 from dlas.kernels.graph.best import LIMIT_S, choose_measured
 from dlas.kernels.graph.calls import Call, Calls
 from dlas.kernels.graph.choose import Algorithm, Sparsity, choose, read
 from dlas.kernels.graph.cost import Costs
-from dlas.kernels.graph.importer import import_program
-from dlas.kernels.graph.simplify import simplify
+from dlas.kernels.graph.model_graph import read_model
 from dlas.kernels.graph.tune_graph import counted, tune_choices
 from dlas.kernels.ground.arena import Life, place
 from dlas.kernels.ground.arrays import ALIGNMENT
@@ -33,10 +32,11 @@ def compile_model(
     weights: str = "dense",
     csr_threshold: float = 0.4,
 ) -> Program:
-    """Build a `torch.export.ExportedProgram` of fixed shapes in float32.
+    """Build a `torch.export.ExportedProgram` of fixed shapes in float32, or a QDQ model in int8.
 
     Args:
-        program: what `torch.export.export(model.eval(), inputs)` returns.
+        program: what `torch.export.export(model.eval(), inputs)` returns; or a quantized model in
+            ONNX's QDQ form (the file, or an `onnx.ModelProto`), which runs in int8.
         algorithm: one primitive for all convolutions (`direct`, `gemm`, `spatial-pack`,
             `winograd`, `native`; what it cannot do runs by `spatial-pack`), `best`, or a map from
             operator (`*`: all others) to a primitive or to {"primitive": name, "weights": "dense"
@@ -44,7 +44,7 @@ def compile_model(
             on this machine (see `best`); `best-by-rule`, also for a CPU that is not this one,
             decides from the shape.
         threads: the most threads a run uses; `load` can set another number.
-        target: `native`, `x86-64-v3`, `x86-64-v4` or `aarch64`.
+        target: `native`, `x86-64-v3`, `x86-64-v4`, `aarch64`, or one of `target.FIXED`.
         tuning: None: fixed schedules; {"scheduler": "template", "trials": N}: the knobs of each
             convolution's primitive are searched with `threads` threads on this machine, or
             "metaschedule": TVM's automatic scheduler (primitive `native` only).
@@ -60,7 +60,7 @@ def compile_model(
     search, cpu = parse(tuning), resolve(target)
     sparsity = Sparsity(weights, csr_threshold)
     read(algorithm, sparsity)  # refuses what is malformed before the import, which is slow
-    graph = simplify(import_program(program))
+    graph = read_model(program)
     choices = choose(graph, algorithm, sparsity)
     # Loops are always written for the pool: its size is set at run time. Sparse kernels have a job
     # for each thread that they are written for, others more.
@@ -80,7 +80,10 @@ def compile_model(
 
 def _assemble(calls: Calls, target: CpuTarget, threads: int, tuned: bool) -> Program:
     functions, names = _functions(calls.all)
-    shapes = {name: argument_shapes(f) for name, f in functions.items()}
+    shapes = {
+        name: list(zip(argument_shapes(f), argument_types(f), strict=True))
+        for name, f in functions.items()
+    }
     roots, offsets, arena_bytes = _memory(calls)
     blob = _Blob()
     constants = {
@@ -107,7 +110,8 @@ def _assemble(calls: Calls, target: CpuTarget, threads: int, tuned: bool) -> Pro
         buffers = [*each.inputs[:extra], *each.inputs[extra:], *each.outputs]
         references = [reference(b, ()) for b in buffers]
         arguments = [*references[:extra], *packed, *references[extra:]]
-        for argument, shape in zip(arguments, shapes[name], strict=True):
+        for argument, (shape, dtype) in zip(arguments, shapes[name], strict=True):
+            argument["dtype"] = dtype  # bytes may be read four at a time
             if shape is not None:
                 argument["shape"] = list(shape)
         weight_bytes = sum(c.nbytes for c in each.constants)

@@ -202,7 +202,39 @@ def test_without_tuning_the_number_of_trials_is_no_choice():
 # ---------------------------------------------------------------- rules, and each switched off
 
 
-@pytest.mark.parametrize("precision", ["float16", "bfloat16", "int8"])
+@pytest.mark.parametrize(
+    ("net", "algorithm"),
+    [("residual", "direct"), ("residual", "gemm"), ("depthwise", "spatial-pack")],
+)
+def test_int8_runs_by_each_algorithm(net, algorithm, tmp_path):
+    session = built(tmp_path, net, precision="int8", algorithm=algorithm)
+    found, expected = infer(session), reference(net)
+    error = np.abs(found - expected).max() / np.abs(expected).max()
+    assert 0 < error <= 0.1
+    ran = session.observe(images()[:1])
+    assert ran.precision == "int8" and ran.threads == 1
+    assert list(ran.kernels.values()).count(algorithm) == {"residual": 6, "depthwise": 5}[net]
+
+
+def test_int8_needs_an_algorithm_that_has_kernels_in_it():
+    runtime = software("tvm")
+
+    def refused(name, **params):
+        algorithm = registry.make("algorithm", name, params)
+        asked = stack(runtime, precision="int8", algorithm=algorithm, model=Stand(form="onnx"))
+        return runtime.why_not(asked) or algorithm.why_not(asked)
+
+    assert refused("spatial-pack") is None and refused("gemm") is None
+    for name, params, said in (
+        ("native", {}, "name an algorithm that chooses kernels"),
+        ("winograd", {}, "winograd in int8 is not implemented: its transforms"),
+        ("gemm", {"weights": "csr"}, "CSR weights in int8 are not implemented"),
+    ):
+        reason = refused(name, **params)
+        assert reason.status == "unavailable" and said in reason.reason
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 def test_other_types_are_unavailable_and_would_fail(precision, tmp_path):
     runtime = software("tvm")
     refused = runtime.why_not(stack(runtime, precision=precision))

@@ -72,6 +72,16 @@ def test_the_loop_of_multiply_adds_is_at_least_as_fast_as_matrices(tmp_path: Pat
     assert said["value"] > 1.0
 
 
+def test_the_loop_of_dot_products_counts_four_a_lane(tmp_path: Path) -> None:
+    pytest.importorskip("tvm")
+    given = {"isa": "native", "threads": 1, "folder": str(tmp_path), "dtype": "int8"}
+    info = ceilings.build_loop(given)
+    assert info["flops"] == 8 * info["lanes"] * info["sums"] * ceilings._STEPS
+    # Its result is checked when it is loaded: a step that was left out would show.
+    said = ceilings.arithmetic({"threads": 1, "loop": str(tmp_path), **info})
+    assert said["value"] > 1.0 and said["method"] == ceilings.DOT
+
+
 @pytest.mark.parametrize(
     ("caches", "size"),
     [

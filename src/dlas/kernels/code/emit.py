@@ -26,16 +26,22 @@ FETCHED_BYTES = 1 << 19
 """Constants this large are fetched ahead: in a network they come from beyond the caches."""
 AHEAD_BYTES = 1 << 14
 """How far ahead constants are fetched that are read once, from first to last."""
+_VECTORS = "explicit_vectors"
 _READ, _SECOND_LEVEL, _DATA = 0, 2, 1
 _LINE = 16
 """float32 values of a cache line."""
 
 
 class Function:
-    """A PrimFunc under construction; `result` holds it once the `with` block is left."""
+    """A PrimFunc under construction; `result` holds it once the `with` block is left.
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    Args:
+        name: its name.
+        vectors: whether its code indexes by explicit vectors (see `has_vectors`).
+    """
+
+    def __init__(self, name: str, vectors: bool = False) -> None:
+        self.name, self.vectors = name, vectors
         self.result: PrimFunc = None
 
     @contextmanager
@@ -49,8 +55,19 @@ class Function:
             with T.prim_func(s_tir=True):
                 T.func_name(self.name)
                 T.func_attr({"tirx.noalias": True, "global_symbol": self.name})
+                if self.vectors:
+                    T.func_attr({_VECTORS: True})
                 yield
             self.result = builder.get()
+
+
+def has_vectors(function: PrimFunc) -> bool:
+    """Whether a function indexes by explicit vectors.
+
+    TVM 0.27's `CompactBufferAllocation` cannot tell what they touch: it throws, and where its own
+    code expects no exception that ends the process.
+    """
+    return bool(function.attrs is not None and _VECTORS in function.attrs)
 
 
 def argument(name: str, shape: tuple[Expr, ...], dtype: str = "float32") -> Buffer:
@@ -73,6 +90,11 @@ def begins_anywhere(function: PrimFunc) -> PrimFunc:
     for parameter in nodes[parameters]["data"]:
         nodes[nodes[parameter]["data"]["ty"]]["data"]["data_alignment"] = 4
     return tvm.ir.load_json(json.dumps(told))
+
+
+def constant(value: float, dtype: str) -> Expr:
+    """Return a number of this type."""
+    return getattr(T, dtype)(value)
 
 
 def registers(shape: tuple[int, ...], dtype: str = "float32") -> Buffer:
@@ -152,9 +174,15 @@ def prefetch(buffer: Buffer, first: Expr, count: int) -> None:
 
 
 def zero_halo(
-    y: Buffer, n: Expr, block: Expr, row: Expr, size: tuple[int, int], layout: Layout
+    y: Buffer,
+    n: Expr,
+    block: Expr,
+    row: Expr,
+    size: tuple[int, int],
+    layout: Layout,
+    fill: Expr = None,
 ) -> None:
-    """Write the zeros around output row `row` of one channel block.
+    """Write the zeros (`fill`, where a type has a zero point) around row `row` of a channel block.
 
     Each row clears its own left and right edge; the first and last also clear the rows above and
     below, so that a kernel that computes every row once leaves a complete halo.
@@ -169,7 +197,12 @@ def zero_halo(
             return
         with T.serial(rows) as r, T.serial(count) as c:
             each_lane(
-                lanes, lambda j: store(y, T.float32(0), n, block, first_row + r, first + c, j)
+                lanes,
+                lambda j: store(
+                    y,
+                    T.float32(0) if fill is None else fill,
+                    *(n, block, first_row + r, first + c, j)[: len(y.shape)],
+                ),
             )
 
     clear(row + top, 1, 0, left)
@@ -180,6 +213,11 @@ def zero_halo(
     if bottom:
         with T.If(row == height - 1), T.Then():
             clear(top + height, bottom, 0, full)
+
+
+def argument_types(function: PrimFunc) -> list[str]:
+    """Return the types of the elements of a function's arguments, in order."""
+    return [str(p.dtype) for p in function.params]
 
 
 def argument_shapes(function: PrimFunc) -> list[tuple[int, ...] | None]:

@@ -28,6 +28,8 @@ class Epilogue:
     activation: str | None = None
     residual: Layout | None = None
     """Layout of the tensor that is added before the activation; None: nothing is added."""
+    other_first: bool = False
+    """In int8: whether what is added is the sum's first operand (roundings follow the order)."""
 
 
 def let(value: Expr, body: Callable[[Expr], Expr]) -> Expr:

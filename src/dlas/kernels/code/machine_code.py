@@ -12,7 +12,7 @@ from typing import Any
 import tvm
 from tvm.support import cc
 
-from dlas.kernels.code.emit import PrimFunc
+from dlas.kernels.code.emit import PrimFunc, has_vectors
 from dlas.kernels.ground.errors import UnsupportedError
 from dlas.kernels.ground.target import CpuTarget
 
@@ -22,18 +22,21 @@ CROSS_COMPILERS = {
 }
 """What links for another machine than this one, and Debian's packages that have it."""
 KEEP_BUFFERS = {"tirx.disable_storage_rewrite": True}
+COMPACT = "s_tir.CompactBufferAllocation"
 PARTS = 4
 """Parts a CPU: functions differ in what they cost, and whoever is done takes the next part."""
 
 
 def compiled(functions: dict[str, PrimFunc], target: CpuTarget) -> Any:
-    """Compile the named functions into one module."""
+    """Compile the named functions into one module: all of explicit vectors, or none."""
+    if any(has_vectors(f) for f in functions.values()):
+        return _compiled(functions, target, [COMPACT])
     try:
         return _compiled(functions, target)
     except tvm.error.InternalError:
         # A pass of TVM 0.27 may make a buffer's size depend on a loop inside its scope; other
         # errors come again.
-        return _compiled(functions, target, ["s_tir.CompactBufferAllocation"])
+        return _compiled(functions, target, [COMPACT])
 
 
 def _compiled(
@@ -56,17 +59,23 @@ def compile_functions(functions: dict[str, PrimFunc], target: CpuTarget) -> byte
     """
     linker = _linker(target.machine)
     cpus = len(os.sched_getaffinity(0))
-    count = min(len(functions), cpus * PARTS) if cpus > 1 else 1
-    items = list(functions.items())
+    kinds: tuple[list[str], list[str]] = ([], [])
+    for name, function in functions.items():
+        kinds[has_vectors(function)].append(name)
+    parts = []
+    for names in kinds:
+        count = min(len(names), cpus * PARTS) if cpus > 1 else min(len(names), 1)
+        parts += [names[at::count] for at in range(count)]
     with tempfile.TemporaryDirectory() as folder:
 
         def part(at: int) -> str:
             path = str(Path(folder) / f"part{at}.o")
-            compiled(dict(items[at::count]), target).mod.write_to_file(path)
+            some = {name: functions[name] for name in parts[at]}
+            compiled(some, target).mod.write_to_file(path)
             return path
 
-        with ThreadPoolExecutor(min(count, cpus)) as pool:
-            objects = list(pool.map(part, range(count)))
+        with ThreadPoolExecutor(min(len(parts), cpus)) as pool:
+            objects = list(pool.map(part, range(len(parts))))
         path = str(Path(folder) / "kernels.so")
         cc.create_shared(path, objects, cc=linker)
         return Path(path).read_bytes()

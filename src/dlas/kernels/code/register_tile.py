@@ -25,29 +25,36 @@ class Tile:
     """Rows of tiles that go through a pass together."""
 
 
-def default_tile(op: Conv2d, target: CpuTarget) -> Tile:
+def default_tile(op: Conv2d, target: CpuTarget, block: int = 0, widest: int = 4) -> Tile:
     """Return the fixed tile: the cheapest whose sums, filters and a pixel are held in registers.
 
     With a 1x1 filter a step's filters are used for one tile's pixels and come from the
     second-level cache: two vectors of outputs need half as many of them as four with half the
     pixels. Larger filters are read in passes, from the first-level cache, and four vectors need
     fewer loads. Images of few pixels are served by more vectors.
+
+    Args:
+        op: the convolution, over elements.
+        target: the CPU.
+        block: elements of a block of the input; 0: as many as lanes.
+        widest: vectors of outputs under filters larger than 1x1.
     """
+    block = block or target.lanes
     total = -(-op.out_channels // target.lanes)
     passes = _worth_passes(op, target)
     few = target.accumulators // (op.out_height * op.out_width)
-    most = min(8, max(4 if passes and target.registers >= 32 else 2, few))
+    most = min(8, max(widest if passes and target.registers >= 32 else 2, few))
     counts = total
     if op.groups > 1:
         # Neighbouring blocks must read the same input channels.
-        blocked = channels(op, target.lanes, target.lanes).blocked
+        blocked = channels(op, block, target.lanes).blocked
         counts = op.out_channels // op.groups // target.lanes if blocked else 1
     choices = {_divisor(counts, b) for b in range(1, most + 1)}
     if max(choices) == 1 and op.groups == 1 and total >= most:
         choices = {most}  # a short last group is cheaper than one vector a step
     tiles = [_pixels(op, blocks, target) for blocks in sorted(choices, reverse=True)]
     tile = min(tiles, key=lambda tile: _cost(op, target, tile) / tile.blocks)
-    return in_passes(op, target, tile) if passes else tile
+    return in_passes(op, target, tile, block) if passes else tile
 
 
 def _worth_passes(op: Conv2d, target: CpuTarget) -> bool:
@@ -55,10 +62,10 @@ def _worth_passes(op: Conv2d, target: CpuTarget) -> bool:
     return op.kernel != (1, 1) and op.in_channels * 2 > target.lanes
 
 
-def in_passes(op: Conv2d, target: CpuTarget, tile: Tile) -> Tile:
+def in_passes(op: Conv2d, target: CpuTarget, tile: Tile, block: int = 0) -> Tile:
     """Return the tile with the fixed rule's passes over the input channels."""
     lanes = target.lanes
-    walk = channels(op, lanes, lanes)
+    walk = channels(op, block or lanes, lanes)
     step = walk.inner * op.kernel[0] * op.kernel[1] * tile.blocks * lanes * 4
     wanted = max(1, PASS_BYTES // step)
     if walk.outer <= wanted or not walk.blocked:

@@ -10,7 +10,7 @@ times the product. A run over whole rows therefore needs no index arithmetic; it
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tvm.tirx.script.builder import ir as T
@@ -31,6 +31,17 @@ class Staging:
     op: Conv2d
     height: int = 0
     """Output rows that the copy serves; 0: all."""
+    outside: Any = field(default=None, compare=False)
+    """What is outside the image, where it is not zero: four times the zero point."""
+
+    @property
+    def dtype(self) -> str:
+        """Type of the elements."""
+        return "float32" if self.outside is None else "int32"
+
+    @property
+    def _none(self) -> Expr:
+        return T.float32(0) if self.outside is None else self.outside
 
     @property
     def rows(self) -> int:
@@ -88,7 +99,7 @@ class Staging:
         """Emit the copy of image `n`; what lies outside the image becomes zero."""
         with emit.outer(self.op.in_channels, threads) as c:
             self.channel(x, (n, c, 0), staged, c, lanes)
-        _zeros(staged, self.op.in_channels * self.plane, slack, lanes)
+        self._zeros(staged, self.op.in_channels * self.plane, slack, lanes)
 
     def channel(
         self, x: Buffer, source: tuple[Expr, Expr, Expr], staged: Buffer, place: Expr, lanes: int
@@ -112,7 +123,7 @@ class Staging:
                 with T.Then():
                     row(x, (n, c, h), staged, start, pw, lanes)
                 with T.Else():
-                    _zeros(staged, start, self.pitch, lanes)
+                    self._zeros(staged, start, self.pitch, lanes)
 
         many = len(down) * len(across) > WRITTEN_OUT
         with T.serial(self.rows) as r:
@@ -137,8 +148,15 @@ class Staging:
         with T.serial(self.pitch) as q:
             v = q * op.stride[1] + phase - op.padding[1]
             inside = T.And(v >= 0, v < op.width)
-            value = T.if_then_else(inside, x[(*row, v, 0)], T.float32(0))
-            emit.store(staged, value, start + q)
+            if self.outside is None:
+                value = T.if_then_else(inside, x[(*row, v, 0)], T.float32(0))
+                emit.store(staged, value, start + q)
+                return
+            with T.If(inside):
+                with T.Then():
+                    emit.store(staged, x[(*row, v, 0)], start + q)
+                with T.Else():
+                    emit.store(staged, self.outside, start + q)
 
     def _row(
         self,
@@ -155,14 +173,17 @@ class Staging:
         # Column q holds pixel q * step + shift.
         first = min(self.pitch, max(0, -(shift // step)))
         last = max(first, min(self.pitch, -(-(op.width - shift) // step)))
-        _zeros(staged, start, first, lanes)
-        _zeros(staged, start + last, self.pitch - last, lanes)
+        self._zeros(staged, start, first, lanes)
+        self._zeros(staged, start + last, self.pitch - last, lanes)
         pixel = first * step + shift
         emit.each(
             last - first,
             lanes,
             lambda q: emit.store(staged, x[(*row, q * step + pixel, 0)], start + first + q),
         )
+
+    def _zeros(self, staged: Buffer, start: Expr, count: int, lanes: int) -> None:
+        emit.each(count, lanes, lambda q: emit.store(staged, self._none, start + q))
 
 
 def _number(phase: Expr, stored: list[int]) -> Expr:
@@ -172,7 +193,3 @@ def _number(phase: Expr, stored: list[int]) -> Expr:
     if isinstance(phase, int):
         return stored.index(phase)
     return sum(T.if_then_else(phase >= other, 1, 0) for other in stored[1:])
-
-
-def _zeros(staged: Buffer, start: Expr, count: int, lanes: int) -> None:
-    emit.each(count, lanes, lambda q: emit.store(staged, T.float32(0), start + q))

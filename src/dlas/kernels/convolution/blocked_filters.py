@@ -4,18 +4,20 @@ import numpy as np
 
 from dlas.kernels.code.register_tile import Tile, segments
 from dlas.kernels.code.walk import channels
-from dlas.kernels.ground.layout import Array
+from dlas.kernels.ground.layout import AnyArray
 from dlas.kernels.ground.shape import Conv2d
 from dlas.kernels.ground.target import CpuTarget
 
 
-def pack_weight(op: Conv2d, weight: Array, in_block: int, tile: Tile, target: CpuTarget) -> Array:
+def pack_weight(
+    op: Conv2d, weight: AnyArray, in_block: int, tile: Tile, target: CpuTarget
+) -> AnyArray:
     """Return the filters in the order in which the kernel reads them, one flat array."""
     lanes = target.lanes
     walk = channels(op, in_block, lanes)
     total = -(-op.out_channels // lanes)
     per_in, per_out = op.in_channels // op.groups, op.out_channels // op.groups
-    taps = np.zeros((total * lanes, walk.outer * walk.inner, *op.kernel), np.float32)
+    taps = np.zeros((total * lanes, walk.outer * walk.inner, *op.kernel), weight.dtype)
     if op.groups == 1 or walk.blocked:
         taps[: op.out_channels, :per_in] = weight
     else:
@@ -33,9 +35,11 @@ def pack_weight(op: Conv2d, weight: Array, in_block: int, tile: Tile, target: Cp
     return np.ascontiguousarray(np.concatenate(parts))
 
 
-def pack_bias(op: Conv2d, bias: Array | None, target: CpuTarget) -> Array:
+def pack_bias(
+    op: Conv2d, bias: AnyArray | None, target: CpuTarget, dtype: str = "float32"
+) -> AnyArray:
     """Return the bias padded with zeros to whole vectors."""
-    padded = np.zeros(-(-op.out_channels // target.lanes) * target.lanes, np.float32)
+    padded = np.zeros(-(-op.out_channels // target.lanes) * target.lanes, dtype)
     if bias is not None:
         padded[: op.out_channels] = bias
     return padded

@@ -6,13 +6,14 @@ input have at least (`needs`), and what is the kernel (`lower`).
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from dlas.kernels.code.emit import PrimFunc
 from dlas.kernels.code.epilogue import Epilogue
 from dlas.kernels.convolution.space import Space
 from dlas.kernels.ground.knobs import FIXED, Knobs
-from dlas.kernels.ground.layout import Array, Layout
+from dlas.kernels.ground.layout import AnyArray, Layout
+from dlas.kernels.ground.quantization import Quantization
 from dlas.kernels.ground.shape import Conv2d
 from dlas.kernels.ground.target import CpuTarget
 
@@ -31,7 +32,7 @@ class Kernel(Protocol):
     def function(self, name: str) -> PrimFunc:
         """Return the code: (x, constants ..., [residual], y)."""
 
-    def constants(self, weight: Array, bias: Array | None) -> tuple[Array, ...]:
+    def constants(self, weight: AnyArray, bias: AnyArray | None) -> tuple[AnyArray, ...]:
         """Return what is packed ahead of time, in the order of the arguments."""
 
     def describe(self) -> dict[str, Any]:
@@ -41,6 +42,21 @@ class Kernel(Protocol):
         """Return the settings that tuning may give it instead; None: it has no knobs."""
 
     def __hash__(self) -> int: ...
+
+
+@runtime_checkable
+class Scaled(Protocol):
+    """A kernel in int8: its last store reads scales."""
+
+    @property
+    def target(self) -> CpuTarget:
+        """The CPU."""
+
+    def constants(self, weight: AnyArray, bias: AnyArray | None) -> tuple[AnyArray, ...]:
+        """Return what is packed ahead of time, in the order of the arguments."""
+
+    def scales(self, quantization: Quantization) -> tuple[AnyArray, ...]:
+        """Return the arguments that follow the constants."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +89,10 @@ class Primitive:
     why_not: Callable[[Conv2d], str | None] = lambda _: None
     form: Callable[[Conv2d, CpuTarget, Knobs], Layout] | None = None
     """Layout of the output; None: blocks of channels."""
+    dtype: str = "float32"
+    """What is multiplied: `float32` or `int8`."""
+    plain: bool = False
+    """Whether it reads and writes plain elements, without any halo."""
 
     def writes(self, op: Conv2d, target: CpuTarget, knobs: Knobs = FIXED) -> Layout:
         """Return the layout of the output, without a halo."""

@@ -1,4 +1,8 @@
-"""Depthwise convolution on blocked channels: lanes are channels, a row of pixels in registers."""
+"""Depthwise convolution on blocked channels: lanes are channels, a row of pixels in registers.
+
+In int8 up to four rows of a column are joined, a byte each, so that one step multiplies a column
+of the filter; columns are joined once for all pixels that see them.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,14 +10,17 @@ from typing import Any
 import numpy as np
 from tvm.tirx.script.builder import ir as T
 
-from dlas.kernels.code import emit
+from dlas.kernels.code import emit, requantize
+from dlas.kernels.code.dot import BYTES, dot
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
 from dlas.kernels.code.epilogue import Epilogue, activate
+from dlas.kernels.code.numbers import FLOAT32, Numbers
 from dlas.kernels.code.register_tile import segments
 from dlas.kernels.convolution import space
 from dlas.kernels.convolution.blocked_filters import pack_bias
 from dlas.kernels.convolution.space import Space
-from dlas.kernels.ground.layout import Array, Layout
+from dlas.kernels.ground.layout import AnyArray, Layout
+from dlas.kernels.ground.quantization import Quantization
 from dlas.kernels.ground.shape import Conv2d
 from dlas.kernels.ground.target import CpuTarget
 
@@ -29,44 +36,93 @@ class Depthwise:
     out: Layout
     epilogue: Epilogue
     columns: int
+    numbers: Numbers = FLOAT32
+
+    @property
+    def taps(self) -> tuple[int, int]:
+        """Rows and columns of a filter, in elements: in int8 four rows are one."""
+        return -(-self.op.kernel[0] // self.numbers.group), self.op.kernel[1]
 
     def function(self, name: str) -> PrimFunc:
-        """Return the kernel: (x, weight, bias, [residual], y)."""
+        """Return the kernel: (x, weight, bias, [factors, parameters], [residual], y)."""
+        stored = self.numbers.stored
         op, lanes = self.op, self.target.lanes
         blocks = -(-op.out_channels // lanes)
-        function = emit.Function(name)
+        function = emit.Function(name, self.numbers.quantized)
         with function.body():
-            x = emit.argument("x", self.inp.shape(op.in_shape))
-            w = emit.argument("weight", (blocks, *op.kernel, lanes))
-            b = emit.argument("bias", (blocks * lanes,))
+            x = emit.argument("x", self.inp.shape(op.in_shape), stored)
+            w = emit.argument("weight", (blocks, *self.taps, lanes), self.numbers.element)
+            b = emit.argument("bias", (blocks * lanes,), self.numbers.sums)
+            scales = requantize.arguments(blocks * lanes) if self.numbers.quantized else None
             r = None
             if self.epilogue.residual:
-                r = emit.argument("residual", self.epilogue.residual.shape(op.out_shape))
-            y = emit.argument("y", self.out.shape(op.out_shape))
+                r = emit.argument("residual", self.epilogue.residual.shape(op.out_shape), stored)
+            y = emit.argument("y", self.out.shape(op.out_shape), stored)
             with emit.outer(op.batch * blocks * op.out_height, self.threads) as job:
                 h, c = job % op.out_height, job // op.out_height % blocks
                 n = job // (op.out_height * blocks)
                 for first, count, columns in segments(op.out_width, self.columns):
                     with T.serial(count) as step:
                         at = (n, c, h, first + step * columns)
-                        self._tile((x, w, b, r, y), at, columns)
+                        self._tile((x, w, b, r, y), scales, at, columns)
                 if any(self.out.halo):
-                    emit.zero_halo(y, n, c, h, (op.out_height, op.out_width), self.out)
+                    size = (op.out_height, op.out_width)
+                    emit.zero_halo(y, n, c, h, size, self.out, requantize.fill(scales))
         return function.result
 
     def _tile(
         self,
         buffers: tuple[Buffer, Buffer, Buffer, Buffer | None, Buffer],
+        scales: requantize.StoreScales | None,
         at: tuple[Expr, Expr, Expr, Expr],
         columns: int,
     ) -> None:
-        op, inp, lanes = self.op, self.inp, self.target.lanes
+        lanes = self.target.lanes
         x, w, b, r, y = buffers
         n, c, h, col = at
-        acc = emit.registers((columns, lanes))
-        up, side = inp.halo[0] - op.padding[0], inp.halo[1] - op.padding[1]
+        acc = emit.registers((columns, lanes), self.numbers.sums)
         with T.unroll(columns) as p:
             emit.each_lane(lanes, lambda j: emit.store(acc, b[c * lanes + j], p, j))
+        if scales is None:
+            self._sum(acc, (x, w), at, columns)
+        else:
+            self._sum_joined(acc, (x, w), at, columns)
+
+        def finish(p: Expr, j: Expr) -> None:
+            value = acc[p, j]
+            added = self.epilogue.residual
+            other = None
+            if r is not None and added is not None:
+                top, left = added.halo[:2]
+                other = r[n, c, h + top, col + p + left, j]
+            if scales is not None:
+                order = self.epilogue.other_first
+                value = scales.store(value, c * lanes + j, other, order, self.target)
+                value = T.Cast(f"uint8x{lanes}", value)
+            else:
+                value = activate(
+                    value if other is None else value + other, self.epilogue.activation
+                )
+            top, left = self.out.halo[:2]
+            emit.store(y, value, n, c, h + top, col + p + left, j)
+
+        with T.unroll(columns) as p:
+            if scales is None:
+                emit.each_lane(lanes, lambda j: finish(p, j))
+            else:
+                finish(p, T.Ramp(T.int32(0), 1, lanes))
+
+    def _sum(
+        self,
+        acc: Buffer,
+        factors: tuple[Buffer, Buffer],
+        at: tuple[Expr, Expr, Expr, Expr],
+        columns: int,
+    ) -> None:
+        """Emit the sum over the taps."""
+        op, inp, lanes = self.op, self.inp, self.target.lanes
+        (x, w), (n, c, h, col) = factors, at
+        up, side = inp.halo[0] - op.padding[0], inp.halo[1] - op.padding[1]
         # Whole rows of taps are unrolled: neighbouring pixels then share their loads.
         with (
             T.serial(op.kernel[0]) as kh,
@@ -80,26 +136,58 @@ class Depthwise:
                 lambda j: emit.store(acc, acc[p, j] + x[n, c, row, v, j] * w[c, kh, kw, j], p, j),
             )
 
-        def finish(p: Expr, j: Expr) -> None:
-            value = acc[p, j]
-            if r is not None and self.epilogue.residual is not None:
-                top, left = self.epilogue.residual.halo[:2]
-                value = value + r[n, c, h + top, col + p + left, j]
-            top, left = self.out.halo[:2]
-            value = activate(value, self.epilogue.activation)
-            emit.store(y, value, n, c, h + top, col + p + left, j)
+    def _sum_joined(
+        self,
+        acc: Buffer,
+        factors: tuple[Buffer, Buffer],
+        at: tuple[Expr, Expr, Expr, Expr],
+        columns: int,
+    ) -> None:
+        """Emit the sum over the taps in int8: four rows of a column at a time."""
+        op, inp, lanes = self.op, self.inp, self.target.lanes
+        (x, w), (n, c, h, col) = factors, at
+        up, side = inp.halo[0] - op.padding[0], inp.halo[1] - op.padding[1]
+        every, (step, gap) = T.Ramp(T.int32(0), 1, lanes), (op.stride[1], op.dilation[1])
+        seen: dict[int, list[tuple[int, int]]] = {}
+        for p in range(columns):
+            for kw in range(op.kernel[1]):
+                seen.setdefault(p * step + kw * gap, []).append((p, kw))
+        joined = emit.registers((lanes,), "int32")
+        for first in range(0, op.kernel[0], BYTES):
+            for column, pairs in sorted(seen.items()):
+                value = None
+                for byte in range(min(BYTES, op.kernel[0] - first)):
+                    row = up + h * op.stride[0] + (first + byte) * op.dilation[0]
+                    one = x[n, c, row, side + col * step + column, every]
+                    one = T.Cast(f"int32x{lanes}", one)
+                    if value is None:
+                        value = one
+                        continue
+                    by = T.Broadcast(T.int32(8 * byte), lanes)
+                    value = T.bitwise_or(value, T.shift_left(one, by))
+                emit.store(joined, value, every)
+                for p, kw in pairs:
+                    filters = w[c, first // BYTES, kw, every]
+                    total = dot(self.target, acc[p, every], joined[every], filters)
+                    emit.store(acc, total, p, every)
 
-        with T.unroll(columns) as p:
-            emit.each_lane(lanes, lambda j: finish(p, j))
+    def constants(self, weight: AnyArray, bias: AnyArray | None) -> tuple[AnyArray, ...]:
+        """Return the packed filters [C/b, kh, kw, b] (int8: four rows in one) and the bias."""
+        op, lanes, group = self.op, self.target.lanes, self.numbers.group
+        blocks, (high, wide) = -(-op.out_channels // lanes), self.taps
+        taps = np.zeros((blocks * lanes, high * group, wide), weight.dtype)
+        taps[: op.out_channels, : op.kernel[0]] = weight[:, 0]
+        apart = taps.reshape(blocks, lanes, high, group, wide).transpose(0, 2, 4, 1, 3)
+        ordered = np.ascontiguousarray(apart).view(self.numbers.element)[..., 0]
+        return (
+            np.ascontiguousarray(ordered),
+            pack_bias(op, bias, self.target, self.numbers.sums),
+        )
 
-    def constants(self, weight: Array, bias: Array | None) -> tuple[Array, ...]:
-        """Return the packed filters [C/b, kh, kw, b] and the bias."""
-        op, lanes = self.op, self.target.lanes
-        blocks = -(-op.out_channels // lanes)
-        taps = np.zeros((blocks * lanes, *op.kernel), np.float32)
-        taps[: op.out_channels] = weight[:, 0]
-        ordered = taps.reshape(blocks, lanes, *op.kernel).transpose(0, 2, 3, 1)
-        return np.ascontiguousarray(ordered), pack_bias(op, bias, self.target)
+    def scales(self, quantization: Quantization) -> tuple[AnyArray, ...]:
+        """Return what the last store of an int8 kernel reads."""
+        factors = quantization.factors(self.op.out_channels)
+        return pack_bias(self.op, factors, self.target), quantization.parameters()
 
     def describe(self) -> dict[str, Any]:
         """Return the schedule."""

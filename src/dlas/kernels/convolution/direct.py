@@ -6,18 +6,23 @@ each tap where they lie.
 """
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from tvm.tirx.script.builder import ir as T
 
-from dlas.kernels.code import emit, pixel_rows
+from dlas.kernels.code import emit, pixel_rows, requantize
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
+from dlas.kernels.code.numbers import FLOAT32, INT8, Numbers
 from dlas.kernels.code.pixel_rows import RowTile
 from dlas.kernels.code.staging import Staging
 from dlas.kernels.convolution import space
+from dlas.kernels.convolution.contract import Kernel, Request
 from dlas.kernels.convolution.plain import PlainKernel, nchw_primitive
 from dlas.kernels.convolution.space import Space
-from dlas.kernels.ground.layout import Array
+from dlas.kernels.ground.layout import AnyArray
+from dlas.kernels.ground.quantization import Quantization
+from dlas.kernels.ground.shape import Conv2d
 
 
 @dataclass(frozen=True)
@@ -26,10 +31,17 @@ class Direct(PlainKernel):
 
     tile: RowTile
 
-    def constants(self, weight: Array, bias: Array | None) -> tuple[Array, ...]:
+    def constants(self, weight: AnyArray, bias: AnyArray | None) -> tuple[AnyArray, ...]:
         """Return the packed filters and bias, in the order of the arguments."""
-        packed = pixel_rows.pack_weight(self.op, weight, self.tile)
-        return packed, pixel_rows.pack_bias(self.op, bias, self.tile)
+        op, filters = self.reduced, self.numbers.elements(self.op, weight)
+        packed = pixel_rows.pack_weight(op, filters, self.tile)
+        return packed, pixel_rows.pack_bias(op, bias, self.tile, self.numbers.sums)
+
+    def scales(self, quantization: Quantization) -> tuple[AnyArray, ...]:
+        """Return what the last store of an int8 kernel reads."""
+        factors = quantization.factors(self.op.out_channels)
+        packed = pixel_rows.pack_bias(self.reduced, factors, self.tile)
+        return packed, quantization.parameters()
 
     def describe(self) -> dict[str, Any]:
         """Return the schedule."""
@@ -38,72 +50,112 @@ class Direct(PlainKernel):
     def space(self) -> Space | None:
         """Return the settings for tuning."""
         fixed = {"rows": self.tile.rows, "vectors": self.tile.vectors}
-        values = space.row_values(self.op)
+        values = space.row_values(self.reduced, self.numbers.group)
         return Space.of(values, fixed, lambda s: space.rows_fit(s, fixed, self.target))
 
     def function(self, name: str) -> PrimFunc:
-        """Return the kernel: (x, weight, bias, [residual], y)."""
-        op, tile, lanes = self.op, self.tile, self.target.lanes
+        """Return the kernel: (x, weight, bias, [factors, parameters], [residual], y)."""
+        op, tile, lanes, numbers = self.reduced, self.tile, self.target.lanes, self.numbers
         per_in = op.in_channels // op.groups
         padded = op.groups * pixel_rows.row_groups(op, tile) * tile.rows
-        outputs = op.batch * op.out_channels * op.out_height * op.out_width
-        staging, slack = Staging(op), tile.vectors * lanes
-        function = emit.Function(name)
+        outputs, kind = op.batch * self.rows_out * op.out_height * op.out_width, numbers.element
+        slack, filters = tile.vectors * lanes, padded * per_in * op.kernel[0] * op.kernel[1]
+        function = emit.Function(name, self.numbers.quantized)
         with function.body():
-            x = emit.argument("x", (*op.in_shape, 1))
-            w = emit.argument("weight", (padded * per_in * op.kernel[0] * op.kernel[1],))
-            b = emit.argument("bias", (padded,))
-            r = emit.argument("residual", (outputs,)) if self.epilogue.residual else None
-            y = emit.argument("y", (outputs,))
-            staged = T.alloc_buffer((staging.size(slack),), "float32")
+            x = emit.argument("x", (*op.in_shape, 1), kind)
+            w = emit.argument("weight", (filters,), kind)
+            b = emit.argument("bias", (padded,), numbers.sums)
+            scales = requantize.arguments(padded) if numbers.quantized else None
+            r = emit.argument("residual", (outputs,), kind) if self.epilogue.residual else None
+            y = emit.argument("y", (outputs,), kind)
+            staging = Staging(op, outside=None if scales is None else scales.outside)
+            staged = T.alloc_buffer((staging.size(slack),), kind)
             with T.serial(op.batch) as n:
                 staging.fill(x, n, staged, slack, self.target.lanes, self.threads)
                 jobs = op.groups * pixel_rows.row_groups(op, tile)
                 with emit.outer(jobs, self.threads) as job:
-                    self._rows(staging, (staged, w, b, r, y), n, job)
+                    self._rows(staging, (staged, w, b, r, y), scales, n, job)
         return function.result
 
     def _rows(
         self,
         staging: Staging,
         buffers: tuple[Buffer, Buffer, Buffer, Buffer | None, Buffer],
+        scales: requantize.StoreScales | None,
         n: Expr,
         job: Expr,
     ) -> None:
-        op, tile, lanes = self.op, self.tile, self.target.lanes
-        staged, w, bias, residual, y = buffers
-        per_in, per_out = op.in_channels // op.groups, op.out_channels // op.groups
+        op, tile, lanes = self.reduced, self.tile, self.target.lanes
+        staged, w, bias, _, _ = buffers
+        per_in = op.in_channels // op.groups
         kernel_h, kernel_w = op.kernel
         block = tile.vectors * lanes
         blocks = -(-op.out_height * staging.pitch // block)
         groups = pixel_rows.row_groups(op, tile)
-        run = T.alloc_buffer((tile.rows * blocks * block,), "float32")
+        past = 0 if scales is None else lanes  # whole vectors are read
+        run = T.alloc_buffer((tile.rows * blocks * block + past,), self.numbers.sums)
         with T.serial(blocks) as q:
-            acc = emit.registers((tile.rows, tile.vectors, lanes))
+            acc = emit.registers((tile.rows, tile.vectors, lanes), self.numbers.sums)
             pixel_rows.clear(acc, tile, lanes, bias, job * tile.rows)
             with T.serial(per_in) as c, T.serial(kernel_h) as kh, T.serial(kernel_w) as kw:
                 at = staging.offset(job // groups * per_in + c, kh, kw) + q * block
                 step = ((job * per_in + c) * kernel_h + kh) * kernel_w + kw
-                pixel_rows.multiply_add(acc, tile, lanes, (w, step * tile.rows), (staged, at))
-            pixel_rows.spill(acc, tile, lanes, run, q * block, blocks * block)
-        with T.serial(tile.rows) as o:
-            within = job % groups * tile.rows + o
-            with T.If(within < per_out), T.Then(), T.serial(op.out_height) as h:
-                channel = n * op.out_channels + job // groups * per_out + within
-                to = (channel * op.out_height + h) * op.out_width
-                start = o * blocks * block + h * staging.pitch
-                pixel_rows.finish(
-                    run, start, op.out_width, lanes, self.epilogue, (y, residual, to)
+                pixel_rows.multiply_add(
+                    acc, tile, self.target, (w, step * tile.rows), (staged, at), self.numbers
                 )
+            pixel_rows.spill(acc, tile, lanes, run, q * block, blocks * block)
+        self._finish((run, blocks, block, staging.pitch), buffers[3:], scales, n, job)
+
+    def _finish(
+        self,
+        run: tuple[Buffer, int, int, int],
+        buffers: tuple[Buffer | None, Buffer],
+        scales: requantize.StoreScales | None,
+        n: Expr,
+        job: Expr,
+    ) -> None:
+        """Emit the last store of a group of rows.
+
+        Args:
+            run: the sums; blocks of a row of them, and pixels of each; pixels of an image's row.
+            buffers: residual and output.
+            scales: numbers of the last store in int8.
+            n: the image.
+            job: the group of rows.
+        """
+        op, tile, each = self.reduced, self.tile, self.numbers.group
+        (sums, blocks, block, pitch), (residual, y) = run, buffers
+        groups, per_out = pixel_rows.row_groups(op, tile), -(-op.out_channels // op.groups // each)
+        room = None
+        if scales is not None:
+            lanes = self.target.lanes
+            room = requantize.room_for(lanes - op.out_width % lanes, lanes, "int32")
+        with T.serial(tile.rows // each) as o:
+            within = job % groups * (tile.rows // each) + o
+            with T.If(within < per_out), T.Then(), T.serial(op.out_height) as h:
+                channel = n * self.rows_out + job // groups * per_out + within
+                to = (channel * op.out_height + h) * op.out_width
+                start = o * each * blocks * block + h * pitch
+                if scales is None:
+                    pixel_rows.finish(
+                        sums, start, op.out_width, self.target.lanes, self.epilogue,
+                        (y, residual, to),
+                    )  # fmt: skip
+                else:
+                    pixel_rows.finish_quads(
+                        lambda channel, pixel: sums[
+                            T.Ramp(start + channel * blocks * block + pixel, 1, self.target.lanes)
+                        ],
+                        op.out_width, self.target, (scales, job * tile.rows + o * each),
+                        (y, residual, to), self.epilogue.other_first, room,
+                    )  # fmt: skip
 
 
-PRIMITIVE = nchw_primitive(
-    "direct",
-    lambda op, r: Direct(
-        op,
-        r.target,
-        r.threads,
-        r.epilogue,
-        pixel_rows.with_knobs(pixel_rows.default_tile(op, r.target), r.knobs),
-    ),
-)
+def _lower(op: Conv2d, r: Request, numbers: Numbers = FLOAT32) -> Kernel:
+    fixed = pixel_rows.default_tile(numbers.reduced(op), r.target, numbers.group)
+    tile = pixel_rows.with_knobs(fixed, r.knobs)
+    return Direct(op, r.target, r.threads, r.epilogue, tile, numbers=numbers)
+
+
+PRIMITIVE = nchw_primitive("direct", _lower)
+NARROW = (nchw_primitive("direct", partial(_lower, numbers=INT8), numbers=INT8),)

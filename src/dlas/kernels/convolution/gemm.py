@@ -11,14 +11,15 @@ from it.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from tvm.tirx.script.builder import ir as T
 
-from dlas.kernels.code import emit, pixel_rows
+from dlas.kernels.code import emit, pixel_rows, requantize
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
+from dlas.kernels.code.numbers import FLOAT32, INT8, Numbers
 from dlas.kernels.code.pixel_rows import RowTile
 from dlas.kernels.code.staging import Staging
 from dlas.kernels.convolution import space
@@ -37,7 +38,8 @@ from dlas.kernels.convolution.product import (
 from dlas.kernels.convolution.space import Space
 from dlas.kernels.convolution.whole_window import WholeWindow, is_whole_window
 from dlas.kernels.ground.knobs import FIXED, Knobs
-from dlas.kernels.ground.layout import Array
+from dlas.kernels.ground.layout import AnyArray
+from dlas.kernels.ground.quantization import Quantization
 from dlas.kernels.ground.shape import Conv2d
 from dlas.kernels.ground.target import CpuTarget
 
@@ -70,26 +72,28 @@ class Gemm(PlainKernel):
     @property
     def split(self) -> Split:
         """Rows of a band and parts of the output channels."""
-        fixed = default_split(self.op, self.target, self.threads, self.tile)
+        fixed = default_split(self.reduced, self.target, self.threads, self.tile)
         return Split(self.knobs.get("band", fixed.band), self.knobs.get("parts", fixed.parts))
 
     @property
     def channels(self) -> int:
-        """Input channels of a pass."""
-        fixed = pass_channels(self.op, self.target, self.tile)
-        return min(self.op.in_channels // self.op.groups, self.knobs.get("channels", fixed))
+        """Input channels (elements of them) of a pass."""
+        op = self.reduced
+        fixed = pass_channels(op, self.target, self.tile)
+        return min(op.in_channels // op.groups, self.knobs.get("channels", fixed))
 
     @property
     def per_part(self) -> int:
         """Row groups of a part."""
-        return -(-pixel_rows.row_groups(self.op, self.tile) // self.split.parts)
+        return -(-pixel_rows.row_groups(self.reduced, self.tile) // self.split.parts)
 
-    def constants(self, weight: Array, bias: Array | None) -> tuple[Array, ...]:
+    def constants(self, weight: AnyArray, bias: AnyArray | None) -> tuple[AnyArray, ...]:
         """Return the filters and the bias, flat, in the order in which they are read.
 
         Filters: groups, passes, row groups, K of a pass, rows.
         """
-        op, each = self.op, self.channels
+        op, each = self.reduced, self.channels
+        weight = self.numbers.elements(self.op, weight)
         per_in = op.in_channels // op.groups
         packed = np.concatenate(
             [
@@ -100,21 +104,28 @@ class Gemm(PlainKernel):
             ],
             axis=1,
         )
-        return packed.reshape(-1), pixel_rows.pack_bias(op, bias, self.tile)
+        padded = pixel_rows.pack_bias(op, bias, self.tile, self.numbers.sums)
+        return packed.reshape(-1), padded
+
+    def scales(self, quantization: Quantization) -> tuple[AnyArray, ...]:
+        """Return what the last store of an int8 kernel reads."""
+        factors = quantization.factors(self.op.out_channels)
+        packed = pixel_rows.pack_bias(self.reduced, factors, self.tile)
+        return packed, quantization.parameters()
 
     def describe(self) -> dict[str, Any]:
         """Return the schedule."""
         return {
             "kernel": "gemm",
             "tile": asdict(self.tile),
-            "patches": "the image" if in_place(self.op) else "gathered",
+            "patches": "the image" if in_place(self.reduced) else "gathered",
             **self.split._asdict(),
             "channels": self.channels,
         }
 
     def space(self) -> Space | None:
         """Return the settings for tuning."""
-        op, cpu = self.op, self.target
+        op, cpu = self.reduced, self.target
         tile, split = self.tile, self.split
         fixed = {
             "rows": tile.rows,
@@ -124,7 +135,7 @@ class Gemm(PlainKernel):
             "channels": self.channels,
         }
         values = {
-            **space.row_values(op),
+            **space.row_values(op, self.numbers.group),
             "band": space.up_to(op.out_height),
             "parts": (1, 2, 4) if self.threads > 1 else (1,),
             "channels": space.up_to(op.in_channels // op.groups, space.CHANNELS),
@@ -137,57 +148,62 @@ class Gemm(PlainKernel):
         return Space.of(values, fixed, fits)
 
     def function(self, name: str) -> PrimFunc:
-        """Return the kernel: (x, weight, bias, [residual], y)."""
-        op, tile = self.op, self.tile
+        """Return the kernel: (x, weight, bias, [factors, parameters], [residual], y)."""
+        op, tile, kind = self.reduced, self.tile, self.numbers.element
         padded = op.groups * pixel_rows.row_groups(op, tile) * tile.rows
         inputs = op.batch * op.in_channels * op.height * op.width
-        outputs = op.batch * op.out_channels * op.out_height * op.out_width
-        function = emit.Function(name)
+        outputs = op.batch * self.rows_out * op.out_height * op.out_width
+        function = emit.Function(name, self.numbers.quantized)
         with function.body():
             shape = (inputs,) if in_place(op) else (*op.in_shape, 1)
-            x = emit.argument("x", shape)
-            w = emit.argument("weight", (padded * depth(op),))
-            b = emit.argument("bias", (padded,))
-            r = emit.argument("residual", (outputs,)) if self.epilogue.residual else None
-            y = emit.argument("y", (outputs,))
+            x = emit.argument("x", shape, kind)
+            w = emit.argument("weight", (padded * depth(op),), kind)
+            b = emit.argument("bias", (padded,), self.numbers.sums)
+            scales = requantize.arguments(padded) if self.numbers.quantized else None
+            r = emit.argument("residual", (outputs,), kind) if self.epilogue.residual else None
+            y = emit.argument("y", (outputs,), kind)
             band, parts = self.split
             bands = -(-op.out_height // band)
             each = op.groups * bands * parts
             with emit.outer(op.batch * each, self.threads) as job:
                 group, at = job % each // (bands * parts), job // parts % bands * band
-                self._job((x, w, b, r, y), Place(job // each, group, job % parts, at, band))
+                place = Place(job // each, group, job % parts, at, band)
+                self._job((x, w, b, r, y), scales, place)
         return function.result
 
-    def _job(self, buffers: Buffers, place: Place) -> None:
+    def _job(self, buffers: Buffers, scales: requantize.StoreScales | None, place: Place) -> None:
         full, rest = divmod(self.op.out_height, place.rows)
         if full and rest:
             with T.If(place.row < full * place.rows):
                 with T.Then():
-                    self._band(buffers, place)
+                    self._band(buffers, scales, place)
                 with T.Else():
-                    self._band(buffers, place._replace(rows=rest))
+                    self._band(buffers, scales, place._replace(rows=rest))
         else:
-            self._band(buffers, place)
+            self._band(buffers, scales, place)
 
-    def _band(self, buffers: Buffers, place: Place) -> None:
-        op, lanes = self.op, self.target.lanes
+    def _band(self, buffers: Buffers, scales: requantize.StoreScales | None, place: Place) -> None:
+        op, lanes, kind = self.reduced, self.target.lanes, self.numbers.element
         taps, each = op.kernel[0] * op.kernel[1], self.channels
         pixels = place.rows * op.out_width
         runs = blocks(pixels, lanes, self.tile.vectors)
         size = each * taps * runs[0].vectors * lanes
-        slab = T.alloc_buffer((size + lanes,), "float32")  # a row's overhang goes past the end
+        slab = T.alloc_buffer((size + lanes,), kind)  # a row's overhang goes past the end
         staged = None
         if not in_place(op):
-            staged = T.alloc_buffer((each * Staging(op, place.rows).plane + lanes,), "float32")
+            staged = T.alloc_buffer((each * Staging(op, place.rows).plane + lanes,), kind)
         whole, rest = divmod(op.in_channels // op.groups, each)
         passes = whole + (rest > 0)
         waiting = -(-pixels // lanes) * lanes * self.per_part * self.tile.rows
-        sums = T.alloc_buffer((waiting,), "float32") if passes > 1 else None
-        tails = T.alloc_buffer((self.per_part * self.tile.rows * lanes,), "float32")
+        sums = T.alloc_buffer((waiting,), self.numbers.sums) if passes > 1 else None
+        tails = None
+        if scales is None:
+            tails = T.alloc_buffer((self.per_part * self.tile.rows * lanes,), "float32")
         memory = Slabs(staged, slab, sums, tails)
         product = Product(
-            op, lanes, self.tile, self.per_part, self.epilogue, buffers, place, memory
-        )
+            op, self.target, self.tile, self.per_part, self.epilogue, buffers, place, memory,
+            self.numbers, scales,
+        )  # fmt: skip
 
         def one(first: Expr, channels: int, turn: Expr) -> None:
             some = Pass(first, channels)
@@ -253,12 +269,18 @@ def default_split(op: Conv2d, target: CpuTarget, threads: int, tile: RowTile) ->
 
 
 @cache
-def default_tile(op: Conv2d, target: CpuTarget, threads: int) -> RowTile:
-    """Return the fixed tile: the cheapest with the cut into jobs that suits it best."""
+def default_tile(op: Conv2d, target: CpuTarget, threads: int, group: int = 1) -> RowTile:
+    """Return the fixed tile: the cheapest with the cut into jobs that suits it best.
+
+    Rows are a multiple of `group`, the channels that are stored together.
+    """
     per_out = op.out_channels // op.groups
     sums = 24 if target.registers >= 32 else 12
     most = 8 if target.registers >= 32 else 4
-    tiles = [RowTile(min(most, sums // v, per_out), v) for v in range(most, 0, -1)]
+    rows = {
+        v: pixel_rows.whole_rows(min(most, sums // v, per_out), group) for v in range(1, most + 1)
+    }
+    tiles = [RowTile(rows[v], v) for v in range(most, 0, -1) if rows[v] * v <= sums + 4]
 
     def total(tile: RowTile) -> float:
         return cost(op, target, threads, tile, default_split(op, target, threads, tile))
@@ -309,11 +331,15 @@ def gather(
         emit.store(panel, T.float32(0), k * width + pixels + rest)
 
 
-def _lower(op: Conv2d, r: Request) -> Kernel:
-    if is_whole_window(op):
-        return WholeWindow(op, r.target, r.threads, r.epilogue, r.knobs)
-    tile = pixel_rows.with_knobs(default_tile(op, r.target, r.threads), r.knobs)
-    return Gemm(op, r.target, r.threads, r.epilogue, tile, r.knobs)
+def _lower(op: Conv2d, r: Request, numbers: Numbers = FLOAT32) -> Kernel:
+    # The row that a linear layer writes is the image only if it is all, or of whole elements.
+    rows = op.batch == 1 or op.out_channels % numbers.group == 0
+    if is_whole_window(op) and rows:
+        return WholeWindow(op, r.target, r.threads, r.epilogue, r.knobs, numbers=numbers)
+    fixed = default_tile(numbers.reduced(op), r.target, r.threads, numbers.group)
+    tile = pixel_rows.with_knobs(fixed, r.knobs)
+    return Gemm(op, r.target, r.threads, r.epilogue, tile, r.knobs, numbers=numbers)
 
 
 PRIMITIVE = nchw_primitive("gemm", _lower)
+NARROW = (nchw_primitive("gemm", partial(_lower, numbers=INT8), numbers=INT8),)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from dlas.kernels.code.epilogue import Epilogue
+from dlas.kernels.code.numbers import FLOAT32, Numbers
 from dlas.kernels.code.register_tile import default_tile
 from dlas.kernels.convolution.spatial_pack import SpatialPack
 from dlas.kernels.ground.knobs import FIXED, Knobs
@@ -25,6 +26,7 @@ def dense_linear(
     threads: int,
     epilogue: Epilogue | None = None,
     knobs: Knobs = FIXED,
+    numbers: Numbers = FLOAT32,
 ) -> SpatialPack:
     """Return the kernel (x [rows, in], weight, bias, [residual], y [rows, out]).
 
@@ -34,7 +36,8 @@ def dense_linear(
         threads: threads that the loops are written for.
         epilogue: residual and activation; a residual's layout is that of the output.
         knobs: what tuning found.
+        numbers: their type; in int8 the rows of x are whole elements (`in` a multiple of four).
     """
-    tile = replace(default_tile(op, target), **knobs.as_dict())
+    tile = replace(default_tile(numbers.reduced(op), target), **knobs.as_dict())
     layouts = (Layout(op.in_channels), Layout(op.out_channels))
-    return SpatialPack(op, target, threads, *layouts, epilogue or Epilogue(), tile)
+    return SpatialPack(op, target, threads, *layouts, epilogue or Epilogue(), tile, numbers)

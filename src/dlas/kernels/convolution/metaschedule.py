@@ -31,7 +31,7 @@ class _Candidates:
     def __init__(self, workers: Workers, request: dict[str, Any]) -> None:
         self.workers, self.request = workers, request
         self.modules: dict[str, Any] = {}
-        self.shapes: dict[str, Any] = {}
+        self.built: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
         self.lost: list[dict[str, Any]] = []
         self.count = 0
@@ -57,13 +57,13 @@ class _Candidates:
                 self.lost.append({"knobs": {}, "reason": f"build: {answer.error}"})
                 found.append((None, answer.error))
             else:
-                self.shapes[request["path"]] = answer.ok["shapes"]
+                self.built[request["path"]] = answer.ok
                 found.append((request["path"], None))
         return found
 
     def run(self, path: str) -> tuple[list[float] | None, str | None]:
         """Return (seconds, error) of one built candidate."""
-        candidate = {"path": path, "knobs": {}, "shapes": self.shapes[path]}
+        candidate = {"path": path, "knobs": {}, **self.built[path]}
         answer = self.workers.one(
             {"do": "measure", "task": {"kind": "module"}, "candidates": [candidate],
              "rounds": ROUNDS, "seconds": SECONDS, "threads": self.request["threads"],

@@ -1,13 +1,18 @@
-"""The oracle: a plain float64 convolution and the error bound that kernels are held to."""
+"""The oracle: a plain float64 convolution and the error bound that kernels are held to.
 
-from typing import NamedTuple
+In int8 there is no bound: sums are exact, and the roundings after them are told step by step.
+"""
+
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from dlas.kernels.ground.quantization import Quantization, Scale, sum_factors
 from dlas.kernels.ground.shape import Conv2d
 
 Float64 = npt.NDArray[np.float64]
+Bytes = npt.NDArray[np.uint8]
 EPSILON = 2.0**-24
 """Unit round-off of float32."""
 DIRECT_BOUND = 32 * EPSILON
@@ -39,6 +44,50 @@ def conv2d(
         r64 = np.asarray(residual, np.float64)
         y, size = y + r64, size + np.abs(r64)
     return Reference(activate(y, activation), size)
+
+
+def quantized_conv2d(
+    op: Conv2d,
+    x: Bytes,
+    weight: npt.NDArray[np.int8],
+    bias: npt.NDArray[np.int32] | None,
+    quantization: Quantization,
+    residual: Bytes | None = None,
+) -> Bytes:
+    """Return the uint8 output of an int8 convolution, NCHW, by ONNX Runtime's arithmetic."""
+    # Whole numbers far below 2**53: exact in float64.
+    sums = _correlate(op, x.astype(np.float64) - quantization.x.zero, weight.astype(np.float64))
+    if bias is not None:
+        sums = sums + bias.reshape(1, -1, 1, 1)
+    assert np.abs(sums).max(initial=0) < 2**31
+    scaled = sums.astype(np.float32) * quantization.factors(op.out_channels).reshape(1, -1, 1, 1)
+    y, scales = quantization.y, quantization.sum
+    if residual is None or scales is None:
+        return _stored(np.rint(scaled) + y.zero, y, quantization.activation)
+    between = _stored(np.rint(scaled) + y.zero, y, None)
+    first, second = (between, y), (residual, scales.other)
+    if scales.first:
+        first, second = second, first
+    return quantized_sum(first, second, scales.total, quantization.activation)
+
+
+def quantized_sum(
+    a: tuple[Bytes, Scale], b: tuple[Bytes, Scale], total: Scale, activation: str | None = None
+) -> Bytes:
+    """Return the quantized sum of two quantized tensors: two fused multiply-adds, one rounding."""
+    p, q, offset = sum_factors(a[1], b[1], total)
+    # A product of 8 and 24 bits, and its sum with a float32, are exact in float64.
+    first = (b[0] * np.float64(q) + offset).astype(np.float32)
+    both = (a[0] * np.float64(p) + first).astype(np.float32)
+    return _stored(np.rint(both), total, activation)
+
+
+def _stored(value: npt.NDArray[Any], scale: Scale, activation: str | None) -> Bytes:
+    low = scale.zero if activation in ("relu", "relu6") else 0
+    high = 255.0
+    if activation == "relu6":
+        high = min(high, float(np.rint(np.float32(6) / np.float32(scale.scale))) + scale.zero)
+    return np.clip(value, low, high).astype(np.uint8)
 
 
 def activate(y: Float64, activation: str | None) -> Float64:

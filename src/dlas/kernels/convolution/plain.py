@@ -1,11 +1,15 @@
-"""What all kernels have that read and write images as they came: plain channels, no halo."""
+"""What all kernels have that read and write images as they came: plain channels, no halo.
+
+In int8 channels lie in fours (NCHW4c): plain images of elements of four bytes.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dlas.kernels.code.epilogue import Epilogue
+from dlas.kernels.code.numbers import FLOAT32, Numbers
 from dlas.kernels.convolution.contract import Kernel, Primitive, Request
-from dlas.kernels.ground.layout import NCHW, Layout
+from dlas.kernels.ground.layout import Layout
 from dlas.kernels.ground.shape import Conv2d
 from dlas.kernels.ground.target import CpuTarget
 
@@ -18,20 +22,38 @@ class PlainKernel:
     target: CpuTarget
     threads: int
     epilogue: Epilogue
+    numbers: Numbers = field(default=FLOAT32, kw_only=True)
 
     @property
     def inp(self) -> Layout:
-        """Layout of the input."""
-        return NCHW
+        """Layout of the input: plain elements."""
+        return Layout(self.numbers.group)
 
     @property
     def out(self) -> Layout:
         """Layout of the output."""
-        return NCHW
+        return self.inp
+
+    @property
+    def reduced(self) -> Conv2d:
+        """The convolution over elements."""
+        return self.numbers.reduced(self.op)
+
+    @property
+    def rows_out(self) -> int:
+        """Elements of an output pixel."""
+        return -(-self.op.out_channels // self.numbers.group)
 
 
 def nchw_primitive(
-    name: str, lower: Callable[[Conv2d, Request], Kernel], weights: str = "dense"
+    name: str,
+    lower: Callable[[Conv2d, Request], Kernel],
+    weights: str = "dense",
+    numbers: Numbers = FLOAT32,
 ) -> Primitive:
-    """Return a primitive that reads and writes NCHW, and can do any operator."""
-    return Primitive(name, weights, lambda op, target, knobs: NCHW, lambda target: 1, lower)
+    """Return a primitive for any operator that reads and writes NCHW (in int8 NCHW4c)."""
+    layout = Layout(numbers.group)
+    return Primitive(
+        name, weights, lambda op, target, knobs: layout, lambda target: layout.block, lower,
+        dtype=numbers.name, plain=True,
+    )  # fmt: skip

@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from dlas.kernels.code.dot import taken
 from dlas.kernels.code.epilogue import Epilogue
-from dlas.kernels.convolution.contract import Kernel, Primitive, Request
+from dlas.kernels.convolution.contract import Kernel, Primitive, Request, Scaled
 from dlas.kernels.ground.errors import UnsupportedError, near
 from dlas.kernels.ground.knobs import FIXED, Knobs
-from dlas.kernels.ground.layout import Array, Layout
+from dlas.kernels.ground.layout import AnyArray, Layout
+from dlas.kernels.ground.quantization import Quantization
 from dlas.kernels.ground.shape import Conv2d
 from dlas.kernels.ground.target import CpuTarget
+from dlas.kernels.ground.types import CSR_INT8, DTYPES, WINOGRAD_INT8
 
 FILES = (
     "direct",
@@ -31,12 +34,17 @@ FILES = (
 """The files of this folder that hold a primitive, in the order in which messages name them."""
 
 
-def _of(file: str) -> Primitive:
-    primitive: Primitive = import_module(f"{__package__}.{file}").PRIMITIVE
-    return primitive
+def _of(file: str) -> Any:
+    return import_module(f"{__package__}.{file}")
 
 
-PRIMITIVES = {(p.name, p.weights): p for p in map(_of, FILES)}
+PRIMITIVES: Mapping[tuple[str, str], Primitive] = {
+    (p.name, p.weights): p for p in (_of(file).PRIMITIVE for file in FILES)
+}
+NARROW: Mapping[tuple[str, str, str], Primitive] = {
+    (p.name, p.weights, p.dtype): p for file in FILES for p in getattr(_of(file), "NARROW", ())
+}
+"""The primitives in other types than float32."""
 WEIGHTS = ("dense", "csr")
 
 
@@ -50,13 +58,28 @@ def check_weights(weights: str) -> None:
         raise UnsupportedError(f"weights must be one of {WEIGHTS}, got {weights!r}")
 
 
-def find(name: str, weights: str = "dense") -> Primitive:
-    """Return the primitive of this name for this storage of the weights.
+def check_dtype(dtype: str) -> None:
+    """Refuse an unknown type of numbers.
+
+    Raises:
+        UnsupportedError: none of `DTYPES`.
+    """
+    if dtype not in DTYPES:
+        raise UnsupportedError(
+            f"dtype must be one of {DTYPES}, got {dtype!r}{near(dtype, DTYPES)}"
+        )
+
+
+def find(name: str, weights: str = "dense", dtype: str = "float32") -> Primitive:
+    """Return the primitive of this name for this storage of the weights, in this type.
 
     Raises:
         UnsupportedError: there is none.
     """
     check_weights(weights)
+    check_dtype(dtype)
+    if dtype != "float32":
+        return _narrow(name, weights, dtype)
     if (name, weights) in PRIMITIVES:
         return PRIMITIVES[name, weights]
     known = ", ".join(n for n, w in PRIMITIVES if w == weights)
@@ -65,17 +88,56 @@ def find(name: str, weights: str = "dense") -> Primitive:
     raise UnsupportedError(f"unknown {what} {name!r}; known: {known}{guess}")
 
 
+def _narrow(name: str, weights: str, dtype: str) -> Primitive:
+    """Return a primitive in another type than float32."""
+    if (name, weights, dtype) in NARROW:
+        return NARROW[name, weights, dtype]
+    if name == "winograd":
+        raise UnsupportedError(WINOGRAD_INT8)
+    if weights == "csr":
+        raise UnsupportedError(CSR_INT8)
+    known = ", ".join(n for n, w, d in NARROW if (w, d) == (weights, dtype)) or "none"
+    if (name, weights) in PRIMITIVES:
+        raise UnsupportedError(
+            f"{name} with {weights} weights is not implemented in {dtype}; there is: {known}"
+        )
+    return find(name, weights)  # says that there is none of this name
+
+
+def constants(
+    kernel: Any,
+    weight: AnyArray,
+    bias: AnyArray | None,
+    quantization: Quantization | None = None,
+) -> tuple[AnyArray, ...]:
+    """Return all that is packed ahead of time for a kernel, scales of an int8 one included."""
+    if quantization is None:
+        packed: tuple[AnyArray, ...] = kernel.constants(weight, bias)
+        return packed
+    assert isinstance(kernel, Scaled)
+    exact = quantization.corrected(weight, bias, taken(kernel.target))
+    return (*kernel.constants(weight, exact), *kernel.scales(quantization))
+
+
 def plain_kernel(
-    op: Conv2d, primitive: str, weights: str, cpu: CpuTarget, threads: int, knobs: Knobs = FIXED
+    op: Conv2d,
+    primitive: str,
+    weights: str,
+    cpu: CpuTarget,
+    threads: int,
+    knobs: Knobs = FIXED,
+    dtype: str = "float32",
 ) -> Kernel:
     """Return the kernel with the smallest layouts and nothing fused: the one that is tuned."""
-    chosen = find(primitive, weights)
+    chosen = find(primitive, weights, dtype)
     out = Layout(chosen.block(cpu))
     inp = chosen.needs(op, cpu, knobs)
     return chosen.lower(op, Request(cpu, threads, inp, out, Epilogue(), knobs))
 
 
-def multiplications(op: Conv2d, schedule: Mapping[str, Any], weights: str, weight: Array) -> int:
+def multiplications(
+    op: Conv2d, schedule: Mapping[str, Any], weights: str, weight: AnyArray
+) -> int:
     """Return how many multiplications a kernel of this schedule does, without transforms.
 
     Zeros that a dense kernel multiplies by count (padding and neighbouring groups do not).

@@ -10,9 +10,12 @@ from tvm.tirx.script.builder import ir as T
 from dlas.kernels.code import emit, pixel_rows
 from dlas.kernels.code.emit import Buffer, Expr
 from dlas.kernels.code.epilogue import Epilogue
+from dlas.kernels.code.numbers import FLOAT32, Numbers
 from dlas.kernels.code.pixel_rows import RowTile
+from dlas.kernels.code.requantize import StoreScales, room_for
 from dlas.kernels.code.staging import Staging
 from dlas.kernels.ground.shape import Conv2d
+from dlas.kernels.ground.target import CpuTarget
 
 Buffers = tuple[Buffer, Buffer, Buffer, Buffer | None, Buffer]
 
@@ -64,7 +67,8 @@ class Product:
     """The steps of a pass: stage its channels, then gather and multiply each block of pixels."""
 
     op: Conv2d
-    lanes: int
+    """The convolution over elements."""
+    target: CpuTarget
     tile: RowTile
     per_part: int
     """Row groups of a part of the output channels."""
@@ -72,11 +76,19 @@ class Product:
     buffers: Buffers
     place: Place
     memory: Slabs
+    numbers: Numbers = FLOAT32
+    scales: StoreScales | None = None
+
+    @property
+    def lanes(self) -> int:
+        """Pixels of a vector."""
+        return self.target.lanes
 
     @property
     def staging(self) -> Staging:
         """Geometry of the staged channels."""
-        return Staging(self.op, self.place.rows)
+        outside = None if self.scales is None else self.scales.outside
+        return Staging(self.op, self.place.rows, outside)
 
     def stage(self, some: Pass) -> None:
         """Emit the copy of the channels of a pass, where the image is not the matrix."""
@@ -100,7 +112,8 @@ class Product:
         if run.pixels < width:
             # Last, for pieces overhang: denormals by chance would cost several times the product.
             with T.serial(some.channels * taps) as k, T.serial(width - run.pixels) as j:
-                emit.store(self.memory.slab, T.float32(0), k * width + run.pixels + j)
+                none = emit.constant(0, self.numbers.element)
+                emit.store(self.memory.slab, none, k * width + run.pixels + j)
 
     def _take(self, run: Stretch, some: Pass, start: Expr) -> None:
         """Emit the copy of a block of the image itself: past its end there is nothing to read."""
@@ -161,7 +174,7 @@ class Product:
         ):
             g = self.place.part * self.per_part + step
             job = self.place.group * groups + g
-            acc = emit.registers((tile.rows, tile.vectors, lanes))
+            acc = emit.registers((tile.rows, tile.vectors, lanes), self.numbers.sums)
             band = -(-self.place.rows * op.out_width // lanes) * lanes
             waiting = step * band * tile.rows + start * tile.rows
             once = turn[1] == 1
@@ -174,7 +187,8 @@ class Product:
             with T.serial(some.channels * taps) as k:
                 at = self.place.group * groups * depth(op) + groups * some.first * taps
                 weights = (w, (at + g * some.channels * taps + k) * tile.rows)
-                pixel_rows.multiply_add(acc, tile, lanes, weights, (self.memory.slab, k * width))
+                pixels = (self.memory.slab, k * width)
+                pixel_rows.multiply_add(acc, tile, self.target, weights, pixels, self.numbers)
             _either(
                 once,
                 turn[0] == turn[1] - 1,
@@ -194,6 +208,9 @@ class Product:
 
     def _finish(self, acc: Buffer, run: Stretch, start: Expr, place: tuple[Expr, Expr]) -> None:
         """Emit the last store of a group of rows: its number, and its place in the job."""
+        if self.scales is not None:
+            self._finish_quads(acc, run, start, place[0])
+            return
         op, lanes, height = self.op, self.lanes, self.tile.rows
         per_out, (g, step) = op.out_channels // op.groups, place
         _, _, _, residual, y = self.buffers
@@ -208,6 +225,25 @@ class Product:
                 acc, o, run.pixels, lanes, self.epilogue, (y, residual, to), tail,
             )  # fmt: skip
             # The last group may have rows in excess.
+            _either(not ragged or o < per_out % height, g * height + o < per_out, store)
+
+    def _finish_quads(self, acc: Buffer, run: Stretch, start: Expr, g: Expr) -> None:
+        """Emit the last store of a group of rows in int8: four rows at a time."""
+        op, height, each = self.op, self.tile.rows // self.numbers.group, self.numbers.group
+        per_out, every = -(-op.out_channels // op.groups // each), -(-op.out_channels // each)
+        _, _, _, residual, y = self.buffers
+        assert self.scales is not None
+        groups, ragged = pixel_rows.row_groups(op, self.tile), per_out % height > 0
+        first = self.place.n * every + self.place.group * per_out + g * height
+        channel = (self.place.group * groups + g) * self.tile.rows
+        room = room_for(self.lanes - run.pixels % self.lanes, self.lanes, "int32")
+        for o in range(height):
+            to = ((first + o) * op.out_height + self.place.row) * op.out_width + start
+            store = partial(
+                pixel_rows.finish_acc_quads,
+                acc, o * each, run.pixels, self.target, (self.scales, channel + o * each),
+                (y, residual, to), self.epilogue.other_first, room,
+            )  # fmt: skip
             _either(not ragged or o < per_out % height, g * height + o < per_out, store)
 
 

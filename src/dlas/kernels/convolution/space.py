@@ -76,10 +76,14 @@ def up_to(most: int, counts: tuple[int, ...] = COUNTS) -> tuple[int, ...]:
     return tuple(c for c in counts if c <= most)
 
 
-def row_values(op: Conv2d) -> Values:
-    """Return the values of the two knobs of a tile of rows (see `pixel_rows`)."""
+def row_values(op: Conv2d, group: int = 1) -> Values:
+    """Return the values of the two knobs of a tile of rows (see `pixel_rows`).
+
+    Rows are multiples of `group`, the channels that are stored together.
+    """
+    most = max(group, min(14, op.out_channels // op.groups))
     return {
-        "rows": tuple(range(1, min(14, op.out_channels // op.groups) + 1)),
+        "rows": tuple(range(group, most + 1, group)),
         "vectors": tuple(range(1, 9)),
     }
 

@@ -7,27 +7,34 @@ times one vector of filters. Where filters larger than 1x1 exceed the first-leve
 reduction runs in passes over a few input blocks each, all tiles of a band of rows to a pass, so
 that they are read from that cache. The name is TVM's; the blocked layout follows Liu et al.,
 "Optimizing CNN Model Inference on CPUs" (USENIX ATC 2019).
+
+In int8 an element is four channels (see `numbers`): `op` is the convolution that is computed,
+`reduced` the one over elements, by which the reduction is written.
 """
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from tvm.tirx.script.builder import ir as T
 
-from dlas.kernels.code import emit
+from dlas.kernels.code import emit, requantize
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
-from dlas.kernels.code.epilogue import Epilogue, activate
+from dlas.kernels.code.epilogue import Epilogue
+from dlas.kernels.code.numbers import FLOAT32, INT8, Numbers
 from dlas.kernels.code.register_tile import Tile, default_tile, segments
 from dlas.kernels.code.walk import Channels, channels
 from dlas.kernels.convolution import space
 from dlas.kernels.convolution.blocked_filters import pack_bias, pack_weight
+from dlas.kernels.convolution.blocked_store import BlockedStore
 from dlas.kernels.convolution.contract import Kernel, Primitive, Request
 from dlas.kernels.convolution.depthwise import Depthwise, default_columns
 from dlas.kernels.convolution.space import Space
 from dlas.kernels.ground.knobs import FIXED, Knobs
-from dlas.kernels.ground.layout import Array, Layout
+from dlas.kernels.ground.layout import AnyArray, Layout
+from dlas.kernels.ground.quantization import Quantization
 from dlas.kernels.ground.shape import Conv2d
 from dlas.kernels.ground.target import CpuTarget
 
@@ -37,6 +44,8 @@ UNROLLED = 4
 """Steps of the reduction that are written out."""
 _DEPTHS = (1, 2, 4, 8, 16)
 """Input blocks of a pass that tuning tries."""
+NARROW_VECTORS = 2
+"""Vectors of outputs in a tile of int8: filters are read for as many pixels as fit."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,17 @@ class SpatialPack:
     out: Layout
     epilogue: Epilogue
     tile: Tile
+    numbers: Numbers = FLOAT32
+
+    @property
+    def reduced(self) -> Conv2d:
+        """The convolution over elements."""
+        return self.numbers.reduced(self.op)
+
+    @property
+    def read(self) -> Layout:
+        """Layout of the input's elements."""
+        return self.numbers.layout(self.inp)
 
     @property
     def chunks(self) -> int:
@@ -65,28 +85,36 @@ class SpatialPack:
         return self.threads if equal and filters <= 2 * math.prod(op.in_shape) else 1
 
     def function(self, name: str) -> PrimFunc:
-        """Return the kernel: (x, weight, bias, [residual], y)."""
-        op, lanes = self.op, self.target.lanes
-        walk = channels(op, self.inp.block, lanes)
+        """Return the kernel: (x, weight, bias, [factors, parameters], [residual], y)."""
+        op, lanes, numbers = self.reduced, self.target.lanes, self.numbers
+        walk = channels(op, self.read.block, lanes)
         total = -(-op.out_channels // lanes)
         size = total * lanes * walk.outer * walk.inner * op.kernel[0] * op.kernel[1]
-        function = emit.Function(name)
+        function = emit.Function(name, self.numbers.quantized)
         with function.body():
-            x = emit.argument("x", self.inp.shape(op.in_shape))
-            w = emit.argument("weight", (size,))
-            b = emit.argument("bias", (total * lanes,))
+            x = emit.argument("x", self.read.shape(op.in_shape), numbers.element)
+            w = emit.argument("weight", (size,), numbers.element)
+            b = emit.argument("bias", (total * lanes,), numbers.sums)
+            q = requantize.arguments(total * lanes) if numbers.quantized else None
             r = None
             if self.epilogue.residual:
-                r = emit.argument("residual", self.epilogue.residual.shape(op.out_shape))
-            y = emit.argument("y", self.out.shape(op.out_shape))
+                shape = self.epilogue.residual.shape(op.out_shape)
+                r = emit.argument("residual", shape, numbers.stored)
+            y = emit.argument("y", self.out.shape(op.out_shape), numbers.stored)
             for first, count, blocks in segments(total, self.tile.blocks):
-                _Part(self, walk, (x, w, b, r, y), first, count, blocks).emit()
+                _Part(self, walk, (x, w, b, r, y), q, first, count, blocks).emit()
         return function.result
 
-    def constants(self, weight: Array, bias: Array | None) -> tuple[Array, ...]:
+    def constants(self, weight: AnyArray, bias: AnyArray | None) -> tuple[AnyArray, ...]:
         """Return the packed filters and the padded bias, in the order of the arguments."""
-        packed = pack_weight(self.op, weight, self.inp.block, self.tile, self.target)
-        return packed, pack_bias(self.op, bias, self.target)
+        filters = self.numbers.elements(self.op, weight)
+        packed = pack_weight(self.reduced, filters, self.read.block, self.tile, self.target)
+        return packed, pack_bias(self.op, bias, self.target, self.numbers.sums)
+
+    def scales(self, quantization: Quantization) -> tuple[AnyArray, ...]:
+        """Return what the last store of an int8 kernel reads."""
+        factors = quantization.factors(self.op.out_channels)
+        return pack_bias(self.op, factors, self.target), quantization.parameters()
 
     def describe(self) -> dict[str, Any]:
         """Return the schedule."""
@@ -95,12 +123,12 @@ class SpatialPack:
 
     def space(self) -> Space | None:
         """Return the settings for tuning."""
-        op, cpu = self.op, self.target
+        op, cpu = self.reduced, self.target
         room, tile = space.room(cpu), self.tile
         fixed = asdict(tile)
         fixed_held = tile.blocks * tile.columns * tile.rows
         total = -(-op.out_channels // cpu.lanes)
-        walk = channels(op, self.inp.block, cpu.lanes)
+        walk = channels(op, self.read.block, cpu.lanes)
         blocks = space.up_to(min(8, total))
         if op.groups > 1:
             # Neighbouring blocks must read the same input channels.
@@ -133,9 +161,19 @@ class _Part:
     plan: SpatialPack
     walk: Channels
     buffers: tuple[Buffer, Buffer, Buffer, Buffer | None, Buffer]
+    scales: requantize.StoreScales | None
     first: int
     count: int
     blocks: int
+
+    @property
+    def store(self) -> BlockedStore:
+        """The last store."""
+        plan, (_, _, _, residual, y) = self.plan, self.buffers
+        channels_out = plan.op.out_channels
+        return BlockedStore(
+            plan.target, channels_out, plan.out, plan.epilogue, residual, y, self.scales
+        )
 
     def emit(self) -> None:
         """Emit the part: a job is a band of one group of outputs, or all of a chunk of rows."""
@@ -181,7 +219,8 @@ class _Part:
         if any(out.halo):
             with T.serial(self.blocks) as o, T.serial(rows) as r:
                 block = self.first + group * self.blocks + o
-                emit.zero_halo(y, n, block, row + r, (op.out_height, op.out_width), out)
+                size = (op.out_height, op.out_width)
+                emit.zero_halo(y, n, block, row + r, size, out, requantize.fill(self.scales))
 
     def _each_tile(self, rows: int, body: Callable[[Expr, Expr, int, int], None]) -> None:
         """Emit body(row, column, rows, columns) for the tiles of a band."""
@@ -197,7 +236,7 @@ class _Part:
         n, group, row = where
         co = self.first + group * self.blocks
         bias = self.buffers[2]
-        sums = T.alloc_buffer((rows * width * self.blocks * lanes,), "float32")
+        sums = T.alloc_buffer((rows * width * self.blocks * lanes,), self.plan.numbers.sums)
 
         def at(pixel: Expr, o: Expr) -> Expr:
             return (pixel * self.blocks + o) * lanes
@@ -208,7 +247,7 @@ class _Part:
             )
 
         def one_pass(step: Expr, r: Expr, c: Expr, high: int, wide: int) -> None:
-            acc = emit.registers((high * wide, self.blocks, lanes))
+            acc = emit.registers((high * wide, self.blocks, lanes), self.plan.numbers.sums)
 
             def move(store: Callable[[Expr, Expr, Expr, Expr], None]) -> None:
                 with T.unroll(high) as i, T.unroll(wide) as k, T.unroll(self.blocks) as o:
@@ -223,18 +262,16 @@ class _Part:
         with T.serial(self.walk.outer // self.depth) as step:
             self._each_tile(rows, lambda *tile: one_pass(step, *tile))
         with T.serial(rows) as r, T.serial(width) as c, T.unroll(self.blocks) as o:
-
-            def one(j: Expr) -> None:
-                value = sums[at(r * width + c, o) + j]
-                self._finish(value, (n, co + o, row + r, c, j))
-
-            self._each_output(co + o, one)
+            self.store.vector(
+                lambda j: sums[at(r * width + c, o) + j],
+                (n, co + o, row + r, c),
+            )
 
     def _whole_tile(self, where: Place, r: Expr, col: Expr, rows: int, columns: int) -> None:
         lanes = self.plan.target.lanes
         n, group, row = where
         co = self.first + group * self.blocks
-        acc = emit.registers((rows * columns, self.blocks, lanes))
+        acc = emit.registers((rows * columns, self.blocks, lanes), self.plan.numbers.sums)
         bias = self.buffers[2]
 
         with T.unroll(rows * columns) as p, T.unroll(self.blocks) as o:
@@ -244,25 +281,10 @@ class _Part:
         done = ((row + r) % share if self.plan.chunks > 1 else row + r) * width + col * rows
         self._reduce(acc, (n, group, 0), (row + r, col), columns, (done, share * width))
         with T.unroll(rows) as i, T.unroll(columns) as c, T.unroll(self.blocks) as o:
-
-            def one(j: Expr) -> None:
-                at = (n, co + o, row + r + i, col + c, j)
-                self._finish(acc[i * columns + c, o, j], at)
-
-            self._each_output(co + o, one)
-
-    def _each_output(self, block: Expr, one: Callable[[Expr], None]) -> None:
-        """Emit the stores of one vector; of a channels-last row's last, only what exists."""
-        lanes, channels_out = self.plan.target.lanes, self.plan.op.out_channels
-        if self.plan.out.block % lanes == 0:
-            emit.each_lane(lanes, one)
-            return
-        rest = channels_out % lanes
-        with T.If(block == channels_out // lanes):
-            with T.Then(), T.unroll(rest) as j:
-                one(j)
-            with T.Else():
-                emit.each_lane(lanes, one)
+            self.store.vector(
+                lambda j: acc[i * columns + c, o, j],
+                (n, co + o, row + r + i, col + c),
+            )
 
     def _reduce(
         self,
@@ -277,7 +299,7 @@ class _Part:
         `sharing`: of the pixels that share the pass's filters, how many come before; all.
         """
         n, group, first_in = where
-        op, inp, walk, lanes = self.plan.op, self.plan.inp, self.walk, self.plan.target.lanes
+        op, inp, walk, lanes = self.plan.reduced, self.plan.read, self.walk, self.plan.target.lanes
         x, w = self.buffers[0], self.buffers[1]
         kernel_h, kernel_w = op.kernel
         vectors = kernel_h * kernel_w * walk.inner
@@ -307,15 +329,15 @@ class _Part:
             with T.unroll(pixels) as p, T.unroll(self.blocks) as o:
                 h = up + (at[0] + p // columns) * op.stride[0] + kh * op.dilation[0]
                 v = side + (at[1] + p % columns) * op.stride[1] + kw * op.dilation[1]
-                emit.each_lane(
-                    lanes,
-                    lambda j: emit.store(
-                        acc,
-                        acc[p, o, j]
-                        + x[n, block, h, v, lane + ii] * w[start + o * lanes + j],
-                        p, o, j,
+                self.plan.numbers.multiply_add(
+                    acc,
+                    (p, o),
+                    self.plan.target,
+                    (
+                        lambda _: x[n, block, h, v, lane + ii],
+                        lambda j: w[start + o * lanes + j],
                     ),
-                )  # fmt: skip
+                )
 
     def _fetch(
         self, w: Buffer, start: Expr, turn: Expr, pixels: int, sharing: tuple[Expr, int]
@@ -335,41 +357,41 @@ class _Part:
             count = -(-self.blocks * pixels // every)
         emit.prefetch(w, first, count * lanes)
 
-    def _finish(self, value: Expr, at: tuple[Expr, Expr, Expr, Expr, Expr]) -> None:
-        n, block, row, col, lane = at
-        residual, y = self.buffers[3], self.buffers[4]
-        epilogue, out, lanes = self.plan.epilogue, self.plan.out, self.plan.target.lanes
-        channel = block * lanes
-        if residual is not None and epilogue.residual is not None:
-            top, left = epilogue.residual.halo[:2]
-            wide = epilogue.residual.block
-            where = (n, channel // wide, row + top, col + left, channel % wide + lane)
-            value = value + residual[where]
-        value = activate(value, epilogue.activation)
-        top, left = out.halo[:2]
-        where = (n, channel // out.block, row + top, col + left, channel % out.block + lane)
-        emit.store(y, value, *where)
-
 
 def _divides(part: int, whole: int) -> bool:
     return part < whole and whole % part == 0
 
 
-def _needs(op: Conv2d, target: CpuTarget, knobs: Knobs = FIXED) -> Layout:
+def _needs(
+    op: Conv2d, target: CpuTarget, knobs: Knobs = FIXED, numbers: Numbers = FLOAT32
+) -> Layout:
     del knobs
     # Three colour channels in a block of 16 would multiply 13 zeros; read them as NCHW.
     small = op.in_channels * 2 <= target.lanes and not op.depthwise
-    return Layout(1 if small else target.lanes, op.padding)
+    few = -(-op.in_channels // numbers.group) * numbers.group if numbers.group > 1 else 1
+    return Layout(few if small else target.lanes, op.padding)
 
 
-def _lower(op: Conv2d, r: Request) -> Kernel:
+def _lower(op: Conv2d, r: Request, numbers: Numbers = FLOAT32) -> Kernel:
     if op.depthwise:
         columns = r.knobs.get("columns", default_columns(op, r.target))
-        return Depthwise(op, r.target, r.threads, r.inp, r.out, r.epilogue, columns)
-    fixed = default_tile(op, r.target)
+        return Depthwise(op, r.target, r.threads, r.inp, r.out, r.epilogue, columns, numbers)
+    if numbers is FLOAT32:
+        fixed = default_tile(op, r.target)
+    else:
+        block = numbers.layout(r.inp).block
+        fixed = default_tile(numbers.reduced(op), r.target, block, NARROW_VECTORS)
     get = r.knobs.get
     tile = Tile(*(get(name, value) for name, value in asdict(fixed).items()))
-    return SpatialPack(op, r.target, r.threads, r.inp, r.out, r.epilogue, tile)
+    return SpatialPack(op, r.target, r.threads, r.inp, r.out, r.epilogue, tile, numbers)
 
 
 PRIMITIVE = Primitive("spatial-pack", "dense", _needs, lambda target: target.lanes, _lower)
+NARROW = (
+    replace(
+        PRIMITIVE,
+        needs=partial(_needs, numbers=INT8),
+        lower=partial(_lower, numbers=INT8),
+        dtype="int8",
+    ),
+)

@@ -22,6 +22,7 @@ from dlas.kernels.ground.layout import NCHW, Layout, Shape4, widest
 from dlas.kernels.ground.shape import Conv2d
 from dlas.kernels.ground.target import CpuTarget
 from dlas.kernels.operators import tile_pool
+from dlas.kernels.operators.quantized import QUAD
 
 
 class Need(NamedTuple):
@@ -72,7 +73,7 @@ class Layouts:
         self.by_node: dict[str, list[Need]] = {}
         self.whole: dict[str, str] = {}
         """The concatenation in which a tensor is written in place."""
-        self._producers = graph.producers()
+        self._producers, self._users = graph.producers(), graph.users()
         for node in graph.nodes:
             needs = self._needs(node)
             self.by_node[node.name] = needs
@@ -88,7 +89,7 @@ class Layouts:
 
     def _primitive(self, node: Node) -> Primitive:
         choice = self.choices[node.name]
-        return primitives.find(choice.primitive, choice.weights)
+        return primitives.find(choice.primitive, choice.weights, node.dtype)
 
     def _form(self, node: Node, needs: list[Need]) -> Layout:
         """Return what the operator writes, given what it reads."""
@@ -100,7 +101,19 @@ class Layouts:
             return self._concat_form(node)
         if node.op == "pool" and (tiled := self._pooled(node)):
             return tiled[1]
+        if node.op == "quantize":
+            return self._quantized(node, needs[0].layout.form)
         return needs[0].layout.form
+
+    def _quantized(self, node: Node, form: Layout) -> Layout:
+        """Return what a plain image is quantized into: fours of channels, if that is read."""
+        for reader in self._users[node.output]:
+            if reader.op == "conv2d" and form == NCHW:
+                knobs = self.choices[reader.name].knobs
+                op = reader.attrs["conv"]
+                asked = self._primitive(reader).needs(op, self.target, knobs).form
+                return asked if asked.block == QUAD else form
+        return form
 
     def _written(self, node: Node) -> Layout:
         """Return the blocks or tiles that a convolution writes."""
@@ -133,7 +146,7 @@ class Layouts:
         """Return what the operator needs of each of its inputs, given their producers' forms."""
         if node.op == "conv2d":
             rest = self._written(node)
-            flexible = rest != NCHW
+            flexible = not self._primitive(node).plain
             knobs = self.choices[node.name].knobs
             layout = self._primitive(node).needs(node.attrs["conv"], self.target, knobs)
             first = Need(layout, exact=not flexible)

@@ -88,7 +88,7 @@ class _Assignment:
         convolutions = [n for n in graph.nodes if n.op == "conv2d"]
         # The largest first: the time for measuring may not suffice for all.
         for node in sorted(convolutions, key=lambda n: -n.attrs["conv"].multiplications):
-            if choices[node.name].asked == "best":
+            if choices[node.name].asked == "best" and node.dtype == "float32":
                 self.seconds[node.name] = self._kernels(node)
 
     def _kernels(self, node: Node) -> dict[Key, float]:
@@ -236,6 +236,8 @@ class _Assignment:
         seconds = self.seconds.get(node.name)
         if before.asked != "best":
             return before
+        if node.dtype != "float32":
+            return before._replace(measured={"note": f"by the rule: {node.dtype} is not measured"})
         if not seconds:
             return before._replace(measured={"note": "by the rule: no time left for measuring"})
         own = {k: s for k, s in seconds.items() if self._form(k) == form}

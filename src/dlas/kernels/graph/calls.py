@@ -8,6 +8,7 @@ import numpy as np
 
 from dlas.kernels.code.emit import PrimFunc
 from dlas.kernels.code.epilogue import Epilogue
+from dlas.kernels.code.numbers import FLOAT32, KNOWN
 from dlas.kernels.convolution import primitives
 from dlas.kernels.convolution.contract import Request
 from dlas.kernels.convolution.linear_csr import LinearCsr
@@ -16,11 +17,13 @@ from dlas.kernels.convolution.spatial_pack import SpatialPack
 from dlas.kernels.graph.arrange import Layouts, image_shape, same_memory
 from dlas.kernels.graph.choose import Chosen
 from dlas.kernels.graph.graph import Graph, Node
-from dlas.kernels.ground.layout import NCHW, Array, Layout
+from dlas.kernels.ground.layout import NCHW, AnyArray, Layout
 from dlas.kernels.ground.shape import Conv2d
 from dlas.kernels.ground.target import CpuTarget
+from dlas.kernels.ground.types import TYPES
 from dlas.kernels.operators.fallback import fallback
 from dlas.kernels.operators.image import Concat, Elementwise, GlobalPool, WindowPool
+from dlas.kernels.operators.quantized import Dequantize, Quantize, QuantizedAdd
 from dlas.kernels.operators.relayout import Relayout
 from dlas.kernels.operators.tile_pool import TilePool
 from dlas.kernels.operators.tokens import Attention, LayerNorm, Softmax
@@ -43,7 +46,7 @@ class Call:
     kind: str
     kernel: Emitter
     inputs: list[str]
-    constants: list[Array]
+    constants: list[AnyArray]
     outputs: list[str]
     record: dict[str, Any] = field(default_factory=dict)
 
@@ -98,9 +101,18 @@ class Calls:
 
     def _offsets(self, whole: str, layout: Layout) -> dict[str, int]:
         """Return where the parts of a concatenation begin in its memory, in bytes."""
-        parts = self.producers[whole].inputs
+        parts, each = self.producers[whole].inputs, self._itemsize(whole)
         sizes = [math.prod(layout.shape(image_shape(self.graph.values[p].shape))) for p in parts]
-        return {p: 4 * sum(sizes[:at]) for at, p in enumerate(parts)}
+        return {p: each * sum(sizes[:at]) for at, p in enumerate(parts)}
+
+    def _itemsize(self, name: str) -> int:
+        return np.dtype(self.graph.values[name].dtype).itemsize
+
+    def _relayout(self, name: str, source: Layout, goal: Layout) -> Relayout:
+        """Return what copies a tensor from one layout into another."""
+        value = self.graph.values[name]
+        nchw = image_shape(value.shape)
+        return Relayout(nchw, source, goal, self.threads, value.dtype, value.zero)
 
     def _write(self, name: str) -> tuple[str, Layout]:
         layout = self.layouts.stored(name)
@@ -117,7 +129,7 @@ class Calls:
         if same_memory(nchw, stored, layout):
             return self._buffer(name, layout, alias=source)
         goal = self._buffer(name, layout)
-        kernel = Relayout(nchw, stored, layout, self.threads)
+        kernel = self._relayout(name, stored, layout)
         record = {"from": stored.text(), "to": layout.text()}
         self._add(Call(f"relayout({name})", "relayout", kernel, [source], [], [goal], record))
         return goal
@@ -138,11 +150,16 @@ class Calls:
         inputs = self._inputs(node)
         goal, out = self._write(node.output)
         residual = inputs[1][1] if len(inputs) > 1 else None
-        epilogue = Epilogue(node.attrs["activation"], residual)
+        scales = node.attrs.get("quantization")
+        ahead = scales is not None and scales.sum is not None and scales.sum.first
+        epilogue = Epilogue(node.attrs["activation"], residual, ahead)
         request = Request(self.target, self.threads, inputs[0][1], out, epilogue, choice.knobs)
-        kernel = primitives.find(choice.primitive, choice.weights).lower(op, request)
-        constants, schedule = kernel.constants(*_weights(node)), kernel.describe()
+        kernel = primitives.find(choice.primitive, choice.weights, node.dtype).lower(op, request)
+        constants = primitives.constants(kernel, *_weights(node), scales)
+        schedule = kernel.describe()
         record = {
+            "dtype": _dtype(kernel),
+            "types": TYPES[_dtype(kernel)]._asdict(),
             "asked": choice.asked,
             "asked_weights": choice.asked_weights,
             "primitive": choice.primitive,
@@ -156,7 +173,7 @@ class Calls:
                 op, schedule, choice.weights, node.attrs["weight"]
             ),
             "dense_multiplications": op.multiplications,
-            "activation": node.attrs["activation"],
+            "activation": _activation(node),
             "residual": residual is not None,
             "schedule": schedule,
             "tuning": choice.tuning,
@@ -180,10 +197,15 @@ class Calls:
             )
         else:
             epilogue = Epilogue(activation, Layout(wide_out) if residual else None)
-            kernel = dense_linear(op, self.target, self.threads, epilogue, choice.knobs)
+            numbers = KNOWN[node.dtype]
+            kernel = dense_linear(op, self.target, self.threads, epilogue, choice.knobs, numbers)
             weight = weight.reshape(wide_out, wide_in, 1, 1)
-        constants, schedule = kernel.constants(weight, bias), kernel.describe()
+        scales = node.attrs.get("quantization")
+        constants = primitives.constants(kernel, weight, bias, scales)
+        schedule = kernel.describe()
         record = {
+            "dtype": _dtype(kernel),
+            "types": TYPES[_dtype(kernel)]._asdict(),
             "asked_weights": choice.asked_weights,
             "weights": choice.weights,
             "zeros": _zeros(node),
@@ -191,7 +213,7 @@ class Calls:
             "fallback_reason": choice.reason,
             "multiplications": primitives.multiplications(op, schedule, choice.weights, weight),
             "dense_multiplications": op.multiplications,
-            "activation": activation,
+            "activation": _activation(node),
             "residual": residual,
             "schedule": schedule,
             "tuning": choice.tuning,
@@ -213,7 +235,30 @@ class Calls:
         self._elementwise(node, "unary")
 
     def _binary(self, node: Node) -> None:
-        self._elementwise(node, node.attrs["kind"])
+        if "sum" not in node.attrs:
+            self._elementwise(node, node.attrs["kind"])
+            return
+        (a, first), (b, second) = self._inputs(node)
+        goal, out = self._write(node.output)
+        nchw = image_shape(self.graph.values[node.output].shape)
+        kernel = QuantizedAdd(nchw, (first, second), out, self.schedule)
+        constants = kernel.constants(node.attrs["sum"], node.attrs.get("clip"))
+        record = {"dtype": "int8"}
+        self._add(Call(node.name, "add", kernel, [a, b], constants, [goal], record))
+
+    def _quantize(self, node: Node) -> None:
+        self._scale(node, Quantize)
+
+    def _dequantize(self, node: Node) -> None:
+        self._scale(node, Dequantize)
+
+    def _scale(self, node: Node, make: type[Quantize] | type[Dequantize]) -> None:
+        ((source, layout),) = self._inputs(node)
+        goal, out = self._write(node.output)
+        nchw = image_shape(self.graph.values[node.output].shape)
+        kernel = make(nchw, layout, out, self.schedule)
+        constants = kernel.constants(node.attrs["scale"])
+        self._add(Call(node.name, node.op, kernel, [source], constants, [goal]))
 
     def _elementwise(self, node: Node, kind: str) -> None:
         inputs = self._inputs(node)
@@ -232,10 +277,11 @@ class Calls:
         goal, out = self._write(node.output)
         a = node.attrs
         nchw = image_shape(self.graph.values[node.inputs[0]].shape)
-        size = image_shape(self.graph.values[node.output].shape)[2:]
+        value = self.graph.values[node.output]
+        size = image_shape(value.shape)[2:]
         pool = WindowPool(
             a["kind"], nchw, size, a["kernel"], a["stride"], a["padding"], a["dilation"],
-            a["count_padding"], layout, out, self.schedule,
+            a["count_padding"], layout, out, self.schedule, value.dtype, value.zero,
         )  # fmt: skip
         kernel = TilePool(pool) if layout.tiling else pool
         self._add(Call(node.name, f"{a['kind']}_pool", kernel, [source], [], [goal]))
@@ -265,11 +311,12 @@ class Calls:
         for name, (source, layout) in zip(node.inputs, inputs, strict=True):
             nchw = image_shape(self.graph.values[name].shape)
             shape = out.shape(nchw)
-            size = 4 * math.prod(shape)
+            size = self._itemsize(name) * math.prod(shape)
             if self.layouts.whole.get(name) != node.output:
                 part = f"{goal}#{start}"
-                self.buffers[part] = Buffer(size, shape, "float32", goal, start)
-                kernel = Relayout(nchw, layout, out, self.threads)
+                dtype = self.graph.values[name].dtype
+                self.buffers[part] = Buffer(size, shape, dtype, goal, start)
+                kernel = self._relayout(name, layout, out)
                 record = {"copied": name, "from": layout.text(), "to": out.text()}
                 self._add(Call(node.name, "concat", kernel, [source], [], [part], record))
             start += size
@@ -328,7 +375,22 @@ def _zeros(node: Node) -> float:
     return float(1 - np.count_nonzero(weight) / weight.size)
 
 
-def _weights(node: Node) -> tuple[Array, Array | None]:
-    weight = np.ascontiguousarray(node.attrs["weight"], np.float32)
-    bias = node.attrs["bias"]
+def _dtype(kernel: Any) -> str:
+    """Return what a kernel multiplies in: what it was made for, not what was asked."""
+    name: str = getattr(kernel, "numbers", FLOAT32).name
+    return name
+
+
+def _activation(node: Node) -> str | None:
+    """Return what is applied in the last store; in int8 it is a bound there."""
+    scales = node.attrs.get("quantization")
+    found: str | None = node.attrs["activation"] if scales is None else scales.activation
+    return found
+
+
+def _weights(node: Node) -> tuple[AnyArray, AnyArray | None]:
+    weight, bias = node.attrs["weight"], node.attrs["bias"]
+    if node.dtype != "float32":
+        return np.ascontiguousarray(weight), bias
+    weight = np.ascontiguousarray(weight, np.float32)
     return weight, None if bias is None else np.ascontiguousarray(bias, np.float32)

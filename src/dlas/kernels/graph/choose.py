@@ -11,6 +11,7 @@ from dlas.kernels.graph.graph import Graph, Node
 from dlas.kernels.ground.errors import UnsupportedError, near
 from dlas.kernels.ground.knobs import FIXED, Knobs
 from dlas.kernels.ground.shape import Conv2d
+from dlas.kernels.ground.types import CSR_INT8
 
 Algorithm = str | Mapping[str, str | Mapping[str, Any]]
 FALLBACKS = ("spatial-pack", "direct")
@@ -149,8 +150,18 @@ def by_rule(op: Conv2d, weights: str) -> str:
     return "winograd" if worth and large else "spatial-pack"
 
 
+def _refusal(name: str, weights: str, node: Node) -> str | None:
+    """Return why a primitive cannot do a convolution, in the type of its weights."""
+    try:
+        return primitives.find(name, weights, node.dtype).why_not(node.attrs["conv"])
+    except UnsupportedError as error:
+        return str(error)
+
+
 def _one(node: Node, asked: str, sparsity: Sparsity) -> Chosen:
     weights, reason = sparsity.weights, None
+    if weights == "csr" and node.dtype != "float32":
+        weights, reason = "dense", CSR_INT8
     if weights == "csr":
         zeros = 1 - np.count_nonzero(node.attrs["weight"]) / node.attrs["weight"].size
         if zeros < sparsity.threshold:
@@ -158,9 +169,11 @@ def _one(node: Node, asked: str, sparsity: Sparsity) -> Chosen:
             reason = f"{zeros:.0%} zeros, less than the threshold of {sparsity.threshold:.0%}"
     if node.op == "linear":
         return Chosen(asked, "linear", weights, reason, sparsity.weights)
-    wanted = by_rule(node.attrs["conv"], weights) if asked in BESTS else asked
+    wanted = asked
+    if asked in BESTS:
+        wanted = by_rule(node.attrs["conv"], weights) if node.dtype == "float32" else FALLBACKS[0]
     for name in (wanted, *FALLBACKS):
-        refusal = primitives.find(name, weights).why_not(node.attrs["conv"])
+        refusal = _refusal(name, weights, node)
         if refusal is None:
             return Chosen(asked, name, weights, reason, sparsity.weights)
         reason = reason or refusal

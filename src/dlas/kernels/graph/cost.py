@@ -39,7 +39,8 @@ class Costs:
 
     def _key(self, task: Task) -> dict[str, Any]:
         target = target_key(self.cpu)
-        return {"cost": task, "dtype": "float32", "target": target, "threads": self.threads}
+        dtype = task.get("dtype", "float32")
+        return {"cost": task, "dtype": dtype, "target": target, "threads": self.threads}
 
     def _measure(self, tasks: Sequence[Task]) -> None:
         candidates = list(self._built(tasks))
@@ -79,7 +80,7 @@ class Costs:
                 "task": request["task"],
                 "knobs": {},
                 "path": request["path"],
-                "shapes": answer.ok["shapes"],
+                **answer.ok,
             }
 
 

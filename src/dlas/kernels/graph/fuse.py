@@ -1,12 +1,14 @@
 """Batch norm and bias folded into weights; residual and activation fused into the last store."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dlas.kernels.graph.graph import Graph, Node
+from dlas.kernels.ground.quantization import Sum
 
 Array = npt.NDArray[Any]
 
@@ -102,6 +104,22 @@ def chain_concats(graph: Graph) -> None:
         known[names] = node.output
 
 
+def _takes_sum(producer: Node, node: Node, x: str) -> bool:
+    """Whether a convolution in int8 can add a tensor as a quantized sum does."""
+    scales, (first, second, _) = producer.attrs.get("quantization"), node.attrs["sum"]
+    mine = first if node.inputs[0] == x else second
+    fits = scales is not None and scales.activation is None and scales.y == mine
+    return fits and producer.op == "conv2d"
+
+
+def _take_sum(producer: Node, node: Node, other: str) -> None:
+    first, second, total = node.attrs["sum"]
+    ahead = node.inputs[0] == other
+    added = Sum(first if ahead else second, total, ahead)
+    scales = producer.attrs["quantization"]
+    producer.attrs["quantization"] = replace(scales, sum=added, activation=node.attrs.get("clip"))
+
+
 def fuse_residual(graph: Graph) -> None:
     """Let a convolution or linear layer add the tensor that is added to its output."""
 
@@ -116,11 +134,15 @@ def fuse_residual(graph: Graph) -> None:
             producer = _only_producer(graph, x)
             if producer is None or producer.op not in ("conv2d", "linear") or x == other:
                 continue
+            if "sum" in node.attrs and not _takes_sum(producer, node, x):
+                continue
             if len(producer.inputs) == 1 and producer.attrs["activation"] is None:
                 candidates.append((graph.nodes.index(producer), producer, other))
         if candidates:
             # The later one: the other branch is complete by then.
             _, producer, other = max(candidates, key=lambda c: c[0])
+            if "sum" in node.attrs:
+                _take_sum(producer, node, other)
             producer.inputs = [*producer.inputs, other]
             producer.attrs["activation"] = node.attrs["activation"]
             _merge(graph, producer, node)

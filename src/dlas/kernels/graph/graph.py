@@ -13,6 +13,8 @@ class Value:
 
     shape: tuple[int, ...]
     dtype: str = "float32"
+    zero: int = 0
+    """What stands for zero in a quantized tensor: its halo holds it."""
 
 
 @dataclass
@@ -20,8 +22,8 @@ class Node:
     """One operator.
 
     `op` is one of ours (conv2d, linear, affine, unary, binary, pool, global_pool, concat,
-    attention, layer_norm, softmax, view) or `relax`: an operator that TVM's own definition
-    computes (`attrs["call"]`).
+    attention, layer_norm, softmax, view, quantize, dequantize) or `relax`: an operator that TVM's
+    own definition computes (`attrs["call"]`).
     """
 
     name: str
@@ -29,6 +31,11 @@ class Node:
     inputs: list[str]
     outputs: list[str]
     attrs: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def dtype(self) -> str:
+        """What the weights are multiplied in: `float32`, or `int8` where there are scales."""
+        return "int8" if "quantization" in self.attrs else "float32"
 
     @property
     def output(self) -> str:

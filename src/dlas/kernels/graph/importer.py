@@ -1,4 +1,4 @@
-"""From `torch.export` to a `Graph`, through TVM's Relax importer.
+"""From `torch.export` or ONNX to a `Graph`, through TVM's Relax importers.
 
 Relax gives every operator a type and a default definition; so an operator that has no kernel here
 still runs. Operators get the names of the modules whose weights they hold.
@@ -36,14 +36,54 @@ def import_program(program: Any) -> Graph:
             "torch.export.export(model.eval(), inputs), where inputs is a tuple of example tensors"
         )
     module, program = relax_module(program)
-    function = module["main"]
-    reader = _Importer(_module_names(program))
+    graph = _read(module["main"], _module_names(program))
+    _correct_batch_norm(program, graph.nodes)
+    return graph
+
+
+def import_onnx(model: Any) -> Graph:
+    """Return the graph of an ONNX model: a file, or an `onnx.ModelProto`.
+
+    Raises:
+        UnsupportedError: no such file, or a model that TVM's importer refuses.
+    """
+    import onnx
+    from tvm.relax.frontend.onnx import from_onnx
+
+    if not isinstance(model, onnx.ModelProto):
+        try:
+            model = onnx.load(model)
+        except Exception as error:  # protobuf has no error of its own for a file of other content
+            raise UnsupportedError(
+                f"{model} is no ONNX model that can be read: {error}"
+            ) from error
+    try:
+        module = from_onnx(model, keep_params_in_input=False)
+    except Exception as error:
+        raise UnsupportedError(f"TVM cannot import this ONNX model: {error}") from error
+    return _read(module["main"], _initializer_names(model))
+
+
+def _initializer_names(model: Any) -> dict[str, list[str]]:
+    """Map the digest of each stored weight to the modules that hold it, in order of use."""
+    from onnx import numpy_helper
+
+    names: dict[str, list[str]] = defaultdict(list)
+    for tensor in model.graph.initializer:
+        module, _, leaf = tensor.name.removesuffix("_quantized").rpartition(".")
+        if leaf == "weight" and len(tensor.dims) > 1:
+            names[_digest(numpy_helper.to_array(tensor))].append(module)
+    return names
+
+
+def _read(function: Any, modules: dict[str, list[str]]) -> Graph:
+    """Return the graph of a Relax function whose weights belong to these modules."""
+    reader = _Importer(modules)
     inputs = [reader.parameter(p) for p in function.params]
     for block in function.body.blocks:
         for binding in block.bindings:
             reader.bind(binding.var, binding.value)
     outputs = reader.flat(reader.read(function.body.body))
-    _correct_batch_norm(program, reader.nodes)
     return Graph(inputs, outputs, reader.nodes, reader.values, reader.constants, reader.labels)
 
 

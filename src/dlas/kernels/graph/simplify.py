@@ -17,7 +17,13 @@ from dlas.kernels.graph.graph import Graph, Node, Value
 from dlas.kernels.ground.errors import UnsupportedError
 from dlas.kernels.ground.shape import Conv2d
 
-_UNARY = {"nn.relu": "relu", "nn.silu": "silu", "sigmoid": "sigmoid", "nn.gelu": "gelu"}
+_UNARY = {
+    "nn.relu": "relu",
+    "relu6": "relu6",
+    "nn.silu": "silu",
+    "sigmoid": "sigmoid",
+    "nn.gelu": "gelu",
+}
 _VIEWS = ("reshape", "squeeze", "expand_dims", "flatten", "nn.batch_flatten")
 
 
@@ -63,9 +69,9 @@ def _fold_constants(graph: Graph) -> None:
 
 
 def _folded(graph: Graph, node: Node, array: Any) -> Any:
-    kind = node.attrs["kind"]
     if array is None:
         return None
+    kind = node.attrs["kind"]
     if kind in _VIEWS:
         return array.reshape(graph.values[node.output].shape)
     if kind == "permute_dims":
@@ -96,17 +102,23 @@ def _is_image(graph: Graph, name: str) -> bool:
     return len(value.shape) == 4 and value.dtype == "float32"
 
 
-def _conv2d(graph: Graph, node: Node) -> None:
+def conv_of(graph: Graph, node: Node, filters: tuple[int, ...]) -> Conv2d | None:
+    """Return the shape of a convolution with such filters; None: it is not in NCHW."""
     a = node.attrs["call"].attrs
-    weight = graph.constant(node.inputs[1])
-    layouts = (str(a.data_layout), str(a.kernel_layout), str(a.out_layout))
-    if weight is None or layouts != ("NCHW", "OIHW", "NCHW"):
-        return
+    if (str(a.data_layout), str(a.kernel_layout), str(a.out_layout)) != ("NCHW", "OIHW", "NCHW"):
+        return None
     n, c, h, w = graph.values[node.inputs[0]].shape
-    op = Conv2d(
-        n, c, h, w, weight.shape[0], _pair(weight.shape[2:]), _pair(a.strides),
+    return Conv2d(
+        n, c, h, w, filters[0], _pair(filters[2:]), _pair(a.strides),
         _sides(a.padding), _pair(a.dilation), int(a.groups),
     )  # fmt: skip
+
+
+def _conv2d(graph: Graph, node: Node) -> None:
+    weight = graph.constant(node.inputs[1])
+    op = None if weight is None else conv_of(graph, node, weight.shape)
+    if op is None:
+        return
     node.name = graph.labels.get(node.inputs[1], node.name)
     _become(node, "conv2d", node.inputs[:1], conv=op, weight=weight, bias=None, activation=None)
 
@@ -181,16 +193,23 @@ def _clip(graph: Graph, node: Node) -> None:
         _become(node, "unary", node.inputs[:1], activation="relu6")
 
 
-def _pool(graph: Graph, node: Node) -> None:
+def pool_of(node: Node) -> dict[str, Any] | None:
+    """Return what a pool's node says of it; None: there is no kernel for it."""
     a, kind = node.attrs["call"].attrs, node.attrs["kind"]
     average = kind == "nn.avg_pool2d"
     if str(a.layout) != "NCHW" or (average and a.ceil_mode):
-        return
-    _become(
-        node, "pool", node.inputs, kind="avg" if average else "max", kernel=_pair(a.pool_size),
-        stride=_pair(a.strides), padding=_sides(a.padding), dilation=_pair(a.dilation),
-        count_padding=bool(average and a.count_include_pad),
-    )  # fmt: skip
+        return None
+    return {
+        "kind": "avg" if average else "max", "kernel": _pair(a.pool_size),
+        "stride": _pair(a.strides), "padding": _sides(a.padding), "dilation": _pair(a.dilation),
+        "count_padding": bool(average and a.count_include_pad),
+    }  # fmt: skip
+
+
+def _pool(graph: Graph, node: Node) -> None:
+    attrs = pool_of(node)
+    if attrs is not None:
+        _become(node, "pool", node.inputs, **attrs)
 
 
 def _adaptive_pool(graph: Graph, node: Node) -> None:

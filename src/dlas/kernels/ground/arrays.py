@@ -1,33 +1,39 @@
 """Memory that kernels may be given: numpy arrays aligned to a cache line."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from dlas.kernels.ground.layout import Array
+from dlas.kernels.ground.layout import AnyArray
 
 ALIGNMENT = 64
 """Bytes of a cache line: a vector that begins at a multiple of its size lies in one."""
 
 
-def aligned(shape: tuple[int, ...]) -> Array:
-    """Return an uninitialized float32 array whose first byte is aligned."""
-    size = math.prod(shape) * 4
+def aligned(shape: tuple[int, ...], dtype: str = "float32") -> AnyArray:
+    """Return an uninitialized array whose first byte is aligned."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     raw = np.empty(size + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size].view(np.float32).reshape(shape)
+    return raw[start : start + size].view(dtype).reshape(shape)
 
 
-def aligned_copy(array: Array, shape: tuple[int, ...]) -> Array:
-    """Return an aligned copy of this shape, of any type of at most four bytes."""
-    room = aligned((math.prod(shape),)).view(array.dtype)
-    result = room[: math.prod(shape)].reshape(shape)
+def aligned_copy(array: AnyArray, shape: tuple[int, ...]) -> AnyArray:
+    """Return an aligned copy of this shape, of the array's type."""
+    result = aligned(shape, str(array.dtype))
     result.reshape(-1)[:] = array.reshape(-1)
     return result
 
 
-def tensor(array: Array) -> Any:
+def viewed(array: AnyArray, shape: Sequence[int] | None, dtype: str) -> AnyArray:
+    """Return an array as an argument of a function: of its type and shape (None: as it is)."""
+    same = array if str(array.dtype) == dtype else array.reshape(-1).view(dtype)
+    return same if shape is None else same.reshape(tuple(shape))
+
+
+def tensor(array: AnyArray) -> Any:
     """Return TVM's view of an aligned array (no copy; the view keeps the array alive)."""
     from tvm_ffi import from_dlpack
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
+AnyArray = npt.NDArray[Any]
 Halo = tuple[int, int, int, int]
 Shape4 = tuple[int, int, int, int]
 
@@ -107,10 +108,10 @@ def widest(halos: list[Halo]) -> Halo:
     return (top, left, bottom, right)
 
 
-def pack(x: Array, layout: Layout) -> Array:
-    """Copy an NCHW array into `layout`, zeros around it."""
+def pack(x: AnyArray, layout: Layout, fill: int = 0) -> AnyArray:
+    """Copy an NCHW array into `layout`, zeros (or `fill`, a zero point) around it."""
     n, c, h, w = x.shape
-    out = np.zeros(layout.shape((n, c, h, w)), dtype=x.dtype)
+    out = np.full(layout.shape((n, c, h, w)), fill, dtype=x.dtype)
     top, left, bottom, right = layout.halo
     if layout.tiling is not None:
         (rows, columns), (high, wide) = layout.tiling.tile, layout.tiling.covered
@@ -128,7 +129,7 @@ def pack(x: Array, layout: Layout) -> Array:
     return out
 
 
-def unpack(x: Array, layout: Layout, nchw: Shape4) -> Array:
+def unpack(x: AnyArray, layout: Layout, nchw: Shape4) -> AnyArray:
     """Inverse of `pack`."""
     n, c, h, w = nchw
     top, left, bottom, right = layout.halo

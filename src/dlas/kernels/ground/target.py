@@ -8,12 +8,12 @@ AVX-512 it would write AVX-512 code all the same.
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dlas.kernels.ground import cpu as host
 from dlas.kernels.ground.cpu import V3, V4
-from dlas.kernels.ground.errors import MissingFeatureError, UnsupportedError
+from dlas.kernels.ground.errors import MissingFeatureError, UnsupportedError, near
 
 X86_EXTRA: Mapping[str, str] = {
     "avx_vnni": "avxvnni",
@@ -55,7 +55,7 @@ class CpuTarget:
     """A CPU to build for."""
 
     name: str
-    """What was asked: native, x86-64-v3, x86-64-v4 or aarch64."""
+    """What was asked: native, or one of `FIXED`."""
     cpu: str
     """LLVM's name of the base that the code rests on; what it has beyond is in `attributes`."""
     machine: str
@@ -100,16 +100,22 @@ def resolve(name: str) -> CpuTarget:
         UnsupportedError: an unknown name, or `native` on a machine that is neither x86-64 with
             AVX2 nor aarch64.
     """
-    fixed = {
-        "x86-64-v3": CpuTarget("x86-64-v3", "x86-64-v3", "x86_64", 8, 16, V3),
-        "x86-64-v4": CpuTarget("x86-64-v4", "x86-64-v4", "x86_64", 16, 32, V4),
-        "aarch64": CpuTarget("aarch64", "generic", "aarch64", 4, 32, ("asimd",)),
-    }
-    if name in fixed:
-        return fixed[name]
+    if name in FIXED:
+        return FIXED[name]
     if name != "native":
-        raise UnsupportedError(f"unknown target {name!r}; known: native, {', '.join(fixed)}")
+        raise UnsupportedError(
+            f"unknown target {name!r}; known: native, {', '.join(FIXED)}{near(name, FIXED)}"
+        )
     return _native(host.flags())
+
+
+def _fixed(
+    name: str, cpu: str, machine: str, size: tuple[int, int], base: tuple[str, ...], more: str = ""
+) -> CpuTarget:
+    """Return a target by name, of so many lanes and registers; `more`: a flag beyond the base."""
+    known = X86_EXTRA if machine == "x86_64" else ARM_EXTRA
+    extra = {more: known[more]} if more else {}
+    return replace(_target(cpu, machine, *size, base, extra), name=name)
 
 
 def _native(flags: frozenset[str]) -> CpuTarget:
@@ -142,6 +148,21 @@ def _target(
 ) -> CpuTarget:
     features, names = (*base, *extra), tuple(extra.values())
     return CpuTarget("native", cpu, machine, lanes, registers, features, names)
+
+
+_NEON = ("generic", "aarch64", (4, 32), ("asimd",))
+FIXED: Mapping[str, CpuTarget] = {
+    target.name: target
+    for target in (
+        _fixed("x86-64-v3", "x86-64-v3", "x86_64", (8, 16), V3),
+        _fixed("x86-64-v4", "x86-64-v4", "x86_64", (16, 32), V4),
+        _fixed("x86-64-v4-vnni", "x86-64-v4", "x86_64", (16, 32), V4, "avx512_vnni"),
+        _fixed("aarch64", *_NEON),
+        _fixed("aarch64-dotprod", *_NEON, "asimddp"),
+        _fixed("aarch64-i8mm", *_NEON, "i8mm"),
+    )
+}
+"""Targets by name: what the levels of an architecture have, and what multiplies bytes."""
 
 
 def runs_here(target: CpuTarget) -> bool:

@@ -22,7 +22,12 @@ def load(x: Buffer, layout: Layout, at: At) -> Expr:
 
 
 def each_pixel(
-    y: Buffer, layout: Layout, nchw: Shape4, schedule: tuple[int, int], value: Callable[[At], Expr]
+    y: Buffer,
+    layout: Layout,
+    nchw: Shape4,
+    schedule: tuple[int, int],
+    value: Callable[[At], Expr],
+    fill: Expr = None,
 ) -> None:
     """Emit y = value(at) for a whole batch, and the halo's zeros; lanes are channels or columns.
 
@@ -32,6 +37,7 @@ def each_pixel(
         nchw: shape of the batch.
         schedule: threads, and lanes where channels are not blocked.
         value: the expression of one element.
+        fill: what the halo holds, where it is not zero.
     """
     n, c, h, w = nchw
     threads, lanes = schedule
@@ -56,7 +62,7 @@ def each_pixel(
                 with T.serial(w % lanes) as rest:
                     one(whole * lanes + rest, 0)
         if any(layout.halo):
-            emit.zero_halo(y, image, block, row, (h, w), layout)
+            emit.zero_halo(y, image, block, row, (h, w), layout, fill)
 
 
 @dataclass(frozen=True)
@@ -125,15 +131,19 @@ class WindowPool:
     inp: Layout
     out: Layout
     schedule: tuple[int, int]
+    dtype: str = "float32"
+    zero: int = 0
+    """What the halo of a quantized image holds."""
 
     def function(self, name: str) -> PrimFunc:
         """Return the kernel: (x, y)."""
         shape: Shape4 = (*self.nchw[:2], *self.out_size)
         function = emit.Function(name)
         with function.body():
-            x = emit.argument("x", self.inp.shape(self.nchw))
-            y = emit.argument("y", self.out.shape(shape))
-            each_pixel(y, self.out, shape, self.schedule, lambda at: self._value(x, at))
+            x = emit.argument("x", self.inp.shape(self.nchw), self.dtype)
+            y = emit.argument("y", self.out.shape(shape), self.dtype)
+            fill = emit.constant(self.zero, self.dtype)
+            each_pixel(y, self.out, shape, self.schedule, lambda at: self._value(x, at), fill)
         return function.result
 
     def window(self, tap: Callable[[int, int, Expr], tuple[Expr, Expr]]) -> tuple[Expr, Expr]:
@@ -143,7 +153,7 @@ class WindowPool:
             tap: of row and column of the window and the value of what does not count: the value of
                 the pixel there, and one if it counts, else zero.
         """
-        none = T.float32(0) if self.kind == "avg" else T.min_value("float32")
+        none = T.float32(0) if self.kind == "avg" else T.min_value(self.dtype)
         total, count = none, T.float32(0)
         for kh in range(self.kernel[0]):
             for kw in range(self.kernel[1]):

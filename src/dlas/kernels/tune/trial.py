@@ -21,16 +21,18 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from dlas.kernels.code.emit import argument_shapes
+from dlas.kernels.code.emit import argument_shapes, argument_types
 from dlas.kernels.code.machine_code import compile_functions
+from dlas.kernels.code.numbers import KNOWN
 from dlas.kernels.convolution import matrix, metaschedule
 from dlas.kernels.convolution.native import unpacked
-from dlas.kernels.convolution.primitives import plain_kernel
+from dlas.kernels.convolution.primitives import constants, plain_kernel
 from dlas.kernels.ground import pool
-from dlas.kernels.ground.arrays import aligned, aligned_copy, tensor
+from dlas.kernels.ground.arrays import aligned, aligned_copy, tensor, viewed
 from dlas.kernels.ground.knobs import Knobs
 from dlas.kernels.ground.layout import Array, layout_of, pack, unpack
 from dlas.kernels.ground.program import load_library
+from dlas.kernels.ground.quantization import Quantization, Scale
 from dlas.kernels.ground.shape import Conv2d
 from dlas.kernels.ground.target import CpuTarget, resolve
 from dlas.kernels.operators.relayout import Relayout
@@ -59,7 +61,7 @@ def build(request: dict[str, Any]) -> dict[str, Any]:
     else:
         function = _emitter(task, request["knobs"], cpu).function("candidate")
     Path(request["path"]).write_bytes(compile_functions({"candidate": function}, cpu))
-    return {"shapes": argument_shapes(function)}
+    return {"shapes": argument_shapes(function), "types": argument_types(function)}
 
 
 def measure(request: dict[str, Any]) -> dict[str, Any]:
@@ -100,6 +102,7 @@ def _timed(call: Action) -> float:
 
 def _different(outputs: list[Array]) -> list[int]:
     """Return the places of outputs that are not those of the first."""
+    outputs = [output.astype(np.float32) for output in outputs]  # of bytes, differences wrap
     first = outputs[0].reshape(-1)
     allowed = TOLERANCE * float(np.abs(first).max())
     return [
@@ -113,13 +116,18 @@ def _different(outputs: list[Array]) -> list[int]:
 def _emitter(task: dict[str, Any], knobs: dict[str, int], cpu: CpuTarget) -> Any:
     if task["kind"] == "relayout":
         source, goal = (layout_of(task[side]) for side in ("source", "goal"))
-        return Relayout(tuple(task["nchw"]), source, goal, task["written"])
+        return Relayout(tuple(task["nchw"]), source, goal, task["written"], _dtype(task))
     op = _operator(task)
     if task["primitive"] == matrix.NAME:
-        return matrix.dense_linear(op, cpu, task["written"], knobs=Knobs.of(knobs))
+        numbers = KNOWN[_dtype(task)]
+        return matrix.dense_linear(op, cpu, task["written"], None, Knobs.of(knobs), numbers)
     return plain_kernel(
-        op, task["primitive"], task["weights"], cpu, task["written"], Knobs.of(knobs)
+        op, task["primitive"], task["weights"], cpu, task["written"], Knobs.of(knobs), _dtype(task)
     )
+
+
+def _dtype(task: dict[str, Any]) -> str:
+    return str(task.get("dtype", "float32"))
 
 
 def _operator(task: dict[str, Any]) -> Conv2d:
@@ -130,8 +138,8 @@ def _loaded(task: dict[str, Any], candidate: dict[str, Any], cpu: CpuTarget) -> 
     """Return a call of a candidate's code on memory of its own, and what tells its output."""
     function = load_library(Path(candidate["path"]).read_bytes())["candidate"]
     arrays, output = _memory(task, candidate, cpu)
-    shaped = zip(arrays, candidate["shapes"], strict=True)
-    arguments = [tensor(a if s is None else a.reshape(s)) for a, s in shaped]
+    asked = zip(arrays, candidate["shapes"], candidate["types"], strict=True)
+    arguments = [tensor(viewed(a, s, t)) for a, s, t in asked]
     return (lambda: function(*arguments)), output
 
 
@@ -155,14 +163,18 @@ def _memory(
 
 
 def _relayout_arrays(kernel: Relayout) -> list[Array]:
-    x = np.random.default_rng(0).standard_normal(kernel.nchw).astype(np.float32)
-    packed = pack(x, kernel.source)
-    return [aligned_copy(packed, packed.shape), _cleared(kernel.goal.shape(kernel.nchw))]
+    x = np.random.default_rng(0).standard_normal(kernel.nchw)
+    packed = pack((x * 40).astype(np.int32).astype(kernel.dtype) if kernel.dtype == "uint8"
+                  else x.astype(np.float32), kernel.source)  # fmt: skip
+    goal = kernel.goal.shape(kernel.nchw)
+    return [aligned_copy(packed, packed.shape), _cleared(goal, kernel.dtype)]
 
 
 def _arrays(task: dict[str, Any], kernel: Any) -> list[Array]:
     """Return the arguments of a convolution: the same numbers for every candidate."""
     op, random = _operator(task), np.random.default_rng(0)
+    if _dtype(task) == "int8":
+        return _quantized(op, kernel, random)
     x = random.standard_normal(op.in_shape).astype(np.float32)
     weight = random.standard_normal(op.weight_shape).astype(np.float32)
     weight[random.random(op.weight_shape) < task["zeros"]] = 0
@@ -173,8 +185,19 @@ def _arrays(task: dict[str, Any], kernel: Any) -> list[Array]:
     return [aligned_copy(packed, packed.shape), *constants, output]
 
 
-def _cleared(shape: tuple[int, ...]) -> Array:
-    output = aligned(shape)
+def _quantized(op: Conv2d, kernel: Any, random: Any) -> list[Any]:
+    """Return the arguments of a convolution in int8, with outputs spread over all of uint8."""
+    x = random.integers(0, 256, op.in_shape).astype(np.uint8)
+    weight = random.integers(-127, 128, op.weight_shape).astype(np.int8)
+    deviation = 73.0 * 73.0 * float(np.prod(op.weight_shape[1:])) ** 0.5
+    scales = Quantization(Scale(1.0, 128), (1.0,), Scale(deviation / 60, 128))
+    packed = [pack(x, kernel.inp, 128), *constants(kernel, weight, None, scales)]
+    return [*(aligned_copy(a, a.shape) for a in packed),
+            _cleared(kernel.out.shape(op.out_shape), "uint8")]  # fmt: skip
+
+
+def _cleared(shape: tuple[int, ...], dtype: str = "float32") -> Any:
+    output = aligned(shape, dtype)
     output[...] = 0
     return output
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from dlas.kernels.code.numbers import KNOWN
 from dlas.kernels.convolution import matrix
 from dlas.kernels.convolution.contract import Kernel
 from dlas.kernels.convolution.primitives import plain_kernel
@@ -72,10 +73,14 @@ class Task:
     activation: str | None = None
     """Fused in the last store, as the next; templates are tuned without either."""
     residual: bool = False
+    dtype: str = "float32"
 
     def to_json(self) -> dict[str, Any]:
         """Return what a child needs to build and run it."""
-        return {"kind": "conv", **asdict(self)}
+        told = {"kind": "conv", **asdict(self)}
+        if self.dtype == "float32":  # as records of before there were other types have it
+            del told["dtype"]
+        return told
 
 
 def parse(tuning: Mapping[str, Any] | None) -> Tuning | None:
@@ -156,7 +161,7 @@ class Tuner:
         """Return the record of a task, from the store or from a search that is then stored."""
         key = {
             "task": task.to_json(),
-            "dtype": "float32",
+            "dtype": task.dtype,
             "target": target_key(self.cpu),
             "search": [self.tuning.scheduler, self.tuning.trials, self.tuning.seed],
         }
@@ -172,9 +177,12 @@ class Tuner:
     def _search(self, task: Task) -> dict[str, Any]:
         kernel: Kernel
         if task.primitive == matrix.NAME:
-            kernel = matrix.dense_linear(task.op, self.cpu, task.written)
+            numbers = KNOWN[task.dtype]
+            kernel = matrix.dense_linear(task.op, self.cpu, task.written, numbers=numbers)
         else:
-            kernel = plain_kernel(task.op, task.primitive, task.weights, self.cpu, task.written)
+            kernel = plain_kernel(
+                task.op, task.primitive, task.weights, self.cpu, task.written, dtype=task.dtype
+            )
         space = kernel.space()
         if space is None:
             return {"knobs": {}, "trials": 0, "lost": [], "gain": 1.0, "note": "no knobs"}
@@ -219,7 +227,7 @@ class Tuner:
         for answer, path in zip(self.workers.map(requests, BUILD_S), paths, strict=True):
             if answer.ok is None:
                 return 1.0, f"build: {answer.error}"
-            candidates.append({"path": path, "knobs": {}, "shapes": answer.ok["shapes"]})
+            candidates.append({"path": path, "knobs": {}, **answer.ok})
         answer = self.workers.one(
             {"do": "measure", "task": {"kind": "module"}, "candidates": candidates,
              "rounds": FINAL_ROUNDS, "seconds": FINAL_SECONDS, "least": LEAST_FINAL,
@@ -285,7 +293,7 @@ class _OneTask:
                 self.built[setting] = {
                     "knobs": _values(setting, self.fixed),
                     "path": str(path),
-                    "shapes": answer.ok["shapes"],
+                    **answer.ok,
                 }
 
     def _measure(self, setting: Knobs) -> None:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from dlas.core.protocols import Algorithm, KernelChoice, Refusal, Techniques, impossible
+from dlas.core.protocols import (
+    Algorithm,
+    KernelChoice,
+    Refusal,
+    Techniques,
+    impossible,
+    unavailable,
+)
+from dlas.kernels.ground.types import WINOGRAD_INT8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,14 +33,14 @@ class Winograd(Algorithm):
     """How filters are stored: ``csr`` can be asked for and is refused."""
 
     def why_not(self, stack: Techniques) -> Refusal | None:
-        """Refuse CSR weights."""
+        """Refuse CSR weights, and int8."""
         if self.weights == "csr":
             return impossible(
                 "winograd multiplies by transformed filters, and the transform mixes the nine "
                 "taps of a filter: zeros among the weights are not zeros after it, so CSR has "
                 "nothing to leave out"
             )
-        return None
+        return unavailable(WINOGRAD_INT8) if stack.precision == "int8" else None
 
     def kernel(self, operator: Any, target: str) -> KernelChoice | None:
         """Return the primitive, whether or not it can do this operator."""

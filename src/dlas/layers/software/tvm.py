@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from dlas.core.protocols import Array
 
 _TARGETS: Mapping[str, str] = {"native": "native", "avx2": "x86-64-v3", "avx512": "x86-64-v4"}
+PRECISIONS = ("float32", "int8")
+"""What its kernels multiply in."""
 TRIALS = 32
 BESTS = ("best", "best-by-rule")
 """What asks for no primitive by name."""
@@ -93,15 +95,25 @@ class Tvm(Software):
         return replace(self, tuning="none")
 
     def why_not(self, stack: Techniques) -> Refusal | None:
-        """Refuse everything but float32 torch models on the CPU."""
-        if stack.precision != "float32":
+        """Refuse other types than float32 and int8, and what has no kernel in int8."""
+        if stack.precision not in PRECISIONS:
             return unavailable(
-                f"tvm in {stack.precision} is not implemented in dlas: its kernels are float32"
+                f"tvm in {stack.precision} is not implemented in dlas: its kernels are "
+                f"{' or '.join(PRECISIONS)}"
             )
         return (
-            refusals.torch_model(stack, self.name)
-            or refusals.cpu_only(stack, self.name)
-            or self._nothing_to_tune(stack)
+            self._no_kernel(stack)
+            if stack.precision == "int8"
+            else refusals.torch_model(stack, self.name)
+        ) or (refusals.cpu_only(stack, self.name) or self._nothing_to_tune(stack))
+
+    def _no_kernel(self, stack: Techniques) -> Refusal | None:
+        if stack.algorithm.chooses:
+            return None
+        return unavailable(
+            "tvm in int8 runs dlas's own kernels, and the algorithm "
+            f"{type(stack.algorithm).name!r} asks for TVM's own definition of a convolution, "
+            "which is float32: name an algorithm that chooses kernels"
         )
 
     def _nothing_to_tune(self, stack: Techniques) -> Refusal | None:
@@ -122,15 +134,18 @@ class Tvm(Software):
         """Choose a kernel for each convolution, compile, and store code, weights and plan."""
         from dlas import kernels
 
-        if program.precision != "float32":
-            raise StepError(f"tvm's kernels are float32, {program.precision} was asked for")
+        if program.precision not in PRECISIONS:
+            raise StepError(
+                f"tvm's kernels are {' or '.join(PRECISIONS)}, {program.precision} was asked for"
+            )
         target = _TARGETS[hardware.isa]
-        exported = program.exported()
+        # The quantized model is one for all runtimes, and there is no torch module of it.
+        model = program.onnx() if program.precision == "int8" else program.exported()
         try:
-            chosen = _choose(exported, program.algorithm, target)
+            chosen = _choose(model, program.algorithm, target)
             bakes = self.bakes_threads or program.algorithm.measures
             threads = hardware.threads if bakes else 1
-            compiled = kernels.compile_model(exported, chosen, threads, target, self._search())
+            compiled = kernels.compile_model(model, chosen, threads, target, self._search())
         except kernels.KernelError as error:
             raise StepError(f"tvm: {said(error)}") from error
         plan = compiled.describe()
@@ -154,13 +169,12 @@ class Tvm(Software):
         return TvmSession(program)
 
 
-def _choose(exported: Any, algorithm: Algorithm, target: str) -> dict[str, Any]:
+def _choose(model: Any, algorithm: Algorithm, target: str) -> dict[str, Any]:
     """Ask the algorithm for each operator; return a map from operator to choice."""
     from dlas.kernels.graph.calls import as_conv2d
-    from dlas.kernels.graph.importer import import_program
-    from dlas.kernels.graph.simplify import simplify
+    from dlas.kernels.graph.model_graph import read_model
 
-    graph = simplify(import_program(exported))
+    graph = read_model(model)
     nodes = [node for node in graph.nodes if node.op in ("conv2d", "linear")]
     _check_names(algorithm, [node.name for node in nodes])
     chosen: dict[str, Any] = {}
@@ -266,12 +280,19 @@ class TvmSession:
         """Return convolutions and linear layers with the types of their arguments."""
         works = []
         for step in self._program.plan["steps"]:
-            if step["record"]["kind"] in ("conv2d", "linear"):
+            record = step["record"]
+            if record["kind"] in ("conv2d", "linear"):
                 types = {a["dtype"] for a in step["arguments"]} - _POSITIONS
-                works.append(Work(step["record"]["operator"], "+".join(sorted(types))))
+                narrow = record["dtype"] != "float32"  # its numbers are read four at a time
+                kind = record["dtype"] if narrow else "+".join(sorted(types))
+                works.append(Work(record["operator"], kind))
+            elif record["kind"] in _PRODUCTS:
+                works.append(Work(record["operator"], "float32"))
         return works
 
 
+_PRODUCTS = ("nn.conv2d", "matmul", "attention")
+"""Products whose factors are both computed, or that have no kernel of dlas's own."""
 _POSITIONS = {"int32", "uint16"}
 """Types of CSR's starts and offsets, which are not what a kernel computes in."""
 

@@ -7,7 +7,15 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from dlas.core.protocols import Algorithm, KernelChoice, Refusal, Techniques, impossible
+from dlas.core.protocols import (
+    Algorithm,
+    KernelChoice,
+    Refusal,
+    Techniques,
+    impossible,
+    unavailable,
+)
+from dlas.kernels.ground.types import CSR_INT8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +32,9 @@ class CsrCapable(Algorithm):
     """With ``csr``: the share of zeros from which a layer is stored so; others stay dense."""
 
     def why_not(self, stack: Techniques) -> Refusal | None:
-        """Refuse CSR where nothing makes weights zero."""
+        """Refuse CSR in int8, and where nothing makes weights zero."""
+        if self.weights == "csr" and stack.precision == "int8":
+            return unavailable(CSR_INT8)
         if self.weights == "csr":
             return refuse_without_zeros(stack, self.threshold)
         return None

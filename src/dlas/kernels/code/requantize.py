@@ -1,0 +1,184 @@
+"""The last store in int8: from int32 sums to uint8, as ONNX Runtime rounds them."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from tvm.tirx.script.builder import ir as T
+
+from dlas.kernels.code import emit
+from dlas.kernels.code.emit import Buffer, Expr
+from dlas.kernels.ground import quantization as places
+from dlas.kernels.ground.target import CpuTarget
+
+
+def number(parameters: Buffer, place: int) -> Expr:
+    """Return one of `Quantization.parameters` that is a float."""
+    return T.reinterpret("float32", parameters[place])
+
+
+def nearest(value: Expr, target: CpuTarget) -> Expr:
+    """Return float32 vectors rounded to the nearest int32, halves to even."""
+    lanes = target.lanes
+    if target.machine != "x86_64":
+        return T.Cast(f"int32x{lanes}", T.nearbyint(value))
+    if lanes == 16:
+        zero = T.Broadcast(T.int32(0), lanes)
+        # 4: round as the control register says, which is to the nearest.
+        rest = (value, zero, T.int16(-1), T.int32(4))
+        return T.call_llvm_pure_intrin(
+            f"int32x{lanes}", "llvm.x86.avx512.mask.cvtps2dq.512", *rest
+        )
+    return T.call_llvm_pure_intrin(f"int32x{lanes}", "llvm.x86.avx.cvt.ps2dq.256", value)
+
+
+def bounded(value: Expr, low: Expr, high: Expr, lanes: int) -> Expr:
+    """Return a vector held between two numbers."""
+    return T.max(T.min(value, T.Broadcast(high, lanes)), T.Broadcast(low, lanes))
+
+
+def multiply_add(a: Expr, b: Expr, c: Expr, lanes: int) -> Expr:
+    """Return a * b + c of float32 vectors, rounded once."""
+    return T.call_llvm_pure_intrin(f"float32x{lanes}", "llvm.fma", a, b, c)
+
+
+def quantized(total: Expr, factor: Expr, parameters: Buffer, target: CpuTarget) -> Expr:
+    """Return int32 sums as numbers from 0 to 255 in int32.
+
+    Args:
+        total: the sums.
+        factor: what they are multiplied by, in float32.
+        parameters: `Quantization.parameters`.
+        target: the CPU.
+    """
+    lanes = target.lanes
+    scaled = T.Cast(f"float32x{lanes}", total) * factor
+    bounds = (number(parameters, places.BOUND_LOW), number(parameters, places.BOUND_HIGH))
+    rounded = nearest(bounded(scaled, *bounds, lanes), target)
+    # Added as an int32: a float would be rounded together with the product.
+    return rounded + T.Broadcast(parameters[places.ZERO], lanes)
+
+
+def summed(a: Expr, b: Expr, parameters: Buffer, target: CpuTarget) -> Expr:
+    """Return the sum of two quantized tensors, both and the result from 0 to 255 in int32."""
+    lanes = target.lanes
+    p, q, offset = (
+        T.Broadcast(number(parameters, place), lanes)
+        for place in (places.FIRST, places.SECOND, places.OFFSET)
+    )
+    a, b = (T.Cast(f"float32x{lanes}", term) for term in (a, b))
+    total = multiply_add(a, p, multiply_add(b, q, offset, lanes), lanes)
+    bounds = (number(parameters, places.SUM_LOW), number(parameters, places.SUM_HIGH))
+    return nearest(bounded(total, *bounds, lanes), target)
+
+
+class StoreScales(NamedTuple):
+    """The arguments of an int8 kernel's last store, in TIR."""
+
+    factors: Buffer
+    """What each output channel's sum is multiplied by."""
+    parameters: Buffer
+
+    def store(
+        self, total: Expr, channel: Expr, other: Expr, other_first: bool, target: CpuTarget
+    ) -> Expr:
+        """Return what is stored for a vector of sums, from 0 to 255 in int32.
+
+        Args:
+            total: the sums.
+            channel: their output channels, or the one of all lanes.
+            other: a vector of uint8 that is added to the quantized output; None: nothing is.
+            other_first: whether that is the first operand of the sum.
+            target: the CPU.
+        """
+        factor, lanes = self.factors[channel], target.lanes
+        if factor.ty.dtype.lanes == 1:
+            factor = T.Broadcast(factor, lanes)
+        value = quantized(total, factor, self.parameters, target)
+        if other is None:
+            return value
+        added = T.Cast(f"int32x{lanes}", other)
+        first, second = (added, value) if other_first else (value, added)
+        return summed(first, second, self.parameters, target)
+
+    def joined(
+        self,
+        totals: Sequence[Expr],
+        channel: Expr,
+        other: Expr,
+        other_first: bool,
+        target: CpuTarget,
+    ) -> Expr:
+        """Return four neighbouring channels of a vector of pixels, joined: an int32 a pixel.
+
+        Args:
+            totals: the sums of each.
+            channel: the first of them.
+            other: what is added, joined in the same way; None: nothing is.
+            other_first: whether that is the first operand of the sum.
+            target: the CPU.
+        """
+        lanes, value = target.lanes, None
+        for byte, total in enumerate(totals):
+            by = T.Broadcast(T.int32(8 * byte), lanes)
+            added = None
+            if other is not None:
+                added = T.bitwise_and(T.shift_right(other, by), T.Broadcast(T.int32(255), lanes))
+            one = self.store(total, channel + byte, added, other_first, target)
+            one = one if byte == 0 else T.shift_left(one, by)
+            value = one if value is None else T.bitwise_or(value, one)
+        return value
+
+    @property
+    def outside(self) -> Expr:
+        """Four channels of a pixel that lies outside the input."""
+        return self.parameters[places.OUTSIDE]
+
+
+def arguments(channels: int) -> StoreScales:
+    """Declare the next two arguments: factors of the channels, and parameters."""
+    return StoreScales(
+        emit.argument("factors", (channels,)),
+        emit.argument("parameters", (places.PARAMETERS,), "int32"),
+    )
+
+
+def fill(scales: StoreScales | None) -> Expr:
+    """Return what the halo of an output holds: its zero point; None without scales."""
+    return None if scales is None else T.Cast("uint8", scales.parameters[places.FILL])
+
+
+def room_for(count: int, lanes: int, dtype: str = "uint8") -> Buffer:
+    """Reserve what `get` and `put` need for a vector that is not whole; None: nothing.
+
+    Where they are inside of a condition this stands before it: reserved inside, it makes a pass of
+    TVM 0.27 end the process (`hint_map`).
+    """
+    return None if count == lanes else emit.registers((lanes,), dtype)
+
+
+def get(load: Callable[[Expr], Expr], count: int, lanes: int, room: Buffer) -> Expr:
+    """Return a vector of which only the first `count` may be read."""
+    if count == lanes:
+        return load(T.Ramp(T.int32(0), 1, lanes))
+    for lane in range(count):
+        emit.store(room, load(lane), lane)
+    return room[T.Ramp(T.int32(0), 1, lanes)]
+
+
+def put(
+    store: Callable[[Expr, Expr], None],
+    value: Expr,
+    count: int,
+    lanes: int,
+    room: Buffer,
+    dtype: str = "uint8",
+) -> None:
+    """Emit the store of the first `count` of a vector of int32 as `dtype`, by value and lane."""
+    every = T.Ramp(T.int32(0), 1, lanes)
+    narrow = value if dtype == "int32" else T.Cast(f"{dtype}x{lanes}", value)
+    if count == lanes:
+        store(narrow, every)
+        return
+    emit.store(room, narrow, every)
+    for lane in range(count):
+        store(room[lane], lane)

@@ -1,0 +1,25 @@
+"""From a model to the simplified graph that kernels are chosen for."""
+
+import os
+import sys
+from typing import Any
+
+from dlas.kernels.graph import qdq
+from dlas.kernels.graph.bounds import name_clips
+from dlas.kernels.graph.graph import Graph
+from dlas.kernels.graph.importer import import_onnx, import_program
+from dlas.kernels.graph.simplify import simplify
+
+
+def read_model(model: Any) -> Graph:
+    """Return the graph of an exported program, or of an ONNX model (or its file, `.onnx`).
+
+    Raises:
+        UnsupportedError: neither, or one that cannot be imported.
+    """
+    # Who holds an ONNX model has imported onnx; for anything else it need not be.
+    onnx = sys.modules.get("onnx")
+    held = onnx is not None and isinstance(model, onnx.ModelProto)
+    if held or (isinstance(model, str | os.PathLike) and str(model).endswith(".onnx")):
+        return simplify(qdq.match(name_clips(import_onnx(model))))
+    return simplify(import_program(model))

@@ -1,0 +1,123 @@
+"""Convolutions in int8, bit for bit against exact sums and ONNX Runtime's roundings."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm")
+
+from dlas.kernels import Conv2d, InputError, Quantization, Scale, UnsupportedError, build_conv2d
+from dlas.kernels.convolution import primitives
+from dlas.kernels.ground.target import resolve, runs_here
+from kernel_checks import bytes_of, check_int8, filters_of, pairwise, scales_of
+from kernel_shapes import SHAPES, name
+
+PRIMITIVES = [
+    p for p, weights, dtype in primitives.NARROW if (weights, dtype) == ("dense", "int8")
+]
+TARGETS = ["native", "x86-64-v3", "x86-64-v4", "x86-64-v4-vnni"]
+HERE = [name for name in TARGETS if runs_here(resolve(name))]
+"""The dot products of this CPU: VNNI, and pairs of 16 bits where there is none."""
+QUICK = pairwise(SHAPES, 9)
+"""Few: a convolution in int8 is that of float32 with another step and another last store."""
+SMALL = Conv2d(1, 18, 7, 6, 20, (3, 3), padding=(1, 1, 1, 1))
+
+
+@pytest.mark.parametrize("turn", range(len(QUICK)), ids=lambda i: name(QUICK[i]))
+def test_int8_is_exact_on_few_shapes(turn: int) -> None:
+    primitive = PRIMITIVES[turn % len(PRIMITIVES)]
+    check_int8(QUICK[turn], primitive, turn, 1 + turn // 2 % 2, HERE[turn // 2 % len(HERE)])
+
+
+@pytest.mark.kernels_full
+@pytest.mark.parametrize("target", HERE)
+@pytest.mark.parametrize("primitive", PRIMITIVES)
+@pytest.mark.parametrize("turn", range(len(SHAPES)), ids=lambda i: name(SHAPES[i]))
+def test_int8_is_exact_on_all_shapes(turn: int, primitive: str, target: str) -> None:
+    check_int8(SHAPES[turn], primitive, turn, threads=1 + turn % 2, target=target)
+
+
+@pytest.mark.parametrize("primitive", PRIMITIVES)
+def test_large_sums_are_exact_and_saturate(primitive: str) -> None:
+    """The largest products: where pairs of them were summed in 16 bits they would saturate."""
+    op = Conv2d(1, 64, 3, 3, 16, (3, 3), padding=(1, 1, 1, 1))
+    weight = np.full(op.weight_shape, 127, np.int8)
+    weight[1::2] = -128
+    scales = Quantization(Scale(1.0), (1.0,), Scale(2.0**16, 3))
+    built = build_conv2d(op, weight, None, primitive, dtype="int8", quantization=scales)
+    y = built(np.full(op.in_shape, 255, np.uint8))
+    inside = {127: 255 * 127 * 576, -128: -255 * 128 * 576}
+    for channel, w in ((0, 127), (1, -128)):
+        exact = min(max(round(inside[w] / 2**16) + 3, 0), 255)
+        assert y[0, channel, 1, 1] == exact
+    assert y[0, 1].max() == 0
+
+
+@pytest.mark.parametrize("primitive", PRIMITIVES)
+def test_halo_holds_the_zero_point(primitive: str) -> None:
+    """Padding is a real zero: an image of the zero point gives the bias everywhere."""
+    scales = replace(scales_of(SMALL), x=Scale(0.1, 201), sum=None)
+    weight, bias = filters_of(SMALL)
+    built = build_conv2d(SMALL, weight, bias, primitive, dtype="int8", quantization=scales)
+    y = built(np.full(SMALL.in_shape, 201, np.uint8))
+    np.testing.assert_array_equal(y, np.broadcast_to(y[:, :, :1, :1], y.shape))
+
+
+def test_description_says_the_types() -> None:
+    weight, bias = filters_of(SMALL)
+    built = build_conv2d(SMALL, weight, bias, dtype="int8", quantization=scales_of(SMALL))
+    said = built.describe()
+    assert said["dtype"] == "int8"
+    assert said["types"] == {
+        "input": "uint8", "weight": "int8", "accumulate": "int32", "output": "uint8",
+    }  # fmt: skip
+    in_floats = build_conv2d(SMALL, weight.astype(np.float32)).describe()
+    assert said["weight_bytes"] < in_floats["weight_bytes"] / 2
+
+
+def test_what_cannot_be_built_in_int8_says_why() -> None:
+    weight, bias = filters_of(SMALL)
+    scales = scales_of(SMALL)
+
+    def build(**changed: object) -> None:
+        asked = {"dtype": "int8", "quantization": scales, **changed}
+        build_conv2d(SMALL, weight, bias, **asked)  # type: ignore[arg-type]
+
+    with pytest.raises(UnsupportedError, match="winograd in int8 is not implemented: its"):
+        build(primitive="winograd")
+    with pytest.raises(UnsupportedError, match="native with dense weights is not implemented"):
+        build(primitive="native")
+    with pytest.raises(UnsupportedError, match="silu is not implemented in int8"):
+        build(activation="silu")
+    with pytest.raises(UnsupportedError, match="int8 needs `quantization`"):
+        build(quantization=None)
+    with pytest.raises(UnsupportedError, match="belong to dtype int8, not float32"):
+        build(dtype="float32")
+    with pytest.raises(UnsupportedError, match=r"dtype must be one of .*'int9'.*int8"):
+        build(dtype="int9")
+    with pytest.raises(InputError, match="one scale or one for each of 20 output channels, got 3"):
+        build(quantization=replace(scales, weight=(1.0, 1.0, 1.0)))
+
+
+def test_what_is_no_scale_is_refused() -> None:
+    for scale in (0.0, -1.0, float("nan"), float("inf"), 1e-60):
+        with pytest.raises(InputError, match="positive finite"):
+            Scale(scale)
+    for zero in (-1, 256, 0.5):
+        with pytest.raises(InputError, match="zero point"):
+            Scale(1.0, zero)  # type: ignore[arg-type]
+
+
+def test_numbers_that_do_not_fit_are_refused() -> None:
+    weight, bias = filters_of(SMALL)
+    scales = replace(scales_of(SMALL), sum=None)
+    with pytest.raises(InputError, match="weight must hold whole numbers"):
+        build_conv2d(SMALL, weight.astype(np.float32), dtype="int8", quantization=scales)
+    with pytest.raises(InputError, match="weight must hold numbers from -128 to 127"):
+        build_conv2d(SMALL, weight.astype(np.int32) * 2, dtype="int8", quantization=scales)
+    built = build_conv2d(SMALL, weight, bias, dtype="int8", quantization=scales)
+    with pytest.raises(InputError, match="x must hold whole numbers"):
+        built(np.zeros(SMALL.in_shape, np.float32))
+    with pytest.raises(InputError, match="needs the scales of the sum"):
+        built(bytes_of(SMALL.in_shape), residual=bytes_of(SMALL.out_shape))

@@ -1,0 +1,192 @@
+"""Quantized networks against ONNX Runtime, bit for bit at every quantized tensor."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("tvm")
+onnx = pytest.importorskip("onnx")
+ort = pytest.importorskip("onnxruntime")
+
+from torch import nn  # noqa: E402
+
+from dlas.core.protocols import DataSpec, Network  # noqa: E402
+from dlas.kernels import Program, UnsupportedError, compile_model, load  # noqa: E402
+from dlas.kernels.ground.target import resolve, runs_here  # noqa: E402
+from dlas.layers.optimization.int8 import Int8  # noqa: E402
+
+SPEC = DataSpec(10, 3, 17, 19)
+IMAGES = 16
+
+
+class Branches(nn.Module):
+    """Convolutions of several kinds, sums in both orders, pools, a product at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 24, 3, 2, 1)
+        self.pool = nn.MaxPool2d(3, 2, 1)
+        self.narrow = nn.Conv2d(24, 20, 1)
+        self.deep = nn.Conv2d(20, 20, 3, padding=1, groups=20)
+        self.wide = nn.Conv2d(20, 24, 1)
+        self.side = nn.Conv2d(24, 24, 5, padding=2, groups=2)
+        self.fc = nn.Linear(24, 10)
+
+    def forward(self, x: Any) -> Any:
+        x = self.pool(torch.relu(self.stem(x)))
+        inner = nn.functional.relu6(self.deep(nn.functional.relu6(self.narrow(x))))
+        x = self.wide(inner) + x
+        x = torch.relu(x + self.side(x))
+        x = x + torch.relu(x)
+        return self.fc(x.mean((2, 3)))
+
+
+class Images:
+    """Calibration images."""
+
+    labels = np.arange(8) % SPEC.classes
+
+    def images(self, indices: Any) -> np.ndarray:
+        random = np.random.default_rng(0)
+        shape = (len(self.labels), *SPEC.shape[1:])
+        return random.standard_normal(shape).astype(np.float32)[list(indices)]
+
+
+@cache
+def quantized(folder: Path) -> Any:
+    """The network quantized by dlas's own technique, with every quantized tensor as an output."""
+    torch.manual_seed(0)
+    network = Network(SPEC, Branches().eval())
+    done = Int8(images=8).apply(network, Images(), folder).network  # type: ignore[arg-type]
+    return onnx.load(done.onnx)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return quantized(tmp_path_factory.mktemp("qdq"))
+
+
+def opened(model: Any) -> Any:
+    """The model with every quantized tensor as an output, too."""
+    shaped = onnx.shape_inference.infer_shapes(model)
+    known = {value.name: value for value in shaped.graph.value_info}
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear":
+            dims = [d.dim_value for d in known[node.output[0]].type.tensor_type.shape.dim]
+            told = onnx.helper.make_tensor_value_info(node.output[0], onnx.TensorProto.UINT8, dims)
+            shaped.graph.output.append(told)
+    return shaped
+
+
+def inputs() -> list[np.ndarray]:
+    random = np.random.default_rng()
+    return [random.standard_normal(SPEC.shape).astype(np.float32) for _ in range(IMAGES)]
+
+
+def session(model: Any) -> Any:
+    return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+TARGETS = [t for t in ("native", "x86-64-v3") if t == "native" or runs_here(resolve(t))]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "target"), [("spatial-pack", t) for t in TARGETS] + [("gemm", "native")]
+)
+def test_network_equals_onnxruntime_bit_for_bit(model: Any, algorithm: str, target: str) -> None:
+    program, peer = compile_model(model, algorithm, 1, target), session(model)
+    for x in inputs():
+        np.testing.assert_array_equal(program.run(x), peer.run(None, {"input": x})[0])
+    said = program.describe()["operators"]
+    products = [o for o in said if o["kind"] in ("conv2d", "linear")]
+    assert len(products) == 6 and {o["dtype"] for o in products} == {"int8"}
+    assert all(o["types"]["accumulate"] == "int32" for o in products)
+    assert {o["primitive"] for o in products if o["kind"] == "conv2d"} == {algorithm}
+    assert sum(o["residual"] for o in products) == 2  # the sums are part of convolutions
+
+
+def test_every_quantized_tensor_equals_onnxruntime_s(model: Any) -> None:
+    """As outputs they are computed one by one: sums by a kernel of their own."""
+    whole = opened(model)
+    program, peer = compile_model(whole, "direct"), session(whole)
+    assert "add" in {o["kind"] for o in program.describe()["operators"]}
+    names = [output.name for output in whole.graph.output]
+    for x in inputs()[:4]:
+        expected = peer.run(None, {"input": x})
+        found = program.run(x)
+        for name, ours, theirs in zip(names, found, expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs, err_msg=name)
+
+
+def test_chain_stays_in_eight_bits_and_what_does_not_is_listed(model: Any) -> None:
+    kinds = [o["kind"] for o in compile_model(model, "spatial-pack").describe()["operators"]]
+    assert kinds[0] == "quantize" and kinds[-1] == "dequantize"
+    # A relu that is no bound of what is stored, and the mean of the image.
+    between = {kinds[at + 1] for at, kind in enumerate(kinds[:-1]) if kind == "dequantize"}
+    assert between == {"unary", "global_pool"}
+    assert kinds.count("quantize") == kinds.count("dequantize") == 3
+
+
+def test_names_are_those_of_the_modules(model: Any) -> None:
+    program = compile_model(model, {"*": "spatial-pack", "side": "direct"})
+    ran = {o["operator"]: o.get("primitive") for o in program.describe()["operators"]}
+    assert ran["side"] == "direct" and ran["stem"] == ran["deep"] == "spatial-pack"
+
+
+def test_what_int8_cannot_do_runs_otherwise_and_says_why(model: Any) -> None:
+    said = compile_model(model, "winograd").describe()["operators"]
+    reasons = {o["fallback_reason"] for o in said if o["kind"] == "conv2d"}
+    assert len(reasons) == 1 and "winograd in int8 is not implemented" in reasons.pop()
+    sparse = compile_model(model, "gemm", weights="csr", csr_threshold=0.0)
+    stored = [o for o in sparse.describe()["operators"] if o["kind"] == "conv2d"]
+    assert {o["weights"] for o in stored} == {"dense"}
+    assert all("CSR weights in int8" in o["fallback_reason"] for o in stored)
+
+
+def test_best_leaves_int8_to_the_rule(model: Any) -> None:
+    program, x = compile_model(model, "best"), inputs()[0]
+    said = [o for o in program.describe()["operators"] if o["kind"] == "conv2d"]
+    assert {o["primitive"] for o in said} == {"spatial-pack"}
+    assert {o["measured"]["note"] for o in said} == {"by the rule: int8 is not measured"}
+    np.testing.assert_array_equal(program.run(x), session(model).run(None, {"input": x})[0])
+
+
+def test_saved_program_gives_the_same(model: Any, tmp_path: Path) -> None:
+    program = compile_model(model, "spatial-pack", threads=2)
+    program.save(tmp_path)
+    loaded, x = load(tmp_path), inputs()[0]
+    assert isinstance(loaded, Program)
+    np.testing.assert_array_equal(loaded.run(x), program.run(x))
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.onnx").write_text("not a model")
+    with pytest.raises(UnsupportedError, match="no ONNX model that can be read"):
+        compile_model(tmp_path / "text.onnx")
+    with pytest.raises(UnsupportedError, match="no ONNX model that can be read"):
+        compile_model(tmp_path / "missing.onnx")
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 6.0), (0.0, None), (-1.0, 1.0)])
+def test_clips_are_activations_or_refused(bounds: tuple[float, float | None]) -> None:
+    make, shape = onnx.helper, (1, 4, 5, 6)
+    names = ["low"] + (["high"] if bounds[1] is not None else [])
+    kind = onnx.TensorProto.FLOAT
+    graph = make.make_graph(
+        [make.make_node("Clip", ["x", *names], ["y"])],
+        "clip",
+        [make.make_tensor_value_info("x", kind, shape)],
+        [make.make_tensor_value_info("y", kind, shape)],
+        [make.make_tensor(n, kind, (), [b]) for n, b in zip(names, bounds, strict=False)],
+    )
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 17)])
+    if bounds[0] < 0:
+        with pytest.raises(UnsupportedError, match=r"a clip to \(-1.0, 1.0\) has no kernel"):
+            compile_model(model)
+        return
+    x = 8 * np.random.default_rng().standard_normal(shape).astype(np.float32)
+    np.testing.assert_array_equal(compile_model(model).run(x), np.clip(x, *bounds))
