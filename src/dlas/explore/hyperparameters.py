@@ -41,7 +41,7 @@ def _shape(grid: AnovaKernel, theta: Floats) -> Hyperparameters:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Likelihood:
     """The stacks measured, ``values`` standardized; ``trend``: the products of what is known."""
 
     grid: AnovaKernel
@@ -120,7 +120,7 @@ class Evidence:
         return 0.5 * float(np.sum(precision * off**2)), precision * off
 
 
-def fitted(evidence: Evidence, first: Floats | None = None) -> tuple[Hyperparameters, Floats]:
+def fitted(evidence: Likelihood, first: Floats | None = None) -> tuple[Hyperparameters, Floats]:
     """Return the most probable hyperparameters, and their logarithms."""
     grid, q = evidence.grid, evidence.grid.order + 2
     d = len(grid.axes)
@@ -134,9 +134,9 @@ def fitted(evidence: Evidence, first: Floats | None = None) -> tuple[Hyperparame
     return _shape(grid, found.x), found.x
 
 
-def evidence(grid: AnovaKernel, codes: Codes, values: Floats, known: Floats | None) -> Evidence:
+def evidence(grid: AnovaKernel, codes: Codes, values: Floats, known: Floats | None) -> Likelihood:
     """Gather what was measured; ``values`` standardized."""
-    return Evidence(grid, grid.spread(codes), values, trend(known, known))
+    return Likelihood(grid, grid.spread(codes), values, trend(known, known))
 
 
 def trend(left: Floats | None, right: Floats | None) -> Floats | None:

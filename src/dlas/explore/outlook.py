@@ -13,7 +13,7 @@ from dlas.explore import improvement
 from dlas.explore.anova import Floats
 from dlas.explore.belief import believe
 from dlas.explore.improvement import Boxes
-from dlas.explore.sought import Scale, Sought
+from dlas.explore.sought import MetricScale, Sought
 from dlas.explore.surrogate import Beliefs
 
 BEYOND = 0.1
@@ -37,9 +37,9 @@ class Outlook:
         """What was measured and worked."""
         return [each for each in self.told if each.values is not None]
 
-    def scale(self, column: str) -> Scale:
+    def scale(self, column: str) -> MetricScale:
         """Return how a column is modelled."""
-        return Scale.of([each.values[column] for each in self.complete if each.values])
+        return MetricScale.of([each.values[column] for each in self.complete if each.values])
 
     def belief(self, column: str) -> Beliefs:
         """Return what is believed of a column, on its scale; what was told is certain."""

@@ -25,7 +25,7 @@ from dlas.explore.allowance import Allowance
 from dlas.explore.anova import Floats
 from dlas.explore.belief import believe
 from dlas.explore.outlook import beyond
-from dlas.explore.sought import Scale, Sought
+from dlas.explore.sought import MetricScale, Sought
 
 ENOUGH = 0.99
 """The share of the hypervolume that counts as found; of one metric a regret of 1 %."""
@@ -63,9 +63,9 @@ class Finished:
         finite = [np.isfinite(self.values[c]) for c in self.sought.columns]
         return np.asarray(np.all(finite, axis=0))
 
-    def scale(self, column: str) -> Scale:
+    def scale(self, column: str) -> MetricScale:
         """Return how a column is compared."""
-        return Scale.of(self.values[column][self.works].tolist())
+        return MetricScale.of(self.values[column][self.works].tolist())
 
     @cached_property
     def points(self) -> Floats:

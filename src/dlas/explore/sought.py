@@ -12,13 +12,13 @@ from dlas.explore.anova import Floats
 
 
 @dataclass(frozen=True)
-class Scale:
+class MetricScale:
     """How a column is modelled: its logarithm where all values are above zero."""
 
     logarithm: bool
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Scale:
+    def of(cls, values: Sequence[float]) -> MetricScale:
         """Return the scale of a column with these values."""
         return cls(bool(len(values)) and all(value > 0 for value in values))
 
