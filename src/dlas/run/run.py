@@ -26,6 +26,7 @@ from dlas.run.noting import Notes, cell_row
 from dlas.run.plan import plan as planning
 from dlas.run.plan.after_build import measure_key
 from dlas.run.plan.plan import Plan, Runnable
+from dlas.run.plan.preview import data_read
 from dlas.run.process.interpreters import ask
 from dlas.run.process.isolate import Pool
 from dlas.run.progress import Progress, Silent
@@ -96,6 +97,9 @@ def run(
         with artifacts.use(), results, Pool(artifacts.scratch()) as pool:
             paths = (str(study.folder.absolute()),)
             plan = _plan(study, stacks, paths, progress)
+            for read in data_read(plan.runnable):
+                for note in read.get("notes", ()):
+                    progress.note(f"{read['datasets'][0]}: {note}")
             description = hosts.describe()
             host, session = hosts.host_class(description), uuid.uuid4().hex[:12]
             bench = Bench(pool, results, study.measure, host, session, paths)
