@@ -113,7 +113,7 @@ class Parquet(Dataset):
         names = _stated_names(found.every()[0], self.label)
         return Contents(classes, train, test, names, dict(found.skipped), notes)
 
-    def _rows(self, found: ParquetFiles, split: Split) -> _Chosen:
+    def _rows(self, found: ParquetFiles, split: Split) -> _SplitRows:
         """Return the rows of a split; files that serve both splits are divided."""
         files = found.of(split)
         labels = [self._labels(path) for path in files]
@@ -134,7 +134,7 @@ class Parquet(Dataset):
                 f"parquet: {self.root!r} has too few rows ({len(places)}) to take {split} images "
                 f"out of them by holdout {self.holdout:g}."
             )
-        return _Chosen([places[i] for i in chosen], known[chosen])
+        return _SplitRows([places[i] for i in chosen], known[chosen])
 
     def _hashes(self, found: ParquetFiles, split: Split) -> list[str]:
         """Return the hash of every image of a split."""
@@ -200,7 +200,7 @@ class Parquet(Dataset):
 
 
 @dataclass(frozen=True)
-class _Chosen:
+class _SplitRows:
     """The rows of one split: the number of the file and of the row in it, and their labels."""
 
     places: list[tuple[int, int]]

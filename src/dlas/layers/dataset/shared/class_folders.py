@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from dlas.core.errors import UserError, near
 from dlas.core.protocols import SPLITS
-from dlas.layers.dataset.shared.splits import Role, role_of, roles_of
+from dlas.layers.dataset.shared.splits import Role, rest_of, role_of, roles_of
 from dlas.layers.dataset.shared.tree import SUFFIXES, Folder, readable, scan, shown
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class _Arranger:
         tree = scan(self.root)
         self.found.skipped += tree.left_out()
         top = self.inner(tree)
-        splits = {f.path: r for f in top.folders if f.filled and (r := self.role(f))}
+        splits = self.splits([f for f in top.filled if f.filled])
         if splits:
             self.by_split(top, splits)
         elif self.is_class_first(top):
@@ -81,10 +81,24 @@ class _Arranger:
         """Return the folder below which the choice begins, through those that are only a cover."""
         while not folder.images and len(folder.filled) == 1:
             only = folder.filled[0]
-            if only.images or roles_of(only.name) or _composed(only.name) in known:
+            flat = only.images and len(only.filled) < 2
+            if flat or self.splits([only]) or _composed(only.name) in known:
                 break
             folder = only
         return folder
+
+    def splits(self, folders: Sequence[Folder]) -> dict[Path, Role]:
+        """Return which folders are splits, going by their names.
+
+        Of ``crash test`` and ``train station`` neither is; ``seg_train`` is beside ``seg_test``.
+        """
+        named = [(f, r, rest_of(f.name)) for f in folders if (r := self.role(f))]
+        return {
+            f.path: r
+            for f, r, rest in named
+            if not rest
+            or any(o.split != r.split and also in (rest, frozenset()) for _, o, also in named)
+        }
 
     def role(self, folder: Folder) -> Role | None:
         return role_of(f"{self.owner}: {readable(str(self.root))}", readable(folder.name))
@@ -147,8 +161,8 @@ class _Arranger:
     def check_filled(self, top: Folder, taken: Mapping[Split, Folder]) -> None:
         """Refuse a folder of a split whose class folders hold no image that is read."""
         for folder in top.folders:
-            role = self.role(folder) if folder.folders and not folder.count else None
-            if role and role.split not in taken:
+            role = self.splits([folder]).get(folder.path)
+            if role and folder.folders and not folder.count and role.split not in taken:
                 raise self.no_images(folder)
 
     def half_named(self, named: Folder, others: Sequence[Folder]) -> UserError:
@@ -169,18 +183,16 @@ class _Arranger:
         """
         if len(top.filled) < 2:
             return False
-        parted = [c for c in top.filled if {r.split for r in self._roles(c)} == {*SPLITS}]
+        splits = {c.path: self.splits(c.filled) for c in top.filled}
+        parted = [c for c in top.filled if {r.split for r in splits[c.path].values()} == {*SPLITS}]
         whole = [c for c in top.filled if c not in parted]
-        odd = [c for c in whole if c.images or any(not roles_of(f.name) for f in c.filled)]
+        odd = [c for c in whole if c.images or len(c.filled) > len(splits[c.path])]
         if parted and odd:
             raise self.unclear(
                 f"{self.place(parted[0])} holds folders of splits, {self.place(odd[0])} does not: "
                 "put the same folders into every class."
             )
         return bool(parted)
-
-    def _roles(self, folder: Folder) -> list[Role]:
-        return [r for f in folder.filled if len(roles_of(f.name)) == 1 for r in roles_of(f.name)]
 
     def by_class(self, top: Folder) -> None:
         numbers = self.number(top)
@@ -189,7 +201,7 @@ class _Arranger:
         for split in SPLITS:
             self.found.images[split] = []
         for each in top.folders:
-            splits = {f.path: r for f in each.filled if (r := self.role(f))}
+            splits = self.splits(each.filled)
             named = [f for f in each.filled if f.path in splits]
             used = {s: self.first(s, named, splits) for s in SPLITS}
             self.leave_out(each.images, "images outside of the folders of splits")
@@ -207,8 +219,9 @@ class _Arranger:
 
     def check_classes_are_no_splits(self, top: Folder) -> None:
         """Refuse images that lie in folders of splits without classes."""
-        named = {r.split for f in top.filled for r in roles_of(f.name)}
-        if top.filled and len(named) == len(SPLITS) and all(roles_of(f.name) for f in top.filled):
+        splits = self.splits(top.filled)
+        both = {r.split for r in splits.values()} == {*SPLITS}
+        if both and len(splits) == len(top.filled):
             places = " and ".join(self.place(f) for f in top.filled[:3])
             raise self.unclear(f"{places} hold images without class folders: give {EXPECTED}.")
 
@@ -235,7 +248,7 @@ class _Arranger:
 
     def _note_depth(self, folder: Folder) -> None:
         deep = [f for c in folder.filled if len(c.filled) > 1 for f in c.filled]
-        if deep and not any(roles_of(f.name) for f in deep):
+        if deep:
             some = ", ".join(shown(f.path, folder.path) for f in deep[:3])
             self.found.notes.append(
                 f"the first level of folders are the classes; folders in them ({some}) are not"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from dlas.core.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from dlas.core.protocols import Split
 
@@ -39,7 +39,11 @@ WORDS: dict[Split, tuple[tuple[str, ...], ...]] = {
 
 _WEAK = frozenset({"tr", "trn", "te", "ts", "tst"})
 """Words that are also something else: they count where a name has no other word."""
-_COMPOUND = re.compile(r"(\w+?)(sets?|data|images?|imgs?|split|folder|files?)")
+_FILLING = frozenset((
+    "set", "sets", "data", "dataset", "image", "images", "img", "imgs", "split", "folder", "files",
+    "file", "pictures", "photos", "samples", "examples", "part", "fold",
+))  # fmt: skip
+_COMPOUND = re.compile(rf"(\w+?)({'|'.join(_FILLING)})")
 _ROLES = {
     word: Role(split, rank)
     for split, groups in WORDS.items()
@@ -50,14 +54,31 @@ _ROLES = {
 
 def roles_of(name: str) -> frozenset[Role]:
     """Return the splits that a name speaks of; empty: of none."""
-    words = set(re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name))
-    tokens = {w.lower() for w in words} | set(re.findall(r"[a-z]+", name.lower()))
-    known = set()
-    for token in tokens:
-        inner = _COMPOUND.fullmatch(token)
-        known |= {token} if token in _ROLES else {inner[1]} & _ROLES.keys() if inner else set()
-    strong = known - _WEAK
-    return frozenset(_ROLES[word] for word in strong or known)
+    return _parted(name)[0]
+
+
+def rest_of(name: str) -> frozenset[str]:
+    """Return the words of a name that say nothing of splits: ``seg`` of ``seg_train_images``."""
+    return _parted(name)[1]
+
+
+def _parted(name: str) -> tuple[frozenset[Role], frozenset[str]]:
+    parted = [w.lower() for w in re.findall(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+(?![a-z])", name)]
+    for tokens in (parted, re.findall(r"[^\W\d_]+", name.lower())):
+        words = {token: _word(token) for token in tokens}
+        known = set(words.values()) & _ROLES.keys()
+        if known:
+            rest = {token for token, word in words.items() if word not in {*_ROLES, ""}}
+            return frozenset(_ROLES[word] for word in (known - _WEAK or known)), frozenset(rest)
+    return frozenset(), frozenset(parted)
+
+
+def _word(token: str) -> str:
+    """Return the word for a split that a token is, ``""`` for one that says nothing."""
+    if token in _FILLING:
+        return ""
+    inner = _COMPOUND.fullmatch(token)
+    return inner[1] if inner and inner[1] in _ROLES else token
 
 
 def role_of(owner: str, name: str, roles: Iterable[Role] | None = None) -> Role | None:
@@ -78,8 +99,3 @@ def role_of(owner: str, name: str, roles: Iterable[Role] | None = None) -> Role 
 
 def _said(role: Role) -> str:
     return repr(WORDS[role.split][role.rank][-1 if role.rank else 0])
-
-
-def ranked(roles: Iterable[Role], split: Split) -> Sequence[int]:
-    """Return the ranks of a split among roles, the one to take first at first."""
-    return sorted({role.rank for role in roles if role.split == split})
