@@ -14,15 +14,13 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-import yaml
-
 from dlas.core.errors import UserError
 from dlas.core.goals import Goals, parse_goals
 from dlas.core.records import MeasureSettings
 from dlas.core.stack import Stack
 from dlas.study import choices, design, rules
 from dlas.study.form import MAX_STACKS, RandomDesign, StudyForm, read_form
-from dlas.study.source import Source, parse, read, shown
+from dlas.study.source import Source, dump, parse, read, shown
 
 Keep = Callable[[Stack], bool]
 
@@ -69,8 +67,7 @@ class Study:
             plain = json.loads(json.dumps(data, allow_nan=False))
         except (TypeError, ValueError) as error:
             raise UserError(f"study: must be plain data (JSON): {error}") from error
-        text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-        return _study(Source("study", plain), text, None, Path(folder).resolve())
+        return _study(Source("study", plain), dump(plain), None, Path(folder).resolve())
 
     def copy(self) -> str:
         """Return the file with the folder that its relative paths are looked up from.
