@@ -149,11 +149,15 @@ def compare(
     from dlas.analyze.conclusion import plain
     from dlas.tables import intake
     from dlas.tables.fitted import QUIET
+    from dlas.tables.provenance import differences
+    from dlas.tables.read import read
 
     one_of(format, ("text", "json"))
     asked = intake.Asked(metric or QUIET, (), floor)
     found = compare_tables(*(intake.of_folders([each], asked) for each in (first, second)))
+    differs = differences(*(read(each)[0] for each in (first, second)))
     if format == "json":
-        print_json(plain(found.to_dict()))
-    else:
-        print(render_comparison(found), end="")
+        print_json({"differs": list(differs), **plain(found.to_dict())})
+        return
+    print("\n".join(f"differs: {line}" for line in differs) or "same host, versions and study")
+    print(render_comparison(found), end="")

@@ -138,6 +138,8 @@ def summary_text(summary: Summary) -> str:
     """Return what a run came to as text."""
     counts = ", ".join(f"{n} {status}" for status, n in sorted(summary.cells.items()))
     lines = [f"{summary.study}: {sum(summary.cells.values())} cells: {counts or 'none'}"]
+    if summary.stale:
+        lines.append(f"  {summary.stale} cells more are stale: the study no longer has them")
     for stage, reason, n in summary.failures:
         first = str(reason).partition("\n")[0]
         lines.append(f"  failed in {stage} ({n} cells): {first}")

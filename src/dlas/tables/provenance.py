@@ -33,8 +33,7 @@ def _stale(results: Results) -> list[str]:
 
 
 def _mixed(results: Results) -> list[str]:
-    """Say so where cells of one host were measured with different versions, or by several hosts."""
-    said = []
+    """Say so where cells of one host were measured with different versions of libraries."""
     cells = {row.cell for row in results.rows_of_cells if not results.stale(row)}
     latest = {
         (row.cell, row.host): row.session
@@ -42,19 +41,21 @@ def _mixed(results: Results) -> list[str]:
         if row.cell in cells
     }
     sessions = {s.session: s for s in results.sessions}
+    said = []
     for host in sorted({host for _, host in latest}):
         used = Counter(session for (_, h), session in latest.items() if h == host)
         ran = [sessions[name] for name in used if name in sessions]
         for name, versions in _differing(ran).items():
             counts = Counter[str]()
-            for session in ran:
-                counts[versions.get(session.session, "unknown")] += used[session.session]
-            each = ", ".join(f"{v} ({n} cells)" for v, n in sorted(counts.items()))
-            said.append(
-                f"{results.folder}: cells were measured with different versions of {name}: {each}. "
-                "`dlas run` measures again what an update changed."
-            )
-    return said
+            for session, version in versions.items():
+                counts[version] += used[session]
+            said.append(f"{name} {', '.join(f'{v} ({n})' for v, n in sorted(counts.items()))}")
+    if not said:
+        return []
+    return [
+        f"{results.folder}: cells of one host were measured with different versions (cells each): "
+        f"{'; '.join(said)}. `dlas run` measures again what an update changed."
+    ]
 
 
 def _differing(sessions: Sequence[SessionRow]) -> dict[str, dict[str, str]]:
@@ -133,13 +134,11 @@ def _hosts(a: Results, b: Results) -> list[str]:
     one, two = ({h.host: h.description for h in each.hosts} for each in (a, b))
     ran_a, ran_b = ({row.host for row in each.rounds} for each in (a, b))
     if ran_a != ran_b:
-        return _unlike(
-            "host", (_host(h, one) for h in ran_a), (_host(h, two) for h in ran_b)
-        )
+        return _unlike("host", (_host(h, one) for h in ran_a), (_host(h, two) for h in ran_b))
     lines = []
     for host in sorted(ran_a):
         before, after = (_values([each.get(host, {})]) for each in (one, two))
-        quiet = {name: () for name in QUIET}
+        quiet: Named = dict.fromkeys(QUIET, ())
         lines += _by_name("host.", {**before, **quiet}, {**after, **quiet})
     return lines
 
@@ -168,7 +167,9 @@ def _unequal(one: set[object], two: set[object]) -> bool:
 
 
 def _contents(results: Results, cell: str) -> set[object]:
-    facts = [results.facts_of[cell, host].get(Built.KIND) for host in results.hosts_of.get(cell, ())]
+    facts = [
+        results.facts_of[cell, host].get(Built.KIND) for host in results.hosts_of.get(cell, ())
+    ]
     return {fact.content for fact in facts if fact and fact.content}
 
 
