@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from dlas.cli.display import plain, table, terminal_width, text_of
-from dlas.cli.fitting import beside, fit
+from dlas.cli.terminal import beside, fit
 from dlas.core.errors import StorageError, UserError, near
 from dlas.core.stack import LAYERS
 from dlas.tables import as_csv, as_json, as_parquet
@@ -113,7 +114,9 @@ def fitted(frame: pd.DataFrame, width: int, view: View) -> str:
         columns, lines, width, first_to_go=[*FIRST_TO_GO, *rest], kept=("cell", "quiet_ms", "latency_ms"),
         chosen=view.chosen,
     )  # fmt: skip
-    above, below = beside(made)
+    above, below = (
+        [part for line in lines for part in wrap(line, width)] for lines in beside(made)
+    )
     return "\n".join([*above, *([""] if above else []), plain(made.columns, made.lines), *below])
 
 

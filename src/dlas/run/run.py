@@ -57,13 +57,13 @@ class Summary:
     out: Path
     cells: Mapping[str, int]
     session: str
-    stale: int = 0
-    """Cells that the study had before and has no longer."""
     failures: tuple[tuple[str, str, int], ...] = field(default=())
     """Stage, reason and number of cells of what failed."""
     evicted: int = 0
     """Artefacts removed on the way, to keep to the disk budget."""
     evicted_bytes: int = 0
+    stale: int = 0
+    """Cells that the study had before and has no longer."""
 
 
 def run(

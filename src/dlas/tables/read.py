@@ -74,8 +74,10 @@ class Results:
 
     @cached_property
     def study(self) -> str | None:
-        """The study that ran last; None: none ran."""
-        latest = max(self.sessions, key=lambda s: s.started_at, default=None)
+        """The study that ran last, of those with cells; None: none ran."""
+        known = {row.study for row in self.cells}
+        ran = (s for s in self.sessions if s.study in known)
+        latest = max(ran, key=lambda s: s.started_at, default=None)
         return latest.study if latest else None
 
     @cached_property
