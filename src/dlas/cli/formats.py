@@ -25,6 +25,8 @@ FIRST_TO_GO = (
     "memory_mb", "reason", "host", "accuracy",
 )  # fmt: skip
 """Columns that go first where a terminal is too narrow, in this order."""
+KEPT = ("cell", "quiet_ms", "latency_ms")
+"""Columns that always stand whole."""
 LAST = ("status", "stale")
 """Columns that are cut and never go, as the layers."""
 
@@ -111,9 +113,8 @@ def fitted(frame: pd.DataFrame, width: int, view: View) -> str:
         _shorten_cells(lines, columns.index("cell"))
     rest = [c for c in reversed(columns) if c not in (*FIRST_TO_GO, *LAYERS, *LAST)]
     made = fit(
-        columns, lines, width, first_to_go=[*FIRST_TO_GO, *rest], kept=("cell", "quiet_ms", "latency_ms"),
-        chosen=view.chosen,
-    )  # fmt: skip
+        columns, lines, width, first_to_go=[*FIRST_TO_GO, *rest], kept=KEPT, chosen=view.chosen
+    )
     above, below = (
         [part for line in lines for part in wrap(line, width)] for lines in beside(made)
     )
