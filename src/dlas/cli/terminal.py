@@ -20,7 +20,7 @@ Lines = list[list[str]]
 
 
 @dataclass
-class Fitted:
+class TerminalTable:
     """A table as it fits, and what to say beside it."""
 
     columns: list[str]
@@ -39,14 +39,14 @@ def fit(
     first_to_go: Sequence[str] = (),
     kept: Sequence[str] = (),
     chosen: bool = False,
-) -> Fitted:
+) -> TerminalTable:
     """Return as many columns as a width holds.
 
     Empty columns go, those with one value in all rows are told apart, then columns go in the order
     of ``first_to_go``; text that is still too wide is cut. Nothing of this happens to ``kept``;
     where the columns were ``chosen``, text is cut and that is all.
     """
-    made = Fitted(list(columns), [list(line) for line in lines])
+    made = TerminalTable(list(columns), [list(line) for line in lines])
     if chosen:
         _cut(made, width, kept)
         return made
@@ -61,7 +61,7 @@ def fit(
     return made
 
 
-def _tell_apart(made: Fitted, kept: Sequence[str]) -> None:
+def _tell_apart(made: TerminalTable, kept: Sequence[str]) -> None:
     for name in list(made.columns):
         values = {line[made.columns.index(name)] for line in made.lines}
         if name in kept or len(values) != 1:
@@ -74,31 +74,31 @@ def _tell_apart(made: Fitted, kept: Sequence[str]) -> None:
             _remove(made, name)
 
 
-def _remove(made: Fitted, name: str) -> None:
+def _remove(made: TerminalTable, name: str) -> None:
     at = made.columns.index(name)
     del made.columns[at]
     for line in made.lines:
         del line[at]
 
 
-def _widths(made: Fitted) -> list[int]:
+def _widths(made: TerminalTable) -> list[int]:
     rows = [made.columns, *made.lines]
     return [max(len(row[at]) for row in rows) for at in range(len(made.columns))]
 
 
-def _width(made: Fitted) -> int:
+def _width(made: TerminalTable) -> int:
     widths = _widths(made)
     return sum(widths) + GAP * (len(widths) - 1)
 
 
-def _last_gives_way(made: Fitted, width: int) -> bool:
+def _last_gives_way(made: TerminalTable, width: int) -> bool:
     """Return whether all fits when the last column, of long text, alone is cut."""
     own = _widths(made)[-1]
     room = width - (_width(made) - own)
     return own > 3 * LEAST_WIDTH <= room
 
 
-def _cut(made: Fitted, width: int, kept: Sequence[str]) -> None:
+def _cut(made: TerminalTable, width: int, kept: Sequence[str]) -> None:
     """Shorten the widest columns of text until all fit."""
     texts = [at for at, name in enumerate(made.columns) if name not in kept and _is_text(made, at)]
     while (over := _width(made) - width) > 0:
@@ -117,7 +117,7 @@ def _cut(made: Fitted, width: int, kept: Sequence[str]) -> None:
             made.cut.append(made.columns[at])
 
 
-def _is_text(made: Fitted, at: int) -> bool:
+def _is_text(made: TerminalTable, at: int) -> bool:
     return any(line[at] and not _number(line[at]) for line in made.lines)
 
 
@@ -139,7 +139,7 @@ def _shorter(text: str, most: int, end: bool) -> str:
     return text[:left] + CUT + text[len(text) - (most - len(CUT) - left) :]
 
 
-def beside(made: Fitted) -> tuple[list[str], list[str]]:
+def beside(made: TerminalTable) -> tuple[list[str], list[str]]:
     """Return the lines above and below a table: what all rows share, what is not shown."""
     above = [f"{name}: {value}" for name, value in made.same.items()]
     said = [
