@@ -1,12 +1,16 @@
 import errno
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 import dlas
 from dlas.cli import app
@@ -181,6 +185,103 @@ def test_a_closed_pipe_is_no_error():
     )  # fmt: skip
     assert done.stdout.startswith("dataset")
     assert done.stderr == ""
+
+
+def closed(words: str, redirection: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        f"{sys.executable} -m dlas.cli {words} {redirection}",
+        shell=True, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_a_closed_output_is_one_sentence_and_no_bug():
+    done = closed("catalog", ">&-")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("standard output is closed") and done.stderr.count("\n") == 1
+    done = closed("catalog", "2>&-")
+    assert done.returncode == 0 and done.stdout.startswith("dataset")
+
+
+def test_a_reader_who_leaves_while_much_is_printed_is_no_error():
+    code = (
+        "from dlas.cli.app import app, main\n"
+        "app.command('much')(lambda: [print('x' * 999) for _ in range(999)])\n"
+        "raise SystemExit(main(['much']))"
+    )
+    done = subprocess.run(
+        f'{sys.executable} -c "{code}" | head -n 1; exit ${{PIPESTATUS[0]}}',
+        shell=True, executable="/bin/bash", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_terminal_without_unicode_gets_an_answer(results):
+    with ResultStore(results / "results.sqlite") as store:
+        [row, *_] = store.rows(CellRow)
+        store.put(replace(row, model="caf\u00e9"))
+    for words in (f"table {results}", f"analyze {results}"):
+        done = subprocess.run(
+            [sys.executable, "-m", "dlas.cli", *words.split()], capture_output=True, check=False,
+            env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.isascii() and done.stdout
+
+
+def test_findings_are_printed_where_they_cannot_be_kept(said, results, monkeypatch):
+    from dlas.core.errors import StorageError
+    from dlas.tables import intake
+
+    def refuse(text, path):
+        raise StorageError(f"{path} cannot be written: Read-only file system")
+
+    monkeypatch.setattr(intake, "save", refuse)
+    code, out, err = said("analyze", results)
+    assert code == 0 and "cells complete" in out
+    assert err.startswith("not kept: ") and "Read-only" in err
+    code, out, err = said("analyze", results, "-o", results / "x.json")
+    assert code == 2 and "cells complete" in out
+
+
+def test_compare_names_what_differs_before_any_ratio(said, results, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(results, other)
+    with ResultStore(other / "results.sqlite") as store:
+        [session] = store.rows(SessionRow)
+        store.put(replace(session, settings={"rounds": 9}, versions={"torch": "2"}))
+    with ResultStore(results / "results.sqlite") as store:
+        store.put(replace(session, settings={"rounds": 3}, versions={"torch": "1"}))
+    code, out, _ = said("compare", results, other)
+    assert code == 0
+    first, second, *_ = out.splitlines()
+    assert first == "differs: torch: 1 against 2"
+    assert second == "differs: measure.rounds: 3 against 9"
+    _, out, _ = said("compare", results, results, "--format", "json")
+    assert json.loads(out)["differs"] == []
+
+
+def test_planning_says_what_was_read(said, tmp_path):
+    for place in ("Train/a", "Train/b", "Test/a", "Test/b", "__MACOSX/a"):
+        (tmp_path / "photos" / place).mkdir(parents=True)
+        Image.new("L", (9, 9), len(place)).save(tmp_path / "photos" / place / "0.png")
+    (tmp_path / "s.yaml").write_text(
+        "dlas: 1\nname: s\nlayers:\n  dataset: [image-folder: {root: photos, size: [8, 16]}]\n"
+        "  model: [resnet-8]\n  software: [pytorch]\n"
+    )
+    code, out, _ = said("plan", tmp_path / "s.yaml")
+    assert code == 0
+    assert out.splitlines()[:6] == [
+        "data  image-folder(root=photos,size=8)",
+        "      image-folder(root=photos,size=16)",
+        "  classes  2: a, b",
+        "  train    2 images from Train/, 1 a class",
+        "  test     2 images from Test/, 1 a class",
+        "  skipped  1 left by macOS (__MACOSX, ._*, .DS_Store)",
+    ]
+    _, out, _ = said("plan", tmp_path / "s.yaml", "--format", "json")
+    assert json.loads(out)["data"][0]["train"] == {
+        "images": 2, "where": "Train/", "least": 1, "most": 1,
+    }  # fmt: skip
 
 
 def test_planning_loads_nothing_heavy():

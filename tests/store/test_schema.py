@@ -117,7 +117,10 @@ def test_results_of_the_first_version_get_a_table_of_ceilings(tmp_path: Path) ->
     ResultStore(path).close()
     with closing(sqlite3.connect(path)) as connection:
         [now] = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'ceilings'")
-        connection.executescript("DROP TABLE ceilings; UPDATE meta SET schema_version = 1;")
+        connection.executescript(
+            "DROP TABLE ceilings; ALTER TABLE cells DROP COLUMN dropped;"
+            "UPDATE meta SET schema_version = 1;"
+        )
     row = CeilingRow("s", "h", "memory", "cpu", "", "", "start", 1, "native", 9.5)
     with ResultStore(path) as store:
         store.put(row)
@@ -125,3 +128,19 @@ def test_results_of_the_first_version_get_a_table_of_ceilings(tmp_path: Path) ->
     with closing(sqlite3.connect(path)) as connection:
         [made] = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'ceilings'")
     assert "".join(made[0].split()) == "".join(now[0].split())
+
+
+def test_results_of_the_second_version_have_no_cell_that_was_taken_out(tmp_path: Path) -> None:
+    path = tmp_path / "results.db"
+    row = CellRow("st", "c", 0, {}, "d", "m", "o", "a", "s", "h")
+    with ResultStore(path) as store:
+        store.put(row)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            "ALTER TABLE cells DROP COLUMN dropped; UPDATE meta SET schema_version = 2;"
+        )
+    with ResultStore(path, read_only=True) as store:
+        assert store.rows(CellRow) == [row]
+    assert version(path) == 2
+    with ResultStore(path) as store:
+        assert store.rows(CellRow) == [row]

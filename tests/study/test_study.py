@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dlas.core.errors import UserError
+from dlas.core.goals import Goals
 from dlas.study import form
 from dlas.study.rules import Rule, columns
 from dlas.study.study import Study
@@ -588,3 +589,11 @@ def test_a_wrong_screening_design_is_refused(design, part):
     with pytest.raises(UserError) as caught:
         study(GRID, design=design)
     assert part in str(caught.value)
+
+
+def test_a_limit_of_an_older_study_that_cannot_be_is_left_out_and_said() -> None:
+    old = Goals(at_least=(("accuracy", 95.0), ("anything", 95.0)), at_most=(("macs", 1.0),))
+    kept, said = form.within_limits(old)
+    assert kept == Goals(at_least=(("anything", 95.0),), at_most=(("macs", 1.0),))
+    (sentence,) = said
+    assert sentence.startswith("goals.accuracy_at_least") and "0.95" in sentence

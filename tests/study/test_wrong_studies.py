@@ -36,6 +36,12 @@ EXPECTED: dict[str, list[tuple[str, ...]]] = {
     "duplicate-key": [(":10: name: the key stands twice, first on line 2",)],
     "empty": [(": is empty",)],
     "empty-list": [(":9: layers.hardware[0].cpu.threads: needs a list of values", "got []")],
+    "goals-in-per-cent": [
+        (":8: layers.hardware[0].cpu.threads: ", 'got ".inf"'),
+        (":10: goals.accuracy_at_least: accuracy is a share from 0 to 1, got 95", "is 0.95"),
+        (":11: goals.accuracy_drop_at_most: ", "-1 to 1, got 2: 2 % is 0.02"),
+        (":12: goals.latency_ms_at_most: latency_ms is never negative, got -1",),
+    ],
     "missing-layer": [(":3: layers: needs the layer 'model'", "resnet-8")],
     "missing-version": [(":1: needs the key 'dlas'", "`dlas: 1`")],
     "no-layers": [(":1: needs the key 'layers'", "'stacks'")],

@@ -13,7 +13,7 @@ from dlas.tables import COLUMNS, cells_frame, rounds_frame
 from table_rows import HOST, SESSION, cell_row, fact, fill, round_row, stack
 
 ISSUE = """
-cell, study, host, session, status, stage, reason, dataset, model, optimization, algorithm,
+cell, study, host, session, status, stale, stage, reason, dataset, model, optimization, algorithm,
 software, hardware, quiet_ms, quiet_low_ms, quiet_high_ms, latency_ms, latency_low_ms,
 latency_high_ms, latency_p90_ms, latency_p99_ms, unsteady, rounds,
 samples, first_inference_ms, load_ms, import_s, build_s, memory_mb, weights_mb, artifact_mb,
@@ -116,11 +116,22 @@ def test_rows_keep_the_order_of_the_study(out: Path) -> None:
     assert frame["cell"].tolist() == [B.cell, C.cell, A.cell]
 
 
-def test_a_cell_of_two_studies_is_two_rows_with_the_same_numbers(out: Path) -> None:
-    rows = [*complete_cell(), cell_row(A, study="other")]
-    frame = cells_frame(fill(out, SESSION, replace(SESSION, session="s0", study="other"), *rows))
-    assert frame["study"].tolist() == ["other", "st"]
-    assert frame["latency_ms"].tolist() == pytest.approx([11, 11])
+def test_a_cell_of_two_studies_is_one_row_of_the_later(out: Path) -> None:
+    later = replace(SESSION, session="s2", study="other", started_at="2026-02-01T00:00:00+00:00")
+    rows = [*complete_cell(), cell_row(B, 1), cell_row(A, study="other")]
+    frame = cells_frame(fill(out, SESSION, later, *rows)).set_index("cell")
+    assert frame.loc[A.cell, "study"] == "other"
+    assert frame.loc[A.cell, "latency_ms"] == pytest.approx(11)
+    assert frame.loc[A.cell, "stale"] is None
+    assert frame.loc[B.cell, "stale"] == "of the study 'st', since which 'other' ran"
+
+
+def test_a_cell_taken_out_of_the_study_is_marked(out: Path) -> None:
+    rows = [SESSION, *complete_cell(), cell_row(B, 1, dropped="2026-03-01T00:00:00+00:00")]
+    frame = cells_frame(fill(out, *rows)).set_index("cell")
+    assert frame["stale"].to_dict() == {
+        A.cell: None, B.cell: "taken out of the study (seen 2026-03-01)",
+    }  # fmt: skip
 
 
 def test_a_cell_of_two_hosts_is_two_rows(out: Path) -> None:

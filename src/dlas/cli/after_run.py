@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from dlas.cli import options
 from dlas.cli.printing import one_of, print_json
-from dlas.core.errors import UserError
+from dlas.core.errors import StorageError, UserError
 
 SHOWN = (
-    "cell", "status", "dataset", "model", "optimization", "algorithm", "software", "hardware",
-    "quiet_ms", "quiet_low_ms", "quiet_high_ms", "latency_ms", "memory_mb", "accuracy",
+    "cell", "status", "stale", "host", "dataset", "model", "optimization", "algorithm", "software",
+    "hardware", "quiet_ms", "quiet_low_ms", "quiet_high_ms", "latency_ms", "memory_mb", "accuracy",
     "accuracy_drop", "reason",
 )  # fmt: skip
 """What ``dlas table`` prints where no columns are named; files and pipes of data get all."""
@@ -23,25 +24,38 @@ def table(
     controls: options.OfControls = False,
     sort: options.Sort = None,
     columns: options.Columns = None,
+    wide: options.Wide = False,
     output: options.Output = None,
 ) -> None:
     """Print the results: one row per cell, empty where something was not measured.
 
     dlas table out/quickstart --sort quiet_ms
 
+    dlas table out/quickstart --columns cell,model,latency_ms
+
     dlas table out/quickstart --format parquet -o results.parquet
+
+    On a terminal what does not fit is left out or cut, and it is said; --wide shows all.
     """
     from dlas import tables
     from dlas.cli import formats
+    from dlas.tables.provenance import told
+    from dlas.tables.read import read
 
     one_of(format, formats.FORMATS)
     if rounds and controls:
         raise UserError("--rounds and --controls are different tables: ask for one")
+    results = read(folders)
     make = tables.rounds_frame if rounds else tables.cells_frame
-    frame = (tables.controls_frame if controls else make)(folders)
+    frame = (tables.controls_frame if controls else make)(results)
     usual = SHOWN if format == "text" and not (rounds or controls) else None
     frame = formats.pick(frame, sort=sort, columns=columns, usual=usual)
-    formats.write(frame, format, output)
+    if usual and columns is None:
+        says_nothing = {"stale": frame["stale"].isna().all(), "host": frame["host"].nunique() < 2}
+        frame = frame.drop(columns=[name for name, empty in says_nothing.items() if empty])
+    formats.write(frame, format, output, formats.View(wide, columns is not None))
+    for sentence in told(results):
+        print(sentence, file=sys.stderr)
 
 
 def show(
@@ -124,13 +138,22 @@ def analyze(
         made = intake.of_table(tables, layers, low, high, rounds, asked)
     elif folders:
         made = intake.of_folders(folders, asked)
-        output = output or folders[0] / "findings.json"
     else:
         raise UserError("nothing to analyze: give output folders, or --table FILE")
     found = analyze_table(made, triples=triples)
+    print(found.to_json() if format == "json" else render_text(found, most=top), end="")
     if output:
         intake.save(found.to_json(), output)
-    print(found.to_json() if format == "json" else render_text(found, most=top), end="")
+    elif folders:
+        _kept(lambda: intake.save(found.to_json(), folders[0] / "findings.json"))
+
+
+def _kept(save: Callable[[], None]) -> None:
+    """Save what nobody asked to be saved: where that cannot be, the answer was printed."""
+    try:
+        save()
+    except StorageError as error:
+        print(f"not kept: {error} (-o FILE keeps it elsewhere)", file=sys.stderr)
 
 
 def compare(
@@ -149,11 +172,15 @@ def compare(
     from dlas.analyze.conclusion import plain
     from dlas.tables import intake
     from dlas.tables.fitted import QUIET
+    from dlas.tables.provenance import differences
+    from dlas.tables.read import read
 
     one_of(format, ("text", "json"))
     asked = intake.Asked(metric or QUIET, (), floor)
     found = compare_tables(*(intake.of_folders([each], asked) for each in (first, second)))
+    differs = differences(*(read(each)[0] for each in (first, second)))
     if format == "json":
-        print_json(plain(found.to_dict()))
-    else:
-        print(render_comparison(found), end="")
+        print_json({"differs": list(differs), **plain(found.to_dict())})
+        return
+    print("\n".join(f"differs: {line}" for line in differs) or "same host, versions and study")
+    print(render_comparison(found), end="")

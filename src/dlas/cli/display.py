@@ -8,6 +8,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from dlas.core.errors import listed
+from dlas.core.protocols import SPLITS
+
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
@@ -111,13 +114,33 @@ def preview_text(found: Mapping[str, Any]) -> str:
         cost += f"\nthe size of {unknown} of {found['networks']} networks is not known beforehand"
     reasons = [f"{r['status']} ({r['cells']} cells): {r['reason']}" for r in found["refusals"]]
     reasons += [f"not looked at (a run does): {path}" for path in found["not_looked_at"]]
-    return "\n".join([table(rows, ("", "count")), "", cost, *reasons])
+    data = [line for each in found["data"] for line in _data_lines(each)]
+    return "\n".join([*data, "", table(rows, ("", "count")), "", cost, *reasons])
+
+
+def _data_lines(read: Mapping[str, Any]) -> list[str]:
+    """Return what was read of a data set: classes, images by split, what was left out."""
+    head = "data  " + "\n      ".join(read["datasets"])
+    if "problem" in read:
+        return [head, f"  could not be looked at: {read['problem']}"]
+    names = f": {listed(read['names'], 8)}" if read["names"] else ""
+    lines = [head, f"  classes  {read['classes']}{names}"]
+    for split in SPLITS:
+        of = read[split]
+        each = f"{of['least']} to {of['most']}" if of["least"] != of["most"] else of["most"]
+        where = f" from {of['where']}" if of["where"] else ""
+        lines.append(f"  {split:7}  {of['images']} images{where}, {each} a class")
+    skipped = sorted(read["skipped"].items(), key=lambda item: -item[1])
+    lines += [f"  skipped  {count} {why}" for why, count in skipped]
+    return [*lines, *(f"  note     {note}" for note in read["notes"])]
 
 
 def summary_text(summary: Summary) -> str:
     """Return what a run came to as text."""
     counts = ", ".join(f"{n} {status}" for status, n in sorted(summary.cells.items()))
     lines = [f"{summary.study}: {sum(summary.cells.values())} cells: {counts or 'none'}"]
+    if summary.stale:
+        lines.append(f"  {summary.stale} cells more are stale: the study no longer has them")
     for stage, reason, n in summary.failures:
         first = str(reason).partition("\n")[0]
         lines.append(f"  failed in {stage} ({n} cells): {first}")

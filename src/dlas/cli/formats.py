@@ -5,17 +5,40 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from dlas.cli.display import table, terminal_width
+from dlas.cli.display import plain, table, terminal_width, text_of
+from dlas.cli.terminal import beside, fit
 from dlas.core.errors import StorageError, UserError, near
+from dlas.core.stack import LAYERS
 from dlas.tables import as_csv, as_json, as_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FORMATS = ("text", "csv", "json", "parquet")
+FIRST_TO_GO = (
+    "quiet_low_ms", "quiet_high_ms", "latency_low_ms", "latency_high_ms", "accuracy_drop",
+    "memory_mb", "reason", "host", "accuracy",
+)  # fmt: skip
+"""Columns that go first where a terminal is too narrow, in this order."""
+KEPT = ("cell", "quiet_ms", "latency_ms")
+"""Columns that always stand whole."""
+LAST = ("status", "stale")
+"""Columns that are cut and never go, as the layers."""
+
+
+@dataclass(frozen=True)
+class View:
+    """How a table is shown on a terminal."""
+
+    wide: bool = False
+    """A line a row, however long."""
+    chosen: bool = False
+    """The columns were named: all stay."""
 
 
 def pick(
@@ -48,8 +71,8 @@ def pick(
     return frame[wanted]
 
 
-def write(frame: pd.DataFrame, format: str, output: Path | None) -> None:
-    """Write a frame to a file or to standard output.
+def write(frame: pd.DataFrame, format: str, output: Path | None, view: View | None = None) -> None:
+    """Write a frame to a file or to standard output; text on a terminal fits it as ``view`` says.
 
     Raises:
         StorageError: the file cannot be written.
@@ -57,11 +80,21 @@ def write(frame: pd.DataFrame, format: str, output: Path | None) -> None:
     """
     if format == "parquet" and output is None and sys.stdout.isatty():
         raise UserError("parquet is not text: give a file, -o results.parquet")
-    _put(encoded(frame, format, terminal_width(sys.stdout) if output is None else None), output)
+    width = terminal_width(sys.stdout) if output is None and format == "text" else None
+    if width is None or view is None or view.wide:
+        data = encoded(frame, format)
+        _put(data if output or format != "text" else _terminal(data.decode()), output)
+    else:
+        _put(_terminal(f"{fitted(frame, width, view)}\n"), None)
 
 
-def encoded(frame: pd.DataFrame, format: str, width: int | None = None) -> bytes:
-    """Return a frame in one of :data:`FORMATS`; ``width`` is that of a terminal, for text."""
+def _terminal(text: str) -> bytes:
+    """Return text as the standard output takes it; what it cannot show is escaped."""
+    return text.encode(sys.stdout.encoding or "utf-8", "backslashreplace")
+
+
+def encoded(frame: pd.DataFrame, format: str) -> bytes:
+    """Return a frame in one of :data:`FORMATS`, text as one line a row however long."""
     if format == "parquet":
         return as_parquet(frame)
     if format == "csv":
@@ -69,7 +102,31 @@ def encoded(frame: pd.DataFrame, format: str, width: int | None = None) -> bytes
     if format == "json":
         return f"{as_json(frame)}\n".encode()
     columns = [str(column) for column in frame.columns]
-    return f"{table(rows_of(frame), columns, width)}\n".encode()
+    return f"{table(rows_of(frame), columns)}\n".encode()
+
+
+def fitted(frame: pd.DataFrame, width: int, view: View) -> str:
+    """Return a frame as text that a terminal holds without folding a line."""
+    columns = [str(column) for column in frame.columns]
+    lines = [[text_of(row.get(column)) for column in columns] for row in rows_of(frame)]
+    if "cell" in columns:
+        _shorten_cells(lines, columns.index("cell"))
+    rest = [c for c in reversed(columns) if c not in (*FIRST_TO_GO, *LAYERS, *LAST)]
+    made = fit(
+        columns, lines, width, first_to_go=[*FIRST_TO_GO, *rest], kept=KEPT, chosen=view.chosen
+    )
+    above, below = (
+        [part for line in lines for part in wrap(line, width)] for lines in beside(made)
+    )
+    return "\n".join([*above, *([""] if above else []), plain(made.columns, made.lines), *below])
+
+
+def _shorten_cells(lines: list[list[str]], at: int) -> None:
+    """Leave as much of the cells' hashes as tells them apart: `dlas show` takes a beginning."""
+    cells = {line[at] for line in lines}
+    length = next((n for n in (8, 10, 12) if len({c[:n] for c in cells}) == len(cells)), None)
+    for line in lines:
+        line[at] = line[at][:length]
 
 
 def rows_of(frame: pd.DataFrame) -> list[dict[str, object]]:

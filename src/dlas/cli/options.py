@@ -112,6 +112,9 @@ OfRounds = Annotated[bool, typer.Option("--rounds", help="A row per cell and rou
 OfControls = Annotated[bool, typer.Option("--controls", help="The A/A controls.")]
 Sort = Annotated[str | None, typer.Option(help="Column to sort by.")]
 Columns = Annotated[str | None, typer.Option(help="Columns to print, separated by commas; `all`.")]
+Wide = Annotated[
+    bool, typer.Option("--wide", help="A line a row, however wide; else the terminal is fitted.")
+]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write a file.")]
 Page = Annotated[
     Path | None, typer.Option("-o", "--output", help="The page (default: DIR/report.html).")

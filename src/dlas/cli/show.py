@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from dlas.store.results import (
     SessionRow,
 )
 from dlas.tables import cells_frame
+from dlas.tables.read import read
 
 MEASURED = (
     "round", "control", "status", "median_ms", "runs", "steady", "launch", "cpus", "threads_seen",
@@ -34,14 +35,15 @@ def describe(folder: Path, cell: str) -> dict[str, object]:
     Raises:
         UserError: no cell begins so, or several do.
     """
+    (whole,) = read([folder])
+    row = _find(whole.rows_of_cells, folder, cell)
     with ResultStore(folder / FILE_NAME, read_only=True) as results:
-        row = _find(results.rows(CellRow), folder, cell)
         facts = results.rows(FactRow, cell=row.cell)
         rounds = results.rows(RoundRow, cell=row.cell)
         hosts = {h.host: h.description for h in results.rows(HostRow)}
         sessions = results.rows(SessionRow, study=row.study)
-    frame = cells_frame([folder])
-    found = frame[(frame["cell"] == row.cell) & (frame["study"] == row.study)]
+    frame = cells_frame([whole])
+    found = frame[frame["cell"] == row.cell]
     stack = Stack.from_json(row.stack)
     return {
         "cell": row.cell,
@@ -68,7 +70,7 @@ def describe(folder: Path, cell: str) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _find(rows: list[CellRow], folder: Path, cell: str) -> CellRow:
+def _find(rows: Sequence[CellRow], folder: Path, cell: str) -> CellRow:
     found = [row for row in rows if row.cell.startswith(cell)]
     if len({row.cell for row in found}) == 1:
         return found[0]

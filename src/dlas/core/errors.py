@@ -46,3 +46,10 @@ def near(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the known names close to ``name``, or ``""``."""
     close = difflib.get_close_matches(str(name), sorted(known), n=3, cutoff=0.6)
     return f" Did you mean {', '.join(repr(c) for c in close)}?" if close else ""
+
+
+def listed(items: Sequence[str], most: int = 4) -> str:
+    """Return items with commas, the rest counted."""
+    more = len(items) - most
+    shown = ", ".join(items[:most])
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
+
+from dlas.core.contents import Contents, split_read
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 Split = Literal["train", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 Form = Literal["module", "exported", "onnx"]
 
 
@@ -213,6 +216,15 @@ class Dataset(Technique):
     def load(self, split: Split) -> Samples:
         """Return a split's samples. ``test`` serves evaluation only."""
         raise NotImplementedError
+
+    def contents(self) -> Contents:
+        """Return what was read, for a person to check: by default the labels are counted.
+
+        A plan shows it; nothing rests on it.
+        """
+        classes = self.spec().classes
+        train, test = (split_read(self.load(s).labels.tolist(), classes) for s in SPLITS)
+        return Contents(classes, train, test)
 
     def correct(self, outputs: Array, labels: Labels) -> NDArray[np.bool_]:
         """Return which samples are right, ``(n,)``: top-1 unless a data set says otherwise."""

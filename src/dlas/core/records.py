@@ -15,8 +15,9 @@ from pydantic_core import PydanticCustomError
 
 from dlas.core.keys import Json
 
-SCHEMA_VERSION = 2
-"""Version of the results: 1 = first; 2 adds the ceilings of the machine."""
+SCHEMA_VERSION = 3
+"""Version of the results: 1 = first; 2 adds the ceilings of the machine; 3 when a cell was taken
+out of its study."""
 
 
 class Status(StrEnum):

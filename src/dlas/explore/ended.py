@@ -61,7 +61,7 @@ def of_folder(folder: Path, goals: Goals) -> Finished:
     frame = cells_frame([results])
     ended = frame["status"].isin([Status.COMPLETE.value, Status.FAILED.value])
     frame = frame[ended].reset_index(drop=True)
-    goals = goals if goals.columns else goals_of([folder])
+    goals = goals if goals.columns else goals_of([folder])[0]
     hosts = sorted(set(frame["host"]))
     problems = _metrics(frame, goals)
     if len(hosts) > 1:

@@ -18,7 +18,7 @@ from scipy.linalg import cholesky, solve_triangular
 
 from dlas.core.sampler import StackSpace
 from dlas.explore.anova import AnovaKernel, Codes, Floats, newton
-from dlas.explore.hyperparameters import Likelihood, Hyperparameters, evidence, fitted, trend
+from dlas.explore.hyperparameters import Hyperparameters, Likelihood, evidence, fitted, trend
 
 ORDER = 3
 FEWEST_SD = 1e-9

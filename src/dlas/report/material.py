@@ -15,7 +15,8 @@ from dlas.core.stack import Choice
 from dlas.report.labels import short_names
 from dlas.store.results import FILE_NAME, CellRow, HostRow, ResultStore, SessionRow
 from dlas.tables import intake
-from dlas.tables.read import Results, choices_of, read
+from dlas.tables.provenance import told
+from dlas.tables.read import Results, choices_of, current, read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +67,8 @@ def load(dirs: Sequence[Path | str]) -> Material:
     import pandas as pd
 
     folders = tuple(dict.fromkeys(Path(d) for d in dirs))
-    results = tuple(read(list(folders)))
+    every = read(list(folders))
+    results = tuple(current(every))
     frames = [tables.cells_frame([each]) for each in results]
     filled = [frame for frame in frames if len(frame)]
     if not filled:
@@ -88,7 +90,7 @@ def load(dirs: Sequence[Path | str]) -> Material:
         sessions=sessions,
         analysis=found,
         analyzed=analyzed,
-        notes=notes,
+        notes=(*told(every), *notes),
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
+from dlas.core.clock import now
 from dlas.core.records import Stage, Status
 from dlas.core.stack import LAYERS
 from dlas.run.bench import Bench
@@ -43,6 +44,36 @@ def cell_row(study: str, cell: CellPlan, position: int) -> CellRow:
         reason=refusal.reason if refusal else "",
         log="",
     )
+
+
+def moved(row: CellRow, position: int | None) -> CellRow:
+    """Return a known row where the study has it now; None: it has it no longer."""
+    if position is None:
+        return row if row.dropped else replace(row, dropped=now())
+    return replace(row, position=position, dropped="")
+
+
+def left_over(study: str, mine: Iterable[CellRow], every: Iterable[CellRow]) -> list[str]:
+    """Return what to say of rows in a folder that are not, or not only, of this study."""
+    rows = list(mine)
+    cells = {row.cell for row in rows if not row.dropped}
+    said = []
+    if gone := sum(bool(row.dropped) for row in rows):
+        said.append(
+            f"{gone} cells are no longer in the study {study!r}: their results stay, marked as "
+            "stale and left out of analysis"
+        )
+    others: dict[str, list[str]] = {}
+    for row in every:
+        if row.study != study:
+            others.setdefault(row.study, []).append(row.cell)
+    for name, theirs in sorted(others.items()):
+        both = len(cells & {*theirs})
+        said.append(
+            f"there are results of the study {name!r}, too: {both} of its {len(theirs)} cells are "
+            f"also of {study!r} and used as they are, the others are left out of analysis"
+        )
+    return said
 
 
 @dataclass(frozen=True, slots=True)

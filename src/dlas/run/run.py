@@ -16,6 +16,7 @@ from dlas.core import failpoints
 from dlas.core.clock import now
 from dlas.core.errors import StorageError, UserError
 from dlas.core.records import MeasureSettings, Status
+from dlas.core.registry import installed_version
 from dlas.core.stack import Stack
 from dlas.run.bench import Bench
 from dlas.run.ceilings import Ceilings
@@ -23,10 +24,11 @@ from dlas.run.executed import Answers
 from dlas.run.making import Maker
 from dlas.run.measure import host as hosts
 from dlas.run.measure.alone import folder_lock, machine_lock
-from dlas.run.noting import Notes, cell_row
+from dlas.run.noting import Notes, cell_row, left_over, moved
 from dlas.run.plan import plan as planning
 from dlas.run.plan.after_build import measure_key
 from dlas.run.plan.plan import Plan, Runnable
+from dlas.run.plan.preview import data_read
 from dlas.run.process.interpreters import ask
 from dlas.run.process.isolate import Pool
 from dlas.run.progress import Progress, Silent
@@ -61,6 +63,8 @@ class Summary:
     evicted: int = 0
     """Artefacts removed on the way, to keep to the disk budget."""
     evicted_bytes: int = 0
+    stale: int = 0
+    """Cells that the study had before and has no longer."""
 
 
 def run(
@@ -121,6 +125,9 @@ def campaign(
             paths = (str(study.folder.absolute()),)
             chosen = study.stacks if stacks is None else stacks
             plan = _plan(study, chosen, paths, progress)
+            for read in data_read(plan.runnable):
+                for note in read.get("notes", ()):
+                    progress.note(f"{read['datasets'][0]}: {note}")
             description = hosts.describe()
             host, session = hosts.host_class(description), uuid.uuid4().hex[:12]
             bench = Bench(pool, results, study.measure, host, session, paths)
@@ -163,6 +170,25 @@ def _status(name: str) -> Status:
     if name not in allowed:
         raise UserError(f"--retry {name!r}: allowed are {', '.join(allowed)}")
     return Status(name)
+
+
+def versions(plan: Plan, description: Mapping[str, Any]) -> dict[str, str]:
+    """Return the versions of Python, the runtimes, and all libraries that do a plan's work.
+
+    Those of another interpreter stand beside its path.
+    """
+    found = {name: v for name, v in description["libraries"].items() if v}
+    found["python"] = description["python"]
+    for cell in plan.runnable:
+        for technique in cell.techniques.all():
+            elsewhere = cell.interpreter if technique is cell.techniques.software else None
+            for name in technique.libraries:
+                if elsewhere is None:
+                    found[name] = installed_version(name)
+                else:
+                    told = elsewhere.versions.get(name, "absent")
+                    found[f"{name} ({cell.techniques.software.python})"] = told
+    return {name: version for name, version in sorted(found.items()) if version != "absent"}
 
 
 @dataclass
@@ -245,20 +271,24 @@ class Campaign:
                 command=" ".join(sys.argv),
                 dlas_version=__version__,
                 settings=self.bench.settings.model_dump(),
-                versions={n: v for n, v in self.description["libraries"].items() if v},
+                versions=versions(self.plan, self.description),
                 note="",
             )
         )
         (self.out / "study.yaml").write_text(self.study.copy(), encoding="utf-8")
-        known = {row.cell: row for row in self.results.rows(CellRow, study=self.study.name)}
-        rows = []
-        for position, cell in enumerate(self.plan.cells):
-            row = cell_row(self.study.name, cell, position)
+        every = self.results.rows(CellRow)
+        known = {row.cell: row for row in every if row.study == self.study.name}
+        positions = {stack.cell: at for at, stack in enumerate(self.study.stacks)}
+        kept = {cell: moved(row, positions.get(cell)) for cell, row in known.items()}
+        for cell in self.plan.cells:
+            row = cell_row(self.study.name, cell, positions[cell.cell])
             before = known.get(cell.cell)
             refused = (Status.IMPOSSIBLE, Status.UNAVAILABLE)
             if before is None or (row.status in refused) or (before.status in refused):
-                rows.append(row)
-        self.results.put(*rows)
+                kept[cell.cell] = row
+        self.results.put(*(row for cell, row in kept.items() if row != known.get(cell)))
+        for sentence in left_over(self.study.name, kept.values(), every):
+            self.maker.progress.note(f"{self.out}: {sentence}")
         failpoints.reach("planned")
 
     # ------------------------------------------------------------ measuring
@@ -351,13 +381,15 @@ class Campaign:
         failpoints.reach("cells-stored")
         session = self.results.rows(SessionRow, session=self.bench.session)[0]
         self.results.put(replace(session, ended_at=now()))
-        rows = self.results.rows(CellRow, study=self.study.name)
+        every_row = self.results.rows(CellRow, study=self.study.name)
+        rows = [row for row in every_row if not row.dropped]
         failures = Counter((r.stage, r.reason) for r in rows if r.status is Status.FAILED)
         summary = Summary(
             study=self.study.name,
             out=self.out,
             cells=dict(Counter(str(r.status) for r in rows)),
             session=self.bench.session,
+            stale=len(every_row) - len(rows),
             failures=tuple((stage, reason, n) for (stage, reason), n in failures.most_common()),
             evicted=self.maker.budget.evicted if self.maker.budget else 0,
             evicted_bytes=self.maker.budget.evicted_bytes if self.maker.budget else 0,

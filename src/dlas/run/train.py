@@ -8,13 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from dlas.core import registry
 from dlas.core.errors import UserError
 from dlas.core.keys import Json
 from dlas.core.protocols import Dataset, Model, Samples, Technique
 from dlas.networks.fit import Augment, predict, train
+from dlas.study.choices import read_choice
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,20 +27,7 @@ def read_technique(layer: str, text: str) -> Technique:
     Raises:
         UserError: it is neither, the name is unknown or a parameter is wrong.
     """
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{layer}: {text!r} is no YAML: {error}") from error
-    if isinstance(data, str):
-        return registry.make(layer, data)
-    if isinstance(data, dict) and len(data) == 1:
-        ((name, params),) = data.items()
-        if params is None or isinstance(params, dict):
-            return registry.make(layer, str(name), params)
-    raise UserError(
-        f"{layer}: {text!r} is not one choice. Write a name, e.g. resnet-8, or a name with "
-        "parameters, e.g. 'mobilenet-v2: {width: 0.35}'."
-    )
+    return registry.revive(layer, read_choice(layer, text))
 
 
 def run_train(

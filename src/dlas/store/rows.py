@@ -89,6 +89,8 @@ class CellRow(Row):
     stage: str = ""
     reason: str = ""
     log: str = ""
+    dropped: str = ""
+    """When a run found that the study has it no longer; empty: it has it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,12 @@ def _ceilings(connection: Connection) -> None:
     )
 
 
-MIGRATIONS: Mapping[int, Migration] = {1: _ceilings}
+def _dropped(connection: Connection) -> None:
+    """Version 3 marks cells that were taken out of their study; of older ones nobody knows."""
+    connection.execute(text("ALTER TABLE cells ADD COLUMN dropped TEXT NOT NULL DEFAULT ''"))
+
+
+MIGRATIONS: Mapping[int, Migration] = {1: _ceilings, 2: _dropped}
 
 METADATA = MetaData()
 META = Table("meta", METADATA, Column("schema_version", Integer, nullable=False))

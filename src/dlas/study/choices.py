@@ -20,7 +20,7 @@ from dlas.core.stack import LAYERS, TITLES, Choice
 from dlas.study.design import Factor, Level, pipeline
 from dlas.study.form import REQUIRED
 from dlas.study.rules import ALIASES
-from dlas.study.source import Place, Source, shown
+from dlas.study.source import Place, Source, parse, shown
 
 DEFAULTS = {"optimization": "none", "algorithm": "native", "hardware": "cpu"}
 """The choice of a layer that is left out; the other layers must be given."""
@@ -68,6 +68,24 @@ def read_stack(source: Source, data: object, place: Place) -> list[Factor]:
         else:
             factors += _left_out(source, layer, place)
     return factors
+
+
+def read_choice(layer: str, text: str) -> Choice:
+    """Return the one choice that text is, written as in a study file: ``name: {p: value}``.
+
+    Raises:
+        UserError: it is no YAML, no choice or several, a name is unknown or a parameter is wrong.
+    """
+    if not text.strip():
+        raise UserError(
+            f"{layer}: the choice is empty: give a name, or `name: {{parameter: value}}`"
+        )
+    source = parse(text, layer)
+    found = _choices(source, layer, source.data, ())
+    source.check()
+    if len(found) != 1:
+        raise UserError(f"{layer}: {text!r} stands for {len(found)} choices: give one value each")
+    return found[0]
 
 
 def read_base(source: Source, data: object, factors: Sequence[Factor]) -> list[Level]:
@@ -269,15 +287,28 @@ def _values(
     source: Source, technique: type[Technique], parameter: str, value: object, place: Place
 ) -> list[object]:
     """Return the values that what is written at a parameter stands for."""
+    value = _as_written(source, technique, parameter, value, place)
     listed = value
     if isinstance(value, Mapping) and set(value) == {"values"}:
-        listed = value["values"]
+        inner = (*place, "values")
+        listed = _as_written(source, technique, parameter, value["values"], inner)
     elif not isinstance(value, list) or registry.takes_list(technique, parameter):
         return [value]
     if not isinstance(listed, list) or not listed:
         source.problem(place, f"needs a list of values, at least one, got {shown(listed)}")
         return []
     return listed
+
+
+def _as_written(
+    source: Source, technique: type[Technique], parameter: str, value: object, place: Place
+) -> object:
+    """Return numbers as the text that they were, where a parameter is text: ``1.10``."""
+    if registry.fields(technique).get(parameter) not in (str, str | None):
+        return value
+    if isinstance(value, list):
+        return [source.written.get((*place, at), each) for at, each in enumerate(value)]
+    return source.written.get(place, value)
 
 
 def _make(

@@ -7,7 +7,9 @@ read in ``choices.py``.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,6 +28,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from dlas.core.errors import near
+from dlas.core.goals import AT_LEAST, AT_MOST, Goals
 from dlas.core.keys import Json
 from dlas.core.records import MeasureSettings, RoundRange
 from dlas.core.stack import LAYERS
@@ -44,6 +47,9 @@ METRICS = (
 """The columns of the table that a goal can name."""
 
 Metric = Literal[METRICS]  # type: ignore[valid-type]
+
+SHARES: Mapping[str, tuple[float, float]] = {"accuracy": (0, 1), "accuracy_drop": (-1, 1)}
+"""Metrics that are shares, not per cent, and what they can be; the others are not negative."""
 
 Schema = dict[str, Json]
 """A part of the JSON Schema."""
@@ -177,8 +183,13 @@ def _tag(value: object) -> str:
     return f"{_TAG}{found}"
 
 
+def _bound(metric: str, bound: str) -> tuple[object, Any]:
+    least, most = SHARES.get(metric, (0, None))
+    return float | None, Field(None, ge=least, le=most, description=f"{metric} {bound}")
+
+
 _BOUNDS: dict[str, Any] = {
-    f"{metric}_{bound}": (float | None, Field(None, description=f"{metric} {bound}"))
+    f"{metric}_{bound}": _bound(metric, bound)
     for metric in METRICS
     for bound in ("at_most", "at_least")
 }
@@ -254,8 +265,9 @@ def read_form(source: Source) -> StudyForm | None:
     if not isinstance(source.data, Mapping):
         source.problem((), f"a study file is a mapping of keys, got {shown(source.data)}")
         return None
+    words = {k: source.written[(k,)] for k in ("name", "description") if (k,) in source.written}
     try:
-        return StudyForm.model_validate(source.data)
+        return StudyForm.model_validate({**source.data, **words})
     except ValidationError as error:
         for each in error.errors():
             place = tuple(part for part in each["loc"] if not str(part).startswith(_TAG))
@@ -284,9 +296,41 @@ def _translate(place: Place, error: ErrorDetails) -> tuple[Place, str]:
             place,
             f"no metric is called {shown(given)}.{near(str(given), METRICS)} Metrics: {metrics}.",
         )
+    if place[:1] == ("goals",) and kind in ("greater_than_equal", "less_than_equal"):
+        return place, _off_limits(str(place[-1]), given)
     if kind == "string_pattern_mismatch":
         return place, f"may hold letters, digits, '.', '_' and '-' only, got {shown(given)}"
     return place, f"{error['msg']}, got {shown(given)}"
+
+
+def _off_limits(key: str, given: float) -> str:
+    metric = key.removesuffix(AT_MOST).removesuffix(AT_LEAST)
+    if metric not in SHARES:
+        return f"{metric} is never negative, got {shown(given)}"
+    least, most = SHARES[metric]
+    percent = f": {given:g} % is {given / 100:g}" if abs(given) <= 100 else ""
+    return f"{metric} is a share from {least:g} to {most:g}, got {shown(given)}{percent}"
+
+
+def within_limits(goals: Goals) -> tuple[Goals, tuple[str, ...]]:
+    """Return goals without limits that no metric can meet or miss, and what is wrong with those.
+
+    Studies of an earlier dlas may have some.
+    """
+    said: list[str] = []
+
+    def kept(limits: Sequence[tuple[str, float]], end: str) -> tuple[tuple[str, float], ...]:
+        good = []
+        for metric, value in limits:
+            least, most = SHARES.get(metric, (0, math.inf))
+            if metric in METRICS and not least <= value <= most:
+                said.append(f"goals.{metric}{end}: {_off_limits(metric, value)}; left out")
+            else:
+                good.append((metric, value))
+        return tuple(good)
+
+    most, least = kept(goals.at_most, AT_MOST), kept(goals.at_least, AT_LEAST)
+    return replace(goals, at_most=most, at_least=least), tuple(said)
 
 
 _HINTS: dict[Place, str] = {

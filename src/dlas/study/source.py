@@ -1,12 +1,14 @@
 """The text of a study file: plain data, and the line on which each part of it stands.
 
-YAML 1.2's core scalars only (``on`` and ``12:30`` are text, ``1e-3`` is a number), no tags, no
-merges, no key twice; nothing in the file is ever executed.
+YAML 1.2's core scalars only (``on`` and ``12:30`` are text, ``1e-3`` is a number, ``010`` is ten
+and ``0o10`` eight; no infinity), no tags, no merges, no key twice; nothing in the file is ever
+executed. What looks like a number stays known as it was written, for where text is wanted.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,13 +31,42 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
 
+class _Dumper(yaml.SafeDumper):
+    """A safe dumper that quotes text which is no text without quotes, in YAML 1.1 or 1.2."""
+
+
 for _tag, _pattern, _first in (
     ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
-    ("int", r"^[-+]?[0-9]+$", "-+0123456789"),
+    ("int", r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$", "-+0123456789"),
     ("float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+0123456789."),
     ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
+    for _class in (
+        _Loader,
+        _Dumper,
+    ):  # what is read as a number is written in quotes if it is none
+        _class.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first)
+        )
+
+
+def _int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    text = str(node.value).lower()
+    return int(text, 8 if text[:2] == "0o" else 16 if text[:2] == "0x" else 10)
+
+
+def _float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
+    return float(str(node.value))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _float)
+
+
+def dump(data: object) -> str:
+    """Return YAML text that :func:`parse` reads as the same data."""
+    text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def dotted(place: Place) -> str:
@@ -60,6 +91,8 @@ class Source:
     data: object = None
     lines: dict[Place, int] = field(default_factory=dict)
     problems: list[tuple[int, str]] = field(default_factory=list)
+    written: dict[Place, str] = field(default_factory=dict)
+    """The numbers as they were written: ``1.10``."""
 
     def problem(self, place: Sequence[str | int], what: str) -> None:
         """Note a problem at a place (once)."""
@@ -160,10 +193,16 @@ class _Reader:
 
     def _scalar(self, node: yaml.Node, place: Place) -> object:
         try:
-            return self.loader.construct_object(node)
+            value = self.loader.construct_object(node)
         except (ValueError, KeyError):  # `!!int many`, `!!bool maybe`
             self.source.problem(place, f"{shown(node.value)} is no {node.tag}")
             return None
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            self.source.written[place] = str(node.value)
+        if isinstance(value, float) and not math.isfinite(value):  # 1e999
+            self.source.problem(place, f"{node.value} is larger than any number here can be")
+            return 0.0
+        return value
 
     def _mapping(self, node: yaml.MappingNode, place: Place) -> Mapping[str, object]:
         data: dict[str, object] = {}

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-import yaml
-
 from dlas.core.errors import UserError
 from dlas.core.goals import Goals, parse_goals
 from dlas.core.records import MeasureSettings
@@ -31,7 +29,7 @@ from dlas.study.form import (
     StudyForm,
     read_form,
 )
-from dlas.study.source import Source, parse, read, shown
+from dlas.study.source import Source, dump, parse, read, shown
 
 Keep = Callable[[Stack], bool]
 Screening = PairwiseDesign | DOptimalDesign | NeighboursDesign
@@ -83,8 +81,7 @@ class Study:
             plain = json.loads(json.dumps(data, allow_nan=False))
         except (TypeError, ValueError) as error:
             raise UserError(f"study: must be plain data (JSON): {error}") from error
-        text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-        return _study(Source("study", plain), text, None, Path(folder).resolve())
+        return _study(Source("study", plain), dump(plain), None, Path(folder).resolve())
 
     def copy(self) -> str:
         """Return the file with the folder that its relative paths are looked up from.

@@ -1,4 +1,4 @@
-"""One row per cell, study and host: what ``dlas table`` shows."""
+"""One row per cell and host: what ``dlas table`` shows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = (
-    "cell", "study", "host", "session", "status", "stage", "reason",
+    "cell", "study", "host", "session", "status", "stale", "stage", "reason",
     *LAYERS,
     "quiet_ms", "quiet_low_ms", "quiet_high_ms",
     "latency_ms", "latency_low_ms", "latency_high_ms", "latency_p90_ms", "latency_p99_ms",
@@ -34,7 +34,8 @@ COLUMNS = (
 """The fixed columns, in order; a column per factor (``layer.parameter``) follows."""
 
 _TEXT = frozenset({
-    "cell", "study", "host", "session", "status", "stage", "reason", *LAYERS, "energy_source",
+    "cell", "study", "host", "session", "status", "stale", "stage", "reason", *LAYERS,
+    "energy_source",
     "ran_precision", "ran_cpus", "ran_isa", "ran_kernels", "fallbacks", "artifact", "created_at",
 })  # fmt: skip
 _WHOLE = frozenset(
@@ -69,10 +70,11 @@ class _Known:
 
 
 def cells_frame(folders: Folders) -> pd.DataFrame:
-    """Return one row per cell, study and host of each output folder; empty: not measured.
+    """Return one row per cell and host of each output folder; empty: not measured.
 
     The columns are :data:`COLUMNS`, then one per factor. Units stand in the names; megabytes are
-    10^6 bytes. Rows keep the order of the study.
+    10^6 bytes. Rows keep the order of the study. ``stale`` says why a cell is none of the study
+    that ran last in its folder; of a cell of several studies the row of the latest stands.
 
     Raises:
         UserError: a folder holds no results.
@@ -96,7 +98,7 @@ def _ordered(names: Mapping[str, None]) -> list[str]:
 
 
 def _known(results: Results, found: Mapping[Place, Latency]) -> Iterator[_Known]:
-    for row in sorted(results.cells, key=lambda c: (c.study, c.position, c.cell)):
+    for row in results.rows_of_cells:
         for host in _hosts(results, row):
             place = row.cell, host
             yield _Known(
@@ -126,6 +128,7 @@ def _record(results: Results, known: _Known) -> values.Columns:
         "host": known.host or None,
         "session": session or None,
         **_status(results, known),
+        "stale": results.stale(row) or None,
         **{layer: getattr(row, layer) for layer in LAYERS},
         **values.of_build(known.facts.get(Built.KIND)),
         **values.of_memory(known.facts.get(Memory.KIND)),

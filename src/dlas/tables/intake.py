@@ -12,10 +12,12 @@ import numpy as np
 from dlas.analyze import Table, from_study, load_table
 from dlas.core.errors import StorageError, UserError, near
 from dlas.core.goals import Goals, parse_goals
+from dlas.study.form import within_limits
 from dlas.study.source import read
 from dlas.tables import ceilings_frame, cells_frame, rounds_frame
 from dlas.tables.fitted import OF_ROUND, QUIET, SEEN, estimates_of
-from dlas.tables.read import Results, choices_of
+from dlas.tables.provenance import told
+from dlas.tables.read import Results, choices_of, current
 from dlas.tables.read import read as read_folders
 
 if TYPE_CHECKING:
@@ -48,13 +50,19 @@ def of_folders(folders: Sequence[Path], asked: Asked) -> Table:
 
 
 def of_results(results: Sequence[Results], folders: Sequence[Path], asked: Asked) -> Table:
-    """Return the table of what was read from output folders: see :func:`of_folders`."""
+    """Return the table of what was read from output folders: see :func:`of_folders`.
+
+    Cells that the study of a folder no longer has are left out, and counted in its notes.
+    """
+    said = told(results)
+    results = current(results)
     cells = cells_frame(results)
     _check_apart(results)
     if asked.metric not in cells.columns:
         known = [str(c) for c in cells.columns]
         raise UserError(f"no column is called {asked.metric!r}.{near(asked.metric, known)}")
-    sought, note = undisturbed(goals(folders), asked.metric)
+    sought, wrong = goals(folders)
+    sought, note = undisturbed(sought, asked.metric)
     table = from_study(
         cells,
         rounds_frame(results),
@@ -66,7 +74,7 @@ def of_results(results: Sequence[Results], folders: Sequence[Path], asked: Asked
         ceilings=ceilings(results, cells),
         choices=choices_of(results),
     )
-    return _noted(table, note)
+    return _noted(replace(table, notes=(*said, *table.notes)), (*wrong, *note))
 
 
 def undisturbed(sought: Goals, metric: str) -> tuple[Goals, tuple[str, ...]]:
@@ -142,14 +150,14 @@ def _pair(text: str) -> tuple[str, str]:
     return layer.strip(), level.strip()
 
 
-def goals(folders: Sequence[Path]) -> Goals:
-    """Return the goals of the first study that has some."""
+def goals(folders: Sequence[Path]) -> tuple[Goals, tuple[str, ...]]:
+    """Return the goals of the first study that has some, and what is wrong with its limits."""
     for folder in folders:
         file = folder / STUDY
         data = read(file)[0].data if file.is_file() else None
         if isinstance(data, Mapping) and isinstance(data.get("goals"), Mapping):
-            return parse_goals(data["goals"])
-    return Goals()
+            return within_limits(parse_goals(data["goals"]))
+    return Goals(), ()
 
 
 def study_folder(folder: Path) -> Path:

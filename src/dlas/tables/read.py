@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from dlas.store.results import (
     CeilingRow,
     CellRow,
     FactRow,
+    HostRow,
     ResultStore,
     RoundRow,
     Row,
@@ -41,6 +42,7 @@ class Results:
     sessions: Sequence[SessionRow]
     sentinels: Sequence[SentinelRow]
     ceilings: Sequence[CeilingRow] = ()
+    hosts: Sequence[HostRow] = ()
     remembered: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """What was computed of these rows and is asked for by several tables."""
 
@@ -69,6 +71,34 @@ class Results:
         for cell, host in sorted({*self.facts_of, *self.rounds_of}):
             found[cell].append(host)
         return found
+
+    @cached_property
+    def study(self) -> str | None:
+        """The study that ran last, of those with cells; None: none ran."""
+        known = {row.study for row in self.cells}
+        ran = (s for s in self.sessions if s.study in known)
+        latest = max(ran, key=lambda s: s.started_at, default=None)
+        return latest.study if latest else None
+
+    @cached_property
+    def rows_of_cells(self) -> Sequence[CellRow]:
+        """A row for each cell, of the study that ran it last, in the order of the studies.
+
+        Studies of other names that have the same cell share what was measured of it.
+        """
+        last = {s.study: s.started_at for s in sorted(self.sessions, key=lambda s: s.started_at)}
+        chosen: dict[str, CellRow] = {}
+        for row in self.cells:
+            known = chosen.get(row.cell)
+            if known is None or last.get(known.study, "") < last.get(row.study, ""):
+                chosen[row.cell] = row
+        return sorted(chosen.values(), key=lambda c: (c.study, c.position, c.cell))
+
+    def stale(self, row: CellRow) -> str:
+        """Return why a cell is none of the study that ran last, ``""``: it is one."""
+        if self.study is not None and row.study != self.study:
+            return f"of the study {row.study!r}, since which {self.study!r} ran"
+        return f"taken out of the study (seen {row.dropped[:10]})" if row.dropped else ""
 
     @cached_property
     def stacks(self) -> Mapping[str, Stack]:
@@ -144,6 +174,26 @@ def _read(file: Path) -> Results:
         sessions=rows(SessionRow),
         sentinels=rows(SentinelRow),
         ceilings=rows(CeilingRow),
+        hosts=rows(HostRow),
+    )
+
+
+def current(every: Sequence[Results]) -> list[Results]:
+    """Return results without the cells that the study of their folder no longer has."""
+    return [_current(each) for each in every]
+
+
+def _current(results: Results) -> Results:
+    kept = [row for row in results.rows_of_cells if not results.stale(row)]
+    if len(kept) == len(results.cells):
+        return results
+    cells = {row.cell for row in kept}
+    return replace(
+        results,
+        cells=kept,
+        facts=[fact for fact in results.facts if fact.cell in cells],
+        rounds=[row for row in results.rounds if row.cell in cells],
+        remembered={},
     )
 
 

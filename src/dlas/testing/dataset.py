@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
-from dlas.core.protocols import DataSpec, Split
+from dlas.core.protocols import SPLITS, DataSpec
 from dlas.testing.check import Suite
 
 if TYPE_CHECKING:
-    from dlas.core.protocols import Samples
+    from dlas.core.protocols import Samples, Split
 
-SPLITS: tuple[Split, ...] = get_args(Split)
 LOOKED_AT = 400
 """Images of each split that are compared with those of the other."""
 

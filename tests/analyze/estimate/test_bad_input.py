@@ -101,9 +101,13 @@ def test_baseline_of_unknown_layer_and_level():
     assert "must be LAYER=LEVEL" in problems(frame(), baseline=["model"])[0]
 
 
-@pytest.mark.parametrize("floor", [-0.1, 10, float("nan")])
+@pytest.mark.parametrize("floor", [-0.1, 1, 5, float("nan")])
 def test_floor_out_of_range(floor):
     assert "floor" in problems(frame(), floor=floor)[0]
+
+
+def test_a_floor_in_per_cent_is_told_how_to_write_it():
+    assert problems(frame(), floor=5)[0].endswith("got 5: 5 % is 0.05")
 
 
 def test_metric_that_is_a_layer_and_layers_named_twice():

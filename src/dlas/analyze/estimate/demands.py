@@ -53,8 +53,12 @@ def request(frame: pd.DataFrame, wanted: Wanted) -> None:
         problems.append("low, high: an interval needs both ends")
     if wanted.rounds is not None and wanted.low is not None:
         problems.append("rounds, low, high: give rounds or an interval, not both")
-    if wanted.floor is not None and not 0 <= wanted.floor < 10:
-        problems.append(f"floor: must be a ratio less one, in [0, 10), got {wanted.floor}")
+    if wanted.floor is not None and not 0 <= wanted.floor < 1:
+        percent = f": {wanted.floor:g} % is {wanted.floor / 100:g}" if wanted.floor >= 1 else ""
+        problems.append(
+            f"floor: must be a ratio less one, at least 0 and below 1 (0.05 for 5 %), "
+            f"got {wanted.floor:g}{percent}"
+        )
     problems += [
         f"baseline: {c!r} is not a layer.{near(c, wanted.layers)}"
         for c in wanted.baseline

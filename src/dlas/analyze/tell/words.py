@@ -7,6 +7,7 @@ import re
 
 from dlas.analyze.conclusion import Analysis
 from dlas.analyze.estimate.table import Table
+from dlas.core.errors import listed as listed
 
 _TIME = re.compile(r"(^|_)(s|ms|us|ns|sec|seconds?|time|latency|duration)($|_)")
 
@@ -124,13 +125,6 @@ def _parts(table: Table, place: str) -> list[str]:
         if len(table.levels.get(layer, ("", ""))) > 1:
             kept.append(part)
     return kept
-
-
-def listed(items: list[str], most: int = 4) -> str:
-    """Return items with commas, the rest counted."""
-    more = len(items) - most
-    shown = ", ".join(items[:most])
-    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def contexts(n: int) -> str:

@@ -10,38 +10,40 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from dlas.core.errors import UserError
+from dlas.core.contents import Contents, split_read
+from dlas.core.errors import UserError, listed
 from dlas.core.keys import key
-from dlas.core.protocols import Dataset, DataSpec
+from dlas.core.protocols import SPLITS, Dataset, DataSpec
+from dlas.layers.dataset.shared import class_folders, decoding, encoded, pixels, splits, tree
+from dlas.layers.dataset.shared.class_folders import EXPECTED, Arrangement, arrange
+from dlas.layers.dataset.shared.encoded import EncodedSamples, alike, existing
 from dlas.layers.dataset.shared.pixels import (
-    SOURCE,
-    SUFFIXES,
-    EncodedSamples,
     Interpolation,
     Preprocess,
     content_of,
-    existing,
     held_out,
     preprocess,
 )
+from dlas.layers.dataset.shared.tree import SUFFIXES, shown
 
 if TYPE_CHECKING:
     from dlas.core.protocols import Labels, Split
 
-EXPECTED = "a folder with train/<class>/*.png and test/<class>/*.png (or val/), or <class>/*.png"
-FOLDERS: dict[str, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "test": ("test", "val", "valid", "validation"),
-}
+SOURCES = tuple(
+    module.SOURCE for module in (class_folders, decoding, encoded, pixels, splits, tree)
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFolder(Dataset):
     """Images in ``root/train/<class>/`` and ``root/test/<class>/`` (or ``val``).
 
-    Classes are numbered in the order of their names, as torchvision does. Where there is no
-    ``train`` and no ``test`` folder the classes lie in ``root`` itself, and ``holdout`` of each
-    class is the test split; where one of the two is missing, the other is divided so.
+    Splits are called so in any case, or by another word (``Training``, ``eval``, ``dev``, ...; see
+    ``shared/splits.py``), above the classes or below them. Classes are numbered in the order of
+    their names, as torchvision does. Where no folder is a split the classes lie in ``root``
+    itself, and ``holdout`` of each class is the test split; where one of the two is missing, the
+    other is divided so. What other programs leave (``__MACOSX``, ``._*``, dot files, ...) and
+    what is no image is left out; ``dlas plan`` says what was read.
     Images are resized to ``resize`` (the shorter side; 0: ``size``), cropped to ``size`` and
     normalized by ``mean`` and ``std`` (empty: ImageNet's), and stay on disk until needed.
     """
@@ -49,7 +51,7 @@ class ImageFolder(Dataset):
     name: ClassVar[str] = "image-folder"
     licence: ClassVar[str] = "the user's own images"
     libraries: ClassVar[tuple[str, ...]] = ("pillow",)
-    sources: ClassVar[tuple[str, ...]] = (SOURCE,)
+    sources: ClassVar[tuple[str, ...]] = SOURCES
     places: ClassVar[tuple[str, ...]] = ("root",)
     batch: Annotated[int, Field(ge=1)] = 1
     root: str
@@ -66,7 +68,7 @@ class ImageFolder(Dataset):
 
     def spec(self) -> DataSpec:
         """Return the shape of the problem; the folders of ``train`` are the classes."""
-        classes = len(self._classes())
+        classes = len(self._arranged().classes)
         return DataSpec(classes, self.channels, self.size, self.size, self.batch)
 
     def load(self, split: Split) -> EncodedSamples:
@@ -75,9 +77,9 @@ class ImageFolder(Dataset):
         Raises:
             UserError: no such folder, no images, or a class that ``train`` has not.
         """
-        files, labels = self._listed(split)
-        root = existing(self.name, self.root, EXPECTED)
-        ids = tuple(file.relative_to(root).as_posix() for file in files)
+        found = self._arranged()
+        files, labels = self._listed(found, split)
+        ids = tuple(shown(file, found.root) for file in files)
 
         def read(indices: Sequence[int]) -> list[bytes]:
             return [files[i].read_bytes() for i in indices]
@@ -87,9 +89,24 @@ class ImageFolder(Dataset):
 
     def fingerprint(self) -> Any:
         """Return a hash of all images: a folder that changed is another data set."""
-        root = existing(self.name, self.root, EXPECTED)
-        listed = sorted({*self._listed("train")[0], *self._listed("test")[0]})
-        return key([[f.relative_to(root).as_posix(), content_of(f)] for f in listed])
+        found = self._arranged()
+        every = sorted({*self._listed(found, "train")[0], *self._listed(found, "test")[0]})
+        return key([[shown(f, found.root), content_of(f)] for f in every])
+
+    def contents(self) -> Contents:
+        """Return the classes, the images of each split and where they come from."""
+        found = self._arranged()
+        mine = {split: self._listed(found, split) for split in SPLITS}
+        count = len(found.classes)
+        train, test = (
+            split_read(mine[s][1].tolist(), count, self._where(found, s)) for s in SPLITS
+        )
+        hashes = [[content_of(f) for f in mine[split][0]] for split in SPLITS]
+        filled = {*mine["train"][1].tolist()}
+        empty = [name for c, name in enumerate(found.classes) if c not in filled]
+        without = (f"classes without training images: {listed(empty)}",) if empty else ()
+        notes = (*found.notes, *without, *alike(*hashes))
+        return Contents(count, train, test, tuple(found.classes), dict(found.skipped), notes)
 
     def _preprocess(self) -> Preprocess:
         return preprocess(
@@ -102,55 +119,31 @@ class ImageFolder(Dataset):
             interpolation=self.interpolation,
         )
 
-    def _folder(self, split: Split) -> tuple[Path, bool]:
-        """Return where a split's classes lie, and whether it shares them with the other split."""
+    def _arranged(self) -> Arrangement:
         root = existing(self.name, self.root, EXPECTED)
         if not root.is_dir():
             raise UserError(f"{self.name}.root: {self.root!r} is a file: give {EXPECTED}.")
-        own, other = _first(root, split), _first(root, "test" if split == "train" else "train")
-        return own or other or root, not (own and other)
+        return arrange(root, self.name)
 
-    def _classes(self) -> list[str]:
-        folder, _ = self._folder("train")
-        classes = _subfolders(folder)
-        if len(classes) < 2:
-            raise UserError(
-                f"{self.name}.root: {folder} holds {len(classes)} class folders, "
-                f"at least 2 are needed: give {EXPECTED}."
-            )
-        return classes
-
-    def _listed(self, split: Split) -> tuple[list[Path], Labels]:
-        folder, shared = self._folder(split)
-        classes = self._classes()
-        if strange := [name for name in _subfolders(folder) if name not in classes]:
-            raise UserError(
-                f"{self.name}.root: {folder} holds the classes {', '.join(strange[:5])}, which "
-                "the training folder has not: rename or remove them."
-            )
-        pairs = [(f, c) for c, name in enumerate(classes) for f in _images(folder / name)]
+    def _listed(self, found: Arrangement, split: Split) -> tuple[list[Path], Labels]:
+        """Return the images of a split and their classes; one folder for both is divided."""
+        shared = len(found.images) == 1
+        pairs = next(iter(found.images.values())) if shared else found.images[split]
         labels = np.array([c for _, c in pairs], dtype=np.int64)
         chosen = np.arange(len(pairs))
         if shared:
             test = held_out(labels, self.holdout)
             chosen = np.flatnonzero(test if split == "test" else ~test)
         if not len(chosen):
+            place = next(iter(found.places.values())) if shared else found.places[split]
             raise UserError(
-                f"{self.name}.root: no {split} images in {folder} "
+                f"{self.name}.root: no {split} images in {place} of {self.root!r} "
                 f"({', '.join(sorted(SUFFIXES))}): give {EXPECTED}."
             )
         return [pairs[i][0] for i in chosen], labels[chosen]
 
-
-def _first(root: Path, split: Split) -> Path | None:
-    return next((root / name for name in FOLDERS[split] if (root / name).is_dir()), None)
-
-
-def _subfolders(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _images(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
+    def _where(self, found: Arrangement, split: Split) -> str:
+        if len(found.images) == 2:
+            return found.places[split]
+        share = self.holdout if split == "test" else 1 - self.holdout
+        return f"{share:.4g} of each class of {next(iter(found.places.values()))} (holdout)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,15 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from dlas.core.errors import UserError, near
-from dlas.core.protocols import Dataset, DataSpec
+from dlas.core.contents import Contents, split_read
+from dlas.core.errors import UserError, listed, near
+from dlas.core.keys import bytes_hash
+from dlas.core.protocols import SPLITS, Dataset, DataSpec
+from dlas.layers.dataset.shared import decoding, encoded, parquet_files, pixels, splits, tree
+from dlas.layers.dataset.shared.encoded import EncodedSamples, alike, existing
+from dlas.layers.dataset.shared.parquet_files import EXPECTED, ParquetFiles, find_files
 from dlas.layers.dataset.shared.pixels import (
-    SOURCE,
-    EncodedSamples,
     Interpolation,
     Preprocess,
     content_of,
-    existing,
     held_out,
     preprocess,
 )
@@ -30,11 +31,9 @@ if TYPE_CHECKING:
 
     from dlas.core.protocols import Labels, Split
 
-EXPECTED = "a Parquet file or a folder of them, with columns image {bytes, path} and label"
-SPLIT_WORDS: dict[str, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "test": ("test", "validation", "val", "valid", "dev"),
-}
+SOURCES = tuple(
+    module.SOURCE for module in (decoding, encoded, parquet_files, pixels, splits, tree)
+)
 CACHE_BYTES = 256 * 2**20  # encoded images kept of the row groups read last
 
 
@@ -42,10 +41,11 @@ CACHE_BYTES = 256 * 2**20  # encoded images kept of the row groups read last
 class Parquet(Dataset):
     """Images in local Parquet files: a struct column of bytes and path, and a label column.
 
-    A file belongs to the split that its name says (``train-00000-of-00003.parquet``,
-    ``cifar10-test.parquet``; ``validation`` counts as test where there is no ``test``). Where
-    no file names one of the two splits, ``holdout`` of each class of the remaining files is the
-    test split. ``pattern`` picks files below a root that holds several data sets. The number of
+    A file belongs to the split that its name or a folder below ``root`` says
+    (``train-00000-of-00003.parquet``, ``default/train/0000.parquet``, ``cifar10-Test.parquet``;
+    ``eval``, ``validation`` or ``dev`` count as test where there is no ``test``). Where no file
+    names one of the two splits, ``holdout`` of each class of the remaining files is the test
+    split. ``pattern`` picks files below a root that holds several data sets. The number of
     classes is ``classes``; 0: as the file's metadata say, else the highest label plus one.
     """
 
@@ -53,7 +53,7 @@ class Parquet(Dataset):
     licence: ClassVar[str] = "the user's own images"
     requires: ClassVar[tuple[str, ...]] = ("pyarrow",)
     libraries: ClassVar[tuple[str, ...]] = ("pillow",)
-    sources: ClassVar[tuple[str, ...]] = (SOURCE,)
+    sources: ClassVar[tuple[str, ...]] = SOURCES
     places: ClassVar[tuple[str, ...]] = ("root",)
     batch: Annotated[int, Field(ge=1)] = 1
     root: str
@@ -83,11 +83,42 @@ class Parquet(Dataset):
         Raises:
             UserError: no files, no such column, or labels that are no class indices.
         """
-        files, shared = self._files(split)
+        found = self._found()
+        files = found.of(split)
+        rows = self._rows(found, split)
         tables = [_Table(path, self.image) for path in files]
+        ids = tuple(f"{found.names[files[t]]}/{row:06d}" for t, row in rows.places)
+
+        def read(indices: Sequence[int]) -> list[bytes]:
+            return [tables[t].encoded(row) for t, row in (rows.places[i] for i in indices)]
+
+        named = tuple((f"{found.names[path]}{path.suffix}", path) for path in files)
+        return EncodedSamples(read, rows.labels, ids, self._preprocess(), named)
+
+    def fingerprint(self) -> Any:
+        """Return the hashes of the files, by name."""
+        found = self._found()
+        return [[f"{found.names[p]}{p.suffix}", content_of(p)] for p in found.every()]
+
+    def contents(self) -> Contents:
+        """Return the classes, the rows of each split and where they come from."""
+        found = self._found()
+        classes = self.spec().classes
+        each = {split: self._rows(found, split) for split in SPLITS}
+        train, test = (
+            split_read(each[s].labels.tolist(), classes, self._where(found, s)) for s in SPLITS
+        )
+        hashes = (self._hashes(found, split) for split in SPLITS)
+        notes = (*found.notes, *alike(*hashes))
+        names = _stated_names(found.every()[0], self.label)
+        return Contents(classes, train, test, names, dict(found.skipped), notes)
+
+    def _rows(self, found: ParquetFiles, split: Split) -> _SplitRows:
+        """Return the rows of a split; files that serve both splits are divided."""
+        files = found.of(split)
         labels = [self._labels(path) for path in files]
         known = np.concatenate(labels)
-        classes = self.spec().classes
+        classes = self.classes or self._count_classes()
         if known.max() >= classes:
             raise UserError(
                 f"parquet.classes: {classes}, but label {known.max()} occurs in {self.root!r}: "
@@ -95,22 +126,27 @@ class Parquet(Dataset):
             )
         places = [(t, row) for t, own in enumerate(labels) for row in range(len(own))]
         chosen = np.arange(len(places))
-        if shared:
+        if found.shared:
             test = held_out(known, self.holdout)
             chosen = np.flatnonzero(test if split == "test" else ~test)
-        mine = [places[i] for i in chosen]
-        ids = tuple(f"{files[t].stem}/{row:06d}" for t, row in mine)
+        if not len(chosen):
+            raise UserError(
+                f"parquet: {self.root!r} has too few rows ({len(places)}) to take {split} images "
+                f"out of them by holdout {self.holdout:g}."
+            )
+        return _SplitRows([places[i] for i in chosen], known[chosen])
 
-        def read(indices: Sequence[int]) -> list[bytes]:
-            return [tables[t].encoded(row) for t, row in (mine[i] for i in indices)]
+    def _hashes(self, found: ParquetFiles, split: Split) -> list[str]:
+        """Return the hash of every image of a split."""
+        tables = [_Table(path, self.image) for path in found.of(split)]
+        return [bytes_hash(tables[t].encoded(row)) for t, row in self._rows(found, split).places]
 
-        named = tuple((path.name, path) for path in files)
-        return EncodedSamples(read, known[chosen], ids, self._preprocess(), named)
-
-    def fingerprint(self) -> Any:
-        """Return the hashes of the files, by name."""
-        files = sorted({*self._files("train")[0], *self._files("test")[0]})
-        return [[path.name, content_of(path)] for path in files]
+    def _where(self, found: ParquetFiles, split: Split) -> str:
+        files = listed([found.shown(path) for path in found.of(split)], 2)
+        if not found.shared:
+            return files
+        share = self.holdout if split == "test" else 1 - self.holdout
+        return f"{share:.4g} of each class of {files} (holdout)"
 
     def _preprocess(self) -> Preprocess:
         return preprocess(
@@ -123,26 +159,17 @@ class Parquet(Dataset):
             interpolation=self.interpolation,
         )
 
-    def _files(self, split: Split) -> tuple[list[Path], bool]:
-        """Return a split's files, and whether it shares them with the other split."""
+    def _found(self) -> ParquetFiles:
+        """Return the files of each split."""
         root = existing(self.name, self.root, EXPECTED)
         try:
-            files = [root] if root.is_file() else _matching(root, self.pattern)
+            return find_files(root, self.pattern)
         except (ValueError, NotImplementedError) as error:
             raise UserError(f"parquet.pattern: {self.pattern!r} is no pattern: {error}") from error
-        if not files:
-            raise UserError(
-                f"parquet: no file in {self.root!r} matches the pattern {self.pattern!r}: "
-                f"give {EXPECTED}."
-            )
-        named = {s: _of_split(files, words) for s, words in SPLIT_WORDS.items()}
-        if named["train"] and named["test"]:
-            return named[split], False
-        return named["train"] or named["test"] or files, True
 
     def _count_classes(self) -> int:
-        files = sorted({*self._files("train")[0], *self._files("test")[0]})
-        stated = {count for path in files if (count := _stated_classes(path, self.label))}
+        files = self._found().every()
+        stated = {len(names) for path in files if (names := _stated_names(path, self.label))}
         if len(stated) > 1:
             raise UserError(
                 f"parquet: the files of {self.root!r} state different numbers of classes, "
@@ -170,6 +197,14 @@ class Parquet(Dataset):
                 "the folder, or leave it out by `pattern`; a validation split then is the test."
             )
         return labels
+
+
+@dataclass(frozen=True)
+class _SplitRows:
+    """The rows of one split: the number of the file and of the row in it, and their labels."""
+
+    places: list[tuple[int, int]]
+    labels: Labels
 
 
 @dataclass
@@ -221,18 +256,6 @@ class _Table:
         return self.groups[group]
 
 
-def _matching(root: Path, pattern: str) -> list[Path]:
-    return sorted(path for path in root.glob(pattern) if path.is_file())
-
-
-def _of_split(files: Sequence[Path], words: Sequence[str]) -> list[Path]:
-    """Return the files whose name has the first of the words that any name has."""
-    for word in words:
-        if found := [f for f in files if word in re.split(r"[^a-z]+", f.stem.lower())]:
-            return found
-    return []
-
-
 def _open(path: Path) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -258,11 +281,11 @@ def _member(struct: Any, name: str) -> Any:
     return None if at < 0 else struct.field(at).type
 
 
-def _stated_classes(path: Path, label: str) -> int:
-    """Return the number of class names in Hugging Face's metadata, 0: it says nothing."""
+def _stated_names(path: Path, label: str) -> tuple[str, ...]:
+    """Return the names of classes in Hugging Face's metadata; empty: it says nothing."""
     metadata = _open(path).schema_arrow.metadata or {}
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
-        return len(features[label]["names"])
+        return tuple(str(name) for name in features[label]["names"])
     except (KeyError, TypeError, ValueError):  # other metadata: counted from the labels instead
-        return 0
+        return ()

@@ -13,18 +13,18 @@ from pydantic import Field
 from dlas.core.errors import UserError
 from dlas.core.keys import key
 from dlas.core.protocols import Dataset, DataSpec, Refusal, Split, Techniques, impossible
+from dlas.layers.dataset.shared import decoding, encoded, pixels, tree
+from dlas.layers.dataset.shared.encoded import EncodedSamples, existing
 from dlas.layers.dataset.shared.pixels import (
-    SOURCE,
-    SUFFIXES,
-    EncodedSamples,
     Interpolation,
     Preprocess,
     content_of,
-    existing,
     held_out,
     preprocess,
 )
+from dlas.layers.dataset.shared.tree import SUFFIXES, leftover, shown
 
+SOURCES = (decoding.SOURCE, encoded.SOURCE, pixels.SOURCE, tree.SOURCE)
 EXPECTED = "a folder that holds images, itself or in folders"
 
 
@@ -41,7 +41,7 @@ class UnlabelledImages(Dataset):
     licence: ClassVar[str] = "the user's own images"
     labelled: ClassVar[bool] = False
     libraries: ClassVar[tuple[str, ...]] = ("pillow",)
-    sources: ClassVar[tuple[str, ...]] = (SOURCE,)
+    sources: ClassVar[tuple[str, ...]] = SOURCES
     places: ClassVar[tuple[str, ...]] = ("root",)
     batch: Annotated[int, Field(ge=1)] = 1
     root: str
@@ -82,7 +82,7 @@ class UnlabelledImages(Dataset):
         test = held_out(nothing, self.holdout)
         chosen = np.flatnonzero(test if split == "test" else ~test)
         mine = [files[i] for i in chosen.tolist()]
-        ids = tuple(file.relative_to(root).as_posix() for file in mine)
+        ids = tuple(shown(file, root) for file in mine)
 
         def read(indices: Sequence[int]) -> list[bytes]:
             return [mine[i].read_bytes() for i in indices]
@@ -93,11 +93,17 @@ class UnlabelledImages(Dataset):
     def fingerprint(self) -> Any:
         """Return a hash of all images: a folder that changed is another data set."""
         root, files = self._listed()
-        return key([[f.relative_to(root).as_posix(), content_of(f)] for f in files])
+        return key([[shown(f, root), content_of(f)] for f in files])
 
     def _listed(self) -> tuple[Path, list[Path]]:
         root = existing(self.name, self.root, EXPECTED)
-        files = sorted(f for f in root.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
+        files = sorted(
+            f
+            for f in root.rglob("*")
+            if f.suffix.lower() in SUFFIXES
+            and not any(leftover(part) for part in f.relative_to(root).parts)
+            and f.is_file()
+        )
         if len(files) < 2:
             raise UserError(
                 f"{self.name}.root: {self.root!r} holds {len(files)} images, at least 2 are "

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from dlas.core.errors import DlasError
-from dlas.core.protocols import DataSpec, Techniques
+from dlas.core.keys import Json
+from dlas.core.protocols import Dataset, DataSpec, Techniques
 from dlas.core.records import Stage
 from dlas.run.plan.plan import (
     Plan,
@@ -77,6 +78,7 @@ def preview(study: Study, store: Path | None = None, seen: Seen = nobody_looked)
     region = study.measure.min_seconds + 4 * study.measure.warmup_seconds + OVERHEAD_S
     return {
         "study": study.name,
+        "data": data_read(runnable),
         "cells": len(plan.cells),
         "cells_by_status": dict(sorted(status.items())),
         "steps": sum(stages.values()),
@@ -88,6 +90,35 @@ def preview(study: Study, store: Path | None = None, seen: Seen = nobody_looked)
         "refusals": _reasons(plan),
         "not_looked_at": _not_looked_at(runnable),
     }
+
+
+def data_read(cells: Iterable[Runnable]) -> list[dict[str, Any]]:
+    """Return what each data set was found to hold (:class:`dlas.core.contents.Contents`).
+
+    Choices that hold the same, at another size say, stand together in ``datasets``. One that
+    cannot tell has a ``problem`` instead: what was read is information and stops nothing.
+    """
+    found: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    for cell in cells:
+        text = cell.stack.text("dataset")
+        if text in seen:
+            continue
+        seen.add(text)
+        told = _told(cell.techniques.dataset)
+        same = next((each for each in found if each == each | told), None)
+        if same is None:
+            found.append({"datasets": [text], **told})
+        else:
+            same["datasets"].append(text)
+    return found
+
+
+def _told(dataset: Dataset) -> dict[str, Json]:
+    try:
+        return dataset.contents().to_json()
+    except Exception as error:  # anyone's data set: a run says what is wrong with it
+        return {"problem": str(error) or type(error).__name__}
 
 
 def _reasons(plan: Plan) -> list[dict[str, Any]]:

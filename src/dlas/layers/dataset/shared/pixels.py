@@ -1,14 +1,13 @@
-"""What the image data sets share: preprocessing, samples in memory, samples decoded when asked.
+"""What the image data sets share: preprocessing, and samples in memory.
 
 PIL and numpy only, so that a measured process needs neither torch nor torchvision.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache, cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,10 +30,6 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 GREY_MEAN = (0.449,)
 GREY_STD = (0.226,)
 
-SUFFIXES = frozenset(
-    (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
-)
-
 
 @dataclass(frozen=True)
 class Preprocess:
@@ -50,23 +45,6 @@ class Preprocess:
     resize: int = 0
     """Length of the shorter side before the crop; 0: ``size``."""
     interpolation: Interpolation = "bilinear"
-
-    def decode(self, data: bytes, name: str) -> Array:
-        """Return the array of an encoded image, float32 ``(channels, size, size)``.
-
-        Raises:
-            UserError: the bytes are no image that PIL can read.
-        """
-        from PIL import Image
-
-        try:
-            with Image.open(BytesIO(data)) as image:
-                return self.apply(image.convert("L" if self.channels == 1 else "RGB"))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise UserError(
-                f"image {name} cannot be decoded ({len(data)} bytes): {error}. "
-                "Replace it or take it out of the data set."
-            ) from error
 
     def apply(self, image: Any) -> Array:
         """Return the array of a PIL image in mode ``L`` or ``RGB``."""
@@ -151,7 +129,7 @@ class ArraySamples:
     def content(self) -> str:
         """A hash of pixels and labels."""
         pixels = bytes_hash(np.ascontiguousarray(self.pixels).tobytes())
-        return key("samples", list(self.pixels.shape), pixels, _labels_hash(self.labels))
+        return key("samples", list(self.pixels.shape), pixels, labels_hash(self.labels))
 
     def images(self, indices: Sequence[int]) -> Array:
         """Return preprocessed images, float32 ``(len(indices), 1, size, size)``."""
@@ -165,35 +143,6 @@ class ArraySamples:
         scaled = (chosen.astype(np.float32) * (255 / self.white)).round().astype(np.uint8)
         resized = [self.prepare.apply(Image.fromarray(image)) for image in scaled]
         return np.stack(resized) if resized else np.empty((0, 1, size, size), np.float32)
-
-
-@dataclass(frozen=True)
-class EncodedSamples:
-    """Samples that stay on disk, encoded, until they are asked for."""
-
-    read: Callable[[Sequence[int]], Sequence[bytes]]
-    """Returns the encoded images of indices."""
-    labels: Labels
-    ids: Sequence[str]
-    prepare: Preprocess
-    files: Sequence[tuple[str, Path]] = field(repr=False)
-    """What the content hash is made of: a stable name and a path each."""
-
-    @cached_property
-    def content(self) -> str:
-        """A hash of the files, which of their images these are, and the labels."""
-        hashes = [[name, content_of(path)] for name, path in self.files]
-        return key("samples", hashes, list(self.ids), _labels_hash(self.labels))
-
-    def images(self, indices: Sequence[int]) -> Array:
-        """Return preprocessed images, float32 ``(len(indices), channels, size, size)``."""
-        wanted = [int(i) for i in indices]
-        out = np.empty(
-            (len(wanted), self.prepare.channels, self.prepare.size, self.prepare.size), np.float32
-        )
-        for at, (index, data) in enumerate(zip(wanted, self.read(wanted), strict=True)):
-            out[at] = self.prepare.decode(data, self.ids[index])
-        return out
 
 
 def content_of(path: Path) -> str:
@@ -220,22 +169,6 @@ def held_out(labels: Labels, share: float) -> NDArray[np.bool_]:
     return chosen
 
 
-def existing(owner: str, root: str, expected: str) -> Path:
-    """Return a root as a path.
-
-    Raises:
-        UserError: it is empty or there is nothing; ``expected`` says what should be there.
-    """
-    if not root:
-        raise UserError(f"{owner}.root is empty: give a path to {expected}.")
-    path = Path(root).expanduser()
-    if not path.exists():
-        raise UserError(
-            f"{owner}.root: {root!r} does not exist (looked at {path.absolute()}): "
-            f"give a path to {expected}."
-        )
-    return path
-
-
-def _labels_hash(labels: Labels) -> str:
+def labels_hash(labels: Labels) -> str:
+    """Return the hash of labels."""
     return bytes_hash(np.ascontiguousarray(labels, dtype="<i8").tobytes())
