@@ -32,7 +32,7 @@ def text(value: Any) -> str:
 def texts(column: pd.Series) -> pd.Series:
     """Return a column of levels as text; levels that are numbers are written alike."""
     known = {v: text(v) for v in column.dropna().unique()}
-    return column.map(known).fillna(EMPTY).astype(object)
+    return column.map(known).astype(object).fillna(EMPTY)
 
 
 def number(level: str) -> float:
