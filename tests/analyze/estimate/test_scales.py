@@ -40,7 +40,7 @@ def test_what_nobody_can_tell_is_said():
     assert not scale_of("x", ["1.9", "2.1"]).doubt
 
 
-@pytest.mark.parametrize("name", ["ort", "torch_version", "CUDA", "driver version"])
+@pytest.mark.parametrize("name", ["ort", "torch_version", "cuDNN", "driver version"])
 def test_a_name_of_software_makes_versions(name):
     assert scale_of(name, ["1.9", "1.11"]).kind == VERSIONS
     assert scale_of(name, ["8", "16"]).kind == NUMBERS

@@ -22,8 +22,8 @@ _DOTTED = re.compile(r"[vV]?\d+\.\d+")
 FEW = 40
 """Releases of one major version are fewer: 1.50 is no version beside 1.9."""
 _SOFTWARE = frozenset((
-    "version", "versions", "ver", "release", "driver", "ort", "torch",
-    "torchvision", "tensorflow", "tf", "keras", "cuda", "cudnn", "tensorrt",
+    "version", "versions", "ver", "release", "driver", "ort",
+    "torchvision", "tensorflow", "tf", "keras", "cudnn", "tensorrt",
     "trt", "rocm", "python", "gcc", "clang", "llvm", "jax", "mkl",
     "onednn", "triton", "numpy", "mxnet", "caffe",
 ))  # fmt: skip
