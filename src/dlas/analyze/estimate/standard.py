@@ -109,7 +109,7 @@ def standard(
 def level_texts(column: pd.Series) -> pd.Series:
     """Return levels as text: text as it is written, on one line; only nothing is empty."""
     known = {v: _written(v) for v in column.dropna().unique()}
-    return column.map(known).fillna(EMPTY).astype(object)
+    return column.map(known).astype(object).where(column.notna(), EMPTY)
 
 
 def _written(value: object) -> str:
