@@ -12,10 +12,14 @@ SOURCES = sorted(Path(dlas.analyze.__file__).parent.rglob("*.py"))
 LAYERS = ("dataset", "model", "optimization", "algorithm", "software", "hardware")
 
 
+WORDS = {"best", "map"}
+"""Names of techniques that are words of any analysis, too."""
+
+
 def technique_names():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     points = project["entry-points"]
-    return {name for layer in LAYERS for name in points[f"dlas.{layer}"]}
+    return {name for layer in LAYERS for name in points[f"dlas.{layer}"]} - WORDS
 
 
 def level_names():

@@ -73,7 +73,7 @@ def test_left_out_is_what_leaving_out_gives() -> None:
     whole = surrogate.fit(SPACE, at, truth(CODES[at]))
     k = 5
     rest = np.delete(np.arange(12), k)
-    facts = hyperparameters.Evidence(
+    facts = hyperparameters.Likelihood(
         whole.grid, whole.facts.spread[rest], whole.facts.values[rest], None
     )
     one = surrogate.Surrogate(

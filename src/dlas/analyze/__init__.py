@@ -4,7 +4,7 @@ Pure functions, table in, table out; ``docs/analysis.md`` says what each part me
 """
 
 from dlas.analyze.conclusion import Analysis, Finding
-from dlas.analyze.estimate.load import from_study, load_table
+from dlas.analyze.estimate.load import from_study, load_pair, load_table
 from dlas.analyze.estimate.table import Table
 from dlas.analyze.tell.compare import Comparison, compare, render_comparison
 from dlas.analyze.tell.findings import findings
@@ -20,6 +20,7 @@ __all__ = [
     "compare",
     "findings",
     "from_study",
+    "load_pair",
     "load_table",
     "render_comparison",
     "render_text",

@@ -81,6 +81,7 @@ class Analysis:
     correlations: pd.DataFrame
     front: pd.DataFrame
     best: Best
+    best_of_given: pd.DataFrame
     coverage: pd.DataFrame
     failures: pd.DataFrame
     comparable: pd.DataFrame
@@ -107,6 +108,7 @@ class Analysis:
             "metric": self.table.metric,
             "maximize": self.table.maximize,
             "layers": list(self.table.layers),
+            "given": list(self.table.given),
             "hosts": list(self.table.hosts),
             "cells": len(self.table.cells),
             "complete": int(self.table.complete.sum()),

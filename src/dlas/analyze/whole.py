@@ -14,8 +14,9 @@ from dlas.analyze.parts.effects import losses, speedups
 from dlas.analyze.parts.expected import expected
 from dlas.analyze.parts.flips import flip_counts, flips
 from dlas.analyze.parts.interactions import interactions, layer_pairs
+from dlas.analyze.parts.limits import noted
 from dlas.analyze.parts.ordered import returns, scaling
-from dlas.analyze.parts.pareto import best, front
+from dlas.analyze.parts.pareto import best, best_of_given, front
 from dlas.analyze.parts.roofline import roofline
 from dlas.analyze.parts.shares import left_out, shares
 from dlas.analyze.parts.winners import winner_maps, winners
@@ -29,6 +30,7 @@ def analyze(table: Table, *, triples: bool = False) -> Analysis:
         table: from ``load_table`` or ``from_study``.
         triples: also split the variance into triples of layers.
     """
+    table = noted(table)
     noise = estimate(table)
     table = replace(table, notes=(*table.notes, *noise.notes))
     one, contexts = speedups(table, noise)
@@ -58,6 +60,7 @@ def analyze(table: Table, *, triples: bool = False) -> Analysis:
         correlations=correlations(table),
         front=front(table, noise),
         best=best(table, noise),
+        best_of_given=best_of_given(table, noise),
         coverage=coverage(table),
         failures=failures(table),
         comparable=comparable(table, noise),

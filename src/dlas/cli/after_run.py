@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from dlas.cli import options
 from dlas.cli.printing import one_of, print_json
 from dlas.core.errors import StorageError, UserError
+
+if TYPE_CHECKING:
+    from dlas.tables.intake import Columns
 
 SHOWN = (
     "cell", "status", "stale", "host", "dataset", "model", "optimization", "algorithm", "software",
@@ -103,13 +107,22 @@ def analyze(
     folders: options.SomeFolders = None,
     tables: options.Tables = None,
     layers: options.Layers = None,
+    given: options.Given = None,
     metric: options.Metric = None,
+    minimize: options.Minimize = None,
+    maximize: options.Maximize = None,
+    at_least: options.AtLeast = None,
+    at_most: options.AtMost = None,
     low: options.Low = None,
     high: options.High = None,
     rounds: options.Repeats = None,
+    repeats: options.AreRepeats = False,
+    status: options.Status = None,
+    status_ok: options.StatusOk = None,
+    order: options.Order = None,
+    separator: options.Separator = None,
     baseline: options.Baseline = None,
     floor: options.Floor = None,
-    maximize: options.Maximize = False,
     triples: options.Triples = False,
     top: options.Top = 12,
     output: options.Findings = None,
@@ -120,28 +133,33 @@ def analyze(
     dlas analyze out/quickstart
 
     dlas analyze --table results.csv --layers model,optimization,threads --metric seconds
+
+    dlas analyze --table gpus.tsv --layers model,gpu,precision --given model
+    --minimize latency,price --at-least accuracy=0.9 --status-ok ok,done
     """
     from dlas.analyze import analyze as analyze_table
     from dlas.analyze import render_text
     from dlas.tables import intake
-    from dlas.tables.fitted import QUIET, SEEN
 
     one_of(format, ("text", "json"))
-    asked = intake.Asked(
-        metric or (SEEN if tables else QUIET), tuple(baseline or ()), floor, maximize
-    )
+    sought = intake.goals_of(minimize or (), maximize or (), at_least or (), at_most or ())
+    free = intake.columns_of(given or ())
+    asked = intake.Asked(metric, tuple(baseline or ()), floor, sought, free)
     if tables:
         if folders:
             raise UserError("give output folders or --table, not both")
-        if layers is None:
-            raise UserError("--table needs --layers: the columns whose combinations are the cells")
-        made = intake.of_table(tables, layers, low, high, rounds, asked)
+        columns = _columns(
+            layers, low, high, rounds, repeats, status, status_ok, order, separator
+        )  # fmt: skip
+        made = intake.of_table(tables, columns, asked)
     elif folders:
         made = intake.of_folders(folders, asked)
     else:
         raise UserError("nothing to analyze: give output folders, or --table FILE")
     found = analyze_table(made, triples=triples)
-    print(found.to_json() if format == "json" else render_text(found, most=top), end="")
+    kept = output or (folders[0] / "findings.json" if folders else None)
+    text = render_text(found, most=top, file=str(kept) if kept else None)
+    print(found.to_json() if format == "json" else text, end="")
     if output:
         intake.save(found.to_json(), output)
     elif folders:
@@ -156,31 +174,86 @@ def _kept(save: Callable[[], None]) -> None:
         print(f"not kept: {error} (-o FILE keeps it elsewhere)", file=sys.stderr)
 
 
+def _columns(
+    layers: str | None,
+    low: str | None = None,
+    high: str | None = None,
+    rounds: str | None = None,
+    repeats: bool = False,
+    status: str | None = None,
+    status_ok: Sequence[str] | None = None,
+    order: Sequence[str] | None = None,
+    separator: str | None = None,
+) -> Columns:
+    """Return what the columns of a table are.
+
+    Raises:
+        UserError: nothing is said of layers.
+    """
+    from dlas.tables.intake import Columns
+
+    if layers is None:
+        raise UserError("--table needs --layers: the columns whose combinations are the cells")
+    return Columns(
+        layers, low, high, rounds, repeats, status, tuple(status_ok or ()), tuple(order or ()),
+        separator,
+    )  # fmt: skip
+
+
 def compare(
     first: options.First,
     second: options.Second,
+    layers: options.Layers = None,
     metric: options.Metric = None,
+    minimize: options.Minimize = None,
+    maximize: options.Maximize = None,
+    low: options.Low = None,
+    high: options.High = None,
+    rounds: options.Repeats = None,
+    repeats: options.AreRepeats = False,
+    status: options.Status = None,
+    status_ok: options.StatusOk = None,
+    order: options.Order = None,
+    separator: options.Separator = None,
     floor: options.Floor = None,
     format: options.Format = "text",
 ) -> None:
-    """Say what changed between two runs, machines or versions beyond noise.
+    """Say what changed between two runs, machines, versions or tables beyond noise.
 
     dlas compare out/before out/after
+
+    dlas compare before.csv after.csv --layers model,runtime --metric ms
     """
     from dlas.analyze import compare as compare_tables
     from dlas.analyze import render_comparison
     from dlas.analyze.conclusion import plain
     from dlas.tables import intake
-    from dlas.tables.fitted import QUIET
     from dlas.tables.provenance import differences
-    from dlas.tables.read import read
+    from dlas.tables.read import read as read_folders
 
     one_of(format, ("text", "json"))
-    asked = intake.Asked(metric or QUIET, (), floor)
-    found = compare_tables(*(intake.of_folders([each], asked) for each in (first, second)))
-    differs = differences(*(read(each)[0] for each in (first, second)))
+    asked = intake.Asked(
+        metric, (), floor, intake.goals_of(minimize or (), maximize or (), (), ())
+    )  # fmt: skip
+    files = [intake.is_table(each) for each in (first, second)]
+    if all(files):
+        if layers is None:
+            raise UserError("two tables need --layers: the columns by which rows are matched")
+        columns = _columns(
+            layers, low, high, rounds, repeats, status, status_ok, order, separator
+        )  # fmt: skip
+        pair = intake.of_two_tables(first, second, columns, asked)
+        differs: tuple[str, ...] = ()
+    elif any(files):
+        raise UserError(f"{first}, {second}: give two output folders or two tables, not one each")
+    else:
+        pair = (intake.of_folders([first], asked), intake.of_folders([second], asked))
+        differs = tuple(differences(*(read_folders(each)[0] for each in (first, second))))
+    found = compare_tables(*pair)
     if format == "json":
         print_json({"differs": list(differs), **plain(found.to_dict())})
         return
-    print("\n".join(f"differs: {line}" for line in differs) or "same host, versions and study")
+    if not all(files):
+        said = "\n".join(f"differs: {line}" for line in differs)
+        print(said or "same host, versions and study")
     print(render_comparison(found), end="")

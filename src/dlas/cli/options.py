@@ -13,8 +13,8 @@ SomeFolders = Annotated[
     list[Path] | None, typer.Argument(metavar="[DIR...]", help="Output folders of runs.")
 ]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of a run.")]
-First = Annotated[Path, typer.Argument(metavar="DIR_A", help="An output folder.")]
-Second = Annotated[Path, typer.Argument(metavar="DIR_B", help="Another.")]
+First = Annotated[Path, typer.Argument(metavar="A", help="An output folder, or any table.")]
+Second = Annotated[Path, typer.Argument(metavar="B", help="Another.")]
 Cell = Annotated[str, typer.Argument(metavar="CELL", help="The start of a cell's hash.")]
 ModelText = Annotated[
     str, typer.Argument(metavar="MODEL", help="As in a study file: 'mobilenet-v2: {width: 0.35}'.")
@@ -89,8 +89,11 @@ Time = Annotated[
 MaxDrop = Annotated[
     float, typer.Option(min=0, max=1, help="The most accuracy that may be given up.")
 ]
-Minimize = Annotated[
-    str, typer.Option(help="What is to be small: latency_ms, or latency_ms,memory_mb, ...")
+Sought = Annotated[
+    str,
+    typer.Option(
+        "--minimize", help="What is to be small: latency_ms, or latency_ms,memory_mb, ..."
+    ),
 ]
 ThreadCounts = Annotated[
     str | None, typer.Option("--threads", help="Numbers of threads to try: 1,2.")
@@ -128,14 +131,34 @@ Layer = Annotated[str | None, typer.Option(help="One layer only.")]
 # ---------------------------------------------------------------- analyze, compare
 
 Tables = Annotated[
-    list[Path] | None, typer.Option("--table", help="Any CSV or Parquet table instead.")
+    list[Path] | None,
+    typer.Option("--table", help="Any table instead: text with any separator, or Parquet."),
 ]
 Layers = Annotated[
     str | None, typer.Option(help="The table's columns that are layers, with commas.")
 ]
+Given = Annotated[
+    list[str] | None,
+    typer.Option(help="Layers that are given: the best is sought for each of their levels."),
+]
+Minimize = Annotated[
+    list[str] | None, typer.Option(help="Columns of which less is better, with commas.")
+]
+Maximize = Annotated[
+    list[str] | None, typer.Option(help="Columns of which more is better, with commas.")
+]
+AtLeast = Annotated[
+    list[str] | None, typer.Option(help="A limit, COLUMN=NUMBER, e.g. accuracy=0.9.")
+]
+AtMost = Annotated[
+    list[str] | None, typer.Option(help="A limit, COLUMN=NUMBER, e.g. memory_mb=500.")
+]
 Metric = Annotated[
     str | None,
-    typer.Option(help="The column analysed (of folders quiet_ms, of a table latency_ms)."),
+    typer.Option(
+        help="The column analysed: else the first to minimize or maximize, else quiet_ms of "
+        "folders and latency_ms of a table."
+    ),
 ]
 Low = Annotated[str | None, typer.Option(help="Column: lower end of a 95 % interval.")]
 High = Annotated[str | None, typer.Option(help="Column: its upper end.")]
@@ -147,7 +170,25 @@ Baseline = Annotated[
 Floor = Annotated[
     float | None, typer.Option(help="Ratio less one below which nothing counts, e.g. 0.05.")
 ]
-Maximize = Annotated[bool, typer.Option("--maximize", help="More is better.")]
+AreRepeats = Annotated[
+    bool,
+    typer.Option("--repeats", help="Rows that the layers do not tell apart are repeats."),
+]
+Status = Annotated[
+    str | None, typer.Option(help="Column that says whether a row ran (default: status).")
+]
+StatusOk = Annotated[
+    list[str] | None,
+    typer.Option(help="The words in it that say so, with commas (default: complete)."),
+]
+Order = Annotated[
+    list[str] | None,
+    typer.Option(help="COLUMN=numbers, versions or names: how its levels are ordered."),
+]
+Separator = Annotated[
+    str | None,
+    typer.Option(help="What stands between the fields of the table; found if not said."),
+]
 Triples = Annotated[bool, typer.Option("--triples", help="Interactions of three.")]
 Top = Annotated[int, typer.Option(min=0, help="Findings to print; 0: all.")]
 Findings = Annotated[

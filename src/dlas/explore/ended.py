@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dlas.analyze.estimate.load import read
+from dlas.analyze.estimate.delimited import sheet
 from dlas.core.errors import UserError, near
 from dlas.core.goals import Goals
 from dlas.core.records import Status
@@ -33,7 +33,7 @@ def of_table(path: Path, layers: Sequence[str], goals: Goals) -> Finished:
     Raises:
         UserError: it cannot be used as asked; all reasons together.
     """
-    frame = read(path)
+    frame = _typed(sheet(path).frame)
     problems = _unknown(frame, "--layers", layers) if layers else [
         f"--layers: say which columns of {path} make up a stack, with commas"
     ]  # fmt: skip
@@ -78,6 +78,19 @@ def of_folder(folder: Path, goals: Goals) -> Finished:
     )
     candidates = of_stacks(stacks, dict.fromkeys(OF_ARTEFACT, artefacts))
     return _checked(Finished(candidates, goals, _values(frame, goals)), folder)
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a sheet whose columns of numbers hold numbers."""
+    import pandas as pd
+
+    def typed(column: pd.Series) -> pd.Series:
+        try:
+            return pd.to_numeric(column)
+        except (TypeError, ValueError):
+            return column
+
+    return frame.rename(columns=str).apply(typed)
 
 
 def _metrics(frame: pd.DataFrame, goals: Goals) -> list[str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlas.analyze import Table, from_study, load_table
+from dlas.analyze import Table, from_study, load_pair, load_table
+from dlas.analyze.estimate.load import direction
 from dlas.core.errors import StorageError, UserError, near
 from dlas.core.goals import Goals, parse_goals
 from dlas.study.form import within_limits
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 ARITHMETIC_TYPE = "float32"
 """The type whose arithmetic ceiling a study measures."""
+DATABASE = b"SQLite format 3"
+"""How a file of results begins."""
 STUDY = "study.yaml"
 """The study as it was run, in its output folder."""
 
@@ -33,11 +37,50 @@ STUDY = "study.yaml"
 class Asked:
     """What is asked of any table."""
 
-    metric: str
+    metric: str | None = None
+    """The column analysed; the first goal where it is not said, else the usual one."""
     baseline: tuple[str, ...] = ()
     """``LAYER=LEVEL`` each."""
     floor: float | None = None
-    maximize: bool = False
+    goals: Goals = field(default_factory=Goals)
+    """Those of the study where there is none."""
+    given: tuple[str, ...] = ()
+    """The layers among whose levels nobody chooses."""
+
+    def analysed(self, usual: str) -> str:
+        """Return the column analysed."""
+        first = (*self.goals.minimize, *self.goals.maximize, usual)[0]
+        return self.metric or first
+
+    @property
+    def sought(self) -> Goals:
+        """The goals, the metric that was named beside them among them."""
+        goals = self.goals
+        if self.metric is None or not (goals.minimize or goals.maximize):
+            return goals
+        if self.metric in (*goals.minimize, *goals.maximize):
+            return goals
+        more, _ = direction(self.metric, None, goals)
+        if more:
+            return replace(goals, maximize=(self.metric, *goals.maximize))
+        return replace(goals, minimize=(self.metric, *goals.minimize))
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of anyone's table are; see :func:`dlas.analyze.load_table`."""
+
+    layers: str | tuple[str, ...]
+    """With commas, or one by one."""
+    low: str | None = None
+    high: str | None = None
+    rounds: str | None = None
+    repeats: bool = False
+    status: str | None = None
+    status_ok: tuple[str, ...] = ()
+    order: tuple[str, ...] = ()
+    """``COLUMN=numbers``, ``versions`` or ``names`` each."""
+    separator: str | None = None
 
 
 def of_folders(folders: Sequence[Path], asked: Asked) -> Table:
@@ -58,19 +101,20 @@ def of_results(results: Sequence[Results], folders: Sequence[Path], asked: Asked
     results = current(results)
     cells = cells_frame(results)
     _check_apart(results)
-    if asked.metric not in cells.columns:
-        known = [str(c) for c in cells.columns]
-        raise UserError(f"no column is called {asked.metric!r}.{near(asked.metric, known)}")
-    sought, wrong = goals(folders)
-    sought, note = undisturbed(sought, asked.metric)
+    metric, known = asked.analysed(QUIET), [str(c) for c in cells.columns]
+    if metric not in known:
+        raise UserError(f"no column is called {metric!r}.{near(metric, known)}")
+    sought, wrong = (asked.sought, ()) if asked.sought.columns else goals(folders)
+    sought, note = undisturbed(sought, metric)
     table = from_study(
         cells,
         rounds_frame(results),
-        estimates=estimates_of(results, cells, asked.metric) if asked.metric in OF_ROUND else None,
-        metric=asked.metric,
-        baseline=dict(_pair(each) for each in asked.baseline),
+        estimates=estimates_of(results, cells, metric) if metric in OF_ROUND else None,
+        metric=metric,
+        baseline=dict(_pair(each, "--baseline") for each in asked.baseline),
         floor=asked.floor,
         goals=sought,
+        given=asked.given,
         ceilings=ceilings(results, cells),
         choices=choices_of(results),
     )
@@ -143,11 +187,44 @@ def ceilings(results: Sequence[Results], cells: pd.DataFrame) -> pd.DataFrame | 
     return found.assign(precision=ARITHMETIC_TYPE)
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _pair(text: str, option: str) -> tuple[str, str]:
     layer, sign, level = text.partition("=")
     if not sign:
-        raise UserError(f"--baseline {text!r}: must be LAYER=LEVEL")
+        raise UserError(f"{option} {text!r}: must be LAYER=LEVEL")
     return layer.strip(), level.strip()
+
+
+def goals_of(
+    minimize: Sequence[str], maximize: Sequence[str], least: Sequence[str], most: Sequence[str]
+) -> Goals:
+    """Return the goals of a command line: columns with commas, limits as ``COLUMN=NUMBER``.
+
+    Raises:
+        UserError: a limit is none; a column is to be both.
+    """
+    down, up = (columns_of(each) for each in (minimize, maximize))
+    problems = [f"--minimize, --maximize: {c!r} is in both" for c in down if c in up]
+    limits: dict[str, list[tuple[str, float]]] = {"--at-least": [], "--at-most": []}
+    for option, texts in (("--at-least", least), ("--at-most", most)):
+        for text in (part for each in texts for part in each.split(",")):
+            name, _, number = text.rpartition("=")
+            share = number.strip().endswith("%")
+            try:
+                bound = float(number.strip().removesuffix("%")) / (100 if share else 1)
+            except ValueError:
+                bound = math.nan
+            if name.strip() and math.isfinite(bound):
+                limits[option].append((name.strip(), bound))
+            else:
+                problems.append(f"{option} {text!r}: must be COLUMN=NUMBER")
+    if problems:
+        raise UserError(problems)
+    return Goals(down, up, tuple(limits["--at-most"]), tuple(limits["--at-least"]))
+
+
+def columns_of(texts: Sequence[str]) -> tuple[str, ...]:
+    """Return names that stand one by one or with commas, each once."""
+    return tuple(dict.fromkeys(c.strip() for t in texts for c in t.split(",") if c.strip()))
 
 
 def goals(folders: Sequence[Path]) -> tuple[Goals, tuple[str, ...]]:
@@ -172,30 +249,51 @@ def study_folder(folder: Path) -> Path:
     return (place if place.is_dir() else folder).resolve()
 
 
-def of_table(
-    files: Sequence[Path],
-    layers: str,
-    low: str | None,
-    high: str | None,
-    rounds: str | None,
-    asked: Asked,
-) -> Table:
-    """Return the table of CSV or Parquet files with any column names.
+def of_table(files: Sequence[Path], columns: Columns, asked: Asked) -> Table:
+    """Return the table of text files with any separator, or Parquet, with any column names.
 
     Raises:
         UserError: the files cannot be used as asked; all reasons together.
     """
-    return load_table(
-        list(files),
-        layers=layers,
-        metric=asked.metric,
-        low=low,
-        high=high,
-        rounds=rounds,
-        baseline=asked.baseline,
-        floor=asked.floor,
-        maximize=asked.maximize,
-    )
+    return load_table(list(files), **_options(columns, asked))
+
+
+def of_two_tables(
+    first: Path, second: Path, columns: Columns, asked: Asked
+) -> tuple[Table, Table]:
+    """Return the tables of two files that are to be compared: levels mean the same in both.
+
+    Raises:
+        UserError: the files cannot be used as asked; all reasons together.
+    """
+    return load_pair(first, second, **_options(columns, asked))
+
+
+def is_table(path: Path) -> bool:
+    """Say whether a path is a file of anyone's, not the results of a run."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(DATABASE)) != DATABASE
+
+
+def _options(columns: Columns, asked: Asked) -> dict[str, Any]:
+    return {
+        "layers": columns.layers,
+        "metric": asked.analysed(SEEN),
+        "low": columns.low,
+        "high": columns.high,
+        "rounds": columns.rounds,
+        "baseline": asked.baseline,
+        "floor": asked.floor,
+        "goals": asked.sought,
+        "given": asked.given,
+        "order": dict(_pair(each, "--order") for each in columns.order),
+        "status": columns.status,
+        "status_ok": columns_of(columns.status_ok),
+        "separator": columns.separator,
+        "repeats": columns.repeats,
+    }
 
 
 def save(text: str, path: Path) -> None:

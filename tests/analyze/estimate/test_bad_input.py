@@ -43,9 +43,23 @@ def test_missing_columns_are_told_together_with_near_names():
     assert "It has: model, runtime, ms" in found[1]
 
 
-def test_text_for_numbers_names_the_rows():
-    (found,) = problems(frame(ms=["1", "fast", "3", "n/a"]))
-    assert found == "'ms' must be a number: rows 2 ('fast'), 4 ('n/a')"
+def test_words_for_numbers_are_rows_that_did_not_run():
+    analysis, text = whole(frame(ms=["1", "OOM", "3", "n/a"]))
+    assert (
+        "2 of 4 rows have no positive number as ms and are left out: 'OOM' (1), 'n/a' (1)." in text
+    )
+    assert analysis.failures["reason"].tolist() == ["ms is 'OOM'", "ms is 'n/a'"]
+    assert int(analysis.table.complete.sum()) == 2
+
+
+def test_numbers_that_cannot_be_read_name_their_rows():
+    (found,) = problems(frame(ms=["1", "1.2.3", "3", "4,5x,"]))
+    assert found == "'ms' must be a number: rows 2 ('1.2.3'), 4 ('4,5x,')"
+
+
+def test_a_column_without_any_number_is_no_metric():
+    (found,) = problems(frame(ms=["fast", "slow", "slow", "-"]))
+    assert found.startswith("'ms' must be a number: 4 rows are not, e.g. 1 ('fast')")
 
 
 def test_numbers_that_came_as_text_are_numbers():
@@ -53,20 +67,41 @@ def test_numbers_that_came_as_text_are_numbers():
     assert table.cells["value"].tolist() == [1.0, 2.0, 3.0, 4.0]
 
 
-@pytest.mark.parametrize("bad", [-1.0, 0.0])
-def test_negative_and_zero_times(bad):
-    (found,) = problems(frame(ms=[1.0, bad, 3.0, 4.0]))
-    assert found.startswith("'ms' must be above zero") and found.endswith(f"row 2 ({bad!r})")
+@pytest.mark.parametrize("bad", [-1.0, 0.0, np.inf])
+def test_times_that_are_none_are_left_out(bad):
+    analysis, text = whole(frame(ms=[1.0, bad, 3.0, 4.0]))
+    assert f"1 of 4 rows have no positive number as ms and are left out: {bad:g} (1)." in text
+    assert analysis.failures["reason"].tolist() == [f"ms is {bad:g}"]
 
 
-def test_endless_times():
-    (found,) = problems(frame(ms=[1.0, np.inf, 3.0, 4.0]))
-    assert "must be finite" in found and "row 2" in found
+def test_mostly_negative_numbers_are_no_metric():
+    (found,) = problems(frame(ms=[1.0, -1.0, -3.0, 0.0]))
+    assert found == (
+        "'ms' must be above zero (ratios are taken of it): 3 rows are not, e.g. 2 (-1), 3 (-3), "
+        "4 (0)"
+    )
 
 
-def test_duplicate_cells():
-    (found,) = problems(pd.concat([frame(), frame().iloc[[1]]]))
-    assert "2 rows are not told apart" in found and "rows 2 and 5" in found and "--rounds" in found
+def test_copies_of_a_row_count_once():
+    analysis, text = whole(pd.concat([frame(), frame().iloc[[1]]]))
+    assert "1 rows are copies of others: they count once." in text
+    assert not analysis.estimates.known and len(analysis.table.cells) == 4
+
+
+def test_rows_that_differ_in_what_was_measured_alone_are_repeats():
+    again = frame(ms=[1.02, 2.01, 3.0, 4.1], load_s=[0.11, 0.12, 0.1, 0.13])
+    analysis, text = whole(pd.concat([frame(load_s=[0.1, 0.11, 0.12, 0.15]), again]))
+    assert "4 cells have 2 rows that only differ in what was measured" in text
+    assert analysis.estimates.kind == "rounds"
+    assert "the median is taken (load_s)" in text
+
+
+def test_rows_that_differ_in_a_setting_need_it_named():
+    (found,) = problems(pd.concat([frame(batch=1), frame(ms=[5.0, 6, 7, 8], batch=8)]))
+    assert "8 rows are not told apart by the layers model, runtime (rows 1 and 5" in found
+    assert "they differ in batch" in found and "--rounds" in found and "--repeats" in found
+    both = pd.concat([frame(batch=1), frame(ms=[1.1, 2.1, 3.1, 4.1], batch=8)])
+    assert load_table(both, layers=LAYERS, metric="ms", repeats=True).samples is not None
 
 
 def test_duplicate_rounds():

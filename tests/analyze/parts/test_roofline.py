@@ -27,7 +27,8 @@ def cells(**more):
 
 def found(frame, ceilings=CEILINGS):
     rows = roofline(load_table(frame, ceilings=ceilings, **OPTIONS))
-    return rows.set_index(rows["cell"].str.split(" / ").str[0])
+    rows = rows.set_index(rows["cell"].str.split(" / ").str[0])
+    return rows.loc[[m for m in ("big", "tiny", "wide", "slow") if m in rows.index]]
 
 
 def test_nothing_is_said_without_measured_ceilings():

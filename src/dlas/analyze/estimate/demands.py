@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
-from dlas.analyze.estimate.levels import EMPTY, Ints, codes
+from dlas.analyze.estimate.levels import Ints, codes
+from dlas.analyze.estimate.scales import KINDS
 from dlas.analyze.estimate.table import COMPLETE, Table
 from dlas.core.errors import UserError, near
+from dlas.core.goals import Goals
 
 SHOWN = 5
 """How many offending rows a message names."""
@@ -27,12 +30,33 @@ class Wanted:
     rounds: str | None = None
     baseline: dict[str, str] = field(default_factory=dict)
     floor: float | None = None
+    maximize: bool = False
+    why: str = ""
+    """What says whether more or less of the metric is better."""
+    goals: Goals = field(default_factory=Goals)
+    given: tuple[str, ...] = ()
+    """The layers that are given: nobody chooses among their levels."""
+    order: dict[str, str] = field(default_factory=dict)
+    """For each column how its levels are ordered, where it is not found out."""
+    status: str | None = None
+    """The column that says whether a row ran; ``status`` where there is one."""
+    status_ok: tuple[str, ...] = ()
+    """The words in it that say so; ``complete`` where nothing is said."""
+    repeats: bool = False
+    """Whether rows that the layers do not tell apart are repeats, whatever else differs."""
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column that must be there."""
-        optional = (self.low, self.high, self.rounds)
+        optional = (self.low, self.high, self.rounds, self.status)
         return (*self.layers, self.metric, *(c for c in optional if c is not None))
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The columns that hold numbers."""
+        optional = (self.low, self.high)
+        named = (self.metric, *(c for c in optional if c is not None), *self.goals.columns)
+        return tuple(dict.fromkeys(named))
 
 
 def request(frame: pd.DataFrame, wanted: Wanted) -> None:
@@ -46,7 +70,9 @@ def request(frame: pd.DataFrame, wanted: Wanted) -> None:
     if not wanted.layers:
         problems.append("layers: name at least one column")
     problems += [f"layers: {c!r} is named twice" for c in _twice(wanted.layers)]
-    problems += [f"column {c!r}: the table has it twice" for c in _twice(have)]
+    problems += [
+        f"column {c!r}: the table has it twice" for c in _twice(have) if c in wanted.columns
+    ]
     if wanted.metric in wanted.layers:
         problems.append(f"metric: {wanted.metric!r} is also named as a layer")
     if (wanted.low is None) != (wanted.high is None):
@@ -59,36 +85,52 @@ def request(frame: pd.DataFrame, wanted: Wanted) -> None:
             f"floor: must be a ratio less one, at least 0 and below 1 (0.05 for 5 %), "
             f"got {wanted.floor:g}{percent}"
         )
-    problems += [
-        f"baseline: {c!r} is not a layer.{near(c, wanted.layers)}"
-        for c in wanted.baseline
-        if c not in wanted.layers
-    ]
+    problems += _of_layers(wanted) + _of_order(wanted, have)
     if not len(frame):
         problems.append("the table has no rows")
     if problems:
         raise UserError(problems)
 
 
-def values(frame: pd.DataFrame, wanted: Wanted) -> None:
-    """Raise ``UserError`` where complete rows hold what is no positive number."""
-    good = frame["status"].eq(COMPLETE)
-    problems = []
-    for column in (wanted.metric, wanted.low, wanted.high):
-        if column is not None:
-            problems += _not_positive(frame[column], good)
-    if wanted.low is not None and wanted.high is not None and not problems:
-        low, high = (pd.to_numeric(frame[c]) for c in (wanted.low, wanted.high))
-        value = frame["value"]
-        half = good & value.notna() & (low.isna() != high.isna())
-        outside = good & ((low > value) | (high < value))
-        problems += _rows(half, f"only one of {wanted.low!r} and {wanted.high!r} is filled")
-        problems += _rows(
-            outside, f"{wanted.metric!r} lies outside {wanted.low!r}..{wanted.high!r}"
-        )
-    problems += _unknown_baseline(frame, wanted)
+def _of_layers(wanted: Wanted) -> list[str]:
+    """Return what is asked of layers that are none."""
+    problems = [
+        f"{what}: {c!r} is not a layer.{near(c, wanted.layers)}"
+        for what, named in (("baseline", wanted.baseline), ("given", wanted.given))
+        for c in named
+        if c not in wanted.layers
+    ]
+    if wanted.layers and not set(wanted.layers) - set(wanted.given):
+        problems.append("given: every layer is given, so there is nothing to choose")
+    return problems
+
+
+def _of_order(wanted: Wanted, have: Sequence[str]) -> list[str]:
+    """Return the orders that there are not, and those of columns that there are not."""
+    return [
+        f"order: {c}={how!r}: must be one of {', '.join(KINDS)}.{near(how, KINDS)}"
+        for c, how in wanted.order.items()
+        if how not in KINDS
+    ] + [
+        f"order: the table has no column {c!r}.{near(c, have)}"
+        for c in wanted.order
+        if c not in have
+    ]
+
+
+def intervals(frame: pd.DataFrame, good: pd.Series, wanted: Wanted) -> list[str]:
+    """Return what is wrong with the intervals of the rows that ran."""
+    if wanted.low is None or wanted.high is None:
+        return []
+    low, high, value = (frame[c] for c in (wanted.low, wanted.high, wanted.metric))
+    problems = [p for c in (low, high) for p in _not_positive(c, good)]
     if problems:
-        raise UserError(problems)
+        return problems
+    half = good & value.notna() & (low.isna() != high.isna())
+    outside = good & ((low > value) | (high < value))
+    return rows_told(
+        half, f"only one of {wanted.low!r} and {wanted.high!r} is filled"
+    ) + rows_told(outside, f"{wanted.metric!r} lies outside {wanted.low!r}..{wanted.high!r}")
 
 
 def _not_positive(column: pd.Series, good: pd.Series) -> list[str]:
@@ -98,52 +140,9 @@ def _not_positive(column: pd.Series, good: pd.Series) -> list[str]:
     endless = good & np.isinf(parsed)
     negative = good & (parsed <= 0) & ~np.isinf(parsed)
     return (
-        _rows(is_text, f"{name!r} must be a number", column)
-        + _rows(endless, f"{name!r} must be finite", column)
-        + _rows(negative, f"{name!r} must be above zero (ratios are taken of it)", column)
-    )
-
-
-def _unknown_baseline(frame: pd.DataFrame, wanted: Wanted) -> list[str]:
-    out = []
-    for layer, level in wanted.baseline.items():
-        known = sorted(frame[layer].unique())
-        if level not in known:
-            out.append(
-                f"baseline: {layer} has no level {level!r}.{near(level, known)} "
-                f"It has: {', '.join(known)}"
-            )
-    return out
-
-
-def unique_cells(cells: pd.DataFrame, layers: Sequence[str], rounds: str | None) -> None:
-    """Raise ``UserError`` where two rows are the same cell on the same host."""
-    twice = cells.duplicated([*layers, "host"], keep=False)
-    if rounds is None and twice.any():
-        groups = cells[twice].groupby([*layers, "host"], sort=False).indices
-        first = next(iter(groups.values()))
-        places = [int(cells.index[twice][i]) for i in first[:2]]
-        raise UserError(
-            f"{int(twice.sum())} rows are not told apart by the layers "
-            f"{', '.join(layers)} (rows {places[0] + 1} and {places[1] + 1}, for instance): name "
-            "the column that numbers repeats with --rounds, or the missing layer in --layers"
-        )
-
-
-def unique_rounds(frame: pd.DataFrame, row: Ints, rounds: str) -> None:
-    """Raise ``UserError`` where a cell has the same round twice."""
-    twice = pd.DataFrame({"row": row, "round": frame[rounds].to_numpy()}).duplicated(keep=False)
-    if twice.any():
-        raise UserError(_rows(twice, f"a cell has the same {rounds!r} twice"))
-
-
-def empty_levels(frame: pd.DataFrame, layers: Sequence[str]) -> tuple[str, ...]:
-    """Return a note for each layer that some rows leave empty."""
-    counts = {c: int(frame[c].isna().sum()) for c in layers}
-    return tuple(
-        f"{n} of {len(frame)} rows have no {c}: they are shown as its level {EMPTY}."
-        for c, n in counts.items()
-        if n
+        rows_told(is_text, f"{name!r} must be a number", column)
+        + rows_told(endless, f"{name!r} must be finite", column)
+        + rows_told(negative, f"{name!r} must be above zero (ratios are taken of it)", column)
     )
 
 
@@ -177,7 +176,7 @@ def study_rounds(table: Table, rounds: pd.DataFrame) -> tuple[pd.DataFrame, tupl
     value = pd.to_numeric(frame[table.metric], errors="coerce").astype(float)
     problems = _not_positive(frame[table.metric], frame[table.metric].notna())
     twice = frame.duplicated(["cell", "control", "round", "host", "session"], keep=False)
-    problems += _rows(twice, "a cell has the same round twice")
+    problems += rows_told(twice, "a cell has the same round twice")
     if problems:
         raise UserError([f"rounds: {p}" for p in problems])
     row = _row_of(table, frame)
@@ -216,7 +215,7 @@ def _row_of(table: Table, frame: pd.DataFrame) -> Ints:
     """Number of the complete row each round belongs to, -1 where there is none."""
     good = table.complete
     keys = pd.MultiIndex.from_arrays(
-        [table.cells["cell"][good].astype(str), table.cells["host"][good].astype(str)]
+        [table.rows["cell"][good].astype(str), table.rows["host"][good].astype(str)]
     )
     host = frame["host"].map(lambda v: "" if pd.isna(v) else str(v))
     asked = pd.MultiIndex.from_arrays([frame["cell"].astype(str), host])
@@ -228,9 +227,9 @@ def _row_of(table: Table, frame: pd.DataFrame) -> Ints:
 def noted(table: Table, notes: Iterable[str]) -> Table:
     """Add to a table the notes its reader needs."""
     out = list(notes)
-    status = table.cells["status"]
+    status = table.rows["status"]
     other = int((status != COMPLETE).sum())
-    blank = int((status.eq(COMPLETE) & table.cells["value"].isna()).sum())
+    blank = int((status.eq(COMPLETE) & table.rows["value"].isna()).sum())
     if other:
         out.append(f"{other} of {len(status)} cells are not complete and only counted.")
     if blank:
@@ -248,7 +247,8 @@ def noted(table: Table, notes: Iterable[str]) -> Table:
     return replace(table, notes=tuple(dict.fromkeys(out)))
 
 
-def _rows(bad: pd.Series, message: str, column: pd.Series | None = None) -> list[str]:
+def rows_told(bad: pd.Series, message: str, column: pd.Series | None = None) -> list[str]:
+    """Return a message with the rows it is about (and what they hold); nothing where none is."""
     if not bad.any():
         return []
     places = np.flatnonzero(bad.to_numpy())
@@ -262,4 +262,4 @@ def _rows(bad: pd.Series, message: str, column: pd.Series | None = None) -> list
 
 
 def _twice(names: Sequence[str]) -> list[str]:
-    return [c for c in dict.fromkeys(names) if list(names).count(c) > 1]
+    return [c for c, n in Counter(names).items() if n > 1]

@@ -29,38 +29,39 @@ def text(value: Any) -> str:
     return str(value).strip() or EMPTY
 
 
-def texts(column: pd.Series) -> pd.Series:
-    """Return a column of levels as text; levels that are numbers are written alike."""
-    known = {v: text(v) for v in column.dropna().unique()}
-    return column.map(known).astype(object).fillna(EMPTY)
-
-
 def number(level: str) -> float:
-    """Return the number a level stands for, NaN where it stands for none."""
+    """Return the number a level begins with (``50%`` is 50), NaN where there is none."""
     try:
         return float(level)
     except ValueError:
-        return float("nan")
+        found = re.match(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", level)
+        return float(found[0]) if found else float("nan")
 
 
 def numbers(levels: Sequence[str]) -> Floats:
-    """Return the numbers of levels, NaN where a level is none."""
+    """Return the numbers of levels, NaN where a level begins with none."""
     return np.array([number(level) for level in levels], dtype=float)
 
 
 def ordered(levels: Iterable[str]) -> tuple[str, ...]:
     """Sort levels by their numbers where all are numbers, else keep them as they came."""
     seen = tuple(dict.fromkeys(levels))
-    values = numbers([s for s in seen if s != EMPTY])
-    if len(values) and np.isfinite(values).all():
+    if all(_is_number(s) for s in seen if s != EMPTY):
         return tuple(sorted(seen, key=lambda s: (s == EMPTY, number(s) if s != EMPTY else 0.0)))
     return seen
 
 
 def is_ordered(levels: Sequence[str]) -> bool:
     """Say whether levels (the empty one aside) are at least two numbers."""
-    values = numbers([s for s in levels if s != EMPTY])
-    return len(values) >= 2 and bool(np.isfinite(values).all())
+    known = [s for s in levels if s != EMPTY]
+    return len(known) >= 2 and all(map(_is_number, known))
+
+
+def _is_number(level: str) -> bool:
+    try:
+        return bool(np.isfinite(float(level)))
+    except ValueError:
+        return False
 
 
 def skeleton(choice: str) -> str:

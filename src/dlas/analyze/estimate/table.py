@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from dlas.analyze.estimate.levels import EMPTY, Bools, Floats, is_ordered, ordered, skeleton, texts
+from dlas.analyze.estimate.levels import (
+    EMPTY,
+    Bools,
+    Floats,
+    Ints,
+    codes,
+    is_ordered,
+    ordered,
+    skeleton,
+)
+from dlas.analyze.estimate.scales import NAMES, NUMBERS, VERSIONS, key_of
 from dlas.core.goals import Goals
 from dlas.core.stack import Choice
 
@@ -32,10 +42,18 @@ class Factor:
     levels: tuple[str, ...]
     """Its levels over the complete cells, the empty one left out."""
 
+    scale: str = ""
+    """How its levels are ordered: ``numbers``, ``versions`` or not (``names``)."""
+
     @property
     def ordered(self) -> bool:
-        """Whether its levels are numbers."""
-        return is_ordered(self.levels)
+        """Whether its levels have an order."""
+        return self.scale in (NUMBERS, VERSIONS)
+
+    @property
+    def numeric(self) -> bool:
+        """Whether its levels are numbers, so that there is something between them."""
+        return self.scale == NUMBERS
 
 
 @dataclass(frozen=True)
@@ -43,8 +61,8 @@ class Table:
     """A checked table; every other part of the analysis reads it and changes nothing."""
 
     cells: pd.DataFrame
-    """One row per cell and host: ``cell``, ``host``, ``status``, ``reason``, ``value``, the
-    layers and parameters as text, every other column as it came."""
+    """One row per cell and host: the layers and parameters as text, every other column as it
+    came; and what ``rows`` holds, unless a layer has one of these names."""
     layers: tuple[str, ...]
     """The layer columns."""
     parameters: tuple[str, ...]
@@ -80,33 +98,45 @@ class Table:
     choices: Mapping[str, Mapping[str, tuple[Choice, ...]]] = field(default_factory=dict)
     """For each layer of a study the choices that its texts stand for; others' tables have texts
     alone."""
+    given: tuple[str, ...] = ()
+    """The layers among whose levels nobody chooses: what is best is sought for each of them."""
+    scales: Mapping[str, str] = field(default_factory=dict)
+    """For each layer and parameter how its levels are ordered (see ``scales``); what is not there
+    keeps its order, and is ordered where all its levels are numbers."""
+    apart: pd.DataFrame | None = None
+    """What the rows say of themselves (see ``rows``), where a layer has one of these names."""
     notes: tuple[str, ...] = ()
     """What a reader must know about this table, one sentence each."""
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """``cell``, ``host``, ``status``, ``reason`` and ``value`` by row of ``cells``."""
+        return self.cells if self.apart is None else self.apart
 
     @cached_property
     def complete(self) -> Bools:
         """Which rows of ``cells`` can be analysed: complete, with a value."""
-        good = self.cells["status"].eq(COMPLETE) & self.cells["value"].notna()
+        good = self.rows["status"].eq(COMPLETE) & self.rows["value"].notna()
         return np.asarray(good.to_numpy(dtype=bool))
 
     @cached_property
     def log(self) -> Floats:
         """The logarithm of the metric, turned so that less is better; NaN where there is none."""
         sign = -1.0 if self.maximize else 1.0
-        values = self.cells["value"].to_numpy(dtype=float)
+        values = self.rows["value"].to_numpy(dtype=float)
         out = np.full(len(values), np.nan)
         out[self.complete] = sign * np.log(values[self.complete])
         return out
 
     @cached_property
-    def grids(self) -> dict[tuple[str, bytes], object]:
+    def grids(self) -> dict[tuple[object, ...], object]:
         """Layouts already made of this table (see ``contrasts.grid``)."""
         return {}
 
     @cached_property
     def hosts(self) -> tuple[str, ...]:
         """The hosts that complete cells ran on."""
-        return tuple(dict.fromkeys(self.cells["host"][self.complete]))
+        return tuple(dict.fromkeys(self.rows["host"][self.complete]))
 
     @cached_property
     def context_columns(self) -> tuple[str, ...]:
@@ -117,8 +147,20 @@ class Table:
     def levels(self) -> Mapping[str, tuple[str, ...]]:
         """The levels of every layer, parameter and ``host`` over the complete cells."""
         good = self.cells[self.complete]
-        names = (*self.layers, *self.parameters, "host")
-        return {name: ordered(good[name]) for name in dict.fromkeys(names)}
+        out = {name: self._sorted(name, good[name]) for name in (*self.layers, *self.parameters)}
+        return {"host": ordered(self.rows["host"][self.complete])} | out
+
+    def _sorted(self, name: str, column: pd.Series) -> tuple[str, ...]:
+        if name not in self.scales:
+            return ordered(column)
+        return tuple(sorted(column.unique(), key=key_of(self.scales[name])))
+
+    def scale(self, name: str) -> str:
+        """Return how the levels of a layer or parameter are ordered."""
+        known = [s for s in self.levels[name] if s != EMPTY]
+        if name in self.scales:
+            return self.scales[name] if len(known) > 1 else NAMES
+        return NUMBERS if is_ordered(known) else NAMES
 
     @cached_property
     def varied(self) -> tuple[str, ...]:
@@ -126,19 +168,45 @@ class Table:
         return tuple(x for x in self.layers if len(self.levels[x]) > 1)
 
     @cached_property
+    def free(self) -> tuple[str, ...]:
+        """The layers that vary and among whose levels there is a choice."""
+        return tuple(x for x in self.varied if x not in self.given)
+
+    @cached_property
+    def asked_for(self) -> Ints:
+        """The number of what is given, by row: of the host and the levels of given layers.
+
+        What is best is sought within each; 0 everywhere where nothing is given on one host.
+        """
+        columns = [self.rows["host"].to_numpy(), *(self.cells[x].to_numpy() for x in self.given)]
+        return codes(columns, len(self.cells))
+
+    @cached_property
     def factors(self) -> tuple[Factor, ...]:
         """The layers that vary, then the parameters that vary inside one."""
-        out = [Factor(x, x, self.levels[x]) for x in self.varied]
+        out = [Factor(x, x, self.levels[x], self.scale(x)) for x in self.varied]
         for name in self.parameters:
             levels = tuple(s for s in self.levels[name] if s != EMPTY)
             if len(levels) > 1:
-                out.append(Factor(name, layer_of(name, self.layers), levels))
+                layer = layer_of(name, self.layers)
+                out.append(Factor(name, layer, levels, self.scale(name)))
         return tuple(out)
 
     @cached_property
+    def scaled(self) -> tuple[Factor, ...]:
+        """The factors whose levels have an order, less the empty level."""
+        without = (
+            replace(f, levels=tuple(s for s in f.levels if s != EMPTY))
+            for f in self.factors
+            if f.ordered and f.layer not in self.given
+        )
+        return tuple(f for f in without if len(f.levels) > 1)
+
+    @cached_property
     def compared(self) -> tuple[Factor, ...]:
-        """The factors less the parameters that only name their layer's levels anew."""
-        return tuple(f for f in self.factors if not self._renames(f))
+        """The factors of free layers less the parameters that only name their levels anew."""
+        free = (f for f in self.factors if f.layer not in self.given)
+        return tuple(f for f in free if not self._renames(f))
 
     def _renames(self, factor: Factor) -> bool:
         """Say whether a parameter has one level for each of its layer's, and only names them."""
@@ -179,7 +247,7 @@ class Table:
         levels = self.levels[layer]
         if layer in self.baseline and self.baseline[layer] in levels:
             return self.baseline[layer]
-        if is_ordered(levels):
+        if self.scale(layer) != NAMES:
             return levels[0]
         for f in self.factors:
             if f.layer == layer and f.ordered and self._renames(f):
@@ -197,8 +265,3 @@ def layer_of(parameter: str, layers: tuple[str, ...]) -> str:
 def parameter_columns(frame: pd.DataFrame, layers: tuple[str, ...]) -> tuple[str, ...]:
     """Return the columns of a frame that are parameters of its layers."""
     return tuple(c for c in frame.columns if c not in layers and layer_of(str(c), layers))
-
-
-def as_text(frame: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
-    """Return a copy of a frame with some columns as the text of levels."""
-    return frame.assign(**{c: texts(frame[c]) for c in columns})

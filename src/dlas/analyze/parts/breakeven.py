@@ -22,6 +22,7 @@ from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import EMPTY, Bools, Floats, Ints, codes, numbers
 from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.contrasts import Grid, grid, satterthwaite
+from dlas.analyze.parts.limits import crowded, paired
 
 CROSSES, NONE, OPEN = "crosses", "none in range", "cannot tell"
 COLUMNS = [
@@ -59,8 +60,8 @@ def break_evens(table: Table, estimates: Estimates) -> pd.DataFrame:
     there is no interval. ``cells`` are a and b at the levels next to the break-even.
     """
     frames = []
-    for factor in table.factors:
-        if factor.ordered:
+    for factor in table.scaled:
+        if factor.numeric and not crowded(table, factor):
             found = grid(table, factor, estimates)
             named = list(_candidates(table, estimates, found))
             if named:
@@ -131,9 +132,9 @@ def _candidates(
 ) -> Iterator[tuple[str, str, str, Curves]]:
     """Yield pairs of choices of other layers, and of this layer with one without the factor."""
     for layer in found.contexts.columns:
-        if layer in table.layers and layer != found.factor.layer:
+        if layer in paired(table) and layer != found.factor.layer:
             yield from _other_layer(table, estimates, found, str(layer))
-    if found.factor.name != found.factor.layer:
+    if found.factor.name != found.factor.layer and found.factor.layer in paired(table):
         yield from _own_layer(table, estimates, found)
 
 
@@ -238,7 +239,7 @@ def _crossings(table: Table, estimates: Estimates, found: Grid, curves: Curves) 
     x, back = _axis(numbers([found.levels[i] for i in levels]))
     d, own = curves.d[:, levels], curves.own[:, levels]
     point, crossings, segment = _first_crossing(x, d)
-    ids = table.cells["cell"].to_numpy()
+    ids = table.rows["cell"].to_numpy()
     near = curves.rows[:, levels]
     out: dict[str, Any] = {
         "context": curves.contexts,

@@ -50,7 +50,7 @@ def grid(table: Table, factor: Factor, estimates: Estimates) -> Grid:
     A grid depends on which cells have an estimate, not on its value: it is made once per table.
     """
     usable = np.isfinite(estimates.mean)
-    key = (factor.name, usable.tobytes())
+    key = (factor.name, factor.levels, usable.tobytes())
     if key not in table.grids:
         table.grids[key] = _grid(table, factor, usable)
     found = table.grids[key]
@@ -59,7 +59,7 @@ def grid(table: Table, factor: Factor, estimates: Estimates) -> Grid:
 
 
 def _grid(table: Table, factor: Factor, usable: Bools) -> Grid:
-    if factor.name != factor.layer:
+    if EMPTY not in factor.levels:
         usable = usable & (table.cells[factor.name] != EMPTY).to_numpy(dtype=bool)
     rows = np.flatnonzero(usable)
     frame = _context_frame(table, factor).iloc[rows]

@@ -33,7 +33,7 @@ def correlations(table: Table) -> pd.DataFrame:
         names = [*names, *(["latency_ms"] if "latency_ms" not in names else [])]
     names = [n for n in names if n not in table.layers]
     cells = table.cells[table.complete]
-    ids = cells["cell"].to_numpy()
+    ids = table.rows["cell"][table.complete].to_numpy()
     values = {n: pd.to_numeric(cells[n], errors="coerce").to_numpy(dtype=float) for n in names}
     rows = [
         _row(values, ids, x, y, "", "", np.ones(len(cells), bool))

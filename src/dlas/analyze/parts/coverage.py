@@ -2,44 +2,48 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
 from dlas.analyze.estimate.estimated import Estimates
-from dlas.analyze.estimate.levels import ordered
 from dlas.analyze.estimate.table import COMPLETE, Factor, Table
 from dlas.analyze.parts.contrasts import grid
 
 STATUSES = (COMPLETE, "failed", "impossible", "unavailable")
 COLUMNS = ["layer", "level", "by", "at", "cells", *STATUSES, "other", "reasons"]
 MOST_REASONS = 3
+MOST_LONELY = 200
+"""Pairs of choices without a common context that are named."""
 
 
 def coverage(table: Table) -> pd.DataFrame:
     """Count cells by status for each pair of choices of two layers, with the top reasons."""
-    cells = table.cells
+    cells, status = table.cells, table.rows["status"]
+    reason = table.rows["reason"].to_numpy()
+    broken = np.flatnonzero(status.ne(COMPLETE))
     frames = []
     for one, two in combinations(table.layers, 2):
-        keys = [cells[one], cells[two]]
-        counts = pd.crosstab(keys, cells["status"])
+        keys = [cells[one].to_numpy(), cells[two].to_numpy()]
+        counts = pd.crosstab(keys, status.to_numpy(), rownames=["level", "at"], colnames=[""])
         out = pd.DataFrame({s: counts.get(s, 0) for s in STATUSES}, index=counts.index)
         out["cells"] = counts.sum(axis=1)
         out["other"] = out["cells"] - out[list(STATUSES)].sum(axis=1)
-        broken = cells[cells["status"] != COMPLETE]
-        why = broken.groupby([one, two], sort=False)["reason"].agg(_top)
-        out["reasons"] = [why.get(k, {}) for k in out.index]
-        out.index = out.index.set_names(["level", "at"])
+        why: dict[tuple[object, object], list[str]] = {}
+        for i in broken:
+            why.setdefault((keys[0][i], keys[1][i]), []).append(reason[i])
+        out["reasons"] = [_top(why.get(k, [])) for k in out.index]
         frames.append(out.reset_index().assign(layer=one, by=two))
     if not frames:
         return pd.DataFrame(columns=COLUMNS)
     return pd.concat(frames, ignore_index=True)[COLUMNS]
 
 
-def _top(reasons: pd.Series) -> dict[str, int]:
-    counts = reasons[reasons != ""].value_counts().head(MOST_REASONS)
-    return {str(k): int(v) for k, v in counts.items()}
+def _top(reasons: Sequence[str]) -> dict[str, int]:
+    return dict(Counter(r for r in reasons if r).most_common(MOST_REASONS))
 
 
 def failures(table: Table) -> pd.DataFrame:
@@ -48,9 +52,10 @@ def failures(table: Table) -> pd.DataFrame:
     ``where`` names the choice that all or most of these cells share, with its share of them.
     """
     columns = ["status", "reason", "cells", "where", "share", "examples"]
-    broken = table.cells[table.cells["status"] != COMPLETE]
+    broken = table.rows[table.rows["status"] != COMPLETE]
     rows = []
-    for (status, reason), part in broken.groupby(["status", "reason"], sort=False):
+    for (status, reason), own in broken.groupby(["status", "reason"], sort=False):
+        part = table.cells.loc[own.index]
         shares = {
             (layer, str(level)): n / len(part)
             for layer in table.layers
@@ -65,7 +70,7 @@ def failures(table: Table) -> pd.DataFrame:
                 "cells": len(part),
                 "where": f"{layer}={level}" if layer else "",
                 "share": float(share),
-                "examples": [str(c) for c in part["cell"].head(3)],
+                "examples": [str(c) for c in own["cell"].head(3)],
             }
         )
     frame = pd.DataFrame(rows, columns=columns)
@@ -80,15 +85,16 @@ def comparable(table: Table, estimates: Estimates) -> pd.DataFrame:
     """
     rows = []
     for layer in table.layers:
-        levels = ordered(table.levels[layer])
+        levels = table.levels[layer]
         found = grid(table, Factor(layer, layer, levels), estimates)
         there = found.row >= 0
         size = there.sum(axis=1)
         together = there.T.astype(int) @ there.astype(int)
         a, b = np.triu_indices(len(levels), 1)
-        lonely = [
-            f"{levels[i]} and {levels[j]}" for i, j in zip(a, b, strict=True) if not together[i, j]
-        ]
+        apart = np.flatnonzero(together[a, b] == 0)
+        lonely = [f"{levels[a[k]]} and {levels[b[k]]}" for k in apart[:MOST_LONELY]]
+        if len(apart) > MOST_LONELY:
+            lonely.append(f"{len(apart) - MOST_LONELY} more pairs")
         rows.append(
             {
                 "layer": layer,

@@ -108,7 +108,7 @@ def _decided(table: Table, each: Tested, estimates: Estimates) -> tuple[Floats, 
 def _by_context(table: Table, diff: Differences, each: Tested) -> pd.DataFrame:
     """Return one row per level and context, level by level."""
     k, i = np.nonzero(diff.there.T)
-    ids = table.cells["cell"].to_numpy()
+    ids = table.rows["cell"].to_numpy()
     names = np.array(diff.grid.levels, dtype=object)
     texts = np.array(diff.grid.texts, dtype=object)
     return pd.DataFrame(
@@ -135,7 +135,7 @@ def losses(table: Table, estimates: Estimates) -> pd.DataFrame:
     of the context in the middle. Among choices that differ little,
     the best of noisy values looks a little better than it is: read ratios near the floor as 1.
     """
-    rows = (_loss(table, estimates, layer) for layer in table.varied)
+    rows = (_loss(table, estimates, layer) for layer in table.free)
     columns = [
         "layer", "contexts", "second_median", "second_q90", "ties", "baseline",
         "baseline_median", "baseline_q90", "worst_median", "cells",
@@ -156,7 +156,7 @@ def _loss(table: Table, estimates: Estimates, layer: str) -> dict[str, object] |
     base = found.levels.index(baseline_of(table, factor))
     from_base = (y[:, base] - ranked[:, 0])[row[:, base] >= 0]
     middle = int(np.argmin(np.abs(second - np.median(second))))
-    ids = table.cells["cell"].to_numpy()
+    ids = table.rows["cell"].to_numpy()
     return {
         "layer": layer,
         "contexts": len(row),

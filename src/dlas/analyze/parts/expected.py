@@ -10,6 +10,7 @@ from dlas.analyze.estimate.levels import Bools, Floats
 from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.contrasts import Differences, Grid, differences, grid, tested
 from dlas.analyze.parts.effects import baseline_of
+from dlas.analyze.parts.limits import crowded
 
 COSTS = (
     "macs", "effective_macs", "params", "nonzero_params", "bytes", "weights_mb",
@@ -43,6 +44,8 @@ def expected(table: Table, estimates: Estimates) -> tuple[pd.DataFrame, pd.DataF
     rows: list[dict[str, object]] = []
     contexts: list[pd.DataFrame] = []
     for factor in table.compared:
+        if crowded(table, factor):
+            continue
         found = grid(table, factor, estimates)
         base = found.levels.index(baseline_of(table, factor))
         for i in range(len(found.levels)):
@@ -80,7 +83,7 @@ def _promises(table: Table) -> dict[str, Floats]:
 
 def threads_column(table: Table) -> str | None:
     """Return the ordered factor that counts threads, by its name; None: there is none."""
-    names = (f.name for f in table.factors if f.ordered)
+    names = (f.name for f in table.scaled if f.numeric)
     return next((n for n in names if n.rpartition(".")[2] == "threads"), None)
 
 
@@ -152,7 +155,7 @@ def _verdict(share: float, low: float, high: float, half: float) -> str:
 
 def _by_context(table: Table, diff: Differences, use: Bools, promise: Floats) -> pd.DataFrame:
     here = np.flatnonzero(use)
-    ids = table.cells["cell"].to_numpy()
+    ids = table.rows["cell"].to_numpy()
     return pd.DataFrame(
         {
             "context": [diff.grid.texts[i] for i in here],

@@ -24,8 +24,11 @@ from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import Bools, Floats, Ints, codes
 from dlas.analyze.estimate.table import Factor, Table
 from dlas.analyze.parts.contrasts import Differences, Grid, differences, grid, satterthwaite
+from dlas.analyze.parts.limits import paired
 
 FAMILY = 0.05
+AT_ONCE = 4_000_000
+"""Groups times pairs times strata that are looked at together: a few arrays of 32 MB."""
 COLUMNS = [
     "layer", "a", "b", "by", "better_at", "worse_at", "ratio_better", "ratio_worse",
     "contexts_better", "contexts_worse", "matched", "places", "p", "differs_in",
@@ -57,18 +60,20 @@ def flips(table: Table, estimates: Estimates) -> pd.DataFrame:
     the example's kind. ``p`` is adjusted over the whole table, NaN where no noise is known.
     ``cells_better`` and ``cells_worse`` hold a pair of cells that shows each side.
     """
-    work = []
-    for layer in table.varied:
+    work: list[tuple[Grid, Groups, list[Ints]]] = []
+    for layer in paired(table):
         found = grid(table, Factor(layer, layer, table.levels[layer]), estimates)
-        diff = differences(found, estimates)
         groups = _groups(found)
-        work.append((diff, groups, _statistics(diff, groups, estimates)))
-    tests = sum(int((s.count > 0).sum()) for _, _, s in work)
+        work.append((found, groups, _portions(found, groups, estimates)))
+    tests = sum(int((_counts(f.row, p, g) > 0).sum()) for f, g, some in work for p in some)
     rows = []
-    for diff, groups, stat in work:
-        better, worse = _claims(stat, tests, table.floor, estimates.known)
-        for pair in np.flatnonzero(better.any(axis=0) & worse.any(axis=0)):
-            rows += _shown(table, diff, groups, stat, better, worse, int(pair), tests)
+    for found, groups, some in work:
+        for pairs in some:
+            diff = differences(found, estimates, pairs)
+            stat = _statistics(diff, groups, estimates)
+            better, worse = _claims(stat, tests, table.floor, estimates.known)
+            for pair in np.flatnonzero(better.any(axis=0) & worse.any(axis=0)):
+                rows += _shown(table, diff, groups, stat, better, worse, int(pair), tests)
     out = pd.DataFrame(rows, columns=COLUMNS)
     size = np.minimum(np.log(out["ratio_better"]), -np.log(out["ratio_worse"]))
     return out.iloc[np.argsort(-size.to_numpy(), kind="stable")].reset_index(drop=True)
@@ -106,6 +111,22 @@ def _groups(found: Grid) -> Groups:
     return Groups(member, fixed, np.arange(len(members)) < k)
 
 
+def _portions(found: Grid, groups: Groups, estimates: Estimates) -> list[Ints]:
+    """Return the pairs of levels, so many at once as memory allows."""
+    pairs = np.array(np.triu_indices(len(found.levels), 1)).T.reshape(-1, 2)
+    each = max(1, groups.member.shape[0] * estimates.var.shape[1])
+    size = max(1, AT_ONCE // each)
+    return [pairs[i : i + size] for i in range(0, len(pairs), size)]
+
+
+def _counts(row: Ints, pairs: Ints, groups: Groups) -> Floats:
+    """Return how many contexts of each group hold both levels of each pair."""
+    both = (row[:, pairs[:, 0]] >= 0) & (row[:, pairs[:, 1]] >= 0)
+    count = groups.member @ both.astype(float)
+    # A group of which one context is left is that context: it is tested there.
+    return np.where((count < 2) & ~groups.single[:, None], 0.0, count)
+
+
 @dataclass(frozen=True)
 class _Statistics:
     """By group and pair: mean log ratio, contexts, and both one-sided p values."""
@@ -117,9 +138,8 @@ class _Statistics:
 
 
 def _statistics(diff: Differences, groups: Groups, estimates: Estimates) -> _Statistics:
-    count = groups.member @ diff.there
-    # A group of which one context is left is that context: it is tested there.
-    count = np.where((count < 2) & ~groups.single[:, None], 0.0, count)
+    pairs = np.stack([diff.first, diff.second], axis=1)
+    count = _counts(diff.grid.row, pairs, groups)
     safe = np.maximum(count, 1.0)
     mean = np.where(count > 0, groups.member @ diff.mean / safe, 0.0)
     median = np.where(count > 0, groups.member @ diff.median / safe, 0.0)
@@ -244,8 +264,7 @@ def _matched(
     With holes the two averages may rest on different contexts; the flip stands, but only
     matched contexts show that this layer made it.
     """
-    rest = diff.grid.contexts.drop(columns=list(by))
-    key = codes([rest[c].to_numpy() for c in rest.columns], len(rest))
+    key = _rest(diff.grid, by)
     sides = []
     for group in (g, h):
         contexts = _contexts(groups, group)
@@ -256,6 +275,13 @@ def _matched(
         return 0
     means = [float(s.loc[both].mean()) for s in sides]
     return len(both) if means[0] < 0 < means[1] else 0
+
+
+@lru_cache(maxsize=64)
+def _rest(found: Grid, by: tuple[str, ...]) -> Ints:
+    """Number the contexts by all that is chosen in them but some layers."""
+    others = [found.contexts[c].to_numpy() for c in found.contexts.columns if c not in by]
+    return codes(others, len(found.contexts))
 
 
 def _contexts(groups: Groups, group: int) -> Ints:
@@ -275,6 +301,6 @@ def _cells(
     sign = np.sign(stat.mean[group, pair])
     values = np.where(diff.there[contexts, pair] > 0, sign * diff.mean[contexts, pair], -np.inf)
     k = int(contexts[int(np.argmax(values))])
-    ids = table.cells["cell"].to_numpy()
+    ids = table.rows["cell"].to_numpy()
     row = diff.grid.row[k]
     return [str(ids[row[diff.first[pair]]]), str(ids[row[diff.second[pair]]])]

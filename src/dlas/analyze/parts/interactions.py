@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,12 @@ from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import Floats, Ints, codes
 from dlas.analyze.estimate.table import Factor, Table
 from dlas.analyze.parts.contrasts import Grid, benjamini_hochberg, differences, grid, place, tested
+from dlas.analyze.parts.limits import MOST_TETRADS, met
 
 COLUMNS = [
     "layer", "a", "b", "by", "m", "n", "contexts", "ratio", "low", "high", "p", "q",
     "at_m", "at_n", "least", "most",
 ]  # fmt: skip
-MOST_TETRADS = 200_000
 
 
 def interactions(table: Table, estimates: Estimates) -> pd.DataFrame:
@@ -30,7 +29,7 @@ def interactions(table: Table, estimates: Estimates) -> pd.DataFrame:
     nothing. ``q`` is the false discovery rate over all rows of the table (Benjamini and
     Hochberg 1995).
     """
-    frames = [_pair(table, estimates, one, two) for one, two in combinations(table.varied, 2)]
+    frames = [_pair(table, estimates, one, two) for one, two in met(table)]
     frames = [f for f in frames if len(f)]
     if not frames:
         return pd.DataFrame(columns=COLUMNS)
@@ -149,7 +148,7 @@ def example(table: Table, estimates: Estimates, row: pd.Series) -> tuple[list[st
     sign = np.sign(np.log(row["ratio"])) or 1.0
     both = [(sign * (diff.mean[one[r], 0] - diff.mean[two[r], 0]), r) for r in one if r in two]
     best = max(both)[1]
-    cells = table.cells["cell"].to_numpy()
+    cells = table.rows["cell"].to_numpy()
     ids = [str(cells[found.row[i, j]]) for i in (one[best], two[best]) for j in (a, b)]
     fixed = {c: v for c, v in found.fixed[one[best]].items() if c != row["by"]}
     return ids, place(fixed)

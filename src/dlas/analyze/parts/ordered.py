@@ -34,9 +34,7 @@ def scaling(table: Table, estimates: Estimates) -> pd.DataFrame:
     ``fixed`` holds the context as a mapping, ``cells`` those of lowest, best and highest level.
     """
     rows: list[dict[str, object]] = []
-    for factor in table.factors:
-        if not factor.ordered or len(factor.levels) < 2:
-            continue
+    for factor in table.scaled:
         found = grid(table, factor, estimates)
         for k in np.flatnonzero((found.row >= 0).sum(axis=1) >= 2):
             rows.append(_profile(table, estimates, found, int(k)))
@@ -57,7 +55,7 @@ def _profile(table: Table, estimates: Estimates, found: Grid, k: int) -> dict[st
     shape = "gains" if sure[0] else "loses" if loses else "flat"
     if 0 < best < len(rows) - 1 and sure[1] and sure[2]:
         shape += f", best at {found.levels[there[best]]}"
-    ids = table.cells["cell"].to_numpy()
+    ids = table.rows["cell"].to_numpy()
     return {
         "factor": found.factor.name,
         "context": found.texts[k],
@@ -87,8 +85,8 @@ def returns(table: Table, estimates: Estimates) -> pd.DataFrame:
     """
     costs = [c for c in COSTS if c in table.cells and c != table.metric]
     rows: list[dict[str, object]] = []
-    for factor in table.factors:
-        if factor.ordered and costs:
+    for factor in table.scaled:
+        if factor.numeric and costs:
             found = grid(table, factor, estimates)
             kinds = found.contexts.get(factor.layer)
             if kinds is None:
@@ -109,7 +107,7 @@ def _steps(
     table: Table, estimates: Estimates, found: Grid, technique: str, costs: list[str]
 ) -> list[dict[str, object]]:
     out = []
-    ids = table.cells["cell"].to_numpy()
+    ids = table.rows["cell"].to_numpy()
     for i in range(len(found.levels) - 1):
         diff = differences(found, estimates, np.array([[i, i + 1]]))
         mean, var, count = average(diff, estimates)

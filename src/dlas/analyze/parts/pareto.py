@@ -23,7 +23,8 @@ def front(table: Table, estimates: Estimates) -> pd.DataFrame:
     """Sort the complete cells by whether they are, or may be, on the Pareto front.
 
     Metrics are those of the goals, else the metric analysed and ``accuracy`` where there is
-    one. Every host has its own front. A cell is ``on the front`` where no other is at least as
+    one. Every host, and every level of given layers, has its own front; cells that surely fail a
+    limit are on none. A cell is ``on the front`` where no other is at least as
     good in everything and better in something; it ``may be on the front`` where others are,
     but none by more than the noise of rounds (one-sided 95 % over all members of the front) or,
     without noise, than the floor. Metrics without rounds (accuracy on the stored subset,
@@ -39,10 +40,10 @@ def front(table: Table, estimates: Estimates) -> pd.DataFrame:
     if not values:
         return pd.DataFrame(columns=columns)
     rows = rows[np.all([np.isfinite(values[c][rows]) for c in values], axis=0)]
-    hosts = table.cells["host"].to_numpy()[rows]
-    frames = [
-        _host_front(table, estimates, values, rows[hosts == host]) for host in pd.unique(hosts)
-    ]
+    fails, _ = _by_cell(table, _verdicts(table, estimates))
+    rows = rows[~fails[rows]]
+    within = table.asked_for[rows]
+    frames = [_one_front(table, estimates, values, rows[within == g]) for g in pd.unique(within)]
     if not frames:
         return pd.DataFrame(columns=columns)
     return pd.concat(frames, ignore_index=True)[columns]
@@ -60,13 +61,13 @@ def objectives(table: Table) -> dict[str, float]:
 
 
 def _numbers(table: Table, column: str) -> Floats:
-    values = pd.to_numeric(table.cells[column], errors="coerce")
-    if column == table.metric:
-        values = table.cells["value"]
+    values = table.rows["value"]
+    if column != table.metric:
+        values = pd.to_numeric(table.cells[column], errors="coerce")
     return np.asarray(values.to_numpy(dtype=float))
 
 
-def _host_front(
+def _one_front(
     table: Table, estimates: Estimates, values: dict[str, Floats], rows: Ints
 ) -> pd.DataFrame:
     matrix = np.stack([values[c][rows] for c in values], axis=1)
@@ -77,8 +78,8 @@ def _host_front(
     members = np.flatnonzero(on)
     sure, by = _surely_dominated(table, estimates, values, matrix, rows, members)
     state = np.where(on, ON, np.where(sure, OFF, MAYBE))
-    ids = table.cells["cell"].to_numpy()
-    frame = table.cells.iloc[rows][["cell", "host"]].reset_index(drop=True)
+    ids = table.rows["cell"].to_numpy()
+    frame = table.rows.iloc[rows][["cell", "host"]].reset_index(drop=True)
     for c in values:
         frame[c] = _numbers(table, c)[rows]
     frame["front"] = state
@@ -159,6 +160,7 @@ def best(table: Table, estimates: Estimates) -> Best:
     accuracy is paired: its standard error is sqrt(flips/n - drop^2)/sqrt(n) with ``flips`` the
     number of images whose label changed, an upper bound of McNemar's discordant pairs. The
     best cell meets all limits surely, or, where none does, possibly (``sure`` is False then).
+    With given layers it is the best of all that is given: see :func:`best_of_given`.
     """
     metric, sign = _decider(table)
     verdicts = _verdicts(table, estimates)
@@ -166,19 +168,118 @@ def best(table: Table, estimates: Estimates) -> Best:
     usable = table.complete & np.isfinite(value)
     fails, opens = _by_cell(table, verdicts)
     empty = pd.DataFrame(columns=["cell", "host", "value", "ratio", "low", "high", "meets"])
-    candidates = np.flatnonzero(usable & ~fails & ~opens)
-    sure = len(candidates) > 0
-    if not sure:
-        candidates = np.flatnonzero(usable & ~fails)
-    if not len(candidates):
+    top, sure = _top(table, estimates, metric, sign * value, usable & ~fails, opens)
+    if top < 0:
         return Best(metric, "", "", float("nan"), verdicts, empty, False)
-    score = estimates.mean if metric == table.metric else sign * value
-    top = int(candidates[np.nanargmin(score[candidates])])
     others = np.flatnonzero(usable & ~fails)
     near = _not_surely_worse(table, estimates, metric, value * sign, others, top)
     near["meets"] = ~opens[near.pop("row").to_numpy(dtype=int)]
-    cell, host = (str(table.cells[c].iloc[top]) for c in ("cell", "host"))
+    cell, host = (str(table.rows[c].iloc[top]) for c in ("cell", "host"))
     return Best(metric, cell, host, float(value[top]), verdicts, near, sure)
+
+
+def _top(
+    table: Table, estimates: Estimates, metric: str, score: Floats, usable: Bools, opens: Bools
+) -> tuple[int, bool]:
+    """Return the best of some rows, -1 where there is none, and whether it meets all limits."""
+    order = estimates.mean if metric == table.metric else score
+    usable = usable & np.isfinite(order)
+    candidates = np.flatnonzero(usable & ~opens)
+    sure = len(candidates) > 0
+    if not sure:
+        candidates = np.flatnonzero(usable)
+    return (
+        (int(candidates[np.argmin(order[candidates])]), sure) if len(candidates) else (-1, False)
+    )
+
+
+def best_of_given(table: Table, estimates: Estimates) -> pd.DataFrame:
+    """Find the best cell for everything that is given: each host and level of given layers.
+
+    One row each, ``given`` its levels as text: ``cell``, ``choice`` (its levels of the other
+    layers), ``value``, ``sure`` (it surely meets all limits), ``over_second`` (the second-best
+    over it, NaN without one), ``ties`` (how many cannot be told from it), ``loss`` (what the
+    choice that is best for all together loses there, NaN where it was not measured). Empty where
+    nothing is given.
+    """
+    columns = ["given", "host", "cell", "choice", "value", "sure", "over_second", "ties", "loss"]
+    if not table.given:
+        return pd.DataFrame(columns=columns)
+    metric, sign = _decider(table)
+    value = _numbers(table, metric)
+    fails, opens = _by_cell(table, _verdicts(table, estimates))
+    usable = table.complete & np.isfinite(value) & ~fails
+    log = _log_of(table, estimates, metric, sign)
+    group = table.asked_for
+    choices = named(table, [x for x in table.layers if x not in table.given])
+    common = _for_all(log, group, choices, usable & ~opens)
+    levels, ids = named(table, list(table.given)), table.rows["cell"].to_numpy()
+    out: list[dict[str, object]] = []
+    for g in range(int(group.max(initial=-1)) + 1):
+        here = np.flatnonzero(group == g)
+        row: dict[str, object] = {
+            "given": levels[here[0]],
+            "cell": "",
+            "choice": "",
+            "sure": False,
+        }
+        row["host"] = str(table.rows["host"].iloc[here[0]])
+        out.append(row | {"value": np.nan, "over_second": np.nan, "ties": 0, "loss": np.nan})
+        may = here[usable[here] & np.isfinite(log[here])]
+        surely = may[~opens[may]]
+        if not len(may):
+            continue
+        rows = surely if len(surely) else may
+        top = int(rows[np.argmin(log[rows])])
+        out[-1] |= {"cell": str(ids[top]), "choice": choices[top], "value": float(value[top])}
+        out[-1] |= _beside(table, estimates, metric, log, top, may[may != top])
+        out[-1]["sure"] = len(surely) > 0
+        same = here[(choices[here] == common) & np.isfinite(log[here])]
+        if len(same):
+            out[-1]["loss"] = float(np.exp(log[same[0]] - log[top]))
+    return pd.DataFrame(out, columns=columns)
+
+
+def _beside(
+    table: Table, estimates: Estimates, metric: str, log: Floats, top: int, others: Ints
+) -> dict[str, object]:
+    """Return how far the second-best is, and how many cannot be told from the best."""
+    if not len(others):
+        return {"over_second": float("nan"), "ties": 0}
+    gap = log[others] - log[top]
+    near = gap <= np.log1p(table.floor)
+    if metric == table.metric and estimates.known:
+        level = 1 - 2 * ALPHA / len(others)
+        var = estimates.var[others] + estimates.var[top]
+        near = tested(gap, var, estimates, level).low <= 0
+    return {"over_second": float(np.exp(gap.min())), "ties": int(near.sum())}
+
+
+def _log_of(table: Table, estimates: Estimates, metric: str, sign: float) -> Floats:
+    """Return the logarithm of what decides, less is better; NaN where it is not above zero."""
+    if metric == table.metric:
+        return estimates.mean
+    value = _numbers(table, metric)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(table.complete & (value > 0), sign * np.log(value), np.nan)
+
+
+def _for_all(log: Floats, group: Ints, choices: np.ndarray, usable: Bools) -> str:
+    """Return the choice that loses least in the geometric mean, of those measured most widely."""
+    rows = np.flatnonzero(usable & np.isfinite(log))
+    if not len(rows):
+        return ""
+    least = pd.Series(log[rows]).groupby(group[rows]).transform("min").to_numpy()
+    by = pd.Series(log[rows] - least).groupby(choices[rows])
+    means, counts = by.mean(), by.size()
+    return str(means[counts == counts.max()].idxmin())
+
+
+def named(table: Table, layers: list[str]) -> np.ndarray:
+    """Return by row the levels of some layers as text, ``layer=level, layer=level``."""
+    columns = [(x + "=" + table.cells[x].astype(str)).tolist() for x in layers]
+    names = [", ".join(row) for row in zip(*columns, strict=True)] if columns else []
+    return np.array(names or [""] * len(table.cells), dtype=object)
 
 
 def _decider(table: Table) -> tuple[str, float]:
@@ -201,7 +302,7 @@ def _not_surely_worse(
     table: Table, estimates: Estimates, metric: str, score: Floats, rows: Ints, top: int
 ) -> pd.DataFrame:
     """Return the cells of the best cell's host that are not surely worse (Hsu 1984)."""
-    host = table.cells["host"].to_numpy()
+    host = table.rows["host"].to_numpy()
     rows = rows[(host[rows] == host[top]) & (rows != top)]
     if metric == table.metric:
         rows = rows[np.isfinite(estimates.mean[rows])]
@@ -217,7 +318,7 @@ def _not_surely_worse(
         low = high = np.full(len(rows), np.nan)
     order = np.argsort(gap[keep], kind="stable")
     chosen = rows[keep][order]
-    frame = table.cells.iloc[chosen][["cell", "host"]].reset_index(drop=True)
+    frame = table.rows.iloc[chosen][["cell", "host"]].reset_index(drop=True)
     return frame.assign(
         row=chosen,
         value=_numbers(table, metric)[chosen],
@@ -242,7 +343,7 @@ def _verdicts(table: Table, estimates: Estimates) -> pd.DataFrame:
         meets, misses = sign * worst <= sign * bound, sign * mildest > sign * bound
         verdict = np.where(unknown, OPEN, np.where(meets, MEETS, np.where(misses, FAILS, OPEN)))
         word = "at most" if sign > 0 else "at least"
-        frame = table.cells.iloc[rows][["cell", "host"]].reset_index(drop=True)
+        frame = table.rows.iloc[rows][["cell", "host"]].reset_index(drop=True)
         frames.append(
             frame.assign(
                 row=rows, limit=f"{column} {word}", bound=bound, value=value, low=low, high=high,

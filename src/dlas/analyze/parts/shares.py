@@ -16,16 +16,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.random import default_rng
-from scipy import stats
+from scipy import sparse, stats
 from scipy.linalg import solve_triangular
 
 from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import EMPTY, Floats, codes
 from dlas.analyze.estimate.table import Table, layer_of
+from dlas.analyze.parts.limits import MOST_COLUMNS, refitted, shared
 
 METHOD = "Shapley over least squares on observed cells, log scale"
 ORDERS = 48
+FEW_ORDERS = 8
+"""Where a model has more than ``MOST_COLUMNS`` columns."""
 EXACT = 5
+LEFT_OUT = ("layer", "level", "cells", "order", "changed")
+"""What ``left_out`` holds beside a column for each layer."""
 TIE = 0.02
 RIDGE = 1e-9
 COLUMNS = ["kind", "term", "share", "chance", "df", "confounded", "method"]
@@ -46,14 +51,13 @@ def shares(table: Table, estimates: Estimates, *, triples: bool = False) -> pd.D
     if total <= 1e-12 or not table.varied:
         return pd.DataFrame(columns=COLUMNS)
     labels = {x: table.cells[x].to_numpy()[rows] for x in table.varied}
-    sizes = (1, 2, 3) if triples else (1, 2)
-    stages = [
-        [" x ".join(c) for c in combinations(table.varied, size)]
-        for size in sizes
-        if size <= len(table.varied)
-    ]
-    blocks = {t: _block([labels[x] for x in t.split(" x ")]) for s in stages for t in s}
-    found = _stagewise(blocks, stages, _centre_blocks(table, blocks, rows), y)
+    sets: list[list[tuple[str, ...]]] = [[(x,) for x in table.varied], [*shared(table)]]
+    if triples and len(sets[1]) == len(list(combinations(table.varied, 2))):
+        sets.append(list(combinations(table.varied, 3)))
+    parts_of = {" x ".join(c): c for some in sets for c in some}
+    stages = [[" x ".join(c) for c in some] for some in sets if some]
+    blocks = {t: _block([labels[x] for x in c]) for t, c in parts_of.items()}
+    found = _stagewise(blocks, stages, _products(table, blocks, rows, y), y)
     names = ("layer", "pair", "triple")
     out = [
         {"kind": names[i], "term": t, **found[t]} for i, stage in enumerate(stages) for t in stage
@@ -80,8 +84,8 @@ def left_out(table: Table, estimates: Estimates) -> pd.DataFrame:
     The first row leaves nothing out.
     """
     rows = np.flatnonzero(np.isfinite(estimates.mean))
-    columns = ["layer", "level", "cells", *table.varied, "order", "changed"]
-    whole = _layer_shares(table, estimates, rows)
+    columns = ["layer", "level", "cells", *map(_column, table.varied), "order", "changed"]
+    whole = _layer_shares(table, estimates, rows) if refitted(table) else None
     if whole is None:
         return pd.DataFrame(columns=columns)
     out = [_left_row("", "", len(rows), whole, whole)]
@@ -95,6 +99,11 @@ def left_out(table: Table, estimates: Estimates) -> pd.DataFrame:
     return pd.DataFrame(out, columns=columns)
 
 
+def _column(layer: str) -> str:
+    """Return the column of a layer's shares; a layer may be called as another column is."""
+    return f"{layer} (layer)" if layer in LEFT_OUT else layer
+
+
 def _left_row(
     layer: str, level: str, cells: int, part: dict[str, float], whole: dict[str, float]
 ) -> dict[str, Any]:
@@ -106,7 +115,8 @@ def _left_row(
         for a, b in combinations(varies, 2)
     )
     return {
-        "layer": layer, "level": level, "cells": cells, **part,
+        "layer": layer, "level": level, "cells": cells,
+        **{_column(x): share for x, share in part.items()},
         "order": " > ".join(order), "changed": swapped,
     }  # fmt: skip
 
@@ -119,15 +129,15 @@ def _layer_shares(table: Table, estimates: Estimates, rows: np.ndarray) -> dict[
     if float(y @ y) <= 1e-12:
         return None
     blocks = {x: _block([table.cells[x].to_numpy()[rows]]) for x in table.varied}
-    found = _stagewise(blocks, [list(blocks)], _centre_blocks(table, blocks, rows), y)
+    found = _stagewise(blocks, [list(blocks)], _products(table, blocks, rows, y), y)
     return {x: float(found[x]["share"]) for x in table.varied}
 
 
 def _by_factor(table: Table, rows: np.ndarray, y: Floats) -> list[dict[str, Any]]:
     """Split layers with parameters into technique and parameters, entered in that order."""
     cells = table.cells
-    first: dict[str, Floats] = {}
-    second: dict[str, Floats] = {}
+    first: dict[str, sparse.csr_array] = {}
+    second: dict[str, sparse.csr_array] = {}
     for layer in table.varied:
         kinds = table.skeletons[layer].to_numpy()[rows]
         inner = [p for p in table.parameters if layer_of(p, table.layers) == layer]
@@ -141,13 +151,13 @@ def _by_factor(table: Table, rows: np.ndarray, y: Floats) -> list[dict[str, Any]
         return []
     blocks = first | second
     stages = [s for s in (list(first), list(second)) if s]
-    found = _stagewise(blocks, stages, _centre_blocks(table, blocks, rows), y)
+    found = _stagewise(blocks, stages, _products(table, blocks, rows, y), y)
     return [{"kind": "factor", "term": t, **found[t]} for s in stages for t in s]
 
 
 def _centred(table: Table, log: Floats, rows: np.ndarray) -> Floats:
     """Return the log metric less each host's mean: hosts are never pooled."""
-    host = codes([table.cells["host"].to_numpy()[rows]], len(rows))
+    host = codes([table.rows["host"].to_numpy()[rows]], len(rows))
     y: Floats = log[rows]
     if not len(y):
         return y
@@ -155,36 +165,50 @@ def _centred(table: Table, log: Floats, rows: np.ndarray) -> Floats:
     return y - mean[host]
 
 
-def _block(columns: list[np.ndarray]) -> Floats:
+def _block(columns: list[np.ndarray]) -> sparse.csr_array:
     """Return indicator columns of a term, one for each combination there is but the first."""
     group = codes(columns, len(columns[0]))
-    indicators: Floats = np.eye(int(group.max()) + 1)[group]
-    return indicators[:, 1:]
+    rows = np.flatnonzero(group)
+    width = int(group.max(initial=0))
+    ones = np.ones(len(rows))
+    return sparse.csr_array((ones, (rows, group[rows] - 1)), shape=(len(group), width))
 
 
-def _centre_blocks(table: Table, blocks: dict[str, Floats], rows: np.ndarray) -> Floats:
-    """Return all columns side by side, each less its mean within a host."""
-    x = np.hstack(list(blocks.values()))
-    host = codes([table.cells["host"].to_numpy()[rows]], len(rows))
-    mean = np.stack([x[host == h].mean(axis=0) for h in range(int(host.max()) + 1)])
-    return np.asarray(x - mean[host])
+def _products(
+    table: Table, blocks: dict[str, sparse.csr_array], rows: np.ndarray, y: Floats
+) -> tuple[Floats, Floats]:
+    """Return Gram matrix and moments of all columns side by side, less their means in a host.
+
+    ``y`` is centred within hosts, so that the columns need not be for their moments.
+    """
+    x = sparse.csr_array(sparse.hstack(list(blocks.values()), format="csr"))
+    gram = (x.T @ x).toarray()
+    host = codes([table.rows["host"].to_numpy()[rows]], len(rows))
+    for h in range(int(host.max(initial=-1)) + 1):
+        here = host == h
+        total = np.asarray(x[here].sum(axis=0)).ravel()
+        gram -= np.outer(total, total) / here.sum()
+    return np.asarray(gram, dtype=float), np.asarray(x.T @ y, dtype=float)
 
 
 def _stagewise(
-    blocks: dict[str, Floats], stages: list[list[str]], x: Floats, y: Floats
+    blocks: dict[str, sparse.csr_array],
+    stages: list[list[str]],
+    products: tuple[Floats, Floats],
+    y: Floats,
 ) -> dict[str, dict[str, Any]]:
     """Average each term's gain over orders; terms of a stage enter after the stages before."""
     width = {t: b.shape[1] for t, b in blocks.items()}
     start = dict(zip(width, np.cumsum([0, *list(width.values())[:-1]]), strict=True))
     columns = {t: np.arange(start[t], start[t] + width[t]) for t in blocks}
-    gram, moment = x.T @ x, x.T @ y
+    gram, moment = products
     scale = np.sqrt(np.maximum(np.diag(gram), 1e-30))
     gram, moment = gram / np.outer(scale, scale), moment / scale
     total = float(y @ y)
     done: list[str] = []
     out: dict[str, dict[str, Any]] = {}
     for stage in stages:
-        orders = _orders(stage)
+        orders = _orders(stage, ORDERS if len(moment) <= MOST_COLUMNS else FEW_ORDERS)
         gains, last_df, first_df = _gains(orders, done, columns, gram, moment)
         for t in stage:
             rank_alone, rank_last = first_df[t], last_df[t]
@@ -197,12 +221,13 @@ def _stagewise(
     return out
 
 
-def _orders(terms: list[str]) -> list[list[str]]:
+def _orders(terms: list[str], orders: int) -> list[list[str]]:
     """Return all orders of few terms, else a fixed sample of them with their reverses."""
-    if len(terms) <= EXACT:
+    if len(terms) <= (EXACT if orders == ORDERS else EXACT - 1):
         return [list(p) for p in permutations(terms)]
     rng = default_rng(0)
-    half = [list(rng.permutation(np.array(terms, dtype=object))) for _ in range(ORDERS // 2)]
+    some = range(orders // 2)
+    half = [list(rng.permutation(np.array(terms, dtype=object))) for _ in some]
     # Every term also comes first and last, for its rank alone and after all others.
     turned = [terms[i:] + terms[:i] for i in range(len(terms))]
     return half + [o[::-1] for o in half] + turned + [o[::-1] for o in turned]

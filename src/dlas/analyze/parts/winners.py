@@ -11,6 +11,7 @@ from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import Bools, Floats, Ints, codes
 from dlas.analyze.estimate.table import Factor, Table
 from dlas.analyze.parts.contrasts import Grid, grid, tested
+from dlas.analyze.parts.limits import paired
 
 MAP_COLUMNS = [
     "layer", "row_layer", "column_layer", "row", "column", "best", "tied", "over_second",
@@ -29,7 +30,7 @@ def winners(table: Table, estimates: Estimates) -> pd.DataFrame:
     ``cells`` are then its own and its rival's where the rival comes nearest.
     """
     out = []
-    for layer in table.varied:
+    for layer in table.free:
         found = grid(table, Factor(layer, layer, table.levels[layer]), estimates)
         row = found.row[(found.row >= 0).sum(axis=1) >= 2]
         if not len(row):
@@ -62,7 +63,7 @@ def _nearest(table: Table, estimates: Estimates, row: Ints, level: int) -> list[
     gap = y - y[:, [level]]
     gap[:, level] = np.inf
     context, rival = np.unravel_index(int(np.argmin(gap)), gap.shape)
-    ids = table.cells["cell"].to_numpy()
+    ids = table.rows["cell"].to_numpy()
     return [str(ids[row[context, level]]), str(ids[row[context, rival]])]
 
 
@@ -99,7 +100,7 @@ def winner_maps(table: Table, estimates: Estimates) -> pd.DataFrame:
     compare at least two choices. Combinations whose choices share no context are left out.
     """
     frames = []
-    for layer in table.varied:
+    for layer in paired(table):
         found = grid(table, Factor(layer, layer, table.levels[layer]), estimates)
         others = [c for c in found.contexts.columns if found.contexts[c].nunique() > 1]
         for one, two in combinations(others, 2):

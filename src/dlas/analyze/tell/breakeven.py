@@ -18,6 +18,7 @@ def break_evens(analysis: Analysis) -> Iterator[Finding]:
     found = analysis.break_evens
     shown = found[(found["context"] == breakeven.AVERAGE) | (found["contexts"] == 1)]
     for (factor, layer), part in shown.groupby(["factor", "layer"], sort=False):
+        pairs = len(part[["a", "b"]].drop_duplicates())
         for (a, b), rows in part.groupby(["a", "b"], sort=False):
             mean = rows[rows["context"] == breakeven.AVERAGE]
             one = mean if len(mean) else rows.head(1)
@@ -42,7 +43,7 @@ def break_evens(analysis: Analysis) -> Iterator[Finding]:
                 f"{text}.",
                 layers=(str(factor), str(layer)),
                 ratio=float(min(ends)),
-                p=min(1.0, float(r["p"]) * part[["a", "b"]].drop_duplicates().shape[0]),
+                p=min(1.0, float(r["p"]) * pairs),
                 certainty=SIGNIFICANT,
                 cells=tuple(r["cells"]),
                 numbers={"level": r["level"], "low": r["low"], "high": r["high"]},

@@ -144,8 +144,8 @@ def _cells(
     frame = pd.DataFrame(
         {
             "key": keys.astype(str),
-            "cell_a": a.cells["cell"].to_numpy()[i],
-            "cell_b": b.cells["cell"].to_numpy()[j],
+            "cell_a": a.rows["cell"].to_numpy()[i],
+            "cell_b": b.rows["cell"].to_numpy()[j],
             "ratio": np.exp(d),
         }
     )
@@ -193,8 +193,8 @@ def _levels(
 
 
 def _status(a: Table, b: Table, keys: list[str]) -> pd.DataFrame:
-    one = a.cells.set_index(_joined(a, keys))[["status", "reason"]].add_suffix("_a")
-    two = b.cells.set_index(_joined(b, keys))[["status", "reason"]].add_suffix("_b")
+    one = a.rows.set_index(_joined(a, keys))[["status", "reason"]].add_suffix("_a")
+    two = b.rows.set_index(_joined(b, keys))[["status", "reason"]].add_suffix("_b")
     both = one.join(two, how="inner")
     both = both[both["status_a"] != both["status_b"]]
     reason = both["reason_b"].where(both["status_b"] != COMPLETE, both["reason_a"])

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dlas.analyze.conclusion import SIGNIFICANT, Analysis, Finding
+from dlas.analyze.parts.limits import crowded
 from dlas.analyze.tell.words import (
     above_one,
     around,
@@ -21,11 +22,14 @@ from dlas.analyze.tell.words import (
     what_overturns,
 )
 
+EXTREMES = 5
+"""Of the levels of a crowded factor so many at either end are told."""
+
 
 def speedups(analysis: Analysis) -> Iterator[Finding]:
     """Say what each choice gains or loses against its baseline."""
     contexts_of = dict(iter(analysis.speedup_contexts.groupby(["factor", "level"])))
-    for r in analysis.speedups.itertuples():
+    for r in _told(analysis).itertuples():
         rows = contexts_of[r.factor, r.level]
         text = (
             f"{r.factor}={r.level} is {compared(analysis.table, r.ratio)} {r.baseline} "
@@ -58,6 +62,17 @@ def _ends(rows: pd.DataFrame) -> tuple[str, ...]:
         return ()
     ends = rows.iloc[[int(np.argmin(rows["ratio"])), int(np.argmax(rows["ratio"]))]]
     return tuple(dict.fromkeys(ends[["cell", "baseline_cell"]].to_numpy().ravel().tolist()))
+
+
+def _told(analysis: Analysis) -> pd.DataFrame:
+    """Return the speed-ups to tell: of a factor with many levels those that differ most."""
+    found = analysis.speedups
+    crowds = [f.name for f in analysis.table.compared if crowded(analysis.table, f)]
+    keep = pd.Series(True, index=found.index)
+    for name in crowds:
+        own = found[found["factor"] == name]["ratio"].sort_values(kind="stable")
+        keep[own.index[EXTREMES : max(len(own) - EXTREMES, EXTREMES)]] = False
+    return found[keep]
 
 
 def losses(analysis: Analysis) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -19,7 +20,7 @@ from dlas.analyze.tell.flips import flips
 from dlas.analyze.tell.interactions import interactions
 from dlas.analyze.tell.noise import noise
 from dlas.analyze.tell.ordered import returns, scaling
-from dlas.analyze.tell.pareto import best, front
+from dlas.analyze.tell.pareto import best, front, several_goals
 from dlas.analyze.tell.roofline import roofline
 from dlas.analyze.tell.shares import importance
 from dlas.analyze.tell.winners import dominance
@@ -29,6 +30,8 @@ FIRST = ("best", "importance", "order", "noise")
 """Kinds that answer the study's questions; they are told first, in this order."""
 TRIVIAL = ("expectation",)
 """Kinds whose null hypothesis (a cost predicts the metric exactly) hardly ever holds."""
+MOST = 200
+"""Findings told beside those of ``FIRST`` and ``LAST``; more would not be read."""
 LAST = ("correlation", "roofline", "front", "failures", "coverage")
 """Kinds that describe; they are told last, in this order."""
 
@@ -47,7 +50,8 @@ def findings(analysis: Analysis) -> tuple[Finding, ...]:
     """
     found = list(_claims(analysis))
     judged = _judged(analysis, found)
-    return tuple(replace(f, rank=i + 1) for i, f in enumerate(_ranked(judged)))
+    first = ("front", *FIRST) if several_goals(analysis) else FIRST
+    return tuple(replace(f, rank=i + 1) for i, f in enumerate(_ranked(judged, first)))
 
 
 def _claims(analysis: Analysis) -> Iterable[Finding]:
@@ -88,16 +92,27 @@ def _judged(analysis: Analysis, found: list[Finding]) -> list[Finding]:
     return out
 
 
-def _ranked(found: list[Finding]) -> list[Finding]:
+def _ranked(found: list[Finding], to_begin: tuple[str, ...]) -> list[Finding]:
     seen: dict[str, int] = {}
     scored = []
     for f in sorted(found, key=_size, reverse=True):
         seen[f.kind] = seen.get(f.kind, 0) + 1
         scored.append((_size(f) / seen[f.kind], f))
-    middle = sorted((x for x in scored if x[1].kind not in FIRST + LAST), key=lambda x: -x[0])
-    first = [f for kind in FIRST for f in found if f.kind == kind]
-    last = [f for kind in LAST for f in found if f.kind == kind]
-    return [*first, *(f for _, f in middle), *last]
+    middle = sorted((x for x in scored if x[1].kind not in to_begin + LAST), key=lambda x: -x[0])
+    first = [f for kind in to_begin for f in found if f.kind == kind]
+    last = [f for kind in LAST for f in found if f.kind == kind and kind not in to_begin]
+    told = [f for _, f in middle]
+    return [*first, *told[:MOST], *last, *_rest(told[MOST:])]
+
+
+def _rest(left: list[Finding]) -> list[Finding]:
+    """Say how many findings are in the tables alone, of which kinds."""
+    if not left:
+        return []
+    kinds = Counter(f.kind for f in left)
+    shown = ", ".join(f"{n} of kind {kind}" for kind, n in sorted(kinds.items()))
+    text = f"{len(left)} findings with less to say are in the tables alone ({shown})."
+    return [Finding("rest", text, numbers=dict(kinds), overturn="The tables hold all of them.")]
 
 
 def _size(f: Finding) -> float:

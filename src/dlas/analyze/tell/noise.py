@@ -53,7 +53,7 @@ def _controls(analysis: Analysis) -> tuple[str, ...]:
     if not len(controls):
         return ()
     order = np.argsort(-np.abs(np.log(controls["ratio"].to_numpy(dtype=float))), kind="stable")
-    ids = analysis.table.cells["cell"].to_numpy()
+    ids = analysis.table.rows["cell"].to_numpy()
     rows = controls["row"].to_numpy(dtype=int)[order]
     return tuple(dict.fromkeys(str(ids[row]) for row in rows[:20]))
 

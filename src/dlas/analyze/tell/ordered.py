@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dlas.analyze.conclusion import SIGNIFICANT, Analysis, Finding
+from dlas.analyze.estimate.scales import VERSIONS
 from dlas.analyze.tell.words import (
     above_one,
     better,
@@ -38,8 +39,8 @@ def scaling(analysis: Analysis) -> Iterator[Finding]:
         if mostly:
             yield Finding(
                 "scaling",
-                f"A higher {factor} makes it {bad} in {percent(share)} of its "
-                f"{contexts(len(part))}.",
+                f"A {_more(analysis, str(factor))} {factor} makes it {bad} in {percent(share)} of "
+                f"its {contexts(len(part))}.",
                 layers=(str(factor),),
                 ratio=float(np.exp(np.median(-np.log(loses["gain"])))),
                 cells=tuple(loses["cells"].iloc[0]),
@@ -68,7 +69,7 @@ def _worse(
     ratio, low, high = above_one(*ends)
     return Finding(
         "scaling",
-        f"{where} higher {factor} makes it {bad}: {listed(said, 4)} "
+        f"{where} {_more(analysis, factor)} {factor} makes it {bad}: {listed(said, 4)} "
         f"({percent(share)} of all contexts of {factor} lose).",
         layers=(factor, *fixed),
         ratio=ratio,
@@ -80,6 +81,10 @@ def _worse(
         numbers={"gains": rows["gain"].tolist(), "contexts": len(rows)},
         overturn=what_overturns(analysis, *ends),
     )
+
+
+def _more(analysis: Analysis, factor: str) -> str:
+    return "later" if analysis.table.scale(factor) == VERSIONS else "higher"
 
 
 def _scaled(r: Any, fixed: dict[str, str], bad: str) -> str:

@@ -7,13 +7,16 @@ from dlas.analyze.conclusion import SIGNIFICANT, Analysis, Finding
 TOP = 12
 
 
-def render_text(analysis: Analysis, *, most: int = TOP, evidence: bool = True) -> str:
+def render_text(
+    analysis: Analysis, *, most: int = TOP, evidence: bool = True, file: str | None = "the file"
+) -> str:
     """Return the findings as lines of text, never wrapped.
 
     Args:
         analysis: what to tell.
         most: how many findings to tell; all where 0.
         evidence: add cells and what would overturn each finding.
+        file: where all findings are; ``None``: nowhere.
     """
     table = analysis.table
     lines = [
@@ -28,7 +31,8 @@ def render_text(analysis: Analysis, *, most: int = TOP, evidence: bool = True) -
             lines += _evidence(f)
     left = len(analysis.findings) - len(told)
     if left > 0:
-        lines += ["", f"{left} more findings are in the file."]
+        where = f"are in {file}" if file else "are shown by --top 0, or written by -o FILE"
+        lines += ["", f"{left} more findings {where}."]
     return "\n".join(lines) + "\n"
 
 

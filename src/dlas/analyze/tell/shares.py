@@ -81,8 +81,9 @@ def _order(analysis: Analysis) -> Iterator[Finding]:
 
 def _having(analysis: Analysis, levels: pd.DataFrame) -> tuple[str, ...]:
     """Return up to 20 cells that hold one of some single levels."""
-    cells = analysis.table.cells[analysis.table.complete]
+    good = analysis.table.complete
+    cells = analysis.table.cells[good]
     held = np.zeros(len(cells), dtype=bool)
     for r in levels.itertuples():
         held |= (cells[r.layer] == r.level).to_numpy(dtype=bool)
-    return tuple(cells["cell"][held].astype(str).head(20))
+    return tuple(analysis.table.rows["cell"][good][held].astype(str).head(20))
