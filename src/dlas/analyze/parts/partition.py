@@ -46,8 +46,8 @@ class Partition:
 def layers_of(table: Table) -> Partition | None:
     """Say which layers are given and which free; None where there is nothing to walk through.
 
-    Where ``Table.given`` says nothing those of the problem and the machine are given, and nothing is assumed
-    of tables with other layers than a stack's.
+    Where ``Table.given`` names none those of the problem and the machine are given, and nothing
+    is assumed of tables with other layers than a stack's.
     """
     if not table.given and not set(table.layers) <= set(LAYERS):
         return None
