@@ -38,6 +38,7 @@ from dlas.analyze.parts.effects import speedups
 from dlas.analyze.parts.flips import flips
 from dlas.analyze.parts.interactions import interactions
 from dlas.analyze.parts.pareto import ON, front
+from dlas.analyze.parts.price import price
 
 # ---------------------------------------------------------------- the generator
 
@@ -117,6 +118,26 @@ def shrinking(rng: np.random.Generator) -> np.ndarray:
     keep[np.argmin(keep)] = 0.0
     own = np.sort(rng.uniform(0.0, 0.8, SHAPE[other]))[order]
     return log + along(np.outer(gap, keep), int(one), int(other)) + along(own, int(other))
+
+
+def whole(log: np.ndarray) -> World:
+    """Give a true grid all of its cells."""
+    return World(log, np.ones(SHAPE, dtype=bool), np.full(SHAPE, 0.9))
+
+
+def trapped(rng: np.random.Generator) -> tuple[np.ndarray, int]:
+    """Let one optimization pay on one runtime alone, by far, and cost anywhere else.
+
+    That runtime costs with every other optimization: whoever moves one of the two layers at a
+    time stays away from their best. Returns the grid and the runtime.
+    """
+    log = mains(rng, 0.1)
+    chosen, runtime = int(rng.integers(1, SHAPE[1])), int(rng.integers(SHAPE[3]))
+    bump = np.zeros((SHAPE[1], SHAPE[3]))
+    bump[chosen] += 0.8
+    bump[:, runtime] += 0.8
+    bump[chosen, runtime] = -0.8
+    return log + along(bump, 1, 3), runtime
 
 
 def world(rng: np.random.Generator, log: np.ndarray) -> World:
@@ -389,6 +410,50 @@ def covered_break_even(rng: np.random.Generator, draws: int) -> Iterator[bool]:
         yield bool(found["low"] <= level <= found["high"])
 
 
+# ---------------------------------------------------------------- the price
+
+
+def additive_price(rng: np.random.Generator, draws: int, spread: float) -> Iterator[bool]:
+    """Say whether tuning layer by layer is said to cost where no layer minds another.
+
+    By the number that is told first: by model, the median over starts.
+    """
+    for table, noise in measured(rng, whole(mains(rng, spread)), draws):
+        found, _ = price(table, noise)
+        yield bool((found["low"] > 1).any())
+
+
+def trapped_price(rng: np.random.Generator, draws: int) -> Iterator[bool]:
+    """Say whether a trap is told from every start outside it, with the layers to blame."""
+    log, runtime = trapped(rng)
+    for table, noise in measured(rng, whole(log), draws):
+        _, found = price(table, noise)
+        caught = found[found["start"] != CHOICES["software"][runtime]]
+        yield bool(
+            len(caught)
+            and (caught["low"] > 1).all()
+            and caught["blame"].str.contains("optimization and software", regex=False).all()
+        )
+
+
+PRICES = {"layers of all sizes": 0.4, "layers that matter little": 0.1, "all equal": 0.0}
+
+
+def run_prices(
+    n: int, seed: int = 1, progress: Progress | None = None
+) -> Iterator[dict[str, object]]:
+    """Measure how often a price is told where there is none, and where there is one."""
+    for k, (name, spread) in enumerate(PRICES.items()):
+        ask = each(name, partial(additive_price, spread=spread))
+        ((hits, _),) = counted(n, (seed, 6, k), ask, progress).values()
+        yield rate(
+            f"price: {name}, additive, interval above 1", hits, n, "at most 5 %", hits <= 0.05 * n
+        )
+    name = "price: a trap of two layers, told and blamed"
+    ((hits, _),) = counted(n, (seed, 7), each(name, trapped_price), progress).values()
+    yield rate(name, hits, n, "at least 95 %", hits >= 0.95 * n)
+
+
 # ---------------------------------------------------------------- the whole
 
 
@@ -549,6 +614,7 @@ RUNS: dict[str, tuple[Callable[..., Iterator[dict[str, object]]], int]] = {
     "coverage": (run_coverage, 2000),
     "findings": (run_findings, 200),
     "worlds": (run_worlds, 400),
+    "prices": (run_prices, 500),
 }
 
 

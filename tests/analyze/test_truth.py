@@ -55,6 +55,14 @@ def test_equal_cells_yield_no_finding(truth):
     assert share(row) <= 40, row
 
 
+def test_a_price_is_told_where_there_is_one(truth):
+    *additive, trap = truth.run_prices(5, seed=15)
+    assert len(additive) == 3
+    for row in additive:
+        assert share(row) <= 20, row
+    assert share(trap) >= 80, trap
+
+
 def test_the_generator_knows_nothing_of_the_analysis(truth):
     source = PATH.read_text()
     half = source.index(

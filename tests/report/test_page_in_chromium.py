@@ -24,7 +24,7 @@ PRINTS = """Object.fromEntries([...document.querySelectorAll('[data-chart]')].ma
 CHARTS = {
     "picture", "shares", "losses", "interaction", "flips", "winners", "latency-accuracy",
     "speedups", "expected", "break-even", "memory", "cold-start", "coverage", "controls", "drift",
-    "roofline", "returns", "correlations",
+    "roofline", "returns", "correlations", "waterfall",
 }  # fmt: skip
 
 
@@ -152,6 +152,30 @@ def test_the_script_finds_the_same_returns_and_correlations(untouched, found):
         mine = untouched.run(f"spearman(analysed(), {json.dumps(r['x'])}, {json.dumps(r['y'])})")
         assert mine["cells"] == r["cells"]
         assert close(mine["spearman"], r["spearman"])
+
+
+def test_the_price_stands_on_the_first_screen_with_its_table(untouched, found):
+    cards = untouched.run(
+        "[...document.querySelectorAll('#answer .card')].map((c) => c.textContent)"
+    )
+    (told,) = [c for c in cards if c.startswith("What tuning layer by layer costs")]
+    top = found.price["ratio"].max()
+    assert f"{untouched.run(f'num({top})')} times the best" in told
+    for model in made_study.MODELS:
+        assert f"{model}: " in told
+    rows = untouched.run("document.querySelectorAll('#answer [data-part=price] tbody tr').length")
+    assert rows == found.price_starts["ratio"].notna().sum() > 0
+
+
+def test_the_waterfall_multiplies_to_what_was_measured(untouched, found):
+    stacks = found.waterfall_stacks
+    for level, rows in found.waterfalls.groupby("level"):
+        told = untouched.run(
+            f"fallOf(TABLES.waterfall_stacks.filter((s) => s.level === {json.dumps(level)}))"
+        )
+        assert close([t["after"] for t in told], rows["after"].tolist())
+        assert close(told[-1]["factor"], rows["factor"].iloc[-1])
+        assert told[-1]["known"] == (stacks["level"] == level).sum()
 
 
 def test_the_roofline_draws_what_was_read(untouched, found):

@@ -20,7 +20,7 @@ SCHEMA = 1
 SIGNIFICANT = "significant"
 BEYOND = "beyond the floor"
 STATED = "stated"
-BULKY = ("speedup_contexts", "expected_contexts")
+BULKY = ("speedup_contexts", "expected_contexts", "waterfall_stacks")
 """Tables with a row per choice and context, left out of ``findings.json`` unless asked for."""
 
 
@@ -44,7 +44,7 @@ class Finding:
     """False discovery rate over all findings."""
     certainty: str = STATED
     """``significant`` (q below 5 %), ``beyond the floor`` (no noise known), or ``stated``:
-    a count or a description that claims no difference."""
+    a count or a description that claims no difference, or one told with its own intervals."""
     cells: tuple[str, ...] = ()
     """The cells it can be checked on."""
     numbers: dict[str, Any] = field(default_factory=dict)
@@ -77,6 +77,10 @@ class Analysis:
     break_evens: pd.DataFrame
     expected: pd.DataFrame
     expected_contexts: pd.DataFrame
+    price: pd.DataFrame
+    price_starts: pd.DataFrame
+    waterfalls: pd.DataFrame
+    waterfall_stacks: pd.DataFrame
     roofline: pd.DataFrame
     correlations: pd.DataFrame
     front: pd.DataFrame

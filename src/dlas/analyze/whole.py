@@ -17,8 +17,10 @@ from dlas.analyze.parts.interactions import interactions, layer_pairs
 from dlas.analyze.parts.limits import noted
 from dlas.analyze.parts.ordered import returns, scaling
 from dlas.analyze.parts.pareto import best, best_of_given, front
+from dlas.analyze.parts.price import price
 from dlas.analyze.parts.roofline import roofline
 from dlas.analyze.parts.shares import left_out, shares
+from dlas.analyze.parts.waterfall import waterfalls
 from dlas.analyze.parts.winners import winner_maps, winners
 from dlas.analyze.tell.findings import findings
 
@@ -37,6 +39,8 @@ def analyze(table: Table, *, triples: bool = False) -> Analysis:
     tetrads = interactions(table, noise)
     turned = flips(table, noise)
     promised, promised_contexts = expected(table, noise)
+    paid, paid_by_start = price(table, noise)
+    kept, kept_by_stack = waterfalls(table, noise)
     parts = Analysis(
         table=table,
         estimates=noise,
@@ -56,6 +60,10 @@ def analyze(table: Table, *, triples: bool = False) -> Analysis:
         break_evens=break_evens(table, noise),
         expected=promised,
         expected_contexts=promised_contexts,
+        price=paid,
+        price_starts=paid_by_start,
+        waterfalls=kept,
+        waterfall_stacks=kept_by_stack,
         roofline=roofline(table),
         correlations=correlations(table),
         front=front(table, noise),

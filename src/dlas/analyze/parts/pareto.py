@@ -178,6 +178,12 @@ def best(table: Table, estimates: Estimates) -> Best:
     return Best(metric, cell, host, float(value[top]), verdicts, near, sure)
 
 
+def meeting(table: Table, estimates: Estimates) -> tuple[Bools, Bools]:
+    """Return which complete cells surely meet all limits of the goals, and which may."""
+    fails, opens = _by_cell(table, _verdicts(table, estimates))
+    return table.complete & ~fails & ~opens, table.complete & ~fails
+
+
 def _top(
     table: Table, estimates: Estimates, metric: str, score: Floats, usable: Bools, opens: Bools
 ) -> tuple[int, bool]:

@@ -21,18 +21,20 @@ from dlas.analyze.tell.interactions import interactions
 from dlas.analyze.tell.noise import noise
 from dlas.analyze.tell.ordered import returns, scaling
 from dlas.analyze.tell.pareto import best, front, several_goals
+from dlas.analyze.tell.price import price
 from dlas.analyze.tell.roofline import roofline
 from dlas.analyze.tell.shares import importance
+from dlas.analyze.tell.waterfall import waterfalls
 from dlas.analyze.tell.winners import dominance
 
 FDR = 0.05
-FIRST = ("best", "importance", "order", "noise")
+FIRST = ("price", "best", "importance", "order", "noise")
 """Kinds that answer the study's questions; they are told first, in this order."""
 TRIVIAL = ("expectation",)
 """Kinds whose null hypothesis (a cost predicts the metric exactly) hardly ever holds."""
 MOST = 200
 """Findings told beside those of ``FIRST`` and ``LAST``; more would not be read."""
-LAST = ("correlation", "roofline", "front", "failures", "coverage")
+LAST = ("waterfall", "correlation", "roofline", "front", "failures", "coverage")
 """Kinds that describe; they are told last, in this order."""
 
 
@@ -55,6 +57,7 @@ def findings(analysis: Analysis) -> tuple[Finding, ...]:
 
 
 def _claims(analysis: Analysis) -> Iterable[Finding]:
+    yield from price(analysis)
     yield from best(analysis)
     yield from importance(analysis)
     yield from noise(analysis)
@@ -67,6 +70,7 @@ def _claims(analysis: Analysis) -> Iterable[Finding]:
     yield from break_evens(analysis)
     yield from returns(analysis)
     yield from expected(analysis)
+    yield from waterfalls(analysis)
     yield from roofline(analysis)
     yield from correlations(analysis)
     yield from front(analysis)

@@ -77,6 +77,34 @@ function interactCard() {
       el("a", { href: flips.length ? "#flips" : "#interactions" }, flips.length ? "See the flips" : "See the interactions")));
 }
 
+// What tuning one layer at a time costs; of the whole study, shown where a start is left by the filters.
+const priceStarts = () => (TABLES.price_starts || []).filter((s) => isNumber(s.ratio) && (ROWS_OF.get(s.start_cell) || []).some(seen));
+const subLayers = (text) => text.replaceAll("optimization.", "");
+const levelsOf = (place) => place.split(", ").map((p) => p.replace("=", "\u0001").split("\u0001")).filter(([l]) => !LAYERS.includes(l) || MANY.includes(l)).map(([l, v]) => short(l, v)).join(", ") || "all";
+function priceCard() {
+  const groups = unique(priceStarts().map((s) => s.group));
+  const told = (TABLES.price || []).filter((g) => groups.includes(g.group)).sort((a, b) => b.ratio - a.ratio);
+  if (!told.length) return null;
+  const line = (g) => el("li", {}, `${levelsOf(g.group)}: ${num(g.ratio)}${isNumber(g.low) ? ` (${num(g.low)} to ${num(g.high)})` : ""}`,
+    g.sure ? `; at most ${num(g.worst)} from ${g.worst_start}. To blame: ${subLayers(g.blame)}.` : "; no start surely pays.");
+  const separate = told.reduce((n, g) => n + g.separate, 0);
+  const broken = told.reduce((n, g) => n + g.separate_missing + g.separate_failed + g.separate_unmet, 0);
+  return card("What tuning layer by layer costs", `${num(told[0].ratio)} times the best`,
+    el("p", {}, "Each layer taken to its best in turn, over the best stack of all (median of starts and orders, 95 % interval):"),
+    el("ul", {}, ...told.map(line)),
+    broken ? el("p", {}, `${broken} of ${separate + broken} stacks made of every layer's best alone are missing, fail or miss the goals.`) : null);
+}
+function priceTable() {
+  const rows = priceStarts();
+  if (!rows.length) return "";
+  const of = (cell) => { const found = ROWS_OF.get(cell); return found ? cellButton(found[0]) : ""; };
+  const span = (low, high) => (isNumber(low) ? `${num(low)} to ${num(high)}` : "");
+  return el("details", {}, el("summary", {}, "What tuning layer by layer costs, from every start"),
+    table(["given", "from", "price", "95 % interval", "worst order", "to blame", "moved as one", "arrives at", "best", "every layer's best alone"],
+      rows.map((s) => [levelsOf(s.context), s.start, s.ratio, span(s.low, s.high), s.worst, subLayers(s.blame), s.blame_ratio, of(s.arrived_cell), of(s.joint_cell), s.separate === "a candidate" ? (isNumber(s.separate_ratio) ? `${num(s.separate_ratio)} times the best` : s.separate) : s.separate]),
+      "The time arrived at over that of the best stack: median and worst over all orders of the layers"));
+}
+
 function trustCard() {
   const t = DATA.trust;
   const shown = complete();
@@ -156,7 +184,8 @@ const listButton = (rows, text, title) => el("button", { type: "button", class: 
 function drawAnswer(body) {
   const notes = part(body, "notes");
   notes.replaceChildren(...(filtering() ? [el("p", { class: "note" }, `Filtered: what follows is computed from ${cells().length} of ${CELLS.length} cells.`)] : []));
-  part(body, "cards").replaceChildren(el("div", { class: "cards" }, takeCard(), matterCard(), interactCard(), trustCard()));
+  part(body, "cards").replaceChildren(el("div", { class: "cards" }, takeCard(), priceCard() || "", matterCard(), interactCard(), trustCard()));
+  part(body, "price").replaceChildren(priceTable());
   const both = part(body, "both");
   both.classList.add("two");
   drawPicture(part(both, "picture-box"));

@@ -35,6 +35,38 @@ function drawRoofline(body) {
     table(["ceiling", "hardware", "of", "when", "read", "unit", "how, or why not"], readings.map((c) => [c.kind, short("hardware", c.hardware), c.software ? `${short("software", c.software)}${MANY.includes("dataset") ? `, ${short("dataset", c.dataset)}` : ""}` : "", c.moment, c.value, c.unit, c.reason ? `not measured: ${c.reason}` : c.method]), "Of several readings the largest arithmetic and bandwidth and the least overhead count")));
 }
 
+// ---------------------------------------------------------------- the promise waterfall
+
+const FALL = [["macs", "fewer multiplications"], ["width", "narrower type"], ["zeros", "zeros skipped"], ["precision", "type that ran"], ["kernels", "kernels"], ["overhead", "overhead"], ["left", "measured"]];
+let fallShown = null;
+// Each factor: its geometric mean over the stacks in which it is known, and what is left after it.
+function fallOf(stacks) {
+  let after = 1;
+  return FALL.map(([step, name]) => {
+    const known = stacks.map((s) => s[step]).filter(isNumber);
+    const factor = known.length ? geomean(known) : null;
+    const before = step === "left" ? 1 : after;
+    if (factor !== null) after = step === "left" ? factor : after * factor;
+    return { name, factor, before, after, known: known.length, why: unique(stacks.map((s) => s.why[step]).filter(Boolean)).join("; ") };
+  });
+}
+function drawWaterfall(body) {
+  const all = TABLES.waterfall_stacks || [];
+  if (!all.length) { part(body, "fall-none").replaceChildren(el("p", { class: "soft" }, "No promise to follow: no optimization stands beside the stack without it, or neither multiplications nor the type that ran are known.")); return; }
+  const levels = unique(all.map((s) => s.level));
+  fallShown ||= levels[0];
+  part(body, "fall-pick", () => el("div", { class: "picks" }, pick("optimization", levels.map((l) => [l, short("optimization", l)]), fallShown, (v) => { fallShown = v; drawWaterfall(body); })));
+  const stacks = all.filter((s) => s.level === fallShown && (ROWS_OF.get(s.cell) || []).some(seen));
+  const steps = fallOf(stacks);
+  const bars_ = steps.filter((s) => s.factor !== null);
+  const label = (s) => (s.factor === null ? "not measured" : `×${num(s.factor)}${s.known < stacks.length ? ` in ${s.known}` : ""}`);
+  chart(part(body, "fall"), "waterfall", { title: `What became of the promise of ${short("optimization", fallShown)}.`, note: `Geometric means over ${plural(stacks.length, "stack")}, each against the same stack without optimization. A bar begins where the one before ended; the last is the speed-up that was measured. What is not measured is in the kernels.`,
+    traces: stacks.length ? [{ type: "bar", x: bars_.map((s) => s.name), base: bars_.map((s) => s.before), y: bars_.map((s) => s.after - s.before), customdata: bars_.map((s) => s.factor), text: bars_.map(label), textposition: "outside", cliponaxis: false, textangle: 0, constraintext: "none", textfont: { size: wide() ? 12 : 8 },
+      marker: { color: bars_.map((s) => (s.name === "measured" ? COLOURS[6] : s.factor < 1 ? COLOURS[1] : COLOURS[0])), pattern: { shape: bars_.map((s) => (s.name === "measured" ? "x" : s.factor < 1 ? "/" : "")) } }, hovertemplate: "%{x}: %{text}<extra></extra>" }] : [],
+    height: 380, layout: { margin: { t: 30, r: 12, l: 50, b: 44 }, annotations: stacks.length ? steps.filter((s) => s.factor === null).map((s) => ({ x: s.name, y: s.after, yanchor: "bottom", text: "not<br>measured", showarrow: false, font: { size: wide() ? 12 : 8 } })) : [], xaxis: { type: "category", categoryorder: "array", categoryarray: FALL.map(([, n]) => n) }, yaxis: { rangemode: "tozero", title: { text: "times faster" } }, shapes: [flat(1)] },
+    head: ["step", "factor", "times faster after it", "known in", "not measured because"], rows: () => steps.map((s) => [s.name, s.factor, s.after, s.known, s.why]) });
+}
+
 // ---------------------------------------------------------------- diminishing returns
 
 const RETURN_COSTS = { accuracy: "accuracy", build_s: "build time", tuning_s: "tuning time" };

@@ -78,6 +78,7 @@ function drawExpected(body) {
       head: ["choice", "over", "contexts", "expected", "observed", "observed over expected", "verdict (all cells)"],
       rows: () => levels.map((key) => { const [factor, level] = key.split("\u0001"); const own = rows.filter((r) => r.factor === factor && r.level === level); const x = geomean(own.map((r) => r.expected)), y = geomean(own.map((r) => r.observed)); return [short(factor, level), short(factor, CELLS[own[0].base][factor]), own.length, x, y, y / x, told.get(`${key}\u0001${costShown}`)?.verdict || ""]; }) });
   }
+  drawWaterfall(body);
   drawRoofline(body);
 }
 

@@ -1,0 +1,96 @@
+"""The rounds of every cell in two halves: what is chosen on one is read on the other.
+
+The best of many noisy values looks better than it is. A choice made on one half of the rounds and
+read on the other does not. Rounds are taken in turns, so that what drifts is in both halves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dlas.analyze.estimate.estimated import Estimates
+from dlas.analyze.estimate.levels import Bools, Floats, Ints
+from dlas.analyze.estimate.rounds import Units, fit, units_of
+from dlas.analyze.estimate.sessions import linked
+from dlas.analyze.estimate.table import Table
+from dlas.core.least import OF_ROUNDS, expected_least, scale
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Two readings of every row that share no round, each with its noise."""
+
+    one: Estimates
+    other: Estimates
+    split: bool
+    """False: there are no rounds to split, and both are the whole."""
+    thin: Bools
+    """Rows that have an estimate but too few rounds for two halves; NaN in both."""
+
+
+def halves(table: Table, whole: Estimates) -> Halves:
+    """Split the rounds of every row in two and estimate each half as the whole was.
+
+    The noise is that of the whole, which was fitted once: a half has fewer rounds, so that its
+    variance is larger, by what the estimator's variance is for so many. Where the least of a few
+    rounds is taken it is the least of equally many in all halves; rows with fewer rounds than
+    half of the others have none.
+    """
+    known = np.isfinite(whole.mean)
+    if table.samples is None or whole.kind != "rounds":
+        return Halves(whole, whole, False, np.zeros(len(known), dtype=bool))
+    samples = linked(table.samples).samples
+    units = units_of(samples[samples["control"] == 0])
+    logs = units.log if table.least else fit(units).net
+    order = np.lexsort((units.round, units.unit))
+    rank = np.empty(len(order), dtype=np.int64)
+    start = np.concatenate([[0], np.cumsum(units.count)])
+    rank[order] = np.arange(len(order)) - start[units.unit[order]]
+    count = np.stack([(units.count + 1) // 2, units.count // 2])
+    k = _of(table, count[1])
+    found = []
+    for half in (0, 1):
+        chosen = rank % 2 == half
+        value, factor = _values(table, units, logs, chosen, count[half], k)
+        value[count[1] < k] = np.nan
+        found.append(_as_half(whole, units.row, value, factor))
+    thin = known & ~(np.isfinite(found[0].mean) & np.isfinite(found[1].mean))
+    return Halves(found[0], found[1], True, thin)
+
+
+def _of(table: Table, fewer: Ints) -> int:
+    """Return of how many rounds the least is taken; else the rounds that a half needs."""
+    return max(1, min(OF_ROUNDS, int(np.median(fewer)))) if table.least else 1
+
+
+def _values(
+    table: Table, units: Units, logs: Floats, chosen: Bools, count: Ints, k: int
+) -> tuple[Floats, Floats]:
+    """Return by unit the estimate from the chosen rounds, and its variance over the whole's."""
+    value, factor = np.full(len(count), np.nan), np.full(len(count), np.nan)
+    unit = units.unit[chosen]
+    if not table.least:
+        there = count > 0
+        value[there] = np.bincount(unit, logs[chosen], minlength=len(count))[there] / count[there]
+        factor[there] = units.count[there] / count[there]
+        return value, factor
+    sorted_ = logs[chosen][np.argsort(unit, kind="stable")]
+    start = np.concatenate([[0], np.cumsum(count)])
+    for n in np.unique(count[count > 0]).tolist():
+        own = np.flatnonzero(count == n)
+        value[own] = expected_least(sorted_[start[own][:, None] + np.arange(n)], k)
+        for u in own.tolist():
+            factor[u] = scale(n, k) / scale(int(units.count[u]), OF_ROUNDS)
+    return value, factor
+
+
+def _as_half(whole: Estimates, row: Ints, value: Floats, factor: Floats) -> Estimates:
+    """Return the estimates of a half by row; what is not known of sessions stays as it is."""
+    mean, times = np.full(len(whole.mean), np.nan), np.ones(len(whole.mean))
+    mean[row], times[row] = value, np.nan_to_num(factor, nan=1.0)
+    mean[~np.isfinite(whole.mean)] = np.nan
+    var = whole.var.copy()
+    var[:, : whole.own] *= times[:, None]
+    return replace(whole, mean=mean, median=mean, var=var)

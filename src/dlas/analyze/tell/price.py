@@ -1,0 +1,74 @@
+"""The price of tuning layer by layer, in sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from dlas.analyze.conclusion import Analysis, Finding, records
+from dlas.analyze.parts.price import MANY
+from dlas.analyze.tell.words import brief, is_time, listed, number
+
+
+def price(analysis: Analysis) -> Iterator[Finding]:
+    """Say where one arrives tuning one layer at a time, over the best stack, and who is to blame.
+
+    One finding of all that is given; every number stands with its own interval.
+    """
+    groups = analysis.price[analysis.price["ratio"].notna()]
+    if not len(groups):
+        return
+    what = "time" if is_time(analysis.table.metric) else analysis.table.metric
+    told = [_group(analysis, g) for g in groups.sort_values("ratio", ascending=False).itertuples()]
+    text = (
+        f"The price of tuning layer by layer, the {what} arrived at over that of the best stack "
+        f"(median over starts): {'; '.join(told)}{_separate(groups)}"
+    )
+    yield Finding(
+        "price",
+        f"{text}.",
+        layers=tuple(dict.fromkeys(x for b in groups["blame"] for x in _named(b))),
+        cells=tuple(dict.fromkeys(str(c) for pair in groups["cells"] for c in pair if c)),
+        numbers={"by": records(groups.drop(columns="cells"))},
+        overturn="Other starts, other goals, or choices that were not measured.",
+    )
+
+
+def _group(analysis: Analysis, g: Any) -> str:
+    where = brief(analysis.table, g.group) or "all"
+    text = f"{where} {number(g.ratio)}"
+    if math.isfinite(g.low):
+        text += f", 95 % interval {number(g.low)} to {number(g.high)}"
+    if not g.sure:
+        return f"{text} (no start surely pays)"
+    spread = f"{g.sure} of {g.starts} starts surely pay, up to {number(g.most)}"
+    if g.worst > g.most:
+        spread += f" and {number(g.worst)} in the worst order from {g.worst_start}"
+    return f"{text} ({spread}; to blame: {short(g.blame)})"
+
+
+def _separate(groups: Any) -> str:
+    """Count what became of the stacks made of every layer's best."""
+    total = {
+        "not in the table": int(groups["separate_missing"].sum()),
+        "failed or refused": int(groups["separate_failed"].sum()),
+        "outside the goals": int(groups["separate_unmet"].sum()),
+    }
+    broken = [f"{n} {what}" for what, n in total.items() if n]
+    if not broken:
+        return ""
+    every = sum(total.values()) + int(groups["separate"].sum())
+    return f". Of {every} stacks put together of every layer's best alone, {listed(broken)}"
+
+
+def short(blame: str) -> str:
+    """Return layers without the one that their sub-layers are of."""
+    return blame.replace("optimization.", "")
+
+
+def _named(blame: str) -> list[str]:
+    """Return the layers of a blame."""
+    if not blame or blame == MANY:
+        return []
+    return [x.partition(".")[0] for pair in blame.split(" or ") for x in pair.split(" and ")]
