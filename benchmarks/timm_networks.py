@@ -7,11 +7,11 @@
 Networks are drawn from `timm.list_models()` by the seed and built with random weights at the first
 of `--sizes` that they take; too large ones (`--max-params`) are drawn again. Each one goes through
 prepare, channel pruning 0.3, int8, and is built for ONNX Runtime, OpenVINO and TVM, whose outputs
-are compared with PyTorch's; what pruning and int8 made runs in ONNX Runtime. MACs are compared with
-a second counter, `torch.utils.flop_counter`. Every network has a process of its own, forked from one
-that has the libraries loaded. One that takes longer than `--seconds` is stopped, and the step is
-named; one that is in the JSON file already is not run again. An exception that is not one of
-dlas' own sentences is printed as BARE. One thread; `nice` it if others work on the machine.
+are compared with PyTorch's; what pruning and int8 made runs in ONNX Runtime. MACs are compared
+with a second counter, `torch.utils.flop_counter`. Every network has a process of its own, forked
+from one that has the libraries loaded. One that takes more CPU time than `--seconds` is stopped,
+and the step is named; one that is in the JSON file already is not run again. An exception that is
+not one of dlas' own sentences is printed as BARE. One thread; `nice` it if others work here.
 """
 
 import argparse

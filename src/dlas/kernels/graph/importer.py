@@ -36,9 +36,7 @@ def import_program(program: Any) -> Graph:
             "torch.export.export(model.eval(), inputs), where inputs is a tuple of example tensors"
         )
     module, program = relax_module(program)
-    graph = _read(module["main"], _module_names(program))
-    _correct_batch_norm(program, graph.nodes)
-    return graph
+    return _read(module["main"], _module_names(program))
 
 
 def import_onnx(model: Any) -> Graph:
