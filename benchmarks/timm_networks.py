@@ -2,31 +2,47 @@
 
     python benchmarks/timm_networks.py --count 100 --seed 0 --json timm.json
     python benchmarks/timm_networks.py --names resnet18 convnext_atto
+    python benchmarks/timm_networks.py --json timm.json --table
 
-Networks are drawn from `timm.list_models()` by the seed and built at `--size` pixels with random
-weights; too large ones (`--max-params`) are drawn again. Each one goes through prepare, channel
-pruning 0.3, int8, and is built for ONNX Runtime, OpenVINO and TVM, whose outputs are compared with
-PyTorch's. MACs are compared with a second counter, `torch.utils.flop_counter`. Every network has a
-process of its own; one that is in the JSON file already is not run again. An exception that is not
-one of dlas' own sentences is printed as BARE.
+Networks are drawn from `timm.list_models()` by the seed and built with random weights at the first
+of `--sizes` that they take; too large ones (`--max-params`) are drawn again. Each one goes through
+prepare, channel pruning 0.3, int8, and is built for ONNX Runtime, OpenVINO and TVM, whose outputs
+are compared with PyTorch's; what pruning and int8 made runs in ONNX Runtime. MACs are compared
+with a second counter, `torch.utils.flop_counter`. Every network has a process of its own, forked
+from one that has the libraries loaded. One that takes more CPU time than `--seconds` is stopped,
+and the step is named; one that is in the JSON file already is not run again. An exception that is
+not one of dlas' own sentences is printed as BARE. One thread; `nice` it if others work here.
 """
 
 import argparse
 import json
 import multiprocessing
+import os
 import random
+import re
 import tempfile
 import time
+import traceback
 import warnings
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from saved import machine
 
-SOFTWARE = ("onnxruntime", "openvino", "tvm")
-STEPS = ("prepare", "channel-pruning", "int8", *SOFTWARE)
+RUNTIMES = ("onnxruntime", "openvino", "tvm")
+STEPS = ("prepare", "channel-pruning", "int8", *RUNTIMES)
+PRELOADED = (
+    "torch", "timm", "torch_pruning", "onnx", "onnxscript", "onnxruntime",
+    "onnxruntime.quantization", "openvino", "tvm.relax", "torch.utils.flop_counter",
+    "dlas.testing", "dlas.networks.counting",
+)  # fmt: skip
+"""What every network's process would load for itself, which takes longer than most networks."""
+
+Say = Callable[[str, Any], None]
 
 
 def draw(count: int, seed: int) -> list[str]:
@@ -34,59 +50,104 @@ def draw(count: int, seed: int) -> list[str]:
     import timm
 
     names = sorted(timm.list_models())
-    return random.Random(seed).sample(names, min(len(names), 4 * count))
+    return random.Random(seed).sample(names, min(len(names), 8 * count))
 
 
-def look(name: str, size: int, max_params: float) -> dict[str, Any]:
-    """Return what became of each step of one network, as sentences; empty: too large."""
+def too_large(name: str, size: int, most: float) -> bool:
+    """Whether a network has more than so many parameters, found out without making them."""
+    import timm
+    import torch
+
+    for more in ({"img_size": size}, {}):
+        try:
+            with torch.device("meta"):
+                module = timm.create_model(name, num_classes=10, **more)
+        except Exception:
+            continue  # cannot be made so: it is built, then, and counted
+        return sum(p.numel() for p in module.parameters()) > most
+    return False
+
+
+def look(name: str, sizes: Sequence[int], max_params: float, say: Say) -> None:
+    """Say what became of each step of one network; nothing: too large."""
+    import torch
+
     from dlas.core import registry
     from dlas.core.protocols import Network
     from dlas.networks.counting import count
     from dlas.testing import SmallImages
 
     warnings.simplefilter("ignore")
-    data = SmallImages(classes=10, channels=3, height=size, width=size)
-    said: dict[str, Any] = {}
+    torch.set_num_threads(1)
+    if too_large(name, sizes[0], max_params):
+        return
     model = registry.make("model", "timm", {"name": name})
-    network = _step(said, "prepare", lambda: model.build(data))
+    network = None
+    for size in sizes:
+        data = SmallImages(classes=10, channels=3, height=size, width=size)
+        say("size", size)
+        network = _step(say, "prepare", lambda d=data: model.build(d))
+        if network is not None:
+            break
     if network is None:
-        return said
+        return
     module = network.module
-    said["params"] = sum(p.numel() for p in module.parameters())
-    if said["params"] > max_params:
-        return {}
+    say("params", sum(p.numel() for p in module.parameters()))
+    say("step", "count")
     counted = count(module, network.spec)
-    said["macs"], said["uncounted"] = counted.macs, counted.uncounted
-    said["second"] = second_count(module, network.spec.shape)
+    say("macs", counted.macs)
+    say("uncounted", counted.uncounted)
+    say("second", second_count(module, network.spec.shape))
     with tempfile.TemporaryDirectory() as folder:
-        pruning = registry.make("optimization", "channel-pruning", {"ratio": 0.3, "epochs": 0})
-        done = _step(said, "channel-pruning", lambda: pruning.apply(network, None, Path(folder)))
-        if done is not None:
-            a = done.achieved
-            left, layers = len(a["left_alone"]), len(a["layers"])
-            said["channel-pruning"] = f"ratio {a['ratio']:.2f}, {left} of {layers} left alone"
-            said["reasons"] = sorted(set(a["left_alone"].values()))
-        int8, train = registry.make("optimization", "int8", {}), data.load("train")
-        done = _step(said, "int8", lambda: int8.apply(network, train, Path(folder)))
-        if done is not None:
-            said["int8"] = "quantized"
-        for runtime in SOFTWARE:
+        places = iter(Path(folder, str(n)) for n in range(9))
+        for runtime in RUNTIMES:
             plain = Network(network.spec, module)
-            difference = _step(said, runtime, lambda r=runtime, n=plain: run(r, n, folder))
-            if difference is not None:
-                right = difference < 1e-3
-                said[runtime] = "right" if right else f"WRONG: differs by {difference:.2g}"
-    return said
+            off = _step(say, runtime, lambda r=runtime, n=plain: run(r, n, next(places)))
+            if off is not None:
+                say(runtime, "right" if off < 1e-3 else f"WRONG: differs by {off:.2g}")
+        _prune(network, say, places)
+        _quantize(network, data.load("train"), say, places)
+
+
+def _prune(network: Any, say: Say, places: Iterator[Path]) -> None:
+    from dlas.core import registry
+
+    pruning = registry.make("optimization", "channel-pruning", {"ratio": 0.3, "epochs": 0})
+    done = _step(say, "channel-pruning", lambda: pruning.apply(network, None, Path()))
+    if done is None:
+        return
+    a = done.achieved
+    text = f"{a['ratio']:.0%} of channels, {len(a['left_alone'])} of {len(a['layers'])} left alone"
+    say("reasons", dict(Counter(a["left_alone"].values())))
+    say("far", len(a["far"]))
+    off = _step(say, "pruned", lambda: run("onnxruntime", done.network, next(places)))
+    wrong = "" if off is not None and off < 1e-3 else f"; WRONG in ONNX Runtime ({off})"
+    say("channel-pruning", text + wrong)
+
+
+def _quantize(network: Any, train: Any, say: Say, places: Iterator[Path]) -> None:
+    from dlas.core import registry
+
+    int8 = registry.make("optimization", "int8", {"images": 32})
+    place = next(places)
+    place.mkdir()
+    done = _step(say, "int8", lambda: int8.apply(network, train, place))
+    if done is None:
+        return
+    share = sum(done.achieved["quantized"].values()) / sum(done.achieved["operators"].values())
+    off = _step(
+        say, "ran int8", lambda: run("onnxruntime", done.network, next(places), network.module)
+    )
+    if off is not None:
+        say("int8", f"{share:.0%} of operators, differs by {off:.2g}")
 
 
 class Lowered:
     """A network as a build sees it (`dlas.protocols.Program`), lowered when it is asked for."""
 
-    precision = "float32"
-
     def __init__(self, network: Any, algorithm: Any, folder: Path) -> None:
         self.made, self.algorithm, self.folder = network, algorithm, folder
-        self.spec = network.spec
+        self.spec, self.precision = network.spec, network.precision
 
     def network(self) -> Any:
         """The network itself."""
@@ -94,20 +155,20 @@ class Lowered:
 
     def onnx(self) -> Path:
         """Its ONNX file."""
-        from dlas.networks.export import export_onnx
+        from dlas.run.steps.convert import to_onnx
 
-        path = self.folder / "lowered.onnx"
-        export_onnx(self.made.module, self.spec, path)
-        return path
+        to_onnx(self.made, self.folder / "lowered.onnx")
+        return self.folder / "lowered.onnx"
 
     def exported(self) -> Any:
         """Its exported program."""
-        from dlas.networks.export import export_program
+        from dlas.run.steps.convert import load_exported, to_exported
 
-        return export_program(self.made.module, self.spec)
+        to_exported(self.made, self.folder / "lowered.pt2")
+        return load_exported(self.folder / "lowered.pt2")
 
 
-def run(runtime: str, network: Any, folder: str) -> float:
+def run(runtime: str, network: Any, place: Path, reference: Any = None) -> float:
     """Build a network for a runtime; return the largest difference to PyTorch, by its spread."""
     import torch
 
@@ -115,14 +176,15 @@ def run(runtime: str, network: Any, folder: str) -> float:
 
     software = registry.make("software", runtime, {})
     hardware = registry.make("hardware", "cpu", {})
-    place = Path(folder, runtime)
     place.mkdir()
     algorithm = registry.make("algorithm", "native", {})
     software.build(Lowered(network, algorithm, place), hardware, place)
     x = torch.randn(network.spec.shape, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        expected = network.module(x.clone()).numpy()
+        expected = (reference or network.module)(x.clone()).numpy()
     found = software.load(place, hardware)(np.ascontiguousarray(x.numpy()))
+    if found.shape != expected.shape or not np.isfinite(expected).all():
+        return float("inf")
     return float(np.abs(found - expected).max() / max(float(expected.std()), 1e-6))
 
 
@@ -137,41 +199,56 @@ def second_count(module: Any, shape: tuple[int, ...]) -> int:
     return counter.get_total_flops() // 2
 
 
-def _step(said: dict[str, Any], step: str, do: Callable[[], Any]) -> Any:
+def _step(say: Say, step: str, do: Callable[[], Any]) -> Any:
     from dlas.core.errors import DlasError
+    from dlas.core.wording import sentence
 
+    say("step", step)
     try:
         made = do()
     except DlasError as error:
-        said[step] = f"refused: {str(error).splitlines()[0]}"
+        say(step, f"refused: {str(error).splitlines()[0]}")
         return None
     except Exception as error:
-        line = (str(error).splitlines() or [""])[0]
-        said[step] = f"BARE {type(error).__name__}: {line}"
+        say(step, f"BARE {type(error).__name__}: {sentence(error)}")
+        say("trace", traceback.format_exc()[-3000:])
         return None
-    said[step] = "done"
+    say(step, "done")
     return made
 
 
-def _child(name: str, size: int, max_params: float, pipe: Any) -> None:
-    pipe.send(look(name, size, max_params))
+def _child(name: str, sizes: Sequence[int], max_params: float, pipe: Any) -> None:
+    look(name, sizes, max_params, lambda key, value: pipe.send((key, value)))
 
 
-def isolated(name: str, size: int, max_params: float, seconds: float) -> dict[str, Any]:
+def isolated(name: str, sizes: Sequence[int], max_params: float, seconds: float) -> dict[str, Any]:
     """Look at a network in a process of its own; one that crashes or hangs is a row, too."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(name, size, max_params, theirs))
+    process = context.Process(target=_child, args=(name, sizes, max_params, theirs))
     process.start()
     theirs.close()
+    said: dict[str, Any] = {}
+    watched, end = psutil.Process(process.pid), time.monotonic() + 10 * seconds
     try:
-        return ours.recv() if ours.poll(seconds) else {"prepare": f"BARE: over {seconds:g} s"}
+        while True:
+            while not ours.poll(0.5):
+                used = sum(watched.cpu_times()[:2])
+                if used > seconds or time.monotonic() > end:
+                    raise TimeoutError
+            key, value = ours.recv()
+            said[key] = value
+    except TimeoutError:
+        said[said.get("step", "prepare")] = f"stopped: not done within {seconds:g} s of CPU time"
     except EOFError:
         process.join()
-        return {"prepare": f"BARE: the process ended with {process.exitcode}"}
+        if process.exitcode:
+            said[said.get("step", "prepare")] = f"BARE: the process ended with {process.exitcode}"
     finally:
         process.kill()
         process.join()
+    return said
 
 
 def row(name: str, said: dict[str, Any]) -> str:
@@ -179,7 +256,43 @@ def row(name: str, said: dict[str, Any]) -> str:
     macs, second = said.get("macs"), said.get("second")
     same = "" if macs is None else "=" if macs == second else f"(torch {second:,})"
     shown = f"{macs:,} {same}" if macs is not None else f"- {', '.join(said.get('uncounted', ()))}"
-    return " | ".join(["", name, shown, *(said.get(s, "") for s in STEPS), ""]).strip()
+    told = (str(said.get(step, "")).replace("|", "/") for step in STEPS)
+    return " | ".join(["", name, str(said.get("size", "")), shown, *told, ""]).strip()
+
+
+def results(saved: dict[str, Any]) -> dict[str, Any]:
+    """Return the networks that were looked at, by name."""
+    return {n: said for n, said in saved.items() if n != "machine" and "prepare" in said}
+
+
+def kind(said: str) -> str:
+    """Return what became of a step, in a word."""
+    first = re.match(r"right|done|refused|stopped|WRONG|BARE", said)
+    return first[0] if first else "WRONG" if "WRONG" in said else "done" if said else "not reached"
+
+
+def summary(saved: dict[str, Any]) -> Iterator[str]:
+    """Give the lines of the table of counts."""
+    looked = results(saved)
+    found = {step: Counter(kind(s.get(step, "")) for s in looked.values()) for step in STEPS}
+    kinds = sorted({k for counts in found.values() for k in counts})
+    yield f"| {len(looked)} networks | " + " | ".join(kinds) + " |"
+    yield "| --- " * (1 + len(kinds)) + "|"
+    for step, counts in found.items():
+        yield f"| {step} | " + " | ".join(str(counts[k]) for k in kinds) + " |"
+    counted = [s for s in looked.values() if "second" in s]
+    same = sum(s["macs"] == s["second"] for s in counted)
+    yield ""
+    yield f"MACs: {same} of {len(counted)} equal to PyTorch's counter."
+
+
+def table(saved: dict[str, Any]) -> None:
+    """Print counts, networks and reasons."""
+    print("\n".join(summary(saved)) + "\n")
+    print("| network | pixels | MACs | " + " | ".join(STEPS) + " |")
+    print("| --- " * (3 + len(STEPS)) + "|")
+    for name, said in results(saved).items():
+        print(row(name, said))
 
 
 def main() -> None:
@@ -189,30 +302,35 @@ def main() -> None:
     )
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--max-params", type=float, default=30e6)
-    parser.add_argument("--seconds", type=float, default=600, help="a network may take")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 96])
+    parser.add_argument("--max-params", type=float, default=12e6)
+    parser.add_argument("--seconds", type=float, default=90, help="of CPU time a network may take")
     parser.add_argument("--names", nargs="+", default=[])
     parser.add_argument("--json", type=Path, default=None)
+    parser.add_argument("--table", action="store_true", help="print what the file holds")
     asked = parser.parse_args()
     saved = json.loads(asked.json.read_text()) if asked.json and asked.json.exists() else {}
-    print("| network | MACs | " + " | ".join(STEPS) + " |")
-    print("| --- " * (2 + len(STEPS)) + "|")
-    shown = 0
+    if asked.table:
+        table(saved)
+        return
+    for variable in ("OMP_NUM_THREADS", "TVM_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = "1"
+    saved["machine"] = machine()
     for name in asked.names or draw(asked.count, asked.seed):
-        if shown == (len(asked.names) or asked.count):
+        if not asked.names and len(results(saved)) >= asked.count:
             break
+        if name in saved:
+            continue
         started = time.monotonic()
-        said = saved.get(name)
-        if said is None:
-            saved["machine"] = machine()
-            said = isolated(name, asked.size, asked.max_params, asked.seconds)
-            saved[name] = {**said, "seconds": round(time.monotonic() - started, 1)} if said else {}
-            if asked.json:
-                asked.json.write_text(json.dumps(saved, indent=1))
+        said = isolated(name, asked.sizes, asked.max_params, asked.seconds)
+        saved[name] = {**said, "seconds": round(time.monotonic() - started, 1)} if said else {}
+        if asked.json:
+            draft = asked.json.with_suffix(".tmp")
+            draft.write_text(json.dumps(saved, indent=1))
+            draft.replace(asked.json)
         if said:
-            shown += 1
             print(row(name, said), flush=True)
+    table(saved)
 
 
 if __name__ == "__main__":

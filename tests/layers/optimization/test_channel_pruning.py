@@ -140,6 +140,7 @@ CASES = {
     "pixel shuffle": (two, (lambda s, x: F.pixel_shuffle(x, 2),), {"reads": 4}),
     "pixel unshuffle": (two, (lambda s, x: F.pixel_unshuffle(x, 2),), {"reads": 64}),
     "padded channels": (two, (lambda s, x: F.pad(x, (0, 0, 0, 0, 4, 4)),), {"reads": 24}),
+    "padded pixels": (two, (lambda s, x: F.pad(x, (0, 1, 2, 1)),), {}),
     "concat": (two, (lambda s, x: torch.cat([x, x.relu()], 1),), {"reads": 32}),
     "split sizes": (two, (lambda s, x: torch.cat(torch.split(x, 8, 1)[::-1], 1),), {}),
     "fixed view": (two, (lambda s, x: x.view(-1, 16, 64).view(-1, 16, 8, 8),), {}),
@@ -353,3 +354,23 @@ def test_the_proof_finds_a_single_wrong_column():
 def _kept(before, after):
     places = {float(v): i for i, v in enumerate(before.detach())}
     return torch.tensor([places[float(v)] for v in after.detach()])
+
+
+@pytest.mark.parametrize("value", [0, 0.5])
+def test_pixels_may_be_padded(value):
+    done = pruned(two(lambda s, x: F.pad(x, (1, 1), value=value)))
+    assert not done.achieved["left_alone"]
+    assert done.achieved["layers"]["a"] == [16, 8]
+
+
+def test_what_torch_pruning_cannot_follow_is_told_in_words(monkeypatch):
+    import torch_pruning
+
+    def fail(*_, **__):
+        raise IndexError("index 320 is out of bounds for dimension 0 with size 320")
+
+    monkeypatch.setattr(torch_pruning.DependencyGraph, "build_dependency", fail)
+    with pytest.raises(StepError) as caught:
+        pruned(two(plain))
+    assert "does not follow how this network joins" in str(caught.value)
+    assert "out of bounds" not in str(caught.value)

@@ -35,6 +35,8 @@ def moved(call: Application) -> list[Slice]:
     """
     import torch
 
+    if call.name == "constant_pad_nd" and (padded := _padded_elsewhere(call)):
+        return [padded]
     before = _results(call, call.before, _numbers(call, whole=True))
     after = _results(call, call.after, _numbers(call, whole=False))
     there = _results(call, call.before, _masks(call), padding=1.0)
@@ -51,6 +53,23 @@ def moved(call: Application) -> list[Slice]:
             raise call.refuse("channels change places")
         made.append(part)
     return made
+
+
+def _padded_elsewhere(call: Application) -> Slice | None:
+    """Return what is left where only dimensions are padded of which nothing is gone.
+
+    None: others are padded, too, or both networks are not padded alike.
+    """
+    from torch.utils._pytree import tree_unflatten
+
+    (_, pads, *value), _ = tree_unflatten(list(call.before), call.spec)
+    (_, now, *new), _ = tree_unflatten(list(call.after), call.spec)
+    (part,) = call.given()
+    last = len(part.shape) - 1
+    padded = {last - at // 2 for at, pad in enumerate(pads) if pad}
+    if (pads, value) != (now, new) or padded & set(part.kept):
+        return None
+    return Slice(call.outputs[0], part.kept, part.why)
 
 
 def _numbers(call: Application, *, whole: bool) -> list[Tensor | None]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlas.core.errors import StepError
 from dlas.core.protocols import DataSpec
+from dlas.core.wording import said
 from dlas.layers.optimization.shared.proof import tensors_of
 from dlas.layers.optimization.shared.slices import Slice, Unfollowed, kept_of
 
@@ -176,11 +177,14 @@ def read(module: Any, spec: DataSpec) -> tuple[list[str], dict[str, str]]:
 
 
 def _unread(error: Exception) -> str:
-    line = (str(error).splitlines() or [""])[0]
-    return (
-        "Torch-Pruning cannot tell which channels hang together with its own "
-        f"({type(error).__name__}: {line})"
-    )
+    return f"Torch-Pruning cannot tell which channels hang together with its own: {_failed(error)}"
+
+
+def _failed(error: Exception) -> str:
+    """Return what Torch-Pruning's own failure comes to; most are a wrong index of a channel."""
+    if isinstance(error, IndexError | KeyError):
+        return "its graph does not follow how this network joins, splits or reshapes them"
+    return f"{type(error).__name__}: {said(error)}"
 
 
 def attention_of(module: Any) -> list[Any]:
@@ -208,8 +212,7 @@ def told(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # whatever its tracing raises
-        line = (str(error).splitlines() or [""])[0]
-        raise StepError(f"{what}: {type(error).__name__}: {line}") from error
+        raise StepError(f"{what}: {_failed(error)}") from error
 
 
 @contextmanager
