@@ -17,7 +17,7 @@ from dlas.cli import app
 from dlas.core.errors import UserError
 from dlas.deploy import export
 
-FILES = {"Dockerfile", "README.md", "artefact", "predict.py", "requirements.txt", "runtime.py",
+FILES = {"Dockerfile", "README.md", "artefact", "predict.py", "upright.py", "requirements.txt", "runtime.py",
          "samples", "stack.json", "verify.py"}  # fmt: skip
 
 
@@ -75,9 +75,9 @@ def test_it_verifies_and_predicts_without_dlas(folder: Path) -> None:
     assert "16 as expected" in done.stdout
     assert re.search(r"latency: [\d.]+ ms here, 1.001 ms there", done.stdout)
     expected = (shipped.inputs().reshape(-1, 64) @ shipped.matrix()).argmax(axis=1)[:16]
-    done = _python(folder, "predict.py", "samples/inputs.npy")
+    done = _python(folder, "predict.py", "upright.py", "samples/inputs.npy")
     assert [int(n) for n in re.findall(r"class (\d)", done.stdout)] == expected.tolist()
-    done = _python(folder, "predict.py", "absent.png", "README.md")
+    done = _python(folder, "predict.py", "upright.py", "absent.png", "README.md")
     assert done.returncode == 2
     assert "absent.png" in done.stderr
     assert "README.md" in done.stderr

@@ -18,6 +18,8 @@ from dlas.core.errors import UserError
 from dlas.core.protocols import Software
 from dlas.deploy import built_in
 from dlas.deploy.shipping import class_names, deployment
+from dlas.layers.dataset.shared import upright
+from dlas.layers.dataset.shared.decoding import decode
 from dlas.layers.dataset.shared.pixels import Preprocess
 from dlas.testing import registered
 from fake_programs import CPU, FakeProgram, images
@@ -103,6 +105,8 @@ def predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         assert source is not None
         assert source.origin is not None
         (tmp_path / "predict.py").write_text(Path(source.origin).read_text())
+        (tmp_path / "upright.py").write_text(Path(upright.__file__).read_text())
+        monkeypatch.syspath_prepend(tmp_path)
         card = {"preprocessing": asked, "labels": ["cat"], "runtime": {"environment": {}}}
         (tmp_path / "stack.json").write_text(json.dumps(card))
         spec = importlib.util.spec_from_file_location("predict", tmp_path / "predict.py")
@@ -115,19 +119,24 @@ def predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return made
 
 
-@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1", "I;16"])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("resize", "how"), [(0, "bilinear"), (40, "bicubic"), (32, "bilinear")])
 def test_an_image_becomes_the_same_input(
     predict: Any, tmp_path: Path, mode: str, channels: int, resize: int, how: str
 ) -> None:
     rng = np.random.default_rng(3)
-    picture = Image.fromarray(rng.integers(0, 256, (37, 61, 3), dtype=np.uint8)).convert(mode)
-    picture.save(tmp_path / "x.png")
+    if mode == "I;16":
+        picture = Image.fromarray(rng.integers(0, 65536, (37, 61), dtype=np.uint16))
+    else:
+        picture = Image.fromarray(rng.integers(0, 256, (37, 61, 3), dtype=np.uint8)).convert(mode)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    picture.save(tmp_path / "x.png", exif=turned)
     asked = {"size": 32, "resize": resize, "channels": channels, "interpolation": how,
              "mean": [0.4] * channels, "std": [0.3] * channels}  # fmt: skip
     ours = Preprocess(32, channels, (0.4,) * channels, (0.3,) * channels, resize, how)  # type: ignore[arg-type]
-    expected = ours.decode((tmp_path / "x.png").read_bytes(), "x")
+    expected = decode((tmp_path / "x.png").read_bytes(), "x", ours)
     found = predict(asked).preprocess(tmp_path / "x.png")
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, expected)

@@ -103,6 +103,7 @@ def _fill(made: Path, picked: Located) -> dict[str, Any]:
     shutil.copytree(picked.artifact, made / "artefact")
     _copy_module("dlas.deploy.standalone.predict", made / "predict.py")
     _copy_module("dlas.deploy.standalone.verify", made / "verify.py")
+    _copy_module("dlas.layers.dataset.shared.upright", made / "upright.py")
     _copy_module(needs.loader, made / "runtime.py")
     for place, data in needs.beside.items():
         (made / place).parent.mkdir(parents=True, exist_ok=True)

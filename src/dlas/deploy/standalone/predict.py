@@ -43,9 +43,11 @@ class Prediction(NamedTuple):
 def preprocess(image: Any) -> Array:
     """Return an image (a path, or a PIL image) as the network takes it, float32 ``(C, H, W)``.
 
-    Grey or RGB, the shorter side resized, the middle cropped, scaled to 0..1, normalized.
+    As a person sees it (upright, on white, eight bits), grey or RGB, the shorter side resized, the
+    middle cropped, scaled to 0..1, normalized.
     """
     from PIL import Image
+    from upright import as_seen
 
     asked = STACK["preprocessing"]
     if asked is None:
@@ -54,7 +56,7 @@ def preprocess(image: Any) -> Array:
         with Image.open(image) as opened:
             opened.load()
             image = opened
-    image = image.convert("L" if asked["channels"] == 1 else "RGB")
+    image = as_seen(image, asked["channels"])
     width, height = image.size
     size, shorter = asked["size"], asked["resize"] or asked["size"]
     if min(width, height) != shorter:

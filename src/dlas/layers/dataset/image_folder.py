@@ -14,7 +14,15 @@ from dlas.core.contents import Contents, split_read
 from dlas.core.errors import UserError, listed
 from dlas.core.keys import key
 from dlas.core.protocols import SPLITS, Dataset, DataSpec
-from dlas.layers.dataset.shared import class_folders, decoding, encoded, pixels, splits, tree
+from dlas.layers.dataset.shared import (
+    class_folders,
+    decoding,
+    encoded,
+    pixels,
+    splits,
+    tree,
+    upright,
+)
 from dlas.layers.dataset.shared.class_folders import EXPECTED, Arrangement, arrange
 from dlas.layers.dataset.shared.encoded import EncodedSamples, alike, existing
 from dlas.layers.dataset.shared.pixels import (
@@ -30,7 +38,7 @@ if TYPE_CHECKING:
     from dlas.core.protocols import Labels, Split
 
 SOURCES = tuple(
-    module.SOURCE for module in (class_folders, decoding, encoded, pixels, splits, tree)
+    module.SOURCE for module in (class_folders, decoding, encoded, pixels, splits, tree, upright)
 )
 
 

@@ -15,7 +15,15 @@ from dlas.core.contents import Contents, split_read
 from dlas.core.errors import UserError, listed, near
 from dlas.core.keys import bytes_hash
 from dlas.core.protocols import SPLITS, Dataset, DataSpec
-from dlas.layers.dataset.shared import decoding, encoded, parquet_files, pixels, splits, tree
+from dlas.layers.dataset.shared import (
+    decoding,
+    encoded,
+    parquet_files,
+    pixels,
+    splits,
+    tree,
+    upright,
+)
 from dlas.layers.dataset.shared.encoded import EncodedSamples, alike, existing
 from dlas.layers.dataset.shared.parquet_files import EXPECTED, ParquetFiles, find_files
 from dlas.layers.dataset.shared.pixels import (
@@ -32,7 +40,7 @@ if TYPE_CHECKING:
     from dlas.core.protocols import Labels, Split
 
 SOURCES = tuple(
-    module.SOURCE for module in (decoding, encoded, parquet_files, pixels, splits, tree)
+    module.SOURCE for module in (decoding, encoded, parquet_files, pixels, splits, tree, upright)
 )
 CACHE_BYTES = 256 * 2**20  # encoded images kept of the row groups read last
 

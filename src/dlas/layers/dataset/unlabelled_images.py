@@ -13,7 +13,7 @@ from pydantic import Field
 from dlas.core.errors import UserError
 from dlas.core.keys import key
 from dlas.core.protocols import Dataset, DataSpec, Refusal, Split, Techniques, impossible
-from dlas.layers.dataset.shared import decoding, encoded, pixels, tree
+from dlas.layers.dataset.shared import decoding, encoded, pixels, tree, upright
 from dlas.layers.dataset.shared.encoded import EncodedSamples, existing
 from dlas.layers.dataset.shared.pixels import (
     Interpolation,
@@ -24,7 +24,7 @@ from dlas.layers.dataset.shared.pixels import (
 )
 from dlas.layers.dataset.shared.tree import SUFFIXES, leftover, shown
 
-SOURCES = (decoding.SOURCE, encoded.SOURCE, pixels.SOURCE, tree.SOURCE)
+SOURCES = tuple(m.SOURCE for m in (decoding, encoded, pixels, tree, upright))
 EXPECTED = "a folder that holds images, itself or in folders"
 
 
