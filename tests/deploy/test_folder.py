@@ -17,8 +17,8 @@ from dlas.cli import app
 from dlas.core.errors import UserError
 from dlas.deploy import export
 
-FILES = {"Dockerfile", "README.md", "artefact", "predict.py", "upright.py", "requirements.txt", "runtime.py",
-         "samples", "stack.json", "verify.py"}  # fmt: skip
+FILES = {"Dockerfile", "README.md", "artefact", "predict.py", "requirements.txt",
+         "runtime.py", "upright.py", "samples", "stack.json", "verify.py"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
