@@ -56,34 +56,3 @@ def test_what_nobody_knows_is_named():
     program, _, _ = exported(lambda x: torch.fft.rfft2(x).abs())
     with pytest.raises(kernels.KernelError, match=r"importer does not know the operators .*fft"):
         kernels.compile_model(program, {"*": "native"}, 1, "native", None)
-
-
-@pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize(
-    "norm",
-    [
-        nn.BatchNorm2d(4, track_running_stats=False, eps=0.5),
-        nn.BatchNorm2d(4, track_running_stats=False, affine=False),
-        nn.BatchNorm2d(4, momentum=0.9),
-        nn.BatchNorm2d(4, affine=False),
-        nn.InstanceNorm2d(4, affine=True, track_running_stats=True),
-    ],
-    ids=repr,
-)
-def test_norms_take_the_statistics_that_pytorch_takes(norm, batch):
-    torch.manual_seed(0)
-    for name, tensor in norm.state_dict().items():
-        if tensor.is_floating_point():
-            tensor.uniform_(0.5, 2.0 if "var" in name else 1.0)
-    module, x = Behind(norm).eval(), torch.randn(batch, 4, 6, 6)
-    with torch.no_grad():
-        program, expected = torch.export.export(module, (x,)), module(x).numpy()
-    found = kernels.compile_model(program, {"*": "native"}, 1, "native", None).run(x.numpy())
-    np.testing.assert_allclose(found, expected, atol=2e-5)
-
-
-def test_a_norm_in_training_mode_is_refused():
-    module = Behind(nn.BatchNorm2d(4)).train()
-    program = torch.export.export(module, (torch.randn(1, 4, 8, 8),))
-    with pytest.raises(kernels.KernelError, match=r"in training mode.*model\.eval\(\)"):
-        kernels.compile_model(program, {"*": "native"}, 1, "native", None)

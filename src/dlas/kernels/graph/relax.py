@@ -10,9 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 from tvm import relax
-from tvm.ir import GenericConst
 from tvm.relax.frontend.torch import from_exported_program
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
@@ -72,9 +70,6 @@ def _refusal(refusals: list[Exception]) -> str:
     if marker in said:
         names = said.partition(marker)[2].strip(" []").replace("'", "")
         return f"TVM's importer does not know the operators {names}"
-    ours = (each for each in refusals if isinstance(each, UnsupportedError))
-    if own := next((each for each in ours if marker not in str(each)), None):
-        return str(own)
     return f"TVM cannot import this program: {refusals[0]}"
 
 
@@ -186,54 +181,7 @@ def _attention(node: Any, importer: Any) -> Any:
     return importer._scaled_dot_product_attention(node)
 
 
-def _batch_norm(node: Any, importer: Any) -> Any:
-    """Import a batch norm of stored statistics, or, where it has none, of those of its batch.
-
-    TVM 0.27 reads the arguments of `aten.batch_norm` one place off: the momentum as epsilon, and
-    batch statistics instead of the stored ones. Its own operator is for images and constants.
-    """
-    weight, bias, mean, variance = node.args[1:5]
-    decomposed = node.target.__name__ == "_native_batch_norm_legit_no_training.default"
-    training, epsilon = (False, node.args[6]) if decomposed else (node.args[5], node.args[7])
-    if training and mean is not None:
-        return _in_training(node, importer)
-    emit, op, x = importer.block_builder.emit, relax.op, importer.env[node.args[0]]
-    extents = [int(extent) for extent in x.ty.shape.values]
-    apart = (1, extents[1], *(1 for _ in extents[2:]))
-    stored = [importer.env[each] for each in (mean, variance) if each is not None]
-    gamma, beta = (
-        importer.env[each]
-        if each is not None
-        else relax.const(np.full(extents[1], fill), str(x.ty.dtype))
-        for each, fill in ((weight, 1.0), (bias, 0.0))
-    )
-    constant = all(isinstance(each, GenericConst) for each in (gamma, beta, *stored))
-    if stored and constant and len(extents) == 4:
-        normed = op.nn.batch_norm(x, gamma, beta, *stored, axis=1, epsilon=epsilon, training=False)
-        return emit(emit(normed)[0])
-    if stored:
-        middle, square = (emit(op.reshape(each, apart)) for each in stored)
-        off = emit(op.subtract(x, middle))
-    else:
-        axes = [axis for axis in range(len(extents)) if axis != 1]
-        off = emit(op.subtract(x, emit(op.mean(x, axes, keepdims=True))))
-        square = emit(op.mean(emit(op.multiply(off, off)), axes, keepdims=True))
-    spread = emit(op.sqrt(emit(op.add(square, relax.const(epsilon, str(x.ty.dtype))))))
-    scaled = emit(op.multiply(emit(op.divide(off, spread)), emit(op.reshape(gamma, apart))))
-    return emit(op.add(scaled, emit(op.reshape(beta, apart))))
-
-
-def _in_training(node: Any, importer: Any) -> Any:
-    raise UnsupportedError(
-        "a batch norm is in training mode, where it writes to its statistics: call model.eval() "
-        "before torch.export"
-    )
-
-
 _OWN = {
-    "batch_norm.default": _batch_norm,
-    "_native_batch_norm_legit_no_training.default": _batch_norm,
-    "_native_batch_norm_legit_functional.default": _in_training,
     "scaled_dot_product_attention.default": _attention,
     "std.correction": _spread(root=True),
     "var.correction": _spread(root=False),

@@ -142,7 +142,7 @@ def _batch_norm(graph: Graph, node: Node) -> None:
         )
     gamma, beta, mean, variance = (np.asarray(a, np.float64) for a in arrays)
     a = node.attrs["call"].attrs
-    scale = (gamma if a.scale else 1.0) / np.sqrt(variance + float(a.epsilon))
+    scale = (gamma if a.scale else 1.0) / np.sqrt(variance + node.attrs["epsilon"])
     shift = (beta if a.center else 0.0) - mean * scale
     node.outputs = node.outputs[:1]
     _become(node, "affine", node.inputs[:1], scale=scale, shift=shift, activation=None)
