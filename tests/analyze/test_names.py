@@ -12,8 +12,8 @@ SOURCES = sorted(Path(dlas.analyze.__file__).parent.rglob("*.py"))
 LAYERS = ("dataset", "model", "optimization", "algorithm", "software", "hardware")
 
 
-WORDS = {"best", "map", "none", "native", "float16", "bfloat16", "int8"}
-"""Names of techniques that are words of any analysis, too: what is done by default, and types."""
+WORDS = {"best", "map"}
+"""Names of techniques that are words of an analysis, too: the best row, mean average precision."""
 
 
 def technique_names():

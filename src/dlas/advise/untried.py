@@ -12,6 +12,7 @@ from dlas.advise.evidence import METRIC, Evidence, alike
 from dlas.advise.said import DEFINITION, ELSEWHERE, REFUSED, UNKNOWN, Said
 from dlas.core import registry
 from dlas.core.errors import DlasError
+from dlas.core.precision import bits
 from dlas.core.protocols import Optimization, Refusal
 from dlas.core.stack import Choice, Stack
 from dlas.run.executed import Answers
@@ -25,7 +26,6 @@ OWN = ("map",)
 """Choices that need to be written by a person."""
 LOOKED_AT = 40
 """Stacks that a choice is tried with, at most."""
-BITS = {"float16": 16, "bfloat16": 16, "int8": 8}
 
 
 @dataclass(frozen=True)
@@ -209,8 +209,9 @@ def _by_definition(one: Untried) -> Said | None:
         )
     if one.layer == "optimization":
         asked = registry.resolve(one.stack).precision
-        if asked in BITS:
-            return Said(f"{one.text}: weights take {BITS[asked]} of 32 bits", DEFINITION, one.text)
+        width = bits(asked)
+        if width is not None and width < 32:
+            return Said(f"{one.text}: weights take {width} of 32 bits", DEFINITION, one.text)
     return None
 
 

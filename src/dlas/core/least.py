@@ -10,6 +10,7 @@ of their least. It is a U-statistic (Hoeffding 1948): its expectation is the sam
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache, lru_cache
 
 import numpy as np
@@ -41,6 +42,11 @@ def expected_least(readings: Floats, k: int) -> Floats:
     """Return the expected least of ``k`` of the readings along the last axis."""
     found: Floats = np.sort(readings, axis=-1) @ weights(readings.shape[-1], k)
     return found
+
+
+def of_runs(samples: Sequence[float]) -> float:
+    """Return the expected least of ten of the runs of a round, in the unit of the samples."""
+    return float(expected_least(np.asarray(samples, dtype=float), OF_RUNS))
 
 
 @cache
@@ -88,6 +94,16 @@ def doubt(readings: Floats, k: int) -> Floats:
     left = np.arange(n, 0, -1.0)
     replaced = np.sort(readings, axis=-1) @ ((left**k - (left - 1) ** k) / n**k)
     found: Floats = jackknife(readings, k) + (replaced - expected_least(readings, k)) ** 2
+    return found
+
+
+def size(readings: Floats) -> Floats:
+    """Return the size of the noise of rounds along the last axis; NaN for one round.
+
+    Their doubt over that of exponential readings of scale 1 in as many rounds, so that cells with
+    other numbers of rounds compare.
+    """
+    found: Floats = doubt(readings, OF_ROUNDS) / scale(readings.shape[-1], OF_ROUNDS)
     return found
 
 

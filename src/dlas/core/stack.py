@@ -10,6 +10,8 @@ from typing import Any
 from dlas.core.keys import Json, key
 
 LAYERS = ("dataset", "model", "optimization", "algorithm", "software", "hardware")
+DEFAULTS = {"optimization": "none", "algorithm": "native", "hardware": "cpu"}
+"""What a stack has at a layer of which nothing is said; the other layers must be given."""
 
 TITLES = {
     "dataset": "Datasets & Problem Spaces",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dlas.core.errors import StorageError, UserError
 from dlas.core.records import Status
-from dlas.core.stack import Stack
+from dlas.core.stack import DEFAULTS, Stack
 from dlas.deploy.folder import Exported, export
 from dlas.deploy.given import Given, Options, read_given
 from dlas.deploy.sizing import Sized, Wish, sized_study
@@ -94,7 +94,8 @@ def _plain(stacks: tuple[Stack, ...]) -> str:
 
     def plain(stack: Stack) -> bool:
         names = [step.name for step in stack.optimization]
-        return names == ["none"] and stack.algorithm[0].name == "native"
+        done = [*names, stack.algorithm[0].name]
+        return done == [DEFAULTS["optimization"], DEFAULTS["algorithm"]]
 
     every = [stack for stack in stacks if plain(stack)]
     place = {name: at for at, name in enumerate(PLAIN)}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from dlas.core.errors import UnknownName, UserError, near
-from dlas.core.registry import importable
+from dlas.core.errors import UserError
+from dlas.core.registry import importable, load
 from dlas.core.sampler import Sampler
 
 GROUP = "dlas.sampler"
@@ -52,22 +51,4 @@ def find(name: str) -> type[Sampler]:
 
 
 def _class(name: str) -> type[Sampler]:
-    entries = _installed()
-    if name not in entries:
-        raise UnknownName(
-            f"no sampler is called {name!r}.{near(name, entries)} Known: {', '.join(names())}."
-        )
-    entry = entries[name]
-    try:
-        found = entry.load()
-    except Exception as error:
-        package = entry.dist.name if entry.dist else "an unknown package"
-        raise UserError(
-            f"sampler {name!r} of {package} cannot be loaded from {entry.value}: "
-            f"{type(error).__name__}: {error}. Mend or uninstall {package}."
-        ) from error
-    if not (inspect.isclass(found) and issubclass(found, Sampler)):
-        raise UserError(
-            f"sampler {name!r}: {entry.value} is not a subclass of dlas.sampler.Sampler."
-        )
-    return found
+    return load("sampler", _installed(), name, Sampler, "sampler.Sampler")

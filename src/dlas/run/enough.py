@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from dlas.core.records import Status
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 
 LEVEL = 0.95
 E = TypeVar("E")
-Name = tuple[str, int]
-"""A cell and its control."""
 
 
 def undecided(
@@ -31,7 +28,7 @@ def undecided(
     rows: Iterable[RoundRow],
     precision: float,
     *,
-    name: Callable[[E], Name],
+    name: Callable[[E], tuple[str, int]],
     stratum: Callable[[E], object],
 ) -> list[E]:
     """Return the entries whose interval is wider than plus or minus ``precision``.
@@ -43,40 +40,22 @@ def undecided(
         name: an entry's cell and control.
         stratum: what an entry's noise is pooled with.
     """
-    logs = _logs(rows)
+    import numpy as np
+
+    from dlas.core.least import of_runs
+
+    logs: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for row in rows:
+        if row.status is Status.COMPLETE and row.samples:
+            logs[row.cell, row.control].append(math.log(of_runs(row.samples)))
     groups: dict[object, list[E]] = defaultdict(list)
     for entry in entries:
         groups[stratum(entry)].append(entry)
-    return [
-        entry
-        for group in groups.values()
-        for entry in _wide(group, precision, partial(_rounds, logs, name))
-    ]
-
-
-def _rounds(logs: Mapping[Name, list[float]], name: Callable[[E], Name], entry: E) -> list[float]:
-    return logs.get(name(entry), [])
-
-
-def _logs(rows: Iterable[RoundRow]) -> dict[Name, list[float]]:
-    """Return the logarithms of the undisturbed rounds of every cell and control."""
-    import numpy as np
-
-    from dlas.core.least import OF_RUNS, expected_least
-
-    found: dict[Name, list[float]] = defaultdict(list)
-    for row in rows:
-        if row.status is Status.COMPLETE and row.samples:
-            least = float(expected_least(np.asarray(row.samples), OF_RUNS))
-            found[row.cell, row.control].append(math.log(least))
+    found = []
+    for group in groups.values():
+        wide = too_wide([np.array(logs[name(entry)]) for entry in group], precision)
+        found += [entry for entry, each in zip(group, wide, strict=True) if each]
     return found
-
-
-def _wide(group: list[E], precision: float, rounds: Callable[[E], list[float]]) -> list[E]:
-    import numpy as np
-
-    wide = too_wide([np.array(rounds(entry)) for entry in group], precision)
-    return [entry for entry, each in zip(group, wide, strict=True) if each]
 
 
 def too_wide(rounds: Sequence[Floats], precision: float) -> list[bool]:
@@ -89,15 +68,10 @@ def too_wide(rounds: Sequence[Floats], precision: float) -> list[bool]:
     import numpy as np
     from scipy import stats
 
-    from dlas.core.least import OF_ROUNDS, doubt, pool, scale
+    from dlas.core.least import OF_ROUNDS, pool, scale, size
 
     counts = [len(each) for each in rounds]
-    sizes = np.array(
-        [
-            float(doubt(each, OF_ROUNDS)) / scale(len(each), OF_ROUNDS) if len(each) else np.nan
-            for each in rounds
-        ]
-    )
+    sizes = np.array([float(size(each)) if len(each) else np.nan for each in rounds])
     variance, df = pool(sizes, sum(max(n - 1, 0) for n in counts))
     if not df:
         return [True] * len(counts)

@@ -16,14 +16,11 @@ from dataclasses import dataclass, field
 from dlas.core import registry
 from dlas.core.errors import UserError, near
 from dlas.core.protocols import Technique
-from dlas.core.stack import LAYERS, TITLES, Choice
+from dlas.core.stack import DEFAULTS, LAYERS, TITLES, Choice
 from dlas.study.design import Factor, Level, pipeline
 from dlas.study.form import REQUIRED
 from dlas.study.rules import ALIASES
 from dlas.study.source import Place, Source, parse, shown
-
-DEFAULTS = {"optimization": "none", "algorithm": "native", "hardware": "cpu"}
-"""The choice of a layer that is left out; the other layers must be given."""
 
 PIPELINES = ("optimization",)
 """Layers that take several choices one after the other."""

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from dlas.analyze.estimate.estimated import Estimates
 
-STRATA = ("software", "hardware.threads")
-"""The runtime and the threads: their noise is always told apart."""
 SEEN, QUIET = "latency_ms", "quiet_ms"
 
 
@@ -51,11 +49,9 @@ def round_ms(row: RoundRow) -> float:
 
 def round_quiet_ms(row: RoundRow) -> float:
     """Return the expected least of ten runs of one round, in milliseconds."""
-    import numpy as np
+    from dlas.core.least import of_runs
 
-    from dlas.core.least import OF_RUNS, expected_least
-
-    return float(expected_least(np.asarray(row.samples), OF_RUNS)) * 1e3
+    return of_runs(row.samples) * 1e3
 
 
 OF_ROUND: Mapping[str, Callable[[RoundRow], float]] = {SEEN: round_ms, QUIET: round_quiet_ms}
@@ -150,6 +146,7 @@ def _places(fit: Fit, cells: pd.DataFrame, metric: str) -> npt.NDArray[np.int64]
 
 
 def _fit(results: Results, host: str, metric: str) -> Fit:
+    from dlas.analyze.estimate.load import STUDY_STRATA
     from dlas.analyze.estimate.noise import estimate
     from dlas.analyze.estimate.table import Table
 
@@ -167,7 +164,7 @@ def _fit(results: Results, host: str, metric: str) -> Fit:
         parameters=parameters,
         metric=metric,
         samples=samples,
-        strata=STRATA,
+        strata=STUDY_STRATA,
         least=metric == QUIET,
         choices=choices_of([results]),
     )
@@ -198,10 +195,11 @@ def _stacks(results: Results, cells: Sequence[str]) -> tuple[pd.DataFrame, tuple
     import pandas as pd
 
     from dlas.analyze.estimate.levels import EMPTY, text
+    from dlas.analyze.estimate.load import STUDY_STRATA
 
     known = [results.stacks.get(cell) for cell in cells]
     factors = [{} if stack is None else stack.factors() for stack in known]
-    names = tuple(dict.fromkeys((*STRATA[1:], *(n for each in factors for n in each))))
+    names = tuple(dict.fromkeys((*STUDY_STRATA[1:], *(n for each in factors for n in each))))
     columns = {
         layer: [EMPTY if stack is None else stack.text(layer) for stack in known]
         for layer in LAYERS

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from dlas.analyze.estimate.levels import Floats, Ints, codes
-from dlas.core.least import OF_ROUNDS, doubt, expected_least, pool, scale
+from dlas.core.least import OF_ROUNDS, expected_least, pool, size
 
 LEAST_DF = 6.0
 """A stratum with fewer degrees of freedom is pooled with the other small ones."""
@@ -143,27 +143,23 @@ def variances(units: Units, first: Solved, label: list[str]) -> tuple[Solved, Va
 
 
 def least_of_rounds(units: Units) -> tuple[Floats, Floats]:
-    """Return the expected least of three rounds of each unit, and the size of its noise.
-
-    The size is the variance over that of exponential readings of scale 1 with as many rounds, so
-    that units with other numbers of rounds compare; NaN for one round.
-    """
-    value, size = np.full(len(units.row), np.nan), np.full(len(units.row), np.nan)
+    """Return the expected least of three rounds of each unit, and the size of its noise."""
+    value, noise = np.full(len(units.row), np.nan), np.full(len(units.row), np.nan)
     order = np.argsort(units.unit, kind="stable")
     start = np.concatenate([[0], np.cumsum(units.count)])
     for n in np.unique(units.count).tolist():
         chosen = np.flatnonzero(units.count == n)
         logs = units.log[order[start[chosen][:, None] + np.arange(n)]]
         value[chosen] = expected_least(logs, OF_ROUNDS)
-        size[chosen] = doubt(logs, OF_ROUNDS) / scale(n, OF_ROUNDS)
-    return value, size
+        noise[chosen] = size(logs)
+    return value, noise
 
 
-def pooled(units: Units, size: Floats, label: list[str]) -> Variances:
+def pooled(units: Units, noise: Floats, label: list[str]) -> Variances:
     """Pool the sizes of noise within strata."""
     of_unit, names = _merged(units, label)
     spare = _spare(units, of_unit, len(names))
-    found = [pool(size[of_unit == s], float(spare[s])) for s in range(len(names))]
+    found = [pool(noise[of_unit == s], float(spare[s])) for s in range(len(names))]
     sigma2, df = (np.array(column) for column in zip(*found, strict=True))
     return Variances(names, sigma2, df, of_unit)
 

@@ -11,7 +11,7 @@ import pandas as pd
 from dlas.analyze.estimate.levels import EMPTY, Bools
 from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.stepwise import Ground, Group
-from dlas.core.stack import LAYERS
+from dlas.core.stack import DEFAULTS, LAYERS
 
 GIVEN = ("dataset", "model", "hardware")
 """The layers of the problem and of the machine: nobody tunes them."""
@@ -19,7 +19,7 @@ SPLIT = "optimization"
 """The layer whose sub-layers (pruning, precision) are layers of their own here."""
 RUNTIME = "software"
 """The layer that has a start for each of its techniques."""
-UNTUNED: Mapping[str, str] = {"optimization": "none", "algorithm": "native"}
+UNTUNED: Mapping[str, str] = {x: DEFAULTS[x] for x in ("optimization", "algorithm")}
 """What a start has at a layer, where a context has it; else the layer's baseline."""
 MOST_FREE = 8
 """Partition that are walked through: more have too many orders."""

@@ -18,14 +18,13 @@ from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.table import Factor, Table
 from dlas.analyze.parts.contrasts import grid
 from dlas.analyze.parts.roofline import latency_column, roofline
+from dlas.core.precision import bits
+from dlas.core.stack import DEFAULTS
 
-LAYER, UNTUNED = "optimization", "none"
+LAYER = "optimization"
 STEPS = ("macs", "width", "zeros", "precision", "kernels", "overhead")
 """The factors in order; what is left after them is the speed-up that was measured."""
-BITS: Mapping[str, int] = {
-    "float64": 64, "float32": 32, "float16": 16, "bfloat16": 16, "int8": 8, "int4": 4,
-}  # fmt: skip
-"""The types by their names, as techniques are called and as runtimes tell what ran."""
+NOTHING = "no kernel"
 TELLING = ("macs", "ran_precision")
 STACK_COLUMNS = [
     "level", "cell", "base_cell", "host", *STEPS, "left", "why", "kernels_ran",
@@ -56,7 +55,8 @@ def waterfalls(table: Table, estimates: Estimates) -> tuple[pd.DataFrame, pd.Dat
     ):
         return pd.DataFrame(columns=COLUMNS), pd.DataFrame(columns=STACK_COLUMNS)
     levels = table.levels[LAYER]
-    base = UNTUNED if UNTUNED in levels else table.reference(LAYER)
+    plain = DEFAULTS[LAYER]
+    base = plain if plain in levels else table.reference(LAYER)
     found = grid(table, Factor(LAYER, LAYER, levels), estimates)
     overheads = roofline(table).set_index(["cell", "host"])["overhead_ms"].to_dict()
     first = found.row[:, found.levels.index(base)]
@@ -134,9 +134,9 @@ def _types(
     table: Table, before: Mapping[str, object], now: Mapping[str, object], why: dict[str, str]
 ) -> dict[str, float]:
     """Return what a narrower type promises, and what is kept of it by the type that ran."""
-    was, ran = (BITS.get(str(c.get("ran_precision"))) for c in (before, now))
+    was, ran = (bits(str(c.get("ran_precision"))) for c in (before, now))
     kinds = dict(zip(table.cells[LAYER], table.skeletons[LAYER], strict=True))
-    asked = [BITS[n] for n in str(kinds[now[LAYER]]).split("+") if n in BITS]
+    asked = [n for each in str(kinds[now[LAYER]]).split("+") if (n := bits(each)) is not None]
     if was is None:
         reason = "the type that ran without the optimization is not known"
         why |= {"precision": reason} | ({"width": reason} if asked else {})
@@ -178,7 +178,7 @@ def _kernels(before: Mapping[str, object], now: Mapping[str, object]) -> str:
         return "not measured: the runtime does not name its kernels"
     old, new = (json.loads(str(text)) for text in each)
     changed = [
-        f"{operator}: {old.get(operator, 'none')} before, {new.get(operator, 'none')} now"
+        f"{operator}: {old.get(operator, NOTHING)} before, {new.get(operator, NOTHING)} now"
         for operator in dict.fromkeys([*old, *new])
         if old.get(operator) != new.get(operator)
     ]

@@ -5,7 +5,7 @@ Every technique, ours too, is found through the entry-point group of its layer (
 whose libraries are not installed stays in the catalogue with the reason.
 """
 
-from dlas.core.registry.entries import BASES, find, importable, missing, names
+from dlas.core.registry.entries import BASES, find, importable, load, missing, names
 from dlas.core.registry.parameters import (
     CatalogueRow,
     algorithm,
@@ -45,6 +45,7 @@ __all__ = [
     "identity",
     "importable",
     "installed_version",
+    "load",
     "make",
     "missing",
     "model",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from typing import TypeVar
 
 from dlas.core.errors import UnknownName, UserError, near
 from dlas.core.protocols import (
@@ -20,6 +22,7 @@ from dlas.core.protocols import (
     unavailable,
 )
 
+T = TypeVar("T")
 BASES: dict[str, type[Technique]] = {
     "dataset": Dataset,
     "model": Model,
@@ -49,10 +52,29 @@ def find(layer: str, name: str) -> type[Technique]:
         UnknownName: nothing is registered under it.
         UserError: its module cannot be imported, or what it names is no technique of the layer.
     """
-    entries = installed(layer)
+    base = BASES[layer]
+    return load(f"{layer} technique", installed(layer), name, base, f"protocols.{base.__name__}")
+
+
+def load(
+    kind: str, entries: Mapping[str, EntryPoint], name: str, base: type[T], called: str
+) -> type[T]:
+    """Return the class that an entry point of some kind names.
+
+    Args:
+        kind: what it is, for messages.
+        entries: what is installed, by name.
+        name: the name asked for.
+        base: what it must be a subclass of.
+        called: how authors of plug-ins import ``base``, below ``dlas``.
+
+    Raises:
+        UnknownName: nothing is registered under the name.
+        UserError: its module cannot be imported, or what it names is no such class.
+    """
     if name not in entries:
         raise UnknownName(
-            f"no {layer} technique is called {name!r}.{near(name, entries)} "
+            f"no {kind} is called {name!r}.{near(name, entries)} "
             f"Known: {', '.join(sorted(entries)) or 'none'}."
         )
     entry = entries[name]
@@ -61,14 +83,11 @@ def find(layer: str, name: str) -> type[Technique]:
     except Exception as error:
         package = entry.dist.name if entry.dist else "an unknown package"
         raise UserError(
-            f"{layer} technique {name!r} of {package} cannot be loaded from {entry.value}: "
+            f"{kind} {name!r} of {package} cannot be loaded from {entry.value}: "
             f"{type(error).__name__}: {error}. Mend or uninstall {package}."
         ) from error
-    if not (inspect.isclass(found) and issubclass(found, BASES[layer])):
-        raise UserError(
-            f"{layer} technique {name!r}: {entry.value} is not a subclass of "
-            f"dlas.protocols.{BASES[layer].__name__}."
-        )
+    if not (inspect.isclass(found) and issubclass(found, base)):
+        raise UserError(f"{kind} {name!r}: {entry.value} is not a subclass of dlas.{called}.")
     return found
 
 

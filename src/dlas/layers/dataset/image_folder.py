@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -24,10 +23,9 @@ from dlas.layers.dataset.shared import (
     upright,
 )
 from dlas.layers.dataset.shared.class_folders import EXPECTED, Arrangement, arrange
-from dlas.layers.dataset.shared.encoded import EncodedSamples, alike, existing
+from dlas.layers.dataset.shared.encoded import EncodedSamples, alike, existing, of_files
 from dlas.layers.dataset.shared.pixels import (
     Interpolation,
-    Preprocess,
     content_of,
     held_out,
     preprocess,
@@ -72,7 +70,7 @@ class ImageFolder(Dataset):
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.2
 
     def __post_init__(self) -> None:
-        self._preprocess()
+        preprocess(self)
 
     def spec(self) -> DataSpec:
         """Return the shape of the problem; the folders of ``train`` are the classes."""
@@ -87,13 +85,7 @@ class ImageFolder(Dataset):
         """
         found = self._arranged()
         files, labels = self._listed(found, split)
-        ids = tuple(shown(file, found.root) for file in files)
-
-        def read(indices: Sequence[int]) -> list[bytes]:
-            return [files[i].read_bytes() for i in indices]
-
-        named = tuple(zip(ids, files, strict=True))
-        return EncodedSamples(read, labels, ids, self._preprocess(), named)
+        return of_files(found.root, files, labels, preprocess(self))
 
     def fingerprint(self) -> Any:
         """Return a hash of all images: a folder that changed is another data set."""
@@ -115,17 +107,6 @@ class ImageFolder(Dataset):
         without = (f"classes without training images: {listed(empty)}",) if empty else ()
         notes = (*found.notes, *without, *alike(*hashes))
         return Contents(count, train, test, tuple(found.classes), dict(found.skipped), notes)
-
-    def _preprocess(self) -> Preprocess:
-        return preprocess(
-            self.name,
-            size=self.size,
-            resize=self.resize,
-            channels=self.channels,
-            mean=self.mean,
-            std=self.std,
-            interpolation=self.interpolation,
-        )
 
     def _arranged(self) -> Arrangement:
         root = existing(self.name, self.root, EXPECTED)

@@ -28,7 +28,6 @@ from dlas.layers.dataset.shared.encoded import EncodedSamples, alike, existing
 from dlas.layers.dataset.shared.parquet_files import EXPECTED, ParquetFiles, find_files
 from dlas.layers.dataset.shared.pixels import (
     Interpolation,
-    Preprocess,
     content_of,
     held_out,
     preprocess,
@@ -78,7 +77,7 @@ class Parquet(Dataset):
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.2
 
     def __post_init__(self) -> None:
-        self._preprocess()
+        preprocess(self)
 
     def spec(self) -> DataSpec:
         """Return the shape of the problem; reads the labels, not the images."""
@@ -101,7 +100,7 @@ class Parquet(Dataset):
             return [tables[t].encoded(row) for t, row in (rows.places[i] for i in indices)]
 
         named = tuple((f"{found.names[path]}{path.suffix}", path) for path in files)
-        return EncodedSamples(read, rows.labels, ids, self._preprocess(), named)
+        return EncodedSamples(read, rows.labels, ids, preprocess(self), named)
 
     def fingerprint(self) -> Any:
         """Return the hashes of the files, by name."""
@@ -155,17 +154,6 @@ class Parquet(Dataset):
             return files
         share = self.holdout if split == "test" else 1 - self.holdout
         return f"{share:.4g} of each class of {files} (holdout)"
-
-    def _preprocess(self) -> Preprocess:
-        return preprocess(
-            self.name,
-            size=self.size,
-            resize=self.resize,
-            channels=self.channels,
-            mean=self.mean,
-            std=self.std,
-            interpolation=self.interpolation,
-        )
 
     def _found(self) -> ParquetFiles:
         """Return the files of each split."""

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
+from dlas.core.contents import Contents
 from dlas.core.errors import UserError
 from dlas.core.keys import key
 from dlas.core.protocols import Dataset, DataSpec, Refusal, Split, Techniques, impossible
 from dlas.layers.dataset.shared import decoding, encoded, pixels, tree, upright
-from dlas.layers.dataset.shared.encoded import EncodedSamples, existing
+from dlas.layers.dataset.shared.encoded import EncodedSamples, existing, of_files
 from dlas.layers.dataset.shared.pixels import (
     Interpolation,
-    Preprocess,
     content_of,
     held_out,
     preprocess,
 )
-from dlas.layers.dataset.shared.tree import SUFFIXES, leftover, shown
+from dlas.layers.dataset.shared.tree import Folder, scan, shown
 
 SOURCES = tuple(m.SOURCE for m in (decoding, encoded, pixels, tree, upright))
 EXPECTED = "a folder that holds images, itself or in folders"
@@ -55,7 +54,7 @@ class UnlabelledImages(Dataset):
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
     def __post_init__(self) -> None:
-        self._preprocess()
+        preprocess(self)
 
     def why_not(self, stack: Techniques) -> Refusal | None:
         """Refuse what trains: there is nothing to train towards."""
@@ -77,47 +76,28 @@ class UnlabelledImages(Dataset):
         Raises:
             UserError: no such folder, or fewer than two images.
         """
-        root, files = self._listed()
+        folder, files = self._listed()
         nothing = np.zeros(len(files), dtype=np.int64)
         test = held_out(nothing, self.holdout)
         chosen = np.flatnonzero(test if split == "test" else ~test)
         mine = [files[i] for i in chosen.tolist()]
-        ids = tuple(shown(file, root) for file in mine)
-
-        def read(indices: Sequence[int]) -> list[bytes]:
-            return [mine[i].read_bytes() for i in indices]
-
-        named = tuple(zip(ids, mine, strict=True))
-        return EncodedSamples(read, nothing[chosen], ids, self._preprocess(), named)
+        return of_files(folder.path, mine, nothing[chosen], preprocess(self))
 
     def fingerprint(self) -> Any:
         """Return a hash of all images: a folder that changed is another data set."""
-        root, files = self._listed()
-        return key([[shown(f, root), content_of(f)] for f in files])
+        folder, files = self._listed()
+        return key([[shown(f, folder.path), content_of(f)] for f in files])
 
-    def _listed(self) -> tuple[Path, list[Path]]:
-        root = existing(self.name, self.root, EXPECTED)
-        files = sorted(
-            f
-            for f in root.rglob("*")
-            if f.suffix.lower() in SUFFIXES
-            and not any(leftover(part) for part in f.relative_to(root).parts)
-            and f.is_file()
-        )
+    def contents(self) -> Contents:
+        """Return the images of each split, and what was left out."""
+        return replace(super().contents(), skipped=dict(self._listed()[0].left_out()))
+
+    def _listed(self) -> tuple[Folder, list[Path]]:
+        folder = scan(existing(self.name, self.root, EXPECTED))
+        files = sorted(folder.every())
         if len(files) < 2:
             raise UserError(
                 f"{self.name}.root: {self.root!r} holds {len(files)} images, at least 2 are "
                 f"needed: give {EXPECTED}."
             )
-        return root, files
-
-    def _preprocess(self) -> Preprocess:
-        return preprocess(
-            self.name,
-            size=self.size,
-            resize=self.resize,
-            channels=self.channels,
-            mean=self.mean,
-            std=self.std,
-            interpolation=self.interpolation,
-        )
+        return folder, files

@@ -14,6 +14,7 @@ from dlas.core.errors import UserError
 from dlas.core.keys import key
 from dlas.layers.dataset.shared.decoding import decode
 from dlas.layers.dataset.shared.pixels import Preprocess, content_of, labels_hash
+from dlas.layers.dataset.shared.tree import shown
 
 if TYPE_CHECKING:
     from dlas.core.protocols import Array, Labels
@@ -48,6 +49,18 @@ class EncodedSamples:
         for at, (index, data) in enumerate(zip(wanted, self.read(wanted), strict=True)):
             out[at] = decode(data, self.ids[index], self.prepare)
         return out
+
+
+def of_files(
+    root: Path, files: Sequence[Path], labels: Labels, prepare: Preprocess
+) -> EncodedSamples:
+    """Return the samples of image files below a root, one each, called by their path below it."""
+    ids = tuple(shown(file, root) for file in files)
+
+    def read(indices: Sequence[int]) -> list[bytes]:
+        return [files[i].read_bytes() for i in indices]
+
+    return EncodedSamples(read, labels, ids, prepare, tuple(zip(ids, files, strict=True)))
 
 
 def existing(owner: str, root: str, expected: str) -> Path:

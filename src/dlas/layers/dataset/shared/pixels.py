@@ -73,29 +73,24 @@ class Preprocess:
         return image.crop((left, top, left + self.size, top + self.size))
 
 
-def preprocess(
-    owner: str,
-    *,
-    size: int,
-    resize: int,
-    channels: int,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    interpolation: Interpolation,
-) -> Preprocess:
-    """Return the preprocessing of checked parameters; an empty mean or std is ImageNet's.
+def preprocess(dataset: Any) -> Preprocess:
+    """Return the preprocessing that a data set's parameters say.
+
+    It has ``name``, ``size``, ``resize``, ``channels``, ``mean``, ``std`` and ``interpolation``;
+    an empty mean or std is ImageNet's.
 
     Raises:
         UserError: parameters that contradict each other, all of them together.
     """
+    owner, size, channels, resize = dataset.name, dataset.size, dataset.channels, dataset.resize
     colour = channels == 3
     made = Preprocess(
         size=size,
         channels=channels,
-        mean=mean or (IMAGENET_MEAN if colour else GREY_MEAN),
-        std=std or (IMAGENET_STD if colour else GREY_STD),
+        mean=dataset.mean or (IMAGENET_MEAN if colour else GREY_MEAN),
+        std=dataset.std or (IMAGENET_STD if colour else GREY_STD),
         resize=resize,
-        interpolation=interpolation,
+        interpolation=dataset.interpolation,
     )
     problems = [
         f"{owner}.{name}: needs {channels} numbers, one a channel, got {list(values)}."
