@@ -24,6 +24,7 @@ from scipy import stats
 
 from dlas.analyze.estimate.noise import estimate
 from dlas.analyze.estimate.table import Table
+from dlas.core.drift import drift as drifted
 from dlas.core.least import OF_ROUNDS, OF_RUNS, expected_least
 from dlas.run.enough import too_wide
 
@@ -123,18 +124,22 @@ def _at(total: np.ndarray, moment: np.ndarray) -> np.ndarray:
     return low + (moment - whole) * (total[whole + 1] - low)
 
 
-def session(rng: np.random.Generator, kind: str) -> tuple[dict[int, list[float]], np.ndarray]:
+Rounds = dict[int, list[tuple[float, int]]]
+"""By cell: what its rounds came to, and the place in time of each."""
+
+
+def session(rng: np.random.Generator, kind: str) -> tuple[Rounds, np.ndarray]:
     """Measure one session; return rounds by cell, and the claim's truth."""
     each = [max(LEAST_RUNS * ms, REGION_MS) + BESIDE_MS for ms in DURATIONS]
     length = int(MAX_ROUNDS * sum(each) * CELLS / len(DURATIONS)) + 2_000
     total = np.concatenate([[0.0], np.cumsum(KINDS[kind](rng, length))])
-    rounds: dict[int, list[float]] = defaultdict(list)
+    rounds: Rounds = defaultdict(list)
     due, now, number = list(range(CELLS)), 0.0, 0
     while due and number < MAX_ROUNDS:
         for cell in rng.permutation(due).tolist():
             ms, stratum = DURATIONS[cell % 3], cell // 3 % STRATA
             found = measured(rng, total, np.array([now + BESIDE_MS]), ms, stratum)
-            rounds[cell].append(float(found[0]))
+            rounds[cell].append((float(found[0]), int(now)))
             now += max(LEAST_RUNS * ms, REGION_MS) + BESIDE_MS
         number += 1
         if number >= MIN_ROUNDS:
@@ -148,27 +153,33 @@ def session(rng: np.random.Generator, kind: str) -> tuple[dict[int, list[float]]
     return rounds, truth
 
 
-def _due(due: list[int], rounds: dict[int, list[float]]) -> list[int]:
+def _due(due: list[int], rounds: Rounds) -> list[int]:
     found = []
+    units = np.concatenate([np.full(len(own), cell) for cell, own in rounds.items()])
+    logs, order = np.array([each for own in rounds.values() for each in own]).T
+    known = np.unique(units, return_inverse=True)[1]
+    steady = logs - drifted(logs, known, order.astype(np.int64), units // 3 % STRATA).at
     for stratum in range(STRATA):
         own = [cell for cell in due if cell // 3 % STRATA == stratum]
         if own:
-            wide = too_wide([np.array(rounds[cell]) for cell in own], PRECISION)
+            wide = too_wide([steady[units == cell] for cell in own], PRECISION)
             found += [cell for cell, each in zip(own, wide, strict=True) if each]
     return found
 
 
-def table_of(rounds: dict[int, list[float]]) -> Table:
+def table_of(rounds: Rounds) -> Table:
     """Return the table that the analysis would see."""
     frame = pd.DataFrame({
         "cell": [f"c{c}" for c in range(CELLS)], "host": "h", "status": "complete", "reason": "",
         "value": 1.0, "software": [f"s{c // 3 % STRATA}" for c in range(CELLS)],
         "model": [f"m{c % 3}" for c in range(CELLS)],
     })  # fmt: skip
-    samples = [(c, 0, r, log) for c, logs in rounds.items() for r, log in enumerate(logs)]
+    samples = [
+        (c, 0, r, log, at) for c, logs in rounds.items() for r, (log, at) in enumerate(logs)
+    ]
     return Table(
         cells=frame, layers=("software", "model"), parameters=(), metric="quiet_ms", least=True,
-        samples=pd.DataFrame(samples, columns=["row", "control", "round", "log"]),
+        samples=pd.DataFrame(samples, columns=["row", "control", "round", "log", "order"]),
         strata=("software",),
     )  # fmt: skip
 

@@ -4,12 +4,12 @@
     python benchmarks/remeasure.py out/quickstart [out/again] [--json FILE]
 
 Printed, for latency as seen (the median of the rounds' medians) and undisturbed (the expected
-least of three rounds of the expected least of ten runs): how far A/A controls differ from their
-cells in all folders given; how far the even and the odd rounds of the first folder differ, each as
-if the other had not been; how far the second folder differs from the first; and how many second
-values lie in the first's 95 % prediction interval. As a natural null, the share of weight-pruned
-and unpruned pairs on dense float32 runtimes that are called different (dense kernels do not look
-at zeros).
+least of three rounds of the expected least of ten runs, less the machine's drift): how far A/A
+controls differ from their cells in all folders given; how far the even and the odd rounds of the
+first folder differ, each as if the other had not been; how far the second folder differs from the
+first; and how many second values lie in the first's 95 % prediction interval. As a natural null,
+the share of weight-pruned and unpruned pairs on dense float32 runtimes that are called different
+(dense kernels do not look at zeros).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dlas.core.drift import drift
 from dlas.core.least import OF_ROUNDS, expected_least
 from dlas.tables import cells_frame, rounds_frame
 
@@ -38,7 +39,21 @@ OVER_ROUNDS: dict[str, Callable[[Any], float]] = {
 def values(rounds: Rounds, metric: str) -> pd.Series:
     """Return what the rounds of each cell and control come to."""
     good = rounds[rounds[metric].notna()]
+    if metric == QUIET:
+        good = steady(good)
     return good.groupby(["cell", "control"])[metric].agg(OVER_ROUNDS[metric])
+
+
+def steady(rounds: Rounds) -> Rounds:
+    """Take the drift of the machine off, session by session, as the tables do."""
+    rounds = rounds.sort_values("created_at").reset_index(drop=True)
+    log = np.log(rounds[QUIET].to_numpy(dtype=float))
+    unit = rounds.groupby(["cell", "control"]).ngroup().to_numpy()
+    for _, own in rounds.groupby("session").groups.items():
+        at = own.to_numpy()
+        number = np.unique(unit[at], return_inverse=True)[1]
+        log[at] -= drift(log[at], number, at, np.zeros(len(at), dtype=int)).at
+    return rounds.assign(**{QUIET: np.exp(log)})
 
 
 def gaps(a: pd.Series, b: pd.Series) -> pd.Series:

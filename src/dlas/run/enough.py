@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from dlas.core.records import Status
 from dlas.store.results import RoundRow
 
 if TYPE_CHECKING:
+    from dlas.core.drift import Ints
     from dlas.core.least import Floats
 
 LEVEL = 0.95
@@ -42,12 +43,8 @@ def undecided(
     """
     import numpy as np
 
-    from dlas.core.least import of_runs
-
-    logs: dict[tuple[str, int], list[float]] = defaultdict(list)
-    for row in rows:
-        if row.status is Status.COMPLETE and row.samples:
-            logs[row.cell, row.control].append(math.log(of_runs(row.samples)))
+    known = [row for row in rows if row.status is Status.COMPLETE and row.samples]
+    logs = _steady(known, {name(entry): stratum(entry) for entry in entries})
     groups: dict[object, list[E]] = defaultdict(list)
     for entry in entries:
         groups[stratum(entry)].append(entry)
@@ -56,6 +53,37 @@ def undecided(
         wide = too_wide([np.array(logs[name(entry)]) for entry in group], precision)
         found += [entry for entry, each in zip(group, wide, strict=True) if each]
     return found
+
+
+def _steady(
+    rows: Sequence[RoundRow], strata: Mapping[tuple[str, int], object]
+) -> Mapping[tuple[str, int], list[float]]:
+    """Return the logarithms of the undisturbed rounds by cell and control, less the drift."""
+    import numpy as np
+
+    from dlas.core.drift import drift
+    from dlas.core.least import of_runs
+
+    log = np.log([of_runs(row.samples) for row in rows])
+    order = np.argsort(np.argsort([row.created_at for row in rows], kind="stable"))
+    units = _numbered([(row.cell, row.control) for row in rows])
+    groups = _numbered([strata.get((row.cell, row.control)) for row in rows])
+    sessions = _numbered([row.session for row in rows])
+    for one in np.unique(sessions):
+        own = np.flatnonzero(sessions == one)
+        number = np.unique(units[own], return_inverse=True)[1]
+        log[own] -= drift(log[own], number, order[own], groups[own]).at
+    found: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for row, value in zip(rows, log.tolist(), strict=True):
+        found[row.cell, row.control].append(value)
+    return found
+
+
+def _numbered(each: Iterable[object]) -> Ints:
+    import numpy as np
+
+    known: dict[object, int] = {}
+    return np.array([known.setdefault(one, len(known)) for one in each], dtype=np.int64)
 
 
 def too_wide(rounds: Sequence[Floats], precision: float) -> list[bool]:

@@ -177,6 +177,8 @@ def _samples(
 ) -> pd.DataFrame:
     import pandas as pd
 
+    from dlas.analyze.estimate.demands import in_time
+
     numbers: dict[tuple[str, int], int] = {}
     sessions: dict[str, int] = {}
     found = []
@@ -186,8 +188,11 @@ def _samples(
             for each in complete(own, control):
                 number = numbers.setdefault((each.session, each.round), len(numbers))
                 session = sessions.setdefault(each.session, len(sessions))
-                found.append((row, control, session, number, math.log(of_round(each))))
-    return pd.DataFrame(found, columns=["row", "control", "session", "round", "log"])
+                found.append(
+                    (row, control, session, number, math.log(of_round(each)), each.created_at)
+                )
+    frame = pd.DataFrame(found, columns=["row", "control", "session", "round", "log", "order"])
+    return frame.assign(order=in_time(frame["order"])).dropna(axis="columns")
 
 
 def _stacks(results: Results, cells: Sequence[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:

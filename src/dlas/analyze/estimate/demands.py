@@ -196,7 +196,17 @@ def study_rounds(table: Table, rounds: pd.DataFrame) -> tuple[pd.DataFrame, tupl
             "log": sign * np.log(value.to_numpy()[keep]),
         }
     )
+    if "created_at" in rounds.columns:
+        samples["order"] = in_time(rounds["created_at"].reset_index(drop=True)[keep])
+        samples = samples.dropna(axis="columns")
     return samples, _unmatched(table, samples, int(len(frame) - keep.sum()))
+
+
+def in_time(moments: pd.Series) -> list[int] | None:
+    """Number readings in the order of their moments; ``None`` where these do not tell it."""
+    if moments.isna().any() or moments.duplicated().any():
+        return None
+    return [int(n) for n in moments.rank()]
 
 
 def _unmatched(table: Table, samples: pd.DataFrame, lost: int) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import Bools, Floats, Ints
 from dlas.analyze.estimate.rounds import Units, fit, units_of
 from dlas.analyze.estimate.sessions import linked
+from dlas.analyze.estimate.steady import steadied
 from dlas.analyze.estimate.table import Table
 from dlas.core.least import OF_ROUNDS, expected_least, scale
 
@@ -42,7 +43,7 @@ def halves(table: Table, whole: Estimates) -> Halves:
     if table.samples is None or whole.kind != "rounds":
         return Halves(whole, whole, False, np.zeros(len(known), dtype=bool))
     samples = linked(table.samples).samples
-    units = units_of(samples[samples["control"] == 0])
+    units = steadied(table, units_of(samples[samples["control"] == 0])).units
     logs = units.log if table.least else fit(units).net
     order = np.lexsort((units.round, units.unit))
     rank = np.empty(len(order), dtype=np.int64)

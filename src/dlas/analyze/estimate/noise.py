@@ -28,6 +28,7 @@ from dlas.analyze.estimate.rounds import (
     variances,
 )
 from dlas.analyze.estimate.sessions import Linked, linked
+from dlas.analyze.estimate.steady import steadied
 from dlas.analyze.estimate.strata import labels
 from dlas.analyze.estimate.table import Table
 from dlas.core.least import OF_ROUNDS, scale
@@ -71,13 +72,15 @@ def _from_bounds(table: Table, bounds: tuple[str, str]) -> Estimates:
 def _from_rounds(table: Table, samples: pd.DataFrame) -> Estimates | None:
     """Fit the rounds; ``None`` where no cell has two of them."""
     together = linked(samples)
-    units = units_of(together.samples)
+    steady = steadied(table, units_of(together.samples))
+    units = steady.units
     fitted = _least(table, units) if table.least else _mean(table, units)
     if fitted is None:
         return None
     noise = fitted.noise
     pairs = list(zip(units.row.tolist(), units.control.tolist(), strict=True))
-    fitted = replace(fitted, var=fitted.var + np.array([together.each(u) for u in pairs]))
+    each = np.array([together.each(u) for u in pairs])
+    fitted = replace(fitted, var=fitted.var + each + steady.var)
     controls, inflation = _controls(units, fitted.mean, fitted.var, noise.df[noise.of_unit])
     # Controls have done their work: only the cells themselves go on.
     n = len(table.cells)
@@ -96,7 +99,7 @@ def _from_rounds(table: Table, samples: pd.DataFrame) -> Estimates | None:
         controls,
         inflation,
         len(together.links),
-        together.notes,
+        (*steady.notes, *together.notes),
     )
 
 

@@ -37,6 +37,10 @@ class Units:
     """Number of the round, by observation."""
     log: Floats
     """Logarithm of what was measured, by observation."""
+    session: Ints
+    """Number of the session, by observation."""
+    order: Ints | None = None
+    """Place in time, by observation, where it is known."""
 
     @property
     def count(self) -> Ints:
@@ -78,6 +82,10 @@ def units_of(samples: pd.DataFrame) -> Units:
         unit,
         samples["round"].to_numpy(dtype=np.int64),
         samples["log"].to_numpy(dtype=float),
+        samples["session"].to_numpy(dtype=np.int64)
+        if "session" in samples
+        else np.zeros(len(samples), dtype=np.int64),
+        samples["order"].to_numpy(dtype=np.int64) if "order" in samples else None,
     )
 
 

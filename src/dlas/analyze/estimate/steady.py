@@ -1,0 +1,68 @@
+"""Rounds without the machine's drift, each stratum at the level that it was measured at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dlas.analyze.estimate.levels import Floats, codes
+from dlas.analyze.estimate.rounds import Units, least_of_rounds
+from dlas.analyze.estimate.strata import labels
+from dlas.analyze.estimate.table import Table
+from dlas.core.drift import drift
+
+LEAST_UNITS = 5
+"""A stratum of fewer cells and controls keeps its readings as they are: its level is not known."""
+
+
+@dataclass(frozen=True)
+class Steady:
+    """Rounds without drift."""
+
+    units: Units
+    var: Floats
+    """By unit: what is not known of the level of its stratum."""
+    explained: float = 0.0
+    """Share of the variance between the rounds of a cell that the drift was; 0 where none."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of it."""
+        if not self.explained:
+            return ()
+        return (
+            f"The machine's drift, which all readings of a time have in common, was "
+            f"{self.explained:.0%} of the variance between rounds; it is taken off the "
+            "undisturbed latency.",
+        )
+
+
+def steadied(table: Table, units: Units) -> Steady:
+    """Take the drift of each session off its rounds (:mod:`dlas.core.drift`).
+
+    What remains is moved so that the mean of a stratum's undisturbed values stays what it was:
+    cells are made comparable, none is made faster. The level is known as well as the cells of the
+    stratum agree on how far it moves.
+    """
+    none = Steady(units, np.zeros(len(units.row)))
+    if units.order is None or not table.least:
+        return none
+    before, size = least_of_rounds(units)
+    group = codes([np.asarray(labels(table, units, size), dtype=object)], len(units.row))
+    enough = np.bincount(group) >= LEAST_UNITS
+    log, explained = units.log.copy(), 0.0
+    for one in np.unique(units.session):
+        own = np.flatnonzero(units.session == one)
+        number = np.unique(units.unit[own], return_inverse=True)[1]
+        found = drift(log[own], number, units.order[own], group[units.unit[own]])
+        log[own] -= np.where(enough[group[units.unit[own]]], found.at, 0.0)
+        explained += found.explained * len(own) / len(units.unit)
+    if not explained:
+        return none
+    moved = before - least_of_rounds(replace(units, log=log))[0]
+    level, var = np.zeros(len(enough)), np.zeros(len(enough))
+    for stratum in np.flatnonzero(enough).tolist():
+        own = moved[group == stratum]
+        level[stratum], var[stratum] = own.mean(), own.var(ddof=1) / len(own)
+    return Steady(replace(units, log=log + level[group][units.unit]), var[group], explained)
