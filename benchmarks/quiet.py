@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.noise import estimate
 from dlas.analyze.estimate.table import Table
 from dlas.core.drift import drift as drifted
@@ -186,15 +187,17 @@ def table_of(rounds: Rounds) -> Table:
 
 def study(kind: str, tables: int, seed: int) -> dict[str, float]:
     """Return coverage, widths and bias of many sessions of one kind."""
-    inside, half, used, bias = [], [], [], defaultdict(list)
+    inside, pairs, half, used, bias = [], [], [], [], defaultdict(list)
     for number in range(tables):
         rng = np.random.default_rng([seed, number, list(KINDS).index(kind)])
         rounds, truth = session(rng, kind)
         known = estimate(table_of(rounds))
-        own = known.stratum
-        width = stats.t.ppf(0.975, known.df[own]) * np.sqrt(known.var.sum(axis=1))
+        var = known.var
+        df = var.sum(axis=1) ** 2 / np.maximum((var**2 / known.df).sum(axis=1), 1e-300)
+        width = stats.t.ppf(0.975, np.maximum(df, 1.0)) * np.sqrt(var.sum(axis=1))
         true = np.array([truth[c % 3, c // 3 % STRATA] for c in range(CELLS)])
         inside.append(np.abs(known.mean - true) <= width)
+        pairs.append(_ratios(known, true, rng))
         half.append(width)
         used.append(np.mean([len(r) for r in rounds.values()]))
         for d in range(3):
@@ -205,10 +208,22 @@ def study(kind: str, tables: int, seed: int) -> dict[str, float]:
     return {
         "coverage": covered.mean(),
         "worst stratum": min(covered[:, stratum == s].mean() for s in range(STRATA)),
+        "ratios": float(np.mean(pairs)),
         "half width": float(np.median(half)),
         "rounds": float(np.mean(used)),
         **{f"bias {ms:g} ms": float(np.expm1(np.mean(v))) for ms, v in bias.items()},
     }
+
+
+def _ratios(known: Estimates, true: np.ndarray, rng: np.random.Generator) -> float:
+    """Return how many of the cells' ratios to another lie in their interval."""
+    a, b = np.arange(CELLS), rng.permutation(CELLS)
+    a, b = a[a != b], b[a != b]
+    var = known.gap(a, b)
+    total = var.sum(axis=1)
+    df = total**2 / np.maximum((var**2 / known.df).sum(axis=1), 1e-300)
+    width = stats.t.ppf(0.975, np.maximum(df, 1.0)) * np.sqrt(total)
+    return float(np.mean(np.abs(known.mean[a] - known.mean[b] - true[a] + true[b]) <= width))
 
 
 _told = [0.0]

@@ -36,7 +36,8 @@ class Estimates:
     """By how much standard errors were raised because of the A/A pairs."""
     sessions: int = 0
     """So many last columns of ``var`` hold what is not known of a session against the main one of
-    its host, the same error for every cell that was measured in that session alone."""
+    its host, the same error for every cell that was measured in that session alone; and of the
+    level of the machine, which drifted, the same for all cells."""
     notes: tuple[str, ...] = ()
     """What a reader must know, one sentence each."""
 

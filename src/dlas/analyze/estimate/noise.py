@@ -28,7 +28,7 @@ from dlas.analyze.estimate.rounds import (
     variances,
 )
 from dlas.analyze.estimate.sessions import Linked, linked
-from dlas.analyze.estimate.steady import steadied
+from dlas.analyze.estimate.steady import Steady, steadied
 from dlas.analyze.estimate.strata import labels
 from dlas.analyze.estimate.table import Table
 from dlas.core.least import OF_ROUNDS, scale
@@ -89,26 +89,34 @@ def _from_rounds(table: Table, samples: pd.DataFrame) -> Estimates | None:
     row = units.row[own]
     mean[row], median[row] = fitted.mean[own], fitted.median[own]
     spread[row, noise.of_unit[own]] = fitted.var[own] * inflation**2
+    shared, df = _shared(together, steady, units, n)
     return Estimates(
         "rounds",
         mean,
         median,
-        np.hstack([spread, _of_sessions(together, n) * inflation**2]),
-        np.concatenate([noise.df, [link.df for link in together.links]]),
+        np.hstack([spread, shared * inflation**2]),
+        np.concatenate([noise.df, df]),
         _strata(units, fitted, inflation),
         controls,
         inflation,
-        len(together.links),
+        shared.shape[1],
         (*steady.notes, *together.notes),
     )
 
 
-def _of_sessions(together: Linked, rows: int) -> Floats:
-    """Return by row what is not known of the session in which alone it was measured."""
-    found = np.zeros((rows, len(together.links)))
+def _shared(
+    together: Linked, steady: Steady, units: Units, rows: int
+) -> tuple[Floats, list[float]]:
+    """Return by row what is the same error for many: of the drift, and of each later session."""
+    found, df = np.zeros((rows, len(together.links))), [link.df for link in together.links]
     for column, link in enumerate(together.links):
         found[[row for row, control in link.units if control == 0], column] = link.var
-    return found
+    if steady.explained:
+        own = units.control == 0
+        level = np.zeros((rows, 1))
+        level[units.row[own], 0] = steady.level[own]
+        found, df = np.hstack([found, level]), [*df, steady.df]
+    return found, df
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from dlas.analyze.estimate.rounds import Units, least_of_rounds
 from dlas.analyze.estimate.strata import labels
 from dlas.analyze.estimate.table import Table
 from dlas.core.drift import drift
+from dlas.core.least import OF_ROUNDS, pool, scale
 
 LEAST_UNITS = 5
 """A stratum of fewer cells and controls keeps its readings as they are: its level is not known."""
@@ -22,7 +24,11 @@ class Steady:
 
     units: Units
     var: Floats
-    """By unit: what is not known of the level of its stratum."""
+    """By unit: how well it is known how far its stratum moved."""
+    level: Floats
+    """By unit: what the drift leaves unknown of its level, the same error for all units."""
+    df: float = 0.0
+    """Degrees of freedom behind ``level``."""
     explained: float = 0.0
     """Share of the variance between the rounds of a cell that the drift was; 0 where none."""
 
@@ -42,10 +48,11 @@ def steadied(table: Table, units: Units) -> Steady:
     """Take the drift of each session off its rounds (:mod:`dlas.core.drift`).
 
     What remains is moved so that the mean of a stratum's undisturbed values stays what it was:
-    cells are made comparable, none is made faster. The level is known as well as the cells of the
-    stratum agree on how far it moves.
+    cells are made comparable, none is made faster. So few rounds saw only so much of the drift:
+    what the least of three of them is in doubt by is not gone, but it is the same for all cells.
     """
-    none = Steady(units, np.zeros(len(units.row)))
+    nothing = np.zeros(len(units.row))
+    none = Steady(units, nothing, nothing)
     if units.order is None or not table.least:
         return none
     before, size = least_of_rounds(units)
@@ -61,8 +68,17 @@ def steadied(table: Table, units: Units) -> Steady:
     if not explained:
         return none
     moved = before - least_of_rounds(replace(units, log=log))[0]
-    level, var = np.zeros(len(enough)), np.zeros(len(enough))
+    doubts = least_of_rounds(replace(units, log=units.log - log))[1]
+    level, var, doubt = (np.zeros(len(enough)) for _ in range(3))
     for stratum in np.flatnonzero(enough).tolist():
         own = moved[group == stratum]
         level[stratum], var[stratum] = own.mean(), own.var(ddof=1) / len(own)
-    return Steady(replace(units, log=log + level[group][units.unit]), var[group], explained)
+        doubt[stratum] = pool(doubts[group == stratum], math.inf)[0]
+    scales = np.array([scale(int(n), OF_ROUNDS) for n in units.count])
+    return Steady(
+        replace(units, log=log + level[group][units.unit]),
+        var[group],
+        doubt[group] * scales,
+        pool(doubts, float(np.sum(units.count - 1)))[1],
+        explained,
+    )
