@@ -42,10 +42,12 @@ def test_killed_it_goes_on_and_measures_only_what_it_chose(explored: Place) -> N
 
 def test_what_may_be_on_the_front_has_all_rounds(explored: Place) -> None:
     found = outcome(explored, "out")
-    for final in found["front"]:
+    finals = found["settled"]["finals"]
+    assert finals
+    for final in finals:
         assert (final["cell"], 0, 1) in explored.rounds("out")
-        assert final["rounds"] == 1
-        assert final["latency_ms"] > 0
+        assert final["rounds"] == 2
+        assert final["quiet_ms"] > 0
 
 
 def test_the_same_again_names_the_same_and_measures_nothing(explored: Place) -> None:
@@ -68,8 +70,9 @@ def test_a_larger_budget_adds_and_a_run_fills_in_the_rest(explored: Place) -> No
     assert ended.returncode == 0, ended.stderr
     found = outcome(explored, "out")
     assert found["order"][:3] == before["order"]
-    ended = explored.dlas("run", study, "--out", "out")
+    ended = explored.dlas("run", study, "--out", "out", "--settle")
     assert ended.returncode == 0, ended.stderr
+    assert "could be the answer" in ended.stdout
     after = explored.rounds("out")
     assert {k: after[k].created_at for k in rounds} == {k: r.created_at for k, r in rounds.items()}
     cells = explored.cells("out")

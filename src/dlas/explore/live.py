@@ -17,13 +17,13 @@ from dlas.explore.account import Explored, Unseen
 from dlas.explore.allowance import Allowance, parse_budget
 from dlas.explore.axes import groups, of_stacks
 from dlas.explore.expense import Expense
-from dlas.explore.finalists import FLOOR, contenders, finals
+from dlas.explore.finalists import FLOOR, Contender, contenders
 from dlas.explore.forehand import known
 from dlas.explore.heard import heard
 from dlas.explore.outlook import Outlook
+from dlas.explore.settling import Settling, sought_of
 from dlas.explore.sought import Sought
 from dlas.explore.start import starting
-from dlas.run.plan.plan import Runnable
 from dlas.run.progress import Progress, Silent
 from dlas.run.run import Campaign, campaign
 from dlas.study.study import Study
@@ -33,6 +33,8 @@ BATCH = 6
 UNLIKELY = 0.05
 """It ends when the probability that any other stack joins the front is below this."""
 TOLD_UNSEEN = 5
+SEARCH = 0.8
+"""The share of a time within which stacks are looked for; the rest is to tell the best apart."""
 
 OF_ARTEFACT = (
     "accuracy", "accuracy_drop", "flips", "max_abs_error", "weights_mb", "artifact_mb", "params",
@@ -73,20 +75,17 @@ def explore(
         StorageError: the disk is full, read-only or damaged.
     """
     allowed = parse_budget(budget) if isinstance(budget, str) else budget or Allowance()
-    if not (study.goals.minimize or study.goals.maximize):
-        raise UserError(
-            f"study {study.name!r}: goals: explore needs something to seek, for example "
-            "`goals: {minimize: [latency_ms], accuracy_drop_at_most: 0.01}`"
-        )
+    sought = sought_of(study, "explore")
     kind = names.find(sampler)
     progress = progress or Silent()
     with campaign(study, out, store=store, progress=progress) as begun:
-        return _Exploration(begun, kind, sampler, seed, allowed, progress).run()
+        return _Exploration(begun, sought, kind, sampler, seed, allowed, progress).run()
 
 
 @dataclass
 class _Exploration:
     campaign: Campaign
+    sought: Sought
     kind: type[Sampler]
     name: str
     seed: int
@@ -103,11 +102,10 @@ class _Exploration:
                 f"study {self.campaign.study.name!r}: none of its "
                 f"{len(self.campaign.plan.cells)} stacks can run here; `dlas plan` says why"
             )
-        self.goals = self.campaign.study.goals
-        self.sought = Sought(self.goals)
         stacks = [cell.stack for cell in self.cells]
-        self.candidates = replace(of_stacks(stacks, self._shared()), known=known(self.cells))
-        self.sampler = self.kind(self.candidates, self.goals, self.seed)
+        told = known([(cell.prepared, cell.techniques) for cell in self.cells])
+        self.candidates = replace(of_stacks(stacks, self._shared()), known=told)
+        self.sampler = self.kind(self.candidates, self.sought.goals, self.seed)
         self.expense = Expense(self.campaign.plan, self.cells)
         self.first = len(starting(self.candidates, self.seed))
 
@@ -122,10 +120,13 @@ class _Exploration:
         self.campaign.open()
         self.progress.start(0, self.allowed.count(len(self.cells)))
         reason = self._search()
-        chosen = contenders(self.told, self.sought)
-        self._further([self.cells[each.at] for each in chosen])
+        chosen = contenders(
+            [Contender(self.cells[e.at], e.values) for e in self.told if e.values], self.sought
+        )
+        # The first round alone chose them: what is measured from the second on did not.
+        settings = self.campaign.study.measure
+        settled = Settling(self.campaign, self.sought, settings, 1, self._late).run(chosen)
         summary = self.campaign.close(rounds=1)
-        told = [(self.cells[e.at].cell, e.values) for e in chosen if e.values is not None]
         found = Explored(
             study=self.campaign.study.name,
             out=self.campaign.out,
@@ -135,8 +136,8 @@ class _Exploration:
             order=tuple(self.cells[each.at].cell for each in self.told),
             failed=sum(each.values is None for each in self.told),
             reason=reason,
-            front=tuple(finals(self.campaign.results, self.campaign.host, told)),
-            closest=self._closest() if not told else "",
+            settled=settled,
+            closest="" if settled.finals else self._closest(),
             unseen=self._unseen(),
             choosing_s=self.choosing_s,
             cells=summary.cells,
@@ -156,7 +157,7 @@ class _Exploration:
             self._measure(asked[: most - len(self.told)])
             if len(self.told) >= most:
                 return f"the budget of {most} stacks is spent"
-            if self._late():
+            if self._late(SEARCH):
                 return f"the budget of {self.allowed.seconds:g} s is spent"
             if len(self.told) >= self.first and self._chance() < UNLIKELY:
                 return (
@@ -186,15 +187,10 @@ class _Exploration:
             self.sampler.tell(told)
             self.expense.named(cell)
 
-    def _late(self) -> bool:
+    def _late(self, share: float = 1.0) -> bool:
+        """Return whether a share of the time is over, where there is a limit."""
         seconds = self.allowed.seconds
-        return seconds is not None and time.monotonic() - self.began >= seconds
-
-    def _further(self, cells: list[Runnable]) -> None:
-        """Measure finalists in the study's other rounds, with controls: all at the end."""
-        settings = self.campaign.study.measure
-        if cells and settings.rounds.max > 1:
-            self.campaign.measure(cells, settings)
+        return seconds is not None and time.monotonic() - self.began >= share * seconds
 
     # ------------------------------------------------------------ what was not looked at
 
