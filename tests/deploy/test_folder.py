@@ -17,7 +17,7 @@ from dlas.cli import app
 from dlas.core.errors import UserError
 from dlas.deploy import export
 
-FILES = {"Dockerfile", "README.md", "artefact", "predict.py", "requirements.txt",
+FILES = {".dockerignore", "Dockerfile", "README.md", "artefact", "predict.py", "requirements.txt",
          "runtime.py", "upright.py", "samples", "stack.json", "verify.py"}  # fmt: skip
 
 
@@ -109,6 +109,28 @@ def test_other_outputs_and_a_slower_machine_are_seen(folder: Path, tmp_path: Pat
     done = _python(copy, "verify.py")
     assert done.returncode == 1
     assert "outputs differ by 0.01" in done.stdout
+
+
+def test_the_dockerfile_names_what_is_there(folder: Path) -> None:
+    """No docker builds it in the tests: what it copies, installs and starts is looked at."""
+    card = json.loads((folder / "stack.json").read_text())
+    steps = [line.split(maxsplit=1) for line in (folder / "Dockerfile").read_text().splitlines()
+             if line and not line.startswith("#")]  # fmt: skip
+    assert [word for word, _ in steps] == ["FROM", "WORKDIR", "COPY", "RUN", "COPY", "ENTRYPOINT"]
+    said = dict(steps)
+    major, minor, *_ = card["runtime"]["python"].split(".")
+    assert said["FROM"] == f"python:{major}.{minor}-slim"
+    for word, rest in steps:
+        if word == "COPY":
+            source, to = rest.split()
+            assert (folder / source).exists(), source
+            assert to == "."
+    assert "-r requirements.txt" in said["RUN"]
+    program, script = json.loads(said["ENTRYPOINT"])
+    assert program == "python"
+    assert (folder / script).is_file()
+    ignored = (folder / ".dockerignore").read_text().split()
+    assert not [p for p in card["files"] if p.split("/")[0] in ignored or p.endswith(".pyc")]
 
 
 def test_an_earlier_export_is_replaced_and_nothing_else(

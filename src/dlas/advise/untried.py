@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from dlas.advise.evidence import METRIC, Evidence, alike
+from dlas.advise.found_here import COSTS, in_the_middle, side_by_side
 from dlas.advise.said import DEFINITION, ELSEWHERE, REFUSED, UNKNOWN, Said
+from dlas.analyze.tell.words import around, compared, contexts
 from dlas.core import registry
 from dlas.core.errors import DlasError
 from dlas.core.precision import bits
@@ -183,18 +185,22 @@ def _seen(known: Evidence, other: Evidence, one: Untried) -> Said | None:
     base = known.stack.text(one.layer)
     if own.empty:
         return None
-    row = own.iloc[0]
+    row = own.iloc[0].to_dict()
     against, gain = str(row["baseline"]), float(row["ratio"])
     low, high = float(row["low"]), float(row["high"])
     there = mine[mine["level"] == base]
     if against != base and len(there):
         against, shift = base, float(there.iloc[0]["ratio"])
         gain, low, high = gain / shift, math.nan, math.nan
+    table = other.analysis.table
+    _, pair = in_the_middle(other, row)
+    numbers = other.numbers(*pair, columns=COSTS)
     return Said(
-        f"{one.text} was {gain:.3g} times as fast as {against} there "
-        f"({int(row['contexts'])} pairs; {alike(known, other)})",
+        f"{one.text} is {compared(table, gain)} {against} there{around(table, gain, low, high)}, "
+        f"over {contexts(int(row['contexts']))} ({alike(known, other)}); for example "
+        f"{side_by_side(numbers, *pair)}",
         ELSEWHERE, one.text, gain, low if math.isfinite(low) else None,
-        high if math.isfinite(high) else None,
+        high if math.isfinite(high) else None, pair, numbers,
     )  # fmt: skip
 
 

@@ -39,6 +39,8 @@ from predict import outputs
 np.save("samples/outputs.npy", outputs(np.load("samples/inputs.npy")))
 """
 PROOF_S = 600
+UNSHIPPED = "venv\n__pycache__\n*.pyc\n"
+"""What an image leaves out: the environment that the README makes beside the files."""
 PREPROCESSING = ("size", "resize", "channels", "mean", "std", "interpolation")
 
 
@@ -132,6 +134,7 @@ def _write(made: Path, told: Mapping[str, Any], needs: Deployment) -> None:
     (made / "requirements.txt").write_text("".join(lines), encoding="utf-8")
     (made / "README.md").write_text(readme(told), encoding="utf-8")
     (made / "Dockerfile").write_text(_dockerfile(told, needs), encoding="utf-8")
+    (made / ".dockerignore").write_text(UNSHIPPED, encoding="utf-8")
     (made / CARD).write_text(_json(told), encoding="utf-8")
 
 
