@@ -14,6 +14,7 @@ import pytest
 
 import shipped
 from dlas.cli import app
+from dlas.core import registry
 from dlas.core.errors import UserError
 from dlas.deploy import export
 
@@ -109,6 +110,16 @@ def test_other_outputs_and_a_slower_machine_are_seen(folder: Path, tmp_path: Pat
     done = _python(copy, "verify.py")
     assert done.returncode == 1
     assert "outputs differ by 0.01" in done.stdout
+
+
+def test_a_version_of_another_index_is_pinned_as_on_pypi(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = registry.installed_version
+    monkeypatch.setattr(registry, "installed_version", lambda name: f"{installed(name)}+cpu")
+    lines = (export(out, "best", tmp_path / "to").folder / "requirements.txt").read_text().split()
+    assert len(lines) == 3
+    assert not [line for line in lines if "+" in line]
 
 
 def test_the_dockerfile_names_what_is_there(folder: Path) -> None:

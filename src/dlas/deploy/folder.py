@@ -199,7 +199,9 @@ def _versions(techniques: Techniques, needs: Deployment) -> dict[str, str]:
         python = platform.python_version()
     if absent := [name for name, version in found.items() if version == "absent"]:
         raise UserError(f"{', '.join(absent)}: not installed, so there is no version to pin")
-    return {**found, "python": python}
+    # A build of one's own index (2.14.1+cpu) is not on PyPI; the version without its label is.
+    pinned = {name: version.partition("+")[0] for name, version in found.items()}
+    return {**pinned, "python": python}
 
 
 # ---------------------------------------------------------------- the proof
