@@ -16,8 +16,15 @@ from dlas.core.errors import UserError
 from dlas.core.goals import Goals
 from dlas.core.records import MeasureSettings, Status
 from dlas.core.stack import Stack
-from dlas.explore.finalists import Contender
-from dlas.explore.settling import AfterRun, Settled, Settling, sought_of
+from dlas.explore.finalists import Contender, contenders
+from dlas.explore.settling import (
+    AfterRun,
+    Settled,
+    Settling,
+    rounds_between,
+    sought_of,
+    surely_meeting,
+)
 from dlas.explore.sought import Sought
 from dlas.store.results import FILE_NAME, ResultStore, RoundRow
 from table_rows import HOST, SESSION, cell_row, fact, fill, round_row, stack
@@ -191,6 +198,32 @@ def test_a_limit_is_judged_again_by_what_was_measured_since(tmp_path: Path) -> N
     found = settling.run(told)
     assert not found.finals[0].meets
     assert "misses a limit" in found.text()
+
+
+def test_one_that_only_may_meet_the_limits_ousts_none_that_surely_does(tmp_path: Path) -> None:
+    made = MadeCampaign(tmp_path, [10.0, 13.0, 14.0])
+    one, *rest = made.told()
+    told = [Contender(one.cell, one.values, sure=False), *rest]
+    settling = Settling(made, FASTEST, made.study.measure, 1)  # type: ignore[arg-type]
+    assert sorted(left(made, settling.run(told))) == [0, 1]
+    assert [each.cell for each in contenders(told, FASTEST)] == [one.cell, rest[0].cell, rest[1].cell]
+    assert [each.cell for each in contenders([one, *rest], FASTEST)] == [one.cell]
+
+
+def test_limits_are_surely_met_as_the_analysis_judges(tmp_path: Path) -> None:
+    made = MadeCampaign(tmp_path, [10.0, 11.0, 12.0])
+    made.told()
+    base = [1] * 90 + [0] * 10
+    for cell, lost in zip(made.true, (0, 1, 30), strict=True):
+        right = [0] * lost + base[lost:]
+        value = {"n": 100, "labels": right, "correct": right, "baseline_labels": base,
+                 "baseline_correct": base}  # fmt: skip
+        with ResultStore(tmp_path / FILE_NAME) as store:
+            store.put(fact(cell, "evaluate", value))
+    sought = Sought(Goals(minimize=("quiet_ms",), at_most=(("accuracy_drop", 0.02),)))
+    seen = rounds_between(made, 0, 1, made.cells)  # type: ignore[arg-type]
+    assert surely_meeting(seen, HOST, sought) == {list(made.true)[0]}
+    assert len(surely_meeting(seen, HOST, FASTEST)) == 3
 
 
 def test_the_choice_does_not_flatter_the_last_word(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from dlas.deploy.folder import Exported, export
 from dlas.deploy.given import Given, Options, read_given
 from dlas.deploy.sizing import Sized, Wish, sized_study
 from dlas.explore.live import explore
+from dlas.explore.settling import AfterRun, Settled, sought_of
 from dlas.run.progress import Progress, Silent
 from dlas.run.run import run
 from dlas.store.results import FILE_NAME, CellRow, ResultStore
@@ -36,6 +37,8 @@ class Journey:
     """The cell of the network as it was given."""
     exported: Exported
     seconds: float
+    settled: Settled | None = None
+    """What was left in the end, with numbers from rounds since it was chosen."""
 
 
 def write_study(
@@ -83,10 +86,10 @@ def optimize(
     before = _plain(study.stacks)
     _measure(study, out, before, None, progress)
     left = None if seconds is None else SHARE * seconds - (time.monotonic() - began)
-    _measure(study, out, None, left, progress)
+    settled = _measure(study, out, None, left, progress)
     _something(out)
     shipped = export(out, SHIPPED, out / SHIPPED)
-    return Journey(given, sized, out, before, shipped, time.monotonic() - began)
+    return Journey(given, sized, out, before, shipped, time.monotonic() - began, settled)
 
 
 def _plain(stacks: tuple[Stack, ...]) -> str:
@@ -104,12 +107,14 @@ def _plain(stacks: tuple[Stack, ...]) -> str:
 
 def _measure(
     study: Study, out: Path, only: str | None, seconds: float | None, progress: Progress
-) -> None:
-    """Measure one stack, or as many of them as the time allows."""
-    if only is not None or seconds is None:
-        run(study, out, only=only, progress=progress)
-    else:
-        explore(study, out, budget=f"{max(1, round(seconds))}s", progress=progress)
+) -> Settled | None:
+    """Measure one stack, or as many of them as the time allows and settle the best."""
+    if only is None and seconds is not None:
+        allowed = f"{max(1, round(seconds))}s"
+        return explore(study, out, budget=allowed, progress=progress).settled
+    after = None if only else AfterRun(sought_of(study, "optimize"))
+    run(study, out, only=only, progress=progress, then=after)
+    return after.settled if after else None
 
 
 def _something(out: Path) -> None:

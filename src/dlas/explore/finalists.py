@@ -35,6 +35,8 @@ class Contender:
     cell: Runnable
     values: Mapping[str, float]
     """Every column sought."""
+    sure: bool = True
+    """Whether it surely meets the limits: the best that does goes before what only may."""
 
 
 def contenders(
@@ -42,13 +44,16 @@ def contenders(
 ) -> list[Contender]:
     """Return the stacks that no other is better than by more than the floor, in every metric.
 
-    Only those that meet the limits, those on times by the floor too; where none does, none.
+    Only those that meet the limits, those on times by the floor too; where none does, none. One
+    that surely meets them is not left out for one that only may.
     """
     good = [each for each in known if may_meet(each.values, sought, floor)]
     if not good:
         return []
-    points = np.array([[_cost(each, c, s) for c, s in sought.metrics] for each in good])
-    margin = np.array([math.log1p(floor) if _timed(c) else 0.0 for c, _ in sought.metrics])
+    points = np.array(
+        [[*(_cost(each, c, s) for c, s in sought.metrics), _unsure(each)] for each in good]
+    )
+    margin = np.array([*(math.log1p(floor) if _timed(c) else 0.0 for c, _ in sought.metrics), 0])
     kept = []
     for point, each in zip(points, good, strict=True):
         worse = np.all(points + margin <= point, axis=1) & np.any(points + margin < point, axis=1)
@@ -68,6 +73,11 @@ def may_meet(values: Mapping[str, float], sought: Sought, floor: float) -> bool:
 def _cost(each: Contender, column: str, sign: float) -> float:
     value = each.values[column]
     return sign * (math.log(max(value, 1e-300)) if _timed(column) else value)
+
+
+def _unsure(each: Contender) -> float:
+    """Return one more metric, less is better: whether it is not sure that the limits are met."""
+    return 0.0 if each.sure else 1.0
 
 
 def _timed(column: str) -> bool:
@@ -97,7 +107,7 @@ def standing(
     """Hold contenders against those of them that are on the front.
 
     The latency, undisturbed, is the one metric with noise: a stack is beaten by one that is at
-    least as good in all other metrics and surely faster. Two stacks whose ratio is surely within
+    least as good in all other metrics (and as sure of the limits) and surely faster. Two stacks whose ratio is surely within
     the floor are level: more rounds would decide nothing that counts.
 
     Args:
@@ -114,8 +124,12 @@ def standing(
         return Standing(none, open=False)
     at = np.asarray(rows, dtype=np.int64)
     logs = estimates.mean[at]
-    others = [[_cost(each, c, s) for c, s in sought.metrics if c != QUIET] for each in known]
-    exact = np.array(others, dtype=float).reshape(len(known), len(columns) - 1)
+    exact = np.array(
+        [
+            [*(_cost(each, c, s) for c, s in sought.metrics if c != QUIET), _unsure(each)]
+            for each in known
+        ]
+    )
     finite = np.flatnonzero(np.isfinite(logs))
     whole = np.column_stack([logs, exact])[finite]
     members = finite[improvement.front(whole)] if len(finite) else finite

@@ -21,7 +21,7 @@ from dlas.explore.finalists import FLOOR, Contender, contenders
 from dlas.explore.forehand import known
 from dlas.explore.heard import heard
 from dlas.explore.outlook import Outlook
-from dlas.explore.settling import Settling, sought_of
+from dlas.explore.settling import Settling, rounds_between, sought_of, surely_meeting
 from dlas.explore.sought import Sought
 from dlas.explore.start import starting
 from dlas.run.progress import Progress, Silent
@@ -120,9 +120,7 @@ class _Exploration:
         self.campaign.open()
         self.progress.start(0, self.allowed.count(len(self.cells)))
         reason = self._search()
-        chosen = contenders(
-            [Contender(self.cells[e.at], e.values) for e in self.told if e.values], self.sought
-        )
+        chosen = contenders(self._measured(), self.sought)
         # The first round alone chose them: what is measured from the second on did not.
         settings = self.campaign.study.measure
         settled = Settling(self.campaign, self.sought, settings, 1, self._late).run(chosen)
@@ -144,6 +142,13 @@ class _Exploration:
         )
         found.save()
         return found
+
+    def _measured(self) -> list[Contender]:
+        """Return what was measured and works, by its first round."""
+        told = [(self.cells[each.at], each.values) for each in self.told]
+        seen = rounds_between(self.campaign, 0, 1, [cell for cell, _ in told])
+        sure = surely_meeting(seen, self.campaign.host, self.sought)
+        return [Contender(c, values, c.cell in sure) for c, values in told if values is not None]
 
     def _search(self) -> str:
         """Measure batch after batch; return why it ended."""

@@ -14,6 +14,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from dlas.analyze import from_study
+from dlas.analyze.estimate.noise import estimate
+from dlas.analyze.parts.pareto import meeting
 from dlas.core.errors import UserError
 from dlas.core.records import MeasureSettings, RoundRange, Status
 from dlas.core.stack import LAYERS
@@ -147,7 +150,7 @@ class Settling:
 
     def _kept(self, left: Sequence[Contender], before: int) -> tuple[list[Contender], bool]:
         """Return who is not surely beaten, and whether it is undecided between some of them."""
-        seen = _rounds(self.campaign, self.first, before, [each.cell for each in left])
+        seen = rounds_between(self.campaign, self.first, before, [each.cell for each in left])
         failed = {row.cell for row in seen.rounds if row.status is Status.FAILED}
         left = [each for each in left if each.cell.cell not in failed]
         fit = _fit(seen)
@@ -160,7 +163,7 @@ class Settling:
 
     def _finals(self, left: Sequence[Contender], first: int) -> list[Final]:
         """Return what is said of those that are left; the best first."""
-        seen = _rounds(self.campaign, first, None, [each.cell for each in left])
+        seen = rounds_between(self.campaign, first, None, [each.cell for each in left])
         known = latencies(seen)
         found = [self._final(e, known.get((e.cell.cell, self.campaign.host))) for e in left]
         return sorted(found, key=lambda f: (not f.meets, self._first_of(f)))
@@ -200,7 +203,7 @@ def _fit(seen: Results) -> Fit | None:
     return found[0] if found else None
 
 
-def _rounds(
+def rounds_between(
     campaign: Campaign, first: int, before: int | None, cells: Sequence[Runnable]
 ) -> Results:
     """Return this host's rounds of some cells, of those numbered so."""
@@ -218,6 +221,18 @@ def _rounds(
         ],
         remembered={},
     )
+
+
+def surely_meeting(seen: Results, host: str, sought: Sought) -> set[str]:
+    """Return the cells of a host that surely meet every limit, as the analysis judges it."""
+    frame = cells_frame([seen])
+    frame = frame[(frame["host"] == host) & frame[QUIET].notna()].reset_index(drop=True)
+    if not sought.limits or frame.empty:
+        return set(frame["cell"])
+    # What becomes of cells is written down at the end; those here were measured.
+    made = from_study(frame.assign(status=Status.COMPLETE.value), metric=QUIET, goals=sought.goals)
+    surely, _ = meeting(made, estimate(made))
+    return set(made.cells["cell"][surely])
 
 
 # ---------------------------------------------------------------- after a whole run
@@ -245,8 +260,10 @@ class AfterRun:
         self, campaign: Campaign, measured: Sequence[Runnable], first: int
     ) -> list[Contender]:
         """Return the stacks that none is surely better than, by the study's own rounds."""
-        seen = _rounds(campaign, 0, first, measured)
+        seen = rounds_between(campaign, 0, first, measured)
         known = self._known(seen, campaign.host, measured)
+        sure = surely_meeting(seen, campaign.host, self.sought)
+        known = [replace(each, sure=each.cell.cell in sure) for each in known]
         good = [each for each in known if may_meet(each.values, self.sought, FLOOR)]
         fit = _fit(seen)
         if fit is None or fit.estimates is None or QUIET not in self.sought.columns:
