@@ -84,9 +84,8 @@ def optimize(
     given, sized = write_study(model, data, options, wish, seconds, out / STUDY)
     study = Study.load(out / STUDY)
     before = _plain(study.stacks)
-    _measure(study, out, before, None, progress)
     left = None if seconds is None else SHARE * seconds - (time.monotonic() - began)
-    settled = _measure(study, out, None, left, progress)
+    settled = _measure(study, out, before, left, progress)
     _something(out)
     shipped = export(out, SHIPPED, out / SHIPPED)
     return Journey(given, sized, out, before, shipped, time.monotonic() - began, settled)
@@ -106,15 +105,15 @@ def _plain(stacks: tuple[Stack, ...]) -> str:
 
 
 def _measure(
-    study: Study, out: Path, only: str | None, seconds: float | None, progress: Progress
+    study: Study, out: Path, before: str, seconds: float | None, progress: Progress
 ) -> Settled | None:
-    """Measure one stack, or as many of them as the time allows and settle the best."""
-    if only is None and seconds is not None:
-        allowed = f"{max(1, round(seconds))}s"
-        return explore(study, out, budget=allowed, progress=progress).settled
-    after = None if only else AfterRun(sought_of(study, "optimize"))
-    run(study, out, only=only, progress=progress, then=after)
-    return after.settled if after else None
+    """Measure as many stacks as the time allows, ``before`` among them, and settle the best."""
+    if seconds is None:
+        after = AfterRun(sought_of(study, "optimize"))
+        run(study, out, progress=progress, then=after)
+        return after.settled
+    allowed = f"{max(1, round(seconds))}s"
+    return explore(study, out, budget=allowed, beside=before, progress=progress).settled
 
 
 def _something(out: Path) -> None:

@@ -33,7 +33,7 @@ def ten_lines(done: Journey) -> str:
     return "\n".join([
         _side("before", before, accuracy, plain=True),
         _side("after", after, accuracy),
-        f"gained    {_gain(found, done.before, done.exported.cell)}",
+        f"gained    {_gain(found, before, after)}",
         *_choices(found, before, after),
         f"price     {_price(found, before, after, accuracy)}",
         f"runner-up {_runner_up(found, rows)}",
@@ -77,16 +77,18 @@ def _places(found: Analysis, *cells: str) -> list[int]:
     return [ids.index(cell) for cell in cells]
 
 
-def _gain(found: Analysis, before: str, after: str) -> str:
+def _gain(found: Analysis, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """Return how many times as fast, with its interval."""
-    if before == after:
+    if before["cell"] == after["cell"]:
         return "nothing: the network as it was given is the best found"
-    one, two = _places(found, before, after)
+    if not _known(before, LATENCY):
+        return "cannot be said: the network as it was given did not run"
+    one, two = _places(found, str(before["cell"]), str(after["cell"]))
     e = found.estimates
     told = tested(np.array([e.mean[one] - e.mean[two]]), e.var[[one]] + e.var[[two]], e)
     ratio, low, high = (float(np.exp(v[0])) for v in (told.value, told.low, told.high))
     if not math.isfinite(ratio):
-        return "cannot be said: the network as it was given did not run"
+        return "cannot be said: the two were never measured in the same session"
     within = f" (95 % interval {low:.3g} to {high:.3g})" if math.isfinite(low) else ""
     return f"{ratio:.3g} times as fast{within}"
 

@@ -51,6 +51,7 @@ def explore(
     sampler: str = names.OWN,
     seed: int = 0,
     store: Path | str | None = None,
+    beside: str = "",
     progress: Progress | None = None,
 ) -> Explored:
     """Measure few of a study's stacks, and find its front under its goals.
@@ -67,6 +68,8 @@ def explore(
         sampler: the name of an installed sampler.
         seed: of the sampler.
         store: a folder of artefacts to share with other studies.
+        beside: the cell that others are to be compared with: it is measured first, and again
+            beside those that are left in the end.
         progress: who is told where it is.
 
     Raises:
@@ -79,7 +82,8 @@ def explore(
     kind = names.find(sampler)
     progress = progress or Silent()
     with campaign(study, out, store=store, progress=progress) as begun:
-        return _Exploration(begun, sought, kind, sampler, seed, allowed, progress).run()
+        made = _Exploration(begun, sought, kind, sampler, seed, allowed, progress, beside)
+        return made.run()
 
 
 @dataclass
@@ -91,6 +95,7 @@ class _Exploration:
     seed: int
     allowed: Allowance
     progress: Progress
+    beside: str = ""
     told: list[Told] = field(default_factory=list)
     choosing_s: float = 0.0
 
@@ -123,7 +128,9 @@ class _Exploration:
         chosen = contenders(self._measured(), self.sought)
         # The first round alone chose them: what is measured from the second on did not.
         settings = self.campaign.study.measure
-        settled = Settling(self.campaign, self.sought, settings, 1, self._late).run(chosen)
+        beside = [self.cells[at] for at in self._beside() if self._works(at)]
+        settling = Settling(self.campaign, self.sought, settings, 1, self._late, beside)
+        settled = settling.run(chosen)
         summary = self.campaign.close(rounds=1)
         found = Explored(
             study=self.campaign.study.name,
@@ -153,9 +160,11 @@ class _Exploration:
     def _search(self) -> str:
         """Measure batch after batch; return why it ended."""
         most = self.allowed.count(len(self.cells))
+        if first := self._beside():
+            self._measure(first)
         while True:
             began = time.perf_counter()
-            asked = self.sampler.ask(BATCH, self.expense.seconds())
+            asked = self.sampler.ask(self._batch(), self.expense.seconds())
             self.choosing_s += time.perf_counter() - began
             if not asked:
                 return "every stack that can run here was measured"
@@ -169,6 +178,21 @@ class _Exploration:
                     "no other stack is likely to join the front: the probability that any does, "
                     f"by more than {FLOOR:.0%}, is below {UNLIKELY:.0%}"
                 )
+
+    def _batch(self) -> int:
+        """Return for how many stacks to ask: no more than there is likely to be time for."""
+        if self.allowed.seconds is None or not self.told:
+            return BATCH
+        spent = time.monotonic() - self.began
+        pace = spent / len(self.told)
+        return max(1, min(BATCH, int((SEARCH * self.allowed.seconds - spent) / pace)))
+
+    def _beside(self) -> list[int]:
+        """Return the stack that others are to be compared with, if there is one."""
+        return [at for at, cell in enumerate(self.cells) if cell.cell == self.beside]
+
+    def _works(self, at: int) -> bool:
+        return any(each.at == at and each.values is not None for each in self.told)
 
     def _measure(self, asked: list[int]) -> None:
         cells = [self.cells[at] for at in asked]

@@ -124,6 +124,8 @@ class Settling:
     settings: MeasureSettings
     first: int
     late: Callable[[], bool] = lambda: False
+    beside: Sequence[Runnable] = ()
+    """What is measured beside them in the last rounds: what they will be compared with."""
 
     def run(self, chosen: Sequence[Contender]) -> Settled:
         """Measure contenders until it is decided between them, and then what is left once more."""
@@ -136,17 +138,17 @@ class Settling:
             if not undecided or len(left) == 1 or self.late():
                 break
             first = self.first + look * each
-            self._measure(left, _exactly(settings, look * each), self.first)
+            cells = [one.cell for one in left]
+            self.campaign.measure(cells, _exactly(settings, look * each), self.first)
             left, undecided = self._kept(left, first)
         last = settings
         if self.late():
             least = max(FEWEST, settings.rounds.min)
             last = settings.model_copy(update={"rounds": RoundRange(min=least, max=least)})
-        self._measure(left, last, first)
+        cells = [one.cell for one in left]
+        beside = [cell for cell in self.beside if cell not in cells]
+        self.campaign.measure([*cells, *beside], last, first)
         return Settled(len(chosen), tuple(self._finals(left, first)), undecided)
-
-    def _measure(self, left: Sequence[Contender], settings: MeasureSettings, first: int) -> None:
-        self.campaign.measure([each.cell for each in left], settings, first)
 
     def _kept(self, left: Sequence[Contender], before: int) -> tuple[list[Contender], bool]:
         """Return who is not surely beaten, and whether it is undecided between some of them."""
