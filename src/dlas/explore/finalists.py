@@ -107,8 +107,8 @@ def standing(
     """Hold contenders against those of them that are on the front.
 
     The latency, undisturbed, is the one metric with noise: a stack is beaten by one that is at
-    least as good in all other metrics (and as sure of the limits) and surely faster. Two stacks whose ratio is surely within
-    the floor are level: more rounds would decide nothing that counts.
+    least as good in all other metrics (and as sure of the limits) and surely faster. Two stacks
+    whose ratio is surely within the floor are level: more rounds would decide nothing that counts.
 
     Args:
         known: the contenders.

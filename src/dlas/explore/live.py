@@ -77,12 +77,13 @@ def explore(
             can run here, or a goal's column is not measured here.
         StorageError: the disk is full, read-only or damaged.
     """
+    began = time.monotonic()
     allowed = parse_budget(budget) if isinstance(budget, str) else budget or Allowance()
     sought = sought_of(study, "explore")
     kind = names.find(sampler)
     progress = progress or Silent()
     with campaign(study, out, store=store, progress=progress) as begun:
-        made = _Exploration(begun, sought, kind, sampler, seed, allowed, progress, beside)
+        made = _Exploration(begun, sought, kind, sampler, seed, allowed, progress, began, beside)
         return made.run()
 
 
@@ -95,12 +96,12 @@ class _Exploration:
     seed: int
     allowed: Allowance
     progress: Progress
+    began: float
     beside: str = ""
     told: list[Told] = field(default_factory=list)
     choosing_s: float = 0.0
 
     def __post_init__(self) -> None:
-        self.began = time.monotonic()
         self.cells = self.campaign.plan.runnable
         if not self.cells:
             raise UserError(
