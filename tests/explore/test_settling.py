@@ -1,4 +1,4 @@
-"""Contenders settled: who drops out, what the last word rests on, and that a kill changes nothing."""
+"""Contenders settled: who drops out, what the last word rests on; a kill changes nothing."""
 
 from __future__ import annotations
 

@@ -260,6 +260,8 @@ class _Exploration:
 
     def _closest(self) -> str:
         """Return which stack comes closest to meeting the limits, where none meets them."""
+        if not self.sought.limits and self._measured():
+            return "the stacks that could be the best failed when they were measured again"
         best = None
         for each in self.told:
             if each.values is None:
