@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def in_batches(order: list[str], found: Rows) -> bool:
     times = [[at[cell] for cell in order[i : i + BATCH] if cell in at]
              for i in range(0, len(order), BATCH)]  # fmt: skip
     times = [each for each in times if each]
-    return all(max(one) <= min(two) for one, two in zip(times, times[1:], strict=False))
+    return all(max(one) <= min(two) for one, two in pairwise(times))
 
 
 def shares(full: Path, order: list[str], left: list[str]) -> tuple[float, float]:

@@ -117,7 +117,7 @@ class Steps:
         began = time.perf_counter()
         done = subprocess.run(
             [str(part) for part in command], cwd=cwd or self.work, text=True, check=False,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            capture_output=True,
         )  # fmt: skip
         seconds = time.perf_counter() - began
         good = done.returncode == code

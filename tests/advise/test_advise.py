@@ -278,9 +278,11 @@ def _hold_against(found: Advice, table: pd.DataFrame) -> int:
 
 
 def _ratio(table: pd.DataFrame, layer: str, level: str, baseline: str) -> float:
-    """Return how many times as fast a level is, by hand: over pairs that differ in nothing else."""
+    """Return how many times as fast a level is, by hand: of pairs that differ in it alone."""
     layers = [x for x in LAYERS if x != layer]
-    one, other = (table[table[layer] == x].set_index(layers)["quiet_ms"] for x in (level, baseline))
+    one, other = (
+        table[table[layer] == x].set_index(layers)["quiet_ms"] for x in (level, baseline)
+    )
     both = pd.concat([one, other], axis=1, keys=["one", "other"]).dropna()
     return float(np.exp(np.log(both["other"] / both["one"]).mean()))
 

@@ -130,12 +130,13 @@ def test_who_is_surely_slower_drops_out_and_the_last_word_is_from_later_rounds(
     assert final.quiet_ms == pytest.approx(min(rows))
     assert final.low_ms is not None
     assert final.high_ms is not None
-    assert final.low_ms < 10.1 < final.high_ms
+    # Where unlimited rounds would end: the noise of a round is the size of a normal of 1 %.
+    assert final.low_ms < 10.03 < final.high_ms
     assert "1 stack is left of 5" in found.text()
 
 
 def test_stacks_within_the_floor_are_left_level(tmp_path: Path) -> None:
-    made = MadeCampaign(tmp_path, [10.0, 10.1, 13.0, 14.0], noise=0.003)
+    made = MadeCampaign(tmp_path, [10.0, 10.05, 13.0, 14.0], noise=0.01)
     found = settled(made)
     assert sorted(left(made, found)) == [0, 1]
     assert not found.open
@@ -143,7 +144,7 @@ def test_stacks_within_the_floor_are_left_level(tmp_path: Path) -> None:
 
 
 def test_what_rounds_cannot_decide_is_said_to_be_open(tmp_path: Path) -> None:
-    made = MadeCampaign(tmp_path, [10.0, 10.8, 11.0], noise=0.3)
+    made = MadeCampaign(tmp_path, [10.0, 10.2, 10.3], noise=0.3)
     found = settled(made)
     assert len(found.finals) > 1
     assert found.open
@@ -222,7 +223,7 @@ def test_limits_are_surely_met_as_the_analysis_judges(tmp_path: Path) -> None:
             store.put(fact(cell, "evaluate", value))
     sought = Sought(Goals(minimize=("quiet_ms",), at_most=(("accuracy_drop", 0.02),)))
     seen = rounds_between(made, 0, 1, made.cells)  # type: ignore[arg-type]
-    assert surely_meeting(seen, HOST, sought) == {list(made.true)[0]}
+    assert surely_meeting(seen, HOST, sought) == {next(iter(made.true))}
     assert len(surely_meeting(seen, HOST, FASTEST)) == 3
 
 

@@ -54,9 +54,7 @@ def _effect(known: Evidence, row: dict[str, Any]) -> Said:
                 _finite(row["high"]), pair, numbers)  # fmt: skip
 
 
-def in_the_middle(
-    known: Evidence, row: Mapping[str, Any]
-) -> tuple[pd.DataFrame, tuple[str, str]]:
+def in_the_middle(known: Evidence, row: Mapping[str, Any]) -> tuple[pd.DataFrame, tuple[str, str]]:
     """Return an effect's contexts, and the pair of cells whose ratio is nearest to it."""
     rows = known.analysis.speedup_contexts
     own = rows[(rows["factor"] == row["factor"]) & (rows["level"] == row["level"])]

@@ -72,8 +72,8 @@ def candidates(known: Evidence, rules: RuleBook) -> list[Untried]:
 def _candidate(known: Evidence, rules: RuleBook, layer: str, steps: tuple[Choice, ...]) -> Untried:
     text = "+".join(step.text for step in steps)
     reason = ""
-    for around in _around(known, layer):
-        stack = replace(around, **{layer: steps}, sublayers={})
+    for other in _around(known, layer):
+        stack = replace(other, **{layer: steps}, sublayers={})
         refusal = rules.refuse(stack)
         if refusal is None:
             return Untried(layer, text, stack)

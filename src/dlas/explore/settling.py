@@ -277,9 +277,7 @@ class AfterRun:
     def _known(self, seen: Results, host: str, measured: Sequence[Runnable]) -> list[Contender]:
         """Return the cells of which every column sought is known."""
         frame = cells_frame([seen])
-        rows = {
-            str(row["cell"]): row for row in frame[frame["host"] == host].to_dict("records")
-        }
+        rows = {str(row["cell"]): row for row in frame[frame["host"] == host].to_dict("records")}
         every = [cell for cell in measured if cell.cell in rows]
         columns = self.sought.columns
         values = [{c: _number(rows[cell.cell][c]) for c in columns} for cell in every]
