@@ -16,6 +16,7 @@ Performance with Divide-and-Learn" (Gong and Chen, ESEC/FSE 2023; repository ide
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -104,10 +105,11 @@ def front(folder: Path, samplers: Sequence[str], seeds: int) -> None:
         def ended_at(order: list[int]) -> bool:
             return len(order) >= budgets[-1] and finished.found(order)
 
-        orders = [
-            play(finished, names.find(name), seed, among, stop=ended_at) for seed in range(seeds)
-        ]
-        reached = [finished.enough(order) or among for order in orders]
+        orders, reached = [], []
+        for seed in range(seeds):
+            orders.append(play(finished, names.find(name), seed, among, stop=ended_at))
+            reached.append(finished.enough(orders[-1]) or among)
+            print(f"{name} {seed}: 99 % after {reached[-1]}", file=sys.stderr, flush=True)
         shares = [[finished.share(order[:n]) for order in orders] for n in budgets]
         told = ", ".join(
             f"{n}: {median(each):.3f} (worst {min(each):.3f})"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -17,8 +22,9 @@ from dlas.advise.said import DEFINITION, ELSEWHERE, HERE, MODEL, STATUSES, UNKNO
 from dlas.cli import app
 from dlas.core import registry
 from dlas.core.errors import UserError
-from dlas.core.stack import Choice, Stack
+from dlas.core.stack import LAYERS, Choice, Stack
 from dlas.run.measure import host as hosts
+from dlas.store.results import FILE_NAME, HostRow, ResultStore
 from dlas.study.study import Study
 from dlas.tables import cells_frame
 
@@ -227,6 +233,106 @@ def test_two_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert next(s for s in software.untried if s.choice == "openvino").status == ELSEWHERE
     monkeypatch.setattr(hosts, "this_class", lambda: "host-3")
     assert "no folder holds measurements of this machine" in advise([here]).notes[0]
+
+
+ELSEWHERE_FOLDER = Path(__file__).parents[1] / "data" / "elsewhere"
+"""A small study that another machine ran: see the README beside it."""
+SAYS = re.compile(
+    r"\b(quiet_ms|latency_ms|memory_mb|build_s|accuracy|accuracy_drop) "
+    r"(-?\d[\d.]*(?:e[+-]?\d+)?)(?: against (-?\d[\d.]*(?:e[+-]?\d+)?))?"
+)
+"""A column with the number of one cell, or of two."""
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Unpack the folder of the other machine."""
+    folder = tmp_path_factory.mktemp("recorded") / "elsewhere"
+    folder.mkdir()
+    shutil.copy(ELSEWHERE_FOLDER / "study.yaml", folder)
+    packed = (ELSEWHERE_FOLDER / "results.sqlite.gz").read_bytes()
+    (folder / "results.sqlite").write_bytes(gzip.decompress(packed))
+    return folder
+
+
+def printed_table(capsys: pytest.CaptureFixture[str], *folders: Path) -> pd.DataFrame:
+    """Return what `dlas table` prints of folders."""
+    capsys.readouterr()
+    frames = []
+    for folder in folders:
+        assert app.main(["table", str(folder), "--format", "csv"]) == 0
+        frames.append(pd.read_csv(io.StringIO(capsys.readouterr().out)))
+    return pd.concat(frames).set_index("cell")
+
+
+def _hold_against(found: Advice, table: pd.DataFrame) -> int:
+    """Hold every number of a column that is told against the table; return how many there are."""
+    count = 0
+    for said in (found.best, *_all(found)):
+        for column, *numbers in SAYS.findall(said.text):
+            known = {f"{value:.4g}" for value in table.loc[list(said.cells), column].dropna()}
+            told = {number for number in numbers if number}
+            assert told <= known, (said.text, column, told - known)
+            count += len(told)
+    return count
+
+
+def _ratio(table: pd.DataFrame, layer: str, level: str, baseline: str) -> float:
+    """Return how many times as fast a level is, by hand: of pairs that differ in it alone."""
+    layers = [x for x in LAYERS if x != layer]
+    one, other = (
+        table[table[layer] == x].set_index(layers)["quiet_ms"] for x in (level, baseline)
+    )
+    both = pd.concat([one, other], axis=1, keys=["one", "other"]).dropna()
+    return float(np.exp(np.log(both["other"] / both["one"]).mean()))
+
+
+@pytest.mark.parametrize("where", ["one network", "all networks", "recorded"])
+def test_every_number_is_found_in_the_printed_table(
+    tmp_path: Path, recorded: Path, capsys: pytest.CaptureFixture[str], where: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    if where == "recorded":
+        folder = recorded
+        with ResultStore(folder / FILE_NAME, read_only=True) as store:
+            (host,) = store.rows(HostRow)
+        monkeypatch.setattr(hosts, "this_class", lambda: host.host)
+    elif where == "one network":
+        folder = study(tmp_path / "here", lambda m, p, s, t, a: m == "vit-tiny" and a == "native")
+    else:
+        chosen = [c for c in made_study.combinations() if c[1] == "none" and c[4] == "native"]
+        folder = made_study.fill(tmp_path / "here", made_study.rows(chosen))
+    found, table = advise([folder]), printed_table(capsys, folder)
+    assert _hold_against(found, table) > 10
+    compared = 0
+    for each in found.layers:
+        for said in each.tried:
+            if said.gain is None:
+                continue
+            level, baseline = (str(table.loc[cell, each.layer]) for cell in said.cells)
+            assert said.gain == pytest.approx(_ratio(table, each.layer, level, baseline), rel=1e-6)
+            compared += 1
+    assert compared > 2
+
+
+def test_a_folder_recorded_on_another_machine_is_evidence_from_elsewhere(
+    tmp_path: Path, recorded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = study(tmp_path / "here", lambda m, p, s, t, a: p == "none" and s in ("pytorch", "tvm"))
+    found = advise([here, recorded])
+    (note,) = found.notes
+    assert note.startswith(f"elsewhere: {recorded}, another machine (")
+    assert note.endswith("the same dataset, the same model")
+    told = [s for each in found.layers for s in each.untried if s.status == ELSEWHERE]
+    assert {"openvino", "onnxruntime", "int8"} <= {s.choice for s in told}
+    table = printed_table(capsys, here, recorded)
+    assert _hold_against(found, table) > 10
+    there = table.loc[[cell for s in told for cell in s.cells]]
+    assert set(there["host"]) == set(printed_table(capsys, recorded)["host"])
+    for said in told:
+        assert said.gain is not None
+        assert said.numbers, said.text
+    assert {"openvino", "onnxruntime"} <= _advised(found)
 
 
 # ---------------------------------------------------------------- the commands

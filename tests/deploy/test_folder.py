@@ -14,10 +14,11 @@ import pytest
 
 import shipped
 from dlas.cli import app
+from dlas.core import registry
 from dlas.core.errors import UserError
 from dlas.deploy import export
 
-FILES = {"Dockerfile", "README.md", "artefact", "predict.py", "requirements.txt",
+FILES = {".dockerignore", "Dockerfile", "README.md", "artefact", "predict.py", "requirements.txt",
          "runtime.py", "upright.py", "samples", "stack.json", "verify.py"}  # fmt: skip
 
 
@@ -109,6 +110,38 @@ def test_other_outputs_and_a_slower_machine_are_seen(folder: Path, tmp_path: Pat
     done = _python(copy, "verify.py")
     assert done.returncode == 1
     assert "outputs differ by 0.01" in done.stdout
+
+
+def test_a_version_of_another_index_is_pinned_as_on_pypi(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = registry.installed_version
+    monkeypatch.setattr(registry, "installed_version", lambda name: f"{installed(name)}+cpu")
+    lines = (export(out, "best", tmp_path / "to").folder / "requirements.txt").read_text().split()
+    assert len(lines) == 3
+    assert not [line for line in lines if "+" in line]
+
+
+def test_the_dockerfile_names_what_is_there(folder: Path) -> None:
+    """No docker builds it in the tests: what it copies, installs and starts is looked at."""
+    card = json.loads((folder / "stack.json").read_text())
+    steps = [line.split(maxsplit=1) for line in (folder / "Dockerfile").read_text().splitlines()
+             if line and not line.startswith("#")]  # fmt: skip
+    assert [word for word, _ in steps] == ["FROM", "WORKDIR", "COPY", "RUN", "COPY", "ENTRYPOINT"]
+    said = dict(steps)
+    major, minor, *_ = card["runtime"]["python"].split(".")
+    assert said["FROM"] == f"python:{major}.{minor}-slim"
+    for word, rest in steps:
+        if word == "COPY":
+            source, to = rest.split()
+            assert (folder / source).exists(), source
+            assert to == "."
+    assert "-r requirements.txt" in said["RUN"]
+    program, script = json.loads(said["ENTRYPOINT"])
+    assert program == "python"
+    assert (folder / script).is_file()
+    ignored = (folder / ".dockerignore").read_text().split()
+    assert not [p for p in card["files"] if p.split("/")[0] in ignored or p.endswith(".pyc")]
 
 
 def test_an_earlier_export_is_replaced_and_nothing_else(

@@ -11,27 +11,29 @@ import shipped
 from dlas.cli import app
 from dlas.core.errors import UserError
 from dlas.deploy import front_door
+from dlas.explore.settling import Final, Settled
 from dlas.store.results import FILE_NAME, CellRow, ResultStore
 from dlas.study.study import Study
 from dlas.tables import cells_frame
 
 
 @pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str | None, float | None]]:
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float | None]]:
     """Let what is measured be what the made-up folder holds; return what was asked for."""
-    asked: list[tuple[str | None, float | None]] = []
+    asked: list[tuple[str, float | None]] = []
 
     def measure(
-        study: Study, out: Path, only: str | None, seconds: float | None, progress: object
-    ) -> None:
-        asked.append((only, seconds))
-        if not (out / FILE_NAME).exists():
-            text = (out / "optimize.yaml").read_text()
-            made = out.with_name("made")
-            shipped.fill(made)
-            for each in made.iterdir():
-                each.rename(out / each.name)
-            (out / "study.yaml").write_text(text)
+        study: Study, out: Path, before: str, seconds: float | None, progress: object
+    ) -> Settled:
+        asked.append((before, seconds))
+        text = (out / "optimize.yaml").read_text()
+        made = out.with_name("made")
+        shipped.fill(made)
+        for each in made.iterdir():
+            each.rename(out / each.name)
+        (out / "study.yaml").write_text(text)
+        cell = shipped.stack(1).cell
+        return Settled(2, (Final(cell, "", {}, 0.9876, 0.9, 1.1, 1.0, rounds=3),), open=False)
 
     monkeypatch.setattr(front_door, "_measure", measure)
     monkeypatch.setattr(front_door, "_plain", lambda stacks: shipped.stack(2).cell)
@@ -40,7 +42,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str | None, float | 
 
 def test_ten_lines_say_what_the_table_says(
     tmp_path: Path,
-    measured: list[tuple[str | None, float | None]],
+    measured: list[tuple[str, float | None]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "out"
@@ -56,8 +58,8 @@ def test_ten_lines_say_what_the_table_says(
         "-q",
     ]
     assert app.main(command) == 0
-    (only, first), (rest, seconds) = measured
-    assert (only, first, rest) == (shipped.stack(2).cell, None, None)
+    ((before, seconds),) = measured
+    assert before == shipped.stack(2).cell
     assert seconds is not None
     assert 0 < seconds < 120
     lines = capsys.readouterr().out.splitlines()
@@ -72,6 +74,8 @@ def test_ten_lines_say_what_the_table_says(
         for text in (f"{row['latency_ms']:.4g} ms", f"accuracy {row['accuracy']:.4g}"):
             assert text in line
     assert "1.5 times as fast" in lines[2]
+    sure = next(each for each in lines if each.startswith("how sure"))
+    assert "undisturbed 0.9876 ms (0.9 to 1.1) in the 3 of them since it was chosen" in sure
     card = json.loads((out / "best" / "stack.json").read_text())
     assert card["cell"] == shipped.stack(1).cell
     assert str(out / "best") in lines[-1]

@@ -11,9 +11,9 @@ import pytest
 from dlas.explore import forehand
 
 
-def cell(prepared: str, precision: str, threads: int) -> Any:
-    techniques = SimpleNamespace(precision=precision, name=prepared)
-    return SimpleNamespace(prepared=prepared, techniques=techniques, threads=threads)
+def cell(prepared: str, precision: str, threads: int) -> tuple[str, Any]:
+    hardware = SimpleNamespace(threads=threads)
+    return prepared, SimpleNamespace(precision=precision, name=prepared, hardware=hardware)
 
 
 def test_what_differs_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,34 +102,43 @@ def test_stacks_that_failed_are_told_as_failed(table: Path) -> None:
     assert finished.share(range(144)) == pytest.approx(1.0)
 
 
-def test_killed_and_taken_up_it_names_the_same(table: Path) -> None:
+def test_killed_twice_and_taken_up_it_names_the_same(table: Path, tmp_path: Path) -> None:
+    """What was measured stands in a journal; who takes it up must name that again, then go on."""
     code = (
-        "import sys\n"
+        "import os, signal, sys\n"
         "from pathlib import Path\n"
         "from dlas.core.goals import Goals\n"
         "from dlas.explore import ended, names\n"
         "from dlas.explore.replay import play\n"
-        "import os, signal\n"
         f"t = ended.of_table(Path({str(table)!r}), {LAYERS!r}, Goals(minimize=('ms', 'error')))\n"
-        "most = int(sys.argv[1])\n"
+        "journal, killed_at = Path(sys.argv[1]), int(sys.argv[2])\n"
+        "known = journal.read_text().split() if journal.exists() else []\n"
         "def stop(order):\n"
-        "    print(order[-1], flush=True)\n"
-        "    if len(order) == most:\n"
+        "    if len(order) <= len(known):\n"
+        "        if str(order[-1]) != known[len(order) - 1]:\n"
+        "            sys.exit('another stack than before')\n"
+        "        return False\n"
+        "    with journal.open('a') as file:\n"
+        "        file.write(f'{order[-1]}\\n')\n"
+        "    if len(order) == killed_at:\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return False\n"
-        f"play(t, names.find('dlas'), 3, 20, stop=stop)\n"
+        "play(t, names.find('dlas'), 3, 20, stop=stop)\n"
     )
-    orders = []
-    for most in (7, 13, 99):
+
+    def played(journal: Path, killed_at: int) -> list[str]:
         done = subprocess.run(
-            [sys.executable, "-c", code, str(most)], capture_output=True, text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
+            [sys.executable, "-c", code, str(journal), str(killed_at)], capture_output=True,
+            text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
         )  # fmt: skip
-        assert done.returncode == (0 if most == 99 else -signal.SIGKILL), done.stderr
-        orders.append([int(line) for line in done.stdout.split()])
-    assert [len(order) for order in orders] == [7, 13, 20]
-    assert orders[2][:13] == orders[1]
-    assert orders[1][:7] == orders[0]
+        assert done.returncode == (-signal.SIGKILL if killed_at else 0), done.stderr
+        return journal.read_text().split()
+
+    undisturbed = played(tmp_path / "undisturbed", 0)
+    assert len(set(undisturbed)) == 20
+    taken_up = tmp_path / "taken up"
+    assert [len(played(taken_up, at)) for at in (7, 13, 0)] == [7, 13, 20]
+    assert taken_up.read_text().split() == undisturbed
 
 
 @pytest.mark.parametrize(

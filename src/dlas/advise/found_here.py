@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from dlas.advise.evidence import METRIC, Evidence
 from dlas.advise.said import HERE, Said
 from dlas.analyze.tell.words import around, compared, contexts
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COSTS = (METRIC, "accuracy", "memory_mb", "build_s")
 """What is told of the two cells that stand for an effect."""
@@ -31,11 +35,8 @@ def tried(known: Evidence, layer: str) -> tuple[Said, ...]:
 
 def _effect(known: Evidence, row: dict[str, Any]) -> Said:
     """Return one effect, with the pair of cells in the middle of its contexts."""
-    analysis, table = known.analysis, known.analysis.table
-    rows = analysis.speedup_contexts
-    own = rows[(rows["factor"] == row["factor"]) & (rows["level"] == row["level"])]
-    middle = own.iloc[(own["ratio"].map(math.log) - math.log(row["ratio"])).abs().argmin()]
-    pair = (str(middle["cell"]), str(middle["baseline_cell"]))
+    table = known.analysis.table
+    own, pair = in_the_middle(known, row)
     numbers = known.numbers(*pair, columns=COSTS)
     text = (
         f"{row['level']} is {compared(table, row['ratio'])} {row['baseline']} on average"
@@ -48,9 +49,17 @@ def _effect(known: Evidence, row: dict[str, Any]) -> Said:
             f"{_brief(known, best['context'])}, {compared(table, row['least'])} it with "
             f"{_brief(known, worst['context'])}"
         )
-    text += f"; for example {_told(numbers, *pair)}"
+    text += f"; for example {side_by_side(numbers, *pair)}"
     return Said(text, HERE, str(row["level"]), float(row["ratio"]), _finite(row["low"]),
                 _finite(row["high"]), pair, numbers)  # fmt: skip
+
+
+def in_the_middle(known: Evidence, row: Mapping[str, Any]) -> tuple[pd.DataFrame, tuple[str, str]]:
+    """Return an effect's contexts, and the pair of cells whose ratio is nearest to it."""
+    rows = known.analysis.speedup_contexts
+    own = rows[(rows["factor"] == row["factor"]) & (rows["level"] == row["level"])]
+    middle = own.iloc[(own["ratio"].map(math.log) - math.log(row["ratio"])).abs().argmin()]
+    return own, (str(middle["cell"]), str(middle["baseline_cell"]))
 
 
 def _brief(known: Evidence, context: object) -> str:
@@ -62,7 +71,7 @@ def _brief(known: Evidence, context: object) -> str:
     return ", ".join(parts) or "everything else as it is"
 
 
-def _told(numbers: dict[str, dict[str, float]], one: str, other: str) -> str:
+def side_by_side(numbers: Mapping[str, Mapping[str, float]], one: str, other: str) -> str:
     """Return two cells' numbers side by side, as the table has them."""
     words = []
     for column in COSTS:
@@ -115,7 +124,7 @@ def _flat(known: Evidence, layer: str) -> list[Said]:
             out.append(
                 Said(
                     f"{factor} from {one['lowest']} to {one['highest']} gives less than the noise "
-                    f"in {len(flat)} of {contexts(len(part))}: {_told(numbers, *cells)}",
+                    f"in {len(flat)} of {contexts(len(part))}: {side_by_side(numbers, *cells)}",
                     HERE, str(factor), cells=cells, numbers=numbers,
                 )
             )  # fmt: skip

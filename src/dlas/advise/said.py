@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -92,20 +93,33 @@ PARTS = (
 )
 
 
-def as_text(advice: Advice) -> str:
-    """Return the checklist for a terminal."""
-    lines = [f"best: {advice.best.text} [{advice.best.status}]", *advice.notes]
+def as_text(advice: Advice, width: int | None = None) -> str:
+    """Return the checklist for a terminal; sentences are folded to its width, commands are not."""
+    best = f"best: {advice.best.text} [{advice.best.status}]"
+    lines = [_folded(text, "", width) for text in (best, *advice.notes)]
     for each in advice.layers:
         lines += ["", f"{each.layer}: {TITLES[each.layer]}"]
         for name, title in PARTS:
             said = getattr(each, name)
             lines += [f"  {title}:"] if said else []
-            lines += [f"    - {one.text} [{one.status}]" for one in said]
+            lines += [_folded(f"- {one.text} [{one.status}]", "    ", width) for one in said]
     lines += ["", "next experiments:"]
     for number, one in enumerate(advice.experiments, start=1):
-        lines += [f"  {number}. {one.title} ({one.stacks} stacks): {one.command}"]
-        lines += [f"     - {why.text} [{why.status}]" for why in one.why]
+        stacks = "1 stack" if one.stacks == 1 else f"{one.stacks} stacks"
+        lines += [f"  {number}. {one.title} ({stacks}):", f"     {one.command}"]
+        lines += [_folded(f"- {why.text} [{why.status}]", "     ", width) for why in one.why]
     return "\n".join([*lines, *([] if advice.experiments else ["  none: nothing is left to try"])])
+
+
+def _folded(text: str, indent: str, width: int | None) -> str:
+    """Return a line, folded where it is longer than a terminal is wide."""
+    if width is None:
+        return indent + text
+    hanging = indent + ("  " if text.startswith("- ") else "")
+    return textwrap.fill(
+        text, max(width, 40), initial_indent=indent, subsequent_indent=hanging,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def as_markdown(advice: Advice) -> str:

@@ -7,9 +7,12 @@ import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from dlas.advise.evidence import METRIC, Evidence, alike
+from dlas.advise.found_here import COSTS, in_the_middle, side_by_side
 from dlas.advise.said import DEFINITION, ELSEWHERE, REFUSED, UNKNOWN, Said
+from dlas.analyze.tell.words import around, compared, contexts
 from dlas.core import registry
 from dlas.core.errors import DlasError
 from dlas.core.precision import bits
@@ -70,8 +73,8 @@ def candidates(known: Evidence, rules: RuleBook) -> list[Untried]:
 def _candidate(known: Evidence, rules: RuleBook, layer: str, steps: tuple[Choice, ...]) -> Untried:
     text = "+".join(step.text for step in steps)
     reason = ""
-    for around in _around(known, layer):
-        stack = replace(around, **{layer: steps}, sublayers={})
+    for other in _around(known, layer):
+        stack = replace(other, **{layer: steps}, sublayers={})
         refusal = rules.refuse(stack)
         if refusal is None:
             return Untried(layer, text, stack)
@@ -177,25 +180,46 @@ def expectation(known: Evidence, elsewhere: Iterable[Evidence], one: Untried) ->
 
 def _seen(known: Evidence, other: Evidence, one: Untried) -> Said | None:
     """Return what another folder measured of a choice, against what is best here where it can."""
+    found = _against(other, one, known.stack.text(one.layer))
+    if found is None:
+        return None
+    row, against, gain, low, high = found
+    table = other.analysis.table
+    _, pair = in_the_middle(other, row)
+    pair = pair if row["level"] == one.text else pair[::-1]
+    numbers = other.numbers(*pair, columns=COSTS)
+    return Said(
+        f"{one.text} is {compared(table, gain)} {against} there{around(table, gain, low, high)}, "
+        f"over {contexts(int(row['contexts']))} ({alike(known, other)}); for example "
+        f"{side_by_side(numbers, *pair)}",
+        ELSEWHERE, one.text, gain, low if math.isfinite(low) else None,
+        high if math.isfinite(high) else None, pair, numbers,
+    )  # fmt: skip
+
+
+def _against(
+    other: Evidence, one: Untried, base: str
+) -> tuple[dict[str, Any], str, float, float, float] | None:
+    """Return an effect of a choice there, what it is against, and the gain with its interval.
+
+    Against ``base`` where that was measured there, too: by a third, without an interval, where it
+    is not the baseline of that folder. The choice may be the baseline itself.
+    """
     rows = other.analysis.speedups
     mine = rows[rows["factor"] == one.layer]
-    own = mine[mine["level"] == one.text]
-    base = known.stack.text(one.layer)
+    own, there = mine[mine["level"] == one.text], mine[mine["level"] == base]
     if own.empty:
-        return None
-    row = own.iloc[0]
+        turned = mine[mine["baseline"] == one.text]
+        if turned.empty:
+            return None
+        row = (there if len(there) else turned).iloc[0].to_dict()
+        ends = 1 / float(row["ratio"]), 1 / float(row["high"]), 1 / float(row["low"])
+        return row, str(row["level"]), *ends
+    row = own.iloc[0].to_dict()
     against, gain = str(row["baseline"]), float(row["ratio"])
-    low, high = float(row["low"]), float(row["high"])
-    there = mine[mine["level"] == base]
     if against != base and len(there):
-        against, shift = base, float(there.iloc[0]["ratio"])
-        gain, low, high = gain / shift, math.nan, math.nan
-    return Said(
-        f"{one.text} was {gain:.3g} times as fast as {against} there "
-        f"({int(row['contexts'])} pairs; {alike(known, other)})",
-        ELSEWHERE, one.text, gain, low if math.isfinite(low) else None,
-        high if math.isfinite(high) else None,
-    )  # fmt: skip
+        return row, base, gain / float(there.iloc[0]["ratio"]), math.nan, math.nan
+    return row, against, gain, float(row["low"]), float(row["high"])
 
 
 def _by_definition(one: Untried) -> Said | None:

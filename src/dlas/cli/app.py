@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,10 @@ from dlas.cli.decide import advise, export, init, optimize
 from dlas.cli.exits import guarded
 from dlas.cli.explore import explore
 from dlas.cli.printing import one_of, print_json
+
+if TYPE_CHECKING:
+    from dlas.explore.settling import AfterRun
+    from dlas.study.study import Study
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -100,6 +104,7 @@ def run(
     only: options.Only = None,
     retry: options.Retry = None,
     remeasure: options.Remeasure = False,
+    settle: options.Settle = False,
     max_disk: options.MaxDisk = None,
     quiet: options.Quiet = False,
 ) -> None:
@@ -108,6 +113,8 @@ def run(
     A cell that fails is a row and never stops the study. Interrupt it whenever you like.
 
         dlas run studies/quickstart.yaml --out out/quickstart
+
+        dlas run studies/quickstart.yaml --out out/quickstart --settle
 
         dlas run studies/quickstart.yaml --out out/quickstart --only 3fa2 --remeasure
 
@@ -123,6 +130,7 @@ def run(
     loaded = Study.load(study)
     for note in loaded.notes:
         print(note, file=sys.stderr)
+    after = _settling(loaded) if settle else None
     shown = progress(sys.stderr, quiet)
     try:
         summary = run_study(
@@ -134,6 +142,7 @@ def run(
             remeasure=remeasure,
             max_disk=limit,
             progress=shown,
+            then=after,
         )
     except KeyboardInterrupt:
         shown.close()
@@ -142,6 +151,15 @@ def run(
     finally:
         shown.close()
     print(summary_text(summary))
+    if after is not None and after.settled is not None:
+        print(after.settled.text())
+
+
+def _settling(study: Study) -> AfterRun:
+    """Return what settles the best of a study once it was run."""
+    from dlas.explore.settling import AfterRun, sought_of
+
+    return AfterRun(sought_of(study, "--settle"))
 
 
 app.command()(explore)

@@ -55,6 +55,7 @@ def advise(
     from dlas.advise import advise as look
     from dlas.advise.experiments import save
     from dlas.advise.said import as_markdown, as_text
+    from dlas.cli.display import terminal_width
 
     one_of(format, ("text", "json", "markdown"))
     found = look(folders)
@@ -62,7 +63,8 @@ def advise(
     if format == "json":
         print_json(found.to_json())
     else:
-        print(as_text(found) if format == "text" else as_markdown(found))
+        width = terminal_width(sys.stdout)
+        print(as_text(found, width) if format == "text" else as_markdown(found))
 
 
 def init(

@@ -39,6 +39,14 @@ Retry = Annotated[
 Remeasure = Annotated[
     bool, typer.Option("--remeasure", help="Evaluate and measure again; build nothing anew.")
 ]
+Settle = Annotated[
+    bool,
+    typer.Option(
+        "--settle",
+        help="Then measure again only what may still be the answer under the goals, until one "
+        "stack is left or those that are left are level.",
+    ),
+]
 MaxDisk = Annotated[
     str | None,
     typer.Option(

@@ -39,6 +39,8 @@ from predict import outputs
 np.save("samples/outputs.npy", outputs(np.load("samples/inputs.npy")))
 """
 PROOF_S = 600
+UNSHIPPED = "venv\n__pycache__\n*.pyc\n"
+"""What an image leaves out: the environment that the README makes beside the files."""
 PREPROCESSING = ("size", "resize", "channels", "mean", "std", "interpolation")
 
 
@@ -132,6 +134,7 @@ def _write(made: Path, told: Mapping[str, Any], needs: Deployment) -> None:
     (made / "requirements.txt").write_text("".join(lines), encoding="utf-8")
     (made / "README.md").write_text(readme(told), encoding="utf-8")
     (made / "Dockerfile").write_text(_dockerfile(told, needs), encoding="utf-8")
+    (made / ".dockerignore").write_text(UNSHIPPED, encoding="utf-8")
     (made / CARD).write_text(_json(told), encoding="utf-8")
 
 
@@ -196,7 +199,9 @@ def _versions(techniques: Techniques, needs: Deployment) -> dict[str, str]:
         python = platform.python_version()
     if absent := [name for name, version in found.items() if version == "absent"]:
         raise UserError(f"{', '.join(absent)}: not installed, so there is no version to pin")
-    return {**found, "python": python}
+    # A build of one's own index (2.14.1+cpu) is not on PyPI; the version without its label is.
+    pinned = {name: version.partition("+")[0] for name, version in found.items()}
+    return {**pinned, "python": python}
 
 
 # ---------------------------------------------------------------- the proof

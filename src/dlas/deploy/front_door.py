@@ -13,6 +13,7 @@ from dlas.deploy.folder import Exported, export
 from dlas.deploy.given import Given, Options, read_given
 from dlas.deploy.sizing import Sized, Wish, sized_study
 from dlas.explore.live import explore
+from dlas.explore.settling import AfterRun, Settled, sought_of
 from dlas.run.progress import Progress, Silent
 from dlas.run.run import run
 from dlas.store.results import FILE_NAME, CellRow, ResultStore
@@ -36,6 +37,8 @@ class Journey:
     """The cell of the network as it was given."""
     exported: Exported
     seconds: float
+    settled: Settled | None = None
+    """What was left in the end, with numbers from rounds since it was chosen."""
 
 
 def write_study(
@@ -81,12 +84,11 @@ def optimize(
     given, sized = write_study(model, data, options, wish, seconds, out / STUDY)
     study = Study.load(out / STUDY)
     before = _plain(study.stacks)
-    _measure(study, out, before, None, progress)
     left = None if seconds is None else SHARE * seconds - (time.monotonic() - began)
-    _measure(study, out, None, left, progress)
+    settled = _measure(study, out, before, left, progress)
     _something(out)
     shipped = export(out, SHIPPED, out / SHIPPED)
-    return Journey(given, sized, out, before, shipped, time.monotonic() - began)
+    return Journey(given, sized, out, before, shipped, time.monotonic() - began, settled)
 
 
 def _plain(stacks: tuple[Stack, ...]) -> str:
@@ -103,13 +105,15 @@ def _plain(stacks: tuple[Stack, ...]) -> str:
 
 
 def _measure(
-    study: Study, out: Path, only: str | None, seconds: float | None, progress: Progress
-) -> None:
-    """Measure one stack, or as many of them as the time allows."""
-    if only is not None or seconds is None:
-        run(study, out, only=only, progress=progress)
-    else:
-        explore(study, out, budget=f"{max(1, round(seconds))}s", progress=progress)
+    study: Study, out: Path, before: str, seconds: float | None, progress: Progress
+) -> Settled | None:
+    """Measure as many stacks as the time allows, ``before`` among them, and settle the best."""
+    if seconds is None:
+        after = AfterRun(sought_of(study, "optimize"))
+        run(study, out, progress=progress, then=after)
+        return after.settled
+    allowed = f"{max(1, round(seconds))}s"
+    return explore(study, out, budget=allowed, beside=before, progress=progress).settled
 
 
 def _something(out: Path) -> None:

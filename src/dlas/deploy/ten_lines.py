@@ -33,7 +33,7 @@ def ten_lines(done: Journey) -> str:
     return "\n".join([
         _side("before", before, accuracy, plain=True),
         _side("after", after, accuracy),
-        f"gained    {_gain(found, done.before, done.exported.cell)}",
+        f"gained    {_gain(found, before, after)}",
         *_choices(found, before, after),
         f"price     {_price(found, before, after, accuracy)}",
         f"runner-up {_runner_up(found, rows)}",
@@ -41,13 +41,17 @@ def ten_lines(done: Journey) -> str:
         f"measured  {int(found.table.complete.sum())} of {done.sized.runnable} stacks that this "
         f"machine can run, {done.seconds / 60:.1f} min; study: {done.out / 'optimize.yaml'}",
         f"ship it   {done.exported.folder} runs without dlas: cd {done.exported.folder} && "
-        "python3 -m venv v && v/bin/pip install -r requirements.txt && v/bin/python verify.py",
+        "python3 -m venv venv && venv/bin/pip install -r requirements.txt && "
+        "venv/bin/python verify.py",
     ])  # fmt: skip
 
 
 def _side(word: str, row: Mapping[str, Any], accuracy: str, *, plain: bool = False) -> str:
     """Return the numbers of one stack, each as ``dlas table`` has it."""
     layers = [str(row[layer]) for layer in LAYERS[2:]]
+    if not _known(row, LATENCY):
+        why = ": ".join(str(row[c]) for c in ("stage", "reason") if isinstance(row.get(c), str))
+        return f"{word:9} did not run ({why or row['status']}) [{' '.join(layers)}]"
     told = [_within(row, LATENCY, "latency_low_ms", "latency_high_ms", " ms")]
     told += [f"{row[c]:.4g} MB {what}" for c, what in
              (("memory_mb", "memory"), ("artifact_mb", "on disk")) if _known(row, c)]  # fmt: skip
@@ -73,14 +77,18 @@ def _places(found: Analysis, *cells: str) -> list[int]:
     return [ids.index(cell) for cell in cells]
 
 
-def _gain(found: Analysis, before: str, after: str) -> str:
+def _gain(found: Analysis, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """Return how many times as fast, with its interval."""
-    if before == after:
+    if before["cell"] == after["cell"]:
         return "nothing: the network as it was given is the best found"
-    one, two = _places(found, before, after)
+    if not _known(before, LATENCY):
+        return "cannot be said: the network as it was given did not run"
+    one, two = _places(found, str(before["cell"]), str(after["cell"]))
     e = found.estimates
     told = tested(np.array([e.mean[one] - e.mean[two]]), e.var[[one]] + e.var[[two]], e)
     ratio, low, high = (float(np.exp(v[0])) for v in (told.value, told.low, told.high))
+    if not math.isfinite(ratio):
+        return "cannot be said: the two were never measured in the same session"
     within = f" (95 % interval {low:.3g} to {high:.3g})" if math.isfinite(low) else ""
     return f"{ratio:.3g} times as fast{within}"
 
@@ -145,4 +153,16 @@ def _sure(found: Analysis, done: Journey) -> str:
     if noise["detectable"]:
         words.append(f"differences below {100 * noise['detectable']:.2g} % cannot be told")
     words.append(f"{int(done.exported.card['numbers']['rounds'])} rounds")
-    return ", ".join(words)
+    return ", ".join([*words, *_since(done)])
+
+
+def _since(done: Journey) -> list[str]:
+    """Return what rounds say that no choice looked at, of the stack that is exported."""
+    finals = done.settled.finals if done.settled else ()
+    mine = [each for each in finals if each.cell == done.exported.cell and each.rounds]
+    return [
+        f"undisturbed {each.quiet_ms:.4g} ms ({each.low_ms:.4g} to {each.high_ms:.4g}) in the "
+        f"{each.rounds} of them since it was chosen"
+        for each in mine
+        if each.low_ms is not None and each.high_ms is not None
+    ]

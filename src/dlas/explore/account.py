@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dlas.core.errors import StorageError
-from dlas.explore.finalists import Final
+from dlas.explore.settling import Settled
 
 FILE = "exploration.json"
 
@@ -40,7 +40,8 @@ class Explored:
     failed: int
     reason: str
     """Why it ended."""
-    front: tuple[Final, ...]
+    settled: Settled
+    """The stacks that are left of those that may be on the front."""
     closest: str
     """Where no stack meets the limits: which comes closest."""
     unseen: tuple[Unseen, ...]
@@ -67,26 +68,12 @@ class Explored:
             f"{len(self.order)} of {self.stacks} stacks measured ({self.failed} failed): "
             f"{self.reason}."
         ]
-        lines += [self.closest + "."] if self.closest else ["", "the front:"]
-        lines += [f"  {_final(each)}" for each in self.front]
+        lines += ["", self.closest + "." if self.closest else self.settled.text()]
         if self.unseen:
             left = self.stacks - len(self.order)
             lines += ["", f"{left} stacks were not looked at; the likeliest to be on the front:"]
             lines += [f"  {_unseen(each)}" for each in self.unseen]
         return "\n".join(lines)
-
-
-def _final(each: Final) -> str:
-    told = ", ".join(f"{column} {value:.4g}" for column, value in each.values.items())
-    if each.latency_ms is None:
-        return f"{each.cell}  {told} (one round: measure more by `dlas run`)"
-    interval = ""
-    if each.low_ms is not None and each.high_ms is not None:
-        interval = f" [{each.low_ms:.4g}, {each.high_ms:.4g}]"
-    return (
-        f"{each.cell}  {told}; since it was chosen: {each.latency_ms:.4g} ms{interval} "
-        f"in {each.rounds} rounds"
-    )
 
 
 def _unseen(each: Unseen) -> str:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dlas.analyze.estimate.delimited import sheet
-from dlas.core.errors import UserError, near
+from dlas.core import registry
+from dlas.core.errors import DlasError, UserError, near
 from dlas.core.goals import Goals
 from dlas.core.records import Status
+from dlas.core.stack import Stack
 from dlas.explore.anova import Floats
 from dlas.explore.axes import groups, of_frame, of_stacks
+from dlas.explore.forehand import known
 from dlas.explore.live import OF_ARTEFACT
 from dlas.explore.replay import Finished
 from dlas.tables import cells_frame
+from dlas.tables.fitted import QUIET
 from dlas.tables.intake import goals as goals_of
+from dlas.tables.intake import study_folder, undisturbed
 from dlas.tables.read import read as read_folders
 
 if TYPE_CHECKING:
@@ -62,6 +69,7 @@ def of_folder(folder: Path, goals: Goals) -> Finished:
     ended = frame["status"].isin([Status.COMPLETE.value, Status.FAILED.value])
     frame = frame[ended].reset_index(drop=True)
     goals = goals if goals.columns else goals_of([folder])[0]
+    goals, _ = undisturbed(goals, QUIET)
     hosts = sorted(set(frame["host"]))
     problems = _metrics(frame, goals)
     if len(hosts) > 1:
@@ -76,8 +84,26 @@ def of_folder(folder: Path, goals: Goals) -> Finished:
     artefacts = groups(
         [a or cell for a, cell in zip(frame["artifact"], frame["cell"], strict=True)]
     )
-    candidates = of_stacks(stacks, dict.fromkeys(OF_ARTEFACT, artefacts))
-    return _checked(Finished(candidates, goals, _values(frame, goals)), folder)
+    hardware = [stack.text("hardware") for stack in stacks]
+    memory = groups(list(zip(artefacts.tolist(), hardware, strict=True)))
+    shared = {**dict.fromkeys(OF_ARTEFACT, artefacts), "memory_mb": memory}
+    candidates = replace(of_stacks(stacks, shared), known=_forehand(folder, stacks))
+    cells = tuple(str(cell) for cell in frame["cell"])
+    return _checked(Finished(candidates, goals, _values(frame, goals), cells), folder)
+
+
+def _forehand(folder: Path, stacks: Sequence[Stack]) -> Floats | None:
+    """Return what was known of stacks before any was measured, as an exploration has it.
+
+    None where a technique of theirs is not here: then it is not known.
+    """
+    with contextlib.chdir(study_folder(folder)):
+        try:
+            techniques = [registry.resolve(stack) for stack in stacks]
+        except DlasError:
+            return None
+        networks = [f"{s.text('dataset')} {s.text('model')}" for s in stacks]
+        return known(list(zip(networks, techniques, strict=True)))
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,42 +1,59 @@
-"""The stacks that may be on the front: measured further, their last word from rounds since then.
+"""The stacks that may still be the answer, and what can be said between two of them.
 
-A stack is chosen for its first round, so that round flatters it. What is said of the finalists in
-the end rests on the rounds after it.
+A stack is chosen by what was measured so far, and what was measured so far flatters it. What is
+said of it in the end rests on rounds that the choice did not look at (``settling.py``).
 """
 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dlas.core.sampler import Told
+from dlas.analyze.estimate.estimated import Estimates
+from dlas.analyze.parts.contrasts import tested
+from dlas.explore import improvement
+from dlas.explore.anova import Floats
 from dlas.explore.sought import Sought
-from dlas.store.results import ResultStore, RoundRow
-from dlas.tables.fitted import round_ms
-from dlas.tables.latency import median_variance
-from dlas.tables.read import complete
+from dlas.run.plan.plan import Runnable
+from dlas.tables.fitted import QUIET
 
 FLOOR = 0.05
 """Ratio less one below which nothing counts, as long as no A/A controls have told."""
+ONE_ROUND = 0.1
+"""The same between two stacks that were measured in one round each: neither is known better."""
+ALPHA = 0.05
 
 
-def contenders(told: Sequence[Told], sought: Sought, floor: float = FLOOR) -> list[Told]:
+@dataclass(frozen=True)
+class Contender:
+    """A stack that may be the answer, and what was known of it when it was chosen."""
+
+    cell: Runnable
+    values: Mapping[str, float]
+    """Every column sought."""
+    sure: bool = True
+    """Whether it surely meets the limits: the best that does goes before what only may."""
+
+
+def contenders(
+    known: Sequence[Contender], sought: Sought, floor: float = ONE_ROUND
+) -> list[Contender]:
     """Return the stacks that no other is better than by more than the floor, in every metric.
 
-    Only those that meet the limits; where none does, none.
+    Only those that meet the limits, those on times by the floor too; where none does, none. One
+    that surely meets them is not left out for one that only may.
     """
-    good = [each for each in told if each.values is not None and sought.meets(each.values)]
+    good = [each for each in known if may_meet(each.values, sought, floor)]
     if not good:
         return []
-    points = np.array([[_cost(each, c, s) for c, s in sought.metrics] for each in good])
-    margin = np.array([
-        math.log1p(floor) if np.isfinite(points[:, k]).all() and _timed(c) else 0.0
-        for k, (c, _) in enumerate(sought.metrics)
-    ])  # fmt: skip
+    points = np.array(
+        [[*(_cost(each, c, s) for c, s in sought.metrics), _unsure(each)] for each in good]
+    )
+    margin = np.array([*(math.log1p(floor) if _timed(c) else 0.0 for c, _ in sought.metrics), 0])
     kept = []
     for point, each in zip(points, good, strict=True):
         worse = np.all(points + margin <= point, axis=1) & np.any(points + margin < point, axis=1)
@@ -45,56 +62,94 @@ def contenders(told: Sequence[Told], sought: Sought, floor: float = FLOOR) -> li
     return kept
 
 
-def _cost(each: Told, column: str, sign: float) -> float:
-    assert each.values is not None
+def may_meet(values: Mapping[str, float], sought: Sought, floor: float) -> bool:
+    """Return whether a stack meets every limit, or misses one on a time by no more than noise."""
+    return all(
+        sign * values[c] <= sign * bound * (1 + sign * floor if _timed(c) else 1)
+        for c, sign, bound in sought.limits
+    )
+
+
+def _cost(each: Contender, column: str, sign: float) -> float:
     value = each.values[column]
-    return sign * (math.log(value) if _timed(column) and value > 0 else value)
+    return sign * (math.log(max(value, 1e-300)) if _timed(column) else value)
+
+
+def _unsure(each: Contender) -> float:
+    """Return one more metric, less is better: whether it is not sure that the limits are met."""
+    return 0.0 if each.sure else 1.0
 
 
 def _timed(column: str) -> bool:
     return column.endswith(("_ms", "_s", "_mj"))
 
 
+# ---------------------------------------------------------------- between two stacks
+
+
 @dataclass(frozen=True)
-class Final:
-    """A finalist's latency from the rounds after it was chosen; None: there were none."""
+class Standing:
+    """How contenders stand to each other."""
 
-    cell: str
-    values: Mapping[str, float]
-    """What was told of it when it was chosen."""
-    latency_ms: float | None = None
-    low_ms: float | None = None
-    high_ms: float | None = None
-    rounds: int = 0
+    beaten: NDArray[np.bool_]
+    """Which are surely worse than another: no worse than it in nothing, and surely slower."""
+    open: bool
+    """Whether some of the others may yet turn out to be."""
 
 
-def finals(
-    results: ResultStore, host: str, told: Sequence[tuple[str, Mapping[str, float]]]
-) -> list[Final]:
-    """Return what is said of finalists in the end; the noise is pooled over them."""
-    logs = {cell: _later(results, cell, host) for cell, _ in told}
-    free = sum(max(len(own) - 1, 0) for own in logs.values())
-    squares = sum(
-        sum((x - statistics.fmean(own)) ** 2 for x in own) for own in logs.values() if own
+def standing(
+    known: Sequence[Contender],
+    sought: Sought,
+    estimates: Estimates,
+    rows: Sequence[int],
+    looks: int = 1,
+) -> Standing:
+    """Hold contenders against those of them that are on the front.
+
+    The latency, undisturbed, is the one metric with noise: a stack is beaten by one that is at
+    least as good in all other metrics (and as sure of the limits) and surely faster. Two stacks
+    whose ratio is surely within the floor are level: more rounds would decide nothing that counts.
+
+    Args:
+        known: the contenders.
+        sought: the goals; without latency among the metrics nothing is beaten or open.
+        estimates: of the latency.
+        rows: each contender's row of them.
+        looks: how often contenders are looked at in all; wrongly beating the best one stays a
+            matter of 5 % over all of them.
+    """
+    none = np.zeros(len(known), dtype=bool)
+    columns = [column for column, _ in sought.metrics]
+    if QUIET not in columns or not len(known):
+        return Standing(none, open=False)
+    at = np.asarray(rows, dtype=np.int64)
+    logs = estimates.mean[at]
+    exact = np.array(
+        [
+            [*(_cost(each, c, s) for c, s in sought.metrics if c != QUIET), _unsure(each)]
+            for each in known
+        ]
     )
-    return [_final(cell, values, logs[cell], squares, free) for cell, values in told]
+    finite = np.flatnonzero(np.isfinite(logs))
+    whole = np.column_stack([logs, exact])[finite]
+    members = finite[improvement.front(whole)] if len(finite) else finite
+    level = 1 - 2 * ALPHA / max(len(members) * looks, 1)
+    beaten, undecided = none.copy(), none.copy()
+    for member in members.tolist():
+        rivals = np.all(exact[member] <= exact, axis=1)
+        rivals[member] = False
+        if rivals.any():
+            low, high = _between(estimates, at, rivals, member, level)
+            beaten[rivals] |= low > 0
+            level_with = (low > -math.log1p(FLOOR)) & (high < math.log1p(FLOOR))
+            undecided[rivals] |= ~((low > 0) | (high < 0) | level_with)
+    return Standing(beaten, bool(np.any(undecided & ~beaten)))
 
 
-def _final(
-    cell: str, values: Mapping[str, float], logs: list[float], squares: float, free: int
-) -> Final:
-    if not logs:
-        return Final(cell, values)
-    middle = statistics.median(logs)
-    if not free:
-        return Final(cell, values, math.exp(middle), rounds=len(logs))
-    from scipy import stats
-
-    half = float(stats.t.ppf(0.975, free)) * math.sqrt(squares / free * median_variance(len(logs)))
-    low, high = math.exp(middle - half), math.exp(middle + half)
-    return Final(cell, values, math.exp(middle), low, high, len(logs))
-
-
-def _later(results: ResultStore, cell: str, host: str) -> list[float]:
-    rows = complete(results.rows(RoundRow, cell=cell, host=host))
-    return [math.log(round_ms(row)) for row in rows if row.round > 0]
+def _between(
+    estimates: Estimates, at: NDArray[np.int64], rivals: NDArray[np.bool_], one: int, level: float
+) -> tuple[Floats, Floats]:
+    """Return the interval of the logarithm of the rivals' latency over that of one."""
+    gap = estimates.mean[at[rivals]] - estimates.mean[at[one]]
+    found = tested(gap, estimates.gap(at[rivals], at[[one]]), estimates, level)
+    return found.low, found.high

@@ -12,26 +12,29 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dlas.core.protocols import Techniques
 from dlas.explore.anova import Floats
-from dlas.run.plan.plan import Runnable
 from dlas.run.plan.preview import WIDTH, weights_bytes
 
 
-def known(cells: Sequence[Runnable]) -> Floats | None:
-    """Return the figures of each cell, ``(n, figures)``; None where none differs.
+def known(stacks: Sequence[tuple[str, Techniques]]) -> Floats | None:
+    """Return the figures of each stack, ``(n, figures)``; None where none differs.
 
     The bytes of a network count where every model tells them.
+
+    Args:
+        stacks: what tells its network from others, and its techniques.
     """
     sizes: dict[str, int | None] = {}
-    for cell in cells:
-        if cell.prepared not in sizes:
-            sizes[cell.prepared] = weights_bytes(cell.techniques)
+    for network, techniques in stacks:
+        if network not in sizes:
+            sizes[network] = weights_bytes(techniques)
     told = [size for size in sizes.values() if size]
     columns = [
-        [math.log(WIDTH[cell.techniques.precision]) for cell in cells],
-        [math.log(cell.threads) for cell in cells],
+        [math.log(WIDTH[techniques.precision]) for _, techniques in stacks],
+        [math.log(techniques.hardware.threads) for _, techniques in stacks],
     ]
     if len(told) == len(sizes):
-        columns.append([math.log(sizes[cell.prepared] or 1) for cell in cells])
+        columns.append([math.log(sizes[network] or 1) for network, _ in stacks])
     varying = [column for column in columns if len(set(column)) > 1]
     return np.array(varying).T if varying else None

@@ -17,13 +17,13 @@ from dlas.explore.account import Explored, Unseen
 from dlas.explore.allowance import Allowance, parse_budget
 from dlas.explore.axes import groups, of_stacks
 from dlas.explore.expense import Expense
-from dlas.explore.finalists import FLOOR, contenders, finals
+from dlas.explore.finalists import FLOOR, Contender, contenders
 from dlas.explore.forehand import known
 from dlas.explore.heard import heard
 from dlas.explore.outlook import Outlook
+from dlas.explore.settling import Settling, rounds_between, sought_of, surely_meeting
 from dlas.explore.sought import Sought
 from dlas.explore.start import starting
-from dlas.run.plan.plan import Runnable
 from dlas.run.progress import Progress, Silent
 from dlas.run.run import Campaign, campaign
 from dlas.study.study import Study
@@ -33,6 +33,8 @@ BATCH = 6
 UNLIKELY = 0.05
 """It ends when the probability that any other stack joins the front is below this."""
 TOLD_UNSEEN = 5
+SEARCH = 0.8
+"""The share of a time within which stacks are looked for; the rest is to tell the best apart."""
 
 OF_ARTEFACT = (
     "accuracy", "accuracy_drop", "flips", "max_abs_error", "weights_mb", "artifact_mb", "params",
@@ -49,6 +51,7 @@ def explore(
     sampler: str = names.OWN,
     seed: int = 0,
     store: Path | str | None = None,
+    beside: str = "",
     progress: Progress | None = None,
 ) -> Explored:
     """Measure few of a study's stacks, and find its front under its goals.
@@ -65,6 +68,8 @@ def explore(
         sampler: the name of an installed sampler.
         seed: of the sampler.
         store: a folder of artefacts to share with other studies.
+        beside: the cell that others are to be compared with: it is measured first, and again
+            beside those that are left in the end.
         progress: who is told where it is.
 
     Raises:
@@ -72,42 +77,41 @@ def explore(
             can run here, or a goal's column is not measured here.
         StorageError: the disk is full, read-only or damaged.
     """
+    began = time.monotonic()
     allowed = parse_budget(budget) if isinstance(budget, str) else budget or Allowance()
-    if not (study.goals.minimize or study.goals.maximize):
-        raise UserError(
-            f"study {study.name!r}: goals: explore needs something to seek, for example "
-            "`goals: {minimize: [latency_ms], accuracy_drop_at_most: 0.01}`"
-        )
+    sought = sought_of(study, "explore")
     kind = names.find(sampler)
     progress = progress or Silent()
     with campaign(study, out, store=store, progress=progress) as begun:
-        return _Exploration(begun, kind, sampler, seed, allowed, progress).run()
+        made = _Exploration(begun, sought, kind, sampler, seed, allowed, progress, began, beside)
+        return made.run()
 
 
 @dataclass
 class _Exploration:
     campaign: Campaign
+    sought: Sought
     kind: type[Sampler]
     name: str
     seed: int
     allowed: Allowance
     progress: Progress
+    began: float
+    beside: str = ""
     told: list[Told] = field(default_factory=list)
     choosing_s: float = 0.0
 
     def __post_init__(self) -> None:
-        self.began = time.monotonic()
         self.cells = self.campaign.plan.runnable
         if not self.cells:
             raise UserError(
                 f"study {self.campaign.study.name!r}: none of its "
                 f"{len(self.campaign.plan.cells)} stacks can run here; `dlas plan` says why"
             )
-        self.goals = self.campaign.study.goals
-        self.sought = Sought(self.goals)
         stacks = [cell.stack for cell in self.cells]
-        self.candidates = replace(of_stacks(stacks, self._shared()), known=known(self.cells))
-        self.sampler = self.kind(self.candidates, self.goals, self.seed)
+        told = known([(cell.prepared, cell.techniques) for cell in self.cells])
+        self.candidates = replace(of_stacks(stacks, self._shared()), known=told)
+        self.sampler = self.kind(self.candidates, self.sought.goals, self.seed)
         self.expense = Expense(self.campaign.plan, self.cells)
         self.first = len(starting(self.candidates, self.seed))
 
@@ -122,10 +126,13 @@ class _Exploration:
         self.campaign.open()
         self.progress.start(0, self.allowed.count(len(self.cells)))
         reason = self._search()
-        chosen = contenders(self.told, self.sought)
-        self._further([self.cells[each.at] for each in chosen])
+        chosen = contenders(self._measured(), self.sought)
+        # The first round alone chose them: what is measured from the second on did not.
+        settings = self.campaign.study.measure
+        beside = [self.cells[at] for at in self._beside() if self._works(at)]
+        settling = Settling(self.campaign, self.sought, settings, 1, self._late, beside)
+        settled = settling.run(chosen)
         summary = self.campaign.close(rounds=1)
-        told = [(self.cells[e.at].cell, e.values) for e in chosen if e.values is not None]
         found = Explored(
             study=self.campaign.study.name,
             out=self.campaign.out,
@@ -135,8 +142,8 @@ class _Exploration:
             order=tuple(self.cells[each.at].cell for each in self.told),
             failed=sum(each.values is None for each in self.told),
             reason=reason,
-            front=tuple(finals(self.campaign.results, self.campaign.host, told)),
-            closest=self._closest() if not told else "",
+            settled=settled,
+            closest="" if settled.finals else self._closest(),
             unseen=self._unseen(),
             choosing_s=self.choosing_s,
             cells=summary.cells,
@@ -144,25 +151,49 @@ class _Exploration:
         found.save()
         return found
 
+    def _measured(self) -> list[Contender]:
+        """Return what was measured and works, by its first round."""
+        told = [(self.cells[each.at], each.values) for each in self.told]
+        seen = rounds_between(self.campaign, 0, 1, [cell for cell, _ in told])
+        sure = surely_meeting(seen, self.campaign.host, self.sought)
+        return [Contender(c, values, c.cell in sure) for c, values in told if values is not None]
+
     def _search(self) -> str:
         """Measure batch after batch; return why it ended."""
         most = self.allowed.count(len(self.cells))
+        if first := self._beside():
+            self._measure(first)
         while True:
             began = time.perf_counter()
-            asked = self.sampler.ask(BATCH, self.expense.seconds())
+            asked = self.sampler.ask(self._batch(), self.expense.seconds())
             self.choosing_s += time.perf_counter() - began
             if not asked:
                 return "every stack that can run here was measured"
             self._measure(asked[: most - len(self.told)])
             if len(self.told) >= most:
                 return f"the budget of {most} stacks is spent"
-            if self._late():
+            if self._late(SEARCH):
                 return f"the budget of {self.allowed.seconds:g} s is spent"
             if len(self.told) >= self.first and self._chance() < UNLIKELY:
                 return (
                     "no other stack is likely to join the front: the probability that any does, "
                     f"by more than {FLOOR:.0%}, is below {UNLIKELY:.0%}"
                 )
+
+    def _batch(self) -> int:
+        """Return for how many stacks to ask: no more than there is likely to be time for."""
+        if self.allowed.seconds is None or not self.told:
+            return BATCH
+        spent = time.monotonic() - self.began
+        pace = spent / len(self.told)
+        return max(1, min(BATCH, int((SEARCH * self.allowed.seconds - spent) / pace)))
+
+    def _beside(self) -> list[int]:
+        """Return the stack that others are to be compared with, if there is one."""
+        return [at for at, cell in enumerate(self.cells) if cell.cell == self.beside]
+
+    def _works(self, at: int) -> bool:
+        return any(each.at == at and each.values is not None for each in self.told)
 
     def _measure(self, asked: list[int]) -> None:
         cells = [self.cells[at] for at in asked]
@@ -186,15 +217,10 @@ class _Exploration:
             self.sampler.tell(told)
             self.expense.named(cell)
 
-    def _late(self) -> bool:
+    def _late(self, share: float = 1.0) -> bool:
+        """Return whether a share of the time is over, where there is a limit."""
         seconds = self.allowed.seconds
-        return seconds is not None and time.monotonic() - self.began >= seconds
-
-    def _further(self, cells: list[Runnable]) -> None:
-        """Measure finalists in the study's other rounds, with controls: all at the end."""
-        settings = self.campaign.study.measure
-        if cells and settings.rounds.max > 1:
-            self.campaign.measure(cells, settings)
+        return seconds is not None and time.monotonic() - self.began >= share * seconds
 
     # ------------------------------------------------------------ what was not looked at
 
@@ -234,6 +260,8 @@ class _Exploration:
 
     def _closest(self) -> str:
         """Return which stack comes closest to meeting the limits, where none meets them."""
+        if not self.sought.limits and self._measured():
+            return "the stacks that could be the best failed when they were measured again"
         best = None
         for each in self.told:
             if each.values is None:

@@ -39,6 +39,8 @@ class Finished:
     candidates: StackSpace
     goals: Goals
     values: Mapping[str, Floats]
+    cells: tuple[str, ...] = ()
+    """The hash of each stack; none for anyone's table."""
 
     @cached_property
     def sought(self) -> Sought:

@@ -5,19 +5,39 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from dlas.core.clock import now
 from dlas.core.records import Stage, Status
+from dlas.core.registry import installed_version
 from dlas.core.stack import LAYERS
 from dlas.run.bench import Bench
 from dlas.run.making import Maker
 from dlas.run.measure.verdict import output_problem
 from dlas.run.plan.after_build import baseline_step, evaluate_step, memory_step
-from dlas.run.plan.plan import CellPlan, Refused, Runnable
+from dlas.run.plan.plan import CellPlan, Plan, Refused, Runnable
 from dlas.store.facts import Built, Evaluated, Fact, Memory, Rests
 from dlas.store.results import CellRow, FactRow, RoundRow
 from dlas.store.step_record import StepRecord
+
+
+def versions(plan: Plan, description: Mapping[str, Any]) -> dict[str, str]:
+    """Return the versions of Python, the runtimes, and all libraries that do a plan's work.
+
+    Those of another interpreter stand beside its path.
+    """
+    found = {name: v for name, v in description["libraries"].items() if v}
+    found["python"] = description["python"]
+    for cell in plan.runnable:
+        for technique in cell.techniques.all():
+            elsewhere = cell.interpreter if technique is cell.techniques.software else None
+            for name in technique.libraries:
+                if elsewhere is None:
+                    found[name] = installed_version(name)
+                else:
+                    told = elsewhere.versions.get(name, "absent")
+                    found[f"{name} ({cell.techniques.software.python})"] = told
+    return {name: version for name, version in sorted(found.items()) if version != "absent"}
 
 
 class Verdict(TypedDict):

@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 from dlas.core import failpoints
@@ -86,11 +87,20 @@ class Rounds:
         bench: Bench,
         progress: Progress,
         beside: Callable[[str], None] = lambda _moment: None,
+        first: int = 0,
     ) -> None:
-        """``beside`` is called with ``start`` before all measurements, with ``end`` after them.
+        """Prepare to measure.
 
-        The machine is as alone then as in a measurement; nothing is called where nothing is due.
+        Args:
+            bench: where it measures.
+            progress: who is told where it is.
+            beside: called with ``start`` before all measurements, with ``end`` after them. The
+                machine is as alone then as in a measurement; nothing is called where nothing is
+                due.
+            first: rounds are numbered from here, and those before do not count: what an earlier
+                choice rests on is not what is measured because of it.
         """
+        self.first = first
         self.bench = bench
         self.progress = progress
         self.beside = beside
@@ -128,7 +138,8 @@ class Rounds:
         return [
             row
             for row in self.bench.results.rows(RoundRow, host=self.bench.host)
-            if (entry := asked.get((row.cell, row.control))) is not None
+            if row.round >= self.first
+            and (entry := asked.get((row.cell, row.control))) is not None
             and (row.key, row.content) == (entry.key, entry.content)
         ]
 
@@ -174,7 +185,7 @@ class Rounds:
         if not self.begun:
             self.begun = True
             self.beside("start")
-        random.Random(f"{self.bench.settings.seed}:{number}").shuffle(pending)
+        random.Random(f"{self.bench.settings.seed}:{self.first + number}").shuffle(pending)
         self._sentinel(number, 0)
         since_good: list[Turn] = []
         for position, entry in enumerate(pending, start=1):
@@ -191,7 +202,7 @@ class Rounds:
     def _turn(self, entry: Entry, position: int) -> Turn:
         """Return the next round of an entry; whatever session measured the others."""
         have = self.have[entry.name]
-        number = next(n for n in range(len(have) + 1) if n not in have)
+        number = next(n for n in count(self.first) if n not in have)
         have.add(number)
         return Turn(entry, number, position)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +16,6 @@ from dlas.core import failpoints
 from dlas.core.clock import now
 from dlas.core.errors import StorageError, UserError
 from dlas.core.records import MeasureSettings, Status
-from dlas.core.registry import installed_version
 from dlas.core.stack import Stack
 from dlas.run.bench import Bench
 from dlas.run.ceilings import Ceilings
@@ -24,7 +23,7 @@ from dlas.run.executed import Answers
 from dlas.run.making import Maker
 from dlas.run.measure import host as hosts
 from dlas.run.measure.alone import folder_lock, machine_lock
-from dlas.run.noting import Notes, cell_row, left_over, moved
+from dlas.run.noting import Notes, cell_row, left_over, moved, versions
 from dlas.run.plan import plan as planning
 from dlas.run.plan.after_build import measure_key
 from dlas.run.plan.plan import Plan, Runnable
@@ -77,6 +76,7 @@ def run(
     remeasure: bool = False,
     max_disk: int | None = None,
     progress: Progress | None = None,
+    then: Callable[[Campaign, Sequence[Runnable]], object] | None = None,
 ) -> Summary:
     """Run whatever a study lacks in a folder, and return what it came to.
 
@@ -84,6 +84,7 @@ def run(
     studies; ``only`` the beginning of a cell's hash; ``retry`` statuses to try again
     (``failed``); ``remeasure`` evaluates and measures again what is there. ``max_disk``: the bytes
     that the artefacts may take; intermediate ones that nothing reads any more are then removed.
+    ``then`` is given what was measured before the folder is closed, and may have more measured.
 
     Raises:
         UserError: no cell matches ``only``, a status to retry is unknown, ``max_disk`` is no size.
@@ -95,7 +96,10 @@ def run(
         study, out, stacks=stacks, store=store, retry=again, remeasure=remeasure,
         max_disk=max_disk, progress=progress,
     ) as begun:  # fmt: skip
-        return begun.run()
+        measured = begun.run()
+        if then is not None:
+            then(begun, measured)
+        return begun.close()
 
 
 @contextmanager
@@ -172,25 +176,6 @@ def _status(name: str) -> Status:
     return Status(name)
 
 
-def versions(plan: Plan, description: Mapping[str, Any]) -> dict[str, str]:
-    """Return the versions of Python, the runtimes, and all libraries that do a plan's work.
-
-    Those of another interpreter stand beside its path.
-    """
-    found = {name: v for name, v in description["libraries"].items() if v}
-    found["python"] = description["python"]
-    for cell in plan.runnable:
-        for technique in cell.techniques.all():
-            elsewhere = cell.interpreter if technique is cell.techniques.software else None
-            for name in technique.libraries:
-                if elsewhere is None:
-                    found[name] = installed_version(name)
-                else:
-                    told = elsewhere.versions.get(name, "absent")
-                    found[f"{name} ({cell.techniques.software.python})"] = told
-    return {name: version for name, version in sorted(found.items()) if version != "absent"}
-
-
 @dataclass
 class Campaign:
     """Work on a study in a folder: the whole of it (``run``), or some cells at a time.
@@ -230,15 +215,16 @@ class Campaign:
 
     # ------------------------------------------------------------ the whole
 
-    def run(self) -> Summary:
-        """Run whatever the plan lacks."""
+    def run(self) -> list[Runnable]:
+        """Open, make and measure whatever the plan lacks; return the cells that were measured."""
         runnable = self.plan.runnable
         self.open()
         measurements = planning.measurement_count(runnable, self.bench.settings)
         self.maker.total = len(self.plan.steps)
         self.maker.progress.start(self.maker.total, measurements)
-        self.measure(self.make(runnable))
-        return self.close()
+        right = self.make(runnable)
+        self.measure(right)
+        return right
 
     def make(self, cells: Sequence[Runnable]) -> list[Runnable]:
         """Build and evaluate cells; return those whose artefacts are right.
@@ -293,15 +279,25 @@ class Campaign:
 
     # ------------------------------------------------------------ measuring
 
-    def measure(self, cells: Sequence[Runnable], settings: MeasureSettings | None = None) -> None:
-        """Measure cells that were made, what is missing; ``settings`` other than the study's."""
+    def measure(
+        self,
+        cells: Sequence[Runnable],
+        settings: MeasureSettings | None = None,
+        first: int = 0,
+    ) -> None:
+        """Measure cells that were made, what is missing.
+
+        ``settings``: other than the study's. ``first``: the number of the first round that counts
+        (:class:`dlas.run.rounds.Rounds`); what is measured again has then been forgotten before.
+        """
         bench = self.bench if settings is None else replace(self.bench, settings=settings)
         entries = [self._entry(cell) for cell in cells]
-        self._forget(entries)
+        if not first:
+            self._forget(entries)
         ceilings = self._ceilings(entries) if bench.settings.ceilings else None
         self.maker.require_room()
         beside = ceilings.read if ceilings else lambda _moment: None
-        rounds = Rounds(bench, self.maker.progress, beside)
+        rounds = Rounds(bench, self.maker.progress, beside, first)
         with machine_lock(self.maker.progress.note):
             rounds.run(entries)
 
