@@ -21,11 +21,10 @@ def outcome(place: Place, out: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def explored(shared: Place) -> Place:
     study = shared.study(goals=GOALS, layers=LAYERS)
-    for _ in range(2):
-        process = shared.start(
-            "explore", study, "--out", "out", "--budget", "3", DLAS_FAILPOINT="round-stored"
-        )
-        assert process.wait(timeout=200) == -9
+    process = shared.start(
+        "explore", study, "--out", "out", "--budget", "3", DLAS_FAILPOINT="round-stored"
+    )
+    assert process.wait(timeout=200) == -9
     ended = shared.dlas("explore", study, "--out", "out", "--budget", "3")
     assert ended.returncode == 0, ended.stderr
     return shared
