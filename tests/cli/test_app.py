@@ -355,6 +355,7 @@ def test_run_hands_everything_on_and_prints_the_summary(said, study_file, tmp_pa
     assert "3 steps, about 5 measurements" in err
     assert "a note" in err
     assert seen.pop("progress")
+    assert seen.pop("then") is None, "nothing is settled unasked"
     assert seen == {"study": "small", "out": tmp_path / "o", "store": tmp_path / "s",
                     "only": "3f", "retry": ("failed",), "remeasure": True,
                     "max_disk": 1_500_000_000}  # fmt: skip
