@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 OUT ?= out/quickstart
 
-.PHONY: demo test check test-hosts test-kernels test-slow install
+.PHONY: demo test check test-cluster test-hosts test-kernels test-slow install
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -35,6 +35,11 @@ test-kernels: $(STAMP)
 test-hosts: $(STAMP)
 	$(BIN)/python tests/hosts/masks.py avx2
 	$(BIN)/python tests/hosts/masks.py avx512
+
+# Needs Debian's package postgresql (or PostgreSQL's programs in PATH); starts its own servers.
+test-cluster: $(STAMP)
+	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[cluster]' 'moto[server]>=5'
+	$(BIN)/python -m pytest -q -m cluster tests/cluster
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow

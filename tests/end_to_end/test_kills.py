@@ -7,13 +7,13 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from dlas.core import failpoints
 from dlas.core.records import Stage
 from dlas.store.artifacts import ArtifactStore
+from living import gone
 from place import Place
 
 LAYERS = {"optimization": ["none"], "software": ["onnxruntime"]}
@@ -22,30 +22,6 @@ EMPTY = ("step-done",)
 """This run starts from an empty store; it has all steps to do, two side by side."""
 BUILDS = ("step-started", "step-committed")
 """These start from a store that lacks the last step, all others from one that lacks nothing."""
-
-
-def marked(mark: str) -> list[str]:
-    """Return the living processes whose environment holds a mark."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
-        try:
-            if mark.encode() in (folder / "environ").read_bytes():
-                state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-                if state != "Z":
-                    found.append((folder / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue
-    return found
-
-
-def gone(mark: str, within_s: float = 2.0) -> list[str]:
-    """Return what is still alive after a while; empty as soon as nothing is."""
-    until = time.monotonic() + within_s
-    while (left := marked(mark)) and time.monotonic() < until:
-        time.sleep(0.05)
-    return left
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 
 from dlas.core.errors import StorageError, UserError
 from dlas.core.records import Outcome, Status
-from dlas.store import artifacts, disk, results
+from dlas.store import disk, generations, sqlite
 from dlas.store.artifacts import ArtifactStore
 from dlas.store.results import FactRow, ResultStore
 
@@ -97,16 +97,13 @@ def test_a_full_disk_in_the_middle_of_a_commit_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = ArtifactStore(tmp_path / "store")
-    real = disk.write_atomically
     calls = []
 
-    def full(target: Path, text: str, temporary: Path) -> None:
+    def full(target: Path, text: str, temporary: Path, lock: Path) -> None:
         calls.append(target.name)
-        if target.parent.name == "steps":
-            raise OSError(errno.ENOSPC, "No space left on device", str(temporary))
-        real(target, text, temporary)
+        raise OSError(errno.ENOSPC, "No space left on device", str(temporary))
 
-    monkeypatch.setattr(artifacts, "write_atomically", full)
+    monkeypatch.setattr(generations, "write_first", full)
     folder = store.scratch()
     (folder / "a").write_text("x")
     with pytest.raises(StorageError, match=r"the disk is full; free some space"):
@@ -305,7 +302,7 @@ def test_results_on_a_network_file_system_are_refused_but_read(
     with ResultStore(path) as store:
         store.put(FACT)
     before = path.read_bytes()
-    monkeypatch.setattr(results, "network_filesystem", lambda _: "nfs4")
+    monkeypatch.setattr(sqlite, "network_filesystem", lambda _: "nfs4")
     with pytest.raises(UserError, match=r"network file system \(nfs4\).*on a local disk"):
         ResultStore(path)
     with ResultStore(path, read_only=True) as store:

@@ -72,6 +72,29 @@ def test_rows_of_one_key_replace_each_other(path: Path) -> None:
     assert found[1].overhead_s is None
 
 
+def test_of_two_that_insert_the_same_round_the_first_counts(path: Path) -> None:
+    fact = replace(FACT, kind="observe", session="s")
+    late = replace(ROUND, session="other", samples=(9.0,))
+    with ResultStore(path) as store, ResultStore(path) as woken:
+        assert store.insert(ROUND, fact)
+        assert not woken.insert(late, replace(fact, session="other"))
+        assert store.rows(RoundRow) == [ROUND]
+        assert store.rows(FactRow) == [fact]
+        # ours, told twice: a connection broke after the commit
+        assert store.insert(replace(ROUND, value={"steady": True, "cpus": (1,)}))
+        assert not woken.amend(late)
+        assert store.rows(RoundRow) == [ROUND]
+
+
+def test_a_session_amends_its_own_round(path: Path) -> None:
+    with ResultStore(path) as store:
+        assert not store.amend(ROUND)  # it is not there
+        store.insert(replace(ROUND, overhead_s=None))
+        assert store.amend(ROUND, FACT)
+        assert store.rows(RoundRow) == [ROUND]
+        assert store.rows(FactRow) == [FACT]
+
+
 def test_rows_are_chosen_by_their_fields(path: Path) -> None:
     with ResultStore(path) as store:
         store.put(*[replace(FACT, kind=k, cell=c) for k in "ab" for c in ("1", "2", "3")])
@@ -179,6 +202,22 @@ def test_another_database_is_refused_and_left_alone(path: Path) -> None:
         assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("accounts",)]
 
 
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("CREATE TRIGGER t AFTER INSERT ON cells BEGIN DELETE FROM rounds; END", "trigger 't'"),
+        ("CREATE VIEW v AS SELECT * FROM cells", "view 'v'"),
+    ],
+)
+def test_a_file_with_programs_in_it_is_refused(path: Path, statement: str, said: str) -> None:
+    ResultStore(path).close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(statement)
+    for read_only in (False, True):
+        with pytest.raises(StorageError, match=f"no dlas result store.*{said}"):
+            ResultStore(path, read_only=read_only)
+
+
 def test_what_is_no_database_is_refused(path: Path) -> None:
     path.parent.mkdir()
     path.write_text("not a database at all " * 100)
@@ -225,12 +264,12 @@ def test_readers_see_what_a_writer_put(path: Path) -> None:
 
 
 def test_it_is_in_wal_mode_and_fully_synchronous(path: Path) -> None:
-    with ResultStore(path) as store, store._transaction("read", write=False) as connection:
-        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
-        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
-        assert connection.exec_driver_sql("SELECT schema_version FROM meta").scalar() == (
-            SCHEMA_VERSION
+    asked = ["PRAGMA journal_mode", "PRAGMA synchronous", "SELECT schema_version FROM meta"]
+    with ResultStore(path) as store:
+        said = store._run(
+            "read", lambda c: [c.exec_driver_sql(each).scalar() for each in asked], write=False
         )
+    assert said == ["wal", 2, SCHEMA_VERSION]
 
 
 def test_a_fork_may_go_on_using_it(path: Path) -> None:

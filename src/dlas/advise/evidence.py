@@ -15,6 +15,7 @@ from dlas.core.goals import Goals
 from dlas.core.records import MeasureSettings
 from dlas.core.stack import LAYERS, Stack
 from dlas.run.measure import host as hosts
+from dlas.store.address import address_of
 from dlas.store.results import HostRow, ResultStore
 from dlas.tables import intake
 from dlas.tables.read import Results, read
@@ -115,7 +116,7 @@ def gather(folders: Sequence[Path]) -> tuple[Evidence, list[Evidence], list[str]
 
 def _of_folder(folder: Path) -> list[Evidence]:
     (results,) = read([folder])
-    with ResultStore(results.folder / "results.sqlite", read_only=True) as store:
+    with ResultStore(address_of(results.folder), read_only=True) as store:
         names = {
             row.host: str(row.description.get("cpu", row.host)) for row in store.rows(HostRow)
         }

@@ -96,8 +96,9 @@ def report(
     dlas report out/quickstart --figures figures
     """
     from dlas import report as page
+    from dlas.store.bundle import beside
 
-    print(page.write(folders, output or folders[0] / "report.html"))
+    print(page.write(folders, output or beside(folders[0], "report.html")))
     if figures is not None:
         for picture in page.figures(folders, figures):
             print(picture)
@@ -139,6 +140,7 @@ def analyze(
     """
     from dlas.analyze import analyze as analyze_table
     from dlas.analyze import render_text
+    from dlas.store.bundle import beside
     from dlas.tables import intake
 
     one_of(format, ("text", "json"))
@@ -157,13 +159,13 @@ def analyze(
     else:
         raise UserError("nothing to analyze: give output folders, or --table FILE")
     found = analyze_table(made, triples=triples)
-    kept = output or (folders[0] / "findings.json" if folders else None)
+    kept = output or (beside(folders[0], "findings.json") if folders else None)
     text = render_text(found, most=top, file=str(kept) if kept else None)
     print(found.to_json() if format == "json" else text, end="")
     if output:
         intake.save(found.to_json(), output)
-    elif folders:
-        _kept(lambda: intake.save(found.to_json(), folders[0] / "findings.json"))
+    elif kept:
+        _kept(lambda: intake.save(found.to_json(), kept))
 
 
 def _kept(save: Callable[[], None]) -> None:

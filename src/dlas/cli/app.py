@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +20,7 @@ from dlas.cli.decide import advise, export, init, optimize
 from dlas.cli.exits import guarded
 from dlas.cli.explore import explore
 from dlas.cli.printing import one_of, print_json
+from dlas.cli.together import merge, pack
 
 if TYPE_CHECKING:
     from dlas.explore.settling import AfterRun
@@ -80,12 +82,13 @@ def plan(
     from dlas.cli.display import preview_text
     from dlas.run.executed import Answers
     from dlas.run.plan.preview import preview
+    from dlas.store.remote import is_remote
     from dlas.study.study import Study
 
     one_of(format, ("text", "json"))
     loaded = Study.load(study)
-    place = store or (out / "store" if out else None)
-    known = place.absolute() if place else None
+    place = Path(store) if store else (out / "store" if out else None)
+    known = place.absolute() if place and not is_remote(store or "") else None
     with loaded.inside():
         found = preview(loaded, known, Answers().seen)
     for note in loaded.notes:
@@ -106,6 +109,7 @@ def run(
     remeasure: options.Remeasure = False,
     settle: options.Settle = False,
     max_disk: options.MaxDisk = None,
+    results: options.Results = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Run what a study lacks: the same command again goes on where it stopped.
@@ -126,7 +130,6 @@ def run(
     from dlas.study.study import Study
 
     limit = None if max_disk is None else parse_size(max_disk)
-
     loaded = Study.load(study)
     for note in loaded.notes:
         print(note, file=sys.stderr)
@@ -141,6 +144,7 @@ def run(
             retry=tuple(retry or ()),
             remeasure=remeasure,
             max_disk=limit,
+            results=results,
             progress=shown,
             then=after,
         )
@@ -239,7 +243,9 @@ def train(
 
 # ---------------------------------------------------------------- what runs have left
 
-for _command in (table, show, report, analyze, compare, advise, export, init, optimize):
+for _command in (
+    table, show, report, analyze, compare, advise, export, init, optimize, merge, pack,
+):  # fmt: skip
     app.command()(_command)
 
 

@@ -81,7 +81,7 @@ def _for_real(
     budget: str | None,
     sampler: str | None,
     seed: int,
-    store: Path | None,
+    store: str | None,
     quiet: bool,
     format: str,
 ) -> None:

@@ -28,7 +28,16 @@ DatasetText = Annotated[
 Format = Annotated[str, typer.Option("--format", help="text or json.")]
 Out = Annotated[Path, typer.Option(help="Folder of the results; made where it is absent.")]
 KnownOut = Annotated[Path | None, typer.Option("--out", help="Folder of the results so far.")]
-Store = Annotated[Path | None, typer.Option(help="Folder of artefacts, to share between studies.")]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR|s3://...", help="Where artefacts are: a folder, or a prefix in S3, to share."
+    ),
+]
+Results = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Rows in PostgreSQL: postgresql://USER@HOST:PORT/DATABASE."),
+]
 SharedStore = Annotated[
     Path | None, typer.Option(help="The shared folder of artefacts (default: DIR/store).")
 ]
@@ -57,6 +66,20 @@ MaxDisk = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")]
+
+# ---------------------------------------------------------------- merge, pack
+
+Sources = Annotated[
+    list[Path], typer.Argument(metavar="A B...", help="Output folders, or results bundles.")
+]
+Into = Annotated[Path, typer.Option(help="The folder to write: new, or empty.")]
+Prefer = Annotated[
+    Path | None,
+    typer.Option(metavar="A", help="Whose numbers count where two have the same cell of a host."),
+]
+BundleFile = Annotated[
+    Path | None, typer.Option("-o", "--output", help="The file (default: DIR.dlas.zip).")
+]
 
 # ---------------------------------------------------------------- export
 

@@ -11,8 +11,8 @@ from dlas.cli.display import table, text_of
 from dlas.cli.formats import rows_of
 from dlas.core.errors import UserError
 from dlas.core.stack import LAYERS, Stack
+from dlas.store.address import address_of
 from dlas.store.results import (
-    FILE_NAME,
     CellRow,
     FactRow,
     HostRow,
@@ -37,7 +37,7 @@ def describe(folder: Path, cell: str) -> dict[str, object]:
     """
     (whole,) = read([folder])
     row = _find(whole.rows_of_cells, folder, cell)
-    with ResultStore(folder / FILE_NAME, read_only=True) as results:
+    with ResultStore(address_of(folder), read_only=True) as results:
         facts = results.rows(FactRow, cell=row.cell)
         rounds = results.rows(RoundRow, cell=row.cell)
         hosts = {h.host: h.description for h in results.rows(HostRow)}

@@ -152,7 +152,7 @@ class Round:
     child_s: float = 0.0
     """Seconds of load, warm-up and timed runs, to be taken off the overhead."""
     flags: tuple[str, ...] = ()
-    """Why a reader should be wary: ``unsteady``, ``steal``, ``repeated``, ``drift``."""
+    """Why to be wary: ``unsteady``, ``steal``, ``stopped``, ``repeated``, ``drift``."""
 
     def to_json(self) -> dict[str, Json]:
         """Return a JSON form."""

@@ -16,7 +16,8 @@ from dlas.explore.live import explore
 from dlas.explore.settling import AfterRun, Settled, sought_of
 from dlas.run.progress import Progress, Silent
 from dlas.run.run import run
-from dlas.store.results import FILE_NAME, CellRow, ResultStore
+from dlas.store.address import address_of
+from dlas.store.results import CellRow, ResultStore
 from dlas.study.study import Study
 
 STUDY, SHIPPED, NAME = "optimize.yaml", "best", "optimize"
@@ -122,7 +123,7 @@ def _something(out: Path) -> None:
     Raises:
         UserError: says why the first stack failed.
     """
-    with ResultStore(out / FILE_NAME, read_only=True) as store:
+    with ResultStore(address_of(out), read_only=True) as store:
         rows = store.rows(CellRow)
     if any(row.status is Status.COMPLETE for row in rows):
         return

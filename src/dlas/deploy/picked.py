@@ -14,9 +14,11 @@ from dlas.core.records import Stage, Status
 from dlas.core.stack import Stack
 from dlas.run.measure import host as hosts
 from dlas.run.run import STORE
+from dlas.store.address import address_of
 from dlas.store.artifacts import ArtifactStore
+from dlas.store.bundle import STUDY
 from dlas.store.facts import Built, Rests
-from dlas.store.results import FILE_NAME, FactRow, HostRow, ResultStore
+from dlas.store.results import FactRow, HostRow, ResultStore
 from dlas.tables import cells_frame, intake
 from dlas.tables.read import Results, read
 
@@ -74,7 +76,7 @@ def pick(folder: Path, asked: str, store: Path | None = None) -> Located:
 def again(folder: Path, cell: str, *, remeasure: bool = False) -> str:
     """Return the command that runs a cell here, in its output folder."""
     end = " --remeasure" if remeasure else ""
-    return f"dlas run {folder / intake.STUDY} --out {folder} --only {cell}{end}"
+    return f"dlas run {folder / STUDY} --out {folder} --only {cell}{end}"
 
 
 # ---------------------------------------------------------------- which cell
@@ -92,7 +94,7 @@ def _of_host(results: Results, folder: Path, here: str) -> Results:
         raise UserError(
             f"{folder} holds no measurements of this machine (host {here}); those there are of "
             f"{others}. What is fastest there need not be so here, and what was built there may "
-            f"not run here: run the study here, `dlas run {folder / intake.STUDY} --out {folder}`,"
+            f"not run here: run the study here, `dlas run {folder / STUDY} --out {folder}`,"
             " or export on the machine that measured."
         )
     return replace(
@@ -216,8 +218,8 @@ def _steps(artifacts: ArtifactStore, rests: FactRow | None) -> dict[str, str]:
 
 
 def _description(folder: Path, here: str) -> Mapping[str, Any]:
-    with ResultStore(folder / FILE_NAME, read_only=True) as store:
+    with ResultStore(address_of(folder), read_only=True) as store:
         rows = store.rows(HostRow, host=here)
     if not rows:
-        raise StorageError(f"{folder / FILE_NAME} has lost the description of host {here}")
+        raise StorageError(f"{folder} has lost the description of host {here}")
     return rows[0].description

@@ -90,6 +90,8 @@ def controls(material: Material) -> list[Part]:
 
 def reproduce(folder: Path) -> list[str]:
     """Return the commands that show and repeat a cell; CELL stands for its hash."""
+    if folder.is_file():
+        return [f"dlas show {folder} CELL"]
     study = folder / "study.yaml"
     return [
         f"dlas show {folder} CELL",

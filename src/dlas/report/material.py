@@ -13,7 +13,8 @@ from dlas.analyze import Analysis, analyze
 from dlas.core.errors import UserError
 from dlas.core.stack import Choice
 from dlas.report.labels import short_names
-from dlas.store.results import FILE_NAME, CellRow, HostRow, ResultStore, SessionRow
+from dlas.store.address import address_of
+from dlas.store.results import CellRow, HostRow, ResultStore, SessionRow
 from dlas.tables import intake
 from dlas.tables.provenance import told
 from dlas.tables.read import Results, choices_of, current, read
@@ -127,8 +128,7 @@ def _circumstances(
     hosts: dict[str, Mapping[str, Any]] = {}
     sessions: list[SessionRow] = []
     for folder in folders:
-        file = folder if folder.is_file() else folder / FILE_NAME
-        with ResultStore(file, read_only=True) as store:
+        with ResultStore(address_of(folder), read_only=True) as store:
             hosts |= {h.host: h.description for h in store.rows(HostRow)}
             sessions += store.rows(SessionRow)
     return hosts, tuple(sorted(sessions, key=lambda s: s.started_at))

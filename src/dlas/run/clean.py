@@ -7,9 +7,10 @@ from pathlib import Path
 
 from dlas.core.errors import UserError
 from dlas.run.run import STORE
+from dlas.store.address import address_of, holds_rows
 from dlas.store.artifacts import ArtifactStore, CleanReport
 from dlas.store.facts import Rests
-from dlas.store.results import FILE_NAME, FactRow, ResultStore
+from dlas.store.results import FactRow, ResultStore
 
 
 def clean(
@@ -25,13 +26,13 @@ def clean(
         StorageError: the disk refuses.
     """
     folders = [Path(d) for d in dirs]
-    absent = [str(f) for f in folders if not (f / FILE_NAME).is_file()]
+    absent = [str(f) for f in folders if f.is_file() or not holds_rows(f)]
     if absent:
         raise UserError(f"no results in {', '.join(absent)}: `dlas run` makes them there")
     roots = [Path(store)] if store is not None else [f / STORE for f in folders]
     keep: set[str] = set()
     for folder in folders:
-        with ResultStore(folder / FILE_NAME, read_only=True) as results:
+        with ResultStore(address_of(folder), read_only=True) as results:
             for row in results.rows(FactRow, kind=Rests.KIND):
                 keep.update(Rests.from_json(row.value).keys)
     total = CleanReport(0, 0)

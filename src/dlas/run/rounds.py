@@ -28,6 +28,8 @@ from dlas.run.progress import Progress
 from dlas.store.facts import Observed, flagged
 from dlas.store.results import FactRow, RoundRow, SentinelRow
 
+AGAIN = frozenset({"steal", "stopped"})
+"""What has a round measured once more, at once."""
 SENTINEL = Server(preload=("numpy",))
 SENTINEL_EVERY = 10
 RESTART_EVERY = 3
@@ -246,7 +248,7 @@ class Rounds:
         asked_at = time.perf_counter()
         observe = entry.control == 0 and not self._observed(entry)
         measured, attempts = self._attempts(entry, observe)
-        if measured.seen and "steal" in measured.seen.flags:
+        if measured.seen and AGAIN & {*measured.seen.flags}:
             measured, more = self._attempts(entry, observe)
             attempts += more
         failpoints.reach("measured")
@@ -257,11 +259,14 @@ class Rounds:
             facts.append(fact)
             if fact.status is Status.FAILED:
                 row = replace(row, status=fact.status, stage=fact.stage, reason=fact.reason)
-        self.bench.results.put(row, *facts)
+        results = self.bench.results
+        kept = (results.amend if "repeated" in flags else results.insert)(row, *facts)
         elapsed = time.perf_counter() - asked_at
-        if measured.seen and attempts == 1:
+        if not kept:
+            self._lost(turn)
+        elif measured.seen and attempts == 1:
             overhead_s = elapsed - measured.seen.child_s
-            self.bench.results.put(replace(row, overhead_s=overhead_s))
+            results.amend(replace(row, overhead_s=overhead_s))
         failpoints.reach("round-stored")
         self.spent_s += elapsed
         self.measured += 1
@@ -355,7 +360,15 @@ class Rounds:
             RoundRow, cell=cell, host=self.bench.host, control=control, round=turn.round
         )
         for row in found:
-            self.bench.results.put(flagged(row, flag))
+            if row.session == self.bench.session:
+                self.bench.results.amend(flagged(row, flag))
+
+    def _lost(self, turn: Turn) -> None:
+        """Say that another run was quicker: its numbers count, ours are gone."""
+        self.progress.note(
+            f"round {turn.round} of {turn.entry.plan.text(*TOLD)} was measured by another run "
+            "meanwhile: its numbers are kept"
+        )
 
     def _show(self, entry: Entry) -> None:
         each = self.spent_s / self.measured if self.measured else 1.0

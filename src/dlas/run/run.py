@@ -32,11 +32,11 @@ from dlas.run.process.interpreters import ask
 from dlas.run.process.isolate import Pool
 from dlas.run.progress import Progress, Silent
 from dlas.run.rounds import Entry, Rounds
-from dlas.store.artifacts import ArtifactStore, StepRecord
+from dlas.store.address import point
+from dlas.store.artifacts import StepRecord
 from dlas.store.budget import Budget, checked_size
 from dlas.store.facts import Observed
 from dlas.store.results import (
-    FILE_NAME,
     CellRow,
     FactRow,
     HostRow,
@@ -44,6 +44,7 @@ from dlas.store.results import (
     RoundRow,
     SessionRow,
 )
+from dlas.store.shared_store import artifact_store, shared_place
 from dlas.study.study import Study
 
 STORE = "store"
@@ -75,16 +76,18 @@ def run(
     retry: Collection[str] = (),
     remeasure: bool = False,
     max_disk: int | None = None,
+    results: str | None = None,
     progress: Progress | None = None,
     then: Callable[[Campaign, Sequence[Runnable]], object] | None = None,
 ) -> Summary:
     """Run whatever a study lacks in a folder, and return what it came to.
 
     Finished cells are left as they are. ``store`` is a folder of artefacts to share with other
-    studies; ``only`` the beginning of a cell's hash; ``retry`` statuses to try again
-    (``failed``); ``remeasure`` evaluates and measures again what is there. ``max_disk``: the bytes
-    that the artefacts may take; intermediate ones that nothing reads any more are then removed.
-    ``then`` is given what was measured before the folder is closed, and may have more measured.
+    studies, or ``s3://bucket/prefix``; ``results`` a PostgreSQL database for the rows; ``only``
+    the beginning of a cell's hash; ``retry`` statuses to try again (``failed``); ``remeasure``
+    evaluates and measures again what is there. ``max_disk``: the bytes that the artefacts may
+    take; intermediate ones that nothing reads any more are then removed. ``then`` is given what
+    was measured before the folder is closed, and may have more measured.
 
     Raises:
         UserError: no cell matches ``only``, a status to retry is unknown, ``max_disk`` is no size.
@@ -94,7 +97,7 @@ def run(
     again = tuple(_status(name) for name in retry)
     with campaign(
         study, out, stacks=stacks, store=store, retry=again, remeasure=remeasure,
-        max_disk=max_disk, progress=progress,
+        max_disk=max_disk, results=results, progress=progress,
     ) as begun:  # fmt: skip
         measured = begun.run()
         if then is not None:
@@ -112,6 +115,7 @@ def campaign(
     retry: tuple[Status, ...] = (),
     remeasure: bool = False,
     max_disk: int | None = None,
+    results: str | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Campaign]:
     """Open a folder for work on a study (on some of its stacks): planned, nothing done yet.
@@ -120,12 +124,12 @@ def campaign(
     """
     limit = checked_size(max_disk)
     folder = _made(Path(out).absolute())
-    shared = Path(store).absolute() if store is not None else folder / STORE
+    place = shared_place(store, folder / STORE, limit)
     progress = progress or Silent()
     with folder_lock(folder, progress.note), study.inside():
-        artifacts = ArtifactStore(shared)
-        results = ResultStore(folder / FILE_NAME)
-        with artifacts.use(), results, Pool(artifacts.scratch()) as pool:
+        artifacts = artifact_store(place, folder / STORE)
+        rows = ResultStore(point(folder, results))
+        with artifacts.use(), rows, Pool(artifacts.scratch()) as pool:
             paths = (str(study.folder.absolute()),)
             chosen = study.stacks if stacks is None else stacks
             plan = _plan(study, chosen, paths, progress)
@@ -134,7 +138,7 @@ def campaign(
                     progress.note(f"{read['datasets'][0]}: {note}")
             description = hosts.describe()
             host, session = hosts.host_class(description), uuid.uuid4().hex[:12]
-            bench = Bench(pool, results, study.measure, host, session, paths)
+            bench = Bench(pool, rows, study.measure, host, session, paths)
             budget = Budget(artifacts, limit, progress.note) if limit else None
             maker = Maker(bench, artifacts, retry, remeasure, progress, budget)
             yield Campaign(study, plan, bench, maker, folder, description)

@@ -5,7 +5,8 @@ Plain files and no database, so that a store may be shared by several studies an
     root/dlas-artifacts.json              the format's version
     root/objects/<content>/files/...      what a step yielded; never changed
     root/objects/<content>/manifest.json  the hash of every file; its own hash is <content>
-    root/steps/<key>.json                 what became of a step: a StepRecord
+    root/steps/<key>.json                 what became of a step: a StepRecord (generations.py)
+    root/steps/<key>/<n>.json             what became of it later
     root/locks/                           flock files (see locks.py)
     root/tmp/<owner>/                     half-done work of one living process
 
@@ -17,29 +18,26 @@ step done again.
 
 from __future__ import annotations
 
-import json
-import uuid
+import shutil
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dlas.core.clock import now
-from dlas.core.errors import StorageError, UserError
+from dlas.core.errors import StorageError
 from dlas.core.keys import canonical
 from dlas.core.records import Outcome, Status
-from dlas.store.disk import remove_tree, storage, sync, tree_bytes, write_atomically
+from dlas.store import marker
+from dlas.store.disk import remove_tree, storage, sync, tree_bytes
+from dlas.store.generations import NONE, Generations, Overtaken, StepFiles
 from dlas.store.locks import Locks
 from dlas.store.objects import DamagedObject, damage, pack, require_plain
 from dlas.store.scratch import Scratch, sweep
-from dlas.store.step_record import StepRecord
+from dlas.store.step_record import StepRecord, forgotten, read_record
 
-__all__ = ["ArtifactStore", "CleanReport", "DamagedObject", "StepRecord"]
-
-FORMAT = 1
-MARKER = "dlas-artifacts.json"
-_FOLDERS = ("objects", "steps", "locks", "tmp")
+__all__ = ["ArtifactStore", "CleanReport", "DamagedObject", "Overtaken", "StepRecord"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +68,12 @@ class ArtifactStore:
         self._verified: set[str] = set()
         self._scratch = Scratch(root / "tmp")
         self._locks = Locks(root / "locks")
+        self._files = Generations(root / "steps", root / "locks" / "records")
+        self._steps: StepFiles = self._files
         with storage("open the artefact store in", root):
-            if create and not (root / MARKER).is_file():
-                self._create()
-            self._check_format()
+            if create and not marker.there(root):
+                marker.create(root)
+            self._format = marker.check(root)
 
     # ------------------------------------------------------------ reading
 
@@ -83,19 +83,27 @@ class ArtifactStore:
         Raises:
             StorageError: the record cannot be read, or is no record.
         """
-        file = self._step_file(key)
-        with storage("read", file):
-            try:
-                text = file.read_text(encoding="utf-8")
-            except FileNotFoundError:
-                return None
-        try:
-            return StepRecord.from_json(json.loads(text))
-        except (ValueError, TypeError, KeyError) as error:
-            raise StorageError(
-                f"the step record {file} is damaged ({error}): remove it, then run again; "
-                "the step will be done anew."
-            ) from error
+        _check_name(key)
+        number = self.generation(key)
+        if number == NONE:
+            return None
+        with storage("read", self.root / "steps"):
+            text = self._steps.read(key, number)
+        if text is None:
+            return None
+        return read_record(key, number, text, self._steps.file(key, number))
+
+    def generation(self, key: str) -> int:
+        """Return the number of a step's newest generation, :data:`NONE` where it has none.
+
+        Whoever reads it before doing a step hands it to :meth:`commit` or :meth:`fail`.
+        """
+        with storage("read", self.root / "steps"):
+            return self._steps.newest(_check_name(key))
+
+    def records(self) -> dict[str, Path]:
+        """Return the file of the newest record of every step, by its key, sorted."""
+        return self._files.files()
 
     def path(self, content: str) -> Path:
         """Return the folder of an object; nobody may change anything in it.
@@ -145,19 +153,22 @@ class ArtifactStore:
         attempts: int = 1,
         log: str = "",
         versions: Mapping[str, Any] | None = None,
+        after: int | None = None,
     ) -> StepRecord:
         """Move a folder into the store as what a step yielded, then record the step.
 
         The folder (best from :meth:`scratch`; from another file system it is copied) is gone
         afterwards. The same content twice is one object. Once this returns, object and record
-        survive the death of the process and of the machine.
+        survive the death of the process and of the machine. ``after`` is the generation that was
+        the newest when the step began; None: whatever is there now.
 
         Raises:
+            Overtaken: there is a generation after that one: it counts, the folder is gone.
             StepError: the folder holds a link, a socket or the like.
             StorageError: the disk refuses; nothing half-done remains.
             ValueError: ``info`` is not JSON or not finite.
         """
-        self._step_file(key)
+        _check_name(key)
         require_plain(folder)
         canonical(dict(info))  # refuse before anything is moved
         wrap = self.scratch()
@@ -165,15 +176,16 @@ class ArtifactStore:
             with storage("store what a step yielded in", self.root):
                 content = pack(folder, wrap)
                 with self._locks.writing():
+                    if after is not None and self._steps.newest(key) > after:
+                        raise Overtaken(key)
                     self._install(wrap, content)
                     record = StepRecord(
                         key, stage, Status.COMPLETE, content, dict(info), "", log, seconds,
                         now(), attempts, dict(versions or {}),
                     )  # fmt: skip
-                    self._write(record)
+                    return self._write(record, after)
         finally:
             remove_tree(wrap)
-        return record
 
     def fail(
         self,
@@ -183,10 +195,12 @@ class ArtifactStore:
         attempts: int,
         *,
         versions: Mapping[str, Any] | None = None,
+        after: int | None = None,
     ) -> StepRecord:
-        """Record that a step failed, and why.
+        """Record that a step failed, and why; ``after`` as in :meth:`commit`.
 
         Raises:
+            Overtaken: as in :meth:`commit`.
             StorageError: the disk refuses.
             ValueError: the outcome is a success, or holds what is not JSON.
         """
@@ -197,19 +211,32 @@ class ArtifactStore:
             outcome.seconds, now(), attempts, dict(versions or {}),
         )  # fmt: skip
         with storage("record a failed step in", self.root), self._locks.writing():
-            self._write(record)
-        return record
+            return self._write(record, after)
+
+    def adopt(self, record: StepRecord, files: Path | None) -> bool:
+        """Take over a step of another store with a copy of what it yielded, where it is there.
+
+        Return whether it was: False where the step is known here and yielded something else.
+
+        Raises:
+            StorageError: the disk refuses, or the files are not what the record says.
+        """
+        known, content = self.get(record.key), record.content
+        if known is not None and known.content is not None and known.content != content:
+            return content is None  # it failed there, and not here
+        better = known is None or (known.content is None and content is not None)
+        with storage("take over a step into", self.root):
+            if files is not None and content is not None and not self.has(content):
+                self._copy(files, content)
+            if better:
+                with self._locks.writing():
+                    self._write(record, None)
+        return True
 
     def forget(self, key: str) -> bool:
-        """Remove the record of a step; its object stays until :meth:`clean`."""
-        file = self._step_file(key)
-        with storage("remove", file), self._locks.writing():
-            try:
-                file.unlink()
-            except FileNotFoundError:
-                return False
-            sync(file.parent)
-        return True
+        """Let a step count as never done; its object stays until :meth:`clean`."""
+        with storage("forget a step in", self.root), self._locks.writing():
+            return self._forget(_check_name(key))
 
     def discard(self, content: str) -> tuple[str, ...]:
         """Forget an object and every step that points to it; return the keys of those steps.
@@ -222,8 +249,7 @@ class ArtifactStore:
             # records first: a record without its object would be worse than the reverse
             gone = self._records_of(content)
             for name in gone:
-                self._step_file(name).unlink(missing_ok=True)
-            sync(self.root / "steps")
+                self._forget(name)
             self._remove_object(target)
         return gone
 
@@ -264,13 +290,15 @@ class ArtifactStore:
         """
         alone = nullcontext() if dry_run else self._locks.nobody(self.root)
         with storage("clean", self.root), alone:
-            steps = [f for f in self._step_files() if f.stem not in set(keep)]
-            kept = {self._content(f) for f in self._step_files() if f.stem in set(keep)}
+            known = self._files.every()
+            steps = [key for key in known if key not in set(keep)]
+            kept = {self._content(key) for key in known if key in set(keep)}
             objects = [o for o in (self.root / "objects").iterdir() if o.name not in kept]
             size = sum(tree_bytes(o) for o in objects)
             if not dry_run:
-                for file in steps:
-                    file.unlink(missing_ok=True)
+                for key in known:
+                    newest = self._files.newest(key) if key in set(keep) else None
+                    self._files.remove(key, before=newest)
                 sync(self.root / "steps")
                 for each in objects:
                     self._verified.discard(each.name)
@@ -281,58 +309,57 @@ class ArtifactStore:
 
     # ------------------------------------------------------------ inside
 
-    def _create(self) -> None:
-        self.root.mkdir(parents=True, exist_ok=True)
-        # another process may be creating the same store at this moment
-        ours = {*_FOLDERS, MARKER}
-        if strange := sorted(
-            p.name for p in self.root.iterdir() if p.name not in ours and MARKER not in p.name
-        ):
-            raise UserError(
-                f"{self.root} is no artefact store and not empty (it holds {strange[0]!r}): "
-                "give a new or an empty folder."
-            )
-        for name in _FOLDERS:
-            (self.root / name).mkdir(exist_ok=True)
-        temporary = self.root / f".{MARKER}.{uuid.uuid4().hex}"
-        write_atomically(self.root / MARKER, canonical({"format": FORMAT}) + "\n", temporary)
-
-    def _check_format(self) -> None:
-        marker = self.root / MARKER
-        if not marker.is_file():
-            raise UserError(f"{self.root} holds no artefact store (no {MARKER}): check the path.")
-        try:
-            found = json.loads(marker.read_text(encoding="utf-8"))["format"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise StorageError(
-                f"{marker} is damaged ({error}): restore it, or remove the whole folder."
-            ) from error
-        if found != FORMAT:
-            raise UserError(
-                f"{self.root} is an artefact store of format {found}, this dlas knows {FORMAT}: "
-                "upgrade dlas, or give another folder."
-            )
-
-    def _step_file(self, key: str) -> Path:
-        return self.root / "steps" / f"{_check_name(key)}.json"
+    def _raise_format(self) -> None:
+        """Keep a dlas that knows one record a step from reading an old one as the newest."""
+        if self._format < marker.NEWEST:
+            self._format = marker.mark(self.root, marker.NEWEST)
 
     def _object(self, content: str) -> Path:
         return self.root / "objects" / _check_name(content)
 
-    def _step_files(self) -> list[Path]:
-        return sorted((self.root / "steps").glob("*.json"))
-
-    def _content(self, file: Path) -> str | None:
-        record = self.get(file.stem)
+    def _content(self, key: str) -> str | None:
+        record = self.get(key)
         return record.content if record else None
 
     def _records_of(self, content: str) -> tuple[str, ...]:
-        return tuple(f.stem for f in self._step_files() if self._content(f) == content)
+        return tuple(key for key in self._steps.every() if self._content(key) == content)
 
-    def _write(self, record: StepRecord) -> None:
-        text = canonical(record.to_json()) + "\n"
-        temporary = self._scratch.new_path()
-        write_atomically(self._step_file(record.key), text, temporary)
+    def _write(self, record: StepRecord, after: int | None) -> StepRecord:
+        """Write a record as the generation ``after`` one, or after whatever is there."""
+        number = self._create(record.key, canonical(record.to_json()), after)
+        return replace(record, generation=number)
+
+    def _forget(self, key: str) -> bool:
+        if self.get(key) is None:
+            return False
+        self._create(key, canonical(forgotten(key)), None)
+        return True
+
+    def _create(self, key: str, text: str, after: int | None) -> int:
+        while True:
+            number = 1 + (self._steps.newest(key) if after is None else after)
+            if number:
+                self._raise_format()
+            try:
+                self._steps.create(key, number, text + "\n", self._scratch.new_path())
+            except Overtaken:
+                if after is not None:
+                    raise
+                continue  # by another who had not looked either
+            return number
+
+    def _copy(self, files: Path, content: str) -> None:
+        wrap, copy = self.scratch(), self.scratch()
+        try:
+            require_plain(files)
+            shutil.copytree(files, copy, dirs_exist_ok=True)
+            if pack(copy, wrap) != content:
+                raise StorageError(f"{files} is not the artefact {content}: it was changed.")
+            with self._locks.writing():
+                self._install(wrap, content)
+        finally:
+            remove_tree(wrap)
+            remove_tree(copy)
 
     def _install(self, wrap: Path, content: str) -> None:
         target = self._object(content)

@@ -113,15 +113,15 @@ class Inventory:
         seen: dict[str, tuple[tuple[int, int], Known | None]] = {}
         root = self.store.root / "steps"
         with storage("look into", root):
-            for file in root.glob("*.json"):
+            for key, file in self.store.records().items():
                 try:
                     stat = file.stat()
                 except FileNotFoundError:
                     continue
                 mark = stat.st_ino, stat.st_mtime_ns
-                before = self._known.get(file.stem)
+                before = self._known.get(key)
                 same = before is not None and before[0] == mark
-                seen[file.stem] = before if same and before else (mark, self._read(file.stem))
+                seen[key] = before if same and before else (mark, self._read(key))
         self._known = seen
         return {key: known for key, (_, known) in seen.items() if known is not None}
 

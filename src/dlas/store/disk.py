@@ -70,16 +70,47 @@ def write_atomically(target: Path, text: str, temporary: Path) -> None:
 
     ``temporary`` is a path on the same file system that nobody else uses.
     """
+    with _written(temporary, text):
+        temporary.replace(target)
+    sync(target.parent)
+
+
+def write_first(target: Path, text: str, temporary: Path, lock: Path) -> None:
+    """Write a text file as :func:`write_atomically` does, and only if nobody has written it.
+
+    ``lock`` is a file that is locked for a moment where the file system knows no hard links.
+
+    Raises:
+        FileExistsError: somebody was quicker; what is there is as it was.
+    """
+    with _written(temporary, text):
+        try:
+            os.link(temporary, target)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            with locked(lock):
+                if target.exists():
+                    raise FileExistsError(errno.EEXIST, "File exists", str(target)) from error
+                temporary.replace(target)
+    sync(target.parent)
+
+
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL)
+"""What file systems without hard links (exFAT, some over FUSE) answer to one."""
+
+
+@contextmanager
+def _written(temporary: Path, text: str) -> Iterator[None]:
+    """Write a file out for the block, which gives it its name; then the name is gone."""
     try:
         with temporary.open("w", encoding="utf-8") as handle:
             handle.write(text)
             handle.flush()
             os.fsync(handle.fileno())
-        temporary.replace(target)
-    except OSError:
+        yield
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
-    sync(target.parent)
 
 
 def remove_tree(folder: Path) -> None:

@@ -7,23 +7,30 @@ file         held shared                           held exclusively
 ``store``    between an object's and its record's  to clean; to evict
              appearance, and to remove records
 ``turn``                                           by whoever tries to get ``use`` exclusively
-``KEY.lock``                                       by whoever does the step
+``KEY.lock``                                       by whoever does the step (see leases.py)
 ===========  ====================================  ============================================
 
 ``turn`` is there since a shared flock is given up for a moment when it becomes an exclusive one,
 or fails to: nobody else who wants ``use`` for himself, to evict or to clean, is then at it.
+
+A process that was stopped keeps the store from being cleaned and evicted from, as one that runs
+does: its ``use`` is refused, not waited for. ``turn`` is waited for no longer than a lease.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from dlas.core.errors import UserError
 from dlas.store.disk import acquire, locked, storage
+from dlas.store.leases import Leases, lasting
+
+_PAUSE_S = 0.02
 
 
 class Locks:
@@ -32,11 +39,12 @@ class Locks:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._use: int | None = None
+        self._leases = Leases(folder, lasting())
 
     @contextmanager
     def step(self, key: str) -> Iterator[None]:
-        """Hold the lock of one step; waits."""
-        with self._held(f"{key}.lock"):
+        """Hold the lease of one step; waits for whoever has it and lives."""
+        with self._leases.hold(key):
             yield
 
     @contextmanager
@@ -61,17 +69,19 @@ class Locks:
         process's own threads included, until the block ends.
         """
         assert self._use is not None, "only a run that uses the store may ask"
-        with self._held("turn"):
+        with self._turn() as ours:
             try:
-                fcntl.flock(self._use, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                alone = True
+                if ours:
+                    fcntl.flock(self._use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                alone = ours
             except BlockingIOError:
                 alone = False
             try:
                 with locked(self.folder / "store") if alone else nullcontext():
                     yield alone
             finally:
-                fcntl.flock(self._use, fcntl.LOCK_SH)
+                if ours:
+                    fcntl.flock(self._use, fcntl.LOCK_SH)
 
     @contextmanager
     def nobody(self, root: Path) -> Iterator[None]:
@@ -80,8 +90,8 @@ class Locks:
         Raises:
             UserError: a run is using the store.
         """
-        with locked(self.folder / "turn"):
-            handle = acquire(self.folder / "use", wait=False)
+        with self._turn() as ours:
+            handle = acquire(self.folder / "use", wait=False) if ours else None
         if handle is None:
             raise UserError(
                 f"a run is using {root}: clean it when the run has ended, or end the run."
@@ -94,10 +104,24 @@ class Locks:
 
     def remove_idle(self) -> None:
         """Remove the lock files of steps that nobody is doing."""
-        for file in self.folder.glob("*.lock"):
+        for file in self.folder.glob("*.lock*"):
             handle = acquire(file, wait=False)
             if handle is not None:
                 file.unlink(missing_ok=True)
+                os.close(handle)
+
+    @contextmanager
+    def _turn(self) -> Iterator[bool]:
+        """Hold ``turn``; False: somebody else has had it for as long as a lease lasts."""
+        path = self.folder / "turn"
+        until = time.monotonic() + self._leases.seconds
+        with storage("lock", path):
+            while (handle := acquire(path, wait=False)) is None and time.monotonic() < until:
+                time.sleep(_PAUSE_S)
+        try:
+            yield handle is not None
+        finally:
+            if handle is not None:
                 os.close(handle)
 
     @contextmanager

@@ -20,6 +20,10 @@ class DamagedObject(StorageError):
         self.content = content
         super().__init__(message)
 
+    def __reduce__(self) -> tuple[type[DamagedObject], tuple[str, str]]:
+        """Let it be sent to another process."""
+        return DamagedObject, (self.content, str(self))
+
 
 def require_plain(folder: Path) -> None:
     """Refuse what would not be there, or would be something else, on another machine.
@@ -75,10 +79,27 @@ def damage(target: Path, content: str) -> str | None:
         return f"{manifest} cannot be read"
     if changed:
         return f"{manifest} was changed"
+    if strange := _strange(target):
+        return strange
     found = folder_manifest(target / "files")
     for name in sorted({*said, *found}):
         if said.get(name) != found.get(name):
             missing = "is missing" if name not in found else "was changed"
             how = "was added" if name not in said else missing
             return f"{target / 'files' / name} {how}"
+    return None
+
+
+def _strange(target: Path) -> str | None:
+    """Return what of an object is neither file nor folder, None where all is plain.
+
+    A link would be read through: what it points to may be anything, and may change.
+    """
+    try:
+        for folder in (target, target / "files"):
+            if folder.is_symlink():
+                return f"{folder} is a link"
+        require_plain(target)
+    except StepError as error:
+        return f"{target}: {error}"
     return None

@@ -1,25 +1,18 @@
-"""The results of studies: rows in one SQLite file, safe against kills and second processes.
+"""The results of studies: rows, safe against kills and second processes.
 
-The database is in WAL mode with ``synchronous=FULL``: a transaction is on the disk when ``put``
-returns, so neither ``kill -9`` nor a power cut loses it. WAL needs memory shared by all who have
-the file open, which a network file system does not give: writing on one is refused.
+They are in one SQLite file in the output folder (sqlite.py), or, for several machines and people,
+in a PostgreSQL database (postgres.py) that the folder names.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
-import sqlite3
-import tempfile
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+import struct
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from dlas.core.errors import StorageError, UserError, near
-from dlas.store.disk import network_filesystem, storage
+from dlas.core.errors import StorageError, near
+from dlas.store.address import FILE_NAME, opened
 from dlas.store.rows import (
     ROWS,
     CeilingRow,
@@ -38,8 +31,7 @@ from dlas.store.rows import (
 
 if TYPE_CHECKING:
     import pandas as pd
-    from sqlalchemy import Connection, Engine
-    from sqlalchemy.dialects.sqlite import Insert
+    from sqlalchemy import Connection, Table
     from sqlalchemy.sql import ColumnElement
 
 __all__ = [
@@ -47,57 +39,51 @@ __all__ = [
     "SentinelRow", "SessionRow",
 ]  # fmt: skip
 
-FILE_NAME = "results.sqlite"
-"""What the file of an output folder is called."""
-
-BUSY_TIMEOUT_S = 60.0
-"""How long a write waits for another process's write."""
-
 R = TypeVar("R", bound=Row)
+T = TypeVar("T")
 
-_REFUSALS = {
-    sqlite3.SQLITE_FULL: "the disk is full; free some space, then run the same command again",
-    sqlite3.SQLITE_READONLY: "it is read-only; choose a folder that you may write to",
-    sqlite3.SQLITE_PERM: "permission denied; choose a folder that you may write to",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check that the folder exists and is yours",
-    sqlite3.SQLITE_IOERR: "the disk refuses (full, over its quota, or broken); free some space or "
-    "check the disk, then run the same command again",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged; restore it from a copy, or move it away and run "
-    "again: artefacts are kept, measurements are repeated",
-    sqlite3.SQLITE_NOTADB: "the file is no SQLite database; move it away or give another folder",
-    sqlite3.SQLITE_BUSY: f"another process has been writing for more than {BUSY_TIMEOUT_S:.0f} s; "
-    "wait until it ends, or end it",
-}
+
+class Database(Protocol):
+    """What keeps the rows."""
+
+    @property
+    def place(self) -> str:
+        """What messages call it."""
+
+    def run(self, doing: str, work: Callable[[Connection], T], *, write: bool) -> T:
+        """Return what a piece of work says that is done in one transaction: wholly or not at all.
+
+        It may be done again where a connection breaks.
+        """
+
+    def insert(self, table: Table) -> Any:
+        """Return an insert that can be told what to do where the row is there."""
+
+    def close(self) -> None:
+        """End all connections."""
 
 
 class ResultStore:
-    """All that was seen, in one SQLite file.
+    """All that was seen, in one database.
 
-    Opening creates file and folder and brings an older schema up to date. ``read_only`` changes
-    no byte of the file: it reads through a private copy where SQLite itself would have to write
-    (a read-only folder, a network file system, an older schema).
+    Opening creates a file and its folder and brings an older schema up to date. ``read_only``
+    changes nothing, neither in a file nor in a database.
 
     Raises:
         UserError: the schema is newer than this dlas; nothing is there to read; or writing was
             asked for on a network file system.
-        StorageError: the disk refuses, or the file is damaged.
+        StorageError: the disk refuses, the file is damaged, or the database does not answer.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
         self.path = path
         self.read_only = read_only
-        self._cleanup = ExitStack()
-        self._pid = os.getpid()
-        if read_only:
-            self._engine = self._open_to_read()
-        else:
-            self._check_folder()
-            self._engine = self._open_to_write(path)
+        self._database: Database = opened(path, read_only=read_only)
+        self._upserts: dict[type[Row], Any] = {}
 
     def close(self) -> None:
-        """Close the file; the last to close it folds the write-ahead log into it."""
-        self._engine.dispose(close=self._pid == os.getpid())
-        self._cleanup.close()
+        """Close the database."""
+        self._database.close()
 
     def __enter__(self) -> ResultStore:
         return self
@@ -105,7 +91,7 @@ class ResultStore:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # ------------------------------------------------------------ rows
+    # ------------------------------------------------------------ writing
 
     def put(self, *rows: Row) -> None:
         """Write rows, replacing those of the same primary key: all of them or none.
@@ -117,30 +103,58 @@ class ResultStore:
             ValueError: a number is not finite.
             TypeError: a field is not of its type.
         """
-        encoded: dict[type[Row], list[dict[str, Stored]]] = {}
-        for row in rows:  # all before anything is written: one may be refused
-            encoded.setdefault(type(row), []).append(encode(row))
+        encoded = _encoded(rows)
         if not encoded:
             return
-        with self._transaction("write", write=True) as connection:
-            for kind, values in encoded.items():
-                connection.execute(_upsert(kind), values)
+        self._run("write", lambda connection: self._put(connection, encoded), write=True)
 
-    def rows(self, kind: type[R], /, **equal: object) -> list[R]:
-        """Return the rows whose fields equal the given values, in the order of the primary key.
+    def insert(self, row: Row, *beside: Row) -> bool:
+        """Write a row that nobody has written yet, and those beside it; return whether it was.
 
-        A list, tuple or set stands for any of its values.
+        False: there is one of the same primary key, and nothing was written. So of two who
+        measured the same round the first counts, however long the other was stopped.
 
         Raises:
-            TypeError: the rows have no such field.
+            StorageError, ValueError, TypeError: as :meth:`put`.
         """
-        with self._transaction("read", write=False) as connection:
-            return self._select(connection, kind, equal)
+        from dlas.store.schema import TABLES
 
-    def snapshot(self) -> dict[type[Row], list[Row]]:
-        """Return all rows of every table as they were at one moment."""
-        with self._transaction("read", write=False) as connection:
-            return {kind: self._select(connection, kind, {}) for kind in ROWS}
+        kind, encoded = type(row), _encoded(beside)
+        values = encode(row)
+        # inline: asked for keys that it made itself, a driver would count no rows
+        statement = self._database.insert(TABLES[kind]).inline().on_conflict_do_nothing()
+
+        def work(connection: Connection) -> bool:
+            if connection.execute(statement, values).rowcount != 1:
+                return self._mine(connection, row)
+            self._put(connection, encoded)
+            return True
+
+        return self._run("write", work, write=True)
+
+    def amend(self, row: RoundRow, *beside: Row) -> bool:
+        """Replace a row by a later one of the same session, with those beside it.
+
+        Return whether that was done: False where the row is another session's, or gone.
+
+        Raises:
+            StorageError, ValueError, TypeError: as :meth:`put`.
+        """
+        from sqlalchemy import update
+
+        from dlas.store.schema import TABLES
+
+        kind, encoded = type(row), _encoded(beside)
+        equal = {name: getattr(row, name) for name in (*kind.PRIMARY, "session")}
+        statement = update(TABLES[kind]).where(*_conditions(kind, equal)).values(**encode(row))
+
+        def work(connection: Connection) -> bool:
+            if connection.execute(statement).rowcount != 1:
+                return False
+            self._put(connection, encoded)
+            return True
+
+        return self._run("write", work, write=True)
 
     def delete(self, kind: type[Row], /, **equal: object) -> int:
         """Remove the rows whose fields equal the given values; return how many there were.
@@ -157,8 +171,27 @@ class ResultStore:
         from dlas.store.schema import TABLES
 
         query = delete(TABLES[kind]).where(*_conditions(kind, equal))
-        with self._transaction("write", write=True) as connection:
-            return int(connection.execute(query).rowcount)
+        return self._run("write", lambda c: int(c.execute(query).rowcount), write=True)
+
+    # ------------------------------------------------------------ reading
+
+    def rows(self, kind: type[R], /, **equal: object) -> list[R]:
+        """Return the rows whose fields equal the given values, in the order of the primary key.
+
+        A list, tuple or set stands for any of its values.
+
+        Raises:
+            TypeError: the rows have no such field.
+        """
+        return self._run("read", lambda c: self._select(c, kind, equal), write=False)
+
+    def snapshot(self) -> dict[type[Row], list[Row]]:
+        """Return all rows of every table as they were at one moment."""
+
+        def work(connection: Connection) -> dict[type[Row], list[Row]]:
+            return {kind: self._select(connection, kind, {}) for kind in ROWS}
+
+        return self._run("read", work, write=False)
 
     def frames(self) -> dict[str, pd.DataFrame]:
         """Return every table as a data frame, JSON columns as Python values."""
@@ -172,6 +205,19 @@ class ResultStore:
         return frames
 
     # ------------------------------------------------------------ inside
+
+    def _put(self, connection: Connection, encoded: Mapping[type[Row], list[Values]]) -> None:
+        for kind, values in encoded.items():
+            connection.execute(self._upsert(kind), values)
+
+    def _mine(self, connection: Connection, row: Row) -> bool:
+        """Return whether a row is there already, word for word.
+
+        It is where a connection broke between the transaction and the news of its end.
+        """
+        equal = {name: getattr(row, name) for name in type(row).PRIMARY}
+        found = self._select(connection, type(row), equal)
+        return [encode(each) for each in found] == [encode(row)]
 
     def _select(
         self, connection: Connection, kind: type[R], equal: Mapping[str, object]
@@ -188,165 +234,39 @@ class ResultStore:
     def _decoded(self, kind: type[R], stored: Mapping[str, object]) -> R:
         try:
             return decode(kind, stored)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError, struct.error) as error:
             raise StorageError(
-                f"{self.path}: a row of {kind.TABLE} is damaged ({error}): restore the file from "
-                "a copy, or move it away and run again."
+                f"{self._database.place}: a row of {kind.TABLE} is damaged ({error}): restore the "
+                "file from a copy, or move it away and run again."
             ) from error
 
-    def _check_folder(self) -> None:
-        with storage("create the results in", self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if network := network_filesystem(self.path.parent):
-                raise UserError(
-                    f"{self.path} is on a network file system ({network}), where SQLite can lose "
-                    "or damage results: give an output folder on a local disk."
-                )
-            for needed in (self.path.parent, self.path):
-                if needed.exists() and not os.access(needed, os.W_OK):
-                    raise PermissionError(errno.EACCES, "Permission denied", str(needed))
-
-    def _open_to_write(self, file: Path) -> Engine:
-        from dlas.store.schema import upgrade
-
-        engine = _engine(file, write=True)
-        try:
-            with self._refusals("open"), _begin(engine, write=True) as connection:
-                upgrade(connection, self.path)
-        except BaseException:
-            engine.dispose()
-            raise
-        return engine
-
-    def _open_to_read(self) -> Engine:
-        if not self.path.is_file():
-            raise UserError(f"there are no results in {self.path.parent} (no {self.path.name}).")
-        writable = os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)
-        if not writable or network_filesystem(self.path.parent):
-            return self._open_to_write(self._copy_files())
-        from dlas.store.schema import is_current
-
-        engine = _engine(self.path, write=False)
-        try:
-            with self._refusals("read"), _begin(engine, write=False) as connection:
-                current = is_current(connection, self.path)
-        except BaseException:
-            engine.dispose()
-            raise
-        if current:
-            return engine
-        engine.dispose()
-        return self._open_to_write(self._copy_database())
-
-    def _private_folder(self) -> Path:
-        made = tempfile.TemporaryDirectory(prefix="dlas-", ignore_cleanup_errors=True)
-        return Path(self._cleanup.enter_context(made))
-
-    def _copy_files(self) -> Path:
-        """Copy the file and the log that a killed run left: SQLite cannot open them in place."""
-        with storage("copy the results out of", self.path.parent):
-            folder = self._private_folder()
-            for name in (self.path.name, f"{self.path.name}-wal"):
-                source = self.path.with_name(name)
-                if source.is_file():
-                    shutil.copyfile(source, folder / name)
-        return folder / self.path.name
-
-    def _copy_database(self) -> Path:
-        """Copy an older database, consistently even while somebody writes to it."""
-        with storage("copy the results out of", self.path.parent):
-            copy = self._private_folder() / self.path.name
-        with (
-            self._refusals("copy"),
-            closing(sqlite3.connect(_uri(self.path, write=False), uri=True)) as source,
-            closing(sqlite3.connect(copy)) as target,
-        ):
-            source.backup(target)
-        return copy
-
-    @contextmanager
-    def _transaction(self, doing: str, *, write: bool) -> Iterator[Connection]:
+    def _run(self, doing: str, work: Callable[[Connection], T], *, write: bool) -> T:
         if write and self.read_only:
-            raise StorageError(f"{self.path} was opened for reading only.")
-        if self._pid != os.getpid():  # a fork: SQLite connections must not be shared
-            self._engine.dispose(close=False)
-            self._pid = os.getpid()
-        with self._refusals(doing), _begin(self._engine, write=write) as connection:
-            yield connection
+            raise StorageError(f"{self._database.place} was opened for reading only.")
+        return self._database.run(doing, work, write=write)
 
-    @contextmanager
-    def _refusals(self, doing: str) -> Iterator[None]:
-        """Turn what SQLite refuses for the disk's sake into a StorageError."""
-        from sqlalchemy.exc import DBAPIError
+    def _upsert(self, kind: type[Row]) -> Any:
+        if kind not in self._upserts:  # making one takes longer than running it
+            from dlas.store.schema import TABLES
 
-        try:
-            yield
-        except (DBAPIError, sqlite3.Error) as error:
-            cause = error.orig if isinstance(error, DBAPIError) else error
-            code = getattr(cause, "sqlite_errorcode", None)
-            why = _REFUSALS.get(code & 0xFF) if isinstance(code, int) else None
-            if why is None:
-                raise
-            raise StorageError(f"cannot {doing} the results in {self.path}: {why}.") from error
+            statement = self._database.insert(TABLES[kind])
+            changed = {n: statement.excluded[n] for n in types(kind) if n not in kind.PRIMARY}
+            self._upserts[kind] = statement.on_conflict_do_update(
+                index_elements=list(kind.PRIMARY), set_=changed
+            )
+        return self._upserts[kind]
 
 
-def _uri(file: Path, *, write: bool) -> str:
-    return f"{file.absolute().as_uri()}?mode={'rwc' if write else 'ro'}"
+Values = dict[str, Stored]
+"""A row as the database holds it."""
 
 
-def _engine(file: Path, *, write: bool) -> Engine:
-    from sqlalchemy import create_engine, event
-    from sqlalchemy.pool import QueuePool
-
-    def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            _uri(file, write=write),
-            uri=True,
-            timeout=BUSY_TIMEOUT_S,
-            isolation_level=None,  # transactions begin where we say so, see below
-            check_same_thread=False,
-        )
-        if write:
-            _use_wal(connection)
-        return connection
-
-    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool)
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        # IMMEDIATE takes the write lock at once: waiting for it later could be refused
-        writes = connection.get_execution_options().get("dlas_write")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
-
-
-@contextmanager
-def _begin(engine: Engine, *, write: bool) -> Iterator[Connection]:
-    with (
-        engine.connect().execution_options(dlas_write=write) as connection,
-        connection.begin(),
-    ):
-        yield connection
-
-
-def _use_wal(connection: sqlite3.Connection) -> None:
-    """Set the journal; while another process is doing the same, SQLite refuses without waiting."""
-    deadline = time.monotonic() + BUSY_TIMEOUT_S
-    mode = ""
-    while not mode:
-        try:
-            mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-    if mode != "wal":
-        raise StorageError(
-            f"this file system cannot hold SQLite's write-ahead log (it offers {mode!r}): "
-            "give an output folder on a local disk."
-        )
-    connection.execute("PRAGMA synchronous=FULL")
+def _encoded(rows: tuple[Row, ...]) -> dict[type[Row], list[Values]]:
+    """Return rows by their tables, all before anything is written: one may be refused."""
+    encoded: dict[type[Row], list[Values]] = {}
+    for row in rows:
+        encoded.setdefault(type(row), []).append(encode(row))
+    return encoded
 
 
 def _conditions(kind: type[Row], equal: Mapping[str, object]) -> list[ColumnElement[bool]]:
@@ -362,20 +282,3 @@ def _conditions(kind: type[Row], equal: Mapping[str, object]) -> list[ColumnElem
         else:
             made.append(columns[name] == value)
     return made
-
-
-_UPSERTS: dict[type[Row], Insert] = {}
-
-
-def _upsert(kind: type[Row]) -> Insert:
-    if kind not in _UPSERTS:  # making one takes longer than running it
-        from sqlalchemy.dialects.sqlite import insert
-
-        from dlas.store.schema import TABLES
-
-        statement = insert(TABLES[kind])
-        changed = {n: statement.excluded[n] for n in types(kind) if n not in kind.PRIMARY}
-        _UPSERTS[kind] = statement.on_conflict_do_update(
-            index_elements=list(kind.PRIMARY), set_=changed
-        )
-    return _UPSERTS[kind]

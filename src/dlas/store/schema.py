@@ -3,6 +3,8 @@
 ``MIGRATIONS[n]`` turns version ``n`` into ``n + 1``, inside one transaction. Raise
 ``records.SCHEMA_VERSION`` together with adding a function here whenever a table changes; the
 functions are written in plain SQL and never use ``TABLES``, which describes the newest version.
+PostgreSQL holds what SQLite holds: 64 bits of integers, texts in the order of their bytes and with
+NUL in them. Its tables began with version 3, so that no older migration meets them.
 """
 
 from __future__ import annotations
@@ -11,8 +13,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     Connection,
+    Dialect,
     Float,
     Index,
     Integer,
@@ -20,6 +24,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    TypeDecorator,
     inspect,
     text,
 )
@@ -55,15 +60,44 @@ MIGRATIONS: Mapping[int, Migration] = {1: _ceilings, 2: _dropped}
 METADATA = MetaData()
 META = Table("meta", METADATA, Column("schema_version", Integer, nullable=False))
 
-_COLUMN_TYPES: dict[object, tuple[type[Text | Integer | Float[float] | LargeBinary], bool]] = {
-    str: (Text, False),
-    str | None: (Text, True),
-    int: (Integer, False),
-    float: (Float, False),
-    float | None: (Float, True),
-    JsonObject: (Text, False),
-    tuple[float, ...]: (LargeBinary, False),
-    Status: (Text, False),
+_ESCAPE = "\uf8ff"
+"""A character of private use; stands before what PostgreSQL does not take, and before itself."""
+
+
+class Words(TypeDecorator[str]):
+    """Text in PostgreSQL, which knows no NUL and would sort by the customs of a country."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Text:
+        """Return text that is compared byte by byte."""
+        return Text(collation="C")
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Return a text as the database can hold it."""
+        if value is None or ("\0" not in value and _ESCAPE not in value):
+            return value
+        return value.replace(_ESCAPE, _ESCAPE + "1").replace("\0", _ESCAPE + "0")
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        """Return a text as it was."""
+        if value is None or _ESCAPE not in value:
+            return value
+        return value.replace(_ESCAPE + "0", "\0").replace(_ESCAPE + "1", _ESCAPE)
+
+
+_TEXT = Text().with_variant(Words(), "postgresql")
+_WHOLE = Integer().with_variant(BigInteger(), "postgresql")
+_COLUMN_TYPES: dict[object, tuple[Text | Integer | Float[float] | LargeBinary, bool]] = {
+    str: (_TEXT, False),
+    str | None: (_TEXT, True),
+    int: (_WHOLE, False),
+    float: (Float(), False),
+    float | None: (Float(), True),
+    JsonObject: (_TEXT, False),
+    tuple[float, ...]: (LargeBinary(), False),
+    Status: (_TEXT, False),
 }
 
 
@@ -71,7 +105,7 @@ def _table(kind: type[Row]) -> Table:
     columns = []
     for name, hint in types(kind).items():
         column, optional = _COLUMN_TYPES[hint]
-        columns.append(Column(name, column(), primary_key=name in kind.PRIMARY, nullable=optional))
+        columns.append(Column(name, column, primary_key=name in kind.PRIMARY, nullable=optional))
     return Table(kind.TABLE, METADATA, *columns)
 
 
@@ -81,7 +115,7 @@ Index("rounds_by_key", METADATA.tables["rounds"].c.key)
 Index("facts_by_key", METADATA.tables["facts"].c.key)
 
 
-def version_of(connection: Connection, path: Path) -> int | None:
+def version_of(connection: Connection, place: Path | str) -> int | None:
     """Return the schema version of a database, None where it is empty.
 
     Raises:
@@ -92,15 +126,20 @@ def version_of(connection: Connection, path: Path) -> int | None:
         return None
     if "meta" in names:
         found = connection.execute(text("SELECT schema_version FROM meta")).scalars().all()
+        absent = sorted(METADATA.tables.keys() - set(names))
+        if found == [SCHEMA_VERSION] and absent:
+            raise StorageError(
+                f"{place} is damaged: it has lost the table {absent[0]}; restore it from a copy."
+            )
         if len(found) == 1 and isinstance(found[0], int):
             return found[0]
     raise StorageError(
-        f"{path} is no dlas result store (its tables: {', '.join(names[:5])}): "
+        f"{place} is no dlas result store (its tables: {', '.join(names[:5])}): "
         "give another folder."
     )
 
 
-def upgrade(connection: Connection, path: Path) -> None:
+def upgrade(connection: Connection, place: Path | str) -> None:
     """Create the tables of an empty database, or bring an older one to the newest version.
 
     The caller holds a write transaction, so that either all of it happens or nothing.
@@ -109,36 +148,36 @@ def upgrade(connection: Connection, path: Path) -> None:
         UserError: the database is of a newer version than this dlas knows, or of one that it no
             longer knows.
     """
-    found, newest = version_of(connection, path), SCHEMA_VERSION
+    found, newest = version_of(connection, place), SCHEMA_VERSION
     if found is None:
         METADATA.create_all(connection)
         connection.execute(META.insert().values(schema_version=newest))
         return
-    _check_known(found, path)
+    _check_known(found, place)
     for old in range(found, newest):
         if old not in MIGRATIONS:
             raise UserError(
-                f"{path} has schema version {found}; this dlas knows no way from version {old} "
+                f"{place} has schema version {found}; this dlas knows no way from version {old} "
                 f"to {old + 1}: read it with the dlas that wrote it."
             )
         MIGRATIONS[old](connection)
         connection.execute(META.update().values(schema_version=old + 1))
 
 
-def is_current(connection: Connection, path: Path) -> bool:
-    """Return whether a database can be read as it is; False asks for :func:`upgrade`.
+def is_current(connection: Connection, place: Path | str) -> bool:
+    """Return whether a database is of the newest version; False asks for :func:`upgrade`.
 
     Raises:
         UserError: the database is of a newer version than this dlas knows.
     """
-    found = version_of(connection, path)
-    _check_known(found or 0, path)
+    found = version_of(connection, place)
+    _check_known(found or 0, place)
     return found == SCHEMA_VERSION
 
 
-def _check_known(found: int, path: Path) -> None:
+def _check_known(found: int, place: Path | str) -> None:
     if found > SCHEMA_VERSION:
         raise UserError(
-            f"{path} was written by a newer dlas: schema version {found}, this one knows up to "
+            f"{place} was written by a newer dlas: schema version {found}, this one knows up to "
             f"{SCHEMA_VERSION}. Upgrade dlas, or give another folder."
         )

@@ -14,8 +14,9 @@ from dlas.analyze import Table, from_study, load_pair, load_table
 from dlas.analyze.estimate.load import direction
 from dlas.core.errors import StorageError, UserError, near
 from dlas.core.goals import Goals, parse_goals
+from dlas.store.bundle import STUDY, is_bundle, study_text
 from dlas.study.form import within_limits
-from dlas.study.source import read
+from dlas.study.source import parse, read
 from dlas.tables import ceilings_frame, cells_frame, rounds_frame
 from dlas.tables.fitted import OF_ROUND, QUIET, SEEN, estimates_of
 from dlas.tables.provenance import told
@@ -29,8 +30,6 @@ ARITHMETIC_TYPE = "float32"
 """The type whose arithmetic ceiling a study measures."""
 DATABASE = b"SQLite format 3"
 """How a file of results begins."""
-STUDY = "study.yaml"
-"""The study as it was run, in its output folder."""
 
 
 @dataclass(frozen=True)
@@ -230,8 +229,7 @@ def columns_of(texts: Sequence[str]) -> tuple[str, ...]:
 def goals(folders: Sequence[Path]) -> tuple[Goals, tuple[str, ...]]:
     """Return the goals of the first study that has some, and what is wrong with its limits."""
     for folder in folders:
-        file = folder / STUDY
-        data = read(file)[0].data if file.is_file() else None
+        data = _study(folder)
         if isinstance(data, Mapping) and isinstance(data.get("goals"), Mapping):
             return within_limits(parse_goals(data["goals"]))
     return Goals(), ()
@@ -242,11 +240,20 @@ def study_folder(folder: Path) -> Path:
 
     The folder itself where its study names none, or one that is not on this machine.
     """
-    file = folder / STUDY
-    data = read(file)[0].data if file.is_file() else None
+    data = _study(folder)
+    folder = folder.parent if folder.is_file() else folder
     given = data.get("folder") if isinstance(data, Mapping) else None
     place = folder / str(given) if given else folder
     return (place if place.is_dir() else folder).resolve()
+
+
+def _study(folder: Path) -> object:
+    """Return the study of an output folder or bundle as data, None where it has none."""
+    if is_bundle(folder):
+        text = study_text(folder)
+        return None if text is None else parse(text, str(folder)).data
+    file = folder / STUDY
+    return read(file)[0].data if file.is_file() else None
 
 
 def of_table(files: Sequence[Path], columns: Columns, asked: Asked) -> Table:
@@ -271,7 +278,7 @@ def of_two_tables(
 
 def is_table(path: Path) -> bool:
     """Say whether a path is a file of anyone's, not the results of a run."""
-    if not path.is_file():
+    if not path.is_file() or is_bundle(path):
         return False
     with path.open("rb") as file:
         return file.read(len(DATABASE)) != DATABASE

@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 from dlas.core.errors import UserError
 from dlas.core.records import Status
 from dlas.core.stack import LAYERS, Choice, Stack
+from dlas.store.address import address_of
+from dlas.store.bundle import is_bundle
 from dlas.store.facts import Built
 from dlas.store.results import (
-    FILE_NAME,
     CeilingRow,
     CellRow,
     FactRow,
@@ -133,7 +134,7 @@ def complete(rows: Sequence[RoundRow], control: int = 0) -> list[RoundRow]:
 
 
 def read(folders: Folders) -> list[Results]:
-    """Read output folders (or result files), one after another; what was read stays as it is.
+    """Read output folders (result files, bundles), one after another; what was read stays.
 
     Raises:
         UserError: some hold no results: all of them are named.
@@ -143,8 +144,9 @@ def read(folders: Folders) -> list[Results]:
     known = [each for each in given if isinstance(each, Results)]
     if known:
         return known
-    files = [_file(Path(each)) for each in given if not isinstance(each, Results)]
-    if absent := [file for file in files if not file.is_file()]:
+    places = {address_of(Path(f)): Path(f) for f in given if not isinstance(f, Results)}
+    absent = [at for at in places if isinstance(at, Path) and not at.is_file()]
+    if absent:
         raise UserError(
             [
                 f"{file.parent} holds no results (no {file.name}): give a folder that "
@@ -152,22 +154,18 @@ def read(folders: Folders) -> list[Results]:
                 for file in absent
             ]
         )
-    return [_read(file) for file in dict.fromkeys(files)]
+    return [_read(folder, address) for address, folder in places.items()]
 
 
-def _file(folder: Path) -> Path:
-    return folder if folder.is_file() else folder / FILE_NAME
-
-
-def _read(file: Path) -> Results:
-    with ResultStore(file, read_only=True) as store:
+def _read(folder: Path, address: Path | str) -> Results:
+    with ResultStore(address, read_only=True) as store:
         snapshot = store.snapshot()
 
     def rows(kind: type[R]) -> list[R]:
         return [row for row in snapshot[kind] if isinstance(row, kind)]
 
     return Results(
-        folder=file.parent,
+        folder=folder.parent if folder.is_file() and not is_bundle(folder) else folder,
         cells=rows(CellRow),
         facts=rows(FactRow),
         rounds=rows(RoundRow),

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import gc
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -254,3 +258,49 @@ def test_an_output_that_becomes_nan_is_noticed(
     with pytest.raises(StepError, match="2 of 2 values"):
         measure(Decays(), tmp_path, monkeypatch)
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize(
+    ("samples", "wall_s", "cpu_s", "stopped"),
+    [
+        ([0.01] * 30, 0.3, 0.3, False),
+        ([0.01] * 29 + [1.0], 1.29, 0.3, True),  # stopped in a run
+        ([0.01] * 30, 1.3, 0.3, True),  # between two
+        ([0.01] * 29 + [1.0], 1.29, 1.28, False),  # a slow run, but it ran
+        ([0.01] * 29 + [1.0], 1.29, 2.5, False),  # on two processors
+        ([0.01] * 29 + [0.4], 0.69, 0.3, False),  # a neighbour: that is `steal`'s affair
+        ([2.0, 2.1, 4.0], 8.1, 0.5, False),  # a network on a GPU that is slow by itself
+    ],
+)
+def test_a_pause_without_processor_time_is_no_run(
+    samples: list[float], wall_s: float, cpu_s: float, stopped: bool
+) -> None:
+    assert latency.was_stopped(samples, wall_s, cpu_s) is stopped
+
+
+STOPPED = """
+import sys, time
+import numpy as np
+from dlas.core.records import MeasureSettings
+from dlas.run.measure import latency
+def session(x):
+    until = time.process_time() + 0.005
+    while time.process_time() < until:
+        pass
+    return x
+settings = MeasureSettings(min_runs=40, min_seconds=0.4, energy=False)
+print("begin", flush=True)
+timed = latency._timed(session, [np.zeros((1, 1), np.float32)], settings, None)
+print(latency.was_stopped(timed.samples, timed.wall_s, timed.cpu_s), flush=True)
+"""
+
+
+def test_a_process_that_is_stopped_while_it_measures_says_so() -> None:
+    process = subprocess.Popen([sys.executable, "-c", STOPPED], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begin\n"
+    time.sleep(0.1)
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGCONT)
+    assert process.communicate(timeout=60)[0] == "True\n"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from dlas.run.measure.host import AVAILABLE
 from dlas.run.plan.plan import Step
 from dlas.run.process.isolate import Pool
 from dlas.run.process.tasks import Job
-from dlas.store.artifacts import ArtifactStore, StepRecord
+from dlas.store.artifacts import ArtifactStore, Overtaken, StepRecord
 from dlas.store.budget import Budget
 from dlas.store.disk import remove_tree, tree_bytes
 from dlas.store.objects import DamagedObject
@@ -111,11 +111,18 @@ class LocalEngine:
         return None if gone else known
 
     def make(self, step: Step, needs: Needs, files: bool) -> tuple[StepRecord, bool]:
-        """Run a step unless another process has done so; say whether it had."""
-        with self.store.lock(step.key):
-            if known := self.settled(step, needs, files):
-                return known, True
-            return self._execute(step, needs, self.store.get(step.key)), False
+        """Run a step unless another process has done so; say whether it had.
+
+        Where another commits first all the same, since we were stopped for longer than a lease,
+        what it found is judged like any other record, and ours is gone.
+        """
+        while True:
+            with self.store.lock(step.key):
+                base = self.store.generation(step.key)
+                if known := self.settled(step, needs, files):
+                    return known, True
+                with suppress(Overtaken):
+                    return self._execute(step, needs, base), False
 
     def _finished(self, step: Step, known: StepRecord, contents: Contents) -> bool:
         if known.status in self.retry or self.anew:
@@ -126,9 +133,10 @@ class LocalEngine:
             return known.evaluated(step.samples)
         return True
 
-    def _execute(self, step: Step, needs: Needs, known: StepRecord | None) -> StepRecord:
+    def _execute(self, step: Step, needs: Needs, base: int) -> StepRecord:
+        """Do a step whose newest record is the generation ``base``, and commit the next one."""
         failpoints.reach("step-started")
-        contents = _contents(needs)
+        contents, known = _contents(needs), self.store.get(step.key)
         with machine_lock() if step.alone else nullcontext():
             outcome, folder = self._attempt(step, needs, known)
             attempts = 1
@@ -139,11 +147,13 @@ class LocalEngine:
         info = {**outcome.value, "needs": contents}
         if outcome.ok:
             info[STORED_BYTES] = tree_bytes(folder)
-            record = self.store.commit(step.key, step.stage, folder, info, outcome.seconds)
+            record = self.store.commit(
+                step.key, step.stage, folder, info, outcome.seconds, after=base
+            )
         else:
             remove_tree(folder)
             failed = replace(outcome, value=info)
-            record = self.store.fail(step.key, step.stage, failed, attempts)
+            record = self.store.fail(step.key, step.stage, failed, attempts, after=base)
         failpoints.reach("step-committed")
         return record
 

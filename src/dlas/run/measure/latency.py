@@ -44,6 +44,8 @@ WINDOW_S = 0.025
 WINDOW_RUNS = 5
 STEAL = 0.01
 """A larger share of stolen time flags the round."""
+STOPPED_S, STOPPED_RUNS = 0.5, 10
+"""A pause of so many seconds and of so many runs is no run: the process was stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,8 @@ def _round(
     flags = [] if warmup.steady else ["unsteady"]
     if timed.stolen:
         flags.append("steal")
+    if was_stopped(timed.samples, timed.wall_s, timed.cpu_s):
+        flags.append("stopped")
     return Round(
         samples_s=tuple(timed.samples),
         warmup_runs=warmup.runs,
@@ -138,6 +142,17 @@ def _round(
         child_s=load_s + first_s + warmup.seconds + timed.wall_s,
         flags=tuple(flags),
     )
+
+
+def was_stopped(samples: Sequence[float], wall_s: float, cpu_s: float) -> bool:
+    """Return whether the process stood still during the timing: stopped, frozen, suspended.
+
+    Then one run (or what lies between two) took very much longer than the others, and the
+    processor time is short of it.
+    """
+    usual = statistics.median(samples)
+    pause = max(max(samples) - usual, wall_s - sum(samples))
+    return pause > STOPPED_S + STOPPED_RUNS * usual and wall_s - cpu_s > 0.8 * pause
 
 
 def read_batches(inputs: Path, batch: int) -> list[Array]:

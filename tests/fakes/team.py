@@ -1,0 +1,59 @@
+"""A study that several machines work on: what it is, and what has to be true in the end."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dlas.store.results import CellRow, FactRow, ResultStore, RoundRow
+from dlas.store.shared_store import SharedStore
+from place import Place
+
+LAYERS = {"optimization": ["none", {"weight-pruning": {"sparsity": 0.5, "epochs": 1}}],
+          "software": ["onnxruntime"], "hardware": ["cpu"]}  # fmt: skip
+MEASURE = {"rounds": 2, "memory": False, "accuracy_samples": 20, "min_controls": 0}
+LEASE_S = "3"
+
+
+def rows(database: str) -> Mapping[type, list[Any]]:
+    with ResultStore(database, read_only=True) as store:
+        return store.snapshot()
+
+
+def undisturbed(lab: Place) -> set[tuple[str, int, int]]:
+    """Return what a local run has: which cell was measured in which rounds."""
+    done = lab.dlas("run", lab.study(layers=LAYERS, measure=MEASURE), "--out", "local")
+    assert done.returncode == 0, done.stderr
+    return set(lab.rounds("local"))
+
+
+def whole(lab: Place, database: str, bucket: str) -> None:
+    """Check that the run is as an undisturbed one, and each step was committed once."""
+    found = rows(database)
+    assert {row.status for row in found[CellRow]} == {"complete"}
+    measured = [(row.cell, row.control, row.round) for row in found[RoundRow]]
+    assert sorted(measured) == sorted(undisturbed(lab))
+    store = SharedStore(bucket, lab.root / "looks")
+    keys = store._steps.every()
+    assert len(keys) >= 10
+    assert {store.generation(key) for key in keys} == {0}
+    rested = {key for row in found[FactRow] if row.kind == "steps" for key in row.value["keys"]}
+    assert rested <= set(keys)
+
+
+def begun(bucket: str, cache: Path, steps: int) -> None:
+    """Return when so many steps are done."""
+    store = SharedStore(bucket, cache)
+    until = time.monotonic() + 120
+    while len(store._steps.every()) < steps:
+        assert time.monotonic() < until, "nothing is ever done"
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
