@@ -344,6 +344,7 @@ def test_run_hands_everything_on_and_prints_the_summary(said, study_file, tmp_pa
     code, out, err = said(
         "run", study_file, "--out", tmp_path / "o", "--store", tmp_path / "s", "--only", "3f",
         "--retry", "failed", "--remeasure", "--max-disk", "1.5GB",
+        "--results", "postgresql://h/d",
     )  # fmt: skip
     assert code == 0
     assert out.splitlines() == [
@@ -356,9 +357,9 @@ def test_run_hands_everything_on_and_prints_the_summary(said, study_file, tmp_pa
     assert "a note" in err
     assert seen.pop("progress")
     assert seen.pop("then") is None, "nothing is settled unasked"
-    assert seen == {"study": "small", "out": tmp_path / "o", "store": tmp_path / "s",
+    assert seen == {"study": "small", "out": tmp_path / "o", "store": str(tmp_path / "s"),
                     "only": "3f", "retry": ("failed",), "remeasure": True,
-                    "max_disk": 1_500_000_000}  # fmt: skip
+                    "max_disk": 1_500_000_000, "results": "postgresql://h/d"}  # fmt: skip
 
 
 @pytest.mark.usefixtures("fakes")
