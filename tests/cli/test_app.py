@@ -22,7 +22,8 @@ from fake_layers import fakes  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("plan", "run", "table", "show", "report", "catalog", "doctor", "clean", "train",
-            "analyze", "compare", "export", "advise", "init", "optimize")  # fmt: skip
+            "analyze", "compare", "export", "advise", "init", "optimize", "merge",
+            "pack")  # fmt: skip
 
 
 @pytest.fixture
