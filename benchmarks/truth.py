@@ -33,7 +33,8 @@ from dlas.analyze import analyze, from_study
 from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.noise import estimate
 from dlas.analyze.estimate.table import Table
-from dlas.analyze.parts.breakeven import AVERAGE, CROSSES, break_evens
+from dlas.analyze.parts.breakeven import CROSSES, break_evens
+from dlas.analyze.parts.curves import AVERAGE
 from dlas.analyze.parts.effects import speedups
 from dlas.analyze.parts.flips import flips
 from dlas.analyze.parts.interactions import interactions

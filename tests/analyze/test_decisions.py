@@ -12,7 +12,8 @@ from dlas.analyze.parts.breakeven import break_evens
 from dlas.analyze.parts.expected import expected
 from dlas.analyze.parts.flips import flip_counts, flips
 from dlas.analyze.parts.ordered import returns, scaling
-from dlas.analyze.parts.pareto import best, front
+from dlas.analyze.parts.pareto import front
+from dlas.analyze.parts.taken import best
 
 
 def load(rows, columns, **options):

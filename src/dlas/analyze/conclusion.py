@@ -12,7 +12,10 @@ import pandas as pd
 
 from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.table import Table
-from dlas.analyze.parts.pareto import Best
+from dlas.analyze.parts.contenders import Contenders
+from dlas.analyze.parts.costs import Cost
+from dlas.analyze.parts.covered import Coverage
+from dlas.analyze.parts.taken import Best
 
 SCHEMA = 1
 """Version of ``findings.json``; raised when a field changes its meaning or goes."""
@@ -45,6 +48,20 @@ class Finding:
     certainty: str = STATED
     """``significant`` (q below 5 %), ``beyond the floor`` (no noise known), or ``stated``:
     a count or a description that claims no difference, or one told with its own intervals."""
+    choices: tuple[str, ...] = ()
+    """``layer=level`` of the choices it compares, the better one first."""
+    coverage: Coverage | None = None
+    """In how many contexts it was seen, and is sure; None where it is of no contexts."""
+    costs: tuple[Cost, ...] = ()
+    """What a gain costs or saves beside the metric; empty where no column tells it."""
+    meets: int = -1
+    """In how many of ``coverage.contexts`` the better choice surely meets the limits of the
+    goals; -1 where there are no limits."""
+    contender: bool = True
+    """Whether all of ``choices`` are near the best that can be reached somewhere; False: it is
+    about a choice that nobody would take."""
+    fact: str = ""
+    """What it is about: findings of one fact tell it in several ways, the first one first."""
     cells: tuple[str, ...] = ()
     """The cells it can be checked on."""
     numbers: dict[str, Any] = field(default_factory=dict)
@@ -61,6 +78,8 @@ class Analysis:
 
     table: Table
     estimates: Estimates
+    contenders: Contenders
+    regrets: pd.DataFrame
     shares: pd.DataFrame
     left_out: pd.DataFrame
     speedups: pd.DataFrame
@@ -117,6 +136,7 @@ class Analysis:
             "cells": len(self.table.cells),
             "complete": int(self.table.complete.sum()),
             "baseline": {x: self.table.reference(x) for x in self.table.varied},
+            "contenders": {x: sorted(levels) for x, levels in self.contenders.items()},
             "notes": list(self.table.notes),
             "noise": self.noise(),
             "findings": [plain(asdict(f)) for f in self.findings],

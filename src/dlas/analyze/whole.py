@@ -8,6 +8,7 @@ from dlas.analyze.conclusion import Analysis
 from dlas.analyze.estimate.noise import estimate
 from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.breakeven import break_evens
+from dlas.analyze.parts.contenders import contenders
 from dlas.analyze.parts.correlate import correlations
 from dlas.analyze.parts.coverage import comparable, coverage, failures
 from dlas.analyze.parts.effects import losses, speedups
@@ -16,10 +17,12 @@ from dlas.analyze.parts.flips import flip_counts, flips
 from dlas.analyze.parts.interactions import interactions, layer_pairs
 from dlas.analyze.parts.limits import noted
 from dlas.analyze.parts.ordered import returns, scaling
-from dlas.analyze.parts.pareto import best, best_of_given, front
+from dlas.analyze.parts.pareto import front
 from dlas.analyze.parts.price import price
+from dlas.analyze.parts.regret import regrets
 from dlas.analyze.parts.roofline import roofline
 from dlas.analyze.parts.shares import left_out, shares
+from dlas.analyze.parts.taken import best, best_of_given
 from dlas.analyze.parts.waterfall import waterfalls
 from dlas.analyze.parts.winners import winner_maps, winners
 from dlas.analyze.tell.findings import findings
@@ -35,17 +38,19 @@ def analyze(table: Table, *, triples: bool = False) -> Analysis:
     table = noted(table)
     noise = estimate(table)
     table = replace(table, notes=(*table.notes, *noise.notes))
-    one, contexts = speedups(table, noise)
-    tetrads = interactions(table, noise)
-    turned = flips(table, noise)
-    promised, paid, kept = (part(table, noise) for part in (expected, price, waterfalls))
+    one, promised, paid, kept = (
+        part(table, noise) for part in (speedups, expected, price, waterfalls)
+    )
+    tetrads, turned = interactions(table, noise), flips(table, noise)
     parts = Analysis(
         table=table,
         estimates=noise,
+        contenders=contenders(table, noise),
+        regrets=regrets(table, noise),
         shares=shares(table, noise, triples=triples),
         left_out=left_out(table, noise),
-        speedups=one,
-        speedup_contexts=contexts,
+        speedups=one[0],
+        speedup_contexts=one[1],
         losses=losses(table, noise),
         interactions=tetrads,
         layer_pairs=layer_pairs(tetrads, table.floor),

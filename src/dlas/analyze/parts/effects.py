@@ -42,7 +42,7 @@ def speedups(table: Table, estimates: Estimates) -> tuple[pd.DataFrame, pd.DataF
         base = found.levels.index(baseline_of(table, factor))
         others = [i for i in range(len(found.levels)) if i != base]
         diff = differences(found, estimates, np.array([[base, i] for i in others]))
-        each = tested(diff.mean, diff.var, estimates)
+        each = tested(diff.mean, diff.var, estimates, median=diff.median)
         rows = _summaries(table, diff, each, estimates)
         summary += [{"factor": factor.name, "layer": factor.layer} | row for row in rows]
         contexts.append(_by_context(table, diff, each).assign(factor=factor.name))
@@ -61,8 +61,8 @@ def _summaries(
     table: Table, diff: Differences, each: Tested, estimates: Estimates
 ) -> list[dict[str, Any]]:
     """Return the summary of each level that shares a context with the baseline."""
-    mean, var, count = average(diff, estimates)
-    whole = tested(mean, var, estimates)
+    found = average(diff, estimates)
+    whole, count = found.tested(estimates), found.count
     lows, highs = _decided(table, each, estimates)
     levels = diff.grid.levels
     out = []

@@ -22,7 +22,7 @@ from dlas.analyze.estimate.halves import Halves, halves
 from dlas.analyze.estimate.levels import Floats
 from dlas.analyze.estimate.table import COMPLETE, Table
 from dlas.analyze.parts.contrasts import place, satterthwaite, tested
-from dlas.analyze.parts.pareto import meeting
+from dlas.analyze.parts.verdicts import meeting
 from dlas.analyze.parts.partition import Partition, contexts_of, layers_of, starts_of
 from dlas.analyze.parts.stepwise import Floor, Ground, Group, Place, ends
 

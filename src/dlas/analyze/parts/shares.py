@@ -29,7 +29,7 @@ ORDERS = 48
 FEW_ORDERS = 8
 """Where a model has more than ``MOST_COLUMNS`` columns."""
 EXACT = 5
-LEFT_OUT = ("layer", "level", "cells", "order", "changed")
+LEFT_OUT = ("layer", "level", "cells", "order", "changed", "first", "collapses")
 """What ``left_out`` holds beside a column for each layer."""
 TIE = 0.02
 RIDGE = 1e-9
@@ -80,22 +80,25 @@ def left_out(table: Table, estimates: Estimates) -> pd.DataFrame:
 
     One row per left-out level: a column per layer, ``order`` (layers by share) and
     ``changed``: whether two layers swap whose shares differ by at least 0.02 both before and
-    after (smaller differences are no order; a layer of which one level is left is not ranked).
-    The first row leaves nothing out.
+    after (smaller differences are no order; a layer of which one level is left is not ranked);
+    ``first``: whether another layer comes first then; ``collapses``: whether another layer is left
+    with one level, so that the order proves nothing. The first row leaves nothing out.
     """
     rows = np.flatnonzero(np.isfinite(estimates.mean))
-    columns = ["layer", "level", "cells", *map(_column, table.varied), "order", "changed"]
+    columns = ["layer", "level", "cells", *map(_column, table.varied), *LEFT_OUT[3:]]
     whole = _layer_shares(table, estimates, rows) if refitted(table) else None
     if whole is None:
         return pd.DataFrame(columns=columns)
-    out = [_left_row("", "", len(rows), whole, whole)]
+    out = [_left_row("", "", len(rows), whole, whole, False)]
     for layer in table.varied:
         values = table.cells[layer].to_numpy()[rows]
         for level in table.levels[layer]:
             kept = rows[values != level]
             part = _layer_shares(table, estimates, kept)
             if part is not None:
-                out.append(_left_row(layer, level, len(kept), part, whole))
+                others = (x for x in table.varied if x != layer)
+                gone = any(len(set(table.cells[x].to_numpy()[kept])) < 2 for x in others)
+                out.append(_left_row(layer, level, len(kept), part, whole, gone))
     return pd.DataFrame(out, columns=columns)
 
 
@@ -105,7 +108,12 @@ def _column(layer: str) -> str:
 
 
 def _left_row(
-    layer: str, level: str, cells: int, part: dict[str, float], whole: dict[str, float]
+    layer: str,
+    level: str,
+    cells: int,
+    part: dict[str, float],
+    whole: dict[str, float],
+    collapses: bool,
 ) -> dict[str, Any]:
     order = sorted(part, key=lambda x: -part[x])
     varies = [x for x in part if part[x] > 0 or x != layer]
@@ -118,6 +126,8 @@ def _left_row(
         "layer": layer, "level": level, "cells": cells,
         **{_column(x): share for x, share in part.items()},
         "order": " > ".join(order), "changed": swapped,
+        "first": swapped and order[0] != max(whole, key=lambda x: whole[x]),
+        "collapses": collapses,
     }  # fmt: skip
 
 
