@@ -7,6 +7,7 @@ from dataclasses import replace
 from dlas.analyze.conclusion import Analysis
 from dlas.analyze.estimate.noise import estimate
 from dlas.analyze.estimate.table import Table
+from dlas.analyze.parts.alike import repeats_noted
 from dlas.analyze.parts.breakeven import break_evens
 from dlas.analyze.parts.contenders import contenders
 from dlas.analyze.parts.correlate import correlations
@@ -37,7 +38,9 @@ def analyze(table: Table, *, triples: bool = False) -> Analysis:
     """
     table = noted(table)
     noise = estimate(table)
-    table = replace(table, notes=(*table.notes, *noise.notes))
+    split = shares(table, noise, triples=triples)
+    told = (*noise.notes, *repeats_noted(table, noise, split))
+    table = replace(table, notes=(*table.notes, *told))
     one, promised, paid, kept = (
         part(table, noise) for part in (speedups, expected, price, waterfalls)
     )
@@ -47,7 +50,7 @@ def analyze(table: Table, *, triples: bool = False) -> Analysis:
         estimates=noise,
         contenders=contenders(table, noise),
         regrets=regrets(table, noise),
-        shares=shares(table, noise, triples=triples),
+        shares=split,
         left_out=left_out(table, noise),
         speedups=one[0],
         speedup_contexts=one[1],

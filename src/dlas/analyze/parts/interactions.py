@@ -49,6 +49,7 @@ def layer_pairs(tetrads: pd.DataFrame, floor: float) -> pd.DataFrame:
     layer's effect changes with the other.
     """
     columns = ["layer", "by", "tests", "found", "largest", "typical"]
+    tetrads = tetrads[tetrads["by"] != "host"]  # not a layer: its rows are in the table itself
     if not len(tetrads):
         return pd.DataFrame(columns=columns)
     size = np.abs(np.log(tetrads["ratio"]))

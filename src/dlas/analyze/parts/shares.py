@@ -39,7 +39,8 @@ COLUMNS = ["kind", "term", "share", "chance", "df", "confounded", "method"]
 def shares(table: Table, estimates: Estimates, *, triples: bool = False) -> pd.DataFrame:
     """Return shares of the variance of the log metric, by layer, pair and parameter.
 
-    Rows of ``kind`` ``layer``, ``pair`` (and ``triple``) and ``rest`` add up to 1; rows of
+    Rows of ``kind`` ``layer``, ``pair`` (and ``triple``) and ``rest`` add up to 1; where there are
+    several hosts a layer also makes a pair with the host, whose own effect is taken off. Rows of
     kind ``factor`` split a layer into its technique and its parameters; ``noise`` is the part
     that the noise of rounds alone would give, ``chance`` what noise would make of the term in
     all but 1 % of tables (NaN where no noise is known). ``df`` is the number of free contrasts
@@ -51,8 +52,10 @@ def shares(table: Table, estimates: Estimates, *, triples: bool = False) -> pd.D
     if total <= 1e-12 or not table.varied:
         return pd.DataFrame(columns=COLUMNS)
     labels = {x: table.cells[x].to_numpy()[rows] for x in table.varied}
-    sets: list[list[tuple[str, ...]]] = [[(x,) for x in table.varied], [*shared(table)]]
-    if triples and len(sets[1]) == len(list(combinations(table.varied, 2))):
+    pairs = shared(table)
+    sets: list[list[tuple[str, ...]]] = [[(x,) for x in table.varied], [*pairs, *_hosts(table)]]
+    labels["host"] = labels.get("host", table.rows["host"].to_numpy()[rows])
+    if triples and len(pairs) == len(list(combinations(table.varied, 2))):
         sets.append(list(combinations(table.varied, 3)))
     parts_of = {" x ".join(c): c for some in sets for c in some}
     stages = [[" x ".join(c) for c in some] for some in sets if some]
@@ -73,6 +76,13 @@ def shares(table: Table, estimates: Estimates, *, triples: bool = False) -> pd.D
     out += _by_factor(table, rows, y)
     frame = pd.DataFrame(out, columns=COLUMNS[:-1])
     return frame.assign(method=METHOD)
+
+
+def _hosts(table: Table) -> list[tuple[str, str]]:
+    """Return each layer paired with the host, where there are several and it is no layer itself."""
+    if len(table.hosts) < 2 or "host" in table.layers:
+        return []
+    return [(x, "host") for x in table.varied]
 
 
 def left_out(table: Table, estimates: Estimates) -> pd.DataFrame:

@@ -82,23 +82,29 @@ def simplest(table: Table, rows: Ints) -> int:
     First those that are, within the floor, the best by each further goal; of them the one with
     the fewest steps beyond the defaults; of these the first.
     """
-    goals = table.goals
-    further = [(c, 1.0) for c in goals.minimize] + [(c, -1.0) for c in goals.maximize]
-    for column, sign in further[1:]:
+    for column, sign in further_goals(table.goals):
         value = numbers_of(table, column)[rows]
         if np.isfinite(value).any():
             best = np.nanmin(sign * value)
             rows = rows[sign * value <= best + abs(best) * table.floor]
-    return int(rows[np.argmin([_steps(table, row) for row in rows.tolist()])])
+    return int(rows[np.argmin(steps_beyond(table)[rows])])
 
 
-def _steps(table: Table, row: int) -> int:
-    """Count the steps by which a stack's choices go beyond the defaults that there are."""
-    count = 0
+def further_goals(goals: Goals) -> list[tuple[str, float]]:
+    """Return the goals beside the first, each with 1 where less is better, -1 where more is."""
+    every = [(c, 1.0) for c in goals.minimize] + [(c, -1.0) for c in goals.maximize]
+    return every[1:]
+
+
+def steps_beyond(table: Table) -> Ints:
+    """Count by row the steps by which a stack's choices go beyond the defaults that there are."""
+    count = np.zeros(len(table.cells), dtype=np.int64)
     for layer in table.free:
-        default, level = table.usual(layer), str(table.cells[layer].iloc[row])
-        if default and level != default:
-            count += len(table.choices.get(layer, {}).get(level, ("one",)))
+        default, known = table.usual(layer), table.choices.get(layer, {})
+        if default:
+            sizes = {s: 0 if s == default else len(known.get(s, ("one",))) for s in
+                     table.cells[layer].unique()}  # fmt: skip
+            count += table.cells[layer].map(sizes).to_numpy(dtype=np.int64)
     return count
 
 

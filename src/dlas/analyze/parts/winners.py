@@ -15,7 +15,8 @@ from dlas.analyze.parts.covered import tried_in
 from dlas.analyze.parts.limits import paired
 
 COLUMNS = [
-    "layer", "level", "contexts", "best", "clearly", "tied", "contested", "failed", "p", "cells",
+    "layer", "level", "contexts", "best", "clearly", "tied", "contested", "of", "failed", "p",
+    "cells",
 ]  # fmt: skip
 MAP_COLUMNS = [
     "layer", "row_layer", "column_layer", "row", "column", "best", "tied", "over_second",
@@ -29,8 +30,8 @@ def winners(table: Table, estimates: Estimates) -> pd.DataFrame:
     Only contexts with at least two choices count. ``contexts`` is where the choice took part,
     ``best`` where its value is the best, ``clearly`` where it also beats the second by more
     than noise (one-sided 95 %) and by the floor, ``tied`` where it is within that of the best
-    without being it; ``contested`` the contexts of the layer in all, ``failed`` those in which it
-    was tried and did not run. ``p`` is for "the best in
+    without being it; ``contested`` the contexts of the layer in all; ``of`` those in which it or
+    any other choice ran, ``failed`` those of them in which it was tried and did not run. ``p`` is for "the best in
     all its contexts" (intersection-union: the largest p over contexts), NaN where it is not;
     ``cells`` are then its own and its rival's where the rival comes nearest.
     """
@@ -54,7 +55,7 @@ def winners(table: Table, estimates: Estimates) -> pd.DataFrame:
                     "clearly": int(((best == i) & alone).sum()),
                     "tied": int((tied[:, i] & (best != i)).sum()),
                     "contested": len(row),
-                    "failed": _failed(table, found, i),
+                    **_without(table, found, i, int(takes.sum())),
                     "p": float(p[takes].max()) if always else float("nan"),
                     "cells": _nearest(table, estimates, row[takes], i) if always else [],
                 }
@@ -62,10 +63,11 @@ def winners(table: Table, estimates: Estimates) -> pd.DataFrame:
     return pd.DataFrame(out, columns=COLUMNS)
 
 
-def _failed(table: Table, found: Grid, level: int) -> int:
-    """Count the contexts in which others ran and this level was tried and did not."""
+def _without(table: Table, found: Grid, level: int, takes: int) -> dict[str, int]:
+    """Count the contexts in which others ran, and this level was tried and did not."""
     others = (found.row >= 0).any(axis=1) & (found.row[:, level] < 0)
-    return tried_in(table, found, others, found.levels[level])
+    failed = tried_in(table, found, others, found.levels[level])
+    return {"of": takes + int(others.sum()), "failed": failed}
 
 
 def _nearest(table: Table, estimates: Estimates, row: Ints, level: int) -> list[str]:

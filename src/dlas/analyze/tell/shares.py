@@ -23,7 +23,8 @@ def importance(analysis: Analysis) -> Iterator[Finding]:
 
 
 def _regret(analysis: Analysis, found: pd.DataFrame) -> Finding:
-    sure = found[_matters(analysis, found)]
+    matters = _matters(analysis, found)
+    sure, found = found[matters], pd.concat([found[matters], found[~matters]])
     terms = found["layer"].tolist()
     if not len(sure):
         text = (

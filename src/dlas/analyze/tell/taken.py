@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -84,11 +85,11 @@ def _else(analysis: Analysis, found: Best) -> str:
     table = analysis.table
     row = table.cells[table.rows["cell"].astype(str) == found.cell].iloc[0]
     told = [
-        f"{name} {number(float(row[name]))}"
+        f"{name} {number(value)}"
         for name in columns(table)
-        if name in (SCORE, "memory_mb") and name not in table.goals.minimize[:1]
-        and pd.notna(row[name])
-    ]  # fmt: skip
+        if name in (SCORE, "memory_mb")
+        and math.isfinite(value := float(pd.to_numeric(row[name], errors="coerce")))
+    ]
     text = f"; it has {', '.join(told)}" if told else ""
     if "unsteady" in row and row["unsteady"] in (True, "true", "True", 1):
         text += "; its rounds were disturbed (unsteady)"

@@ -20,7 +20,7 @@ def dominance(analysis: Analysis) -> Iterator[Finding]:
             continue
         rows = analysis.losses[analysis.losses["layer"] == r.layer]
         gain = float(rows["second_median"].iloc[0])
-        some = Coverage(r.contexts, r.contested, r.clearly, 0, r.contexts - r.clearly, r.failed)
+        some = Coverage(r.contexts, r.of, r.clearly, 0, r.contexts - r.clearly, r.failed)
         paid = _paid(analysis, r)
         told = (_where(analysis.table, r, some),
                 beside.costing(analysis.table, paid,
@@ -45,11 +45,11 @@ def dominance(analysis: Analysis) -> Iterator[Finding]:
 def _where(table: Table, r: Any, some: Coverage) -> str:
     word = "fastest" if better(table)[0] == "faster" else "best"
     where = f"in all {contexts(r.contexts)}"
-    if r.contexts < r.contested:
-        rest = r.contested - r.contexts - r.failed
+    if r.contexts < r.of:
+        rest = r.of - r.contexts - r.failed
         why = [f"in {r.failed} it was tried and did not run"] if r.failed else []
         why += [f"in {rest} it was not measured"] if rest else []
-        where = f"where it ran, {r.contexts} of {contexts(r.contested)} ({', '.join(why)})"
+        where = f"where it ran, {r.contexts} of {contexts(r.of)} ({', '.join(why)})"
     text = f"{r.layer}={r.level} is the {word} {r.layer} {where}"
     if some.undecided:
         text += f"; in {some.undecided} of them by less than can be told"
