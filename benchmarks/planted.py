@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -102,7 +103,9 @@ def run_fails(n: int, seed: int, progress: truth.Progress | None) -> Iterator[di
     """Measure what is told of a runtime that fails on the large network."""
     ask = partial(fails_on_large, gain=-0.15)
     ((hits, of),) = truth.counted(n, (seed, 20), ask, progress, step=1).values()
-    check = "planted: a runtime that fails on large networks, slower where both run, told as better"
+    check = (
+        "planted: a runtime that fails on large networks, slower where both run, told as better"
+    )
     yield truth.rate(check, hits, of, "none", hits == 0)
     counts = truth.counted(n, (seed, 21), partial(fails_on_large, gain=0.15), progress, step=1)
     for name, (hits, of) in counts.items():
@@ -161,7 +164,7 @@ def curved(rng: np.random.Generator, curves: tuple[tuple[int, ...], ...]) -> pd.
 def true_crossings(curve: tuple[int, ...]) -> list[tuple[float, float]]:
     """Return between which levels a curve crosses; levels without a difference are passed over."""
     places = [i for i, sign in enumerate(curve) if sign]
-    pairs = [(i, j) for i, j in zip(places, places[1:], strict=False) if curve[i] * curve[j] < 0]
+    pairs = [(i, j) for i, j in pairwise(places) if curve[i] * curve[j] < 0]
     return [(LEVELS[i], LEVELS[j]) for i, j in pairs]
 
 
@@ -248,7 +251,9 @@ def hosts(rng: np.random.Generator, draws: int, disagree: bool) -> Iterator[bool
             own = worlds.rows(cells["cell"].tolist(), read(rng, log), f"of {host}")
             rounds.append(own.assign(host=host))
             parts.append(cells.assign(host=host, quiet_ms=1.0))
-        table = from_study(pd.concat(parts, ignore_index=True), pd.concat(rounds, ignore_index=True))
+        table = from_study(
+            pd.concat(parts, ignore_index=True), pd.concat(rounds, ignore_index=True)
+        )
         yield any(
             f.kind in ("interaction", "flip") and "host" in f.layers and f.certainty != "stated"
             for f in analyze(table).findings
@@ -304,8 +309,10 @@ def turned_by(log: np.ndarray, there: np.ndarray, r: object) -> bool:
 
 
 def largest(rng: np.random.Generator, draws: int) -> Iterator[tuple[str, int, int]]:
-    """The largest interaction of two layers under 10 % noise: is its likely size above the true?"""
-    true = truth.World(truth.mixed(rng), np.ones(truth.SHAPE, dtype=bool), np.full(truth.SHAPE, 0.9))
+    """The largest interaction of two noisy layers: is its likely size above the true one?"""
+    true = truth.World(
+        truth.mixed(rng), np.ones(truth.SHAPE, dtype=bool), np.full(truth.SHAPE, 0.9)
+    )
     cells = truth.cells_of(true)
     for _ in range(draws):
         # rounds far noisier than usual, and few
@@ -324,16 +331,19 @@ def largest(rng: np.random.Generator, draws: int) -> Iterator[tuple[str, int, in
             yield "likely", int(sign * np.log(r["likely"]) > size), 1
 
 
+MOSTLY, SELDOM = "at least 95 %", "at most 5 %"
+
+
 def run_told(n: int, seed: int, progress: truth.Progress | None) -> Iterator[dict[str, object]]:
     """Measure what is told, yes or no, of the other worlds."""
     asked = {
         "a straw man first in the file leads": (straw_first, "none", 0.0),
         "layers that go together are said to be confounded": (aliased, "at least 90 %", 0.9),
         "layers that cost the same are not told apart": (tied, "at least 90 %", 0.9),
-        "hosts that disagree are said to": (partial(hosts, disagree=True), "at least 95 %", 0.95),
-        "hosts that agree are said to disagree": (partial(hosts, disagree=False), "at most 5 %", -0.05),
-        "repeats given as rounds are warned of": (partial(repeats, alike=True), "at least 95 %", 0.95),
-        "real rounds are warned of": (partial(repeats, alike=False), "at most 5 %", -0.05),
+        "hosts that disagree are said to": (partial(hosts, disagree=True), MOSTLY, 0.95),
+        "hosts that agree are said to disagree": (partial(hosts, disagree=False), SELDOM, -0.05),
+        "repeats given as rounds are warned of": (partial(repeats, alike=True), MOSTLY, 0.95),
+        "real rounds are warned of": (partial(repeats, alike=False), SELDOM, -0.05),
     }  # fmt: skip
     for number, (name, (ask, bar, limit)) in enumerate(asked.items()):
         counted = truth.counted(n, (seed, 23, number), truth.each("", ask), progress, step=1)

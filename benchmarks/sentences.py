@@ -2,11 +2,11 @@
 
     python benchmarks/sentences.py out/quickstart [--findings FILE] [--most 20]
 
-Nothing of ``dlas`` is imported: rounds, evaluations and builds are read from ``results.sqlite``, the
-undisturbed latency, contexts, ratios and the limits of the goals are worked out anew, in other ways
-than the analysis does. ``findings.json`` is what ``dlas analyze DIR`` wrote. Every sentence is
-printed with the numbers that it tells, the same recomputed, and what a practitioner would do on
-reading it. The exit status is 1 where a number differs by more than 0.1 %.
+Nothing of ``dlas`` is imported: rounds, evaluations and builds are read from ``results.sqlite``;
+the undisturbed latency, contexts, ratios and the limits of the goals are worked out anew, in
+other ways than the analysis does. ``findings.json`` is what ``dlas analyze DIR`` wrote. Every
+sentence is printed with the numbers that it tells, the same recomputed, and what a practitioner
+would do on reading it. The exit status is 1 where a number differs by more than 0.1 %.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ def load(folder: Path) -> Raw:
     for kind in ("build", "memory", "evaluate", "observe"):
         own = facts[facts["kind"] == kind]
         values = pd.DataFrame([json.loads(v) for v in own["value"]], index=own["cell"].to_numpy())
-        values = values.drop(columns=[c for c in values if c in cells or c in ("import_s", "load_s")])
+        values = values.drop(
+            columns=[c for c in values if c in cells or c in ("import_s", "load_s")]
+        )
         cells = cells.join(values, on="cell", rsuffix=f"_{kind}")
     cells = cells.join(quiet, on="cell").join(scores(cells))
     cells["threads"] = [threads(json.loads(s)) for s in cells["stack"]]
@@ -140,7 +142,9 @@ def fails(raw: Raw) -> pd.Series:
 # ---------------------------------------------------------------- contexts
 
 
-def wide(raw: Raw, layer: str, value: str = "quiet_ms", *, all_cells: bool = False) -> pd.DataFrame:
+def wide(
+    raw: Raw, layer: str, value: str = "quiet_ms", *, all_cells: bool = False
+) -> pd.DataFrame:
     """Return a value by context (all other layers) and level of one layer."""
     others = [x for x in LAYERS if x != layer]
     cells = raw.cells if all_cells else raw.done
@@ -358,7 +362,7 @@ def advice(f: dict[str, Any]) -> str:
     return {
         "best": "deploy this stack, or a rival if something else speaks for it",
         "importance": "tune the first layer first, and leave the last ones at their defaults",
-        "flip": f"choose between {good} and {bad} only after {f['numbers'].get('by', '')} is fixed",
+        "flip": f"fix {f['numbers'].get('by', '')} before choosing between {good} and {bad}",
         "interaction": "not carry the gain over from one of the two to the other: measure there",
         "loss": f"spend time on {f['layers'][0] if f['layers'] else ''} in proportion to this",
         "dominance": f"take {good} without a search, where it runs",
@@ -371,7 +375,9 @@ def advice(f: dict[str, Any]) -> str:
     }[f["kind"]]
 
 
-def told(findings: list[dict[str, Any]], raw: Raw, most: int) -> Iterator[tuple[Any, list[Number]]]:
+def told(
+    findings: list[dict[str, Any]], raw: Raw, most: int
+) -> Iterator[tuple[Any, list[Number]]]:
     """Give the first findings that can be recomputed, no kind more than a few times."""
     seen: dict[str, int] = {}
     for f in findings:

@@ -26,7 +26,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -607,11 +607,12 @@ def report(progress: Progress) -> str:
     lines = [
         "# Truth tests of the analysis",
         "",
-        "What `benchmarks/truth.py` printed. The generator is described at the top of that file, the",
-        "worlds in which an analysis is easily wrong in `benchmarks/worlds.py`, what is planted and",
-        f"easily told wrong in `benchmarks/planted.py`; up to {DRAWS} tables share a truth and its holes,",
-        "not their noise. `docs/analysis.md` says what the intervals and tests are. The interval of a",
-        "median of paired speed-ups is made of the contexts' own intervals and covers more than 95 %.",
+        "What `benchmarks/truth.py` printed. The generator is described at the top of that file,",
+        "the worlds in which an analysis is easily wrong in `benchmarks/worlds.py`, what is",
+        f"planted and easily told wrong in `benchmarks/planted.py`; up to {DRAWS} tables share a",
+        "truth and its holes, not their noise. `docs/analysis.md` says what intervals and tests",
+        "are. The interval of a median of paired speed-ups is made of the contexts' own intervals",
+        "and covers more than 95 %.",
         "",
         "| check | tables | measured | bar | reached |",
         "| --- | --- | --- | --- | --- |",
@@ -677,7 +678,12 @@ def main() -> int:
         if asked.only not in (None, name):
             continue
         how = f"python benchmarks/truth.py --only {name} --scale {asked.scale:g}"
-        around = {"part": name, "command": how, "machine": machine(), "day": f"{date.today()}"}
+        around = {
+            "part": name,
+            "command": how,
+            "machine": machine(),
+            "day": f"{datetime.now(UTC).date()}",
+        }
         for row in ask(max(1, int(n * asked.scale)), progress=progress):
             rows.append(row)
             progress.rows[str(row["check"])] = row | around

@@ -169,6 +169,7 @@ def run_sessions(
 
 # ---------------------------------------------------------------- nothing to be found
 
+
 def false(rng: np.random.Generator, draws: int, additive: bool, kind: Kind) -> Iterator[bool]:
     """Say whether a significant finding of any kind is not true.
 

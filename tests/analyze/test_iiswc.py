@@ -77,7 +77,9 @@ def test_macs_over_predict_on_two_networks_and_not_on_the_third(analysis, senten
         "MobileNet": "over-predicts",
         "VGG-16": "predicts",
     }
-    said = one(sentences, "Fewer multiplications (macs) promises optimization=channel-pruned to be")
+    said = one(
+        sentences, "Fewer multiplications (macs) promises optimization=channel-pruned to be"
+    )
     assert "VGG-16 1.88 times faster of 1.90 times promised (as promised)" in said
     assert "ResNet-18 2.52 times faster of 7.30 times promised (less than promised)" in said
     assert "MobileNet 3.70 times faster of 5.79 times promised (less than promised)" in said

@@ -13,8 +13,8 @@ import pandas as pd
 from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.contenders import Contenders
-from dlas.analyze.parts.costs import Cost
 from dlas.analyze.parts.covered import Coverage
+from dlas.analyze.parts.paid import Paid
 from dlas.analyze.parts.taken import Best
 
 SCHEMA = 1
@@ -52,7 +52,7 @@ class Finding:
     """``layer=level`` of the choices it compares, the better one first."""
     coverage: Coverage | None = None
     """In how many contexts it was seen, and is sure; None where it is of no contexts."""
-    costs: tuple[Cost, ...] = ()
+    costs: tuple[Paid, ...] = ()
     """What a gain costs or saves beside the metric; empty where no column tells it."""
     meets: int = -1
     """In how many of ``coverage.contexts`` the better choice surely meets the limits of the

@@ -239,7 +239,9 @@ def test_importance_is_what_a_default_costs_and_no_straw_man_moves_it(straw):
     assert found["ratio"].tolist() == pytest.approx([2.0, 1.5], rel=0.02)
     assert (found["low"] > 1).all() and (found["groups"] == 2).all()
     (told,) = kind(analyze(regret_table(straw)), "importance")
-    assert told.sentence.startswith("a matters most for ms: left at a0, the best stack that can be")
+    assert told.sentence.startswith(
+        "a matters most for ms: left at a0, the best stack that can be"
+    )
     assert not found["confounded"].any()
 
 
@@ -311,8 +313,9 @@ def test_a_runtime_promises_nothing_and_a_type_that_did_not_run_is_said():
                  layers="software,optimization", baseline=["optimization=full"])  # fmt: skip
     told = kind(analyze(table), "expectation")
     assert {f.layers[0] for f in told} == {"optimization"}
-    assert "A narrower type (ran_precision) promises optimization=half to be 2.00 times faster" in (
-        told[0].sentence
+    assert (
+        "A narrower type (ran_precision) promises optimization=half to be 2.00 times faster"
+        in (told[0].sentence)
     )
     assert "it is 30.0 times slower" in told[0].sentence
     assert "In 1 of 2 contexts it ran in float32 like full" in told[0].sentence

@@ -134,7 +134,7 @@ def _ranged(
     noise: tuple[Floats, Floats],
     p: Floats | None,
     sign: Ints,
-    turns: _Turns,
+    turns: _Crossed,
     back: Callable[[Floats], Floats],
 ) -> dict[str, Any]:
     """Return verdict, interval and p value of each curve."""
@@ -173,7 +173,7 @@ def _sure_signs(d: Floats, p: Floats | None, half: float) -> Ints:
 
 
 @dataclass(frozen=True)
-class _Turns:
+class _Crossed:
     """Where curves surely turn from one sign to the other."""
 
     start: Ints
@@ -185,7 +185,7 @@ class _Turns:
     """Start and end of the turns after the first."""
 
 
-def _turns(sign: Ints) -> _Turns:
+def _turns(sign: Ints) -> _Crossed:
     """Follow sure signs from level to level; levels without one are passed over."""
     n = len(sign)
     start, end, count = (np.zeros(n, dtype=np.int64) for _ in range(3))
@@ -200,10 +200,10 @@ def _turns(sign: Ints) -> _Turns:
             again[i].append((int(at[i]), level))
         count += turned
         last, at = np.where(here != 0, here, last), np.where(here != 0, level, at)
-    return _Turns(start, end, count, again)
+    return _Crossed(start, end, count, again)
 
 
-def _within(turns: _Turns, levels: int) -> Bools:
+def _within(turns: _Crossed, levels: int) -> Bools:
     """Return the segments between levels in which a break-even is looked for: all without one."""
     place = np.arange(levels - 1)
     inside = (place >= turns.start[:, None]) & (place < turns.end[:, None])

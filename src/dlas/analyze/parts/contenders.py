@@ -9,8 +9,8 @@ import numpy as np
 from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import EMPTY, Ints, codes
 from dlas.analyze.estimate.table import Table
-from dlas.analyze.parts.verdicts import meeting
 from dlas.analyze.parts.partition import layers_of
+from dlas.analyze.parts.within import meeting
 
 NEAR = 1.5
 """A choice whose best stack takes at most so many times as long as the best of all is near it."""

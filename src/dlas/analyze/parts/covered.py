@@ -88,7 +88,7 @@ def _ends(
 def _on_hosts(
     table: Table, estimates: Estimates, found: Grid, mean: Floats, var: Floats, here: Bools
 ) -> tuple[int, int]:
-    """Return on how many hosts the second is surely better on average, and on how many both ran."""
+    """Return on how many hosts the second is surely better on average, and of how many."""
     if "host" not in found.contexts:
         whole = [np.flatnonzero(here)]
     else:

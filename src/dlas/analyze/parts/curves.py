@@ -35,6 +35,7 @@ class Curves:
 
 
 def joined(parts: Sequence[Curves]) -> Curves:
+    """Put the curves of several parts one after another."""
     return Curves(
         d=np.concatenate([p.d for p in parts]),
         median=np.concatenate([p.median for p in parts]),
@@ -47,6 +48,7 @@ def joined(parts: Sequence[Curves]) -> Curves:
 
 
 def some_of(curves: Curves, k: Ints) -> Curves:
+    """Return some curves, by their numbers."""
     return Curves(
         d=curves.d[k],
         median=curves.median[k],

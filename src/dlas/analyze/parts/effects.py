@@ -53,8 +53,19 @@ def speedups(table: Table, estimates: Estimates) -> tuple[pd.DataFrame, pd.DataF
 
 
 def baseline_of(table: Table, factor: Factor) -> str:
-    """Return the level that the others of a factor are compared with."""
-    return table.reference(factor.name) if factor.name == factor.layer else factor.levels[0]
+    """Return the level that the others of a factor are compared with.
+
+    Of a parameter: the lowest where its levels are ordered, else its default, which is what it has
+    where the text of the choice does not name it; else the first.
+    """
+    if factor.name == factor.layer:
+        return table.reference(factor.name)
+    if factor.ordered:
+        return factor.levels[0]
+    named = f"{factor.name.partition('.')[2]}="
+    unsaid = ~table.cells[factor.layer].astype(str).str.contains(named, regex=False)
+    found = set(table.cells[factor.name][unsaid & table.complete]) & set(factor.levels)
+    return found.pop() if len(found) == 1 else factor.levels[0]
 
 
 def _summaries(

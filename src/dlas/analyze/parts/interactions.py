@@ -29,8 +29,8 @@ def interactions(table: Table, estimates: Estimates) -> pd.DataFrame:
     of the two layers differ beyond their noise (empirical Bayes, Robbins 1956): the largest of
     many noisy ratios looks larger than it is. Where there are several hosts, the host is one of
     the layers that an effect may depend on. Only contexts with all four cells count, so that a
-    hole biases nothing. ``q`` is the false discovery rate over all rows of the table (Benjamini and
-    Hochberg 1995).
+    hole biases nothing. ``q`` is the false discovery rate over all rows of the table (Benjamini
+    and Hochberg 1995).
     """
     frames = [_pair(table, estimates, one, two) for one, two in met(table)]
     frames = [f for f in frames if len(f)]
@@ -77,9 +77,7 @@ def _pair(table: Table, estimates: Estimates, layer: str, by: str) -> pd.DataFra
     rest, level = _split(found, by, levels)
     parts = [_tetrads(found, estimates, pair, rest, level, m, n, len(levels)) for pair in pairs]
     out = {c: np.concatenate([part[c] for part in parts]) for c in parts[0]}
-    result = tested(
-        out["at_m"] - out["at_n"], out.pop("var"), estimates, median=out.pop("middle")
-    )
+    result = tested(out["at_m"] - out["at_n"], out.pop("var"), estimates, median=out.pop("middle"))
     ends = {"ratio": result.value, "low": result.low, "high": result.high}
     logs = ends | {c: out[c] for c in ("at_m", "at_n", "least", "most")}
     logs["likely"] = result.value * _kept(result.value, result.se)
@@ -91,7 +89,7 @@ def _pair(table: Table, estimates: Estimates, layer: str, by: str) -> pd.DataFra
 
 
 def _kept(value: Floats, se: Floats) -> Floats:
-    """Return by ratio what share of its logarithm is likely more than noise; 1 where none is known.
+    """Return by ratio what share of its logarithm is likely more than noise; 1 without any.
 
     Ratios of two layers spread by what is there, tau, and by their noise: tau^2 is the mean of
     value^2 - se^2, and a ratio keeps tau^2 / (tau^2 + se^2) of itself.

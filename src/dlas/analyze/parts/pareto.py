@@ -9,7 +9,7 @@ from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import Bools, Floats, Ints
 from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.contrasts import tested
-from dlas.analyze.parts.verdicts import by_cell, numbers_of, verdicts_of
+from dlas.analyze.parts.within import by_cell, numbers_of, verdicts_of
 
 ON, MAYBE, OFF = "on the front", "may be on the front", "dominated"
 ALPHA = 0.05

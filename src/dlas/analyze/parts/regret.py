@@ -24,7 +24,7 @@ from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.contenders import groups
 from dlas.analyze.parts.contrasts import tested
 from dlas.analyze.parts.taken import named
-from dlas.analyze.parts.verdicts import meeting
+from dlas.analyze.parts.within import meeting
 
 ALIASED = 0.8
 """Cramer's V (0: independent, 1: one follows from the other) of layers that are confounded."""
@@ -35,7 +35,7 @@ COLUMNS = [
 
 
 @dataclass(frozen=True)
-class _Read:
+class _Frozen:
     """Log ratios by group: the best with a default over the best of all; NaN without one."""
 
     value: Floats
@@ -48,11 +48,11 @@ class _Read:
 def regrets(table: Table, estimates: Estimates) -> pd.DataFrame:
     """Return for every free layer what its default costs, the dearest first.
 
-    ``ratio`` is the geometric mean over groups of the best stack with the ``default`` over the best
-    of all, with its 95 % interval (NaN where no noise is known); ``groups`` how many there are, and
-    in how many of them the default is ``reached`` by a stack that meets the goals; ``most`` the
-    largest ratio, in ``most_at``; ``cells`` are the best with the default and the best of all
-    there. ``tied`` names the layers whose cost cannot be told from this one's.
+    ``ratio`` is the geometric mean over groups of the best stack with the ``default`` over the
+    best of all, with its 95 % interval (NaN where no noise is known); ``groups`` how many there
+    are, and in how many of them the default is ``reached`` by a stack that meets the goals;
+    ``most`` the largest ratio, in ``most_at``; ``cells`` are the best with the default and the
+    best of all there. ``tied`` names the layers whose cost cannot be told from this one's.
     ``confounded`` names those whose choices go together with this layer's in the table, so that
     nobody can tell whose cost it is, and ``missing`` a stack that would tell.
     """
@@ -79,7 +79,9 @@ def regrets(table: Table, estimates: Estimates) -> pd.DataFrame:
 
 def _candidates(table: Table, estimates: Estimates, both: Halves) -> Ints:
     surely, may = meeting(table, estimates)
-    usable = np.isfinite(estimates.mean) & np.isfinite(both.one.mean) & np.isfinite(both.other.mean)
+    usable = (
+        np.isfinite(estimates.mean) & np.isfinite(both.one.mean) & np.isfinite(both.other.mean)
+    )
     return np.flatnonzero(usable & (surely if (usable & surely).any() else may))
 
 
@@ -94,7 +96,7 @@ def _best(mean: Floats, rows: Ints, which: Bools, group: Ints) -> Ints:
 
 def _read(
     table: Table, estimates: Estimates, both: Halves, rows: Ints, group: Ints, layer: str
-) -> _Read:
+) -> _Frozen:
     default = table.reference(layer)
     has = (table.cells[layer].to_numpy()[rows] == default).astype(bool)
     every = np.ones(len(rows), dtype=bool)
@@ -108,11 +110,11 @@ def _read(
         variances.append(np.where((there & (kept != top))[:, None], var, 0.0))
     # Two halves that share no round are independent; without rounds both are the same.
     var = np.mean(variances, axis=0) / (2 if both.split else 1)
-    return _Read(np.mean(values, axis=0), var, _best(estimates.mean, rows, has, group))
+    return _Frozen(np.mean(values, axis=0), var, _best(estimates.mean, rows, has, group))
 
 
 def _row(
-    table: Table, estimates: Estimates, layer: str, read: _Read, joint: Ints, labels: np.ndarray
+    table: Table, estimates: Estimates, layer: str, read: _Frozen, joint: Ints, labels: np.ndarray
 ) -> dict[str, object]:
     there = np.isfinite(read.value)
     n = int(there.sum())
@@ -138,9 +140,7 @@ def _row(
     }
 
 
-def _tied(
-    estimates: Estimates, frame: pd.DataFrame, found: dict[str, _Read]
-) -> list[list[str]]:
+def _tied(estimates: Estimates, frame: pd.DataFrame, found: dict[str, _Frozen]) -> list[list[str]]:
     """Return for each layer those whose cost cannot be told from its own."""
     out: dict[str, list[str]] = {x: [] for x in frame["layer"]}
     if not estimates.known:

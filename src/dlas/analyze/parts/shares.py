@@ -79,7 +79,7 @@ def shares(table: Table, estimates: Estimates, *, triples: bool = False) -> pd.D
 
 
 def _hosts(table: Table) -> list[tuple[str, str]]:
-    """Return each layer paired with the host, where there are several and it is no layer itself."""
+    """Return each layer paired with the host, where there are several and it is no layer."""
     if len(table.hosts) < 2 or "host" in table.layers:
         return []
     return [(x, "host") for x in table.varied]

@@ -19,7 +19,7 @@ LEVEL = 0.05
 Candidate: TypeAlias = tuple[float, int, int]
 """How clear two places are, and both groups, turned to negative numbers."""
 MOST_TRIED = 40
-"""Two places of one kind that are looked at for one that shows a layer turning a pair by itself."""
+"""Pairs of places that are looked at for one that shows a layer turning a pair by itself."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Looked:
         return pairs, places
 
     def _together(self, up: Ints, down: Ints) -> dict[tuple[str, ...], Example]:
-        """Return the two places that differ in the fewest layers, single contexts before others."""
+        """Return the two places that differ in the fewest layers, single contexts first."""
         fixed, size = self.groups.fixed, self.size
         best: tuple[int, float, int, int] | None = None
         for single in (True, False):
@@ -213,5 +213,6 @@ def _rest(found: Grid, by: tuple[str, ...]) -> Ints:
 
 
 def contexts_in(groups: Groups, group: int) -> Ints:
+    """Return the numbers of the contexts of a group."""
     start, end = groups.member.indptr[group], groups.member.indptr[group + 1]
     return np.asarray(groups.member.indices[start:end], dtype=np.int64)

@@ -31,9 +31,9 @@ def winners(table: Table, estimates: Estimates) -> pd.DataFrame:
     ``best`` where its value is the best, ``clearly`` where it also beats the second by more
     than noise (one-sided 95 %) and by the floor, ``tied`` where it is within that of the best
     without being it; ``contested`` the contexts of the layer in all; ``of`` those in which it or
-    any other choice ran, ``failed`` those of them in which it was tried and did not run. ``p`` is for "the best in
-    all its contexts" (intersection-union: the largest p over contexts), NaN where it is not;
-    ``cells`` are then its own and its rival's where the rival comes nearest.
+    any other choice ran, ``failed`` those of them in which it was tried and did not run. ``p`` is
+    for "the best in all its contexts" (intersection-union: the largest p over contexts), NaN where
+    it is not; ``cells`` are then its own and its rival's where the rival comes nearest.
     """
     out = []
     for layer in table.free:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dlas.analyze.estimate.table import Table
-from dlas.analyze.parts.costs import LEAST_DROP, SCORE, TIMES, Cost
 from dlas.analyze.parts.covered import Coverage
+from dlas.analyze.parts.paid import LEAST_DROP, SCORE, TIMES, Paid
 from dlas.analyze.tell.words import better, contexts, listed, number, percent
 
 NAMES = {
@@ -47,7 +47,7 @@ def failed(found: Coverage) -> str:
     return f" (it was tried and did not run in {found.failed})" if found.failed else ""
 
 
-def costing(table: Table, found: Sequence[Cost], *, who: str = "it") -> str:
+def costing(table: Table, found: Sequence[Paid], *, who: str = "it") -> str:
     """Return what a gain costs or saves, ``it costs 2.1 points of accuracy and saves ...``."""
     said: dict[str, list[str]] = {"costs": [], "gains": [], "saves": []}
     for cost in found:
@@ -61,7 +61,7 @@ def costing(table: Table, found: Sequence[Cost], *, who: str = "it") -> str:
     return f"{who} {', '.join(told)}" if told else ""
 
 
-def _ratio(cost: Cost) -> str:
+def _ratio(cost: Paid) -> str:
     """Return ``71 % of memory`` or ``2.10 times the memory``; nothing for a little."""
     name = NAMES.get(cost.name, cost.name)
     if abs(cost.change - 1) < LITTLE:
@@ -73,7 +73,7 @@ def _ratio(cost: Cost) -> str:
     return f"{number(cost.change)} times the {name}"
 
 
-def _points(cost: Cost) -> str:
+def _points(cost: Paid) -> str:
     """Return ``2.1 points of accuracy (0.5 to 5.6)``; nothing where nothing changes."""
     share = max(abs(cost.least), abs(cost.most)) <= 1
     unit = 100.0 if share else 1.0

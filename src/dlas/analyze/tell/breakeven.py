@@ -17,7 +17,7 @@ from dlas.analyze.tell.words import contexts, listed, number
 def break_evens(analysis: Analysis) -> Iterator[Finding]:
     """Say where one choice overtakes another as a factor rises: where single contexts surely do.
 
-    An average that crosses though no context does (one lies above, another below) is no break-even.
+    An average that crosses though no context does (one above, another below) is no break-even.
     """
     found = analysis.break_evens
     for (factor, layer), part in found.groupby(["factor", "layer"], sort=False):

@@ -11,10 +11,10 @@ import pandas as pd
 
 from dlas.analyze.conclusion import SIGNIFICANT, Analysis, Finding
 from dlas.analyze.estimate.table import Factor
-from dlas.analyze.parts.costs import costs
 from dlas.analyze.parts.covered import side_by_side
 from dlas.analyze.parts.limits import crowded
-from dlas.analyze.parts.verdicts import meeting
+from dlas.analyze.parts.paid import costs
+from dlas.analyze.parts.within import meeting
 from dlas.analyze.tell import beside
 from dlas.analyze.tell.words import (
     above_one,

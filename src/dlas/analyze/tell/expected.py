@@ -130,7 +130,7 @@ def _ran(analysis: Analysis, r: Any, some: pd.DataFrame) -> str:
     kinds = ", ".join(dict.fromkeys(map(str, stayed["cell"].map(type_of))))
     mean = float(np.exp(np.log(stayed["ratio"]).mean()))
     return (
-        f". In {len(stayed)} of {contexts(len(own))} it ran in {kinds} like {r.baseline}, where it "
+        f". In {len(stayed)} of {contexts(len(own))} it ran in {kinds} like {r.baseline}, and it "
         f"is {signed(table, mean)}"
     )
 

@@ -20,7 +20,6 @@ from dlas.analyze.tell.words import (
     what_overturns,
 )
 
-
 LEVEL = 0.05
 
 

@@ -11,8 +11,8 @@ import pandas as pd
 
 from dlas.analyze.conclusion import SIGNIFICANT, Analysis, Finding
 from dlas.analyze.estimate.scales import VERSIONS
-from dlas.analyze.parts.costs import SCORE
 from dlas.analyze.parts.covered import Coverage
+from dlas.analyze.parts.paid import SCORE
 from dlas.analyze.tell.words import (
     above_one,
     better,
@@ -41,7 +41,8 @@ def scaling(analysis: Analysis) -> Iterator[Finding]:
         if mostly:
             yield Finding(
                 "scaling",
-                f"A {_more(analysis, str(factor))} {factor} makes it {bad}: {_counted(bad, part)}.",
+                f"A {_more(analysis, str(factor))} {factor} makes it {bad}: "
+                f"{_counted(bad, part)}.",
                 layers=(str(factor),),
                 ratio=float(np.exp(np.median(-np.log(loses["gain"])))),
                 coverage=_coverage(part),

@@ -67,7 +67,9 @@ def _front(analysis: Analysis, found: pd.DataFrame, where: str) -> Iterator[Find
         return
     first = on.head(BY_NAME)
     words = [in_words(analysis, str(cell)) for cell in first["cell"]]
-    shown = [f"{w} ({_values(r, axes)})" for w, (_, r) in zip(words, first.iterrows(), strict=True)]
+    shown = [
+        f"{w} ({_values(r, axes)})" for w, (_, r) in zip(words, first.iterrows(), strict=True)
+    ]
     many = "1 cell is" if len(on) == 1 else f"{len(on)} cells are"
     text = f"{many} on the Pareto front of {listed(axes, 4)}"
     if maybe:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from dlas.analyze.conclusion import Analysis, Finding
 from dlas.analyze.estimate.table import Table
-from dlas.analyze.parts.costs import SCORE, columns
+from dlas.analyze.parts.paid import SCORE, columns
 from dlas.analyze.parts.taken import Best
 from dlas.analyze.tell.words import compared, listed, number, percent
 
@@ -104,7 +104,7 @@ def _else(analysis: Analysis, found: Best) -> str:
 
 
 def _rivals(analysis: Analysis, found: Best) -> str:
-    """Name those that cannot be told apart, by what is other in them, and why this one is taken."""
+    """Name those that cannot be told apart, by what is other in them."""
     near = found.runners_up
     if not len(near):
         return ""

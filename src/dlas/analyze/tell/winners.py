@@ -7,8 +7,8 @@ from typing import Any
 
 from dlas.analyze.conclusion import SIGNIFICANT, Analysis, Finding
 from dlas.analyze.estimate.table import Factor, Table
-from dlas.analyze.parts.costs import Cost, costs
 from dlas.analyze.parts.covered import Coverage, side_by_side
+from dlas.analyze.parts.paid import Paid, costs
 from dlas.analyze.tell import beside
 from dlas.analyze.tell.words import better, contexts
 
@@ -56,7 +56,7 @@ def _where(table: Table, r: Any, some: Coverage) -> str:
     return text
 
 
-def _paid(analysis: Analysis, r: Any) -> tuple[Cost, ...]:
+def _paid(analysis: Analysis, r: Any) -> tuple[Paid, ...]:
     table = analysis.table
     base = table.reference(r.layer)
     if base == r.level:

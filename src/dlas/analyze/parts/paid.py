@@ -1,4 +1,4 @@
-"""What a choice costs or saves beside the metric, over the same contexts: score, memory, building."""
+"""What a choice costs or saves beside the metric: score, memory, building."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEAST_DROP = 0.001
 
 
 @dataclass(frozen=True)
-class Cost:
+class Paid:
     """What else changes with a choice, over the contexts that its effect is taken over."""
 
     name: str
@@ -46,13 +46,13 @@ def columns(table: Table) -> tuple[str, ...]:
     return tuple(c for c in told if c not in ("latency_ms", "quiet_ms"))
 
 
-def costs(table: Table, before: Ints, after: Ints) -> tuple[Cost, ...]:
+def costs(table: Table, before: Ints, after: Ints) -> tuple[Paid, ...]:
     """Return what changes between rows, context by context; columns without both are left out."""
     found = (_cost(table, name, before, after) for name in columns(table))
     return tuple(cost for cost in found if cost is not None)
 
 
-def _cost(table: Table, name: str, before: Ints, after: Ints) -> Cost | None:
+def _cost(table: Table, name: str, before: Ints, after: Ints) -> Paid | None:
     values: Floats = pd.to_numeric(table.cells[name], errors="coerce").to_numpy(dtype=float)
     one, two = values[before], values[after]
     more = _more(table, name)
@@ -65,10 +65,10 @@ def _cost(table: Table, name: str, before: Ints, after: Ints) -> Cost | None:
         change = two[both] - one[both]
         mean, least, most = float(change.mean()), float(change.min()), float(change.max())
         worse = mean < -LEAST_DROP if more else mean > LEAST_DROP
-        return Cost(name, POINTS, mean, least, most, int(both.sum()), worse)
+        return Paid(name, POINTS, mean, least, most, int(both.sum()), worse)
     log = np.log(two[both] / one[both])
     mean, least, most = (float(np.exp(x)) for x in (log.mean(), log.min(), log.max()))
-    return Cost(name, TIMES, mean, least, most, int(both.sum()), mean > 1 + table.floor)
+    return Paid(name, TIMES, mean, least, most, int(both.sum()), mean > 1 + table.floor)
 
 
 def _more(table: Table, name: str) -> bool:

@@ -21,6 +21,7 @@ def meeting(table: Table, estimates: Estimates) -> tuple[Bools, Bools]:
 
 
 def numbers_of(table: Table, column: str) -> Floats:
+    """Return a column as numbers; the metric as it was read."""
     values = table.rows["value"]
     if column != table.metric:
         values = pd.to_numeric(table.cells[column], errors="coerce")
@@ -28,6 +29,7 @@ def numbers_of(table: Table, column: str) -> Floats:
 
 
 def by_cell(table: Table, verdicts: pd.DataFrame) -> tuple[Bools, Bools]:
+    """Return which rows surely fail a limit, and of which nobody can tell."""
     fails, opens = np.zeros(len(table.cells), bool), np.zeros(len(table.cells), bool)
     fails[verdicts.loc[verdicts["verdict"] == FAILS, "row"].to_numpy(dtype=int)] = True
     opens[verdicts.loc[verdicts["verdict"] == OPEN, "row"].to_numpy(dtype=int)] = True
