@@ -83,10 +83,8 @@ def load(folder: Path) -> Raw:
     for kind in ("build", "memory", "evaluate", "observe"):
         own = facts[facts["kind"] == kind]
         values = pd.DataFrame([json.loads(v) for v in own["value"]], index=own["cell"].to_numpy())
-        values = values.drop(
-            columns=[c for c in values if c in cells or c in ("import_s", "load_s")]
-        )
-        cells = cells.join(values, on="cell", rsuffix=f"_{kind}")
+        values = values[[c for c in values if c not in cells]]
+        cells = cells.join(values, on="cell")
     cells = cells.join(quiet, on="cell").join(scores(cells))
     cells["threads"] = [threads(json.loads(s)) for s in cells["stack"]]
     study = yaml.safe_load((folder / "study.yaml").read_text())
@@ -113,12 +111,12 @@ def scores(cells: pd.DataFrame) -> pd.DataFrame:
         flips = sum(a != b for a, b in zip(labels, others, strict=True))
         drop = (sum(base) - sum(correct)) / len(correct)
         rows.append((sum(correct) / len(correct), drop, flips, len(correct)))
-    return pd.DataFrame(rows, columns=["accuracy", "drop", "flips", "n"], index=cells.index)
+    return pd.DataFrame(rows, columns=["accuracy", "drop", "changed", "seen"], index=cells.index)
 
 
 def score_at(cells: pd.DataFrame, limit: float) -> pd.Series:
     """Return Tango's score statistic of every drop at the limit itself."""
-    n, flips = cells["n"], cells["flips"]
+    n, flips = cells["seen"], cells["changed"]
     lost, won = (flips + cells["drop"] * n) / 2, (flips - cells["drop"] * n) / 2
     b = -lost - won + (2 * n - lost + won) * limit
     shared = (np.sqrt(b**2 + 8 * n * won * limit * (1 - limit)) - b) / (4 * n)

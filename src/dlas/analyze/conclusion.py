@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from dlas.analyze.estimate.estimated import Estimates
+from dlas.analyze.estimate.levels import Bools
 from dlas.analyze.estimate.table import Table
-from dlas.analyze.parts.contenders import Contenders
+from dlas.analyze.parts.contenders import Contenders, contenders
 from dlas.analyze.parts.covered import Coverage
 from dlas.analyze.parts.paid import Paid
 from dlas.analyze.parts.taken import Best
@@ -58,8 +60,8 @@ class Finding:
     """In how many of ``coverage.contexts`` the better choice surely meets the limits of the
     goals; -1 where there are no limits."""
     contender: bool = True
-    """Whether all of ``choices`` are near the best that can be reached somewhere; False: it is
-    about a choice that nobody would take."""
+    """Whether it decides among stacks near the best that can be reached, somewhere; False: it is
+    about a choice that nobody would take, or about contexts in which nobody would be."""
     fact: str = ""
     """What it is about: findings of one fact tell it in several ways, the first one first."""
     cells: tuple[str, ...] = ()
@@ -78,7 +80,8 @@ class Analysis:
 
     table: Table
     estimates: Estimates
-    contenders: Contenders
+    near: Bools
+    """Which rows of the table are near the best of what is given."""
     regrets: pd.DataFrame
     shares: pd.DataFrame
     left_out: pd.DataFrame
@@ -109,6 +112,11 @@ class Analysis:
     failures: pd.DataFrame
     comparable: pd.DataFrame
     findings: tuple[Finding, ...] = ()
+
+    @cached_property
+    def contenders(self) -> Contenders:
+        """The choices that stacks near the best are made of, by layer and parameter."""
+        return contenders(self.table, self.near)
 
     def to_dict(self, *, bulky: bool = False) -> dict[str, Any]:
         """Return everything but the input as plain values (``docs/analysis.md``: the schema).

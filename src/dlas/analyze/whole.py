@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pandas as pd
+
 from dlas.analyze.conclusion import Analysis
+from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.noise import estimate
 from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.alike import repeats_noted
 from dlas.analyze.parts.breakeven import break_evens
-from dlas.analyze.parts.contenders import contenders
+from dlas.analyze.parts.contenders import near_best
 from dlas.analyze.parts.correlate import correlations
 from dlas.analyze.parts.coverage import comparable, coverage, failures
 from dlas.analyze.parts.effects import losses, speedups
@@ -36,19 +39,13 @@ def analyze(table: Table, *, triples: bool = False) -> Analysis:
         table: from ``load_table`` or ``from_study``.
         triples: also split the variance into triples of layers.
     """
-    table = noted(table)
-    noise = estimate(table)
-    split = shares(table, noise, triples=triples)
-    told = (*noise.notes, *repeats_noted(table, noise, split))
-    table = replace(table, notes=(*table.notes, *told))
-    one, promised, paid, kept = (
-        part(table, noise) for part in (speedups, expected, price, waterfalls)
-    )
+    table, noise, split = _estimated(noted(table), triples=triples)
+    one, promised, paid, kept = (p(table, noise) for p in (speedups, expected, price, waterfalls))
     tetrads, turned = interactions(table, noise), flips(table, noise)
     parts = Analysis(
         table=table,
         estimates=noise,
-        contenders=contenders(table, noise),
+        near=near_best(table, noise),
         regrets=regrets(table, noise),
         shares=split,
         left_out=left_out(table, noise),
@@ -80,3 +77,11 @@ def analyze(table: Table, *, triples: bool = False) -> Analysis:
         comparable=comparable(table, noise),
     )
     return replace(parts, findings=findings(parts))
+
+
+def _estimated(table: Table, *, triples: bool) -> tuple[Table, Estimates, pd.DataFrame]:
+    """Return a table with what must be known of its noise, the noise, and the shares."""
+    noise = estimate(table)
+    split = shares(table, noise, triples=triples)
+    notes = (*table.notes, *noise.notes, *repeats_noted(table, noise, split))
+    return replace(table, notes=notes), noise, split

@@ -13,7 +13,7 @@ from dlas.analyze import analyze, load_table
 from dlas.analyze.conclusion import Finding
 from dlas.analyze.estimate.noise import estimate
 from dlas.analyze.parts.breakeven import break_evens
-from dlas.analyze.parts.contenders import all_near, contenders
+from dlas.analyze.parts.contenders import all_near, contenders, near_best
 from dlas.analyze.parts.flips import flips
 from dlas.analyze.parts.interactions import interactions, layer_pairs
 from dlas.analyze.parts.ordered import scaling
@@ -342,7 +342,7 @@ def test_contenders_come_before_straw_men_and_facts_once():
 
 def test_a_contender_is_near_the_best_somewhere():
     table = regret_table(300.0)
-    found = contenders(*_estimated(table))
+    found = contenders(table, near_best(*_estimated(table)))
     assert found["a"] == {"a1"} and "b1" in found["b"]
     assert all_near(found, ("a=a1", "b=b1")) and not all_near(found, ("a=a1", "a=a2"))
 

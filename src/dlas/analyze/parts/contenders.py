@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from dlas.analyze.estimate.estimated import Estimates
-from dlas.analyze.estimate.levels import EMPTY, Ints, codes
+from dlas.analyze.estimate.levels import EMPTY, Bools, Ints, codes
 from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.partition import layers_of
 from dlas.analyze.parts.within import meeting
@@ -19,22 +19,30 @@ Contenders = Mapping[str, frozenset[str]]
 """The levels of every layer and parameter that are near the best somewhere."""
 
 
-def contenders(table: Table, estimates: Estimates) -> Contenders:
-    """Return the contenders of every layer and parameter.
+def near_best(table: Table, estimates: Estimates) -> Bools:
+    """Return which rows are near the best of what is given, and may meet the goals.
 
     In each group of what is given (data set, model and hardware of a stack, or ``Table.given``)
-    the best stack with a level is set beside the best of all stacks that may meet the goals.
-    Levels of what is given are no choices: all are kept.
+    every stack is set beside the best one.
     """
     _, may = meeting(table, estimates)
     rows = np.flatnonzero(may & np.isfinite(estimates.mean))
-    group, given = groups(table)
-    out: dict[str, frozenset[str]] = {}
+    group, _ = groups(table)
     y = estimates.mean
     best = np.full(int(group.max(initial=-1)) + 1, np.inf)
     np.minimum.at(best, group[rows], y[rows])
-    gap = y[rows] - best[group[rows]]
-    near = rows[gap <= np.log(NEAR)]
+    near = np.zeros(len(y), dtype=bool)
+    near[rows] = y[rows] - best[group[rows]] <= np.log(NEAR)
+    return near
+
+
+def contenders(table: Table, near: Bools) -> Contenders:
+    """Return the contenders of every layer and parameter: what stacks near the best are made of.
+
+    Levels of what is given are no choices: all are kept.
+    """
+    _, given = groups(table)
+    out: dict[str, frozenset[str]] = {}
     for name in (*table.layers, *table.parameters):
         levels = table.cells[name].to_numpy()
         kept = levels if name.partition(".")[0] in given else levels[near]

@@ -95,6 +95,8 @@ def _on_hosts(
         hosts = found.contexts["host"].to_numpy()
         whole = [np.flatnonzero(here & (hosts == h)) for h in table.hosts]
     whole = [part for part in whole if len(part)]
+    if not whole:
+        return 0, 0
     n = np.array([float(len(part)) for part in whole])
     means = np.array([mean[part].mean() for part in whole])
     if not estimates.known:
@@ -109,8 +111,8 @@ def tried_in(table: Table, found: Grid, some: Bools, level: str) -> int:
     factor = found.factor
     if factor.name != factor.layer or not some.any():
         return 0
-    broken = table.rows["status"].ne(COMPLETE).to_numpy()
-    broken &= (table.cells[factor.name] == level).to_numpy(dtype=bool)
+    named = (table.cells[factor.name] == level).to_numpy(dtype=bool)
+    broken = table.rows["status"].ne(COMPLETE).to_numpy(dtype=bool) & named
     if not broken.any():
         return 0
     names = list(found.contexts.columns)

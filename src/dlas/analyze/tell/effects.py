@@ -75,6 +75,7 @@ def _speedup(
         coverage=found.coverage,
         costs=paid,
         meets=meets,
+        contender=bool(analysis.near[found.before].any() and analysis.near[found.after].any()),
         fact=beside.either(r.factor, good, bad),
         cells=_ends(rows),
         numbers={

@@ -123,11 +123,11 @@ def _ran(analysis: Analysis, r: Any, some: pd.DataFrame) -> str:
     own = analysis.speedup_contexts
     own = own[(own["factor"] == r.factor) & (own["level"] == r.level)]
     type_of = dict(zip(table.rows["cell"].astype(str), table.cells[WIDTH], strict=True))
-    ran = own["cell"].map(type_of)
-    stayed = own[(ran == own["baseline_cell"].map(type_of)) & ran.notna()]
+    ran, before = (own[c].astype(str).map(type_of) for c in ("cell", "baseline_cell"))
+    stayed = own[(ran == before) & ran.notna()]
     if not len(stayed) or len(stayed) == len(own):
         return ""
-    kinds = ", ".join(dict.fromkeys(map(str, stayed["cell"].map(type_of))))
+    kinds = ", ".join(dict.fromkeys(map(str, ran[stayed.index])))
     mean = float(np.exp(np.log(stayed["ratio"]).mean()))
     return (
         f". In {len(stayed)} of {contexts(len(own))} it ran in {kinds} like {r.baseline}, and it "

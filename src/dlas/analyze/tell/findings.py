@@ -56,7 +56,7 @@ def findings(analysis: Analysis) -> tuple[Finding, ...]:
     """
     found = list(_claims(analysis))
     judged = [
-        replace(f, contender=all_near(analysis.contenders, f.choices))
+        replace(f, contender=f.contender and all_near(analysis.contenders, f.choices))
         for f in _judged(analysis, found)
     ]
     first = ("front", *FIRST) if several_goals(analysis) else FIRST

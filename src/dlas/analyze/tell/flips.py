@@ -7,7 +7,7 @@ from typing import Any
 
 from dlas.analyze.conclusion import SIGNIFICANT, Analysis, Finding
 from dlas.analyze.estimate.table import Factor
-from dlas.analyze.parts.covered import side_by_side
+from dlas.analyze.parts.covered import Compared, side_by_side
 from dlas.analyze.tell import beside
 from dlas.analyze.tell.words import (
     apart,
@@ -43,6 +43,7 @@ def flips(analysis: Analysis) -> Iterator[Finding]:
             certainty=SIGNIFICANT,
             choices=beside.choices((r.layer, r.a), (r.layer, r.b)),
             coverage=some,
+            contender=_decides(analysis, found),
             fact=beside.either(r.layer, r.a, r.b),
             cells=tuple(dict.fromkeys((*r.cells_better, *r.cells_worse))),
             numbers={"better": r.ratio_better, "worse": r.ratio_worse, "places": list(r.places),
@@ -53,6 +54,14 @@ def flips(analysis: Analysis) -> Iterator[Finding]:
                 f"{percent(min(r.ratio_better, 1 / r.ratio_worse) - 1)}."
             ),
         )  # fmt: skip
+
+
+def _decides(analysis: Analysis, found: Compared) -> bool:
+    """Say whether each of the two is near the best in a context in which it is the better one."""
+    y, near = analysis.estimates.mean, analysis.near
+    first, second = found.after, found.before
+    ahead = y[first] < y[second]
+    return bool(near[first][ahead].any() and near[second][~ahead].any())
 
 
 def _order(analysis: Analysis, r: Any) -> str:

@@ -54,11 +54,18 @@ def interactions(analysis: Analysis) -> Iterator[Finding]:
             choices=tuple(
                 f"{x}={v}" for x, v in ((layer, r.a), (layer, r.b), (by, r.m), (by, r.n))
             ),
+            contender=_decides(analysis, cells),
             fact=f"{layer} by {by}",
             cells=tuple(cells),
             numbers={"tests": len(part), "likely": likely, "at": where, **_levels(r)},
             overturn=what_overturns(analysis, r.ratio, r.low, r.high),
         )
+
+
+def _decides(analysis: Analysis, cells: list[str]) -> bool:
+    """Say whether a stack near the best is among the two at either level of the other layer."""
+    near = set(analysis.table.rows["cell"].astype(str)[analysis.near])
+    return bool(near & set(cells[:2]) and near & set(cells[2:]))
 
 
 def _levels(r: Any) -> dict[str, str]:

@@ -65,7 +65,9 @@ def _worse(
 ) -> Finding:
     """Return the finding of contexts with something in common that all lose."""
     bad = better(analysis.table)[1]
-    said = [_scaled(r, fixed, bad) for r in rows.itertuples()]
+    every = part["fixed"].tolist()
+    told = [c for c in every[0] if c not in fixed and len({f[c] for f in every}) > 1]
+    said = [_scaled(r, told, bad) for r in rows.itertuples()]
     where = f"With {', '.join(f'{c}={v}' for c, v in fixed.items())} a" if fixed else "A"
     shallow = rows.iloc[int(np.argmax(rows["gain"].to_numpy()))]
     ends = (float(shallow["gain"]), float(shallow["low"]), float(shallow["high"]))
@@ -110,8 +112,8 @@ def _more(analysis: Analysis, factor: str) -> str:
     return "later" if analysis.table.scale(factor) == VERSIONS else "higher"
 
 
-def _scaled(r: Any, fixed: dict[str, str], bad: str) -> str:
-    rest = ", ".join(f"{c}={v}" for c, v in r.fixed.items() if c not in fixed)
+def _scaled(r: Any, told: list[str], bad: str) -> str:
+    rest = ", ".join(f"{c}={r.fixed[c]}" for c in told)
     after = r.shape.partition("best at ")[2]
     gained = f" after gaining {percent(r.best_gain - 1)} at {after}" if after else ""
     where = f" at {rest}" if rest else ""
