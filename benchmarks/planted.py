@@ -70,7 +70,7 @@ def fails_on_large(
     log = truth.mains(rng, 0.2)
     log += truth.along(np.array([0.0, 0.0, 1.5]), 0)
     moved = np.moveaxis(log, 3, 0)
-    moved[RUNTIME] = np.minimum(moved[0], moved[1]) - gain
+    moved[RUNTIME] = (np.minimum if gain > 0 else np.maximum)(moved[0], moved[1]) - gain
     there, name = holed(rng), f"software={truth.CHOICES['software'][RUNTIME]}"
     fails = there.copy()
     fails[:LARGE], fails[:, :, :, [s for s in range(3) if s != RUNTIME]] = False, False

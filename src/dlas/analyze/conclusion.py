@@ -61,7 +61,7 @@ class Finding:
     goals; -1 where there are no limits."""
     contender: bool = True
     """Whether it decides among stacks near the best that can be reached, somewhere; False: it is
-    about a choice that nobody would take, or about contexts in which nobody would be."""
+    about a choice that nobody would take, contexts in which nobody would be, or the problem."""
     fact: str = ""
     """What it is about: findings of one fact tell it in several ways, the first one first."""
     cells: tuple[str, ...] = ()

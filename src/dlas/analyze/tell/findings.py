@@ -12,6 +12,7 @@ import numpy as np
 from dlas.analyze.conclusion import BEYOND, SIGNIFICANT, STATED, Analysis, Finding
 from dlas.analyze.parts.contenders import all_near
 from dlas.analyze.parts.contrasts import benjamini_hochberg
+from dlas.analyze.parts.partition import GIVEN
 from dlas.analyze.tell.breakeven import break_evens
 from dlas.analyze.tell.correlate import correlations
 from dlas.analyze.tell.coverage import failures
@@ -32,6 +33,8 @@ from dlas.analyze.tell.winners import dominance
 FDR = 0.05
 FIRST = ("price", "best", "importance", "order", "noise")
 """Kinds that answer the study's questions; they are told first, in this order."""
+PROBLEM = tuple(x for x in GIVEN if x != "hardware")
+"""Layers of the problem: their choices are compared, but seldom chosen."""
 TRIVIAL = ("expectation",)
 """Kinds whose null hypothesis (a cost predicts the metric exactly) hardly ever holds."""
 MOST = 200
@@ -56,11 +59,18 @@ def findings(analysis: Analysis) -> tuple[Finding, ...]:
     """
     found = list(_claims(analysis))
     judged = [
-        replace(f, contender=f.contender and all_near(analysis.contenders, f.choices))
+        replace(f, contender=f.contender and _decides(analysis, f))
         for f in _judged(analysis, found)
     ]
     first = ("front", *FIRST) if several_goals(analysis) else FIRST
     return tuple(replace(f, rank=i + 1) for i, f in enumerate(_ranked(judged, first)))
+
+
+def _decides(analysis: Analysis, f: Finding) -> bool:
+    """Say whether a finding may decide something: about contenders, and not the problem itself."""
+    if any(c.partition("=")[0] in PROBLEM for c in f.choices[:1]):
+        return False
+    return all_near(analysis.contenders, f.choices)
 
 
 def _claims(analysis: Analysis) -> Iterable[Finding]:
