@@ -6,10 +6,11 @@ deviation), round effects of 2 %, noise that differs by runtime (2.2, 3.0 and 3.
 and a parameter that exists for one technique only. The analysis knows none of this: it pools
 variances within runtime and threads and takes t intervals.
 
-    python benchmarks/truth.py [--scale 1.0] [--out docs/truth.md]
+    python benchmarks/truth.py [--only PART] [--scale 1.0] [--out docs/truth.md]
 
 It tells how far it is every 20 seconds and keeps its counts in ``out/truth.json`` after every few
-tables: the same command goes on where it was stopped.
+tables: the same command goes on where it was stopped, and parts run one after another stand in one
+report.
 """
 
 from __future__ import annotations
@@ -18,10 +19,14 @@ import argparse
 import hashlib
 import itertools
 import json
+import os
+import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +38,8 @@ from dlas.analyze import analyze, from_study
 from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.noise import estimate
 from dlas.analyze.estimate.table import Table
-from dlas.analyze.parts.breakeven import AVERAGE, CROSSES, break_evens
+from dlas.analyze.parts.breakeven import CROSSES, break_evens
+from dlas.analyze.parts.curves import AVERAGE
 from dlas.analyze.parts.effects import speedups
 from dlas.analyze.parts.flips import flips
 from dlas.analyze.parts.interactions import interactions
@@ -445,12 +451,12 @@ def run_prices(
     """Measure how often a price is told where there is none, and where there is one."""
     for k, (name, spread) in enumerate(PRICES.items()):
         ask = each(name, partial(additive_price, spread=spread))
-        ((hits, _),) = counted(n, (seed, 6, k), ask, progress).values()
+        ((hits, _),) = counted(n, (seed, 16, k), ask, progress).values()
         yield rate(
             f"price: {name}, additive, interval above 1", hits, n, "at most 5 %", hits <= 0.05 * n
         )
     name = "price: a trap of two layers, told and blamed"
-    ((hits, _),) = counted(n, (seed, 7), each(name, trapped_price), progress).values()
+    ((hits, _),) = counted(n, (seed, 17), each(name, trapped_price), progress).values()
     yield rate(name, hits, n, "at least 95 %", hits >= 0.95 * n)
 
 
@@ -472,6 +478,18 @@ Counts = dict[str, list[int]]
 """By check: how often it held, of how many times."""
 
 
+def _sources() -> str:
+    """Hash the files that make the tables, and those that read them."""
+    import dlas.analyze
+
+    here, analysis = Path(__file__).parent, Path(dlas.analyze.__file__).parent
+    made = [here / name for name in ("truth.py", "worlds.py", "planted.py")]
+    found = hashlib.sha256()
+    for path in [*made, *sorted(analysis.rglob("*.py"))]:
+        found.update(path.read_bytes())
+    return found.hexdigest()
+
+
 class Progress:
     """Counts kept in a file after every world, so that the whole can be taken up again."""
 
@@ -482,10 +500,12 @@ class Progress:
         fits = known.get("generator") == self.generator
         self.seconds: float = known.get("seconds", 0.0) if fits else 0.0
         self.parts: dict[str, dict[str, Any]] = known.get("parts", {}) if fits else {}
+        self.rows: dict[str, dict[str, Any]] = known.get("rows", {}) if fits else {}
+        """What was measured by check, with the part that it is of and when and how."""
         self.told = 0.0
 
-    generator = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-    """Counts of another version of this file are not taken up."""
+    generator = _sources()
+    """Counts of another version of these files, or of the analysis, are not taken up."""
 
     def part(self, key: str) -> dict[str, Any]:
         return self.parts.setdefault(key, {"next": 0, "counts": {}})
@@ -496,7 +516,10 @@ class Progress:
     def save(self, name: str, done: int, n: int) -> None:
         if self.path is None:
             return
-        kept = {"generator": self.generator, "seconds": self.spent(), "parts": self.parts}
+        kept = {
+            "generator": self.generator, "seconds": self.spent(), "parts": self.parts,
+            "rows": self.rows,
+        }  # fmt: skip
         part = self.path.with_suffix(".part")
         part.write_text(json.dumps(kept))
         part.replace(self.path)
@@ -578,16 +601,18 @@ def run_coverage(
     yield rate(name, good, n, "at least 93 %", good >= 0.93 * n)
 
 
-def report(rows: list[dict[str, object]], scale: float, seconds: float) -> str:
-    """Return the rates as the document's text."""
-    share = "" if scale == 1 else f" --scale {scale:g}"
+def report(progress: Progress) -> str:
+    """Return all rates measured so far as the document's text."""
+    rows = list(progress.rows.values())
     lines = [
         "# Truth tests of the analysis",
         "",
-        f"What `python benchmarks/truth.py{share}` printed. The generator is described at the top",
-        f"of that file; {DRAWS} tables share a truth and its holes, not their noise.",
-        "`docs/analysis.md` says what the intervals and tests are. The interval of a median of",
-        "paired speed-ups is made of the contexts' own intervals and covers more than 95 %.",
+        "What `benchmarks/truth.py` printed. The generator is described at the top of that file,",
+        "the worlds in which an analysis is easily wrong in `benchmarks/worlds.py`, what is",
+        f"planted and easily told wrong in `benchmarks/planted.py`; up to {DRAWS} tables share a",
+        "truth and its holes, not their noise. `docs/analysis.md` says what intervals and tests",
+        "are. The interval of a median of paired speed-ups is made of the contexts' own intervals",
+        "and covers more than 95 %.",
         "",
         "| check | tables | measured | bar | reached |",
         "| --- | --- | --- | --- | --- |",
@@ -596,7 +621,16 @@ def report(rows: list[dict[str, object]], scale: float, seconds: float) -> str:
         f"| {r['check']} | {r['tables']} | {r['measured']} | {r['bar']} | {r['reached']} |"
         for r in rows
     ]
-    return "\n".join([*lines, "", f"Took {seconds:.0f} s.", ""])
+    lines += ["", "| part | command | machine | day |", "| --- | --- | --- | --- |"]
+    told = dict.fromkeys(tuple(r[c] for c in ("part", "command", "machine", "day")) for r in rows)
+    lines += [f"| {part} | `{how}` | {machine} | {day} |" for part, how, machine, day in told]
+    return "\n".join([*lines, "", f"Took {progress.spent():.0f} s in all.", ""])
+
+
+def machine() -> str:
+    """Return this machine in words."""
+    names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} processors"
 
 
 def run_worlds(
@@ -608,12 +642,22 @@ def run_worlds(
     yield from worlds.run(n, seed, progress)
 
 
+def run_planted(
+    n: int, seed: int = 1, progress: Progress | None = None
+) -> Iterator[dict[str, object]]:
+    """Measure what is told of the worlds of ``planted.py``."""
+    import planted
+
+    yield from planted.run(n, seed, progress)
+
+
 RUNS: dict[str, tuple[Callable[..., Iterator[dict[str, object]]], int]] = {
     "nulls": (run_nulls, 1000),
     "power": (run_power, 500),
     "coverage": (run_coverage, 2000),
     "findings": (run_findings, 200),
     "worlds": (run_worlds, 400),
+    "planted": (run_planted, 200),
     "prices": (run_prices, 500),
 }
 
@@ -633,10 +677,19 @@ def main() -> int:
     for name, (ask, n) in RUNS.items():
         if asked.only not in (None, name):
             continue
+        how = f"python benchmarks/truth.py --only {name} --scale {asked.scale:g}"
+        around = {
+            "part": name,
+            "command": how,
+            "machine": machine(),
+            "day": f"{datetime.now(UTC).date()}",
+        }
         for row in ask(max(1, int(n * asked.scale)), progress=progress):
             rows.append(row)
+            progress.rows[str(row["check"])] = row | around
+            progress.save(name, 1, 1)
             print(*row.values(), f"{progress.spent():.0f} s", sep=" | ", flush=True)
-    text = report(rows, asked.scale, progress.spent())
+    text = report(progress)
     print(text)
     if asked.out:
         asked.out.write_text(text)

@@ -208,7 +208,8 @@ def test_an_effect_is_that_of_its_pairs(tmp_path: Path) -> None:
     assert tvm.low is not None
     assert tvm.high is not None
     assert tvm.gain is not None
-    assert tvm.low < 1 / 2.0 < tvm.high or tvm.low < 0.5 / 2.0 < tvm.high
+    # Beside the median of the runtimes.
+    assert tvm.low < made_study.SOFTWARE["torch-compile"] / made_study.SOFTWARE["tvm"] < tvm.high
     hardware = next(each for each in found.layers if each.layer == "hardware")
     assert hardware.tried[0].gain == pytest.approx(1 / 0.6, rel=0.05)
 

@@ -1,5 +1,7 @@
 """Flips, break-evens, ordered factors, expectations, the front, goals: by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +14,8 @@ from dlas.analyze.parts.breakeven import break_evens
 from dlas.analyze.parts.expected import expected
 from dlas.analyze.parts.flips import flip_counts, flips
 from dlas.analyze.parts.ordered import returns, scaling
-from dlas.analyze.parts.pareto import best, front
+from dlas.analyze.parts.pareto import front
+from dlas.analyze.parts.taken import best
 
 
 def load(rows, columns, **options):
@@ -101,6 +104,7 @@ def test_the_interval_of_a_break_even_is_the_inverted_test():
     )
     table = load(rows, ["x", "s", "k", "ms"], layers="x,s", rounds="k", strata=[])
     noise = estimate(table)
+    noise = replace(noise, median=noise.mean)
     row = break_evens(table, noise).query("layer == 'x'").iloc[0]
     place = {c: i for i, c in enumerate(table.cells["cell"])}
     d = [noise.mean[place[f"p / {s}"]] - noise.mean[place[f"q / {s}"]] for s in (0, 1)]
@@ -221,10 +225,15 @@ def test_goals_meet_fail_and_cannot_tell():
     assert found.runners_up["meets"].tolist() == [False]
 
 
-def test_the_paired_interval_of_a_drop_is_mcnemars():
-    found = done(goal_table([("a", 1.0, 0.02, 50, 1000)]), best).verdicts.iloc[0]
-    half = 1.959964 * np.sqrt((0.05 - 0.02**2) / 1000)
-    assert found["high"] == pytest.approx(0.02 + half, rel=1e-6)
+def test_no_label_changed_in_a_hundred_still_leaves_points_open():
+    """Tango's interval: z^2 / (n + z^2) where no label changed; McNemar's where many did."""
+    found = done(goal_table([("a", 1.0, 0.0, 0, 100)]), best).verdicts.iloc[0]
+    end = 1.959964**2 / (100 + 1.959964**2)
+    assert (found["low"], found["high"]) == (pytest.approx(-end), pytest.approx(end))
+    assert found["verdict"] == "cannot tell"
+    many = done(goal_table([("a", 1.0, 0.02, 5000, 100_000)]), best).verdicts.iloc[0]
+    half = 1.959964 * np.sqrt((0.05 - 0.02**2) / 100_000)
+    assert many["high"] - 0.02 == pytest.approx(half, rel=0.01)
 
 
 def test_no_cell_surely_meets_the_goals():

@@ -64,7 +64,7 @@ def test_channel_pruning_is_the_fastest_in_all_contexts(analysis, sentences):
     assert (row["best"], row["clearly"], row["contested"]) == (21, 21, 21)
     one(
         sentences,
-        "optimization=channel-pruned is the fastest optimization in all 21 contexts it was",
+        "optimization=channel-pruned is the fastest optimization in all 21 contexts",
     )
 
 
@@ -77,10 +77,12 @@ def test_macs_over_predict_on_two_networks_and_not_on_the_third(analysis, senten
         "MobileNet": "over-predicts",
         "VGG-16": "predicts",
     }
-    said = one(sentences, "macs over-predict what optimization=channel-pruned gains over plain")
-    assert "VGG-16 1.90 expected, 1.88 observed (predicts)" in said
-    assert "ResNet-18 7.30 expected, 2.52 observed (over-predicts)" in said
-    assert "MobileNet 5.79 expected, 3.70 observed (over-predicts)" in said
+    said = one(
+        sentences, "Fewer multiplications (macs) promises optimization=channel-pruned to be"
+    )
+    assert "VGG-16 1.88 times faster of 1.90 times promised (as promised)" in said
+    assert "ResNet-18 2.52 times faster of 7.30 times promised (less than promised)" in said
+    assert "MobileNet 3.70 times faster of 5.79 times promised (less than promised)" in said
 
 
 def test_every_finding_names_cells_that_exist_and_what_would_overturn_it(analysis):

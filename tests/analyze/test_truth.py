@@ -44,7 +44,8 @@ def test_no_flip_is_found_where_there_is_none(truth):
 def test_intervals_hold_the_truth(truth):
     rows = {row["check"]: share(row) for row in truth.run_coverage(40, seed=13)}
     assert len(rows) == 5
-    assert rows["coverage: paired speed-up in one context"] == pytest.approx(95, abs=2)
+    # Guarded against single bad rounds, intervals of means hold somewhat more than they say.
+    assert 93 <= rows["coverage: paired speed-up in one context"] <= 99
     assert rows["coverage: pair effect (ratio of ratios)"] == pytest.approx(95, abs=3)
     for check, covered in rows.items():
         assert covered >= (85 if "break-even" in check else 90), check

@@ -214,10 +214,10 @@ def test_one_that_only_may_meet_the_limits_ousts_none_that_surely_does(tmp_path:
 def test_limits_are_surely_met_as_the_analysis_judges(tmp_path: Path) -> None:
     made = MadeCampaign(tmp_path, [10.0, 11.0, 12.0])
     made.told()
-    base = [1] * 90 + [0] * 10
-    for cell, lost in zip(made.true, (0, 1, 30), strict=True):
+    base = [1] * 900 + [0] * 100
+    for cell, lost in zip(made.true, (0, 15, 300), strict=True):
         right = [0] * lost + base[lost:]
-        value = {"n": 100, "labels": right, "correct": right, "baseline_labels": base,
+        value = {"n": 1000, "labels": right, "correct": right, "baseline_labels": base,
                  "baseline_correct": base}  # fmt: skip
         with ResultStore(tmp_path / FILE_NAME) as store:
             store.put(fact(cell, "evaluate", value))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlas.advise.evidence import METRIC, Evidence
 from dlas.advise.said import HERE, Said
-from dlas.analyze.tell.words import around, compared, contexts
+from dlas.analyze.tell.words import around, compared, contexts, percent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,12 +42,14 @@ def _effect(known: Evidence, row: dict[str, Any]) -> Said:
         f"{row['level']} is {compared(table, row['ratio'])} {row['baseline']} on average"
         f"{around(table, row['ratio'], row['low'], row['high'])}, over {contexts(row['contexts'])}"
     )
-    if row["least"] < 1 < row["most"]:
+    if row["surely_faster"] and row["surely_slower"]:
         worst, best = own.loc[own["ratio"].idxmin()], own.loc[own["ratio"].idxmax()]
         text += (
-            f"; it flips: {compared(table, row['most'])} it with "
+            f"; it depends: {compared(table, row['most'])} it with "
             f"{_brief(known, best['context'])}, {compared(table, row['least'])} it with "
-            f"{_brief(known, worst['context'])}"
+            f"{_brief(known, worst['context'])} (surely better in "
+            f"{percent(row['surely_faster'])} of them, surely worse in "
+            f"{percent(row['surely_slower'])})"
         )
     text += f"; for example {side_by_side(numbers, *pair)}"
     return Said(text, HERE, str(row["level"]), float(row["ratio"]), _finite(row["low"]),

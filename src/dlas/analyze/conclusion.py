@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from dlas.analyze.estimate.estimated import Estimates
+from dlas.analyze.estimate.levels import Bools
 from dlas.analyze.estimate.table import Table
-from dlas.analyze.parts.pareto import Best
+from dlas.analyze.parts.contenders import Contenders, contenders
+from dlas.analyze.parts.covered import Coverage
+from dlas.analyze.parts.paid import Paid
+from dlas.analyze.parts.taken import Best
 
 SCHEMA = 1
 """Version of ``findings.json``; raised when a field changes its meaning or goes."""
@@ -45,6 +50,20 @@ class Finding:
     certainty: str = STATED
     """``significant`` (q below 5 %), ``beyond the floor`` (no noise known), or ``stated``:
     a count or a description that claims no difference, or one told with its own intervals."""
+    choices: tuple[str, ...] = ()
+    """``layer=level`` of the choices it compares, the better one first."""
+    coverage: Coverage | None = None
+    """In how many contexts it was seen, and is sure; None where it is of no contexts."""
+    costs: tuple[Paid, ...] = ()
+    """What a gain costs or saves beside the metric; empty where no column tells it."""
+    meets: int = -1
+    """In how many of ``coverage.contexts`` the better choice surely meets the limits of the
+    goals; -1 where there are no limits."""
+    contender: bool = True
+    """Whether it decides among stacks near the best that can be reached, somewhere; False: it is
+    about a choice that nobody would take, contexts in which nobody would be, or the problem."""
+    fact: str = ""
+    """What it is about: findings of one fact tell it in several ways, the first one first."""
     cells: tuple[str, ...] = ()
     """The cells it can be checked on."""
     numbers: dict[str, Any] = field(default_factory=dict)
@@ -61,6 +80,9 @@ class Analysis:
 
     table: Table
     estimates: Estimates
+    near: Bools
+    """Which rows of the table are near the best of what is given."""
+    regrets: pd.DataFrame
     shares: pd.DataFrame
     left_out: pd.DataFrame
     speedups: pd.DataFrame
@@ -91,6 +113,11 @@ class Analysis:
     comparable: pd.DataFrame
     findings: tuple[Finding, ...] = ()
 
+    @cached_property
+    def contenders(self) -> Contenders:
+        """The choices that stacks near the best are made of, by layer and parameter."""
+        return contenders(self.table, self.near)
+
     def to_dict(self, *, bulky: bool = False) -> dict[str, Any]:
         """Return everything but the input as plain values (``docs/analysis.md``: the schema).
 
@@ -117,6 +144,7 @@ class Analysis:
             "cells": len(self.table.cells),
             "complete": int(self.table.complete.sum()),
             "baseline": {x: self.table.reference(x) for x in self.table.varied},
+            "contenders": {x: sorted(levels) for x, levels in self.contenders.items()},
             "notes": list(self.table.notes),
             "noise": self.noise(),
             "findings": [plain(asdict(f)) for f in self.findings],

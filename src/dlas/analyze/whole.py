@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pandas as pd
+
 from dlas.analyze.conclusion import Analysis
+from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.noise import estimate
 from dlas.analyze.estimate.table import Table
+from dlas.analyze.parts.alike import repeats_noted
 from dlas.analyze.parts.breakeven import break_evens
+from dlas.analyze.parts.contenders import near_best
 from dlas.analyze.parts.correlate import correlations
 from dlas.analyze.parts.coverage import comparable, coverage, failures
 from dlas.analyze.parts.effects import losses, speedups
@@ -16,10 +21,12 @@ from dlas.analyze.parts.flips import flip_counts, flips
 from dlas.analyze.parts.interactions import interactions, layer_pairs
 from dlas.analyze.parts.limits import noted
 from dlas.analyze.parts.ordered import returns, scaling
-from dlas.analyze.parts.pareto import best, best_of_given, front
+from dlas.analyze.parts.pareto import front
 from dlas.analyze.parts.price import price
+from dlas.analyze.parts.regret import regrets
 from dlas.analyze.parts.roofline import roofline
 from dlas.analyze.parts.shares import left_out, shares
+from dlas.analyze.parts.taken import best, best_of_given
 from dlas.analyze.parts.waterfall import waterfalls
 from dlas.analyze.parts.winners import winner_maps, winners
 from dlas.analyze.tell.findings import findings
@@ -32,20 +39,18 @@ def analyze(table: Table, *, triples: bool = False) -> Analysis:
         table: from ``load_table`` or ``from_study``.
         triples: also split the variance into triples of layers.
     """
-    table = noted(table)
-    noise = estimate(table)
-    table = replace(table, notes=(*table.notes, *noise.notes))
-    one, contexts = speedups(table, noise)
-    tetrads = interactions(table, noise)
-    turned = flips(table, noise)
-    promised, paid, kept = (part(table, noise) for part in (expected, price, waterfalls))
+    table, noise, split = _estimated(noted(table), triples=triples)
+    one, promised, paid, kept = (p(table, noise) for p in (speedups, expected, price, waterfalls))
+    tetrads, turned = interactions(table, noise), flips(table, noise)
     parts = Analysis(
         table=table,
         estimates=noise,
-        shares=shares(table, noise, triples=triples),
+        near=near_best(table, noise),
+        regrets=regrets(table, noise),
+        shares=split,
         left_out=left_out(table, noise),
-        speedups=one,
-        speedup_contexts=contexts,
+        speedups=one[0],
+        speedup_contexts=one[1],
         losses=losses(table, noise),
         interactions=tetrads,
         layer_pairs=layer_pairs(tetrads, table.floor),
@@ -72,3 +77,11 @@ def analyze(table: Table, *, triples: bool = False) -> Analysis:
         comparable=comparable(table, noise),
     )
     return replace(parts, findings=findings(parts))
+
+
+def _estimated(table: Table, *, triples: bool) -> tuple[Table, Estimates, pd.DataFrame]:
+    """Return a table with what must be known of its noise, the noise, and the shares."""
+    noise = estimate(table)
+    split = shares(table, noise, triples=triples)
+    notes = (*table.notes, *noise.notes, *repeats_noted(table, noise, split))
+    return replace(table, notes=notes), noise, split

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dlas.analyze.estimate.noise import estimate
-from dlas.analyze.parts.pareto import FAILS, Best, best
+from dlas.analyze.parts.taken import Best, best
+from dlas.analyze.parts.within import FAILS
 from dlas.core.errors import StorageError, UserError
 from dlas.core.records import Stage, Status
 from dlas.core.stack import Stack

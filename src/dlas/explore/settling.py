@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from dlas.analyze import from_study
 from dlas.analyze.estimate.noise import estimate
-from dlas.analyze.parts.pareto import meeting
+from dlas.analyze.parts.within import meeting
 from dlas.core.errors import UserError
 from dlas.core.records import MeasureSettings, RoundRange, Status
 from dlas.core.stack import LAYERS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dlas.analyze.parts.taken import SIMPLER, further_goals, steps_beyond
 from dlas.core.stack import LAYERS
 from dlas.report.material import Material, logs
 from dlas.report.pack import Part, Texts, pack, plain
@@ -87,7 +88,9 @@ def estimates(material: Material) -> Part | None:
 
     By analysed cell: ``mean`` of the log of the metric (less is better) net of round effects,
     None where there is none; ``var`` its variance; ``stratum`` where its noise is pooled. By
-    stratum the degrees of freedom. ``known``: whether there is any noise known.
+    stratum the degrees of freedom. ``known``: whether there is any noise known. ``steps`` beyond
+    the defaults, the ``further`` goals with their signs and what a simpler stack may lose
+    (``simpler``) say which of those that cannot be told apart is taken.
     """
     if material.analysis is None:
         return None
@@ -115,6 +118,9 @@ def estimates(material: Material) -> Part | None:
         },
         "parameters": list(table.parameters),
         "decider": material.analysis.best.metric,
+        "further": [list(each) for each in further_goals(table.goals)],
+        "simpler": SIMPLER,
+        "steps": steps_beyond(table).tolist(),
         "maximize": bool(_maximized(material)),
     }
 

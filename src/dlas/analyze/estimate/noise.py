@@ -66,7 +66,10 @@ def _from_bounds(table: Table, bounds: tuple[str, str]) -> Estimates:
     var = (half / stats.norm.ppf(0.975)) ** 2
     out = _plain(table, "intervals", np.nan_to_num(var)[:, None], np.array([np.inf]))
     log = np.where(np.isfinite(var), table.log, np.nan)
-    return Estimates(out.kind, log, log, out.var, out.df, out.strata, out.controls)
+    lost = int((np.isfinite(table.log) & ~np.isfinite(log)).sum())
+    notes = (f"{lost} complete cells have no interval: they are left out of all comparisons.",)
+    kept = notes if lost else ()
+    return Estimates(out.kind, log, log, out.var, out.df, out.strata, out.controls, notes=kept)
 
 
 def _from_rounds(table: Table, samples: pd.DataFrame) -> Estimates | None:

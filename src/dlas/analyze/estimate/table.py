@@ -22,7 +22,7 @@ from dlas.analyze.estimate.levels import (
 )
 from dlas.analyze.estimate.scales import NAMES, NUMBERS, VERSIONS, key_of
 from dlas.core.goals import Goals
-from dlas.core.stack import Choice
+from dlas.core.stack import DEFAULTS, Choice
 
 if TYPE_CHECKING:
     from dlas.analyze.estimate.estimated import Estimates
@@ -238,11 +238,29 @@ class Table:
             if p != factor.name and layer_of(p, self.layers) == factor.layer
         )
 
+    def usual(self, layer: str) -> str:
+        """Return the level that a person would have had: given, or a stack's default; else none.
+
+        A default is the level of its name, of several with other parameters the shortest.
+        """
+        levels = self.levels[layer]
+        if layer in self.baseline and self.baseline[layer] in levels:
+            return self.baseline[layer]
+        wanted = DEFAULTS.get(layer)
+        if wanted is None or wanted in levels:
+            return wanted or ""
+        if layer not in self.skeletons:
+            return ""
+        kinds = dict(zip(self.cells[layer], self.skeletons[layer], strict=True))
+        return min((s for s in levels if kinds.get(s) == wanted), key=len, default="")
+
     def reference(self, layer: str) -> str:
         """Return the level the others of a layer are compared with.
 
         The given baseline; else the lowest where levels, or the one parameter that tells them
-        apart, are numbers; else the commonest, of equally common ones the first.
+        apart, are numbers; else what a person would have had (``usual``); else the median choice,
+        by what choices make of the metric everything else equal: never the best, and never a
+        straw man. Where no choices meet it is the commonest, of equally common ones the first.
         """
         levels = self.levels[layer]
         if layer in self.baseline and self.baseline[layer] in levels:
@@ -253,8 +271,47 @@ class Table:
             if f.layer == layer and f.ordered and self._renames(f):
                 good = self.complete & (self.cells[f.name] == f.levels[0]).to_numpy(dtype=bool)
                 return str(self.cells[layer][good].iloc[0])
-        counts = self.cells[layer][self.complete].value_counts()
-        return max(levels, key=lambda s: (counts[s], -levels.index(s)))
+        return self.usual(layer) or self.medians[layer]
+
+    @cached_property
+    def medians(self) -> Mapping[str, str]:
+        """The median choice of every layer."""
+        good = self.complete
+        log, cells = self.log[good], self.cells[good]
+        out = {}
+        for layer in self.layers:
+            others = [c for c in self.context_columns if c != layer]
+            context = codes([cells[c].to_numpy() for c in others], len(cells))
+            level = pd.Index(self.levels[layer]).get_indexer(cells[layer])
+            counts = np.bincount(level, minlength=len(self.levels[layer]))
+            effect = level_effects(log, context, level)
+            common = max(range(len(counts)), key=lambda i: (counts[i], -i))
+            chosen = median_of(effect, counts) if len(counts) > 1 else common
+            out[layer] = self.levels[layer][chosen]
+        return out
+
+
+def level_effects(log: Floats, context: Ints, level: Ints) -> Floats:
+    """Return what each level makes of the metric, contexts taken off, by least squares.
+
+    Levels that share no context with others have an effect of nothing.
+    """
+    n = int(level.max(initial=-1)) + 1
+    there = np.zeros((int(context.max(initial=-1)) + 1, n))
+    value = np.zeros_like(there)
+    there[context, level], value[context, level] = 1.0, log
+    size = np.maximum(there.sum(axis=1, keepdims=True), 1.0)
+    centred = (value - value.sum(axis=1, keepdims=True) / size) * there
+    normal = np.diag(there.sum(axis=0)) - there.T @ (there / size)
+    found: Floats = np.linalg.lstsq(normal, centred.sum(axis=0), rcond=1e-9)[0]
+    return found
+
+
+def median_of(effect: Floats, counts: Ints) -> int:
+    """Return the level in the middle; of two in the middle the commoner, then the better one."""
+    order = np.argsort(effect, kind="stable")
+    middle = order[(len(order) - 1) // 2 : len(order) // 2 + 1].tolist()
+    return int(max(middle, key=lambda i: (counts[i], -effect[i])))
 
 
 def layer_of(parameter: str, layers: tuple[str, ...]) -> str:

@@ -131,27 +131,71 @@ class Tested:
     p: Floats
 
 
-def tested(value: Floats, var: Floats, estimates: Estimates, level: float = 0.95) -> Tested:
-    """Put t intervals around contrasts whose variance is given by stratum (last axis)."""
+def tested(
+    value: Floats,
+    var: Floats,
+    estimates: Estimates,
+    level: float = 0.95,
+    *,
+    median: Floats | None = None,
+) -> Tested:
+    """Put t intervals around contrasts whose variance is given by stratum (last axis).
+
+    Args:
+        value: the contrasts of means over rounds.
+        var: their variance by stratum.
+        estimates: what is known of the noise.
+        level: of the intervals.
+        median: the same contrasts of medians over rounds, as a guard against single bad rounds:
+            the interval reaches from the lower of both to the higher, and what is tested is the
+            smaller of them, nothing where they disagree on the sign.
+    """
     value = np.asarray(value, dtype=float)
     if not estimates.known:
         nan = np.full(value.shape, np.nan)
         return Tested(value, nan, nan, nan, nan, nan)
+    other = value if median is None else np.asarray(median, dtype=float)
     se = np.sqrt(var.sum(axis=-1))
     df = satterthwaite(var, estimates.df)
     half = stats.t.ppf((1 + level) / 2, df) * se
     with np.errstate(divide="ignore", invalid="ignore"):
-        p = 2 * stats.t.sf(np.abs(value) / se, df)
-    return Tested(value, se, df, value - half, value + half, np.asarray(p))
+        p = 2 * stats.t.sf(np.abs(smaller(value, other)) / se, df)
+    low, high = np.minimum(value, other) - half, np.maximum(value, other) + half
+    return Tested(value, se, df, low, high, np.asarray(p))
 
 
-def average(diff: Differences, estimates: Estimates) -> tuple[Floats, Floats, Floats]:
-    """Return mean log ratio over contexts, its variance by stratum, and how many contexts."""
+def smaller(mean: Floats, median: Floats) -> Floats:
+    """Return what mean and median over rounds both show: the smaller, 0 where signs differ."""
+    size = np.minimum(np.abs(mean), np.abs(median))
+    found: Floats = np.where(np.sign(mean) == np.sign(median), np.sign(mean) * size, 0.0)
+    return found
+
+
+@dataclass(frozen=True)
+class Average:
+    """Log ratios of pairs of levels, averaged over the contexts that hold both."""
+
+    mean: Floats
+    median: Floats
+    """Of the medians over rounds."""
+    var: Floats
+    """Variance of ``mean`` by pair and stratum."""
+    count: Floats
+    """How many contexts."""
+
+    def tested(self, estimates: Estimates) -> Tested:
+        """Put guarded intervals around the averages."""
+        return tested(self.mean, self.var, estimates, median=self.median)
+
+
+def average(diff: Differences, estimates: Estimates) -> Average:
+    """Return the averages of log ratios over contexts."""
     count = diff.there.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = diff.mean.sum(axis=0) / count
+        median = diff.median.sum(axis=0) / count
         var = estimates.averaged(diff.var.sum(axis=0), count)
-    return mean, var, count
+    return Average(mean, median, var, count)
 
 
 def benjamini_hochberg(p: Floats) -> Floats:

@@ -42,7 +42,7 @@ def speedups(table: Table, estimates: Estimates) -> tuple[pd.DataFrame, pd.DataF
         base = found.levels.index(baseline_of(table, factor))
         others = [i for i in range(len(found.levels)) if i != base]
         diff = differences(found, estimates, np.array([[base, i] for i in others]))
-        each = tested(diff.mean, diff.var, estimates)
+        each = tested(diff.mean, diff.var, estimates, median=diff.median)
         rows = _summaries(table, diff, each, estimates)
         summary += [{"factor": factor.name, "layer": factor.layer} | row for row in rows]
         contexts.append(_by_context(table, diff, each).assign(factor=factor.name))
@@ -53,16 +53,27 @@ def speedups(table: Table, estimates: Estimates) -> tuple[pd.DataFrame, pd.DataF
 
 
 def baseline_of(table: Table, factor: Factor) -> str:
-    """Return the level that the others of a factor are compared with."""
-    return table.reference(factor.name) if factor.name == factor.layer else factor.levels[0]
+    """Return the level that the others of a factor are compared with.
+
+    Of a parameter: the lowest where its levels are ordered, else its default, which is what it has
+    where the text of the choice does not name it; else the first.
+    """
+    if factor.name == factor.layer:
+        return table.reference(factor.name)
+    if factor.ordered:
+        return factor.levels[0]
+    named = f"{factor.name.partition('.')[2]}="
+    unsaid = ~table.cells[factor.layer].astype(str).str.contains(named, regex=False)
+    found = set(table.cells[factor.name][unsaid & table.complete]) & set(factor.levels)
+    return found.pop() if len(found) == 1 else factor.levels[0]
 
 
 def _summaries(
     table: Table, diff: Differences, each: Tested, estimates: Estimates
 ) -> list[dict[str, Any]]:
     """Return the summary of each level that shares a context with the baseline."""
-    mean, var, count = average(diff, estimates)
-    whole = tested(mean, var, estimates)
+    found = average(diff, estimates)
+    whole, count = found.tested(estimates), found.count
     lows, highs = _decided(table, each, estimates)
     levels = diff.grid.levels
     out = []

@@ -11,11 +11,15 @@ from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.contrasts import Differences, Grid, differences, grid, tested
 from dlas.analyze.parts.effects import baseline_of
 from dlas.analyze.parts.limits import crowded
+from dlas.analyze.parts.partition import GIVEN, RUNTIME
 
 COSTS = (
     "macs", "effective_macs", "params", "nonzero_params", "bytes", "weights_mb",
 )  # fmt: skip
 """Columns of which half promises twice the speed. A file's size is none: it holds code too."""
+OF_THE_PROBLEM = (*(x for x in GIVEN if x != "hardware"), RUNTIME)
+"""Layers whose choice promises nothing by its costs: another network is another task, and another
+runtime asked for the same runs the same."""
 THREADS = "ran_threads"
 WIDTH = "ran_precision"
 OVER, UNDER, RIGHT, OPEN = "over-predicts", "under-predicts", "predicts", "cannot tell"
@@ -35,7 +39,8 @@ def expected(table: Table, estimates: Estimates) -> tuple[pd.DataFrame, pd.DataF
     Returns:
         One row per choice, cost column and group of contexts (``by`` a layer and ``at`` its
         level, empty for all): geometric means of the ``expected`` speed-up (cost of the
-        baseline over cost of the choice; threads the other way round) and the ``observed`` one
+        baseline over cost of the choice; threads the other way round; a network's and a runtime's
+        choice promises nothing) and the ``observed`` one
         with its interval; ``achieved`` is observed over expected; ``verdict`` says whether the
         cost over-predicts, under-predicts or predicts it within the floor.
         And one row per context. Choices that leave the cost as it is are left out.
@@ -44,7 +49,7 @@ def expected(table: Table, estimates: Estimates) -> tuple[pd.DataFrame, pd.DataF
     rows: list[dict[str, object]] = []
     contexts: list[pd.DataFrame] = []
     for factor in table.compared:
-        if crowded(table, factor):
+        if crowded(table, factor) or factor.layer in OF_THE_PROBLEM:
             continue
         found = grid(table, factor, estimates)
         base = found.levels.index(baseline_of(table, factor))
@@ -120,8 +125,9 @@ def _grouped(
     n = member.sum(axis=1)
     hoped = member @ np.where(use, promise, 0.0) / n
     var = estimates.averaged(member @ diff.var[:, 0], n)
-    seen = tested(member @ diff.mean[:, 0] / n, var, estimates)
-    share = tested(seen.value - hoped, var, estimates)
+    middle = member @ diff.median[:, 0] / n
+    seen = tested(member @ diff.mean[:, 0] / n, var, estimates, median=middle)
+    share = tested(seen.value - hoped, var, estimates, median=middle - hoped)
     half = float(np.log1p(table.floor))
     return [
         {

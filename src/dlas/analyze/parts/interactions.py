@@ -15,7 +15,7 @@ from dlas.analyze.parts.limits import MOST_TETRADS, met
 
 COLUMNS = [
     "layer", "a", "b", "by", "m", "n", "contexts", "ratio", "low", "high", "p", "q",
-    "at_m", "at_n", "least", "most",
+    "likely", "at_m", "at_n", "least", "most",
 ]  # fmt: skip
 
 
@@ -25,9 +25,12 @@ def interactions(table: Table, estimates: Estimates) -> pd.DataFrame:
     For levels a, b of ``layer`` and m, n of ``by``: ``ratio`` is the geometric mean over
     contexts of (a over b at m) over (a over b at n), on the scale of the metric, with its 95 %
     t interval; ``at_m`` and ``at_n`` are a over b in the same contexts; ``least`` and ``most``
-    the spread over contexts. Only contexts with all four cells count, so that a hole biases
-    nothing. ``q`` is the false discovery rate over all rows of the table (Benjamini and
-    Hochberg 1995).
+    the spread over contexts. ``likely`` is the ratio shrunk towards none by how little the ratios
+    of the two layers differ beyond their noise (empirical Bayes, Robbins 1956): the largest of
+    many noisy ratios looks larger than it is. Where there are several hosts, the host is one of
+    the layers that an effect may depend on. Only contexts with all four cells count, so that a
+    hole biases nothing. ``q`` is the false discovery rate over all rows of the table (Benjamini
+    and Hochberg 1995).
     """
     frames = [_pair(table, estimates, one, two) for one, two in met(table)]
     frames = [f for f in frames if len(f)]
@@ -46,6 +49,7 @@ def layer_pairs(tetrads: pd.DataFrame, floor: float) -> pd.DataFrame:
     layer's effect changes with the other.
     """
     columns = ["layer", "by", "tests", "found", "largest", "typical"]
+    tetrads = tetrads[tetrads["by"] != "host"]  # not a layer: its rows are in the table itself
     if not len(tetrads):
         return pd.DataFrame(columns=columns)
     size = np.abs(np.log(tetrads["ratio"]))
@@ -73,14 +77,28 @@ def _pair(table: Table, estimates: Estimates, layer: str, by: str) -> pd.DataFra
     rest, level = _split(found, by, levels)
     parts = [_tetrads(found, estimates, pair, rest, level, m, n, len(levels)) for pair in pairs]
     out = {c: np.concatenate([part[c] for part in parts]) for c in parts[0]}
-    result = tested(out["at_m"] - out["at_n"], out.pop("var"), estimates)
+    result = tested(out["at_m"] - out["at_n"], out.pop("var"), estimates, median=out.pop("middle"))
     ends = {"ratio": result.value, "low": result.low, "high": result.high}
     logs = ends | {c: out[c] for c in ("at_m", "at_n", "least", "most")}
+    logs["likely"] = result.value * _kept(result.value, result.se)
     out |= {c: np.exp(v) for c, v in logs.items()} | {"p": result.p}
     for columns, known in ((("a", "b"), found.levels), (("m", "n"), levels)):
         names = np.array(known, dtype=object)
         out |= {c: names[out[c].astype(np.int64)] for c in columns}
     return pd.DataFrame(out).assign(layer=layer, by=by)
+
+
+def _kept(value: Floats, se: Floats) -> Floats:
+    """Return by ratio what share of its logarithm is likely more than noise; 1 without any.
+
+    Ratios of two layers spread by what is there, tau, and by their noise: tau^2 is the mean of
+    value^2 - se^2, and a ratio keeps tau^2 / (tau^2 + se^2) of itself.
+    """
+    if not len(value) or not np.isfinite(se).all():
+        return np.ones(len(value))
+    there = max(float(np.mean(value**2 - se**2)), 0.0)
+    total = there + se**2
+    return np.divide(there, total, out=np.ones(len(value)), where=total > 0)
 
 
 def _split(found: Grid, by: str, levels: tuple[str, ...]) -> tuple[Ints, Ints]:
@@ -103,9 +121,10 @@ def _tetrads(
     """Return logs of ratios of one pair of levels over all pairs of the other layer's levels."""
     diff = differences(found, estimates, pair[None, :])
     shape = (int(rest.max(initial=-1)) + 1, n_levels)
-    d, there = np.zeros(shape), np.zeros(shape)
+    d, there, middle = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     var = np.zeros((*shape, diff.var.shape[2]))
     d[rest, level] = diff.mean[:, 0]
+    middle[rest, level] = diff.median[:, 0]
     there[rest, level] = diff.there[:, 0]
     var[rest, level] = diff.var[:, 0]
     both = there[:, m] * there[:, n]
@@ -116,6 +135,7 @@ def _tetrads(
     # The variance only needs sums over contexts: two products of small matrices per stratum.
     total = np.stack([_sums(var[:, :, s], there, m, n) for s in range(var.shape[2])], axis=-1)
     gap, whole = d[:, m] - d[:, n], both > 0
+    medians = ((middle[:, m] - middle[:, n]) * both).sum(axis=0) / count
     return {
         "a": np.full(len(m), pair[0]),
         "b": np.full(len(m), pair[1]),
@@ -124,6 +144,7 @@ def _tetrads(
         "contexts": count.astype(np.int64),
         "at_m": at_m,
         "at_n": at_n,
+        "middle": medians,
         "var": total / (count**2)[:, None],
         "least": np.where(whole, gap, np.inf).min(axis=0, initial=np.inf),
         "most": np.where(whole, gap, -np.inf).max(axis=0, initial=-np.inf),

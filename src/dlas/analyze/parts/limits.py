@@ -44,6 +44,8 @@ def tetrads(levels: int, others: int) -> int:
 def met(table: Table) -> list[tuple[str, str]]:
     """Return the pairs of layers whose interaction is looked at, a free one first.
 
+    Where there are several hosts, each free layer is looked at with them.
+
     Of too many pairs of levels those with the baseline are looked at; where these are too many,
     or the first is crowded, none.
     """
@@ -57,7 +59,13 @@ def met(table: Table) -> list[tuple[str, str]]:
         with_baseline = (len(table.levels[one]) - 1) * tetrads(2, len(table.levels[two]))
         if not crowded(table, one) and with_baseline <= MOST_TETRADS:
             out.append((one, two))
-    return out
+    return out + [(x, "host") for x in paired(table) if _meets_host(table, x)]
+
+
+def _meets_host(table: Table, layer: str) -> bool:
+    hosts = len(table.hosts)
+    there = hosts > 1 and "host" not in table.layers
+    return there and (len(table.levels[layer]) - 1) * tetrads(2, hosts) <= MOST_TETRADS
 
 
 def _sizes(table: Table) -> dict[tuple[str, str], int]:
@@ -90,7 +98,7 @@ def refitted(table: Table) -> bool:
 
 def noted(table: Table) -> Table:
     """Add to a table the sentences on what its analysis leaves out."""
-    notes = [*_crowded(table), *_apart(table), *_unshared(table)]
+    notes = [*_crowded(table), *_apart(table), *_halved(table), *_unshared(table)]
     return replace(table, notes=(*table.notes, *notes)) if notes else table
 
 
@@ -117,6 +125,21 @@ def _apart(table: Table) -> list[str]:
     return [
         f"Interactions of {_listed(lost)} are not computed, there being too many pairs of levels: "
         "leave out levels to have them."
+    ]
+
+
+def _halved(table: Table) -> list[str]:
+    """Say of which pairs of layers only the levels beside the baseline are looked at."""
+    some = [
+        f"{a} and {b}"
+        for a, b in met(table)
+        if tetrads(len(table.levels[a]), len(table.levels[b])) > MOST_TETRADS
+    ]
+    if not some:
+        return []
+    return [
+        f"Of {_listed(some)} only the interactions with the baseline are computed, there being "
+        f"more than {MOST_TETRADS} of all pairs of levels."
     ]
 
 

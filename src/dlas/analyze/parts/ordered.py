@@ -44,12 +44,13 @@ def scaling(table: Table, estimates: Estimates) -> pd.DataFrame:
 def _profile(table: Table, estimates: Estimates, found: Grid, k: int) -> dict[str, object]:
     there = np.flatnonzero(found.row[k] >= 0)
     rows = found.row[k, there]
-    y = estimates.mean[rows]
+    y, middle = estimates.mean[rows], estimates.median[rows]
     best = int(np.argmin(y))
-    ends = np.array([y[0] - y[-1], y[0] - y[best], y[-1] - y[best]])
     pairs = [(0, len(rows) - 1), (0, best), (len(rows) - 1, best)]
+    ends = np.array([y[i] - y[j] for i, j in pairs])
     var = np.array([estimates.gap(rows[i], rows[j]) for i, j in pairs])
-    result = tested(ends, var, estimates)
+    medians = np.array([middle[i] - middle[j] for i, j in pairs])
+    result = tested(ends, var, estimates, median=medians)
     sure = result.low > 0 if estimates.known else ends > np.log1p(table.floor)
     loses = result.high[0] < 0 if estimates.known else ends[0] < -np.log1p(table.floor)
     shape = "gains" if sure[0] else "loses" if loses else "flat"
@@ -110,10 +111,10 @@ def _steps(
     ids = table.rows["cell"].to_numpy()
     for i in range(len(found.levels) - 1):
         diff = differences(found, estimates, np.array([[i, i + 1]]))
-        mean, var, count = average(diff, estimates)
-        if not count[0]:
+        whole = average(diff, estimates)
+        if not whole.count[0]:
             continue
-        result = tested(mean, var, estimates)
+        mean, count, result = whole.mean, whole.count, whole.tested(estimates)
         here = diff.there[:, 0] > 0
         before, after = found.row[here, i], found.row[here, i + 1]
         gains = diff.mean[here, 0]

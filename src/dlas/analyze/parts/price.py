@@ -22,9 +22,9 @@ from dlas.analyze.estimate.halves import Halves, halves
 from dlas.analyze.estimate.levels import Floats
 from dlas.analyze.estimate.table import COMPLETE, Table
 from dlas.analyze.parts.contrasts import place, satterthwaite, tested
-from dlas.analyze.parts.pareto import meeting
 from dlas.analyze.parts.partition import Partition, contexts_of, layers_of, starts_of
 from dlas.analyze.parts.stepwise import Floor, Ground, Group, Place, ends
+from dlas.analyze.parts.within import meeting
 
 HALF = 0.5
 MANY = "more than a pair"

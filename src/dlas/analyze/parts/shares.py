@@ -29,7 +29,7 @@ ORDERS = 48
 FEW_ORDERS = 8
 """Where a model has more than ``MOST_COLUMNS`` columns."""
 EXACT = 5
-LEFT_OUT = ("layer", "level", "cells", "order", "changed")
+LEFT_OUT = ("layer", "level", "cells", "order", "changed", "first", "collapses")
 """What ``left_out`` holds beside a column for each layer."""
 TIE = 0.02
 RIDGE = 1e-9
@@ -39,7 +39,8 @@ COLUMNS = ["kind", "term", "share", "chance", "df", "confounded", "method"]
 def shares(table: Table, estimates: Estimates, *, triples: bool = False) -> pd.DataFrame:
     """Return shares of the variance of the log metric, by layer, pair and parameter.
 
-    Rows of ``kind`` ``layer``, ``pair`` (and ``triple``) and ``rest`` add up to 1; rows of
+    Rows of ``kind`` ``layer``, ``pair`` (and ``triple``) and ``rest`` add up to 1; where there are
+    several hosts a layer also makes a pair with the host, whose own effect is taken off. Rows of
     kind ``factor`` split a layer into its technique and its parameters; ``noise`` is the part
     that the noise of rounds alone would give, ``chance`` what noise would make of the term in
     all but 1 % of tables (NaN where no noise is known). ``df`` is the number of free contrasts
@@ -51,8 +52,10 @@ def shares(table: Table, estimates: Estimates, *, triples: bool = False) -> pd.D
     if total <= 1e-12 or not table.varied:
         return pd.DataFrame(columns=COLUMNS)
     labels = {x: table.cells[x].to_numpy()[rows] for x in table.varied}
-    sets: list[list[tuple[str, ...]]] = [[(x,) for x in table.varied], [*shared(table)]]
-    if triples and len(sets[1]) == len(list(combinations(table.varied, 2))):
+    pairs = shared(table)
+    sets: list[list[tuple[str, ...]]] = [[(x,) for x in table.varied], [*pairs, *_hosts(table)]]
+    labels["host"] = labels.get("host", table.rows["host"].to_numpy()[rows])
+    if triples and len(pairs) == len(list(combinations(table.varied, 2))):
         sets.append(list(combinations(table.varied, 3)))
     parts_of = {" x ".join(c): c for some in sets for c in some}
     stages = [[" x ".join(c) for c in some] for some in sets if some]
@@ -75,27 +78,37 @@ def shares(table: Table, estimates: Estimates, *, triples: bool = False) -> pd.D
     return frame.assign(method=METHOD)
 
 
+def _hosts(table: Table) -> list[tuple[str, str]]:
+    """Return each layer paired with the host, where there are several and it is no layer."""
+    if len(table.hosts) < 2 or "host" in table.layers:
+        return []
+    return [(x, "host") for x in table.varied]
+
+
 def left_out(table: Table, estimates: Estimates) -> pd.DataFrame:
     """Return the layers' shares with each single level left out, and whether the order holds.
 
     One row per left-out level: a column per layer, ``order`` (layers by share) and
     ``changed``: whether two layers swap whose shares differ by at least 0.02 both before and
-    after (smaller differences are no order; a layer of which one level is left is not ranked).
-    The first row leaves nothing out.
+    after (smaller differences are no order; a layer of which one level is left is not ranked);
+    ``first``: whether another layer comes first then; ``collapses``: whether another layer is left
+    with one level, so that the order proves nothing. The first row leaves nothing out.
     """
     rows = np.flatnonzero(np.isfinite(estimates.mean))
-    columns = ["layer", "level", "cells", *map(_column, table.varied), "order", "changed"]
+    columns = ["layer", "level", "cells", *map(_column, table.varied), *LEFT_OUT[3:]]
     whole = _layer_shares(table, estimates, rows) if refitted(table) else None
     if whole is None:
         return pd.DataFrame(columns=columns)
-    out = [_left_row("", "", len(rows), whole, whole)]
+    out = [_left_row("", "", len(rows), whole, whole, False)]
     for layer in table.varied:
         values = table.cells[layer].to_numpy()[rows]
         for level in table.levels[layer]:
             kept = rows[values != level]
             part = _layer_shares(table, estimates, kept)
             if part is not None:
-                out.append(_left_row(layer, level, len(kept), part, whole))
+                others = (x for x in table.varied if x != layer)
+                gone = any(len(set(table.cells[x].to_numpy()[kept])) < 2 for x in others)
+                out.append(_left_row(layer, level, len(kept), part, whole, gone))
     return pd.DataFrame(out, columns=columns)
 
 
@@ -105,7 +118,12 @@ def _column(layer: str) -> str:
 
 
 def _left_row(
-    layer: str, level: str, cells: int, part: dict[str, float], whole: dict[str, float]
+    layer: str,
+    level: str,
+    cells: int,
+    part: dict[str, float],
+    whole: dict[str, float],
+    collapses: bool,
 ) -> dict[str, Any]:
     order = sorted(part, key=lambda x: -part[x])
     varies = [x for x in part if part[x] > 0 or x != layer]
@@ -118,6 +136,8 @@ def _left_row(
         "layer": layer, "level": level, "cells": cells,
         **{_column(x): share for x, share in part.items()},
         "order": " > ".join(order), "changed": swapped,
+        "first": swapped and order[0] != max(whole, key=lambda x: whole[x]),
+        "collapses": collapses,
     }  # fmt: skip
 
 

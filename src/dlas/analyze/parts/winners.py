@@ -11,8 +11,13 @@ from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import Bools, Floats, Ints, codes
 from dlas.analyze.estimate.table import Factor, Table
 from dlas.analyze.parts.contrasts import Grid, grid, tested
+from dlas.analyze.parts.covered import tried_in
 from dlas.analyze.parts.limits import paired
 
+COLUMNS = [
+    "layer", "level", "contexts", "best", "clearly", "tied", "contested", "of", "failed", "p",
+    "cells",
+]  # fmt: skip
 MAP_COLUMNS = [
     "layer", "row_layer", "column_layer", "row", "column", "best", "tied", "over_second",
     "contexts", "levels",
@@ -25,9 +30,10 @@ def winners(table: Table, estimates: Estimates) -> pd.DataFrame:
     Only contexts with at least two choices count. ``contexts`` is where the choice took part,
     ``best`` where its value is the best, ``clearly`` where it also beats the second by more
     than noise (one-sided 95 %) and by the floor, ``tied`` where it is within that of the best
-    without being it; ``contested`` the contexts of the layer in all. ``p`` is for "the best in
-    all its contexts" (intersection-union: the largest p over contexts), NaN where it is not;
-    ``cells`` are then its own and its rival's where the rival comes nearest.
+    without being it; ``contested`` the contexts of the layer in all; ``of`` those in which it or
+    any other choice ran, ``failed`` those of them in which it was tried and did not run. ``p`` is
+    for "the best in all its contexts" (intersection-union: the largest p over contexts), NaN where
+    it is not; ``cells`` are then its own and its rival's where the rival comes nearest.
     """
     out = []
     for layer in table.free:
@@ -49,12 +55,19 @@ def winners(table: Table, estimates: Estimates) -> pd.DataFrame:
                     "clearly": int(((best == i) & alone).sum()),
                     "tied": int((tied[:, i] & (best != i)).sum()),
                     "contested": len(row),
+                    **_without(table, found, i, int(takes.sum())),
                     "p": float(p[takes].max()) if always else float("nan"),
                     "cells": _nearest(table, estimates, row[takes], i) if always else [],
                 }
             )
-    columns = ["layer", "level", "contexts", "best", "clearly", "tied", "contested", "p", "cells"]
-    return pd.DataFrame(out, columns=columns)
+    return pd.DataFrame(out, columns=COLUMNS)
+
+
+def _without(table: Table, found: Grid, level: int, takes: int) -> dict[str, int]:
+    """Count the contexts in which others ran, and this level was tried and did not."""
+    others = (found.row >= 0).any(axis=1) & (found.row[:, level] < 0)
+    failed = tried_in(table, found, others, found.levels[level])
+    return {"of": takes + int(others.sum()), "failed": failed}
 
 
 def _nearest(table: Table, estimates: Estimates, row: Ints, level: int) -> list[str]:
@@ -79,11 +92,13 @@ def _judged(table: Table, estimates: Estimates, row: Ints) -> tuple[Ints, Bools,
     if estimates.known:
         # The best of several noisy values looks better than it is: one-sided, over all others.
         var = estimates.gap(row, np.broadcast_to(top[:, None], row.shape))
+        middle = np.where(there, estimates.median[row], np.inf) - estimates.median[top][:, None]
         others = np.maximum(there.sum(axis=1) - 1, 1)
         level = 1 - 2 * 0.05 / others
         for k in np.unique(others):
             part = others == k
-            result = tested(gap[part], var[part], estimates, float(level[part][0]))
+            chance = float(level[part][0])
+            result = tested(gap[part], var[part], estimates, chance, median=middle[part])
             tied[part] |= there[part] & (result.low <= 0)
             rivals = there[part] & (np.arange(row.shape[1]) != best[part][:, None])
             p[part] = np.minimum(1.0, k * np.where(rivals, result.p / 2, 0.0).max(axis=1))

@@ -5,50 +5,84 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import pandas as pd
+
 from dlas.analyze.conclusion import SIGNIFICANT, Analysis, Finding
 from dlas.analyze.parts import breakeven
-from dlas.analyze.tell.words import (
-    contexts,
-    number,
-)
+from dlas.analyze.parts.covered import Coverage
+from dlas.analyze.parts.curves import AVERAGE
+from dlas.analyze.tell.words import contexts, listed, number
 
 
 def break_evens(analysis: Analysis) -> Iterator[Finding]:
-    """Say where one choice overtakes another as a factor rises."""
+    """Say where one choice overtakes another as a factor rises: where single contexts surely do.
+
+    An average that crosses though no context does (one above, another below) is no break-even.
+    """
     found = analysis.break_evens
-    shown = found[(found["context"] == breakeven.AVERAGE) | (found["contexts"] == 1)]
-    for (factor, layer), part in shown.groupby(["factor", "layer"], sort=False):
+    for (factor, layer), part in found.groupby(["factor", "layer"], sort=False):
         pairs = len(part[["a", "b"]].drop_duplicates())
-        for (a, b), rows in part.groupby(["a", "b"], sort=False):
-            mean = rows[rows["context"] == breakeven.AVERAGE]
-            one = mean if len(mean) else rows.head(1)
-            r = one.iloc[0]
-            if r["verdict"] != breakeven.CROSSES:
-                continue
-            first, then = (a, b) if r["below"] > 1 else (b, a)
-            single = rows[(rows["context"] != breakeven.AVERAGE)]
-            crossing = single[single["verdict"] == breakeven.CROSSES]["level"].dropna()
-            text = (
-                f"{layer}: {then} overtakes {first} at {factor} {number(r['level'])}"
-                f"{_range(r['low'], r['high'])}, on average over {contexts(int(r['contexts']))}"
-            )
-            if len(crossing):
-                text += (
-                    f"; in {len(crossing)} of {contexts(len(single))} it does, at "
-                    f"{number(crossing.min())} to {number(crossing.max())}"
-                )
-            ends = (max(r["below"], 1 / r["below"]), max(r["above"], 1 / r["above"]))
-            yield Finding(
-                "break-even",
-                f"{text}.",
-                layers=(str(factor), str(layer)),
-                ratio=float(min(ends)),
-                p=min(1.0, float(r["p"]) * pairs),
-                certainty=SIGNIFICANT,
-                cells=tuple(r["cells"]),
-                numbers={"level": r["level"], "low": r["low"], "high": r["high"]},
-                overturn="Levels between those measured: lines are drawn between them.",
-            )
+        for _, rows in part.groupby(["a", "b"], sort=False):
+            single = rows[rows["context"] != AVERAGE]
+            crossing = single[single["verdict"] == breakeven.CROSSES]
+            for (first, then), some in crossing.groupby(["first", "then"], sort=False):
+                mean = rows[(rows["context"] == AVERAGE) & (rows["first"] == first)]
+                yield _told(analysis, (str(factor), str(layer)), (first, then), single, some,
+                            mean, pairs)  # fmt: skip
+
+
+def _told(
+    analysis: Analysis,
+    where: tuple[str, str],
+    order: tuple[str, str],
+    single: pd.DataFrame,
+    some: pd.DataFrame,
+    mean: pd.DataFrame,
+    pairs: int,
+) -> Finding:
+    """Return the finding of the contexts in which one choice surely overtakes the other."""
+    (factor, layer), (first, then) = where, order
+    none = int((single["verdict"] == breakeven.NONE).sum())
+    other = int((single["verdict"] == breakeven.CROSSES).sum()) - len(some)
+    # The average stands for the contexts only where none of them contradicts it.
+    r = mean.iloc[0] if len(mean) and not none and not other else some.iloc[len(some) // 2]
+    lowest, highest = some["level"].min(), some["level"].max()
+    at = f"at {factor} {number(r['level'])}{_range(r['low'], r['high'])}"
+    if none or other or not len(mean):
+        at = f"between {factor} {number(lowest)} and {number(highest)}"
+        at = f"at {factor} {number(lowest)}{_range(r['low'], r['high'])}" if len(some) == 1 else at
+    text = f"{layer}: {then} overtakes {first} {at}, surely so in {len(some)} of "
+    text += contexts(len(single))
+    undecided = len(single) - len(some) - none - other
+    rest = [f"{n} {what}" for n, what in ((none, "without any"), (other, "the other way round"),
+                                          (undecided, "undecided")) if n]  # fmt: skip
+    text += f" ({', '.join(rest)})" if rest else ""
+    text += _again(factor, first, some)
+    clearest = some.iloc[int(some["p"].to_numpy().argmin())] if some["p"].notna().any() else r
+    return Finding(
+        "break-even",
+        f"{text}.",
+        layers=(factor, layer),
+        ratio=float(clearest["size"]),
+        p=min(1.0, float(clearest["p"]) * pairs * len(single)),
+        certainty=SIGNIFICANT,
+        choices=(f"{layer}={then}", f"{layer}={first}"),
+        coverage=Coverage(len(single), len(single), len(some), none + other, undecided),
+        fact=f"{layer}: {' or '.join(sorted(order))} by {factor}",
+        cells=tuple(clearest["cells"]),
+        numbers={"level": r["level"], "low": r["low"], "high": r["high"],
+                 "least": lowest, "most": highest},
+        overturn="Levels between those measured: lines are drawn between them.",
+    )  # fmt: skip
+
+
+def _again(factor: str, first: str, some: pd.DataFrame) -> str:
+    """Say where curves turn back."""
+    back = {tuple(t[0]) for t in some["again"] if t}
+    if not back:
+        return ""
+    told = [f"{factor} {a} and {b}" for a, b in sorted(back)]
+    return f"; it turns back to {first} between {listed(told, 3)}"
 
 
 def _range(low: float, high: float) -> str:

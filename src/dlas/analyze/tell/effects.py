@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from dlas.analyze.conclusion import SIGNIFICANT, Analysis, Finding
+from dlas.analyze.estimate.table import Factor
+from dlas.analyze.parts.covered import side_by_side
 from dlas.analyze.parts.limits import crowded
+from dlas.analyze.parts.paid import costs
+from dlas.analyze.parts.within import meeting
+from dlas.analyze.tell import beside
 from dlas.analyze.tell.words import (
     above_one,
     around,
-    better,
     compared,
     contexts,
-    percent,
     signed,
     times,
     what_overturns,
@@ -27,33 +31,59 @@ EXTREMES = 5
 
 
 def speedups(analysis: Analysis) -> Iterator[Finding]:
-    """Say what each choice gains or loses against its baseline."""
+    """Say what each choice gains or loses against its baseline, where, and what that costs."""
     contexts_of = dict(iter(analysis.speedup_contexts.groupby(["factor", "level"])))
+    factors = {f.name: f for f in analysis.table.compared}
+    surely, _ = meeting(analysis.table, analysis.estimates)
     for r in _told(analysis).itertuples():
         rows = contexts_of[r.factor, r.level]
-        text = (
-            f"{r.factor}={r.level} is {compared(analysis.table, r.ratio)} {r.baseline} "
-            f"(geometric mean over {contexts(r.contexts)}"
-            f"{around(analysis.table, r.ratio, r.low, r.high)})"
-        )
-        if r.contexts > 1:
-            _, bad = better(analysis.table)
-            least, most = (signed(analysis.table, x) for x in (r.least, r.most))
-            text += f"; single contexts {least} to {most}, {bad} in {percent(r.slower)} of them"
-        ratio, low, high = above_one(r.ratio, r.low, r.high)
-        yield Finding(
-            "speed-up",
-            f"{text}.",
-            layers=(r.layer,),
-            ratio=ratio,
-            low=low,
-            high=high,
-            p=r.p,
-            certainty=SIGNIFICANT,
-            cells=_ends(rows),
-            numbers={"contexts": r.contexts, "median": r.median, "slower": r.slower},
-            overturn=what_overturns(analysis, r.ratio, r.low, r.high),
-        )
+        yield _speedup(analysis, factors[r.factor], r, rows, surely)
+
+
+def _speedup(
+    analysis: Analysis, factor: Factor, r: Any, rows: pd.DataFrame, surely: np.ndarray
+) -> Finding:
+    """Return the finding of one level beside its baseline."""
+    table = analysis.table
+    good, bad = (r.level, r.baseline) if r.ratio >= 1 else (r.baseline, r.level)
+    found = side_by_side(table, analysis.estimates, factor, bad, good)
+    paid = costs(table, found.before, found.after)
+    limited = bool(table.goals.at_most or table.goals.at_least)
+    meets = int(surely[found.after].sum()) if limited else -1
+    text = f"{r.factor}={r.level} is {compared(table, r.ratio)} {r.baseline}"
+    text += f" (geometric mean over {contexts(r.contexts)}"
+    text += f"{around(table, r.ratio, r.low, r.high)})"
+    spread = ""
+    if r.contexts > 1:
+        least, most = (signed(table, x) for x in (r.least, r.most))
+        spread = f"single contexts {least} to {most}"
+    who = good if r.ratio < 1 else "it"
+    told = beside.joined((text, spread, beside.coverage(table, found.coverage, turned=r.ratio < 1),
+                          beside.costing(table, paid, who=who),
+                          beside.meeting(found.coverage, meets)))  # fmt: skip
+    ratio, low, high = above_one(r.ratio, r.low, r.high)
+    return Finding(
+        "speed-up",
+        f"{told}.",
+        layers=(r.layer,),
+        ratio=ratio,
+        low=low,
+        high=high,
+        p=r.p,
+        certainty=SIGNIFICANT,
+        choices=beside.choices((r.factor, good), (r.factor, bad)),
+        coverage=found.coverage,
+        costs=paid,
+        meets=meets,
+        contender=bool(analysis.near[found.before].any() and analysis.near[found.after].any()),
+        fact=beside.either(r.factor, good, bad),
+        cells=_ends(rows),
+        numbers={
+            "contexts": r.contexts, "median": r.median, "slower": r.slower,
+            "surely_slower": r.surely_slower, "surely_faster": r.surely_faster,
+        },
+        overturn=what_overturns(analysis, r.ratio, r.low, r.high),
+    )  # fmt: skip
 
 
 def _ends(rows: pd.DataFrame) -> tuple[str, ...]:
@@ -91,6 +121,7 @@ def losses(analysis: Analysis) -> Iterator[Finding]:
             f"{_from_best(analysis, r.baseline_median)} in the median.",
             layers=(r.layer,),
             ratio=r.second_median,
+            fact=f"{r.layer}: a wrong choice",
             cells=tuple(r.cells),
             numbers={"ties": r.ties, "baseline_ratio": r.baseline_median},
             overturn="Other choices at this layer: the loss is between those in the table.",

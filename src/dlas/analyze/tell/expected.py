@@ -9,14 +9,17 @@ import numpy as np
 import pandas as pd
 
 from dlas.analyze.conclusion import SIGNIFICANT, Analysis, Finding
-from dlas.analyze.parts.expected import OPEN
+from dlas.analyze.parts.expected import OPEN, RIGHT, WIDTH
 from dlas.analyze.parts.roofline import NONE
+from dlas.analyze.tell import beside
 from dlas.analyze.tell.words import (
     above_one,
+    around,
+    compared,
     contexts,
-    interval,
     listed,
     number,
+    signed,
     what_overturns,
 )
 
@@ -24,6 +27,16 @@ DIRECT = (
     "effective_macs", "macs", "bytes", "weights_mb", "ran_precision", "nonzero_params", "params",
 )  # fmt: skip
 """Costs by how directly they make time; a choice is judged by the first that it changes."""
+LESS = {
+    "effective_macs": "fewer multiplications that are left where zeros are skipped",
+    "macs": "fewer multiplications",
+    "bytes": "fewer bytes",
+    "weights_mb": "fewer bytes of weights",
+    "ran_precision": "a narrower type",
+    "nonzero_params": "fewer parameters that are not zero",
+    "params": "fewer parameters",
+}
+"""What a reader calls less of a cost."""
 CHOICE = ["factor", "level"]
 SAME = 0.05
 """Promises that differ by less are told as one."""
@@ -37,18 +50,21 @@ def expected(analysis: Analysis) -> Iterator[Finding]:
     for _, rows in found[found["by"] == ""].groupby(CHOICE, sort=False):
         r = min(rows.itertuples(), key=lambda row: _directness(str(row.cost)))
         key = (r.factor, r.level, r.cost)
-        parts, by = _split(parts_of.get(key, found.iloc[:0]))
+        parts, by = _split(analysis, parts_of.get(key, found.iloc[:0]))
         some = contexts_of[key]
         ratio, low, high = above_one(r.achieved, r.achieved_low, r.achieved_high)
         yield Finding(
             "expectation",
-            f"{_promise(r, rows)}{_by(parts, by)}{_capped(analysis, some)}.",
+            f"{_promise(analysis, r, rows)}{_ran(analysis, r, some)}{_by(parts, by)}"
+            f"{_capped(analysis, some)}.",
             layers=(r.factor, by) if by else (r.factor,),
             ratio=ratio,
             low=low,
             high=high,
             p=r.p,
             certainty=SIGNIFICANT,
+            choices=beside.choices((r.factor, r.level), (r.factor, r.baseline)),
+            fact=beside.either(r.factor, r.level, r.baseline),
             cells=_cells(some),
             numbers={
                 "cost": r.cost,
@@ -65,34 +81,74 @@ def _directness(cost: str) -> int:
     return DIRECT.index(cost) if cost in DIRECT else -1  # threads: nothing is more direct
 
 
-def _promise(r: Any, rows: pd.DataFrame) -> str:
-    verdict = "do not tell" if r.verdict == OPEN else r.verdict.replace("predicts", "predict")
+def _promise(analysis: Analysis, r: Any, rows: pd.DataFrame) -> str:
+    """Say what was promised and what came, each in its own direction: no ratio of the two."""
+    table = analysis.table
     text = (
-        f"{r.cost} {verdict} what {r.factor}={r.level} gains over {r.baseline}: "
-        f"{number(r.expected)} times expected, {number(r.observed)} observed "
-        f"({contexts(r.contexts)}{interval(r.low, r.high)})"
+        f"{_less(str(r.cost), r.expected)} promises {r.factor}={r.level} to be "
+        f"{compared(table, r.expected)} {r.baseline}: it is {signed(table, r.observed)} "
+        f"({contexts(r.contexts)}{around(table, r.observed, r.low, r.high)}), {_kept(r)}"
     )
     others = [
-        f"{number(x.expected)} by {x.cost}"
+        f"{signed(table, x.expected)} by {x.cost}"
         for x in rows.itertuples()
         if abs(np.log(x.expected / r.expected)) > SAME
     ]
     return f"{text}; other costs promise {listed(others, 4)}" if others else text
 
 
+def _less(cost: str, promise: float) -> str:
+    """Return what promises: ``Fewer multiplications (macs)``, ``More ran_threads``."""
+    text = LESS.get(cost)
+    if text is None:
+        return f"More {cost}" if promise > 1 else f"Fewer {cost}"
+    if promise < 1:
+        text = text.replace("fewer", "more").replace("a narrower", "a wider")
+    return f"{text[0].upper()}{text[1:]} ({cost})"
+
+
+def _kept(r: Any) -> str:
+    if r.verdict == RIGHT:
+        return "as promised"
+    if r.verdict == OPEN:
+        return "which may be as promised"
+    return "less than promised" if r.achieved < 1 else "more than promised"
+
+
+def _ran(analysis: Analysis, r: Any, some: pd.DataFrame) -> str:
+    """Say in how many contexts the choice ran in the type of its baseline after all."""
+    table = analysis.table
+    if WIDTH not in table.cells or r.factor not in table.layers:
+        return ""
+    own = analysis.speedup_contexts
+    own = own[(own["factor"] == r.factor) & (own["level"] == r.level)]
+    type_of = dict(zip(table.rows["cell"].astype(str), table.cells[WIDTH], strict=True))
+    ran, before = (own[c].astype(str).map(type_of) for c in ("cell", "baseline_cell"))
+    stayed = own[(ran == before) & ran.notna()]
+    if not len(stayed) or len(stayed) == len(own):
+        return ""
+    kinds = ", ".join(dict.fromkeys(map(str, ran[stayed.index])))
+    mean = float(np.exp(np.log(stayed["ratio"]).mean()))
+    return (
+        f". In {len(stayed)} of {contexts(len(own))} it ran in {kinds} like {r.baseline}, and it "
+        f"is {signed(table, mean)}"
+    )
+
+
 def _by(parts: list[str], by: str) -> str:
     return f". By {by}: {listed(parts, 6)}" if by else ""
 
 
-def _split(rows: pd.DataFrame) -> tuple[list[str], str]:
+def _split(analysis: Analysis, rows: pd.DataFrame) -> tuple[list[str], str]:
     """Return the groups of the layer over which the kept part of a promise differs most."""
     if not len(rows):
         return [], ""
     achieved = np.log(rows["achieved"])
     spread = achieved.groupby(rows["by"], sort=False).agg(lambda x: x.max() - x.min())
     by = str(spread.idxmax())
+    table = analysis.table
     told = [
-        f"{r.at} {number(r.expected)} expected, {number(r.observed)} observed ({r.verdict})"
+        f"{r.at} {signed(table, r.observed)} of {number(r.expected)} times promised ({_kept(r)})"
         for r in rows[rows["by"] == by].itertuples()
     ]
     return told, by

@@ -10,7 +10,9 @@ from dataclasses import replace
 import numpy as np
 
 from dlas.analyze.conclusion import BEYOND, SIGNIFICANT, STATED, Analysis, Finding
+from dlas.analyze.parts.contenders import all_near
 from dlas.analyze.parts.contrasts import benjamini_hochberg
+from dlas.analyze.parts.partition import GIVEN
 from dlas.analyze.tell.breakeven import break_evens
 from dlas.analyze.tell.correlate import correlations
 from dlas.analyze.tell.coverage import failures
@@ -20,16 +22,19 @@ from dlas.analyze.tell.flips import flips
 from dlas.analyze.tell.interactions import interactions
 from dlas.analyze.tell.noise import noise
 from dlas.analyze.tell.ordered import returns, scaling
-from dlas.analyze.tell.pareto import best, front, several_goals
+from dlas.analyze.tell.pareto import front, several_goals
 from dlas.analyze.tell.price import price
 from dlas.analyze.tell.roofline import roofline
 from dlas.analyze.tell.shares import importance
+from dlas.analyze.tell.taken import best
 from dlas.analyze.tell.waterfall import waterfalls
 from dlas.analyze.tell.winners import dominance
 
 FDR = 0.05
 FIRST = ("price", "best", "importance", "order", "noise")
 """Kinds that answer the study's questions; they are told first, in this order."""
+PROBLEM = tuple(x for x in GIVEN if x != "hardware")
+"""Layers of the problem: their choices are compared, but seldom chosen."""
 TRIVIAL = ("expectation",)
 """Kinds whose null hypothesis (a cost predicts the metric exactly) hardly ever holds."""
 MOST = 200
@@ -46,14 +51,26 @@ def findings(analysis: Analysis) -> tuple[Finding, ...]:
     nearly always true (``TRIVIAL``) would otherwise pay for false ones of the others. Where no
     noise is known it is kept where it is beyond the floor.
 
-    Rank goes by size and certainty: the end of the interval that is nearer to no effect; the
+    Of every fact one finding comes first, those about contenders (choices near the best that can
+    be reached) before those about straw men, then what else is told of the same facts. Among
+    these rank goes by size and certainty: the end of the interval that is nearer to no effect; the
     second finding of a kind counts half of its size, the third a third, so that one kind does
     not hide the others.
     """
     found = list(_claims(analysis))
-    judged = _judged(analysis, found)
+    judged = [
+        replace(f, contender=f.contender and _decides(analysis, f))
+        for f in _judged(analysis, found)
+    ]
     first = ("front", *FIRST) if several_goals(analysis) else FIRST
     return tuple(replace(f, rank=i + 1) for i, f in enumerate(_ranked(judged, first)))
+
+
+def _decides(analysis: Analysis, f: Finding) -> bool:
+    """Say whether a finding may decide something: about contenders, and not the problem itself."""
+    if any(c.partition("=")[0] in PROBLEM for c in f.choices[:1]):
+        return False
+    return all_near(analysis.contenders, f.choices)
 
 
 def _claims(analysis: Analysis) -> Iterable[Finding]:
@@ -100,13 +117,30 @@ def _ranked(found: list[Finding], to_begin: tuple[str, ...]) -> list[Finding]:
     seen: dict[str, int] = {}
     scored = []
     for f in sorted(found, key=_size, reverse=True):
-        seen[f.kind] = seen.get(f.kind, 0) + 1
-        scored.append((_size(f) / seen[f.kind], f))
-    middle = sorted((x for x in scored if x[1].kind not in to_begin + LAST), key=lambda x: -x[0])
+        # What is about straw men does not push back what is about contenders.
+        key = f"{f.kind} {f.contender}"
+        seen[key] = seen.get(key, 0) + 1
+        scored.append((_size(f) / seen[key], f))
+    middle = sorted(
+        (x for x in scored if x[1].kind not in to_begin + LAST),
+        key=lambda x: (not x[1].contender, -x[0]),
+    )
     first = [f for kind in to_begin for f in found if f.kind == kind]
     last = [f for kind in LAST for f in found if f.kind == kind and kind not in to_begin]
-    told = [f for _, f in middle]
+    told = _once_a_fact([f for _, f in middle])
     return [*first, *told[:MOST], *last, *_rest(told[MOST:])]
+
+
+def _once_a_fact(found: list[Finding]) -> list[Finding]:
+    """Put the first finding of every fact before all others, each in the order they came."""
+    heads: list[Finding] = []
+    others: list[Finding] = []
+    facts: set[str] = set()
+    for f in found:
+        again = bool(f.fact) and f.fact in facts
+        (others if again else heads).append(f)
+        facts.add(f.fact)
+    return heads + others
 
 
 def _rest(left: list[Finding]) -> list[Finding]:

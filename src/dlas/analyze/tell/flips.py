@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from dlas.analyze.conclusion import SIGNIFICANT, Analysis, Finding
+from dlas.analyze.estimate.table import Factor
+from dlas.analyze.parts.covered import Compared, side_by_side
+from dlas.analyze.tell import beside
 from dlas.analyze.tell.words import (
     apart,
     better,
@@ -19,34 +23,67 @@ from dlas.analyze.tell.words import (
 def flips(analysis: Analysis) -> Iterator[Finding]:
     """Say which choices change order, where, and what flips them."""
     for r in analysis.flips.itertuples():
-        good, bad = better(analysis.table)
-        here, there, both = apart(analysis.table, r.better_at, r.worse_at)
-        flip = "flips" if ", " not in r.by else "flip"
-        text = (
-            f"{r.by} {flip} {r.layer}: {r.a} is {times(r.ratio_better)} {good} than {r.b} at "
-            f"{here or 'some contexts'} and {times(r.ratio_worse)} {bad} at "
-            f"{there or 'others'}"
+        factor = Factor(r.layer, r.layer, analysis.table.levels[r.layer])
+        found = side_by_side(analysis.table, analysis.estimates, factor, r.b, r.a)
+        some = found.coverage
+        told = [_order(analysis, r)]
+        told += [f"all of them with {' and '.join(r.always)}"] if r.always else []
+        told.append(
+            f"over all {contexts(some.contexts)} {r.a} is surely {better(analysis.table)[0]} in "
+            f"{some.surely} and surely {better(analysis.table)[1]} in {some.against}"
+            if some.contexts > 2
+            else ""
         )
-        if both:
-            text += f", both with {both}"
-        if r.contexts_better > 1 or r.contexts_worse > 1:
-            text += f" (averages over {r.contexts_better} and {contexts(r.contexts_worse)})"
-        if len(r.places) > 1:
-            places = (brief(analysis.table, p) for p in r.places)
-            text += f". It does so at {listed([f'({p})' for p in places if p], 3)}"
-        if r.differs_in == 1 and r.matched == 0:
-            text += ". The two averages rest on different contexts, so other layers may do it"
         yield Finding(
             "flip",
-            f"{text}.",
+            f"{beside.joined(told)}.",
             layers=(r.layer, *r.by.split(", ")),
             ratio=min(r.ratio_better, 1 / r.ratio_worse),
             p=r.p,
             certainty=SIGNIFICANT,
+            choices=beside.choices((r.layer, r.a), (r.layer, r.b)),
+            coverage=some,
+            contender=_decides(analysis, found),
+            fact=beside.either(r.layer, r.a, r.b),
             cells=tuple(dict.fromkeys((*r.cells_better, *r.cells_worse))),
-            numbers={"better": r.ratio_better, "worse": r.ratio_worse, "places": list(r.places)},
+            numbers={"better": r.ratio_better, "worse": r.ratio_worse, "places": list(r.places),
+                     "by": r.by, "alone": bool(r.alone),
+                     "better_at": r.better_at, "worse_at": r.worse_at},
             overturn=(
                 "It is undone where the smaller of the two differences is an error: "
                 f"{percent(min(r.ratio_better, 1 / r.ratio_worse) - 1)}."
             ),
-        )
+        )  # fmt: skip
+
+
+def _decides(analysis: Analysis, found: Compared) -> bool:
+    """Say whether each of the two is near the best in a context in which it is the better one."""
+    y, near = analysis.estimates.mean, analysis.near
+    first, second = found.after, found.before
+    ahead = y[first] < y[second]
+    return bool(near[first][ahead].any() and near[second][~ahead].any())
+
+
+def _order(analysis: Analysis, r: Any) -> str:
+    """Say where the one and where the other is better, and which layers turn them."""
+    good, bad = better(analysis.table)
+    here, there, both = apart(analysis.table, r.better_at, r.worse_at)
+    which = r.by.replace(", ", " and ")
+    if r.alone:
+        text = f"{which} flips {r.layer}"
+    elif ", " in r.by:
+        text = f"{which} flip {r.layer}, only together"
+    else:
+        text = f"{which} flips {r.layer}, on average and not by itself"
+    text += (
+        f": {r.a} is {times(r.ratio_better)} {good} than {r.b} at "
+        f"{here or 'some contexts'} and {times(r.ratio_worse)} {bad} at {there or 'others'}"
+    )
+    if both:
+        text += f", both with {both}"
+    if r.contexts_better > 1 or r.contexts_worse > 1:
+        text += f" (averages over {r.contexts_better} and {contexts(r.contexts_worse)})"
+    if len(r.places) > 1:
+        places = (brief(analysis.table, p) for p in r.places)
+        text += f". It does so at {listed([f'({p})' for p in places if p], 3)}"
+    return text

@@ -38,6 +38,7 @@ def noise(analysis: Analysis) -> Iterator[Finding]:
                 "; fewer than there should be, so all intervals are "
                 f"{number(found['inflation'])} times wider"
             )
+        text += _disturbed(analysis)
     yield Finding(
         "noise",
         f"{text}.",
@@ -45,6 +46,20 @@ def noise(analysis: Analysis) -> Iterator[Finding]:
         numbers=found,
         overturn="An error common to all rounds of a cell, which only controls can show.",
     )
+
+
+def _disturbed(analysis: Analysis) -> str:
+    """Say how many cells were measured in disturbed rounds, and what an interval does not hold."""
+    table = analysis.table
+    text = ""
+    if "unsteady" in table.cells:
+        marks = table.cells["unsteady"][table.complete].astype(str).str.lower()
+        many = int(marks.isin(("true", "1", "1.0")).sum())
+        text = f"; {many} of {len(marks)} cells had disturbed rounds (unsteady)" if many else ""
+    if table.samples is not None and "session" in table.samples:
+        n = int(table.samples["session"].nunique())
+        text += "; intervals are of this session" if n == 1 else f"; over {n} sessions"
+    return text
 
 
 def _controls(analysis: Analysis) -> tuple[str, ...]:

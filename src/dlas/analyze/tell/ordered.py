@@ -11,6 +11,8 @@ import pandas as pd
 
 from dlas.analyze.conclusion import SIGNIFICANT, Analysis, Finding
 from dlas.analyze.estimate.scales import VERSIONS
+from dlas.analyze.parts.covered import Coverage
+from dlas.analyze.parts.paid import SCORE
 from dlas.analyze.tell.words import (
     above_one,
     better,
@@ -39,30 +41,33 @@ def scaling(analysis: Analysis) -> Iterator[Finding]:
         if mostly:
             yield Finding(
                 "scaling",
-                f"A {_more(analysis, str(factor))} {factor} makes it {bad} in {percent(share)} of "
-                f"its {contexts(len(part))}.",
+                f"A {_more(analysis, str(factor))} {factor} makes it {bad}: "
+                f"{_counted(bad, part)}.",
                 layers=(str(factor),),
                 ratio=float(np.exp(np.median(-np.log(loses["gain"])))),
+                coverage=_coverage(part),
+                fact=f"more {factor}",
                 cells=tuple(loses["cells"].iloc[0]),
                 numbers={"loses": len(loses), "contexts": len(part)},
                 overturn="Contexts that were not measured.",
             )
         for fixed, rows in _grouped(part, loses):
             if not (mostly and len(rows) == 1):
-                yield _worse(analysis, str(factor), part, share, fixed, rows)
+                yield _worse(analysis, str(factor), part, fixed, rows)
 
 
 def _worse(
     analysis: Analysis,
     factor: str,
     part: pd.DataFrame,
-    share: float,
     fixed: dict[str, str],
     rows: pd.DataFrame,
 ) -> Finding:
     """Return the finding of contexts with something in common that all lose."""
     bad = better(analysis.table)[1]
-    said = [_scaled(r, fixed, bad) for r in rows.itertuples()]
+    every = part["fixed"].tolist()
+    told = [c for c in every[0] if c not in fixed and len({f[c] for f in every}) > 1]
+    said = [_scaled(r, told, bad) for r in rows.itertuples()]
     where = f"With {', '.join(f'{c}={v}' for c, v in fixed.items())} a" if fixed else "A"
     shallow = rows.iloc[int(np.argmax(rows["gain"].to_numpy()))]
     ends = (float(shallow["gain"]), float(shallow["low"]), float(shallow["high"]))
@@ -70,25 +75,45 @@ def _worse(
     return Finding(
         "scaling",
         f"{where} {_more(analysis, factor)} {factor} makes it {bad}: {listed(said, 4)} "
-        f"({percent(share)} of all contexts of {factor} lose).",
+        f"(over all {contexts(len(part))}: {_counted(bad, part, within=False)}).",
         layers=(factor, *fixed),
         ratio=ratio,
         low=low,
         high=high,
         p=min(1.0, float(rows["p"].max()) * len(part)),
         certainty=SIGNIFICANT,
+        choices=tuple(f"{c}={v}" for c, v in fixed.items()),
+        coverage=Coverage(len(rows), len(part), len(rows), 0, 0),
+        fact=f"more {factor}",
         cells=tuple(dict.fromkeys(c for cells in rows["cells"] for c in cells)),
         numbers={"gains": rows["gain"].tolist(), "contexts": len(rows)},
         overturn=what_overturns(analysis, *ends),
     )
 
 
+def _coverage(part: pd.DataFrame) -> Coverage:
+    """Count the contexts in which more of a factor is surely worse, better, and neither."""
+    loses = int(part["shape"].str.startswith("loses").sum())
+    gains = int(part["shape"].str.startswith("gains").sum())
+    return Coverage(len(part), len(part), loses, gains, len(part) - loses - gains)
+
+
+def _counted(bad: str, part: pd.DataFrame, *, within: bool = True) -> str:
+    """Return ``surely slower in 3 of 21 contexts, surely better in 12, undecided in 6``."""
+    found = _coverage(part)
+    of = f" of {contexts(found.contexts)}" if within else ""
+    told = [f"surely {bad} in {found.surely}{of}"]
+    told += [f"surely better in {found.against}"] if found.against else []
+    told += [f"undecided in {found.undecided}"] if found.undecided else []
+    return ", ".join(told)
+
+
 def _more(analysis: Analysis, factor: str) -> str:
     return "later" if analysis.table.scale(factor) == VERSIONS else "higher"
 
 
-def _scaled(r: Any, fixed: dict[str, str], bad: str) -> str:
-    rest = ", ".join(f"{c}={v}" for c, v in r.fixed.items() if c not in fixed)
+def _scaled(r: Any, told: list[str], bad: str) -> str:
+    rest = ", ".join(f"{c}={r.fixed[c]}" for c in told)
     after = r.shape.partition("best at ")[2]
     gained = f" after gaining {percent(r.best_gain - 1)} at {after}" if after else ""
     where = f" at {rest}" if rest else ""
@@ -103,7 +128,8 @@ def _grouped(
     What is left over is told context by context, the clearest first.
     """
     fixed = part["fixed"].tolist()
-    names = list(fixed[0])
+    # What is the same everywhere is no condition.
+    names = [c for c in fixed[0] if len({f[c] for f in fixed}) > 1]
     worse = part.index.isin(loses.index)
     left = worse.copy()
     for size in (0, 1, 2):
@@ -118,7 +144,7 @@ def _grouped(
                 yield dict(zip(some, keys[int(np.argmax(inside))], strict=True)), part[inside]
     rest = part[left].nsmallest(SINGLES, "gain")
     for i in rest.index:
-        yield rest.loc[i, "fixed"], rest.loc[[i]]
+        yield {c: v for c, v in rest.loc[i, "fixed"].items() if c in names}, rest.loc[[i]]
 
 
 def returns(analysis: Analysis) -> Iterator[Finding]:
@@ -133,15 +159,18 @@ def returns(analysis: Analysis) -> Iterator[Finding]:
             continue
         r = part.iloc[tail]
         of = f" of {kind}" if kind else ""
-        change = f"{cost} by {number(r['cost_change'])}" if cost == "accuracy" else (
-            f"{number(r['cost_change'])} times the {cost}"
-        )  # fmt: skip
+        change = (
+            f"costs {number(-100 * r['cost_change'])} points of {cost}"
+            if cost == SCORE
+            else f"takes {number(r['cost_change'])} times the {cost}"
+        )
         yield Finding(
             "returns",
             f"Beyond {factor} {r['from']}{of} more does not pay: the next step is "
-            f"{compared(analysis.table, r['gain'])} it and changes {change}.",
+            f"{compared(analysis.table, r['gain'])} it and {change}.",
             layers=(str(factor),),
             ratio=float(r["gain"]),
+            fact=f"more {factor}{of}",
             cells=tuple(r["cells"]),
             numbers={"from": r["from"], "to": r["to"], "gain": r["gain"]},
             overturn="A gain above the floor in contexts that were not measured.",

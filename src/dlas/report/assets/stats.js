@@ -297,18 +297,29 @@ const Stats = (() => {
     if (!from.length) return null;
     const top = from.reduce((a, b) => (score(b) < score(a) ? b : a));
     const rivals = usable.filter((c) => c !== top && c.host === top.host && (!own || isNumber(EST.mean[c.row])));
-    const near = rivals.flatMap((c) => {
-      if (!own) {
-        const gap = Math.sign(score(top)) * Math.log(score(c) / score(top));
-        return gap <= Math.log1p(EST.floor) ? [{ row: c.row, ratio: Math.exp(gap), low: null, high: null, meets: !open.has(c.row) }] : [];
-      }
+    const beside = (some, one) => some.map((c) => {
+      if (!own) return { row: c.row, ratio: Math.exp(Math.sign(score(one)) * Math.log(score(c) / score(one))), low: null, high: null, meets: !open.has(c.row) };
       const variance = new Map();
-      add(variance, c.row); add(variance, top.row);
-      const t = interval(EST.mean[c.row] - EST.mean[top.row], variance, 1 - 0.05 / Math.max(rivals.length, 1));
-      const keep = EST.known ? t.low <= 0 : t.value <= Math.log1p(EST.floor);
-      return keep ? [{ row: c.row, ratio: Math.exp(t.value), low: Math.exp(t.low), high: Math.exp(t.high), meets: !open.has(c.row) }] : [];
-    });
-    return { row: top.row, sure: sure.length > 0, metric: EST.decider, value: top[EST.decider], runners_up: near.sort((a, b) => a.ratio - b.ratio) };
+      add(variance, c.row); add(variance, one.row);
+      const t = interval(EST.mean[c.row] - EST.mean[one.row], variance, 1 - 0.05 / Math.max(some.length, 1));
+      return { row: c.row, ratio: Math.exp(t.value), low: Math.exp(t.low), high: Math.exp(t.high), meets: !open.has(c.row) };
+    }).sort((a, b) => a.ratio - b.ratio);
+    let near = beside(rivals, top).filter((r) => (own && EST.known ? r.low <= 1 : r.ratio <= 1 + EST.floor));
+    const cellOf = new Map(usable.map((c) => [c.row, c]));
+    const chosen = simplest([top, ...near.filter((r) => r.ratio <= 1 + EST.simpler && (r.meets || !sure.length)).map((r) => cellOf.get(r.row))]);
+    if (chosen !== top) near = beside([top, ...near.map((r) => cellOf.get(r.row))].filter((c) => c !== chosen), chosen);
+    return { row: chosen.row, sure: sure.length > 0, metric: EST.decider, value: chosen[EST.decider], runners_up: near };
+  }
+  // Of cells that cannot be told apart: those best by each further goal, of them the fewest steps beyond the defaults.
+  function simplest(rows) {
+    let left = rows;
+    for (const [column, sign] of EST.further) {
+      const values = left.map((c) => c[column]).filter(isNumber).map((v) => sign * v);
+      if (!values.length) continue;
+      const least = Math.min(...values);
+      left = left.filter((c) => isNumber(c[column]) && sign * c[column] <= least + Math.abs(least) * EST.floor);
+    }
+    return left.reduce((a, b) => (EST.steps[b.row] < EST.steps[a.row] ? b : a));
   }
   // Cells than which no other is at least as good in all and better in one; lower is better.
   function nondominated(rows, axes) {

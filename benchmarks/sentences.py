@@ -1,0 +1,418 @@
+"""Twenty sentences of a study's findings, recomputed from its raw rows by pandas alone.
+
+    python benchmarks/sentences.py out/quickstart [--findings FILE] [--most 20]
+
+Nothing of ``dlas`` is imported: rounds, evaluations and builds are read from ``results.sqlite``;
+the undisturbed latency, contexts, ratios and the limits of the goals are worked out anew, in
+other ways than the analysis does. ``findings.json`` is what ``dlas analyze DIR`` wrote. Every
+sentence is printed with the numbers that it tells, the same recomputed, and what a practitioner
+would do on reading it. The exit status is 1 where a number differs by more than 0.1 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+LAYERS = ["dataset", "model", "optimization", "algorithm", "software", "hardware"]
+GIVEN = ["dataset", "model", "hardware"]
+FREE = ["optimization", "algorithm", "software"]
+PLAIN = {"optimization": "none", "algorithm": "native"}
+CLOSE = 1e-3
+A_KIND = 5
+"""Sentences of one kind that are recomputed at most."""
+Z = 1.959964
+Number = tuple[str, float, float]
+"""What it is, as told, as recomputed."""
+
+
+# ---------------------------------------------------------------- the raw rows
+
+
+def least_of(values: np.ndarray, k: int) -> float:
+    """Return the mean least of all choices of k values: what ``docs/measuring.md`` defines."""
+    ordered, n = np.sort(values), len(values)
+    k = min(k, n)
+    return float(
+        sum(math.comb(n - 1 - i, k - 1) * v for i, v in enumerate(ordered[: n - k + 1]))
+        / math.comb(n, k)
+    )
+
+
+@dataclass
+class Raw:
+    """What the folder holds."""
+
+    cells: pd.DataFrame
+    """One row per cell of the study, with what was measured of it."""
+    rounds: pd.DataFrame
+    """``cell, round, log`` of the cells themselves, controls left out."""
+    limit: float
+    """The largest drop of accuracy that the goals allow; infinite without one."""
+    goals: list[str]
+
+    @property
+    def done(self) -> pd.DataFrame:
+        return self.cells[self.cells["status"] == "complete"]
+
+
+def load(folder: Path) -> Raw:
+    """Read an output folder."""
+    connection = sqlite3.connect(f"file:{folder / 'results.sqlite'}?mode=ro", uri=True)
+    cells = pd.read_sql("select * from cells where dropped = ''", connection)
+    facts = pd.read_sql("select cell, kind, value from facts", connection)
+    rounds = pd.read_sql(
+        "select cell, round, samples from rounds where control = 0 and status = 'complete'",
+        connection,
+    )
+    read = (np.frombuffer(blob, "<f8") * 1e3 for blob in rounds["samples"])
+    rounds = rounds.assign(log=[math.log(least_of(ms, 10)) for ms in read])
+    by_cell = rounds.sort_values("round").groupby("cell")["log"]
+    quiet = by_cell.apply(lambda logs: math.exp(least_of(logs.to_numpy(), 3))).rename("quiet_ms")
+    for kind in ("build", "memory", "evaluate", "observe"):
+        own = facts[facts["kind"] == kind]
+        values = pd.DataFrame([json.loads(v) for v in own["value"]], index=own["cell"].to_numpy())
+        values = values[[c for c in values if c not in cells]]
+        cells = cells.join(values, on="cell")
+    cells = cells.join(quiet, on="cell").join(scores(cells))
+    cells["threads"] = [threads(json.loads(s)) for s in cells["stack"]]
+    study = yaml.safe_load((folder / "study.yaml").read_text())
+    goals = study.get("goals", {})
+    limit = float(goals.get("accuracy_drop_at_most", math.inf))
+    sought = ["quiet_ms" if g == "latency_ms" else g for g in goals.get("minimize", [])]
+    return Raw(cells, rounds, limit, sought)
+
+
+def threads(stack: dict[str, Any]) -> int:
+    return int(stack["hardware"][0]["params"]["threads"])
+
+
+def scores(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return accuracy, its drop against the baseline, and how many labels are other."""
+    rows = []
+    for correct, base, labels, others in zip(
+        cells["correct"], cells["baseline_correct"], cells["labels"], cells["baseline_labels"],
+        strict=True,
+    ):  # fmt: skip
+        if not isinstance(correct, list):
+            rows.append((math.nan,) * 4)
+            continue
+        flips = sum(a != b for a, b in zip(labels, others, strict=True))
+        drop = (sum(base) - sum(correct)) / len(correct)
+        rows.append((sum(correct) / len(correct), drop, flips, len(correct)))
+    return pd.DataFrame(rows, columns=["accuracy", "drop", "changed", "seen"], index=cells.index)
+
+
+def score_at(cells: pd.DataFrame, limit: float) -> pd.Series:
+    """Return Tango's score statistic of every drop at the limit itself."""
+    n, flips = cells["seen"], cells["changed"]
+    lost, won = (flips + cells["drop"] * n) / 2, (flips - cells["drop"] * n) / 2
+    b = -lost - won + (2 * n - lost + won) * limit
+    shared = (np.sqrt(b**2 + 8 * n * won * limit * (1 - limit)) - b) / (4 * n)
+    return (lost - won - n * limit) / np.sqrt(n * (2 * shared + limit * (1 - limit)))
+
+
+def meets(raw: Raw) -> pd.Series:
+    """Say which complete cells surely meet the limit."""
+    if not math.isfinite(raw.limit):
+        return pd.Series(True, index=raw.done.index)
+    return score_at(raw.done, raw.limit) <= -Z
+
+
+def fails(raw: Raw) -> pd.Series:
+    """Say which complete cells surely fail it."""
+    if not math.isfinite(raw.limit):
+        return pd.Series(False, index=raw.done.index)
+    return score_at(raw.done, raw.limit) > Z
+
+
+# ---------------------------------------------------------------- contexts
+
+
+def wide(
+    raw: Raw, layer: str, value: str = "quiet_ms", *, all_cells: bool = False
+) -> pd.DataFrame:
+    """Return a value by context (all other layers) and level of one layer."""
+    others = [x for x in LAYERS if x != layer]
+    cells = raw.cells if all_cells else raw.done
+    return cells.pivot(index=others, columns=layer, values=value)
+
+
+def pair(raw: Raw, good: str, bad: str) -> tuple[pd.DataFrame, str, str, str]:
+    """Return the contexts of two choices, ``layer=level`` each, that hold both."""
+    name, _, one = good.partition("=")
+    two = bad.partition("=")[2]
+    if name == "hardware.threads":
+        cells = raw.done.assign(hardware=raw.done["threads"].astype(str))
+        found = cells.pivot(index=LAYERS[:-1], columns="hardware", values="quiet_ms")
+    else:
+        found = wide(raw, name)
+    return found[[one, two]].dropna(), name, one, two
+
+
+def geo(ratio: pd.Series) -> float:
+    return float(np.exp(np.log(ratio).mean()))
+
+
+def where(frame: pd.DataFrame, conditions: str) -> pd.DataFrame:
+    """Return the contexts in which all of ``layer=level, layer=level`` hold."""
+    for condition in conditions.split(", ") if conditions else []:
+        layer, _, level = condition.partition("=")
+        frame = frame[frame.index.get_level_values(layer) == level]
+    return frame
+
+
+# ---------------------------------------------------------------- the kinds
+
+
+def speed_up(raw: Raw, f: dict[str, Any]) -> Iterator[Number]:
+    both, name, good, bad = pair(raw, *f["choices"])
+    ratio = both[bad] / both[good]
+    yield "ratio", f["ratio"], geo(ratio)
+    yield "contexts", f["coverage"]["contexts"], len(both)
+    if name in LAYERS:
+        yield "contexts of the other", f["coverage"]["of"], int(wide(raw, name)[bad].notna().sum())
+        for cost in f["costs"]:
+            value = cost["name"]
+            if value not in raw.done:
+                continue
+            known = wide(raw, name, value)[[good, bad]].loc[both.index].dropna()
+            if cost["unit"] == "points":
+                told = float((known[good] - known[bad]).mean())
+            else:
+                told = geo(known[good] / known[bad])
+            yield f"{value}, {cost['unit']}", cost["change"], told
+        if f["meets"] >= 0:
+            kept = raw.done.assign(ok=meets(raw)).pivot(
+                index=[x for x in LAYERS if x != name], columns=name, values="ok"
+            )
+            yield "contexts within the goals", f["meets"], int(kept[good].loc[both.index].sum())
+
+
+def flip(raw: Raw, f: dict[str, Any]) -> Iterator[Number]:
+    both, _, a, b = pair(raw, *f["choices"])
+    n = f["numbers"]
+    for which, place in (("better", n["better_at"]), ("worse", n["worse_at"])):
+        here = where(both, place)
+        yield f"second over first at {place}", n[which], geo(here[b] / here[a])
+
+
+def interaction(raw: Raw, f: dict[str, Any]) -> Iterator[Number]:
+    (layer, by), n = f["layers"], f["numbers"]
+    rest = [x for x in LAYERS if x not in (layer, by)]
+    found = raw.done.pivot(index=rest, columns=[layer, by], values="quiet_ms")
+    found = found[[(n[x], n[y]) for x in "ab" for y in "mn"]].dropna()
+    at = {y: found[n["a"], n[y]] / found[n["b"], n[y]] for y in "mn"}
+    ratio = geo(at["m"] / at["n"])
+    yield "ratio of ratios", f["ratio"], max(ratio, 1 / ratio)
+
+
+def loss(raw: Raw, f: dict[str, Any]) -> Iterator[Number]:
+    found = wide(raw, f["layers"][0])
+    found = found[found.notna().sum(axis=1) >= 2]
+    ordered = np.sort(found.to_numpy(), axis=1)
+    yield "second over best, median", f["ratio"], float(np.median(ordered[:, 1] / ordered[:, 0]))
+
+
+def dominance(raw: Raw, f: dict[str, Any]) -> Iterator[Number]:
+    layer, _, level = f["choices"][0].partition("=")
+    found = wide(raw, layer)
+    found = found[found.notna().sum(axis=1) >= 2]
+    own = found[found[level].notna()]
+    yield "contexts", f["coverage"]["contexts"], len(own)
+    yield "contexts of the layer", f["coverage"]["of"], len(found)
+    best = own.idxmin(axis=1) == level
+    yield "of them the best in", f["coverage"]["contexts"], int(best.sum())
+
+
+def scaling(raw: Raw, f: dict[str, Any]) -> Iterator[Number]:
+    if f["layers"][0] not in ("hardware.threads", "hardware"):
+        return
+    cells = raw.done.assign(hardware=raw.done["threads"].astype(str))
+    found = cells.pivot(index=LAYERS[:-1], columns="hardware", values="quiet_ms").dropna()
+    here = where(found, ", ".join(f["choices"]))
+    gains = sorted(here[here.columns[0]] / here[here.columns[-1]])
+    if "gains" in f["numbers"]:
+        told = sorted(f["numbers"]["gains"])
+        yield "contexts", len(told), len(gains)
+        yield "least gain", told[0], gains[0]
+        yield "largest gain", told[-1], gains[-1]
+
+
+def expectation(raw: Raw, f: dict[str, Any]) -> Iterator[Number]:
+    n = f["numbers"]
+    if n["cost"] not in raw.done:
+        return
+    both, name, level, base = pair(raw, *f["choices"])
+    if name not in LAYERS:
+        return
+    cost = wide(raw, name, n["cost"])[[level, base]].loc[both.index]
+    promise = cost[base] / cost[level]
+    use = np.abs(np.log(promise)) > math.log(1.05)
+    yield "promised", n["expected"], geo(promise[use])
+    yield "measured", n["observed"], geo((both[base] / both[level])[use])
+
+
+def best(raw: Raw, f: dict[str, Any]) -> Iterator[Number]:
+    own = raw.done[raw.done["cell"] == f["cells"][0]].iloc[0]
+    yield "quiet_ms", f["numbers"]["value"], own["quiet_ms"]
+    ok = raw.done[meets(raw)]
+    top = raw.done[raw.done["cell"] == f["numbers"]["fastest"]].iloc[0]
+    yield "quiet_ms of the fastest that meets the goals", top["quiet_ms"], ok["quiet_ms"].min()
+    yield "what it loses to that, at most", 1.0, float(own["quiet_ms"] <= 1.1 * top["quiet_ms"])
+
+
+def importance(raw: Raw, f: dict[str, Any]) -> Iterator[Number]:
+    """Choose on every other round, read on the others, both ways; by model and hardware."""
+    rank = raw.rounds.sort_values("round").groupby("cell").cumcount()
+    half = raw.rounds.assign(half=rank % 2).groupby(["cell", "half"])["log"].min().unstack()
+    cells = raw.done[meets(raw)].join(half, on="cell")
+    for layer, told in f["numbers"]["regrets"].items():
+        default = PLAIN.get(layer) or baseline_of(raw, f, layer)
+        if default is None:
+            continue
+        logs = []
+        for _, group in cells.groupby(GIVEN):
+            kept = group[group[layer] == default]
+            if not len(kept):
+                continue
+            ways = [(0, 1), (1, 0)]
+            logs.append(np.mean([
+                kept.loc[kept[a].idxmin(), b] - group.loc[group[a].idxmin(), b] for a, b in ways
+            ]))  # fmt: skip
+        yield f"{layer} left at {default}", told, float(np.exp(np.mean(logs)))
+
+
+def baseline_of(raw: Raw, f: dict[str, Any], layer: str) -> str | None:
+    """Return the default that the sentence itself names."""
+    text = f["sentence"]
+    named = [x for x in raw.cells[layer].unique() if f"{layer} left at {x}," in text]
+    first = [x for x in raw.cells[layer].unique() if text.startswith(f"{layer} matters")
+             and f": left at {x}," in text]  # fmt: skip
+    return (named or first or [None])[0]
+
+
+def front(raw: Raw, f: dict[str, Any]) -> Iterator[Number]:
+    cells = raw.done[~fails(raw)]
+    cells = cells[cells[raw.goals].notna().all(axis=1)]
+    values = cells[raw.goals].to_numpy()
+    on = [
+        not ((values <= row).all(axis=1) & (values < row).any(axis=1)).any() for row in values
+    ]  # fmt: skip
+    yield "on the front", f["numbers"]["on"], int(np.sum(on))
+
+
+def failures(raw: Raw, f: dict[str, Any]) -> Iterator[Number]:
+    status = f["sentence"].split(" are ")[1].split()[0].rstrip(".:(")
+    yield "cells", f["numbers"]["cells"], int((raw.cells["status"] == status).sum())
+
+
+def correlation(raw: Raw, f: dict[str, Any]) -> Iterator[Number]:
+    name = f["sentence"].split("order by ")[1].split()[0]
+    both = raw.done[[name, "quiet_ms"]].dropna()
+    ranks = both.rank()
+    told = float(ranks[name].corr(ranks["quiet_ms"]))
+    yield "Spearman's correlation", f["numbers"]["spearman"], told
+
+
+def waterfall(raw: Raw, f: dict[str, Any]) -> Iterator[Number]:
+    level = f["sentence"].split("promise of ")[1].split(" over ")[0]
+    base = f["sentence"].split(" over ")[1].split(" (")[0]
+    both = wide(raw, "optimization")[[level, base]].dropna()
+    yield "measured", f["numbers"]["left"], geo(both[base] / both[level])
+
+
+KINDS: dict[str, Callable[[Raw, dict[str, Any]], Iterator[Number]]] = {
+    "best": best, "importance": importance, "speed-up": speed_up, "flip": flip,
+    "interaction": interaction, "loss": loss, "dominance": dominance, "scaling": scaling,
+    "expectation": expectation, "front": front, "failures": failures,
+    "correlation": correlation, "waterfall": waterfall,
+}  # fmt: skip
+
+
+# ---------------------------------------------------------------- what one would do
+
+
+def advice(f: dict[str, Any]) -> str:
+    """Return what a practitioner would do on reading a sentence."""
+    some, choices = f.get("coverage") or {}, f.get("choices") or ["", ""]
+    good, bad = choices[0], choices[-1]
+    if f["kind"] == "speed-up":
+        paid = [c["name"] for c in f["costs"] if c["worse"]]
+        if not f["contender"]:
+            return f"rule out {bad}, unless nothing else runs there; it says little of the others"
+        if some.get("against"):
+            return f"not take {good} blindly: look up which of the contexts is one's own"
+        price = f", if {' and '.join(paid)} may be paid" if paid else ""
+        only = " where it runs" if some.get("failed") else ""
+        return f"take {good} rather than {bad}{only}{price}"
+    return {
+        "best": "deploy this stack, or a rival if something else speaks for it",
+        "importance": "tune the first layer first, and leave the last ones at their defaults",
+        "flip": f"fix {f['numbers'].get('by', '')} before choosing between {good} and {bad}",
+        "interaction": "not carry the gain over from one of the two to the other: measure there",
+        "loss": f"spend time on {f['layers'][0] if f['layers'] else ''} in proportion to this",
+        "dominance": f"take {good} without a search, where it runs",
+        "scaling": "keep the lower setting there",
+        "expectation": "not count on the promise: ask what ran, and measure",
+        "front": "choose among these by what a unit of each goal is worth",
+        "failures": "not plan with these stacks",
+        "correlation": "not choose by this proxy",
+        "waterfall": "work on the step that loses most of the promise",
+    }[f["kind"]]
+
+
+def told(
+    findings: list[dict[str, Any]], raw: Raw, most: int
+) -> Iterator[tuple[Any, list[Number]]]:
+    """Give the first findings that can be recomputed, no kind more than a few times."""
+    seen: dict[str, int] = {}
+    for f in findings:
+        if f["kind"] not in KINDS or seen.get(f["kind"], 0) >= A_KIND or most <= 0:
+            continue
+        numbers = list(KINDS[f["kind"]](raw, f))
+        if numbers:
+            seen[f["kind"]] = seen.get(f["kind"], 0) + 1
+            most -= 1
+            yield f, numbers
+
+
+def close(a: float, b: float) -> bool:
+    return abs(a - b) <= CLOSE * max(abs(a), abs(b), 1e-9) or abs(a - b) < 1e-9
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--findings", type=Path, help="default: findings.json in the folder")
+    parser.add_argument("--most", type=int, default=20)
+    asked = parser.parse_args()
+    raw = load(asked.folder)
+    path = asked.findings or asked.folder / "findings.json"
+    findings = json.loads(path.read_text())["findings"]
+    count, wrong = 0, 0
+    for f, numbers in told(findings, raw, asked.most):
+        count += 1
+        print(f"{count}. [{f['kind']}, rank {f['rank']}] {f['sentence']}")
+        for what, a, b in numbers:
+            same = close(float(a), float(b))
+            wrong += not same
+            print(f"   {what}: told {a:.4g}, recomputed {b:.4g}{'' if same else '  DIFFERS'}")
+        print(f"   On reading it one would {advice(f)}.\n")
+    print(f"{count} sentences, {wrong} numbers differ.")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""Of how many contexts a comparison of two choices speaks, and what all of them have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from dlas.analyze.estimate.estimated import Estimates
+from dlas.analyze.estimate.levels import EMPTY, Bools, Floats, Ints
+from dlas.analyze.estimate.table import COMPLETE, Factor, Table
+from dlas.analyze.parts.contrasts import Grid, differences, grid, tested
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Of how many contexts, all else equal, a finding speaks."""
+
+    contexts: int
+    """In which both sides ran."""
+    of: int
+    """In which the side that it is compared with ran."""
+    surely: int
+    """In which it is surely so; without noise: beyond the floor."""
+    against: int
+    """In which it is surely the other way round."""
+    undecided: int
+    failed: int = 0
+    """In which it was tried and did not run, though the other side did."""
+    shared: tuple[str, ...] = ()
+    """``layer=level`` that all these contexts have, and others of the table have not."""
+    hosts: int = 1
+    """Machines on which it surely holds on average, of ``hosts_of``."""
+    hosts_of: int = 1
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two levels of a factor in every context that holds both."""
+
+    coverage: Coverage
+    """``surely``: in how many the second is surely the better one."""
+    before: Ints
+    """Rows of the first level, by context."""
+    after: Ints
+    """Rows of the second level."""
+
+
+def side_by_side(
+    table: Table, estimates: Estimates, factor: Factor, first: str, second: str
+) -> Compared:
+    """Compare two levels of a factor, context by context: is the second one the better?"""
+    found = grid(table, factor, estimates)
+    a, b = found.levels.index(first), found.levels.index(second)
+    diff = differences(found, estimates, np.array([[a, b]]))
+    here = diff.there[:, 0] > 0
+    seen = (diff.mean[here, 0], diff.median[here, 0], diff.var[here, 0])
+    lows, highs = _ends(table, estimates, *seen)
+    surely, against = int((lows > 0).sum()), int((highs < 0).sum())
+    holds, hosts = _on_hosts(table, estimates, found, diff.mean[:, 0], diff.var[:, 0], here)
+    ran = found.row[:, a] >= 0
+    coverage = Coverage(
+        contexts=int(here.sum()),
+        of=int(ran.sum()),
+        surely=surely,
+        against=against,
+        undecided=int(here.sum()) - surely - against,
+        failed=tried_in(table, found, ran & ~here, second),
+        shared=in_common(table, found, here),
+        hosts=holds,
+        hosts_of=hosts,
+    )
+    return Compared(coverage, found.row[here, a], found.row[here, b])
+
+
+def _ends(
+    table: Table, estimates: Estimates, mean: Floats, median: Floats, var: Floats
+) -> tuple[Floats, Floats]:
+    if estimates.known:
+        result = tested(mean, var, estimates, median=median)
+        return result.low, result.high
+    half = np.log1p(table.floor)
+    return mean - half, mean + half
+
+
+def _on_hosts(
+    table: Table, estimates: Estimates, found: Grid, mean: Floats, var: Floats, here: Bools
+) -> tuple[int, int]:
+    """Return on how many hosts the second is surely better on average, and of how many."""
+    if "host" not in found.contexts:
+        whole = [np.flatnonzero(here)]
+    else:
+        hosts = found.contexts["host"].to_numpy()
+        whole = [np.flatnonzero(here & (hosts == h)) for h in table.hosts]
+    whole = [part for part in whole if len(part)]
+    if not whole:
+        return 0, 0
+    n = np.array([float(len(part)) for part in whole])
+    means = np.array([mean[part].mean() for part in whole])
+    if not estimates.known:
+        return int((means > np.log1p(table.floor)).sum()), len(whole)
+    total = np.array([var[part].sum(axis=0) for part in whole])
+    result = tested(means, estimates.averaged(total, n), estimates)
+    return int((result.low > 0).sum()), len(whole)
+
+
+def tried_in(table: Table, found: Grid, some: Bools, level: str) -> int:
+    """Count in how many of some contexts a level of a layer was tried and did not run."""
+    factor = found.factor
+    if factor.name != factor.layer or not some.any():
+        return 0
+    named = (table.cells[factor.name] == level).to_numpy(dtype=bool)
+    broken = table.rows["status"].ne(COMPLETE).to_numpy(dtype=bool) & named
+    if not broken.any():
+        return 0
+    names = list(found.contexts.columns)
+    tried = pd.MultiIndex.from_frame(table.cells.loc[broken, names].astype(str))
+    wanted = pd.MultiIndex.from_frame(found.contexts.loc[some, names].astype(str))
+    return int(wanted.isin(tried).sum())
+
+
+def in_common(table: Table, found: Grid, here: Bools) -> tuple[str, ...]:
+    """Return what all of some contexts have in common, where the table has it in several levels.
+
+    A parameter is named where the layer that it is of differs.
+    """
+    out: list[str] = []
+    for name in found.contexts.columns:
+        values = set(found.contexts[name][here])
+        if len(values) == 1 and len(set(table.levels.get(str(name), ())) - {EMPTY}) > 1:
+            out.append(f"{name}={values.pop()}")
+    return (*out, *_parameters(table, found, here, out))
+
+
+def _parameters(table: Table, found: Grid, here: Bools, told: Sequence[str]) -> list[str]:
+    rows = found.row[here]
+    rows = rows[rows >= 0]
+    fixed = {text.partition("=")[0] for text in told} | {found.factor.layer}
+    out = []
+    for name in table.parameters:
+        if name.partition(".")[0] in fixed or name in found.contexts.columns:
+            continue
+        values = set(table.cells[name].to_numpy()[rows])
+        if len(values) == 1 and values != {EMPTY} and len(set(table.cells[name])) > 1:
+            out.append(f"{name}={values.pop()}")
+    return out

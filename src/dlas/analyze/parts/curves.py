@@ -1,0 +1,167 @@
+"""Curves: the log ratio of two choices along an ordered factor, in every context."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from dlas.analyze.estimate.estimated import Estimates
+from dlas.analyze.estimate.levels import EMPTY, Bools, Floats, Ints, codes
+from dlas.analyze.estimate.table import Table
+from dlas.analyze.parts.contrasts import Grid
+from dlas.analyze.parts.limits import paired
+
+AVERAGE = "(average)"
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Log ratios (a over b) by curve and level, on the levels of an ordered factor."""
+
+    d: Floats
+    median: Floats
+    """The same of the medians over rounds."""
+    there: Bools
+    own: Floats
+    """Variance by curve, level and stratum that each level has for itself."""
+    shared: Floats
+    """Variance by curve and stratum that all levels of a curve share."""
+    rows: Ints
+    """Row of a and row of b by curve and level."""
+    contexts: list[str]
+
+
+def joined(parts: Sequence[Curves]) -> Curves:
+    """Put the curves of several parts one after another."""
+    return Curves(
+        d=np.concatenate([p.d for p in parts]),
+        median=np.concatenate([p.median for p in parts]),
+        there=np.concatenate([p.there for p in parts]),
+        own=np.concatenate([p.own for p in parts]),
+        shared=np.concatenate([p.shared for p in parts]),
+        rows=np.concatenate([p.rows for p in parts]),
+        contexts=[c for p in parts for c in p.contexts],
+    )
+
+
+def some_of(curves: Curves, k: Ints) -> Curves:
+    """Return some curves, by their numbers."""
+    return Curves(
+        d=curves.d[k],
+        median=curves.median[k],
+        there=curves.there[k],
+        own=curves.own[k],
+        shared=curves.shared[k],
+        rows=curves.rows[k],
+        contexts=[curves.contexts[i] for i in k],
+    )
+
+
+def candidates(
+    table: Table, estimates: Estimates, found: Grid
+) -> Iterator[tuple[str, str, str, Curves]]:
+    """Yield pairs of choices of other layers, and of this layer with one without the factor."""
+    for layer in found.contexts.columns:
+        if layer in paired(table) and layer != found.factor.layer:
+            yield from _other_layer(table, estimates, found, str(layer))
+    if found.factor.name != found.factor.layer and found.factor.layer in paired(table):
+        yield from _own_layer(table, estimates, found)
+
+
+def _other_layer(
+    table: Table, estimates: Estimates, found: Grid, layer: str
+) -> Iterator[tuple[str, str, str, Curves]]:
+    rest_frame = found.contexts.drop(columns=layer)
+    rest = codes([rest_frame[c].to_numpy() for c in rest_frame.columns], len(rest_frame))
+    first = np.unique(rest, return_index=True)[1]
+    told = [c for c in rest_frame.columns if _several(table, str(c))]
+    names = [
+        ", ".join(f"{c}={v}" for c, v in zip(told, row, strict=True) if v != EMPTY)
+        for row in rest_frame.iloc[first][told].itertuples(index=False)
+    ]
+    levels = table.levels[layer]
+    level = pd.Index(levels).get_indexer(found.contexts[layer])
+    row = np.full((len(levels), len(first), len(found.levels)), -1, dtype=np.int64)
+    row[level, rest] = found.row
+    for i, j in zip(*np.triu_indices(len(levels), 1), strict=True):
+        keep = ((row[i] >= 0) & (row[j] >= 0)).sum(axis=1) >= 2
+        if keep.any():
+            some = [names[k] for k in np.flatnonzero(keep)]
+            yield layer, levels[i], levels[j], _curves(estimates, row[i][keep], row[j][keep], some)
+
+
+def _own_layer(
+    table: Table, estimates: Estimates, found: Grid
+) -> Iterator[tuple[str, str, str, Curves]]:
+    """Compare choices that have the parameter with each choice of the layer that has not."""
+    layer = found.factor.layer
+    others = [c for c in table.context_columns if c != layer]
+    usable = np.isfinite(estimates.mean)
+    without = usable & (table.cells[found.factor.name] == EMPTY).to_numpy(dtype=bool)
+    siblings = list(table.siblings(found.factor))
+    for kind, part in _kinds(table, found, [layer, *siblings]):
+        keys = pd.MultiIndex.from_frame(found.contexts.loc[part, others])
+        told = [i for i, c in enumerate(others) if _several(table, c)]
+        names = [", ".join(f"{others[i]}={k[i]}" for i in told) for k in keys]
+        for level in table.levels[layer]:
+            rows = np.flatnonzero(without & (table.cells[layer] == level).to_numpy(dtype=bool))
+            if not len(rows):
+                continue
+            index = pd.MultiIndex.from_frame(table.cells.iloc[rows][others])
+            place = index.get_indexer(keys)
+            a = found.row[part]
+            keep = (place >= 0) & ((a >= 0).sum(axis=1) >= 2)
+            if keep.any():
+                b = np.where(a[keep] >= 0, rows[place[keep]][:, None], -1)
+                some = [names[k] for k in np.flatnonzero(keep)]
+                yield layer, kind, level, _curves(estimates, a[keep], b, some, shared=True)
+
+
+def _several(table: Table, column: str) -> bool:
+    """Say whether a column has several levels, so that naming one tells something."""
+    return len(set(table.levels[column]) - {EMPTY}) > 1
+
+
+def _kinds(table: Table, found: Grid, columns: list[str]) -> Iterator[tuple[str, Ints]]:
+    """Yield the contexts of each technique, named by the parameters of which there are several."""
+    told = [c for c in columns[1:] if _several(table, c)]
+    group = codes([found.contexts[c].to_numpy() for c in columns], len(found.contexts))
+    for g in range(int(group.max(initial=-1)) + 1):
+        part = np.flatnonzero(group == g)
+        first = found.contexts.iloc[part[0]]
+        extra = [f"{c}={first[c]}" for c in told if first[c] != EMPTY]
+        yield " with ".join([str(first[columns[0]]), *extra]), part
+
+
+def _curves(
+    estimates: Estimates, a: Ints, b: Ints, contexts: list[str], *, shared: bool = False
+) -> Curves:
+    there = (a >= 0) & (b >= 0)
+    d = np.where(there, estimates.mean[a] - estimates.mean[b], 0.0)
+    median = np.where(there, estimates.median[a] - estimates.median[b], 0.0)
+    one, two = estimates.var[a] * there[:, :, None], estimates.var[b] * there[:, :, None]
+    both = np.stack([a, b], axis=-1)
+    if shared:
+        return Curves(d, median, there, one, two.max(axis=1), both, contexts)
+    return Curves(d, median, there, one + two, np.zeros((len(d), one.shape[2])), both, contexts)
+
+
+def averaged(curves: Curves) -> Curves | None:
+    """Return the mean of the curves that hold every level any of them holds."""
+    levels = np.asarray(curves.there.any(axis=0))
+    whole = np.asarray(curves.there[:, levels].all(axis=1))
+    n = int(whole.sum())
+    if n < 2:
+        return None
+    return Curves(
+        curves.d[whole].mean(axis=0, keepdims=True),
+        curves.median[whole].mean(axis=0, keepdims=True),
+        levels[None, :],
+        curves.own[whole].sum(axis=0, keepdims=True) / n**2,
+        curves.shared[whole].sum(axis=0, keepdims=True) / n**2,
+        curves.rows[whole][:1],
+        [AVERAGE],
+    )

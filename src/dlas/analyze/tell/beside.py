@@ -1,0 +1,114 @@
+"""What stands beside every comparison: in how many contexts it holds, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dlas.analyze.estimate.table import Table
+from dlas.analyze.parts.covered import Coverage
+from dlas.analyze.parts.paid import LEAST_DROP, SCORE, TIMES, Paid
+from dlas.analyze.tell.words import better, contexts, listed, number, percent
+
+NAMES = {
+    "memory_mb": "memory", "build_s": "time to build", "tuning_s": "time to tune",
+    "energy_mj": "energy", "weights_mb": "bytes of weights",
+}  # fmt: skip
+"""What a reader calls the columns."""
+LITTLE = 0.05
+"""A ratio of a cost nearer to 1 is not worth a word."""
+
+
+def coverage(table: Table, found: Coverage, *, turned: bool = False) -> str:
+    """Return in how many contexts a comparison is sure, as a sentence's part.
+
+    Args:
+        table: it is of.
+        found: the coverage, of the better of two choices.
+        turned: whether the sentence is about the worse one.
+    """
+    good, bad = better(table)[::-1] if turned else better(table)
+    parts = []
+    if found.contexts < found.of:
+        parts.append(f"both ran in {found.contexts} of {contexts(found.of)}{failed(found)}")
+    if found.contexts > 1:
+        counts = ((found.surely, f"surely {good}"), (found.against, f"surely {bad}"),
+                  (found.undecided, "undecided"))  # fmt: skip
+        told = [f"{what} in {n}" for n, what in counts if n]
+        parts.append("undecided in all" if found.undecided == found.contexts else ", ".join(told))
+    if found.shared:
+        parts.append(f"all of them with {' and '.join(found.shared)}")
+    if found.hosts_of > 1:
+        parts.append(f"on {found.hosts} of {found.hosts_of} machines surely so on average")
+    return "; ".join(parts)
+
+
+def failed(found: Coverage) -> str:
+    """Return where a choice did not run, in brackets; nothing where it was not tried either."""
+    return f" (it was tried and did not run in {found.failed})" if found.failed else ""
+
+
+def costing(table: Table, found: Sequence[Paid], *, who: str = "it") -> str:
+    """Return what a gain costs or saves, ``it costs 2.1 points of accuracy and saves ...``."""
+    said: dict[str, list[str]] = {"costs": [], "gains": [], "saves": []}
+    for cost in found:
+        text = _ratio(cost) if cost.unit == TIMES else _points(cost)
+        verb = "costs" if cost.worse else "saves" if cost.unit == TIMES else "gains"
+        if text:
+            said[verb].append(text)
+    told = [f"{verb} {' and '.join(what)}" for verb, what in said.items() if what]
+    if any(c.name == SCORE and not _points(c) for c in found):
+        told.append(f"costs no {SCORE}")
+    return f"{who} {', '.join(told)}" if told else ""
+
+
+def _ratio(cost: Paid) -> str:
+    """Return ``71 % of memory`` or ``2.10 times the memory``; nothing for a little."""
+    name = NAMES.get(cost.name, cost.name)
+    if abs(cost.change - 1) < LITTLE:
+        return ""
+    if cost.change < 1:
+        return f"{percent(1 - cost.change)} of {name}"
+    if cost.change < 2:
+        return f"{percent(cost.change - 1)} more {name}"
+    return f"{number(cost.change)} times the {name}"
+
+
+def _points(cost: Paid) -> str:
+    """Return ``2.1 points of accuracy (0.5 to 5.6)``; nothing where nothing changes."""
+    share = max(abs(cost.least), abs(cost.most)) <= 1
+    unit = 100.0 if share else 1.0
+    if abs(cost.change) < LEAST_DROP / 2:
+        return ""
+    name = NAMES.get(cost.name, cost.name)
+    text = f"{number(abs(cost.change) * unit)} {'points of ' if share else ''}{name}"
+    sign = -unit if cost.change < 0 else unit
+    low, high = sorted((sign * cost.least, sign * cost.most))
+    if cost.contexts > 1 and high - low > LEAST_DROP * unit:
+        text += f" ({number(low)} to {number(high)})"
+    return text
+
+
+def meeting(found: Coverage, meets: int) -> str:
+    """Return in how many contexts the better choice meets the goals; nothing without limits."""
+    if meets < 0:
+        return ""
+    if meets == found.contexts:
+        return "it surely meets the goals in all of them" if found.contexts > 1 else (
+            "it surely meets the goals"
+        )  # fmt: skip
+    return f"it surely meets the goals in {meets} of {contexts(found.contexts)}"
+
+
+def joined(parts: Sequence[str]) -> str:
+    """Return sentences' parts that are not empty, with semicolons."""
+    return "; ".join(part for part in parts if part)
+
+
+def choices(*pairs: tuple[str, str]) -> tuple[str, ...]:
+    """Return ``layer=level`` of each pair."""
+    return tuple(f"{layer}={level}" for layer, level in pairs)
+
+
+def either(layer: str, a: str, b: str) -> str:
+    """Return what a finding about two levels is about, whichever comes first."""
+    return f"{layer}: {listed(sorted((a, b)), 2)}"
