@@ -141,6 +141,8 @@ CASES = {
     "pixel shuffle": (two, (lambda s, x: F.pixel_shuffle(x, 2),), {"reads": 4}),
     "pixel unshuffle": (two, (lambda s, x: F.pixel_unshuffle(x, 2),), {"reads": 64}),
     "padded channels": (two, (lambda s, x: F.pad(x, (0, 0, 0, 0, 4, 4)),), {"reads": 24}),
+    "pooled in channels last": (two, (lambda s, x: F.adaptive_avg_pool2d(
+        x.contiguous(memory_format=torch.channels_last), 1),), {}),
     "padded pixels": (two, (lambda s, x: F.pad(x, (0, 1, 2, 1)),), {}),
     "concat": (two, (lambda s, x: torch.cat([x, x.relu()], 1),), {"reads": 32}),
     "split sizes": (two, (lambda s, x: torch.cat(torch.split(x, 8, 1)[::-1], 1),), {}),
