@@ -10,8 +10,9 @@ prepare, channel pruning 0.3, int8, and is built for ONNX Runtime, OpenVINO and 
 are compared with PyTorch's; what pruning and int8 made runs in ONNX Runtime. MACs are compared
 with a second counter, `torch.utils.flop_counter`. Every network has a process of its own, forked
 from one that has the libraries loaded. One that takes more CPU time than `--seconds` is stopped,
-and the step is named; one that is in the JSON file already is not run again. An exception that is
-not one of dlas' own sentences is printed as BARE. One thread; `nice` it if others work here.
+and the step is named; one that is in the JSON file already is not run again, unless it is one of
+`--names` with `--again`. An exception that is not one of dlas' own sentences is printed as BARE.
+One thread; `nice` it if others work here.
 """
 
 import argparse
@@ -27,6 +28,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
 import numpy as np
@@ -99,14 +101,14 @@ def look(name: str, sizes: Sequence[int], max_params: float, say: Say) -> None:
     say("uncounted", counted.uncounted)
     say("second", second_count(module, network.spec.shape))
     with tempfile.TemporaryDirectory() as folder:
-        places = iter(Path(folder, str(n)) for n in range(9))
+        places = iter(Path(folder, str(n)) for n in range(20))
+        lowered = lower(Network(network.spec, module), next(places))
         for runtime in RUNTIMES:
-            plain = Network(network.spec, module)
-            off = _step(say, runtime, lambda r=runtime, n=plain: run(r, n, next(places)))
+            off = _step(say, runtime, lambda r=runtime: run(r, lowered, next(places)))
             if off is not None:
                 say(runtime, "right" if off < 1e-3 else f"WRONG: differs by {off:.2g}")
         _prune(network, say, places)
-        _quantize(network, data.load("train"), say, places)
+        _quantize(network, lowered, data.load("train"), say, places)
 
 
 def _prune(network: Any, say: Say, places: Iterator[Path]) -> None:
@@ -120,14 +122,20 @@ def _prune(network: Any, say: Say, places: Iterator[Path]) -> None:
     text = f"{a['ratio']:.0%} of channels, {len(a['left_alone'])} of {len(a['layers'])} left alone"
     say("reasons", dict(Counter(a["left_alone"].values())))
     say("far", len(a["far"]))
-    off = _step(say, "pruned", lambda: run("onnxruntime", done.network, next(places)))
+    lowered = lower(done.network, next(places))
+    off = _step(say, "pruned", lambda: run("onnxruntime", lowered, next(places)))
     wrong = "" if off is not None and off < 1e-3 else f"; WRONG in ONNX Runtime ({off})"
     say("channel-pruning", text + wrong)
 
 
-def _quantize(network: Any, train: Any, say: Say, places: Iterator[Path]) -> None:
+def _quantize(
+    network: Any, plain: "Lowered", train: Any, say: Say, places: Iterator[Path]
+) -> None:
     from dlas.core import registry
+    from dlas.layers.optimization import int8 as technique
 
+    # The same module gives the same file: half of the time of int8 is its export.
+    technique.export_onnx = lambda _module, _spec, path: copyfile(plain.onnx(), path)
     int8 = registry.make("optimization", "int8", {"images": 32})
     place = next(places)
     place.mkdir()
@@ -135,15 +143,14 @@ def _quantize(network: Any, train: Any, say: Say, places: Iterator[Path]) -> Non
     if done is None:
         return
     share = sum(done.achieved["quantized"].values()) / sum(done.achieved["operators"].values())
-    off = _step(
-        say, "ran int8", lambda: run("onnxruntime", done.network, next(places), network.module)
-    )
+    lowered = lower(done.network, next(places))
+    off = _step(say, "ran int8", lambda: run("onnxruntime", lowered, next(places), network.module))
     if off is not None:
         say("int8", f"{share:.0%} of operators, differs by {off:.2g}")
 
 
 class Lowered:
-    """A network as a build sees it (`dlas.protocols.Program`), lowered when it is asked for."""
+    """A network as a build sees it (`dlas.protocols.Program`), lowered once, when asked for."""
 
     def __init__(self, network: Any, algorithm: Any, folder: Path) -> None:
         self.made, self.algorithm, self.folder = network, algorithm, folder
@@ -157,8 +164,11 @@ class Lowered:
         """Its ONNX file."""
         from dlas.run.steps.convert import to_onnx
 
-        to_onnx(self.made, self.folder / "lowered.onnx")
-        return self.folder / "lowered.onnx"
+        file = self.folder / "lowered.onnx"
+        if not file.exists():
+            to_onnx(self.made, file.with_suffix(".draft"))
+            file.with_suffix(".draft").replace(file)
+        return file
 
     def exported(self) -> Any:
         """Its exported program."""
@@ -168,7 +178,15 @@ class Lowered:
         return load_exported(self.folder / "lowered.pt2")
 
 
-def run(runtime: str, network: Any, place: Path, reference: Any = None) -> float:
+def lower(network: Any, place: Path) -> Lowered:
+    """Return a network as builds see it, its files in a folder of its own."""
+    from dlas.core import registry
+
+    place.mkdir()
+    return Lowered(network, registry.make("algorithm", "native", {}), place)
+
+
+def run(runtime: str, lowered: Lowered, place: Path, reference: Any = None) -> float:
     """Build a network for a runtime; return the largest difference to PyTorch, by its spread."""
     import torch
 
@@ -177,11 +195,10 @@ def run(runtime: str, network: Any, place: Path, reference: Any = None) -> float
     software = registry.make("software", runtime, {})
     hardware = registry.make("hardware", "cpu", {})
     place.mkdir()
-    algorithm = registry.make("algorithm", "native", {})
-    software.build(Lowered(network, algorithm, place), hardware, place)
-    x = torch.randn(network.spec.shape, generator=torch.Generator().manual_seed(1))
+    software.build(lowered, hardware, place)
+    x = torch.randn(lowered.spec.shape, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        expected = (reference or network.module)(x.clone()).numpy()
+        expected = (reference or lowered.network().module)(x.clone()).numpy()
     found = software.load(place, hardware)(np.ascontiguousarray(x.numpy()))
     if found.shape != expected.shape or not np.isfinite(expected).all():
         return float("inf")
@@ -306,6 +323,7 @@ def main() -> None:
     parser.add_argument("--max-params", type=float, default=12e6)
     parser.add_argument("--seconds", type=float, default=90, help="of CPU time a network may take")
     parser.add_argument("--names", nargs="+", default=[])
+    parser.add_argument("--again", action="store_true", help="those of --names, though known")
     parser.add_argument("--json", type=Path, default=None)
     parser.add_argument("--table", action="store_true", help="print what the file holds")
     asked = parser.parse_args()
@@ -319,7 +337,7 @@ def main() -> None:
     for name in asked.names or draw(asked.count, asked.seed):
         if not asked.names and len(results(saved)) >= asked.count:
             break
-        if name in saved:
+        if name in saved and not asked.again:
             continue
         started = time.monotonic()
         said = isolated(name, asked.sizes, asked.max_params, asked.seconds)

@@ -1,4 +1,5 @@
 import errno
+import io
 import json
 import os
 import re
@@ -435,6 +436,14 @@ def test_table_of_rounds(said, results):
     assert code == 0
     code, _, err = said("table", results, "--controls", "--rounds")
     assert (code, "ask for one" in err) == (2, True)
+
+
+def test_a_table_is_printed_where_output_takes_text_alone(results, monkeypatch):
+    """As in a notebook, whose standard output has no buffer."""
+    shown = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", shown)
+    assert app.main(["table", str(results)]) == 0
+    assert len(shown.getvalue().splitlines()) > 4
 
 
 def test_table_of_nothing(said, tmp_path):

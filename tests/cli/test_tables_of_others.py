@@ -199,6 +199,23 @@ def test_a_column_of_units_that_mixes_them_is_warned_of(said):
     assert "Warning" not in out
 
 
+def test_a_spread_is_no_part_of_a_number_and_it_is_said(said):
+    text = "m,t ms\na,12.3 ± 0.4\nb,6.1 ± 0.2\n"
+    code, out, _ = said(text, "--layers", "m", "--metric", "t ms")
+    assert code == 0 and "t ms 6.10" in out
+    assert "2 rows of t ms hold a spread behind ±, which is left out" in out
+
+
+def test_levels_that_may_be_one_are_warned_of(said):
+    text = "m,g,ms\nResNet18,x,1\nresnet-18,x,2\nvgg,x,3\nVGG,y,2\n"
+    _, out, _ = said(text, "--layers", "m,g", "--metric", "ms")
+    assert "Warning: levels of m differ only in case" in out
+    assert "'ResNet18' and 'resnet-18'; 'VGG' and 'vgg'" in out
+    _, out, _ = said(text.replace("resnet-18", "b").replace("VGG", "c"), "--layers", "m,g",
+                     "--metric", "ms")  # fmt: skip
+    assert "Warning" not in out
+
+
 def test_units_behind_numbers(said):
     code, out, _ = said("m,t\na,12 ms\nb,13.5 ms\n", "--layers", "m", "--minimize", "t")
     assert code == 0 and "t is in ms, as its rows say." in out and "t 12.0" in out

@@ -138,7 +138,10 @@ def rows_of(frame: pd.DataFrame) -> list[dict[str, object]]:
 def _put(data: bytes, output: Path | None) -> None:
     if output is None:
         sys.stdout.flush()
-        sys.stdout.buffer.write(data)
+        if (binary := getattr(sys.stdout, "buffer", None)) is None:  # a notebook's, a test's
+            sys.stdout.write(data.decode(errors="replace"))
+        else:
+            binary.write(data)
         return
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

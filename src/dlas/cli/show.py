@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dlas.cli.achieved import achieved_text
 from dlas.cli.display import table, text_of
 from dlas.cli.formats import rows_of
 from dlas.core.errors import UserError
@@ -123,6 +124,7 @@ def show_text(known: Mapping[str, Any], width: int | None) -> str:
         text = {k: fact[k] for k in ("status", "reason", "key", "content", "created_at")}
         text |= {"not counted": ", ".join(fact["value"].get("uncounted") or [])}
         blocks.append(f"{fact['kind']}\n" + _pairs(text))
+        blocks += [achieved_text(done, width) for done in fact["value"].get("achieved") or ()]
     if known["log"]:
         blocks.append(f"end of the log\n{known['log'].rstrip()}")
     commands = dict.fromkeys(s["command"] for s in known["sessions"] if s["command"])

@@ -46,6 +46,24 @@ def test_a_markdown_table(tmp_path):
     }
 
 
+def test_marks_of_markdown_are_no_part_of_a_field(tmp_path):
+    text = (
+        "| model | ms |\n|:---|---:|\n| **ours** | **1.5** |\n| [vit](https://x.y/z) | `2` |\n"
+        "| a_b_c | ***3*** |\n| a*b | _4_ |\n"
+    )
+    assert written(tmp_path / "t.md", text).frame.to_dict("list") == {
+        "model": ["ours", "vit", "a_b_c", "a*b"],
+        "ms": ["1.5", "2", "3", "4"],
+    }
+    assert written(tmp_path / "t.csv", "m,ms\n**a**,1\n").frame["m"].tolist() == ["**a**"]
+
+
+def test_a_name_that_stands_twice_in_the_header_is_numbered(tmp_path):
+    found = written(tmp_path / "t.csv", "m,ms,ms,m\na,1,2,b\n")
+    assert list(found.frame) == ["m", "ms", "ms (2)", "m (2)"]
+    assert "the column ms stands 2 times: ms is the first, the others are ms (2)" in found.notes[1]
+
+
 def test_blanks_between_columns(tmp_path):
     text = "model   gpu  ms\nresnet  x    1\nvit     y    12\n"
     found = written(tmp_path / "t.txt", text).frame
@@ -109,6 +127,10 @@ def test_a_separator_may_be_said(tmp_path):
         (b"PK\x03\x04rest", "save it as CSV"),
         (b"SQLite format 3\0", "a database"),
         (b"m,ms\na,\x001\n", "zero bytes"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\n", "a Git LFS pointer"),
+        (b"<!DOCTYPE html>\n<html><body>", "a web page"),
+        (b'[{"m": "a", "ms": 1}]', "is JSON: save it as CSV"),
+        (b'{"m": "a"}\n{"m": "b"}\n', "is JSON: save it as CSV"),
         (b'm,ms\n"a,1\nb,2\n', "a quote is opened and never closed"),
     ],
 )

@@ -70,6 +70,14 @@ def test_layers_are_left_as_they_are_unless_all_are_such_numbers():
     assert read(",", ["x"], x=["0", "0,1"], ms=["1", "2"])[0]["x"] == ["0", "0,1"]
 
 
+def test_a_spread_behind_a_mean_is_left_out_and_counted():
+    column = ["12.3 ± 0.4", "6±.2 ms", "8.5 +/- 1 ms", "1e-3+-2e-4", "4"]
+    found = numerals(pd.Series(column))
+    np.testing.assert_array_equal(found.value, [12.3, 6, 8.5, 1e-3, 4])
+    assert (found.odd, found.spread) == ({}, 4)
+    assert found.units == {"": [0, 3, 4], "ms": [1, 2]}
+
+
 def test_words_units_and_what_cannot_be_read():
     found = numerals(pd.Series(["1", "OOM", "", None, "12 ms", "93%", "1.2.3", "1e400"]))
     assert found.words == {1: "OOM"}

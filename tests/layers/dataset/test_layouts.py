@@ -12,7 +12,7 @@ import image_layouts
 from dlas.core import registry
 from dlas.core.contents import Contents
 from dlas.core.errors import UserError
-from dlas.core.protocols import Dataset
+from dlas.core.protocols import SPLITS, Dataset
 from pictures import draw
 
 
@@ -124,6 +124,32 @@ def test_two_forms_of_one_name_are_one_class(tmp_path: Path) -> None:
     assert "taken as one class" in found.notes[0]
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+
+
+def test_images_that_were_not_fetched_are_said_by_a_plan_and_named_by_a_run(
+    tmp_path: Path,
+) -> None:
+    root = fill(tmp_path, "a", "b")
+    (root / "a" / "0.png").write_bytes(POINTER)
+    (root / "b" / "2.png").write_bytes(b"")
+    pointer, empty = contents(root).notes
+    assert "1 images cannot be read, a/0.png among them: it is a Git LFS pointer" in pointer
+    assert "b/2.png among them: it is empty" in empty
+    assert len(of(root, "unlabelled-images", classes=2).contents().notes) == 2
+    with pytest.raises(UserError, match=r"a/0\.png cannot be decoded .*`git lfs pull` fetches it"):
+        for split in SPLITS:
+            samples = of(root).load(split)
+            samples.images(range(len(samples.ids)))
+
+
+@pytest.mark.parametrize("content", [POINTER, b"<!DOCTYPE html><html>"])
+def test_a_parquet_file_that_was_not_fetched_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "train.parquet").write_bytes(content)
+    with pytest.raises(UserError, match=r"train\.parquet cannot be read: it is a .* in place of"):
+        of(tmp_path, "parquet").load("train")
+
+
 def test_links_to_classes_are_followed(tmp_path: Path) -> None:
     fill(tmp_path, "data/a", "there/b")
     (tmp_path / "data" / "b").symlink_to(tmp_path / "there" / "b")
@@ -164,6 +190,16 @@ def test_parquet_folders_of_several_data_sets_are_said(tmp_path: Path) -> None:
     assert set(of(tmp_path, "parquet").load("train").ids) == {
         f"{place}/train/0/{row:06d}" for place in ("one", "two") for row in range(3)
     }
+
+
+def test_parquet_labels_that_do_not_begin_at_zero_are_said(tmp_path: Path) -> None:
+    table = image_layouts._table(random.Random(0), [1, 2, 255] * 4, [])
+    (tmp_path / "train.parquet").write_bytes(table)
+    found = of(tmp_path, "parquet").contents()
+    assert found.classes == 256
+    assert found.notes == ("classes without training images: 0, 3, 4, 5 and 249 more",)
+    (tmp_path / "train.parquet").write_bytes(image_layouts._table(random.Random(0), [0] * 8, []))
+    assert of(tmp_path, "parquet").contents().notes[0].startswith("all labels are 0")
 
 
 def test_parquet_says_what_lies_there_instead(tmp_path: Path) -> None:

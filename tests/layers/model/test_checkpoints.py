@@ -1,5 +1,8 @@
 """Checkpoints as people have them: found in their file, or refused in a sentence."""
 
+import argparse
+
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -40,6 +43,9 @@ FOUND = {
     "half": {name: t.half() if t.is_floating_point() else t for name, t in PLAIN.items()},
     "before 0.4.1": {n: t for n, t in PLAIN.items() if not n.endswith("num_batches_tracked")},
     "flat beside numbers": {**PLAIN, "epoch": 7},
+    "with settings": {"model": PLAIN, "args": argparse.Namespace(lr=0.1), "best": np.float64(93)},
+    "of NumPy's arrays": {name: tensor.numpy() for name, tensor in PLAIN.items()},
+    "profiled by thop": {**PLAIN, "total_ops": torch.zeros(1), "0.total_params": torch.zeros(1)},
 }
 
 
@@ -118,6 +124,44 @@ def test_other_shapes_are_named(tmp_path):
     torch.save({"state_dict": other}, tmp_path / "w.pth")
     with pytest.raises(UserError, match=r"do not fit.*3\.weight"):
         state.load_into(network(), tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "a Git LFS pointer"),
+        (b"<!DOCTYPE html><html>quota exceeded</html>", "a web page"),
+        (b"", "it is empty"),
+    ],
+)
+def test_a_file_that_was_not_fetched_is_named(name, content, words, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"cannot be read: .*{words}"):
+        state.load_into(network(), tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.complex64])
+def test_stored_numbers_of_another_kind_are_refused(kind, tmp_path):
+    torch.save({**PLAIN, "0.weight": (PLAIN["0.weight"] * 99).to(kind)}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"hold no floats in 0\.weight \((int8|complex64)\)"):
+        state.load_into(network(), tmp_path / "w.pth")
+
+
+def test_a_negative_variance_is_refused(tmp_path):
+    torch.save({**PLAIN, "1.running_var": torch.tensor([1.0, -1, 1, 1])}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"in 1\.running_var \(1 of 4 values\)"):
+        state.built(network, 0, tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"\x89HDF\r\n\x1a\n0000", "it is HDF5"), (b'{"weight_map": {}}', "it is JSON")],
+)
+def test_weights_of_no_form_of_pytorchs_are_told(content, words, tmp_path):
+    (tmp_path / "w").write_bytes(content)
+    with pytest.raises(UserError, match=words):
+        state.load_into(network(), tmp_path / "w")
 
 
 def test_torchscript_is_told_from_a_damaged_file(tmp_path):

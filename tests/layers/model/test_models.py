@@ -233,7 +233,7 @@ class TestWeights:
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            (b"", "neither safetensors nor"),
+            (b"", "it is empty"),
             (b"hello world", "refused|neither safetensors nor"),
             (b"\x10\x00\x00\x00\x00\x00\x00\x00{broken json}}", "damaged"),
             (None, "no such file"),
@@ -486,7 +486,13 @@ class TestOnnx:
     def test_wrong_files_say_so(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="no such file"):
             make("onnx", path=str(tmp_path / "no.onnx")).fingerprint()
-        for content in (b"", b"\x00not onnx"):
+        pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1\n"
+        for content, words in (
+            (b"", "it is empty"),
+            (b"\x00not onnx", ""),
+            (pointer, "it is a Git LFS pointer"),
+            (b"<html>quota</html>", "it is a web page"),
+        ):
             (tmp_path / "bad.onnx").write_bytes(content)
-            with pytest.raises(UserError, match="no ONNX"):
+            with pytest.raises(UserError, match=f"no ONNX.*{words}"):
                 make("onnx", path=str(tmp_path / "bad.onnx")).build(problem(3, 1, 4, 4))

@@ -158,6 +158,8 @@ MISFITS = {
     "pixels": (one_input(["n", 2, 4, 4], TensorProto.UINT8), "float32 input"),
     "flat images": (one_input(["n", 32]), "images of (n, c, h, w)"),
     "another batch": (one_input([8, 2, 4, 4]), "`batch: 8`"),
+    "a batch of -1": (one_input([-1, 2, 4, 4]), "set dim_param to 'n'"),
+    "a batch of 0": (one_output([0, 3]), "set dim_param to 'n'"),
     "another batch of outputs": (one_output([8, 3]), "`batch: 8`"),
     "a map of scores": (one_output(["n", 3, 1, 1]), "Put a Flatten behind it"),
     "one logit": (one_output(["n", 1]), "a column for each class"),

@@ -106,6 +106,16 @@ def scripted(num_classes, in_channels, size):
     return torch.jit.script(Net(in_channels, num_classes))
 def no_arguments():
     return Net(1, 10)
+class Lazy(nn.Module):
+    def __init__(self, c, n):
+        super().__init__()
+        self.a, self.bn, self.fc = nn.LazyConv2d(8, 3), nn.LazyBatchNorm2d(), nn.LazyLinear(n)
+    def forward(self, x):
+        return self.fc(self.bn(self.a(x)).flatten(1))
+lazy = make(Lazy)
+def meta(num_classes, in_channels, size):
+    with torch.device("meta"):
+        return Net(in_channels, num_classes)
 def wrong(num_classes, in_channels, size):
     return nn.Conv2d(3, 4, 3, groups=2)
 def local(num_classes, in_channels, size):
@@ -153,6 +163,7 @@ def test_what_cannot_be_run_is_told_with_its_reason(build, name, message):
     ("name", "message"),
     [
         ("scripted", "got a TorchScript one"),
+        ("meta", r"6 tensors .* no numbers, a\.weight among them \(device 'meta'\)"),
         ("no_arguments", r"called as no_arguments\(num_classes=10.*its parameters are \(\)"),
     ],
 )
@@ -171,6 +182,15 @@ def test_a_batch_that_is_written_in_is_run_as_it_is(build):
 def test_wrappers_are_taken_off(build, name):
     assert type(build(name)) is type(build("plain"))
     assert torch.equal(build(name).a.weight, build("plain").a.weight)
+
+
+def test_lazy_layers_get_their_sizes_from_the_images(build):
+    module = build("lazy")
+    assert module.a.weight.shape == (8, 1, 3, 3) and module.fc.in_features == 8 * 36
+    assert torch.equal(module.bn.running_mean, torch.zeros(8))
+    with torch.no_grad():
+        assert module(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
+    assert torch.equal(build("lazy").fc.weight, module.fc.weight)
 
 
 COMPUTED = ["weight_norm", "old_weight_norm", "spectral", "old_spectral", "orthogonal",

@@ -17,6 +17,7 @@ from torch.nn.utils import parametrizations, prune  # noqa: E402
 from dlas.core import registry  # noqa: E402
 from dlas.core.errors import StepError  # noqa: E402
 from dlas.core.protocols import DataSpec, Network  # noqa: E402
+from dlas.layers.optimization import channel_pruning  # noqa: E402
 from dlas.layers.optimization.shared.channels import Shrinking  # noqa: E402
 from dlas.layers.optimization.shared.proof import prove, tensors_of, trace  # noqa: E402
 from dlas.layers.optimization.shared.slices import Slice, Unfollowed  # noqa: E402
@@ -140,6 +141,8 @@ CASES = {
     "pixel shuffle": (two, (lambda s, x: F.pixel_shuffle(x, 2),), {"reads": 4}),
     "pixel unshuffle": (two, (lambda s, x: F.pixel_unshuffle(x, 2),), {"reads": 64}),
     "padded channels": (two, (lambda s, x: F.pad(x, (0, 0, 0, 0, 4, 4)),), {"reads": 24}),
+    "pooled in channels last": (two, (lambda s, x: F.adaptive_avg_pool2d(
+        x.contiguous(memory_format=torch.channels_last), 1),), {}),
     "padded pixels": (two, (lambda s, x: F.pad(x, (0, 1, 2, 1)),), {}),
     "concat": (two, (lambda s, x: torch.cat([x, x.relu()], 1),), {"reads": 32}),
     "split sizes": (two, (lambda s, x: torch.cat(torch.split(x, 8, 1)[::-1], 1),), {}),
@@ -286,12 +289,30 @@ def test_a_network_without_layers_to_prune_is_refused_with_the_reason():
 
 
 def test_a_layer_that_cannot_be_near_the_ratio_is_said():
+    """Three heads cannot be halved; three channels can lose a third, and that is near."""
     few = nn.Sequential(conv(1, 3), nn.ReLU(), conv(3, 24), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
                         nn.Linear(24, 10))  # fmt: skip
-    achieved = pruned(few, ratio=0.3, round_to=1).achieved
-    assert achieved["far"] == {}
-    achieved = pruned(few, ratio=0.3, round_to=12).achieved
-    assert achieved["layers"]["2"] in ([24, 12], [24, 24])
+    achieved = pruned(few, ratio=0.3).achieved
+    assert (achieved["far"], achieved["said"]) == ({}, [])
+    timm = pytest.importorskip("timm")
+    vit = timm.models.VisionTransformer(
+        img_size=8, patch_size=4, in_chans=1, num_classes=10, embed_dim=24, depth=1, num_heads=3
+    )
+    achieved = pruned(vit.eval(), ratio=0.5).achieved
+    assert "blocks.0.attn.qkv" in {**achieved["left_alone"], **achieved["far"]}
+    assert achieved["said"]
+
+
+def test_layers_far_from_the_ratio_are_listed_and_said():
+    """As Torch-Pruning left them in ghost modules: 36 of 2 channels."""
+    layers = {"a": [16, 8], "ghost": [36, 2], "few": [3, 2], "head": [10, 10], "left": [9, 9]}
+    far = channel_pruning._far(layers, {"left"}, 0.5, 1)
+    assert far == {"ghost": 0.9444}
+    told = channel_pruning._sentences({"layers": layers}, {"left": "asked"}, far, 0.5)
+    assert list(told) == [
+        "left alone 1 of 5 layers (left: asked)",
+        "asked for 50% of the channels, far from that: ghost 94%",
+    ]
 
 
 def test_outputs_that_two_heads_share_keep_their_channels_apart():

@@ -20,6 +20,7 @@ from pathlib import Path
 import pandas as pd
 
 from dlas.core.errors import UserError
+from dlas.core.placeholders import HEAD, instead
 
 SEPARATORS = (",", ";", "\t", "|")
 """Those that are looked for; any other is asked for."""
@@ -35,6 +36,9 @@ _BINARY = {
     b"\xd0\xcf\x11\xe0": "an old spreadsheet: save it as CSV",
     b"SQLite format 3": "a database: give its folder without --table",
 }
+_JSON = re.compile(r'\s*(\[\s*)?\{\s*"')
+_EMPHASIS = re.compile(r"(\*\*\*|\*\*|\*|__|_|`|~~)(?=\S)(.+?)(?<=\S)\1")
+_LINK = re.compile(r"!?\[([^\]]+)\]\([^)]*\)")
 Record = list[str]
 
 
@@ -64,6 +68,8 @@ def sheet(path: Path, separator: str | None = None) -> Sheet:
         data = path.read_bytes()
         if data[:2] == b"\x1f\x8b":
             data = gzip.decompress(data)
+        if data and (why := instead(data[:HEAD])):
+            raise UserError(f"{path}: cannot be read as a table: {why}")
         if data[:4] == b"PAR1" or path.suffix.lower() == ".parquet":
             return Sheet(_flat(pd.read_parquet(io.BytesIO(data))))
         return _of_text(path, data, separator)
@@ -87,6 +93,8 @@ def _of_text(path: Path, data: bytes, separator: str | None) -> Sheet:
         raise UserError(f"{path}: is no text (it holds zero bytes)")
     if not text.strip():
         raise UserError(f"{path}: the file is empty")
+    if _JSON.match(text):
+        raise UserError(f"{path}: is JSON: save it as CSV or Parquet")
     if declared := _DECLARED.match(text):
         separator, text = separator or declared[1], text[declared.end() :]
     mark = NAMED.get(separator, separator) if separator else _found(text)
@@ -151,8 +159,18 @@ def _records(text: str, mark: str, most: int | None = None) -> list[Record]:
         if most is not None and len(out) >= most:
             break
     if mark == "|" and out and all(r[0] == r[-1] == "" and len(r) > 2 for r in out if len(r) > 1):
-        out = [r[1:-1] if len(r) > 1 else r for r in out]
+        out = [[_unmarked(f) for f in (r[1:-1] if len(r) > 1 else r)] for r in out]
     return out
+
+
+def _unmarked(field: str) -> str:
+    """Return a field of a Markdown table without the marks around it: ``**12.3**``, a link."""
+    field, before = _LINK.sub(r"\1", field), ""
+    while field != before:
+        before = field
+        if found := _EMPHASIS.fullmatch(field):
+            field = found[2]
+    return field
 
 
 def _framed(path: Path, records: list[Record], mark: str) -> Sheet:
@@ -168,12 +186,28 @@ def _framed(path: Path, records: list[Record], mark: str) -> Sheet:
     header[0] = header[0].lstrip("#").strip() if len(header) > 1 else header[0]
     notes = [f"{start} lines above the header are left out"] if start else []
     named, rows, more = _same_width(path, header, rows)
+    named, twice = _told_apart(named)
     frame = pd.DataFrame(rows, columns=named, dtype=object)
     blank = [i for i, name in enumerate(named) if not name]
     keep = [i for i in range(len(named)) if i not in blank or (frame.iloc[:, i] != "").any()]
     frame = frame.iloc[:, keep]
     frame.columns = [named[i] or f"Unnamed: {i}" for i in keep]
-    return Sheet(frame, mark, tuple(f"{path.name}: {n}." for n in (*notes, *more)))
+    return Sheet(frame, mark, tuple(f"{path.name}: {n}." for n in (*notes, *more, *twice)))
+
+
+def _told_apart(header: Record) -> tuple[Record, list[str]]:
+    """Number the names that stand more than once in a header, and say so."""
+    seen: Counter[str] = Counter()
+    out = []
+    for name in header:
+        seen[name] += 1
+        out.append(f"{name} ({seen[name]})" if name and seen[name] > 1 else name)
+    return out, [
+        f"the column {name} stands {n} times: {name} is the first, the others are "
+        f"{', '.join(f'{name} ({i})' for i in range(2, n + 1))}"
+        for name, n in seen.items()
+        if name and n > 1
+    ]
 
 
 def _commented(records: Sequence[Record], wide: int) -> int:

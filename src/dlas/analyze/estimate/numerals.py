@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,8 @@ _NUMBER = re.compile(
     r"(?P<power>[eE][+-]?\d+)?)"
     r"(?P<unit>\s*(%|[A-Za-zµμ°][\wµμ/^.²⁻¹-]*)?)"
 )
+_SPREAD = re.compile(r"\s*(?:±|\+/-|\+-)\s*[.,]?\d[\d.,]*(?:[eE][+-]?\d+)?(?=\D*$)")
+"""What a mean is given with: ``12.3 ± 0.4``."""
 _GAPS = re.compile(r"(?<=\d)['\u2019 \u00a0\u202f\u2009](?=\d{3}(\D|$))")
 """Thousands by apostrophes and blanks."""
 _BEGINS = re.compile(r"[$€£¥]?[+-]?[.,]?\d")
@@ -36,6 +38,8 @@ class Numerals:
     """What begins as a number and cannot be read as one, by row."""
     units: dict[str, list[int]]
     """The rows by what stands behind their numbers (empty: nothing)."""
+    spread: int = 0
+    """Rows whose number stands before a spread, which is left out."""
 
 
 def numerals(column: pd.Series) -> Numerals:
@@ -49,8 +53,8 @@ def numerals(column: pd.Series) -> Numerals:
         if isinstance(v, int | float):
             out.value[i] = v
         elif v is not None and (text := str(v).strip()):
-            _read(text, i, out)
-    return out
+            _read(_SPREAD.sub("", text), i, out)
+    return replace(out, spread=sum(isinstance(v, str) and bool(_SPREAD.search(v)) for v in held))
 
 
 def _read(text: str, i: int, out: Numerals) -> None:

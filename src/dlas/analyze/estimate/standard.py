@@ -29,6 +29,8 @@ STATUS = "status"
 UNFINISHED = frozenset({FAILED, "impossible", "unavailable"})
 """The words of our own tables for rows that have no value."""
 OWN = ("cell", "host", STATUS, "reason", "value")
+_GLUE = re.compile(r"(?<!\d)[\s_-]+|[\s_-]+(?!\d)")
+"""What joins the words of a name; between digits it is part of it."""
 _UNITS = re.compile(r"(^|[_ ])units?$|^units?[_ ]", re.IGNORECASE)
 
 
@@ -96,6 +98,7 @@ def standard(
     )
     notes = (
         *_empty(texts, wanted.layers),
+        *_alike({c: texts[c] for c in wanted.layers if scales[c].kind == NAMES}),
         *left_out,
         *(note for c, n in read.items() for note in _units(c, n)),
         *_unit_columns(frame[status.eq(COMPLETE)], wanted),
@@ -174,6 +177,23 @@ def _empty(texts: Mapping[str, pd.Series], layers: Sequence[str]) -> tuple[str, 
         for c, (n, rows) in counts.items()
         if n
     )
+
+
+def _alike(names: Mapping[str, pd.Series]) -> tuple[str, ...]:
+    """Return a note for each layer of names some of which a person may have meant as one."""
+    out = []
+    for name, column in names.items():
+        groups: dict[str, list[str]] = {}
+        for level in sorted(column.unique()):
+            groups.setdefault(_GLUE.sub("", level.casefold()), []).append(level)
+        twins = [" and ".join(map(repr, group)) for group in groups.values() if len(group) > 1]
+        if twins:
+            more = f" and {len(twins) - 3} more" if len(twins) > 3 else ""
+            out.append(
+                f"Warning: levels of {name} differ only in case, blanks, hyphens or underscores, "
+                f"and are different levels: {'; '.join(twins[:3])}{more}."
+            )
+    return tuple(out)
 
 
 # ---------------------------------------------------------------- what ran
@@ -276,9 +296,15 @@ def _unreadable(column: str, read: Numerals, wanted: Wanted) -> list[str]:
 
 def _units(column: str, read: Numerals) -> list[str]:
     """Say what stood behind the numbers of a column."""
+    notes = [f"{column} is in {unit}, as its rows say." for unit in read.units if unit]
     if PERCENT in read.units:
-        return [f"{column} is in per cent and read as a share: 50% is 0.5."]
-    return [f"{column} is in {unit}, as its rows say." for unit in read.units if unit]
+        notes = [f"{column} is in per cent and read as a share: 50% is 0.5."]
+    if read.spread:
+        notes.append(
+            f"{read.spread} rows of {column} hold a spread behind ±, which is left out: an "
+            "interval is read from two columns (--low, --high)."
+        )
+    return notes
 
 
 def _unit_columns(good: pd.DataFrame, wanted: Wanted) -> list[str]:

@@ -36,9 +36,7 @@ def import_program(program: Any) -> Graph:
             "torch.export.export(model.eval(), inputs), where inputs is a tuple of example tensors"
         )
     module, program = relax_module(program)
-    graph = _read(module["main"], _module_names(program))
-    _correct_batch_norm(program, graph.nodes)
-    return graph
+    return _read(module["main"], _module_names(program))
 
 
 def import_onnx(model: Any) -> Graph:
@@ -85,39 +83,6 @@ def _read(function: Any, modules: dict[str, list[str]]) -> Graph:
             reader.bind(binding.var, binding.value)
     outputs = reader.flat(reader.read(function.body.body))
     return Graph(inputs, outputs, reader.nodes, reader.values, reader.constants, reader.labels)
-
-
-def _correct_batch_norm(program: Any, nodes: list[Node]) -> None:
-    """Store each batch norm's own epsilon in its `attrs["epsilon"]`.
-
-    TVM 0.27 reads the arguments of `aten.batch_norm` one place off (the momentum as epsilon, and
-    batch statistics instead of the stored ones), so they are read from the program again.
-    """
-    found = []
-    for node in program.graph.nodes:
-        name = getattr(node.target, "__name__", "")
-        if name == "batch_norm.default":
-            if node.args[5] and node.args[3] is None:
-                raise UnsupportedError(
-                    "a batch norm without stored statistics (track_running_stats=False), which "
-                    "takes those of each batch, is not implemented"
-                )
-            if node.args[5]:
-                raise UnsupportedError(
-                    "a batch norm computes the statistics of its batch: it is in training mode "
-                    "(call model.eval() first), or has none of its own (track_running_stats=False)"
-                )
-            found.append(float(node.args[7]))
-        elif name == "_native_batch_norm_legit_no_training.default":
-            found.append(float(node.args[6]))
-    imported = [node for node in nodes if node.attrs["kind"] == "nn.batch_norm"]
-    if len(imported) != len(found):
-        raise UnsupportedError(
-            f"the program has {len(found)} batch norms in inference mode, TVM imported "
-            f"{len(imported)}"
-        )
-    for node, epsilon in zip(imported, found, strict=True):
-        node.attrs["epsilon"] = epsilon
 
 
 def _module_names(program: Any) -> dict[str, list[str]]:

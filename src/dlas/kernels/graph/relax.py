@@ -14,6 +14,7 @@ from tvm import relax
 from tvm.relax.frontend.torch import from_exported_program
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
+from dlas.kernels.graph.norms import NORMS
 from dlas.kernels.ground.errors import UnsupportedError
 
 
@@ -70,6 +71,9 @@ def _refusal(refusals: list[Exception]) -> str:
     if marker in said:
         names = said.partition(marker)[2].strip(" []").replace("'", "")
         return f"TVM's importer does not know the operators {names}"
+    ours = (str(each) for each in refusals if isinstance(each, UnsupportedError))
+    if own := next((each for each in ours if marker not in each), ""):
+        return own
     return f"TVM cannot import this program: {refusals[0]}"
 
 
@@ -182,6 +186,7 @@ def _attention(node: Any, importer: Any) -> Any:
 
 
 _OWN = {
+    **NORMS,
     "scaled_dot_product_attention.default": _attention,
     "std.correction": _spread(root=True),
     "var.correction": _spread(root=False),

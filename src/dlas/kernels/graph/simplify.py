@@ -134,18 +134,32 @@ def _matmul(graph: Graph, node: Node) -> None:
 
 def _batch_norm(graph: Graph, node: Node) -> None:
     arrays = [graph.constant(name) for name in node.inputs[1:]]
-    if any(a is None for a in arrays) or not _is_image(graph, node.inputs[0]):
-        shape = graph.values[node.inputs[0]].shape
+    value = graph.values[node.inputs[0]]
+    if any(a is None for a in arrays) or value.dtype != "float32" or len(value.shape) < 2:
         raise UnsupportedError(
-            f"{node.name}: batch norm needs constant statistics and an image batch [N, C, H, W], "
-            f"got {shape}"
+            f"{node.name}: batch norm needs constant statistics and a float32 tensor [N, C, ...], "
+            f"got {value.dtype} {value.shape}"
         )
     gamma, beta, mean, variance = (np.asarray(a, np.float64) for a in arrays)
     a = node.attrs["call"].attrs
-    scale = (gamma if a.scale else 1.0) / np.sqrt(variance + node.attrs["epsilon"])
+    scale = (gamma if a.scale else 1.0) / np.sqrt(variance + float(a.epsilon))
     shift = (beta if a.center else 0.0) - mean * scale
     node.outputs = node.outputs[:1]
+    if len(value.shape) != 4:
+        _between_views(graph, node)
     _become(node, "affine", node.inputs[:1], scale=scale, shift=shift, activation=None)
+
+
+def _between_views(graph: Graph, node: Node) -> None:
+    """Let an operator on [N, C, ...] work on an image [N, C, pixels, 1], as kernels do."""
+    x, out = node.inputs[0], node.output
+    n, c, *rest = graph.values[x].shape
+    image, made = f"{out}.image", f"{out}.normed"
+    graph.values[image] = graph.values[made] = Value((n, c, math.prod(rest), 1))
+    at = graph.nodes.index(node)
+    graph.nodes.insert(at + 1, Node(f"{node.name}.view", "view", [made], [out]))
+    graph.nodes.insert(at, Node(f"{node.name}.image", "view", [x], [image]))
+    node.inputs, node.outputs = [image, *node.inputs[1:]], [made]
 
 
 def _add(graph: Graph, node: Node) -> None:

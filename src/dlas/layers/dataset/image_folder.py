@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from dlas.core.contents import Contents, split_read
-from dlas.core.errors import UserError, listed
+from dlas.core.errors import UserError
 from dlas.core.keys import key
 from dlas.core.protocols import SPLITS, Dataset, DataSpec
 from dlas.layers.dataset.shared import (
@@ -23,7 +23,14 @@ from dlas.layers.dataset.shared import (
     upright,
 )
 from dlas.layers.dataset.shared.class_folders import EXPECTED, Arrangement, arrange
-from dlas.layers.dataset.shared.encoded import EncodedSamples, alike, existing, of_files
+from dlas.layers.dataset.shared.encoded import (
+    EncodedSamples,
+    alike,
+    existing,
+    not_fetched,
+    of_files,
+    without_images,
+)
 from dlas.layers.dataset.shared.pixels import (
     Interpolation,
     content_of,
@@ -102,10 +109,9 @@ class ImageFolder(Dataset):
             split_read(mine[s][1].tolist(), count, self._where(found, s)) for s in SPLITS
         )
         hashes = [[content_of(f) for f in mine[split][0]] for split in SPLITS]
-        filled = {*mine["train"][1].tolist()}
-        empty = [name for c, name in enumerate(found.classes) if c not in filled]
-        without = (f"classes without training images: {listed(empty)}",) if empty else ()
-        notes = (*found.notes, *without, *alike(*hashes))
+        without = without_images(found.classes, mine["train"][1].tolist())
+        every = (file for split in SPLITS for file in mine[split][0])
+        notes = (*found.notes, *without, *not_fetched(found.root, every), *alike(*hashes))
         return Contents(count, train, test, tuple(found.classes), dict(found.skipped), notes)
 
     def _arranged(self) -> Arrangement:

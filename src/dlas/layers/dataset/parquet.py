@@ -14,6 +14,7 @@ from pydantic import Field
 from dlas.core.contents import Contents, split_read
 from dlas.core.errors import UserError, listed, near
 from dlas.core.keys import bytes_hash
+from dlas.core.placeholders import HEAD, instead
 from dlas.core.protocols import SPLITS, Dataset, DataSpec
 from dlas.layers.dataset.shared import (
     decoding,
@@ -24,7 +25,12 @@ from dlas.layers.dataset.shared import (
     tree,
     upright,
 )
-from dlas.layers.dataset.shared.encoded import EncodedSamples, alike, existing
+from dlas.layers.dataset.shared.encoded import (
+    EncodedSamples,
+    alike,
+    existing,
+    without_images,
+)
 from dlas.layers.dataset.shared.parquet_files import EXPECTED, ParquetFiles, find_files
 from dlas.layers.dataset.shared.pixels import (
     Interpolation,
@@ -116,8 +122,11 @@ class Parquet(Dataset):
             split_read(each[s].labels.tolist(), classes, self._where(found, s)) for s in SPLITS
         )
         hashes = (self._hashes(found, split) for split in SPLITS)
-        notes = (*found.notes, *alike(*hashes))
         names = _stated_names(found.every()[0], self.label)
+        called = names or tuple(map(str, range(classes)))
+        empty = without_images(called, each["train"].labels.tolist())
+        one = () if classes > 1 else ("all labels are 0: one class says nothing of accuracy",)
+        notes = (*found.notes, *one, *empty, *alike(*hashes))
         return Contents(classes, train, test, names, dict(found.skipped), notes)
 
     def _rows(self, found: ParquetFiles, split: Split) -> _SplitRows:
@@ -259,7 +268,13 @@ def _open(path: Path) -> Any:
     try:
         return pq.ParquetFile(path, memory_map=True)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"parquet: {path} cannot be read: {error}. Give {EXPECTED}.") from error
+        why = instead(_head(path)) or error
+        raise UserError(f"parquet: {path} cannot be read: {why}. Give {EXPECTED}.") from error
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as handle:
+        return handle.read(HEAD)
 
 
 def _column(path: Path, file: Any, name: str) -> Any:

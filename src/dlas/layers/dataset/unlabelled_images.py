@@ -14,7 +14,12 @@ from dlas.core.errors import UserError
 from dlas.core.keys import key
 from dlas.core.protocols import Dataset, DataSpec, Refusal, Split, Techniques, impossible
 from dlas.layers.dataset.shared import decoding, encoded, pixels, tree, upright
-from dlas.layers.dataset.shared.encoded import EncodedSamples, existing, of_files
+from dlas.layers.dataset.shared.encoded import (
+    EncodedSamples,
+    existing,
+    not_fetched,
+    of_files,
+)
 from dlas.layers.dataset.shared.pixels import (
     Interpolation,
     content_of,
@@ -90,7 +95,9 @@ class UnlabelledImages(Dataset):
 
     def contents(self) -> Contents:
         """Return the images of each split, and what was left out."""
-        return replace(super().contents(), skipped=dict(self._listed()[0].left_out()))
+        folder, files = self._listed()
+        notes = not_fetched(folder.path, files)
+        return replace(super().contents(), skipped=dict(folder.left_out()), notes=notes)
 
     def _listed(self) -> tuple[Folder, list[Path]]:
         folder = scan(existing(self.name, self.root, EXPECTED))

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from dlas.core.errors import StepError, UserError, near
 from dlas.core.protocols import Dataset, DataSpec, Model, Network
-from dlas.layers.model.shared import own_source, state
+from dlas.layers.model.shared import bare, own_source, state
 from dlas.layers.model.shared.first_run import check_outputs
 
 
@@ -91,7 +91,7 @@ class TorchModel(Model):
             }
             _check_signature(self.factory, factory, given)
             try:
-                return factory(**given)
+                return bare.materialized(factory(**given), spec.shape)
             except Exception as error:  # what a stranger's factory raises is unknown
                 raise StepError(
                     f"{self.factory} cannot build a network for {spec.classes} classes and images "

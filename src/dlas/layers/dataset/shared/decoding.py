@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from io import BytesIO
 from typing import TYPE_CHECKING
 
 from dlas.core.errors import UserError
+from dlas.core.placeholders import HEAD, instead
 from dlas.layers.dataset.shared.upright import as_seen
 
 if TYPE_CHECKING:
@@ -37,7 +39,16 @@ def decode(data: bytes, name: str, prepare: Preprocess) -> Array:
         EOFError,
         Image.DecompressionBombError,
     ) as error:  # PIL's readers raise any of these on damaged files
+        why = instead(data[:HEAD]) or _without_address(error)
         raise UserError(
-            f"image {name} cannot be decoded ({len(data)} bytes): {error}. "
+            f"image {name} cannot be decoded ({len(data)} bytes): {why}. "
             "Replace it or take it out of the data set."
         ) from error
+
+
+def _without_address(error: Exception) -> str:
+    """Return what PIL says, without the name of the object that it read from."""
+    return (
+        re.sub(r" ?<_io\.BytesIO object at \w+>", "", str(error)).rstrip(".")
+        or type(error).__name__
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dlas.core.errors import UserError
+from dlas.core.errors import UserError, listed
 from dlas.core.keys import key
+from dlas.core.placeholders import HEAD, instead
 from dlas.layers.dataset.shared.decoding import decode
 from dlas.layers.dataset.shared.pixels import Preprocess, content_of, labels_hash
 from dlas.layers.dataset.shared.tree import shown
@@ -78,6 +80,26 @@ def existing(owner: str, root: str, expected: str) -> Path:
             f"give a path to {expected}."
         )
     return path
+
+
+def not_fetched(root: Path, files: Iterable[Path]) -> tuple[str, ...]:
+    """Return what to say of files that are no images, going by their first bytes."""
+    found: dict[str, list[Path]] = defaultdict(list)
+    for file in files:
+        with file.open("rb") as handle:
+            if why := instead(handle.read(HEAD)):
+                found[why].append(file)
+    return tuple(
+        f"{len(those)} images cannot be read, {shown(those[0], root)} among them: {why}"
+        for why, those in found.items()
+    )
+
+
+def without_images(names: Sequence[str], labels: Iterable[int]) -> tuple[str, ...]:
+    """Return what to say of classes that no training image is of."""
+    there = {*labels}
+    empty = [name for number, name in enumerate(names) if number not in there]
+    return (f"classes without training images: {listed(empty)}",) if empty else ()
 
 
 def alike(train: Iterable[str], test: Iterable[str]) -> tuple[str, ...]:

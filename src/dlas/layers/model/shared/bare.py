@@ -34,6 +34,36 @@ def unwrapped(module: Any) -> Any:
     return module
 
 
+def materialized(module: Any, shape: tuple[int, ...]) -> Any:
+    """Return a module whose lazy layers have their sizes: it has seen an image of a shape."""
+    import torch
+    from torch.nn.parameter import is_lazy
+
+    if not isinstance(module, torch.nn.Module):
+        return module
+    if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
+        training = module.training
+        with torch.no_grad():
+            module.eval()(torch.zeros(shape))
+        module.train(training)
+    return module
+
+
+def refuse_without_numbers(module: Any) -> None:
+    """Refuse a module of shapes alone.
+
+    Raises:
+        UserError: a parameter or buffer is on the device ``meta``.
+    """
+    named = (*module.named_parameters(), *module.named_buffers())
+    if missing := [name for name, tensor in named if tensor.is_meta]:
+        raise UserError(
+            f"{len(missing)} tensors of the network have a shape and no numbers, {missing[0]} "
+            "among them (device 'meta'): make them on the CPU, e.g. by module.to_empty and an "
+            "initialization."
+        )
+
+
 def refuse_not_finite(module: Any, whose: str) -> None:
     """Refuse a module with NaN in a parameter or buffer, or infinity in a parameter.
 
@@ -49,6 +79,8 @@ def refuse_not_finite(module: Any, whose: str) -> None:
             wrong.append(f"{name} ({bad} of {tensor.numel()} values)")
     for name, tensor in module.named_buffers():
         bad = int(torch.isnan(tensor).sum()) if tensor.is_floating_point() else 0
+        if name.rpartition(".")[2] == "running_var":
+            bad += int((tensor < 0).sum())  # its root is not a number
         if bad:
             wrong.append(f"{name} ({bad} of {tensor.numel()} values)")
     if wrong:

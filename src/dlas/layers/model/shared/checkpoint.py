@@ -6,16 +6,20 @@ prefixes that DataParallel, ``torch.compile`` or a training framework left on th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from dlas.core.errors import UserError, near
+from dlas.core.placeholders import HEAD, instead
 
 WRAPPERS = ("module", "_orig_mod")
 """What DataParallel and ``torch.compile`` put in front of names."""
 DEPTH = 3
 """How deep a state dict is looked for inside dictionaries."""
+PROFILED = frozenset(("total_ops", "total_params"))
+"""Buffers that counters of operations (thop) leave in the modules that they looked at."""
 COUNTER = "num_batches_tracked"
 """Norms of before PyTorch 0.4.1 have none, and torch adds it."""
 
@@ -36,6 +40,10 @@ def read(path: Path, key: str = "") -> dict[str, State]:
             f"weights {str(path)!r}: no such file (looked at {path.absolute()}). Give a "
             "safetensors file or a state dict, or leave `weights` out."
         )
+    with path.open("rb") as handle:
+        head = handle.read(HEAD)
+    if why := instead(head) or _of_another_kind(head):
+        raise UserError(f"weights {str(path)!r} cannot be read: {why}.")
     content = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
     found = dict(_states(content))
     if not found:
@@ -50,6 +58,35 @@ def read(path: Path, key: str = "") -> dict[str, State]:
             f"Those it holds: {', '.join(names)}."
         )
     return {key: found[key]} if key else found
+
+
+def _of_another_kind(head: bytes) -> str:
+    """Return what a file is that holds weights in no form of PyTorch's, ``""``: unknown."""
+    if head.startswith(b"\x89HDF"):
+        return "it is HDF5 (Keras, TensorFlow): export that network to ONNX and give it as `onnx`"
+    if re.match(rb'\s*\{\s*"', head):
+        return (
+            "it is JSON, the index of a model in several files perhaps: give one file of tensors"
+        )
+    return ""
+
+
+def refuse_other_numbers(state: State, names: Mapping[str, Any], whose: str) -> None:
+    """Refuse stored integers or complex numbers where a network has floats.
+
+    Raises:
+        UserError: copied, they would be other weights than were trained.
+    """
+    odd = [
+        f"{name} ({str(tensor.dtype).removeprefix('torch.')})"
+        for name, tensor in state.items()
+        if name in names and names[name].is_floating_point() and not tensor.is_floating_point()
+    ]
+    if odd:
+        raise UserError(
+            f"{whose} hold no floats in {', '.join(odd[:5])}, where the network has them: they "
+            "are quantized without their scales, or of another kind. Give float weights."
+        )
 
 
 def fitting(found: Mapping[str, State], names: Mapping[str, Any], prefix: str) -> State | None:
@@ -90,7 +127,9 @@ def _states(content: Any, at: str = "", depth: int = DEPTH) -> Iterator[tuple[st
     """Find the dictionaries that hold tensors by name, from the outermost in."""
     if not isinstance(content, Mapping):
         return
-    tensors = {name: t for name, t in content.items() if isinstance(name, str) and _is_tensor(t)}
+    tensors = {
+        name: _tensor(t) for name, t in content.items() if isinstance(name, str) and _is_tensor(t)
+    }
     if tensors:
         yield at, tensors
     for name, inner in content.items() if depth else ():
@@ -101,11 +140,34 @@ def _is_tensor(value: Any) -> bool:
     return hasattr(value, "dtype") and hasattr(value, "shape")
 
 
+def _tensor(value: Any) -> Any:
+    """Return a tensor; NumPy's arrays become one."""
+    import torch
+
+    return value if isinstance(value, torch.Tensor) else torch.as_tensor(value)
+
+
+def _plain_data() -> list[Any]:
+    """Return what holds settings and numbers alone, and stands beside weights in many files."""
+    import argparse
+
+    import numpy as np
+    from numpy._core import multiarray
+
+    kinds = {type(np.dtype(letter)) for letter in "?bhilqBHILQefd"}
+    made: list[Any] = [argparse.Namespace, np.dtype, np.ndarray, *kinds]
+    for function in (multiarray.scalar, multiarray._reconstruct):
+        made += [function, (function, f"numpy.core.multiarray.{function.__name__}")]
+    return made
+
+
 def _unprefixed(
     whole: State, names: Mapping[str, Any], prefix: str
 ) -> Iterator[tuple[str, State]]:
     """Give each prefix under which all names of the network stand, with what stands there."""
     needed = {name for name in names if not name.endswith(COUNTER)}
+    left = {n for n in whole if n.rpartition(".")[2] in PROFILED and n not in names}
+    whole = {name: tensor for name, tensor in whole.items() if name not in left}
     for state in _unwrapped(whole):
         starts = {prefix} if prefix else _prefixes(state, needed)
         fit = {s: _under(state, s) for s in starts}
@@ -171,7 +233,8 @@ def _read_torch(path: Path) -> Any:
     import torch
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_plain_data()):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"weights {str(path)!r} are refused: the file holds more than tensors, and reading it "

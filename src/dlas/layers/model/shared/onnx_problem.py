@@ -94,10 +94,7 @@ def _input_shape(graph: GraphProto, spec: DataSpec) -> Refusal | None:
     said = f"it takes images of {_text(taken)}, the data set gives {_text(given)}"
     if not _fits(taken[1:], given[1:]):
         return impossible(said)
-    return unavailable(
-        f"{said}: it was exported for a batch of {taken[0]}. Write `batch: {taken[0]}` at the "
-        "data set, or export the network with a free batch dimension"
-    )
+    return unavailable(f"{said}: {_batch(taken[0])}")
 
 
 def _output_shape(value: ValueInfoProto, spec: DataSpec) -> Refusal | None:
@@ -117,9 +114,19 @@ def _output_shape(value: ValueInfoProto, spec: DataSpec) -> Refusal | None:
         return unavailable(f"{said}: other ranks are not implemented in dlas. {way}")
     if not _fits(returned[1:], wanted[1:]):
         return impossible(said)
-    return unavailable(
-        f"{said}: it was exported for a batch of {returned[0]}. Write `batch: {returned[0]}` at "
-        "the data set, or export the network with a free batch dimension"
+    return unavailable(f"{said}: {_batch(returned[0])}")
+
+
+def _batch(stated: int | None) -> str:
+    """Return what to do about a batch that is not the data set's."""
+    if stated is None or stated < 1:
+        return (
+            f"a batch of {stated} is no size. Where a free one is meant it is written by a name: "
+            "clear dim_value of the first dimension of input and output, and set dim_param to 'n'"
+        )
+    return (
+        f"it was exported for a batch of {stated}. Write `batch: {stated}` at the data set, or "
+        "export the network with a free batch dimension"
     )
 
 

@@ -45,6 +45,8 @@ def built(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = bare.unwrapped(module_of())
+    bare.refuse_without_numbers(module)
+    module = module.cpu()
     if weights is not None:
         load_into(module, weights, key, prefix)
     make_permanent(module)
@@ -76,6 +78,7 @@ def load_into(module: Any, path: Path, key: str = "", prefix: str = "") -> None:
         # What is nearest, so that the reason names tensors.
         nearest = max(found.values(), key=len)
         state = checkpoint.without_wrappers(nearest)
+    checkpoint.refuse_other_numbers(state, module.state_dict(), f"weights {str(path)!r}")
     try:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:

@@ -96,6 +96,37 @@ def _pooled(call: Application) -> list[Slice]:
     return [Slice(shape, part.kept, part.why) for shape in call.outputs]
 
 
+def _restrided(call: Application) -> list[Slice]:
+    """The same elements at the same places under other strides: a pool in channels-last order."""
+    (part,) = call.given()
+    sides = ((part.shape, call.before), (part.size, call.after))
+    if all(_is_whole(shape, *arguments[1:]) for shape, arguments in sides):
+        return [part]
+    raise call.refuse("its elements are read by their places in memory")
+
+
+def _is_whole(shape: Sequence[int], *numbers: Any) -> bool:
+    """Whether a size and strides are those of a whole tensor, contiguous or channels last."""
+    import torch
+
+    rank, empty = len(shape), torch.empty(tuple(shape), device="meta")
+    size, strides, offset = numbers[:rank], numbers[rank : 2 * rank], numbers[2 * rank :]
+    layouts = [empty.stride()]
+    if rank == 4:
+        layouts.append(empty.to(memory_format=torch.channels_last).stride())
+    return (
+        tuple(size) == tuple(shape)
+        and not any(offset)
+        and any(
+            all(
+                n == 1 or own == asked
+                for n, own, asked in zip(shape, layout, strides, strict=True)
+            )
+            for layout in layouts
+        )
+    )
+
+
 def _batch_norm(call: Application) -> list[Slice]:
     _same_numbers(call)
     part, *rest = call.given()
@@ -303,6 +334,7 @@ def _renamed(part: Slice, places: Mapping[int, int]) -> tuple[dict[int, Tensor],
 _RULES: Sequence[tuple[Any, Any]] = (
     (_named("convolution"), _convolved),
     (_named("mm", "bmm", "mv", "dot", "addmm", "baddbmm", "addmv"), _product),
+    (_named("as_strided"), _restrided),
     (_starts("native_batch_norm", "_native_batch_norm", "_batch_norm"), _batch_norm),
     (_named("native_layer_norm"), _layer_norm),
     (_named("native_group_norm"), _group_norm),
