@@ -90,7 +90,7 @@ def _gain(found: Analysis, before: Mapping[str, Any], after: Mapping[str, Any]) 
     if not math.isfinite(ratio):
         return "cannot be said: the two were never measured in the same session"
     within = f" (95 % interval {low:.3g} to {high:.3g})" if math.isfinite(low) else ""
-    return f"{ratio:.3g} times as fast{within}"
+    return f"{ratio:.3g} times as fast, undisturbed{within}"
 
 
 def _choices(found: Analysis, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -105,9 +105,16 @@ def _choices(found: Analysis, before: Mapping[str, Any], after: Mapping[str, Any
     rows.sort(key=lambda r: -abs(math.log(r["ratio"])))
     return [
         f"because   {r['factor']}: {r['level']} instead of {r['baseline']} is {r['ratio']:.3g} "
-        f"times as fast on average ({r['least']:.3g} to {r['most']:.3g} in {r['contexts']} pairs)"
+        f"times as fast{_spread(r)}"
         for r in rows[:CHOICES]
     ] or ["because   no choice could be compared with everything else equal"]
+
+
+def _spread(row: Mapping[str, Any]) -> str:
+    """Return over how many pairs an effect is an average, and how far they are apart."""
+    if row["contexts"] == 1:
+        return " (1 pair)"
+    return f" on average ({row['least']:.3g} to {row['most']:.3g} in {row['contexts']} pairs)"
 
 
 def _price(
@@ -125,7 +132,7 @@ def _price(
     verdicts = found.best.verdicts
     mine = verdicts[verdicts["cell"] == after["cell"]]
     parts += [
-        f"{str(r.limit).replace('accuracy_drop', f'{accuracy}, less')} {r.bound:g}: {r.verdict}"
+        f"{str(r.limit).replace('accuracy_drop', f'loss of {accuracy}')} {r.bound:g}: {r.verdict}"
         for r in mine.itertuples()
     ]
     return "; ".join(parts) or "nothing that was measured"
@@ -138,17 +145,25 @@ def _runner_up(found: Analysis, rows: Mapping[str, Mapping[str, Any]]) -> str:
     one = near.iloc[0]
     row = rows[str(one["cell"])]
     layers = " ".join(str(row[layer]) for layer in LAYERS[2:])
-    cell, times = one["cell"], f"{one['ratio']:.3g} times the best's"
-    return f"{row[LATENCY]:.4g} ms [{layers}], cell {cell}, {times}"
+    stack = f"{row[LATENCY]:.4g} ms [{layers}], cell {one['cell']}"
+    if one["meets"] or one["ratio"] >= 1:
+        return f"{stack}, {one['ratio']:.3g} times the best's latency"
+    return (
+        f"{stack}, {1 / one['ratio']:.3g} times as fast as the best, but whether it meets every "
+        "limit cannot be told: more test images would"
+    )
 
 
 def _sure(found: Analysis, done: Journey) -> str:
-    near, noise = len(found.best.runners_up), found.noise()
+    rivals, noise = found.best.runners_up, found.noise()
+    near = int(rivals["meets"].sum()) if len(rivals) else 0
     words = [
         "every limit is surely met" if found.best.sure else "whether a limit is met is not sure"
     ]
     words.append(
-        "no other stack could be as fast" if not near else f"{near} stacks may be as fast"
+        "no other stack that surely meets them could be as fast"
+        if not near
+        else f"{near} other {'stack' if near == 1 else 'stacks'} may be as fast"
     )
     if noise["detectable"]:
         words.append(f"differences below {100 * noise['detectable']:.2g} % cannot be told")
