@@ -19,6 +19,8 @@ from dlas.tables.read import read
 
 LATENCY = "latency_ms"
 """What is told of a stack; gains are of the undisturbed latency, as everywhere."""
+LITTLE = 0.01
+"""An effect below this is said to be none."""
 CHOICES = 3
 """How many of the choices that made the difference are told."""
 
@@ -104,17 +106,19 @@ def _choices(found: Analysis, before: Mapping[str, Any], after: Mapping[str, Any
             rows.append(mine.iloc[0])
     rows.sort(key=lambda r: -abs(math.log(r["ratio"])))
     return [
-        f"because   {r['factor']}: {r['level']} instead of {r['baseline']} is {r['ratio']:.3g} "
-        f"times as fast{_spread(r)}"
+        f"because   {r['factor']}: {r['level']} instead of {r['baseline']} {_effect(r)}"
         for r in rows[:CHOICES]
     ] or ["because   no choice could be compared with everything else equal"]
 
 
-def _spread(row: Mapping[str, Any]) -> str:
-    """Return over how many pairs an effect is an average, and how far they are apart."""
+def _effect(row: Mapping[str, Any]) -> str:
+    """Return how many times as fast a choice is, over how many pairs, how far they are apart."""
+    told = f"is {row['ratio']:.3g} times as fast"
+    if abs(math.log(row["ratio"])) < LITTLE:
+        told = "makes no difference"
     if row["contexts"] == 1:
-        return " (1 pair)"
-    return f" on average ({row['least']:.3g} to {row['most']:.3g} in {row['contexts']} pairs)"
+        return f"{told} (1 pair)"
+    return f"{told} on average ({row['least']:.3g} to {row['most']:.3g} in {row['contexts']} pairs)"
 
 
 def _price(
