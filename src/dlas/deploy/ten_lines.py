@@ -118,7 +118,8 @@ def _effect(row: Mapping[str, Any]) -> str:
         told = "makes no difference"
     if row["contexts"] == 1:
         return f"{told} (1 pair)"
-    return f"{told} on average ({row['least']:.3g} to {row['most']:.3g} in {row['contexts']} pairs)"
+    between = f"{row['least']:.3g} to {row['most']:.3g}"
+    return f"{told} on average ({between} in {row['contexts']} pairs)"
 
 
 def _price(
