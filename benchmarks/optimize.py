@@ -28,7 +28,7 @@ from typing import Any
 
 PHOTOS = 400
 CLASSES = 10
-EPOCHS = 12
+EPOCHS = 8
 MOST_S = 600.0
 """What ``dlas optimize`` may take with a budget of 8 minutes."""
 NET = '''"""A small network with residual blocks, as anyone would write it."""
@@ -189,7 +189,7 @@ def main() -> int:
     data = f"image-folder: {{root: photos, size: {size}}}"
     steps.run("dlas train", [sys.executable, "-m", "dlas.cli", "train",
               "torch: {factory: 'my_net:build'}", data, "--out", "my_net.safetensors",
-              "--epochs", str(EPOCHS), "--batch-size", "32"])  # fmt: skip
+              "--epochs", str(EPOCHS), "--batch-size", "32", "--threads", "1"])  # fmt: skip
     onnx_file(work, classes, size)
     for kind in asked.networks.split(","):
         network(steps, kind, asked.budget, size)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pandas as pd
 import pytest
 
 import shipped
 from dlas.cli import app
 from dlas.core.errors import UserError
-from dlas.deploy import front_door
+from dlas.core.stack import LAYERS
+from dlas.deploy import front_door, ten_lines
 from dlas.explore.settling import Final, Settled
 from dlas.store.results import FILE_NAME, CellRow, ResultStore
 from dlas.study.study import Study
@@ -79,6 +83,22 @@ def test_ten_lines_say_what_the_table_says(
     card = json.loads((out / "best" / "stack.json").read_text())
     assert card["cell"] == shipped.stack(1).cell
     assert str(out / "best") in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "meets", "part"),
+    [
+        (1.04, True, "1.04 times the best's latency"),
+        (0.125, False, "8 times as fast as the best, but whether it meets every limit cannot"),
+    ],
+)
+def test_a_runner_up_that_is_faster_is_told_with_the_reason(
+    ratio: float, meets: bool, part: str
+) -> None:
+    rows = {"c": {"latency_ms": 0.25, **dict.fromkeys(LAYERS, "x")}}
+    near = pd.DataFrame({"cell": ["c"], "ratio": [ratio], "meets": [meets]})
+    found: Any = SimpleNamespace(best=SimpleNamespace(runners_up=near))
+    assert part in ten_lines._runner_up(found, rows)
 
 
 def test_a_network_that_never_runs_is_told(tmp_path: Path) -> None:

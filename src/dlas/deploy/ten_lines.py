@@ -19,6 +19,8 @@ from dlas.tables.read import read
 
 LATENCY = "latency_ms"
 """What is told of a stack; gains are of the undisturbed latency, as everywhere."""
+LITTLE = 0.01
+"""An effect below this is said to be none."""
 CHOICES = 3
 """How many of the choices that made the difference are told."""
 
@@ -90,7 +92,7 @@ def _gain(found: Analysis, before: Mapping[str, Any], after: Mapping[str, Any]) 
     if not math.isfinite(ratio):
         return "cannot be said: the two were never measured in the same session"
     within = f" (95 % interval {low:.3g} to {high:.3g})" if math.isfinite(low) else ""
-    return f"{ratio:.3g} times as fast{within}"
+    return f"{ratio:.3g} times as fast, undisturbed{within}"
 
 
 def _choices(found: Analysis, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -104,10 +106,20 @@ def _choices(found: Analysis, before: Mapping[str, Any], after: Mapping[str, Any
             rows.append(mine.iloc[0])
     rows.sort(key=lambda r: -abs(math.log(r["ratio"])))
     return [
-        f"because   {r['factor']}: {r['level']} instead of {r['baseline']} is {r['ratio']:.3g} "
-        f"times as fast on average ({r['least']:.3g} to {r['most']:.3g} in {r['contexts']} pairs)"
+        f"because   {r['factor']}: {r['level']} instead of {r['baseline']} {_effect(r)}"
         for r in rows[:CHOICES]
     ] or ["because   no choice could be compared with everything else equal"]
+
+
+def _effect(row: Mapping[str, Any]) -> str:
+    """Return how many times as fast a choice is, over how many pairs, how far they are apart."""
+    told = f"is {row['ratio']:.3g} times as fast"
+    if abs(math.log(row["ratio"])) < LITTLE:
+        told = "makes no difference"
+    if row["contexts"] == 1:
+        return f"{told} (1 pair)"
+    between = f"{row['least']:.3g} to {row['most']:.3g}"
+    return f"{told} on average ({between} in {row['contexts']} pairs)"
 
 
 def _price(
@@ -125,7 +137,7 @@ def _price(
     verdicts = found.best.verdicts
     mine = verdicts[verdicts["cell"] == after["cell"]]
     parts += [
-        f"{str(r.limit).replace('accuracy_drop', f'{accuracy}, less')} {r.bound:g}: {r.verdict}"
+        f"{str(r.limit).replace('accuracy_drop', f'loss of {accuracy}')} {r.bound:g}: {r.verdict}"
         for r in mine.itertuples()
     ]
     return "; ".join(parts) or "nothing that was measured"
@@ -138,17 +150,25 @@ def _runner_up(found: Analysis, rows: Mapping[str, Mapping[str, Any]]) -> str:
     one = near.iloc[0]
     row = rows[str(one["cell"])]
     layers = " ".join(str(row[layer]) for layer in LAYERS[2:])
-    cell, times = one["cell"], f"{one['ratio']:.3g} times the best's"
-    return f"{row[LATENCY]:.4g} ms [{layers}], cell {cell}, {times}"
+    stack = f"{row[LATENCY]:.4g} ms [{layers}], cell {one['cell']}"
+    if one["meets"] or one["ratio"] >= 1:
+        return f"{stack}, {one['ratio']:.3g} times the best's latency"
+    return (
+        f"{stack}, {1 / one['ratio']:.3g} times as fast as the best, but whether it meets every "
+        "limit cannot be told: more test images would"
+    )
 
 
 def _sure(found: Analysis, done: Journey) -> str:
-    near, noise = len(found.best.runners_up), found.noise()
+    rivals, noise = found.best.runners_up, found.noise()
+    near = int(rivals["meets"].sum()) if len(rivals) else 0
     words = [
         "every limit is surely met" if found.best.sure else "whether a limit is met is not sure"
     ]
     words.append(
-        "no other stack could be as fast" if not near else f"{near} stacks may be as fast"
+        "no other stack that surely meets them could be as fast"
+        if not near
+        else f"{near} other {'stack' if near == 1 else 'stacks'} may be as fast"
     )
     if noise["detectable"]:
         words.append(f"differences below {100 * noise['detectable']:.2g} % cannot be told")
