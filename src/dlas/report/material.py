@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlas import tables
-from dlas.analyze import Analysis, analyze
+from dlas.analyze import Analysis, Table, analyze
 from dlas.core.errors import UserError
-from dlas.core.stack import Choice
+from dlas.core.stack import LAYERS, Choice
 from dlas.report.labels import short_names
 from dlas.store.address import address_of
 from dlas.store.results import CellRow, HostRow, ResultStore, SessionRow
 from dlas.tables import intake
+from dlas.tables.intake import Asked
 from dlas.tables.provenance import told
 from dlas.tables.read import Results, choices_of, current, read
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 METRIC = "quiet_ms"
+OWN = ("cell", "host", "status", "reason", "study", "stage", "session", "row", "folder", "log")
+"""What every row of the page has beside its layers and measures."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Material:
     """Everything that was read; every part of the page is a function of it."""
 
     folders: tuple[Path, ...]
+    """The output folders; none where the cells are of a table from elsewhere."""
     results: tuple[Results, ...]
     cells: pd.DataFrame
     """``tables.cells_frame`` of the folders, one after another."""
@@ -47,10 +51,15 @@ class Material:
     analyzed: int
     notes: tuple[str, ...]
     """What a reader must know of how far the analysis goes."""
+    sources: tuple[str, ...] = ()
+    """What was read, as its reader calls it."""
+    layers: tuple[str, ...] = LAYERS
+    metric: str = METRIC
+    """The column that is analysed."""
 
     def short(self, layer: str) -> dict[str, str]:
         """Return the short name of every choice of a layer."""
-        return short_names(self.cells[layer].dropna().unique(), self.choices[layer])
+        return short_names(self.cells[layer].dropna().unique(), self.choices.get(layer, {}))
 
     @cached_property
     def choices(self) -> Mapping[str, Mapping[str, Sequence[Choice]]]:
@@ -58,8 +67,13 @@ class Material:
         return choices_of(self.results)
 
 
-def load(dirs: Sequence[Path | str]) -> Material:
+def load(dirs: Sequence[Path | str], asked: Asked | None = None) -> Material:
     """Read output folders and analyse them.
+
+    Args:
+        dirs: the output folders.
+        asked: what is asked of them; the undisturbed latency, under the goals of the study, where
+            nothing is.
 
     Raises:
         UserError: a folder holds no results, or no cell.
@@ -75,7 +89,8 @@ def load(dirs: Sequence[Path | str]) -> Material:
     if not filled:
         raise UserError(f"{', '.join(map(str, folders))}: no cells yet; `dlas run` makes them")
     cells = pd.concat(filled, ignore_index=True) if len(filled) > 1 else filled[0]
-    found, analyzed, notes = _analysed(folders, results, frames)
+    asked = replace(asked or Asked(), metric=asked.metric if asked and asked.metric else METRIC)
+    found, analyzed, notes = _analysed(folders, results, frames, asked)
     hosts, sessions = _circumstances(folders)
     return Material(
         folders=folders,
@@ -92,14 +107,61 @@ def load(dirs: Sequence[Path | str]) -> Material:
         analysis=found,
         analyzed=analyzed,
         notes=(*told(every), *notes),
+        sources=tuple(str(folder) for folder in folders),
+        metric=asked.metric or METRIC,
+    )
+
+
+def of_table(table: Table, files: Sequence[Path | str]) -> Material:
+    """Analyse a table from elsewhere; nothing is known of its rounds, hosts and sessions.
+
+    Args:
+        table: from ``dlas.analyze.load_table``.
+        files: what it was read from.
+
+    Raises:
+        UserError: a layer or measure has the name of something that every row has.
+    """
+    clash = sorted({*table.layers, *table.parameters, table.metric} & set(OWN))
+    if clash:
+        raise UserError(
+            f"a page keeps {', '.join(OWN)} of every row for itself, so that no column of the "
+            f"analysis can be called {', '.join(clash)}: rename it"
+        )
+    names = [Path(each).stem for each in files]
+    own = table.rows[["cell", "host", "status", "reason"]]
+    cells = table.cells.assign(**own, study=", ".join(names), stage=None, session=None)
+    found = analyze(table)
+    strata = found.estimates.strata
+    floors = strata.assign(host="", controls=0, inside=None)
+    return Material(
+        folders=(),
+        results=(),
+        cells=cells.assign(**{table.metric: table.rows["value"]}),
+        folder_of=(0,) * len(cells),
+        rounds=tables.rounds_frame([]),
+        controls=tables.controls_frame([]),
+        floors=floors if len(floors) else tables.floors_frame([]),
+        sentinels=tables.sentinels_frame([]),
+        ceilings=tables.ceilings_frame([]),
+        hosts={},
+        sessions=(),
+        analysis=found,
+        analyzed=len(cells),
+        notes=(),
+        sources=tuple(str(each) for each in files),
+        layers=table.layers,
+        metric=table.metric,
     )
 
 
 def _analysed(
-    folders: Sequence[Path], results: Sequence[Results], frames: Sequence[pd.DataFrame]
+    folders: Sequence[Path],
+    results: Sequence[Results],
+    frames: Sequence[pd.DataFrame],
+    asked: Asked,
 ) -> tuple[Analysis | None, int, tuple[str, ...]]:
     """Analyse all folders together; the first alone where they measured the same cells."""
-    asked = intake.Asked(METRIC)
     total = sum(len(frame) for frame in frames)
     if not any((frame["status"] == "complete").any() for frame in frames):
         return None, 0, ("No cell is complete yet, so there is nothing to compare.",)
