@@ -128,7 +128,7 @@ JITTERY = {made_study.stack(*one).cell for one in PLAIN if one[2] == "openvino"}
 def test_where_the_two_latencies_decide_differently_is_told(fresh, tmp_path):
     fresh.open(write(tmp_path, [jittery(r) for r in made_study.rows(PLAIN)]))
     card = fresh.run("document.querySelector('.trust-card').textContent")
-    assert re.search("as seen, with neighbours, .*pytorch.* would be the answer", card)
+    assert re.search("as seen, with neighbours, .*pytorch.* would surely be the answer", card)
     rows = fresh.run("DATA.as_seen.rows.map((r) => [r.layer, CELLS[r.quiet].software,"
                      " CELLS[r.seen].software, r.sure])")  # fmt: skip
     apart = [r for r in rows if r[0] == "software"]
@@ -141,7 +141,7 @@ def test_where_the_two_latencies_decide_differently_is_told(fresh, tmp_path):
 def test_equal_latencies_choose_the_same(fresh, tmp_path):
     fresh.open(write(tmp_path, list(made_study.rows(PLAIN, noise=0.001))))
     told = fresh.run("document.querySelector('.trust-card').textContent")
-    assert "the answer is the same; 0 of" in told
+    assert "no other stack is surely better; 0 of" in told
 
 
 # ---------------------------------------------------------------- factors in an order
@@ -218,11 +218,10 @@ def test_of_given_layers_each_level_has_its_own_answer(page_of):
     assert "One for each network" in told
 
 
-def test_a_layer_that_is_called_like_something_of_ours_is_refused(tmp_path):
-    from dlas.core.errors import UserError
-
-    frame = throughputs().rename(columns={"engine": "session"})
-    frame.to_csv(tmp_path / "bench.csv", index=False)
-    table = load_table(tmp_path / "bench.csv", layers="network,session,batch", metric="fps")
-    with pytest.raises(UserError, match="called session: rename it"):
-        report.write_table(table, [tmp_path / "bench.csv"], tmp_path / "r.html")
+def test_layers_called_as_what_the_page_has_of_every_row_get_another_name(page_of):
+    frame = throughputs().rename(columns={"engine": "host", "network": "status"})
+    page = page_of(frame, {"layers": "status,host,batch", "metric": "fps"})
+    assert page.run("DATA.layers") == ["status_", "host_", "batch"]
+    assert page.run("CELLS[DATA.best.row]['host_']") == "plain"
+    assert "status is status_, host is host_" in answer(page)
+    assert page.run("complete().length") == 18

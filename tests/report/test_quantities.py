@@ -7,7 +7,8 @@ import pytest
 
 import made_study
 from dlas.analyze import load_table
-from dlas.report.material import load, of_table
+from dlas.report.any_table import of_table
+from dlas.report.material import load
 from dlas.report.quantities import quantities, score, weighed
 
 

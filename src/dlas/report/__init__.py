@@ -40,10 +40,9 @@ def write_table(table: Table, files: Sequence[Path | str], path: Path | str) -> 
         path: the page.
 
     Raises:
-        UserError: a layer has the name of something that the page has of every row.
         StorageError: the page cannot be written.
     """
-    from dlas.report.material import of_table
+    from dlas.report.any_table import of_table
     from dlas.report.page import render
     from dlas.report.payload import payload
 

@@ -10,23 +10,19 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from dlas.analyze.estimate.noise import estimate
-from dlas.analyze.parts.pareto import best
-from dlas.core.errors import UserError
 from dlas.report.material import METRIC, Material
 from dlas.report.pack import Part
 from dlas.report.parts import Places
-from dlas.tables import intake
-from dlas.tables.fitted import SEEN
 
+OPEN = "cannot tell"
 ENDS = {"quiet": ("quiet_low_ms", "quiet_high_ms"), "seen": ("latency_low_ms", "latency_high_ms")}
 
 
 def apart(material: Material, where: Places) -> Part | None:
     """Return where the latency as seen chooses differently; None where only one is known.
 
-    ``best``: the row of the best cell by latency as seen, None where there is none. ``contexts``:
-    how often a layer's choices meet with everything else equal; ``rows``: those of them whose
+    ``best``: the row of the cell that would be taken as seen, that of the best cell unless another
+    is surely better, None where the goals are no question of latency. ``contexts``: how often a layer's choices meet with everything else equal; ``rows``: those of them whose
     best choice differs, with the rows of both choices, by how much the one that is best as seen is
     slower undisturbed (``quiet_ratio``), by how much the other is slower as seen (``seen_ratio``),
     and whether both are beyond their intervals (``sure``).
@@ -37,19 +33,22 @@ def apart(material: Material, where: Places) -> Part | None:
     done = done[(done["status"] == "complete") & done["quiet_ms"].notna()]
     groups = [group for layer in material.layers for group in _contexts(material, done, layer)]
     rows = [row for layer, group in groups for row in _differing(layer, group)]
-    return {"best": _best(material, where), "contexts": len(groups), "rows": rows}
+    return {"best": _best(material, done, where), "contexts": len(groups), "rows": rows}
 
 
-def _best(material: Material, where: Places) -> int | None:
-    """Return the row of the best cell as latency is seen, under the same goals."""
-    try:
-        table = intake.of_results(
-            material.results, material.folders, intake.Asked(SEEN)
-        )
-    except UserError:  # folders that only compare with each other: one alone was analysed
+def _best(material: Material, done: pd.DataFrame, where: Places) -> int | None:
+    """Return the row of the best cell as seen, under the same goals."""
+    assert material.analysis is not None
+    found = material.analysis.best
+    if found.metric != METRIC or not found.cell:
         return None
-    found = best(table, estimate(table))
-    return where.get((found.cell, found.host))
+    taken = where[found.cell, found.host]
+    told = found.verdicts
+    judged = {word: set(told.loc[told["verdict"] == word, "row"]) for word in ("fails", OPEN)}
+    usable = done[(done["host"].fillna("") == found.host) & ~done.index.isin(judged["fails"])]
+    surely = usable[~usable.index.isin(judged[OPEN])]
+    first = int((surely if len(surely) else usable)["latency_ms"].idxmin())
+    return first if _below(done.loc[first], done.loc[taken], "seen") else taken
 
 
 def _contexts(

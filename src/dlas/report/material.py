@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlas import tables
-from dlas.analyze import Analysis, Table, analyze
+from dlas.analyze import Analysis, analyze
 from dlas.core.errors import UserError
 from dlas.core.stack import LAYERS, Choice
 from dlas.report.labels import short_names
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 METRIC = "quiet_ms"
-OWN = ("cell", "host", "status", "reason", "study", "stage", "session", "row", "folder", "log")
-"""What every row of the page has beside its layers and measures."""
-
 
 @dataclass(frozen=True)
 class Material:
@@ -109,49 +106,6 @@ def load(dirs: Sequence[Path | str], asked: Asked | None = None) -> Material:
         notes=(*told(every), *notes),
         sources=tuple(str(folder) for folder in folders),
         metric=asked.metric or METRIC,
-    )
-
-
-def of_table(table: Table, files: Sequence[Path | str]) -> Material:
-    """Analyse a table from elsewhere; nothing is known of its rounds, hosts and sessions.
-
-    Args:
-        table: from ``dlas.analyze.load_table``.
-        files: what it was read from.
-
-    Raises:
-        UserError: a layer or measure has the name of something that every row has.
-    """
-    clash = sorted({*table.layers, *table.parameters, table.metric} & set(OWN))
-    if clash:
-        raise UserError(
-            f"a page keeps {', '.join(OWN)} of every row for itself, so that no column of the "
-            f"analysis can be called {', '.join(clash)}: rename it"
-        )
-    names = [Path(each).stem for each in files]
-    own = table.rows[["cell", "host", "status", "reason"]]
-    cells = table.cells.assign(**own, study=", ".join(names), stage=None, session=None)
-    found = analyze(table)
-    strata = found.estimates.strata
-    floors = strata.assign(host="", controls=0, inside=None)
-    return Material(
-        folders=(),
-        results=(),
-        cells=cells.assign(**{table.metric: table.rows["value"]}),
-        folder_of=(0,) * len(cells),
-        rounds=tables.rounds_frame([]),
-        controls=tables.controls_frame([]),
-        floors=floors if len(floors) else tables.floors_frame([]),
-        sentinels=tables.sentinels_frame([]),
-        ceilings=tables.ceilings_frame([]),
-        hosts={},
-        sessions=(),
-        analysis=found,
-        analyzed=len(cells),
-        notes=(),
-        sources=tuple(str(each) for each in files),
-        layers=table.layers,
-        metric=table.metric,
     )
 
 

@@ -10,7 +10,8 @@ from dlas.analyze.tell.words import better
 from dlas.core.errors import DlasError
 from dlas.core.stack import LAYERS
 from dlas.report import answer, as_seen, cells, host, parts, quantities
-from dlas.report.material import OWN, Material, load
+from dlas.report.any_table import OWN
+from dlas.report.material import Material, load
 from dlas.report.pack import Part, Texts, pack
 from dlas.tables import CEILING_COLUMNS
 from dlas.tables.intake import Asked

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from dlas.analyze.estimate.direction import more_is_better
 from dlas.core.goals import Goals
 from dlas.report.cells import factors
-from dlas.report.material import OWN, Material
+from dlas.report.any_table import OWN
+from dlas.report.material import Material
 from dlas.report.pack import Part
 
 

@@ -63,7 +63,7 @@ function latencyLine() {
   const sure = rows.filter((r) => r.sure).length;
   const other = s.best !== null && DATA.best && s.best !== DATA.best.row && !filtering();
   const link = el("a", { href: "#as-seen" }, rows.length ? ` See ${rows.length === 1 ? "it" : "them"}` : "");
-  const told = other ? ["as seen, with neighbours, ", cellButton(s.best), " would be the answer; "] : s.best === null || filtering() ? [] : ["as seen, with neighbours, the answer is the same; "];
+  const told = other ? ["as seen, with neighbours, ", cellButton(s.best), " would surely be the answer; "] : s.best === null || filtering() ? [] : ["as seen, with neighbours, no other stack is surely better; "];
   return ["two latencies", [...told, `${rows.length} of ${plural(s.contexts, "choice")} would be another${rows.length ? ` (${sure} surely)` : ""}.`, rows.length ? link : ""], other || sure > 0];
 }
 
