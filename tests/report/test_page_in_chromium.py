@@ -20,9 +20,9 @@ PRINTS = """Object.fromEntries([...document.querySelectorAll('[data-chart]')].ma
 """What each chart shows, as text."""
 CHARTS = {
     "picture", "losses", "interaction", "flips", "winners", "trade-off", "speedups", "expected",
-    "cold-start", "coverage", "controls", "drift", "roofline", "correlations", "waterfall",
+    "cold-start", "coverage", "controls", "drift", "correlations", "waterfall",
 }  # fmt: skip
-"""Two thread counts make no break-even and show no diminishing return."""
+"""Two thread counts make no break-even; all stacks are bound by the same, so there is no roofline."""
 
 
 def choose(page: Page, name: str, value: str) -> None:

@@ -39,13 +39,17 @@ def collect(dirs: Sequence[Path | str], asked: Asked | None = None) -> Part:
 
 
 def next_experiment(folders: Sequence[Path]) -> Part | None:
-    """Return the first of the next experiments; None where there is nothing to advise on."""
+    """Return the first of the next experiments, without a title where nothing is left to try.
+
+    None where there is nothing to advise on.
+    """
     try:
         found = advise(folders).experiments
     except DlasError:
         return None
+    ask = f"dlas advise {' '.join(map(str, folders))}"
     if not found:
-        return None
+        return {"title": "", "stacks": 0, "why": "", "commands": [ask]}
     first = found[0]
     # What is advised stands beside the results, which a reader calls as the command did.
     run = first.command
@@ -55,7 +59,7 @@ def next_experiment(folders: Sequence[Path]) -> Part | None:
         "title": first.title,
         "stacks": first.stacks,
         "why": first.why[0].text if first.why else "",
-        "commands": [f"dlas advise {' '.join(map(str, folders))}", run],
+        "commands": [ask, run],
     }
 
 

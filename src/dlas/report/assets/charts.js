@@ -162,8 +162,8 @@ function matrix(body, name, { title, note, ys, xs, label, cell, head, rows, corn
   place.dataset.points = cells_.flat().filter((c) => c).length;
   const square = (c) => (c ? el("td", { style: `--tint: ${Math.round(45 * (c.tint ?? 1))}%; --hue: ${c.hue || "var(--accent)"}`, title: c.title },
     isNumber(c.row) ? cellButton(c.row, c.text) : el("span", {}, c.text), c.sub ? el("span", { class: "sub" }, c.sub) : null) : el("td", { class: "none" }));
-  place.replaceChildren(el("table", {}, el("caption", { class: "hidden" }, title), el("thead", {}, el("tr", {}, el("th", { scope: "col" }, corner), ...xs.map((x) => el("th", { scope: "col" }, label(x, "x"))))),
-    el("tbody", {}, ...ys.map((y, i) => el("tr", {}, el("th", { scope: "row" }, label(y, "y")), ...cells_[i].map(square))))));
+  place.replaceChildren(el("table", {}, el("caption", { class: "hidden" }, title), el("thead", {}, el("tr", {}, el("th", { scope: "col" }, ...breakable(corner)), ...xs.map((x) => el("th", { scope: "col" }, ...breakable(label(x, "x")))))),
+    el("tbody", {}, ...ys.map((y, i) => el("tr", {}, el("th", { scope: "row" }, ...breakable(label(y, "y"))), ...cells_[i].map(square))))));
   box.makeTable = () => table(head, rows(), title);
   fill(box);
 }

@@ -61,6 +61,9 @@ const wide = () => window.innerWidth >= 700;
 const MEASURES = Object.fromEntries(DATA.measures.map((m) => [m.name, m]));
 const METRIC = DATA.metric;
 const titleOf = (name) => MEASURES[name]?.title || name;
+const plainOf = (name) => (MEASURES[name]?.unit ? titleOf(name).slice(0, -MEASURES[name].unit.length - 2) : titleOf(name));
+// A sentence of goals, its columns in words.
+const inWords = (text) => text.replace(/\b[a-z][a-z0-9_]*\b/g, (n) => (MEASURES[n] ? plainOf(n) : n));
 const valueOf = (c, name) => (name === "cold_start_s" ? coldStart(c) : c[name]);
 const amount = (name, value) => (MEASURES[name]?.share ? percent(value, 3) : `${num(value)}${MEASURES[name]?.unit ? ` ${MEASURES[name].unit}` : ""}`);
 const SCORE = DATA.score;
@@ -110,6 +113,8 @@ function sentence(text) {
   }
   return [...parts, said.slice(end)];
 }
+// A name that may be broken between its parts, and nowhere else.
+const breakable = (text) => String(text).split(/(?<=[_+(,/·])/).flatMap((p, i) => (i ? [el("wbr"), p] : [p]));
 function pick(label, options, value, onchange) {
   const select = el("select", { onchange: (e) => onchange(e.target.value) },
     ...options.map(([v, text]) => el("option", { value: v, selected: v === value }, text)));

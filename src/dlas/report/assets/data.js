@@ -28,11 +28,13 @@ function drawHosts(body) {
   body.replaceChildren(...hostsNow().map((h) => el("div", { class: "host" }, el("p", {}, el("strong", {}, h.host), ` ${line(h)}`),
     el("details", {}, el("summary", {}, "All that is known of it"), table(["what", "value"], pairs(h.what), `Host ${h.host}`), table(["library", "version"], pairs(h.libraries), "Versions"), h.flags ? el("p", {}, "Processor features: ", h.flags) : null))));
 }
+const when = (time) => time.slice(0, 16).replace("T", " ");
 function drawRuns(body) {
   const shown = new Set(cells().map((c) => c.host));
   const runs = DATA.sessions.filter((s) => shown.has(s.host) || !filtering());
   const known = (settings) => Object.entries(settings || {}).map(([k, v]) => `${k} ${flatText(v)}`).join(", ");
-  body.replaceChildren(runs.length ? table(["session", "study", "host", "from", "to", "dlas", "command", "how it measured"], runs.map((s) => [s.session, s.study, s.host, s.started_at, s.ended_at || "not ended", s.dlas, s.command, known(s.settings)]), "Runs, a session each") : el("p", { class: "soft" }, "Nothing is known of how these results came about."),
+  body.replaceChildren(runs.length ? table(["session", "study", "host", "from", "to", "dlas", "command"], runs.map((s) => [s.session, s.study, s.host, when(s.started_at), s.ended_at ? when(s.ended_at) : "not ended", s.dlas, s.command]), "Runs, a session each") : el("p", { class: "soft" }, "Nothing is known of how these results came about."),
+    runs.length ? el("details", {}, el("summary", {}, "How they measured"), ...runs.map((s) => el("p", {}, el("strong", {}, s.session), `: ${known(s.settings)}`))) : "",
     DATA.reproduce.length ? el("p", {}, "To repeat a cell (choose any on this page for its own commands):") : "", ...DATA.reproduce.map((lines) => el("pre", { tabindex: "0" }, lines.join("\n"))));
 }
 

@@ -37,7 +37,7 @@ function untuned(c) {
 }
 function deployCard() {
   const title = "What do I deploy?";
-  const sought = `Sought: ${DATA.goals.length ? DATA.goals.join(", ") : `least ${titleOf(METRIC)}`}.`;
+  const sought = `Sought: ${DATA.goals.length ? DATA.goals.map(inWords).join(", ") : `${EST?.turned ? "most" : "least"} ${plainOf(METRIC)}`}.`;
   if (DATA.given.length && !filtering()) return givenCard(title, sought);
   const best = bestNow();
   if (!best) {
@@ -51,18 +51,18 @@ function deployCard() {
 const stackWords = (c) => el("dl", { class: "stack" }, ...LAYERS.map((l) => el("div", {}, el("dt", {}, l), el("dd", {}, short(l, c[l])))));
 function measured(c) {
   const others = DATA.weighed.filter((n) => isNumber(valueOf(c, n)));
-  return el("dl", { class: "facts" }, ...others.map((n) => fact(titleOf(n), amount(n, valueOf(c, n)), besideIt(c, n))));
+  return el("dl", { class: "facts" }, ...others.map((n) => fact(plainOf(n), amount(n, valueOf(c, n)), besideIt(c, n))));
 }
 function besideIt(c, name) {
   if (name === METRIC) return spanText(c).trim() && `95 % interval${spanText(c)}`;
   if (name === "latency_ms" && isNumber(c.latency_p99_ms)) return `99 % within ${num(c.latency_p99_ms)} ms`;
-  if (name === "accuracy") return [isNumber(c.accuracy_low) ? `${percent(c.accuracy_low, 3)} to ${percent(c.accuracy_high, 3)}` : null, isNumber(c.accuracy_drop) ? `${signed(-100 * c.accuracy_drop)} points from the original` : null].filter(Boolean).join("; ");
+  if (name === "accuracy") return [isNumber(c.accuracy_low) ? `${percent(c.accuracy_low, 3)} to ${percent(c.accuracy_high, 3)}` : null, isNumber(c.accuracy_drop) ? (c.accuracy_drop ? `${signed(-100 * c.accuracy_drop)} points from the original` : "as the original") : null].filter(Boolean).join("; ");
   if (name === "memory_mb" && isNumber(c.artifact_mb)) return `${num(c.artifact_mb)} MB on disk`;
   return "";
 }
 function limitsOf(best) {
-  const limits = (TABLES.verdicts || []).filter((v) => v.row === best.row).map((v) => `${v.limit} ${v.bound}: ${v.verdict}`);
-  return [limits.length ? `${limits.join("; ")}. ` : "", best.sure ? "" : "No cell surely meets every goal; this one may. "];
+  const limits = (TABLES.verdicts || []).filter((v) => v.row === best.row).map((v) => `${capital(inWords(v.limit))} ${v.bound}: ${v.verdict}`);
+  return [limits.length ? `${limits.join("; ")}. ` : "", best.sure ? "" : "No cell surely meets every goal; this one may. ", CELLS[best.row].unsteady ? "One of its rounds was disturbed. " : ""];
 }
 // Rivals, and the stack that nobody has tuned, in one table.
 function beside(best, c) {
@@ -75,7 +75,7 @@ function beside(best, c) {
   const said = near.length ? `${near.length === 1 ? "One rival" : `${near.length} rivals`} cannot be told apart from it${near.length > 3 ? "; the nearest: " : ". "}`
     : EST.known || EST.decider !== METRIC ? "No rival: no other cell comes so close that it cannot be told apart. " : "No other is within the floor. ";
   const many = near.length > 3 ? listButton(near.map((r) => r.row), `all ${near.length}`, "Cannot be told apart from the best") : "";
-  return el("div", { class: "rivals" }, el("p", {}, said, many), lines.length ? table(["in its place", ...names.map(titleOf)], lines, "") : null);
+  return el("div", { class: "rivals" }, el("p", {}, said, many), lines.length ? table(["in its place", ...names.map(plainOf)], lines, "") : null);
 }
 function ship(c) {
   if (!DATA.folders.length) return null;
@@ -83,6 +83,7 @@ function ship(c) {
 }
 function nextStep() {
   if (!DATA.next) return null;
+  if (!DATA.next.title) return el("p", {}, "Next experiment: nothing is left to try of what this machine can run (", el("code", {}, DATA.next.commands[0]), ").");
   return el("div", {}, el("p", { class: "label" }, `Next experiment: ${DATA.next.title} (${plural(DATA.next.stacks, "stack")})`), ...DATA.next.commands.map(command), DATA.next.why ? el("p", { class: "soft" }, readable(DATA.next.why)) : null);
 }
 // Where layers are given, the best of each of their levels.
@@ -94,24 +95,40 @@ function givenCard(title, sought) {
 
 // ---------------------------------------------------------------- what made the difference
 
+// The cells that differ from one in a single layer, the best first.
+const besides = (c, layer) => analysed().filter((o) => o !== c && o.host === c.host && o[layer] !== c[layer] && LAYERS.every((l) => l === layer || o[l] === c[l])).sort((a, b) => EST.mean[a.row] - EST.mean[b.row]);
+// One cell against another: how much better or worse it is, surely or not.
+function against(c, other) {
+  const r = Stats.meanRatio([[other.row, c.row]]);
+  const sure = EST.known ? r.low > 1 || r.high < 1 : Math.abs(Math.log(r.ratio)) > Math.log1p(EST.floor);
+  const ends = r.ratio < 1 ? range(1 / r.high, 1 / r.low) : range(r.low, r.high);
+  return sure ? `${gain(r.ratio)}${ends}` : `no different beyond noise${ends}`;
+}
 function differenceCard() {
   const title = "What made the difference?";
   const best = bestNow();
-  const own = best ? TABLES.contexts.filter((r) => r.cell === best.row && LAYERS.includes(r.factor) && seen(r.base)) : [];
-  const told = own.sort((a, b) => Math.abs(Math.log(b.ratio)) - Math.abs(Math.log(a.ratio)));
-  const sure = (r) => (isNumber(r.low) ? r.low > 1 || r.high < 1 : Math.abs(Math.log(r.ratio)) > Math.log1p(EST.floor));
-  if (!told.length) return card("difference", title, "Cannot be said", el("p", {}, best ? "No neighbour of the stack to deploy was measured that differs in one layer only." : "There is no stack to deploy."), importanceLine());
-  const most = told.find((r) => sure(r) && r.ratio > 1);
-  const line = (r) => el("li", {}, el("strong", {}, r.factor), `: ${short(r.factor, r.level)} instead of `, cellButton(r.base, short(r.factor, r.baseline)), sure(r) ? ` is ${gain(r.ratio)}${range(r.low, r.high)}` : ` is no different beyond noise${range(r.low, r.high)}`, costOf(r), ".");
-  return card("difference", title, most ? `${most.factor}: ${gain(most.ratio)}` : "No single layer", el("p", { class: "soft" }, "Each choice of that stack beside the usual one, everything else as it is:"), el("ul", {}, ...told.map(line)), importanceLine());
+  if (!best) return card("difference", title, "Cannot be said", el("p", {}, "There is no stack to deploy."));
+  const c = CELLS[best.row], start = untuned(c);
+  const lines = EST.varied.filter((l) => !TASK.includes(l)).flatMap((l) => differenceLine(c, l));
+  const whole = start && isNumber(EST.mean[start.row]) ? against(c, start) : null;
+  return card("difference", title, whole ? capital(whole) : lines.length ? "Layer by layer" : "Cannot be said",
+    whole ? el("p", { class: "soft" }, "than the same network untuned (", cellButton(start.row, unlike(start, c)), ")", costOf(c, start), ", all layers together. One by one, everything else as it is:") : null,
+    lines.length ? el("ul", {}, ...lines) : el("p", {}, "No neighbour of it was measured that differs in one layer only."), importanceLine());
+}
+const TASK = ["dataset", "model"];
+function differenceLine(c, layer) {
+  const others = besides(c, layer);
+  if (!others.length) return [];
+  const usual = others.find((o) => o[layer] === EST.references[layer]);
+  const line = (o, what) => [cellButton(o.row, short(layer, o[layer])), ` (${what}) is ${against(o, c)}`, costOf(o, c)];
+  return [el("li", {}, el("strong", {}, layer), `: beside ${short(layer, c[layer])}, `, ...line(others[0], others[0] === usual ? "next best, the usual" : "next best"), ...(usual && usual !== others[0] ? ["; ", ...line(usual, "usual")] : []), ".")];
 }
 // What a choice costs or gives beside the time: plain differences of two cells.
-function costOf(r) {
-  const [a, b] = [CELLS[r.cell], CELLS[r.base]];
+function costOf(a, b) {
   const told = [];
   if (SCORE && isNumber(a[SCORE]) && isNumber(b[SCORE]) && MEASURES[SCORE]?.share && Math.abs(a[SCORE] - b[SCORE]) >= 0.0005) told.push(`${signed(100 * (a[SCORE] - b[SCORE]))} points of ${SCORE}`);
   if (isNumber(a.memory_mb) && isNumber(b.memory_mb) && Math.abs(a.memory_mb - b.memory_mb) >= Math.max(1, 0.05 * b.memory_mb)) told.push(`${signed(a.memory_mb - b.memory_mb)} MB of memory`);
-  return told.length ? `; ${told.join(", ")}` : "";
+  return told.length ? `, with ${told.join(", ")}` : "";
 }
 function importanceLine() {
   const f = filtering() ? null : FINDINGS.find((x) => x.kind === "importance");
@@ -132,7 +149,7 @@ function avoided(f) {
 }
 function avoidCard() {
   const title = "What must I not combine?";
-  const flips = flipsNow().map(avoided).filter((x) => x.bad);
+  const flips = flipsNow().filter((f) => !TASK.includes(f.layer)).map(avoided).filter((x) => x.bad);
   const told = [...new Map(flips.map((x) => [`${x.choice}\u0001${x.bad}`, x])).values()];
   const line = (x) => el("li", {}, el("strong", {}, `${x.choice} with ${x.bad}`), `: ${sized(x.loss)} ${BAD} than ${x.other}, though ${sized(x.win)} ${GOOD} with ${x.good}. `, listButton(x.rows, "4 cells", `${x.choice} with ${x.bad}`));
   const broken = cells().filter((c) => c.status !== "complete").length;

@@ -76,7 +76,7 @@ function drawLeft(body) {
 const pairShown = { layer: null, by: null };
 function drawInteractions(body) {
   if (!pairShown.layer) {
-    const top = [...TABLES.layer_pairs].sort((a, b) => b.found - a.found || b.largest - a.largest)[0];
+    const top = [...TABLES.layer_pairs].sort((a, b) => TASK.includes(a.layer) - TASK.includes(b.layer) || b.found - a.found || b.largest - a.largest)[0];
     pairShown.layer = top ? top.layer : EST.varied[0];
     pairShown.by = top ? top.by : EST.varied[1];
   }
@@ -124,7 +124,7 @@ function profiles(layer, by) {
 
 // ---------------------------------------------------------------- flips
 
-const flipsNow = () => once("flips", () => (TABLES.flips || []).map((f) => ({ ...f, rows: [...f.cells_better, ...f.cells_worse].flatMap((c) => (ROWS_OF.get(c) || []).slice(0, 1)) })).filter((f) => f.rows.every(seen)));
+const flipsNow = () => once("flips", () => (TABLES.flips || []).map((f) => ({ ...f, rows: [...f.cells_better, ...f.cells_worse].flatMap((c) => (ROWS_OF.get(c) || []).slice(0, 1)) })).filter((f) => f.rows.every(seen)).sort((a, b) => TASK.includes(a.layer) - TASK.includes(b.layer)));
 const MOST_FLIPS = 9;
 function drawFlips(body) {
   const flips = flipsNow();

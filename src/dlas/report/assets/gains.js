@@ -57,7 +57,7 @@ function drawExpected(body) {
 
 // ---------------------------------------------------------------- the promise waterfall
 
-const FALL = [["macs", "fewer multiplications"], ["width", "narrower type"], ["zeros", "zeros skipped"], ["precision", "type that ran"], ["kernels", "kernels"], ["overhead", "overhead"], ["left", "measured"]];
+const FALL = [["macs", "fewer MACs"], ["width", "narrower type"], ["zeros", "zeros skipped"], ["precision", "type that ran"], ["kernels", "kernels"], ["overhead", "overhead"], ["left", "measured"]];
 let fallShown = null;
 // Each factor: its geometric mean over the stacks in which it is known, and what is left after it.
 function fallOf(stacks) {

@@ -39,7 +39,8 @@ function understand() {
 }
 function trust() {
   group("trust", "Trust", "What the numbers rest on, and what they do not say.");
-  section("as-seen", "Undisturbed and as seen", "", drawSeen, { wide: true, silent: NO_SEEN });
+  section("as-seen", "Undisturbed or as seen", "", drawSeen, { silent: NO_SEEN });
+  section("jitter", "Jitter", "Neighbours, and what runtimes lose by their own.", drawJitter, { silent: lacking(jitters, "only one latency is known.") });
   section("noise", "Controls", "", drawControls, { silent: lacking(() => DATA.controls, "no cell was measured twice.") });
   section("drift", "Drift", "", drawDrift, { silent: lacking(() => DATA.sentinels.filter((s) => s.relative.length > 1), "the sentinel was not read.") });
   section("floors", "Noise floor", "", drawFloors, { silent: () => (DATA.folders.length ? "" : "the table holds no rounds of a study.") });

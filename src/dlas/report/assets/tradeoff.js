@@ -52,7 +52,9 @@ function shareAxis(m, values, title) {
   const crowded = m.more && high < 1 && high - low > 0.15 && high - middle < 0.5 * (high - low);
   if (!crowded) return { at: (v) => 100 * v, axis: { type: "linear", title, nticks: wide() ? 8 : 6 }, log: false, broken: false };
   const away = (v) => Math.max(100 * (1 - v), 0.01);
-  const ticks = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 90].filter((t) => t > 0.7 * away(high) && t < 1.3 * away(low));
+  const apart = Math.log(away(low) / away(high)) / (wide() ? 9 : 6);
+  const ticks = [];
+  for (const t of [0.1, 0.2, 0.5, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 70, 80, 90, 95]) if (t > 0.7 * away(high) && t < 1.3 * away(low) && (!ticks.length || Math.log(t / ticks[ticks.length - 1]) > apart)) ticks.push(t);
   return { at: away, axis: { type: "log", autorange: "reversed", title, tickvals: ticks, ticktext: ticks.map((t) => String(Number((100 - t).toFixed(2)))) }, log: true, broken: true, reversed: true };
 }
 // An arrow to the stack to deploy, from the side where there is more room.

@@ -18,7 +18,7 @@ function trustCard() {
   const lines = [machineLine(), sessionLine(), roundLine(), floorLine(), sentinelLine(), latencyLine()].filter(Boolean);
   const line = ([name, text, warn]) => el("div", { class: warn ? "warn" : null }, el("dt", {}, name), el("dd", {}, ...[text].flat()));
   return card("trust-card", "How sure is it?", widths.length ? `± ${percent(Stats.quantile(widths, 0.5))}` : "No interval",
-    el("p", { class: "soft" }, widths.length ? `is the median 95 % interval of ${titleOf(METRIC)}${most ? ` (${most > 1 ? "up to " : ""}${plural(most, "round")})` : ""}.` : "No cell was measured in two rounds."),
+    el("p", { class: "soft" }, widths.length ? `is the median 95 % interval of ${plainOf(METRIC)}${most ? ` (${most > 1 ? "up to " : ""}${plural(most, "round")})` : ""}.` : "No cell was measured in two rounds."),
     el("dl", { class: "lines" }, ...lines.map(line)));
 }
 // Each line: its name, what is said, and whether it is a reservation.
@@ -70,7 +70,7 @@ function latencyLine() {
 // ---------------------------------------------------------------- undisturbed and as seen
 
 const seenApart = () => (DATA.as_seen ? DATA.as_seen.rows.filter((r) => seen(r.quiet) && seen(r.seen)) : []);
-const NO_SEEN = () => (!DATA.as_seen ? "only one latency is known." : seenApart().length || jitters().length > 1 ? "" : "both latencies choose the same everywhere.");
+const NO_SEEN = () => (!DATA.as_seen ? "only one latency is known." : seenApart().length ? "" : `both latencies choose the same in all ${DATA.as_seen.contexts} places.`);
 // How much later than undisturbed the middle and the slow runs come, by runtime and threads.
 function jitters() {
   const groups = new Map();
@@ -84,8 +84,10 @@ function jitters() {
 function drawSeen(body) {
   const rows = seenApart();
   const line = (r) => [r.layer, cellButton(r.quiet, short(r.layer, CELLS[r.quiet][r.layer])), cellButton(r.seen, short(r.layer, CELLS[r.seen][r.layer])), LAYERS.filter((l) => l !== r.layer && MANY.includes(l)).map((l) => short(l, CELLS[r.seen][l])).join(" · "), r.quiet_ratio, r.seen_ratio, r.sure ? "both surely" : "within noise"];
-  part(body, "jitter").replaceChildren(table(["where", "cells", "as seen", "90th percentile", "99th percentile"], jitters().map((j) => [j.key, j.cells, ...[j.seen, j.p90, j.p99].map((v) => (v === null ? "" : `+${percent(Math.max(v, 0))}`))]), "How much later than undisturbed inferences came (medians over cells): neighbours and the runtime's own jitter"));
-  part(body, "apart").replaceChildren(rows.length ? table(["layer", "undisturbed", "as seen", "everything else", "the second is slower undisturbed", "the first is slower as seen", "how sure"], rows.slice(0, 60).map(line), `Where the two latencies choose differently: ${rows.length} of ${DATA.as_seen.contexts} choices, everything else equal`) : el("p", { class: "soft" }, "Both latencies choose the same everywhere."));
+  body.replaceChildren(rows.length ? table(["layer", "undisturbed", "as seen", "everything else", "loss undisturbed", "gain as seen", "how sure"], rows.slice(0, 60).map(line), `Where the two latencies choose differently: ${rows.length} of ${DATA.as_seen.contexts} choices, everything else equal`) : el("p", { class: "soft" }, "Both latencies choose the same everywhere."));
+}
+function drawJitter(body) {
+  body.replaceChildren(table(["where", "cells", "as seen", "90th percentile", "99th percentile"], jitters().map((j) => [j.key, j.cells, ...[j.seen, j.p90, j.p99].map((v) => (v === null ? "" : `+${percent(Math.max(v, 0))}`))]), "How much later than undisturbed inferences came, medians over cells"));
 }
 
 // ---------------------------------------------------------------- noise and drift
@@ -124,7 +126,7 @@ function roundsOf(session) {
 function drawFloors(body) {
   const own = new Set(cells().map((c) => EST?.skeletons.software?.[c.software] || c.software));
   const floors = DATA.floors.filter((f) => !filtering() || f.stratum.includes("(") || f.stratum === "all" || own.has(f.stratum.split(" / ")[0]));
-  part(body, "floors").replaceChildren(floors.length ? table(["host", "stratum", "cells", "noise of one round, %", "told apart from, %", "controls", "within"], floors.map((f) => [f.host, f.stratum, f.cells, isNumber(f.sd) ? 100 * f.sd : null, isNumber(f.floor) ? 100 * f.floor : null, f.controls, isNumber(f.inside) ? percent(f.inside) : ""]), "The smallest difference between two cells that is detected at 95 %") : el("p", {}, "No cell was measured in two rounds, so no noise is known."));
+  part(body, "floors").replaceChildren(floors.length ? table([...(HOSTS.length > 1 ? ["host"] : []), "stratum", "cells", "noise of one round, %", "told apart from, %", "controls", "within"], floors.map((f) => [...(HOSTS.length > 1 ? [f.host] : []), f.stratum, f.cells, isNumber(f.sd) ? 100 * f.sd : null, isNumber(f.floor) ? 100 * f.floor : null, f.controls, isNumber(f.inside) ? percent(f.inside) : ""]), "The smallest difference between two cells that is detected at 95 %") : el("p", {}, "No cell was measured in two rounds, so no noise is known."));
   const shaky = complete().filter((c) => c.unsteady);
   part(body, "unsteady").replaceChildren(shaky.length ? el("p", {}, `${plural(shaky.length, "cell")} had a round that did not settle, lost time to another machine, or came while the sentinel was off: `, listButton(shaky.map((c) => c.row), shaky.length === 1 ? "which" : `all ${shaky.length}`, "Unsteady cells"), ".") : el("p", { class: "soft" }, "None of the cells here had an unsteady round."));
 }
