@@ -37,7 +37,7 @@ def test_without_accuracy_there_is_no_score(tmp_path):
 
 @pytest.mark.parametrize(
     ("goals", "wanted"),
-    [({}, ("f1", True)), ({"maximize": ["odd"], "minimize": ["ms"]}, ("odd", True)),
+    [({}, ("f1", False)), ({"maximize": ["odd"], "minimize": ["ms"]}, ("odd", True)),
      ({"minimize": ["ms", "odd"]}, ("f1", False))],
 )  # fmt: skip
 def test_a_table_from_elsewhere_says_by_names_and_goals_what_is_good(goals, wanted):
