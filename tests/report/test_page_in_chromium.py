@@ -279,7 +279,9 @@ def test_every_entry_of_the_menu_leads_somewhere_and_the_groups_are_four(untouch
     targets = untouched.run(
         "[...document.querySelectorAll('a[href^=\"#\"]')].map((a) => a.hash.slice(1))"
     )
-    assert [t for t in set(targets) if not untouched.run(f"!!document.getElementById('{t}')")] == []
+    assert [
+        t for t in set(targets) if not untouched.run(f"!!document.getElementById('{t}')")
+    ] == []
 
 
 def test_it_is_used_by_keyboard_alone(page):

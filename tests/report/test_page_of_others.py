@@ -89,7 +89,9 @@ def test_what_lacks_something_still_opens_silently(fresh, tmp_path, kind):
 
 def test_one_cell_draws_no_chart_that_says_nothing(fresh, tmp_path):
     fresh.open(report.write(degraded("one cell", tmp_path), tmp_path / "report.html"))
-    charts = fresh.run("[...document.querySelectorAll('[data-chart]')].map((c) => c.dataset.chart)")
+    charts = fresh.run(
+        "[...document.querySelectorAll('[data-chart]')].map((c) => c.dataset.chart)"
+    )
     assert set(charts) <= {"drift", "controls"}
     told = fresh.run("document.querySelector('#understand .unsaid').textContent")
     for part in ("interactions", "roofline", "break-even"):

@@ -45,8 +45,10 @@ def test_a_table_from_elsewhere_says_by_names_and_goals_what_is_good(goals, want
         "net": ["a", "a", "b", "b"], "engine": ["x", "y"] * 2, "ms": [1.0, 2.0, 3.0, 4.0],
         "f1": [0.5, 0.6, 0.7, 0.8], "odd": [1.0, 2.0, 5.0, 3.0], "note": ["n"] * 4,
     })  # fmt: skip
-    material = of_table(load_table(frame, layers="net,engine", metric="ms", goals=goals), ["t.csv"])
+    material = of_table(
+        load_table(frame, layers="net,engine", metric="ms", goals=goals), ["t.csv"]
+    )
     told = {q["name"]: q["more"] for q in quantities(material)}
-    assert list(told)[0] == "ms" and not told["ms"]
+    assert next(iter(told)) == "ms" and not told["ms"]
     assert "note" not in told and "net" not in told
     assert (score(material), told["odd"]) == wanted

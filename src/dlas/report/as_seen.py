@@ -22,8 +22,9 @@ def apart(material: Material, where: Places) -> Part | None:
     """Return where the latency as seen chooses differently; None where only one is known.
 
     ``best``: the row of the cell that would be taken as seen, that of the best cell unless another
-    is surely better, None where the goals are no question of latency. ``contexts``: how often a layer's choices meet with everything else equal; ``rows``: those of them whose
-    best choice differs, with the rows of both choices, by how much the one that is best as seen is
+    is surely better, None where the goals are no question of latency. ``contexts``: how often a
+    layer's choices meet with everything else equal; ``rows``: those of them whose best choice
+    differs, with the rows of both choices, by how much the one that is best as seen is
     slower undisturbed (``quiet_ratio``), by how much the other is slower as seen (``seen_ratio``),
     and whether both are beyond their intervals (``sure``).
     """

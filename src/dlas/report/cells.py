@@ -63,7 +63,9 @@ def levels(material: Material) -> dict[str, dict[str, str]]:
 def filters(material: Material) -> list[str]:
     """Return what the page can filter by: layers, parameters and hosts with several values."""
     parameters = [
-        c for c in factors(material) if material.cells[c].nunique() > 1 and not _renames(material, c)
+        c
+        for c in factors(material)
+        if material.cells[c].nunique() > 1 and not _renames(material, c)
     ]
     names = [*material.layers, "host", "study"]
     several = [n for n in names if material.cells[n].nunique(dropna=False) > 1]
@@ -92,8 +94,8 @@ def estimates(material: Material) -> Part | None:
     """Return what comparisons rest on; None where nothing was analysed.
 
     By analysed cell: ``mean`` of the log of the metric (less is better: ``turned`` where more of
-    the metric is) net of round effects, None where there is none; ``var`` its variance; ``stratum`` where its noise is pooled. By
-    stratum the degrees of freedom. ``known``: whether there is any noise known.
+    the metric is) net of round effects, None where there is none; ``var`` its variance;
+    ``stratum`` where its noise is pooled. By stratum the degrees of freedom. ``known``: whether there is any noise known.
     """
     if material.analysis is None:
         return None

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 METRIC = "quiet_ms"
 
+
 @dataclass(frozen=True)
 class Material:
     """Everything that was read; every part of the page is a function of it."""

@@ -1,4 +1,4 @@
-"""What can be put on an axis: the columns that were measured, how they are called, what is good."""
+"""What can be put on an axis: the columns measured, how they are called, what is good."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from dlas.analyze.estimate.direction import more_is_better
 from dlas.core.goals import Goals
-from dlas.report.cells import factors
 from dlas.report.any_table import OWN
+from dlas.report.cells import factors
 from dlas.report.material import Material
 from dlas.report.pack import Part
 
