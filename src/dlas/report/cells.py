@@ -95,7 +95,8 @@ def estimates(material: Material) -> Part | None:
 
     By analysed cell: ``mean`` of the log of the metric (less is better: ``turned`` where more of
     the metric is) net of round effects, None where there is none; ``var`` its variance;
-    ``stratum`` where its noise is pooled. By stratum the degrees of freedom. ``known``: whether there is any noise known.
+    ``stratum`` where its noise is pooled. By stratum the degrees of freedom. ``known``: whether
+    there is any noise known.
     """
     if material.analysis is None:
         return None
