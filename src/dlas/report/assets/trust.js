@@ -108,7 +108,7 @@ function drawDrift(body) {
   const around = lines.flatMap(roundsOf);
   const sentinels = lines.map((s, i) => ({ type: "scatter", mode: "lines+markers", name: `sentinel of ${s.session}`, x: s.minutes, y: s.relative, marker: { symbol: symbol(i), size: 5, color: colour(i) }, line: { color: colour(i), width: 1, dash: dash(i) } }));
   const rounds = { type: "scatter", mode: "markers", name: "rounds of the cells shown, over their mean", x: around.map((r) => r.minute), y: around.map((r) => r.relative), customdata: around.map((r) => r.row), marker: { color: "#8c959f", size: 4, opacity: 0.5 }, text: around.map((r) => stackText(CELLS[r.row])), hovertemplate: "%{text}<br>%{y:.3f}<extra></extra>" };
-  chart(body, "drift", { title: "Drift: the sentinel over its median.", note: `The same small computation between measurements, which spreads by ${unique(lines.map((s) => percent(s.spread))).join(", ") || "nothing"}. What was measured while it was off by more than the dashed lines was repeated, then flagged.`, height: 360,
+  chart(body, "drift", { title: "Drift: the sentinel over its median.", note: `The same small computation between measurements, which spreads by ${unique(lines.map((s) => percent(s.spread))).join(", ") || "nothing"}. What was measured while it was off by more than the dashed lines was repeated, then flagged.`, height: 340,
     traces: [...(around.length ? [rounds] : []), ...sentinels],
     layout: { xaxis: { title: { text: "minutes" } }, yaxis: { title: { text: "ratio" } }, shapes: unique(lines.flatMap((s) => [1 - s.allowed, 1 + s.allowed])).map((y) => flat(y)) },
     head: ["session", "minute", "over its median"], rows: () => lines.flatMap((s) => s.minutes.map((m, i) => [s.session, m, s.relative[i]])) });
