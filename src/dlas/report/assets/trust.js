@@ -23,6 +23,7 @@ function trustCard() {
 }
 // Each line: its name, what is said, and whether it is a reservation.
 function machineLine() {
+  if (!hostsNow().length) return null;
   const virtual = hostsNow().filter((h) => h.what.virtualization);
   if (!DATA.hosts.length) return ["machine", "nothing is known of what these numbers were measured on", true];
   if (!virtual.length) return ["machine", `${plural(hostsNow().length, "host")}, no virtual machine seen`, false];
