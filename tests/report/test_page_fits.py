@@ -55,7 +55,7 @@ def test_what_is_looked_for_is_found(at_any_width: Page) -> None:
         "Plotly.relayout(document.querySelector('[data-chart=losses]'), {annotations:"
         " [0.4, 0.41].map((x) => ({x, y: 0.5, xref: 'paper', yref: 'paper', text: 'planted text',"
         " showarrow: false})).concat([{x: 1.05, y: 0.9, xref: 'paper', yref: 'paper', text:"
-        " 'beyond the edge', showarrow: false}])})"
+        " 'beyond the edge', showarrow: false}])}).then(() => 1)"
     )
     told = page.run(crowded.CHART_TEXTS)
     assert "losses: planted text | planted text" in told

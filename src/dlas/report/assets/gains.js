@@ -79,10 +79,11 @@ function drawWaterfall(body) {
   const steps = fallOf(stacks);
   const bars_ = steps.filter((s) => s.factor !== null);
   const label = (s) => `×${num(s.factor)}${s.known < stacks.length ? `<br>in ${s.known}` : ""}`;
-  const place = (s) => fold(s.name, wide() ? 14 : 9);
+  const roomy = wide() && !(window.innerWidth >= 1280 && window.innerWidth < 1500);
+  const place = (s) => fold(s.name, roomy ? 12 : 9);
   const tint = (s) => (s.name === "measured" ? theme("ink") : s.factor < 1 ? COLOURS[1] : COLOURS[0]);
   const unknown = stacks.length ? steps.filter((s) => s.factor === null) : [];
-  const small = { size: wide() ? 11 : 8 };
+  const small = { size: roomy ? 11 : wide() ? 10 : 8 };
   chart(part(body, "fall"), "waterfall", { title: `What became of the promise of ${short("optimization", fallShown)}.`, note: `Geometric means over ${plural(stacks.length, "stack")}, each against the same stack without optimization. A bar begins where the one before ended; the last is the speed-up that was measured. What is not measured is in the kernels.`,
     traces: stacks.length ? [{ type: "bar", x: bars_.map(place), base: bars_.map((s) => s.before), y: bars_.map((s) => s.after - s.before), customdata: bars_.map((s) => s.factor), text: bars_.map(label), textposition: "outside", cliponaxis: false, textangle: 0, constraintext: "none", textfont: small,
       marker: { color: bars_.map(tint), pattern: { shape: bars_.map((s) => (s.name === "measured" ? "x" : s.factor < 1 ? "/" : "")) } }, hovertemplate: "%{x}: %{text}<extra></extra>" }] : [],

@@ -62,7 +62,7 @@ function drawReturns(body) {
       text: own.map((s) => costs(s).join("<br>")), hovertemplate: `%{y:.3g} times ${GOOD}<br>%{text}<extra></extra>` }] : [];
   });
   chart(part(body, "chart"), "returns", { title: `What each step of ${factor}${kind ? ` of ${kind}` : ""} gains, and what it costs.`, note: `Each step over the one before, everything else equal, with 95 % intervals; the dotted line is the floor, ${percent(EST.floor)}.${noteUnknown()}`,
-    traces, height: 350, layout: { xaxis: { type: "category", categoryorder: "array", categoryarray: steps.map(place), title: { text: factor } }, yaxis: { type: "log", title: { text: `times ${GOOD} (log)` } }, shapes: [flat(1), flat(1 + EST.floor, "dot")] },
+    traces, height: 350, layout: { xaxis: { type: "category", categoryorder: "array", categoryarray: steps.map(place), range: [-0.6, steps.length - 0.4], title: { text: factor } }, yaxis: { type: "log", title: { text: `times ${GOOD} (log)` } }, shapes: [flat(1), flat(1 + EST.floor, "dot")] },
     head: ["step", "contexts", "speed-up", "low", "high", "cost", "pays", "cells"],
     rows: () => steps.map((s) => [name(s), s.pairs.length, s.ratio, s.low, s.high, costs(s).join("; "), ["yes, or it costs nothing", "cannot tell", "no"][state(s)], listButton(unique(s.pairs.flat()), plural(unique(s.pairs.flat()).length, "cell"), `${factor} ${name(s)}`)]) });
 }
