@@ -23,9 +23,9 @@ function trustCard() {
 }
 // Each line: its name, what is said, and whether it is a reservation.
 function machineLine() {
-  if (!hostsNow().length) return null;
   const virtual = hostsNow().filter((h) => h.what.virtualization);
   if (!DATA.hosts.length) return ["machine", "nothing is known of what these numbers were measured on", true];
+  if (!hostsNow().length) return null;
   if (!virtual.length) return ["machine", `${plural(hostsNow().length, "host")}, no virtual machine seen`, false];
   const kinds = unique(virtual.map((h) => h.what.virtualization)).join(", ");
   return ["machine", `${virtual.length > 1 ? `${virtual.length} virtual machines` : "a virtual machine"} (${kinds}): neighbours can take time from it`, true];
