@@ -492,9 +492,28 @@ def test_show_needs_one_cell(said, results):
 
 
 def test_report(said, results, monkeypatch):
-    monkeypatch.setattr("dlas.report.write", lambda folders, path: (folders, path)[1])
+    asked = []
+    monkeypatch.setattr("dlas.report.write", lambda _, path, how: (asked.append(how), path)[1])
     assert said("report", results)[:2] == (0, f"{results / 'report.html'}\n")
     assert said("report", results, "-o", "x.html")[:2] == (0, "x.html\n")
+    assert said("report", results, "--metric", "latency_ms", "--floor", "0.1")[0] == 0
+    assert [how.metric for how in asked] == [None, None, "latency_ms"]
+    assert asked[-1].floor == 0.1
+
+
+def test_report_of_any_table(said, tmp_path):
+    table = tmp_path / "bench.csv"
+    table.write_text("net,engine,fps\na,x,1.0\na,y,2.0\nb,x,3.0\nb,y,5.0\n")
+    ask = ("report", "--table", table, "--layers", "net,engine", "--metric", "fps")
+    assert said(*ask)[:2] == (0, f"{tmp_path / 'bench.html'}\n")
+    assert "fps" in (tmp_path / "bench.html").read_text()
+    for wrong, why in (
+        ((*ask, tmp_path), "not both"),
+        (("report",), "nothing to report"),
+        (("report", "--table", table), "--table needs --layers"),
+    ):
+        code, _, err = said(*wrong)
+        assert (code, why in err) == (2, True)
 
 
 def test_clean_needs_results(said, tmp_path):

@@ -114,9 +114,13 @@ class Page:
                   deviceScaleFactor=1, mobile=False)  # fmt: skip
 
     def open(self, path: Path) -> None:
-        """Open a report and wait until it is drawn."""
+        """Open a report and wait until all of it is drawn."""
         self.send("Page.navigate", url=path.resolve().as_uri())
-        self.wait("document.body && document.body.dataset.ready === 'true'")
+        self.wait_drawn()
+
+    def wait_drawn(self) -> None:
+        """Wait until every part of the report is drawn."""
+        self.wait("document.body && document.body.dataset.drawn === 'true'")
 
     def wait(self, condition: str) -> None:
         end = time.monotonic() + TIMEOUT_S

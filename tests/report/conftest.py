@@ -8,6 +8,8 @@ import pytest
 import made_study
 from browser import Page
 from dlas import report
+from dlas.analyze import Analysis, analyze
+from dlas.tables import intake
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +24,37 @@ def made_page(made: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def found(made: Path) -> Analysis:
+    """What the analysis says of the made study."""
+    return analyze(intake.of_folders([made], intake.Asked("quiet_ms")))
+
+
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Page]:
     with Page() as page:
         yield page
+
+
+@pytest.fixture
+def fresh(browser: Page) -> Page:
+    """The browser at its usual width, with nothing said yet: for a test's own page."""
+    browser.untouched = None
+    browser.events.clear()
+    browser.resize(1600)
+    return browser
+
+
+@pytest.fixture
+def page(fresh: Page, made_page: Path) -> Page:
+    """The made study's report, freshly opened."""
+    fresh.open(made_page)
+    return fresh
+
+
+@pytest.fixture
+def untouched(browser: Page, made_page: Path, request: pytest.FixtureRequest) -> Page:
+    """The same for a test that reads only: opened anew where the last test was another one."""
+    if browser.untouched != made_page:
+        request.getfixturevalue("page")
+        browser.untouched = made_page
+    return browser

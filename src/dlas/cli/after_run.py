@@ -11,7 +11,7 @@ from dlas.cli.printing import one_of, print_json
 from dlas.core.errors import StorageError, UserError
 
 if TYPE_CHECKING:
-    from dlas.tables.intake import Columns
+    from dlas.tables.intake import Asked, Columns
 
 SHOWN = (
     "cell", "status", "stale", "host", "dataset", "model", "optimization", "algorithm", "software",
@@ -83,9 +83,27 @@ def show(
 
 
 def report(
-    folders: options.Folders,
+    folders: options.SomeFolders = None,
     output: options.Page = None,
     figures: options.Figures = None,
+    tables: options.Tables = None,
+    layers: options.Layers = None,
+    given: options.Given = None,
+    metric: options.Metric = None,
+    minimize: options.Minimize = None,
+    maximize: options.Maximize = None,
+    at_least: options.AtLeast = None,
+    at_most: options.AtMost = None,
+    low: options.Low = None,
+    high: options.High = None,
+    rounds: options.Repeats = None,
+    repeats: options.AreRepeats = False,
+    status: options.Status = None,
+    status_ok: options.StatusOk = None,
+    order: options.Order = None,
+    separator: options.Separator = None,
+    baseline: options.Baseline = None,
+    floor: options.Floor = None,
 ) -> None:
     """Write one self-contained HTML page: it needs no network and opens from disk.
 
@@ -94,14 +112,46 @@ def report(
     dlas report out/laptop out/board -o both.html
 
     dlas report out/quickstart --figures figures
+
+    dlas report --table results.csv --layers model,optimization,threads --metric seconds
     """
     from dlas import report as page
     from dlas.store.bundle import beside
+    from dlas.tables import intake
 
-    print(page.write(folders, output or beside(folders[0], "report.html")))
-    if figures is not None:
-        for picture in page.figures(folders, figures):
+    asked = _asked(metric, baseline, floor, minimize, maximize, at_least, at_most, given)
+    if tables:
+        if folders or figures:
+            raise UserError("give output folders or --table, not both; --figures are of folders")
+        columns = _columns(
+            layers, low, high, rounds, repeats, status, status_ok, order, separator
+        )  # fmt: skip
+        made = intake.of_table(tables, columns, asked)
+        print(page.write_table(made, tables, output or tables[0].with_suffix(".html")))
+    elif folders:
+        print(page.write(folders, output or beside(folders[0], "report.html"), asked))
+        for picture in page.figures(folders, figures) if figures else ():
             print(picture)
+    else:
+        raise UserError("nothing to report: give output folders, or --table FILE")
+
+
+def _asked(
+    metric: str | None,
+    baseline: Sequence[str] | None,
+    floor: float | None,
+    minimize: Sequence[str] | None,
+    maximize: Sequence[str] | None,
+    at_least: Sequence[str] | None,
+    at_most: Sequence[str] | None,
+    given: Sequence[str] | None,
+) -> Asked:
+    """Return what is asked of results, whatever they come from."""
+    from dlas.tables import intake
+
+    sought = intake.goals_of(minimize or (), maximize or (), at_least or (), at_most or ())
+    free = intake.columns_of(given or ())
+    return intake.Asked(metric, tuple(baseline or ()), floor, sought, free)
 
 
 def analyze(
@@ -144,9 +194,7 @@ def analyze(
     from dlas.tables import intake
 
     one_of(format, ("text", "json"))
-    sought = intake.goals_of(minimize or (), maximize or (), at_least or (), at_most or ())
-    free = intake.columns_of(given or ())
-    asked = intake.Asked(metric, tuple(baseline or ()), floor, sought, free)
+    asked = _asked(metric, baseline, floor, minimize, maximize, at_least, at_most, given)
     if tables:
         if folders:
             raise UserError("give output folders or --table, not both")

@@ -151,7 +151,8 @@ Wide = Annotated[
 ]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write a file.")]
 Page = Annotated[
-    Path | None, typer.Option("-o", "--output", help="The page (default: DIR/report.html).")
+    Path | None,
+    typer.Option("-o", "--output", help="The page (default: DIR/report.html, or TABLE.html)."),
 ]
 Figures = Annotated[
     Path | None, typer.Option("--figures", help="A folder for figures, PNG and SVG.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from dlas.analyze.parts.taken import SIMPLER, further_goals, steps_beyond
-from dlas.core.stack import LAYERS
 from dlas.report.material import Material, logs
 from dlas.report.pack import Part, Texts, pack, plain
 
@@ -59,25 +58,34 @@ def facts(material: Material, texts: Texts) -> Part:
 
 def levels(material: Material) -> dict[str, dict[str, str]]:
     """Return the short name of every choice, by layer."""
-    return {layer: material.short(layer) for layer in LAYERS}
+    return {layer: material.short(layer) for layer in material.layers}
 
 
 def filters(material: Material) -> list[str]:
     """Return what the page can filter by: layers, parameters and hosts with several values."""
-    factors = [
-        c for c in material.cells.columns if str(c).partition(".")[0] in LAYERS and "." in c
-    ]
     parameters = [
-        c for c in factors if material.cells[c].nunique() > 1 and not _renames(material, str(c))
+        c
+        for c in factors(material)
+        if material.cells[c].nunique() > 1 and not _renames(material, c)
     ]
-    names = [*LAYERS, "host", "study"]
+    names = [*material.layers, "host", "study"]
     several = [n for n in names if material.cells[n].nunique(dropna=False) > 1]
     return [*several, *parameters]
 
 
+def factors(material: Material) -> list[str]:
+    """Return the columns that are parameters of layers: ``layer.parameter``."""
+    columns = [str(c) for c in material.cells.columns if str(c) not in material.layers]
+    return [c for c in columns if _layer(material, c)]
+
+
+def _layer(material: Material, factor: str) -> str:
+    return next((x for x in material.layers if factor.startswith(f"{x}.")), "")
+
+
 def _renames(material: Material, factor: str) -> bool:
     """Say whether a parameter only tells a layer's choices apart as the layer itself does."""
-    layer = factor.partition(".")[0]
+    layer = _layer(material, factor)
     pairs = material.cells[[layer, factor]].astype("string").fillna("")
     distinct = len(pairs.drop_duplicates())
     return bool(distinct == pairs[layer].nunique() == pairs[factor].nunique())
@@ -86,11 +94,12 @@ def _renames(material: Material, factor: str) -> bool:
 def estimates(material: Material) -> Part | None:
     """Return what comparisons rest on; None where nothing was analysed.
 
-    By analysed cell: ``mean`` of the log of the metric (less is better) net of round effects,
-    None where there is none; ``var`` its variance; ``stratum`` where its noise is pooled. By
-    stratum the degrees of freedom. ``known``: whether there is any noise known. ``steps`` beyond
-    the defaults, the ``further`` goals with their signs and what a simpler stack may lose
-    (``simpler``) say which of those that cannot be told apart is taken.
+    By analysed cell: ``mean`` of the log of the metric (less is better: ``turned`` where more of
+    the metric is) net of round effects, None where there is none; ``var`` its variance;
+    ``stratum`` where its noise is pooled. By stratum the degrees of freedom. ``known``: whether
+    there is any noise known. ``steps`` beyond the defaults, the ``further`` goals with their signs
+    and what a simpler stack may lose (``simpler``) say which of those that cannot be told apart is
+    taken.
     """
     if material.analysis is None:
         return None
@@ -122,6 +131,7 @@ def estimates(material: Material) -> Part | None:
         "simpler": SIMPLER,
         "steps": steps_beyond(table).tolist(),
         "maximize": bool(_maximized(material)),
+        "turned": table.maximize,
     }
 
 

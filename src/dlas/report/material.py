@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from dlas import tables
 from dlas.analyze import Analysis, analyze
 from dlas.core.errors import UserError
-from dlas.core.stack import Choice
+from dlas.core.stack import LAYERS, Choice
 from dlas.report.labels import short_names
 from dlas.store.address import address_of
 from dlas.store.results import CellRow, HostRow, ResultStore, SessionRow
 from dlas.tables import intake
+from dlas.tables.intake import Asked
 from dlas.tables.provenance import told
 from dlas.tables.read import Results, choices_of, current, read
 
@@ -30,6 +31,7 @@ class Material:
     """Everything that was read; every part of the page is a function of it."""
 
     folders: tuple[Path, ...]
+    """The output folders; none where the cells are of a table from elsewhere."""
     results: tuple[Results, ...]
     cells: pd.DataFrame
     """``tables.cells_frame`` of the folders, one after another."""
@@ -47,10 +49,15 @@ class Material:
     analyzed: int
     notes: tuple[str, ...]
     """What a reader must know of how far the analysis goes."""
+    sources: tuple[str, ...] = ()
+    """What was read, as its reader calls it."""
+    layers: tuple[str, ...] = LAYERS
+    metric: str = METRIC
+    """The column that is analysed."""
 
     def short(self, layer: str) -> dict[str, str]:
         """Return the short name of every choice of a layer."""
-        return short_names(self.cells[layer].dropna().unique(), self.choices[layer])
+        return short_names(self.cells[layer].dropna().unique(), self.choices.get(layer, {}))
 
     @cached_property
     def choices(self) -> Mapping[str, Mapping[str, Sequence[Choice]]]:
@@ -58,8 +65,13 @@ class Material:
         return choices_of(self.results)
 
 
-def load(dirs: Sequence[Path | str]) -> Material:
+def load(dirs: Sequence[Path | str], asked: Asked | None = None) -> Material:
     """Read output folders and analyse them.
+
+    Args:
+        dirs: the output folders.
+        asked: what is asked of them; the undisturbed latency, under the goals of the study, where
+            nothing is.
 
     Raises:
         UserError: a folder holds no results, or no cell.
@@ -75,7 +87,8 @@ def load(dirs: Sequence[Path | str]) -> Material:
     if not filled:
         raise UserError(f"{', '.join(map(str, folders))}: no cells yet; `dlas run` makes them")
     cells = pd.concat(filled, ignore_index=True) if len(filled) > 1 else filled[0]
-    found, analyzed, notes = _analysed(folders, results, frames)
+    asked = replace(asked or Asked(), metric=asked.metric if asked and asked.metric else METRIC)
+    found, analyzed, notes = _analysed(folders, results, frames, asked)
     hosts, sessions = _circumstances(folders)
     return Material(
         folders=folders,
@@ -92,14 +105,18 @@ def load(dirs: Sequence[Path | str]) -> Material:
         analysis=found,
         analyzed=analyzed,
         notes=(*told(every), *notes),
+        sources=tuple(str(folder) for folder in folders),
+        metric=asked.metric or METRIC,
     )
 
 
 def _analysed(
-    folders: Sequence[Path], results: Sequence[Results], frames: Sequence[pd.DataFrame]
+    folders: Sequence[Path],
+    results: Sequence[Results],
+    frames: Sequence[pd.DataFrame],
+    asked: Asked,
 ) -> tuple[Analysis | None, int, tuple[str, ...]]:
     """Analyse all folders together; the first alone where they measured the same cells."""
-    asked = intake.Asked(METRIC)
     total = sum(len(frame) for frame in frames)
     if not any((frame["status"] == "complete").any() for frame in frames):
         return None, 0, ("No cell is complete yet, so there is nothing to compare.",)

@@ -9,7 +9,10 @@ from html import escape
 from importlib.resources import files
 
 ASSETS = files("dlas.report") / "assets"
-SCRIPTS = ("core.js", "stats.js", "answer.js", "effects.js", "trade.js", "costs.js", "trust.js")
+SCRIPTS = (
+    "core.js", "charts.js", "stats.js", "decide.js", "tradeoff.js", "effects.js", "gains.js",
+    "returns.js", "trust.js", "data.js", "start.js",
+)  # fmt: skip
 """In the order in which they are read; the last one starts the page."""
 PLACES = re.compile("@@(TITLE|STYLE|PLOTLY|PAYLOAD|SCRIPT)@@")
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 WHOLE = (
     "shares", "left_out", "losses", "speedups", "layer_pairs", "winners", "returns", "roofline",
     "correlations", "failures", "comparable", "price", "price_starts", "waterfall_stacks",
+    "best_of_given",
 )  # fmt: skip
 """Small tables, shown as they are."""
 COSTS = ("effective_macs", "macs", "weights_mb", "ran_threads", "ran_precision")

@@ -17,16 +17,10 @@ const TABLES = Object.fromEntries(Object.entries(DATA.tables).map(([name, packed
 const FINDINGS = unpack(DATA.findings);
 const CEILINGS = unpack(DATA.ceilings);
 const EST = DATA.estimates;
+const coldStart = (c) => ([c.import_s, c.load_ms, c.first_inference_ms].every(isNumber) ? c.import_s + (c.load_ms + c.first_inference_ms) / 1e3 : null);
 CELLS.forEach((c, i) => { c.row = i; });
 const ROWS_OF = new Map();
 for (const c of CELLS) ROWS_OF.set(c.cell, [...(ROWS_OF.get(c.cell) || []), c.row]);
-
-// Okabe and Ito's palette: told apart by the colour-blind; symbols and dashes differ as well.
-const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A7A00"];
-const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "star", "x", "hexagon", "triangle-down", "pentagon"];
-const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
-const colour = (i) => COLOURS[i % COLOURS.length];
-const symbol = (i) => SYMBOLS[i % SYMBOLS.length];
 
 // ---------------------------------------------------------------- formats
 
@@ -53,12 +47,26 @@ const num = (v, digits = 3) => {
   return Math.abs(rounded) >= 10000 ? rounded.toLocaleString("en") : String(rounded);
 };
 const percent = (v, digits = 2) => (isNumber(v) && Math.abs(v) < 0.0005 ? "0 %" : `${num(100 * v, digits)} %`);
-const gain = (ratio) => (ratio >= 1 ? `${num(ratio)} times faster` : `${num(1 / ratio)} times slower`);
+const signed = (change) => (Math.abs(change) < 0.0005 ? "±0" : `${change < 0 ? "−" : "+"}${num(Math.abs(change), 2)}`);
+const [GOOD, BAD] = DATA.words;
+// A factor of at least 1 as it is said in words: below 1.5 in per cent.
+const sized = (ratio) => { const size = Math.max(ratio, 1 / ratio); return size < 1.5 ? percent(size - 1) : `${num(size)} times`; };
+const gain = (ratio) => (Math.abs(Math.log(ratio)) < 0.0005 ? "the same" : `${sized(ratio)} ${ratio >= 1 ? GOOD : BAD}`);
 const plural = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
 const unique = (values) => [...new Set(values)];
 const short = (layer, level) => (DATA.short[layer] && DATA.short[layer][level]) || String(level);
 const geomean = (values) => Math.exp(values.reduce((s, v) => s + Math.log(v), 0) / values.length);
 const wide = () => window.innerWidth >= 700;
+// What can be put on an axis or in a column: its title, and whether more of it is better.
+const MEASURES = Object.fromEntries(DATA.measures.map((m) => [m.name, m]));
+const METRIC = DATA.metric;
+const titleOf = (name) => MEASURES[name]?.title || name;
+const plainOf = (name) => (MEASURES[name]?.unit ? titleOf(name).slice(0, -MEASURES[name].unit.length - 2) : titleOf(name));
+// A sentence of goals, its columns in words.
+const inWords = (text) => text.replace(/\b[a-z][a-z0-9_]*\b/g, (n) => (MEASURES[n] ? plainOf(n) : n));
+const valueOf = (c, name) => (name === "cold_start_s" ? coldStart(c) : c[name]);
+const amount = (name, value) => (MEASURES[name]?.share ? percent(value, 3) : `${num(value)}${MEASURES[name]?.unit ? ` ${MEASURES[name].unit}` : ""}`);
+const SCORE = DATA.score;
 
 const MANY = LAYERS.filter((l) => unique(CELLS.map((c) => c[l])).length > 1);
 const HOSTS = unique(CELLS.map((c) => c.host)).filter((h) => h);
@@ -105,6 +113,8 @@ function sentence(text) {
   }
   return [...parts, said.slice(end)];
 }
+// A name that may be broken between its parts, and nowhere else.
+const breakable = (text) => String(text).split(/(?<=[_+(,/·])/).flatMap((p, i) => (i ? [el("wbr"), p] : [p]));
 function pick(label, options, value, onchange) {
   const select = el("select", { onchange: (e) => onchange(e.target.value) },
     ...options.map(([v, text]) => el("option", { value: v, selected: v === value }, text)));
@@ -151,92 +161,4 @@ function table(head, rows, caption, most = 400) {
   const more = el("button", { type: "button", onclick: () => { body.append(...rows.slice(most).map(line)); more.remove(); } },
     `Show all ${rows.length} rows`);
   return el("div", {}, box, more);
-}
-
-// ---------------------------------------------------------------- charts
-
-const drawn = new Set();
-// Draws or redraws a chart with its table. `traces` empty: says so instead.
-function chart(body, name, { title, traces, layout = {}, height, head, rows, note }) {
-  let box = body.querySelector(`[data-box="${name}"]`);
-  if (!box) {
-    box = el("figure", { "data-box": name }, el("figcaption", {}), el("div", { class: "chart", "data-chart": name, role: "img" }),
-      el("p", { class: "soft nothing", hidden: "" }, "Nothing to draw with these filters."),
-      el("details", { "data-table": name, ontoggle: () => fill(box) }, el("summary", {}, "The same as a table")));
-    body.append(box);
-    drawn.add(name);
-  }
-  box.querySelector("figcaption").replaceChildren(el("strong", {}, title), note ? ` ${note}` : "");
-  const place = box.querySelector(".chart");
-  const empty = !traces.length;
-  place.hidden = empty;
-  box.querySelector(".nothing").hidden = !empty;
-  place.setAttribute("aria-label", `${title}. Chart; the same numbers follow as a table.`);
-  box.makeTable = () => table(head, rows(), title);
-  fill(box);
-  place.dataset.points = traces.reduce((n, t) => n + ((t.x || t.z || []).length || 0), 0);
-  if (empty) { if (place.data) Plotly.purge(place); return; }
-  const size = wide() ? 12 : 10;
-  const tall = height || 420;
-  place.style.height = `${tall}px`;
-  const base = { height: tall, margin: { t: 16, r: 12, l: 50, b: 44 }, font: { size, color: "#1b1f24" }, hovermode: "closest", hoverlabel: { align: "left" },
-    legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0 }, paper_bgcolor: "#fff", plot_bgcolor: "#fff" };
-  const made = { ...base, ...layout };
-  for (const axis of ["xaxis", "yaxis", "xaxis2", "yaxis2"]) {
-    if (made[axis] || axis.length === 5) made[axis] = { automargin: true, gridcolor: "#e3e7eb", zeroline: false, ...logTicks(made[axis], traces, axis[0]), ...made[axis] };
-  }
-  Plotly.react(place, traces, made, { responsive: true, displaylogo: false, displayModeBar: false });
-  place.removeAllListeners("plotly_click");
-  place.on("plotly_click", (e) => { const row = e.points[0].customdata; if (isNumber(row)) openCell(row); });
-}
-// Log axes with every label whole: 0.5, 1, 2, not 5, 1, 2.
-function logTicks(axis, traces, name) {
-  if (axis?.type !== "log" || axis.tickvals) return {};
-  const error = (t) => t[`error_${name}`];
-  const ends = (t) => (error(t) ? t[name].flatMap((v, i) => [v + error(t).array[i], v - error(t).arrayminus[i]]) : t[name] || []);
-  const values = traces.flatMap(ends).filter((v) => isNumber(v) && v > 0);
-  if (!values.length) return {};
-  const low = Math.min(...values), high = Math.max(...values);
-  if (high / low < 1.6) {
-    const step = [0.01, 0.02, 0.05, 0.1, 0.2].map((s) => s * 10 ** Math.floor(Math.log10(low))).find((s) => (high - low) / s <= 6) || (high - low) / 4;
-    const even = Array.from({ length: 12 }, (_, i) => Number(((Math.floor(low / step) - 1 + i) * step).toPrecision(4))).filter((v) => v > 0);
-    return { tickvals: even, ticktext: even.map(String) };
-  }
-  const steps = high / low > 60 ? (wide() ? [1, 3] : [1]) : high / low > 8 || !wide() ? [1, 2, 5] : [1, 1.2, 1.5, 2, 3, 4, 5, 7];
-  const ticks = [];
-  for (let p = Math.floor(Math.log10(low)) - 1; p <= Math.ceil(Math.log10(high)); p++) for (const s of steps) ticks.push(Number((s * 10 ** p).toPrecision(3)));
-  return { tickvals: ticks, ticktext: ticks.map(String) };
-}
-function fill(box) {
-  const details = box.querySelector("details");
-  [...details.children].slice(1).forEach((child) => child.remove());
-  if (details.open) details.append(box.makeTable());
-}
-
-// ---------------------------------------------------------------- sections
-
-const draws = [];
-function section(id, title, text, draw) {
-  const body = el("div");
-  document.getElementById("main").append(el("section", { id, "aria-labelledby": `${id}-h` },
-    el("h2", { id: `${id}-h`, tabindex: "-1" }, title), text ? el("p", { class: "soft" }, text) : null, body));
-  document.getElementById("sections").append(el("a", { href: `#${id}` }, title));
-  draws.push(() => draw(body));
-}
-// Keeps a part of a section for controls, so that a redraw does not take the focus away.
-function part(body, name, make) {
-  let found = body.querySelector(`[data-part="${name}"]`);
-  if (!found) {
-    found = el("div", { "data-part": name });
-    body.append(found);
-    if (make) found.append(...[make()].flat());
-  }
-  return found;
-}
-function redraw() {
-  applyFilters();
-  for (const draw of draws) draw();
-  const state = `${cells().length} of ${CELLS.length} cells`;
-  document.getElementById("count").textContent = state;
-  document.getElementById("filter-state").textContent = filtering() ? state : "none";
 }

@@ -325,13 +325,13 @@ const Stats = (() => {
   function nondominated(rows, axes) {
     return rows.filter((c) => !rows.some((o) => axes.every((f) => f(o) <= f(c)) && axes.some((f) => f(o) < f(c))));
   }
-  // A mean of log ratios over cells (first over second), with its interval.
+  // A mean of log ratios over cells (first over second, or over one), with its interval.
   function meanRatio(pairs) {
     const variance = new Map(), n = pairs.length;
     let value = 0;
     for (const [one, two] of pairs) {
-      value += (EST.mean[one] - EST.mean[two]) / n;
-      add(variance, one, 1 / (n * n)); add(variance, two, 1 / (n * n));
+      value += (EST.mean[one] - (two === null ? 0 : EST.mean[two])) / n;
+      for (const row of two === null ? [one] : [one, two]) add(variance, row, 1 / (n * n));
     }
     const t = interval(value, variance);
     return { ratio: Math.exp(t.value), low: Math.exp(t.low), high: Math.exp(t.high), contexts: n };
