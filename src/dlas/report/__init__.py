@@ -16,10 +16,11 @@ def write(dirs: Sequence[Path | str], path: Path | str) -> Path:
         StorageError: the page cannot be written.
     """
     from dlas.core.errors import StorageError
+    from dlas.report.claimed import with_verdicts
     from dlas.report.page import render
     from dlas.report.payload import collect
 
-    text = render(collect(dirs))
+    text = with_verdicts(render(collect(dirs)), dirs)
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
