@@ -108,7 +108,8 @@ def _spearman(x: Floats, y: Floats) -> float:
 
 def _drawn(x: Floats, y: Floats) -> Floats:
     """Draw levels with replacement; a draw of one value only has no order and is drawn again."""
-    rng, out = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    out: list[float] = []
     while len(out) < DRAWS:
         some = rng.integers(len(x), size=(DRAWS, len(x)))
         a, b = stats.rankdata(x[some], axis=1), stats.rankdata(y[some], axis=1)
