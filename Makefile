@@ -1,12 +1,13 @@
 # Two commands do everything on a fresh machine with Python 3.11+, a C++ compiler and pip:
 #   make demo   environment, install, the quickstart study, its report
+#   make case-study-small   the small case study, its claims and its report, a quarter of an hour
 #   make test   environment, install, ruff, mypy, import rules, tests
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 OUT ?= out/quickstart
 
-.PHONY: demo test check test-cluster test-hosts test-kernels test-slow install
+.PHONY: demo case-study-small test check test-cluster test-hosts test-kernels test-slow install
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -19,6 +20,12 @@ demo: $(STAMP)
 	$(BIN)/dlas run studies/quickstart.yaml --out $(OUT)
 	$(BIN)/dlas report $(OUT) -o $(OUT)/report.html
 	@echo "Open $(OUT)/report.html in a browser."
+
+case-study-small: CASE ?= out/case-study-small
+case-study-small: $(STAMP)
+	$(BIN)/dlas run studies/dlas-2024-small.yaml --out $(CASE) --claims studies/claims/dlas-2024.yaml
+	$(BIN)/dlas check studies/claims/dlas-2024.yaml $(CASE) -o $(CASE)/verdicts.md
+	$(BIN)/dlas report $(CASE) -o $(CASE)/report.html
 
 check: $(STAMP)
 	$(BIN)/ruff format --check src tests benchmarks

@@ -58,7 +58,7 @@ SAME_STEMS: dict[str, tuple[tuple[str, ...], str]] = {
 """Stems that stand in several folders, and why they are the same thing."""
 
 FOUND_AND_TOLD = (
-    "breakeven", "correlate", "coverage", "effects", "expected", "flips", "interactions",
+    "breakeven", "correlate", "coverage", "effects", "elbows", "expected", "flips", "interactions",
     "ordered", "pareto", "price", "roofline", "shares", "taken", "waterfall", "winners",
 )  # fmt: skip
 SAME_STEMS |= dict.fromkeys(

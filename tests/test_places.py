@@ -116,7 +116,7 @@ def _files_named() -> Iterator[tuple[str, str]]:
                     yield path.relative_to(ROOT).as_posix(), place
 
 
-MADE = {"OUT/study.yaml": "made by a run"}
+MADE = {"OUT/study.yaml": "made by a run", "OUT/claims/": "made by a run with claims"}
 """Files in texts that no commit holds."""
 
 

@@ -1,4 +1,5 @@
 import errno
+import importlib
 import io
 import json
 import os
@@ -23,7 +24,7 @@ from fake_layers import fakes  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("plan", "run", "table", "show", "report", "catalog", "doctor", "clean", "train",
-            "analyze", "compare", "export", "advise", "init", "optimize", "merge",
+            "analyze", "check", "compare", "export", "advise", "init", "optimize", "merge",
             "pack")  # fmt: skip
 
 
@@ -664,3 +665,58 @@ def test_run_can_be_called_however_it_was_imported(lines):
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
+
+
+# ---------------------------------------------------------------- claims
+
+
+CLAIMS = """\
+dlas-claims: 1
+name: small
+study: HASH
+claims:
+  - {id: a, claim: Int8 is faster., test: "speedup(optimization == 'int8') > 1 in every context"}
+"""
+
+
+@pytest.mark.usefixtures("fakes")
+def test_claims_are_registered_before_a_study_runs(said, study_file, tmp_path, monkeypatch):
+    from dlas.store.registered import registrations
+    from dlas.study.study import Study
+
+    _, told, _ = said("plan", study_file)
+    study = Study.load(study_file)
+    assert f"study small, hash {study.hash[:12]}" in told
+    out, path = tmp_path / "claimed", tmp_path / "claims.yaml"
+    path.write_text(CLAIMS.replace("HASH", study.hash[:12]))
+    seen = []
+
+    def stopped(*_args, **_options):
+        seen.extend(registrations(out))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib.import_module("dlas.run.run"), "run", stopped)
+    code, _, err = said("run", study_file, "--out", out, "--claims", path)
+    assert code == 130
+    assert [(r.name, r.study, r.rounds) for r in seen] == [("small", study.hash, 0)]
+    assert "before anything was measured" in err
+    path.write_text(CLAIMS.replace("HASH", "0" * 12))
+    _, _, err = said("run", study_file, "--out", out, "--claims", path)
+    assert f"the claims are about the study {'0' * 12}, and this one is {study.hash[:12]}" in err
+
+
+@pytest.mark.usefixtures("fakes")
+def test_claims_registered_with_rounds_there_are_written_afterwards(
+    said, study_file, results, tmp_path, monkeypatch
+):
+    path = tmp_path / "claims.yaml"
+    path.write_text(CLAIMS.replace("study: HASH\n", ""))
+
+    def stopped(*_args, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib.import_module("dlas.run.run"), "run", stopped)
+    _, _, err = said("run", study_file, "--out", results, "--claims", path)
+    assert "WRITTEN AFTERWARDS" in err and "when 9 rounds had been measured" in err
+    _, told, _ = said("check", path, results)
+    assert "WRITTEN AFTERWARDS" in told

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from dlas.core.errors import UserError
 from dlas.core.goals import Goals
+from dlas.core.rules import Rule, columns
 from dlas.study import form
-from dlas.study.rules import Rule, columns
 from dlas.study.study import Study
 from fake_layers import fakes  # noqa: F401
 
@@ -597,3 +597,20 @@ def test_a_limit_of_an_older_study_that_cannot_be_is_left_out_and_said() -> None
     assert kept == Goals(at_least=(("anything", 95.0),), at_most=(("macs", 1.0),))
     (sentence,) = said
     assert sentence.startswith("goals.accuracy_at_least") and "0.95" in sentence
+
+
+# ---------------------------------------------------------------- what a study is
+
+
+def test_the_hash_of_a_study_is_that_of_its_stacks_settings_and_goals():
+    data = {"name": "a", "layers": LAYERS | {"optimization": ["none", "int8"]}}
+    one = Study.from_dict(data)
+    assert len(one.hash) == 64
+    other = {"name": "b", "layers": LAYERS | {"optimization": ["int8", "none"]}}
+    assert Study.from_dict(other).hash == one.hash
+    for changed in (
+        {"measure": {"rounds": 7}},
+        {"goals": {"minimize": ["latency_ms"]}},
+        {"layers": LAYERS},
+    ):
+        assert Study.from_dict({**data, **changed}).hash != one.hash

@@ -96,6 +96,7 @@ class Analysis:
     winner_maps: pd.DataFrame
     scaling: pd.DataFrame
     returns: pd.DataFrame
+    elbows: pd.DataFrame
     break_evens: pd.DataFrame
     expected: pd.DataFrame
     expected_contexts: pd.DataFrame

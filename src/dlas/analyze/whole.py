@@ -16,6 +16,7 @@ from dlas.analyze.parts.contenders import near_best
 from dlas.analyze.parts.correlate import correlations
 from dlas.analyze.parts.coverage import comparable, coverage, failures
 from dlas.analyze.parts.effects import losses, speedups
+from dlas.analyze.parts.elbows import elbows
 from dlas.analyze.parts.expected import expected
 from dlas.analyze.parts.flips import flip_counts, flips
 from dlas.analyze.parts.interactions import interactions, layer_pairs
@@ -60,6 +61,7 @@ def analyze(table: Table, *, triples: bool = False) -> Analysis:
         winner_maps=winner_maps(table, noise),
         scaling=scaling(table, noise),
         returns=returns(table, noise),
+        elbows=elbows(table, noise),
         break_evens=break_evens(table, noise),
         expected=promised[0],
         expected_contexts=promised[1],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -214,6 +215,65 @@ def analyze(
         intake.save(found.to_json(), output)
     elif kept:
         _kept(lambda: intake.save(found.to_json(), kept))
+
+
+def check(
+    claims: options.Claims,
+    folders: options.SomeFolders = None,
+    tables: options.Tables = None,
+    layers: options.Layers = None,
+    metric: options.Metric = None,
+    columns: options.ClaimColumns = None,
+    within: options.Within = None,
+    low: options.Low = None,
+    high: options.High = None,
+    rounds: options.Repeats = None,
+    repeats: options.AreRepeats = False,
+    status: options.Status = None,
+    status_ok: options.StatusOk = None,
+    order: options.Order = None,
+    separator: options.Separator = None,
+    baseline: options.Baseline = None,
+    floor: options.Floor = None,
+    output: options.Judgement = None,
+    format: options.ClaimFormat = "text",
+) -> None:
+    """Say what became of claims: reproduced, not reproduced, or cannot tell, with the cells.
+
+    The claims of a file share one chance of any false verdict, at most 5 %. `docs/claims.md`
+    defines the language.
+
+        dlas check studies/claims/dlas-2024.yaml out/quickstart
+
+        dlas check studies/claims/iiswc-2018.yaml --table tests/data/iiswc-2018.csv
+    """
+    from dlas.analyze.claims import as_json, as_markdown, as_text, judge
+    from dlas.tables import for_claims, intake
+    from dlas.tables.claims_file import read_claims
+
+    one_of(format, ("text", "json", "markdown"))
+    file = read_claims(claims)
+    asked = for_claims.Instructions(
+        layers, metric, low, high, rounds, repeats, status, tuple(status_ok or ()),
+        tuple(order or ()), separator, tuple(baseline or ()), floor, within, tuple(columns or ()),
+    )  # fmt: skip
+    if bool(tables) == bool(folders):
+        raise UserError("give output folders or --table, and not both")
+    evidence = (
+        for_claims.of_files(tables, file, asked)
+        if tables
+        else for_claims.of_folders(folders or [], file, asked)
+    )
+    judged = judge(evidence, file)
+    notes = (*for_claims.when(file, folders or [], evidence.study), *evidence.table.notes)
+    told = (evidence, file, judged, notes)
+    if format == "json":
+        print_json(as_json(*told))
+    else:
+        print((as_markdown if format == "markdown" else as_text)(*told), end="")
+    if output:
+        page = output.suffix == ".md"
+        intake.save(as_markdown(*told) if page else json.dumps(as_json(*told), indent=2), output)
 
 
 def _kept(save: Callable[[], None]) -> None:

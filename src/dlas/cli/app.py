@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dlas.cli import options
-from dlas.cli.after_run import analyze, compare, report, show, table
+from dlas.cli.after_run import analyze, check, compare, report, show, table
 from dlas.cli.decide import advise, export, init, optimize
 from dlas.cli.exits import guarded
 from dlas.cli.explore import explore
@@ -110,6 +110,7 @@ def run(
     settle: options.Settle = False,
     max_disk: options.MaxDisk = None,
     results: options.Results = None,
+    claims: options.Expected = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Run what a study lacks: the same command again goes on where it stopped.
@@ -123,6 +124,8 @@ def run(
         dlas run studies/quickstart.yaml --out out/quickstart --only 3fa2 --remeasure
 
         dlas run studies/quickstart.yaml --out out/quickstart --max-disk 500M
+
+        dlas run studies/quickstart.yaml --out out/quickstart --claims claims.yaml
     """
     from dlas.cli.display import progress, summary_text
     from dlas.run.run import run as run_study
@@ -131,7 +134,7 @@ def run(
 
     limit = None if max_disk is None else parse_size(max_disk)
     loaded = Study.load(study)
-    for note in loaded.notes:
+    for note in (*loaded.notes, *_registered(loaded, out, claims or ())):
         print(note, file=sys.stderr)
     after = _settling(loaded) if settle else None
     shown = progress(sys.stderr, quiet)
@@ -164,6 +167,16 @@ def _settling(study: Study) -> AfterRun:
     from dlas.explore.settling import AfterRun, sought_of
 
     return AfterRun(sought_of(study, "--settle"))
+
+
+def _registered(study: Study, out: Path, claims: Sequence[Path]) -> tuple[str, ...]:
+    """Register claims before anything is measured; return what to say of them."""
+    if not claims:
+        return ()
+    from dlas.tables.claims_file import read_claims
+    from dlas.tables.for_claims import register_claims
+
+    return register_claims(study, out, [read_claims(path) for path in claims])
 
 
 app.command()(explore)
@@ -244,7 +257,7 @@ def train(
 # ---------------------------------------------------------------- what runs have left
 
 for _command in (
-    table, show, report, analyze, compare, advise, export, init, optimize, merge, pack,
+    table, show, report, analyze, check, compare, advise, export, init, optimize, merge, pack,
 ):  # fmt: skip
     app.command()(_command)
 

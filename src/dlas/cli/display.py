@@ -115,7 +115,8 @@ def preview_text(found: Mapping[str, Any]) -> str:
     reasons = [f"{r['status']} ({r['cells']} cells): {r['reason']}" for r in found["refusals"]]
     reasons += [f"not looked at (a run does): {path}" for path in found["not_looked_at"]]
     data = [line for each in found["data"] for line in _data_lines(each)]
-    return "\n".join([*data, "", table(rows, ("", "count")), "", cost, *reasons])
+    named = f"study {found['study']}, hash {found['hash'][:12]}"
+    return "\n".join([named, *data, "", table(rows, ("", "count")), "", cost, *reasons])
 
 
 def _data_lines(read: Mapping[str, Any]) -> list[str]:

@@ -65,6 +65,12 @@ MaxDisk = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Expected = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--claims", metavar="FILE", help="Claims to register before anything is measured."
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")]
 
 # ---------------------------------------------------------------- merge, pack
@@ -225,6 +231,25 @@ Triples = Annotated[bool, typer.Option("--triples", help="Interactions of three.
 Top = Annotated[int, typer.Option(min=0, help="Findings to print; 0: all.")]
 Findings = Annotated[
     Path | None, typer.Option("-o", "--output", help="File (default: DIR/findings.json).")
+]
+
+# ---------------------------------------------------------------- check
+
+Claims = Annotated[Path, typer.Argument(metavar="CLAIMS", help="A claims file (YAML).")]
+ClaimColumns = Annotated[
+    list[str] | None,
+    typer.Option("--column", help="NAME=COLUMN: the table's column for a name in the claims."),
+]
+Within = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=0.99, help="Each value is known within this share of itself, e.g. 0.02."
+    ),
+]
+ClaimFormat = Annotated[str, typer.Option("--format", help="text, json or markdown.")]
+Judgement = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", help="Write the verdicts to a file: .md a page, else JSON."),
 ]
 
 # ---------------------------------------------------------------- explore

@@ -25,10 +25,11 @@ def write(dirs: Sequence[Path | str], path: Path | str, asked: Asked | None = No
         UserError: a folder holds no results.
         StorageError: the page cannot be written.
     """
+    from dlas.report.claimed import with_verdicts
     from dlas.report.page import render
     from dlas.report.payload import collect
 
-    return _saved(render(collect(dirs, asked)), Path(path))
+    return _saved(with_verdicts(render(collect(dirs, asked)), dirs), Path(path))
 
 
 def write_table(table: Table, files: Sequence[Path | str], path: Path | str) -> Path:

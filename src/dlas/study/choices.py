@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from dlas.core import registry
 from dlas.core.errors import UserError, near
 from dlas.core.protocols import Technique
+from dlas.core.rules import ALIASES
 from dlas.core.stack import DEFAULTS, LAYERS, TITLES, Choice
 from dlas.study.design import Factor, Level, pipeline
 from dlas.study.form import REQUIRED
-from dlas.study.rules import ALIASES
 from dlas.study.source import Place, Source, parse, shown
 
 PIPELINES = ("optimization",)

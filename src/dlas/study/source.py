@@ -21,6 +21,11 @@ from dlas.core.errors import UserError
 MAX_BYTES = 1_000_000
 MAX_NODES = 100_000
 MAX_DEPTH = 40
+LEAST = {
+    "study": "`dlas`, `name` and `layers`",
+    "claims": "`dlas-claims`, `name` and `claims`",
+}
+"""The keys that a file of each kind has at least."""
 
 Place = tuple[str | int, ...]
 
@@ -119,8 +124,8 @@ class Source:
             raise UserError([text for _, text in sorted(self.problems, key=lambda p: p[0])])
 
 
-def read(path: Path) -> tuple[Source, str]:
-    """Return the source of a study file and its text.
+def read(path: Path, what: str = "study") -> tuple[Source, str]:
+    """Return the source of a study file, or one of another kind (``what``), and its text.
 
     Raises:
         UserError: there is no such file, or it is no YAML.
@@ -129,19 +134,19 @@ def read(path: Path) -> tuple[Source, str]:
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"{name}: there is no such study file") from None
+        raise UserError(f"{name}: there is no such {what} file") from None
     except OSError as error:
         raise UserError(f"{name}: cannot be read: {error.strerror}") from error
     if len(raw) > MAX_BYTES:
-        raise UserError(f"{name}: a study file may have {MAX_BYTES} bytes, got {len(raw)}")
+        raise UserError(f"{name}: a {what} file may have {MAX_BYTES} bytes, got {len(raw)}")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{name}: is not UTF-8 text ({error.reason} at {error.start})") from error
-    return parse(text, name), text
+    return parse(text, name, what), text
 
 
-def parse(text: str, name: str) -> Source:
+def parse(text: str, name: str, what: str = "study") -> Source:
     """Return the source that YAML text is; problems of single keys are noted in it.
 
     Raises:
@@ -151,7 +156,7 @@ def parse(text: str, name: str) -> Source:
     try:
         root = yaml.compose(text, Loader=_Loader)
         if root is None:
-            raise UserError(f"{name}: is empty; a study has at least `dlas`, `name` and `layers`")
+            raise UserError(f"{name}: is empty; a {what} file has at least {LEAST[what]}")
         source.data = _Reader(source).value(root, ())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark

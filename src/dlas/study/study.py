@@ -10,15 +10,17 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
 
+from dlas.core import rules
 from dlas.core.errors import UserError
 from dlas.core.goals import Goals, parse_goals
+from dlas.core.keys import key as key_of
 from dlas.core.records import MeasureSettings
 from dlas.core.stack import Stack
-from dlas.study import choices, design, rules
+from dlas.study import choices, design
 from dlas.study.form import (
     MAX_STACKS,
     DOptimalDesign,
@@ -82,6 +84,15 @@ class Study:
         except (TypeError, ValueError) as error:
             raise UserError(f"study: must be plain data (JSON): {error}") from error
         return _study(Source("study", plain), dump(plain), None, Path(folder).resolve())
+
+    @property
+    def hash(self) -> str:
+        """What the study is: its stacks, how they are measured and what is sought, in any order.
+
+        Claims about a study may name it, so that nobody fits the stacks to the claims.
+        """
+        stacks = sorted(stack.cell for stack in self.stacks)
+        return key_of("study", stacks, self.measure.model_dump(mode="json"), asdict(self.goals))
 
     def copy(self) -> str:
         """Return the file with the folder that its relative paths are looked up from.

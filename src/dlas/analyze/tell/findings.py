@@ -17,6 +17,7 @@ from dlas.analyze.tell.breakeven import break_evens
 from dlas.analyze.tell.correlate import correlations
 from dlas.analyze.tell.coverage import failures
 from dlas.analyze.tell.effects import losses, speedups
+from dlas.analyze.tell.elbows import elbows
 from dlas.analyze.tell.expected import expected
 from dlas.analyze.tell.flips import flips
 from dlas.analyze.tell.interactions import interactions
@@ -86,6 +87,7 @@ def _claims(analysis: Analysis) -> Iterable[Finding]:
     yield from scaling(analysis)
     yield from break_evens(analysis)
     yield from returns(analysis)
+    yield from elbows(analysis)
     yield from expected(analysis)
     yield from waterfalls(analysis)
     yield from roofline(analysis)

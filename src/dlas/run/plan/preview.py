@@ -78,6 +78,7 @@ def preview(study: Study, store: Path | None = None, seen: Seen = nobody_looked)
     region = study.measure.min_seconds + 4 * study.measure.warmup_seconds + OVERHEAD_S
     return {
         "study": study.name,
+        "hash": study.hash,
         "data": data_read(runnable),
         "cells": len(plan.cells),
         "cells_by_status": dict(sorted(status.items())),

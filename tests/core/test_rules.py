@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dlas.core import rules
 from dlas.core.errors import UserError
-from dlas.study import rules
-from dlas.study.rules import Rule
+from dlas.core.rules import Rule
 from dlas.study.study import Study
 from fake_layers import fakes  # noqa: F401
 

@@ -1,0 +1,196 @@
+"""Quantities that are a level of a column with numbers: where choices cross, where an elbow is.
+
+Neither is estimated and then compared: "the break-even is below 0.8" is answered by the sign of
+the curve at 0.8 and beyond, with the error it has there (inversion of a test; Fieller 1954).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
+
+import numpy as np
+
+from dlas.analyze.claims.amounts import SURE, Amount, Answered, gap, mean, plus, scaled
+from dlas.analyze.claims.gauges import Basis
+from dlas.analyze.claims.hypothesis import Assertion, Claim
+from dlas.analyze.claims.pairs import (
+    TECHNIQUE,
+    CannotTell,
+    Key,
+    chosen,
+    keys_of,
+    paired,
+    placed,
+    places_of,
+    rest_of,
+    siblings,
+)
+from dlas.analyze.claims.quantities import baseline_of, main_of
+from dlas.analyze.estimate.levels import Ints, number
+from dlas.analyze.parts.elbows import WITHOUT, Elbow, elbow_of, without, worth_of
+
+Answers = tuple[list[Answered], list[dict[str, str]]]
+
+
+def break_even(evidence: Basis, claim: Claim, test: Assertion) -> Answers:
+    """Answer from which level on a choice is the better one of two, in every context.
+
+    Raises:
+        CannotTell: the column has no numbers, or nothing is left to compare.
+    """
+    gauge, quantity = main_of(evidence), test.quantity
+    rows = chosen(evidence, gauge, claim.where)
+    levels = _numbers_of(evidence, quantity.columns["along"])
+    a, b = quantity.sides["a"], quantity.sides["b"]
+    assert a is not None, "the language asks for it"
+    b = b or baseline_of(evidence, a)
+    column = evidence.named(quantity.columns["along"])
+    found = paired(evidence, rows, (a, b), test.contexts, column)
+    at = cast(float, test.bound)
+    made, lonely = [], [placed(found.names, key) for key in found.lonely]
+    for key, pairs in found.pairs.items():
+        curve: dict[float, list[Amount]] = {}
+        for one, two in pairs:
+            if np.isfinite(levels[one]):
+                cost = scaled(gap(gauge, [one], [two]), gauge.sign)
+                curve.setdefault(levels[one], []).append(cost)
+        place = placed(found.names, key)
+        if len(curve) < 2:
+            lonely.append(place)
+        else:
+            made.append(_crossed({x: mean(ds) for x, ds in curve.items()}, at, test, place))
+    if not made:
+        raise CannotTell(f"no context has both choices at two levels of {column}")
+    return made, lonely
+
+
+def _numbers_of(evidence: Basis, column: str) -> list[float]:
+    if why := evidence.unknown(column):
+        raise CannotTell(why)
+    name = evidence.named(column)
+    if not evidence.layer(name):
+        raise CannotTell(f"{column} is no layer, nor part of one: nothing varies along it")
+    found = [number(text) for text in evidence.texts(name)]
+    if not np.isfinite(found).any():
+        raise CannotTell(f"the levels of {column} are no numbers")
+    return found
+
+
+def _crossed(
+    curve: Mapping[float, Amount], at: float, test: Assertion, place: Mapping[str, str]
+) -> Answered:
+    """Say whether a is the better choice from a level on (``<``), or not yet (``>``)."""
+    xs = sorted(curve)
+    first, last = xs[0], xs[-1]
+    told = _described(curve, xs)
+    if not first <= at <= last:
+        told = f"{at:g} is outside of the levels, {first:g} to {last:g}; {told}"
+        return Answered(place, 1.0, 1.0, told=told)
+    beyond = [_inside(curve, xs, at), *(curve[x] for x in xs if x > at)]
+    every = max(d.below(0.0) for d in beyond)
+    some = len(beyond) * min(d.above(0.0) for d in beyond)
+    true, false = (every, some) if test.sign[0] == "<" else (some, every)
+    low, high = beyond[0].interval()
+    shown = f"{told}; at {at:g} the first over the second"
+    return Answered(
+        place, min(1.0, true), min(1.0, false), float(np.exp(beyond[0].value)),
+        float(np.exp(low)), float(np.exp(high)), beyond[0].side(1), beyond[0].side(-1), shown,
+    )  # fmt: skip
+
+
+def _inside(curve: Mapping[float, Amount], xs: Sequence[float], at: float) -> Amount:
+    """Return the curve at a place between two levels: a straight line joins them."""
+    if at in curve:
+        return curve[at]
+    above = next(x for x in xs if x > at)
+    below = xs[xs.index(above) - 1]
+    share = (at - below) / (above - below)
+    return plus([scaled(curve[below], 1 - share), scaled(curve[above], share)])
+
+
+def _described(curve: Mapping[float, Amount], xs: Sequence[float]) -> str:
+    """Return where a curve crosses, in words."""
+    value = [curve[x].value for x in xs]
+    sure = ["better" if curve[x].below(0.0) < SURE else "worse" if curve[x].above(0.0) < SURE
+            else "open" for x in xs]  # fmt: skip
+    for i in range(len(xs) - 1):
+        if value[i] > 0 >= value[i + 1]:
+            where = xs[i] + (xs[i + 1] - xs[i]) * value[i] / (value[i] - value[i + 1])
+            return f"break-even near {where:.3g}"
+    if all(s == sure[0] for s in sure) and sure[0] != "open":
+        return f"the first is {sure[0]} at every level from {xs[0]:g} to {xs[-1]:g}"
+    return f"no break-even is seen from {xs[0]:g} to {xs[-1]:g}"
+
+
+# ---------------------------------------------------------------- elbows
+
+
+def elbow(evidence: Basis, claim: Claim, test: Assertion) -> Answers:
+    """Answer from where on the next step costs more than it gives, in every context.
+
+    Raises:
+        CannotTell: the goals say nothing of accuracy; the column has no numbers; nothing is left.
+    """
+    gauge, given = main_of(evidence), test.quantity.columns["along"]
+    worth = worth_of(evidence.table)
+    if isinstance(worth, str):
+        raise CannotTell(worth)
+    rows = chosen(evidence, gauge, claim.where)
+    made, lonely = [], []
+    for place, levels, matrix in _curves(evidence, rows, given, test):
+        found = elbow_of(evidence.table, evidence.estimates, levels, matrix, worth)
+        if found is None:
+            lonely.append(place)
+        else:
+            made.append(_bent(found, cast(float, test.bound), test.sign, place, matrix))
+    if not made:
+        raise CannotTell(f"no context has accuracy at two levels of {given}")
+    return made, lonely
+
+
+def _curves(
+    evidence: Basis, rows: Ints, given: str, test: Assertion
+) -> Iterator[tuple[dict[str, str], list[float], Ints]]:
+    """Give for each context the levels that its places have, and the rows by place and level."""
+    numbers, column = _numbers_of(evidence, given), evidence.named(given)
+    layer = evidence.layer(column)
+    names = places_of(evidence, test.contexts, [layer])
+    kind = [f"{layer}.{TECHNIQUE}", *siblings(evidence, layer, [column], rows)]
+    every, others = rows.tolist(), rest_of(evidence, [layer])
+    place, fixed = keys_of(evidence, names, every), keys_of(evidence, others, every)
+    beside = keys_of(evidence, kind, every)
+    factor = next((f for f in evidence.table.factors if f.name == column), None)
+    start = without(evidence.table, evidence.estimates, factor) if factor else {}
+    found: dict[Key, dict[Key, dict[float, int]]] = {}
+    for r in every:
+        if np.isfinite(numbers[r]):
+            curve = found.setdefault(place[r], {}).setdefault((*fixed[r], *beside[r]), {})
+            curve[numbers[r]] = r
+            if fixed[r] in start:
+                curve.setdefault(WITHOUT, start[fixed[r]])
+    for key, curves in found.items():
+        levels = sorted({x for curve in curves.values() for x in curve})
+        whole = [curve for curve in curves.values() if len(curve) == len(levels)]
+        matrix = np.array([[curve[x] for x in levels] for curve in whole], dtype=np.int64)
+        yield placed(names, key), levels, matrix
+
+
+def _bent(found: Elbow, at: float, sign: str, place: Mapping[str, str], rows: Ints) -> Answered:
+    """Say whether the elbow is at a level or beyond (``>=``), or before it (``<``)."""
+    first, last = found.steps[0].level, found.steps[-1].next
+    end = "" if np.isinf(found.high) else f" to {found.high:g}"
+    told = f"elbow at {found.level:g} ({found.low:g}{end or ' or more'})"
+    beyond = at >= last if sign in (">", "<=") else at > last
+    if at < first or beyond:
+        told = f"{at:g} leaves the levels, {first:g} to {last:g}; {told}"
+        return Answered(place, 1.0, 1.0, told=told)
+    strict = sign in (">", "<=")
+    before = [s for s in found.steps if s.level < at or (strict and s.level == at)]
+    pay = max((s.pays for s in before), default=0.0)
+    lose = len(before) * min((s.loses for s in before), default=1.0)
+    true, false = (pay, lose) if sign[0] == ">" else (lose, pay)
+    return Answered(
+        place, min(1.0, true), min(1.0, false), found.level, found.low, found.high,
+        tuple(rows[:, 0].tolist()), tuple(rows[:, -1].tolist()), told,
+    )  # fmt: skip

@@ -1,0 +1,169 @@
+"""Linear combinations of cells: a log ratio of two, a mean of many, with their error."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from scipy import stats
+
+from dlas.analyze.claims.gauges import Gauge
+from dlas.analyze.estimate.levels import Floats
+from dlas.analyze.parts.contrasts import satterthwaite
+
+SURE = 0.025
+"""One-sided level of *surely*: a bound outside of a 95 % interval."""
+Weights = Mapping[int, float]
+"""How much each row counts."""
+
+
+@dataclass(frozen=True, eq=False)
+class Amount:
+    """A sum of cells' values, each counted with a weight; of several columns if need be."""
+
+    parts: tuple[tuple[Gauge, Weights], ...]
+    shift: float = 0.0
+    extra: float = 0.0
+    """Variance that is added, of what is no cell."""
+
+    @cached_property
+    def value(self) -> float:
+        """The sum."""
+        total = sum(w * float(g.value[r]) for g, weights in self.parts for r, w in weights.items())
+        return float(total) + self.shift
+
+    @cached_property
+    def _var(self) -> tuple[Floats, Floats]:
+        var, df = [np.array([self.extra])], [np.array([np.inf])]
+        for gauge, weights in self.parts:
+            var.append(_variances(gauge, weights))
+            df.append(gauge.df)
+        return np.concatenate(var), np.concatenate(df)
+
+    @cached_property
+    def se(self) -> float:
+        """The standard error."""
+        return float(np.sqrt(self._var[0].sum()))
+
+    @cached_property
+    def freedom(self) -> float:
+        """Degrees of freedom of the standard error."""
+        var, df = self._var
+        return float(satterthwaite(var, df))
+
+    def interval(self) -> tuple[float, float]:
+        """Return the 95 % interval."""
+        half = float(stats.t.ppf(1 - SURE, self.freedom)) * self.se if self.se else 0.0
+        return self.value - half, self.value + half
+
+    def above(self, bound: float) -> float:
+        """Return the one-sided p value of "it is above the bound"."""
+        gap = self.value - bound
+        if not self.se:
+            return 0.0 if gap > 1e-12 else 1.0
+        return float(stats.t.sf(gap / self.se, self.freedom))
+
+    def below(self, bound: float) -> float:
+        """Return the one-sided p value of "it is below the bound"."""
+        return minus(self).above(-bound)
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """The rows it rests on."""
+        return tuple(dict.fromkeys(r for _, weights in self.parts for r in weights))
+
+    def side(self, sign: int) -> tuple[int, ...]:
+        """Return the rows that count with a sign."""
+        return tuple(
+            dict.fromkeys(r for _, ws in self.parts for r, w in ws.items() if w * sign > 0)
+        )
+
+
+def _variances(gauge: Gauge, weights: Weights) -> Floats:
+    """Return the variance of a sum by source.
+
+    Errors of rows add; one that is the same in all rows drops out between two of them, where a
+    share of images is meant (``logarithmic`` or not) the two sides of a difference err apart.
+    """
+    rows = np.fromiter(weights.keys(), dtype=np.int64)
+    w = np.fromiter(weights.values(), dtype=float)
+    own = gauge.var.shape[1] - gauge.common
+    of_rows = (w[:, None] ** 2 * gauge.var[rows, :own]).sum(axis=0)
+    root = w[:, None] * np.sqrt(gauge.var[rows, own:])
+    if own:
+        return np.concatenate([of_rows, root.sum(axis=0) ** 2])
+    up, down = np.maximum(root, 0).sum(axis=0), np.minimum(root, 0).sum(axis=0)
+    return np.asarray(up**2 + down**2)
+
+
+def minus(one: Amount) -> Amount:
+    """Return the amount with the other sign."""
+    parts = tuple((g, {r: -w for r, w in ws.items()}) for g, ws in one.parts)
+    return Amount(parts, -one.shift, one.extra)
+
+
+def plus(some: Iterable[Amount]) -> Amount:
+    """Return a sum of amounts; cells that stand in several count once with all their weights."""
+    by_gauge: dict[int, tuple[Gauge, dict[int, float]]] = {}
+    shift = extra = 0.0
+    for each in some:
+        shift, extra = shift + each.shift, extra + each.extra
+        for gauge, weights in each.parts:
+            _, own = by_gauge.setdefault(id(gauge), (gauge, defaultdict(float)))
+            for row, w in weights.items():
+                own[row] += w
+    parts = tuple((g, {r: w for r, w in ws.items() if w}) for g, ws in by_gauge.values())
+    return Amount(parts, shift, extra)
+
+
+def scaled(one: Amount, factor: float) -> Amount:
+    """Return so many times an amount."""
+    parts = tuple((g, {r: w * factor for r, w in ws.items()}) for g, ws in one.parts)
+    return Amount(parts, one.shift * factor, one.extra * factor**2)
+
+
+def mean(some: Sequence[Amount]) -> Amount:
+    """Return the mean of amounts."""
+    return scaled(plus(some), 1 / len(some))
+
+
+def of_rows(gauge: Gauge, rows: Sequence[int]) -> Amount:
+    """Return the mean of some rows."""
+    return Amount(((gauge, dict.fromkeys(rows, 1 / len(rows))),))
+
+
+def gap(gauge: Gauge, first: Sequence[int], second: Sequence[int]) -> Amount:
+    """Return the mean of some rows less that of others."""
+    return plus([of_rows(gauge, first), minus(of_rows(gauge, second))])
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What is known of a statement in one context."""
+
+    place: Mapping[str, str]
+    """The context."""
+    true: float
+    """One-sided p value of "it holds"."""
+    false: float
+    """One-sided p value of "it does not hold"."""
+    value: float = float("nan")
+    low: float = float("nan")
+    high: float = float("nan")
+    first: tuple[int, ...] = ()
+    """Rows of one side."""
+    second: tuple[int, ...] = ()
+    """Rows of the other."""
+    told: str = ""
+    """What was found, in words, where a number does not say it."""
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def surely(self) -> bool | None:
+        """Whether it surely holds; None: nobody can tell."""
+        if self.true < SURE:
+            return True
+        return False if self.false < SURE else None

@@ -1,0 +1,247 @@
+"""Quantities that are an order of choices: who wins, whether that or any order changes.
+
+Tests of a union (some pair, some level) are Bonferroni's over all that are looked at, those of an
+intersection (better than every other) need every single one (Berger 1982). So the chance of a
+false answer in a context is that of one test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations, permutations
+
+import numpy as np
+
+from dlas.analyze.claims.amounts import Amount, Answered, gap, mean, scaled
+from dlas.analyze.claims.gauges import Basis, Gauge
+from dlas.analyze.claims.hypothesis import Assertion, Claim
+from dlas.analyze.claims.pairs import CannotTell, Key, Levelled, chosen, levelled, placed
+from dlas.analyze.claims.quantities import main_of
+from dlas.core.errors import near
+
+Places = Mapping[Key, Mapping[tuple[str, str], list[int]]]
+"""By what else is fixed, the cells of a level of either column."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Orders:
+    """How choices compare in one context."""
+
+    gauge: Gauge
+    places: Places
+    more: float
+    """How much further than equal: a logarithm."""
+    same: float
+    _made: dict[tuple[str, ...], Amount | None] = field(default_factory=dict)
+
+    def between(self, a: str, b: str, at: str, others: Sequence[str] = ()) -> Amount | None:
+        """Return how much worse a is than b at a level, over what also holds both elsewhere."""
+        key = (a, b, at, *others)
+        if key not in self._made:
+            self._made[key] = self._between(a, b, (at, *others))
+        return self._made[key]
+
+    def _between(self, a: str, b: str, need: Sequence[str]) -> Amount | None:
+        at = need[0]
+        found = [
+            gap(self.gauge, cells[a, at], cells[b, at])
+            for cells in self.places.values()
+            if all((x, level) in cells for x in (a, b) for level in need)
+        ]
+        return scaled(mean(found), self.gauge.sign) if found else None
+
+    def levels(self, at: str) -> list[str]:
+        """Return the choices that there are at a level."""
+        return list(
+            dict.fromkeys(x for cells in self.places.values() for x, level in cells if level == at)
+        )
+
+
+def answers(
+    evidence: Basis, claim: Claim, test: Assertion, floor: float
+) -> tuple[list[Answered], list[dict[str, str]]]:
+    """Answer a test of an order in every context; and the contexts with one side missing.
+
+    Raises:
+        CannotTell: there is nothing to answer from.
+    """
+    gauge = main_of(evidence)
+    rows = chosen(evidence, gauge, claim.where)
+    columns = test.quantity.columns
+    found = levelled(evidence, rows, columns["layer"], test.contexts, columns.get("by", ""))
+    more, same = float(np.log1p(claim.least_effect)), float(np.log1p(floor))
+    judge = {"winner": _winner, "flips": _flips, "changes_winner": _changes}[test.quantity.name]
+    made, lonely = [], []
+    for key, places in found.rows.items():
+        orders = _Orders(gauge, places, more, max(more, same))
+        answer = judge(orders, found, test)
+        place = placed(found.names, key)
+        if answer is None:
+            lonely.append(place)
+        else:
+            made.append(_at(answer, place))
+    if not made:
+        raise CannotTell(
+            f"in no context are there two choices of {columns['layer']} to compare"
+            + (f", at two levels of {columns['by']}" if "by" in columns else "")
+        )
+    return made, lonely
+
+
+def _at(answer: Answered, place: Mapping[str, str]) -> Answered:
+    return Answered(
+        place, answer.true, answer.false, answer.value, answer.low, answer.high, answer.first,
+        answer.second, answer.told,
+    )  # fmt: skip
+
+
+def _filled(amount: Amount, told: str, true: float, false: float) -> Answered:
+    """Return an answer that is shown by one pair of cells: the second side over the first."""
+    low, high = amount.interval()
+    return Answered(
+        {}, min(1.0, true), min(1.0, false), float(np.exp(amount.value)), float(np.exp(low)),
+        float(np.exp(high)), amount.side(1), amount.side(-1), told,
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- winner
+
+
+def _winner(orders: _Orders, found: Levelled, test: Assertion) -> Answered | None:
+    """Say whether one of the named choices is better than every other."""
+    assert isinstance(test.bound, tuple), "the language says so"
+    there = orders.levels("")
+    named = [x for x in test.bound if x in there]
+    others = [x for x in there if x not in test.bound]
+    if not named or not others:
+        _known(found, test.bound)
+        return None
+    best: tuple[float, Amount, str] | None = None
+    surely_not = 0.0
+    for x in named:
+        gaps = {y: orders.between(y, x, "") for y in others}
+        met = {y: g for y, g in gaps.items() if g is not None}
+        if not met:
+            return None
+        nearest = min(met, key=lambda y: met[y].value)
+        true = max(g.above(orders.more) for g in met.values())
+        false = len(met) * min(g.below(orders.more) for g in met.values())
+        surely_not = max(surely_not, false)
+        if best is None or met[nearest].value > best[1].value:
+            best = (true, met[nearest], f"{nearest} over {x}, the next best")
+    assert best is not None, "something was named"
+    every = len(named) * min(
+        max(g.above(orders.more) for g in _against(orders, x, others)) for x in named
+    )
+    return _filled(best[1], best[2], every, surely_not)
+
+
+def _against(orders: _Orders, x: str, others: Sequence[str]) -> list[Amount]:
+    return [g for y in others if (g := orders.between(y, x, "")) is not None]
+
+
+def _known(found: Levelled, named: Sequence[str]) -> None:
+    """Refuse a choice that there is nowhere."""
+    for x in named:
+        if x not in found.levels:
+            raise CannotTell(
+                f"{found.column} has no level {x!r}.{near(x, found.levels)} "
+                f"It has: {', '.join(found.levels)}"
+            )
+
+
+# ---------------------------------------------------------------- flips
+
+
+def _flips(orders: _Orders, found: Levelled, test: Assertion) -> Answered | None:
+    """Say whether a choice is better than another at one level and worse at another."""
+    best: tuple[tuple[float, float], Amount, Amount, str] | None = None
+    tests, never = 0, 0.0
+    for a, b in combinations(found.levels, 2):
+        sides = list(_sides(orders, a, b, found.by))
+        if not sides:
+            continue
+        for better, worse, told in sides:
+            tests += 1
+            p = max(better.below(-orders.more), worse.above(orders.more))
+            rank = (-p, min(-better.value, worse.value))
+            if best is None or rank > best[0]:
+                best = (rank, better, worse, f"{a} against {b}: {told}")
+        gaps = [g for at in found.by if (g := orders.between(a, b, at)) is not None]
+        one_way = max(g.below(orders.same) for g in gaps)
+        other_way = max(g.above(-orders.same) for g in gaps)
+        never = max(never, 2 * min(one_way, other_way))
+    if best is None:
+        return None
+    (rank, better, worse, told) = best
+    shown = _filled(worse, told, tests * -rank[0], never)
+    low, high = (float(np.exp(x)) for x in better.interval())
+    told = f"{told}: {np.exp(better.value):.3g} ({low:.3g} to {high:.3g}) and"
+    return Answered(
+        {}, shown.true, shown.false, shown.value, shown.low, shown.high,
+        (*better.side(1), *worse.side(1)), (*better.side(-1), *worse.side(-1)), told,
+    )  # fmt: skip
+
+
+def _sides(
+    orders: _Orders, a: str, b: str, levels: Sequence[str]
+) -> Iterator[tuple[Amount, Amount, str]]:
+    """Give a over b at every two levels: where a should be better, and where worse."""
+    for here, there in permutations(levels, 2):
+        better = orders.between(a, b, here, [there])
+        worse = orders.between(a, b, there, [here])
+        if better is not None and worse is not None:
+            yield better, worse, f"at {here} and at {there}"
+
+
+# ---------------------------------------------------------------- changes of the winner
+
+
+def _changes(orders: _Orders, found: Levelled, test: Assertion) -> Answered | None:
+    """Say whether the best choice at one level is surely beaten at another."""
+    levels = [at for at in found.by if len(orders.levels(at)) > 1]
+    if len(levels) < 2:
+        return None
+    best: tuple[float, Amount, str] | None = None
+    pairs = list(permutations(levels, 2))
+    for here, there in pairs:
+        shared = [x for x in orders.levels(here) if x in orders.levels(there)]
+        for x in shared:
+            p, lost, told = _loses(orders, x, shared, here, there)
+            if lost is not None and (best is None or p < best[0]):
+                best = (p, lost, told)
+    if best is None:
+        return None
+    steady = _steady(orders, levels)
+    choices = max(len(orders.levels(at)) for at in levels)
+    return _filled(best[1], best[2], len(pairs) * choices * best[0], steady)
+
+
+def _loses(
+    orders: _Orders, x: str, shared: Sequence[str], here: str, there: str
+) -> tuple[float, Amount | None, str]:
+    """Return the p value of "x is the best here and beaten there", and by what it is beaten."""
+    rivals = [y for y in shared if y != x]
+    ahead = [orders.between(y, x, here, [there]) for y in rivals]
+    behind = {y: orders.between(x, y, there, [here]) for y in rivals}
+    beaten = {y: g for y, g in behind.items() if g is not None}
+    if not beaten or any(g is None for g in ahead):
+        return 1.0, None, ""
+    first = max(g.above(orders.more) for g in ahead if g is not None)
+    by = max(beaten, key=lambda y: beaten[y].value)
+    second = len(beaten) * min(g.above(orders.more) for g in beaten.values())
+    return max(first, second), beaten[by], f"{x}, best at {here}, over {by} at {there}"
+
+
+def _steady(orders: _Orders, levels: Sequence[str]) -> float:
+    """Return the p value of "one and the same choice is the best at every level"."""
+    first, *rest = [orders.levels(at) for at in levels]
+    everywhere = [x for x in first if all(x in there for there in rest)]
+    found = []
+    for x in everywhere:
+        gaps = [orders.between(y, x, at) for at in levels for y in orders.levels(at) if y != x]
+        known = [g for g in gaps if g is not None]
+        if known:
+            found.append(max(g.above(-orders.same) for g in known))
+    return len(found) * min(found) if found else 1.0

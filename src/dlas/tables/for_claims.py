@@ -1,0 +1,274 @@
+"""What claims are judged from: the table of output folders or of files, and its errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dlas.analyze.claims.gauges import COUNTED, Basis, Gauge, measured_gauge, within
+from dlas.analyze.claims.hypothesis import ClaimsFile, Quantity
+from dlas.analyze.estimate.noise import estimate
+from dlas.analyze.estimate.table import Table
+from dlas.core.errors import UserError
+from dlas.core.goals import Goals, parse_goals
+from dlas.store.registered import Registered, register, registrations
+from dlas.store.results import FILE_NAME, ResultStore, RoundRow
+from dlas.study.study import Study
+from dlas.tables import intake
+from dlas.tables.fitted import OF_ROUND, QUIET, SEEN
+from dlas.tables.read import read as read_folders
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """What the command line says beside a claims file; it goes before what the file says."""
+
+    layers: str | None = None
+    metric: str | None = None
+    low: str | None = None
+    high: str | None = None
+    rounds: str | None = None
+    repeats: bool = False
+    status: str | None = None
+    status_ok: tuple[str, ...] = ()
+    order: tuple[str, ...] = ()
+    separator: str | None = None
+    baseline: tuple[str, ...] = ()
+    floor: float | None = None
+    within: float | None = None
+    columns: tuple[str, ...] = ()
+    """``NAME=COLUMN`` each: the table's column for a name in the claims."""
+    goals: Goals = field(default_factory=Goals)
+
+
+def of_files(files: Sequence[Path], file: ClaimsFile, asked: Instructions) -> Basis:
+    """Return what anyone's table says, read as the claims file and the command line tell.
+
+    Raises:
+        UserError: the table cannot be used as asked; all reasons together.
+    """
+    told, names = file.table, _names(file, asked)
+    columns = _columns_of(file, asked, names)
+    about = intake.Asked(
+        asked.metric or _name(told.get("metric"), names),
+        asked.baseline or _pairs(told.get("baseline", {}), names),
+        asked.floor if asked.floor is not None else told.get("floor"),
+        asked.goals if asked.goals.columns else _goals(told.get("goals", {}), names),
+    )
+    table = intake.of_table(files, columns, about)
+    others: dict[str, Gauge] = {}
+    if columns.rounds or columns.repeats:
+        alone = replace(columns, low=None, high=None)
+        for column in _measured(file, names, table):
+            other = replace(about, metric=column, goals=Goals())
+            others |= _beside(column, partial(intake.of_table, files, alone, other), table)
+    exact = (*COUNTED, *(names.get(c, c) for c in (*COUNTED, *told.get("exact", ()))))
+    share = asked.within if asked.within is not None else told.get("within")
+    return _evidence(table, others, names, share, exact)
+
+
+def _names(file: ClaimsFile, asked: Instructions) -> dict[str, str]:
+    """Return the table's column for each name in the claims that is another there."""
+    return dict(file.table.get("columns", {})) | dict(_pair(each) for each in asked.columns)
+
+
+def _columns_of(file: ClaimsFile, asked: Instructions, names: Mapping[str, str]) -> intake.Columns:
+    """Return what the columns of a table are; the command line goes before the file."""
+    told = file.table
+    layers = asked.layers or _renamed(told.get("layers", ()), names)
+    if not layers:
+        raise UserError(
+            f"--table needs --layers, or `table: {{layers: [...]}}` in {file.name}: the columns "
+            "whose combinations are the cells"
+        )
+
+    def column(key: str) -> str | None:
+        given: str | None = getattr(asked, key)
+        return given or _name(told.get(key), names)
+
+    return intake.Columns(
+        layers=layers,
+        low=column("low"),
+        high=column("high"),
+        rounds=column("rounds"),
+        repeats=asked.repeats or bool(told.get("repeats")),
+        status=column("status"),
+        status_ok=asked.status_ok or tuple(told.get("status_ok", ())),
+        order=asked.order or _pairs(told.get("order", {}), names),
+        separator=asked.separator,
+    )
+
+
+def of_folders(folders: Sequence[Path], file: ClaimsFile, asked: Instructions) -> Basis:
+    """Return what output folders say.
+
+    Raises:
+        UserError: a folder holds no results, or they have no such metric.
+    """
+    results = read_folders(list(folders))
+    names = _names(file, asked)
+    floor = asked.floor if asked.floor is not None else file.table.get("floor")
+    about = intake.Asked(asked.metric, asked.baseline, floor, asked.goals)
+    table = intake.of_results(results, folders, about)
+    others: dict[str, Gauge] = {}
+    for column in (QUIET, SEEN):
+        if column in OF_ROUND and column != table.metric and column in _named(file, names):
+            other = replace(about, metric=column, goals=Goals())
+            make = partial(intake.of_results, results, folders, other)
+            others |= _beside(column, make, table)
+    found = _evidence(table, others, names, None, COUNTED)
+    return replace(found, study=_study_of(folders))
+
+
+def _study_of(folders: Sequence[Path]) -> str:
+    """Return the hash of the study that ran, where all folders ran the same and it can be read."""
+    found = set()
+    for folder in folders:
+        try:
+            found.add(Study.load(folder / intake.STUDY).hash)
+        except UserError:
+            return ""
+    return found.pop() if len(found) == 1 else ""
+
+
+def register_claims(study: Study, out: Path, files: Sequence[ClaimsFile]) -> tuple[str, ...]:
+    """Register claims in an output folder before its study runs; a sentence on each.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    if not files:
+        return ()
+    rounds = 0
+    if (out / FILE_NAME).is_file():
+        with ResultStore(out / FILE_NAME, read_only=True) as store:
+            rounds = len(store.rows(RoundRow))
+    made = [register(out, f.name, f.text, study.hash, rounds) for f in files]
+    said = [f"{f.name}: {before_or_after(r)}" for f, r in zip(files, made, strict=True)]
+    said += [
+        f"{f.name}: the claims are about the study {f.study}, and this one is {study.hash[:12]}"
+        for f in files
+        if f.study and not study.hash.startswith(f.study)
+    ]
+    return tuple(said)
+
+
+def _evidence(
+    table: Table, others: Mapping[str, Gauge], names: Mapping[str, str], share: float | None,
+    exact: tuple[str, ...],
+) -> Basis:  # fmt: skip
+    found = estimate(table)
+    table = replace(table, notes=(*table.notes, *found.notes))
+    if share is not None and not found.known:
+        found = within(table, found, share)
+        note = f"{table.metric} is taken to be known within {share:.3g} of itself, as was said."
+        table = replace(table, notes=(*table.notes, note))
+    return Basis(table, found, others, names, exact)
+
+
+def _beside(column: str, make: Callable[[], Table], table: Table) -> dict[str, Gauge]:
+    """Return a gauge of another column; nothing where it has no rounds in the same cells."""
+    try:
+        other = make()
+    except UserError:
+        return {}
+    same = len(other.cells) == len(table.cells) and all(
+        np.array_equal(other.cells[x].to_numpy(), table.cells[x].to_numpy()) for x in table.layers
+    )
+    found = estimate(other)
+    return {column: measured_gauge(other, found)} if same and found.known else {}
+
+
+def _named(file: ClaimsFile, names: Mapping[str, str]) -> set[str]:
+    """Return the columns whose numbers the claims of a file name."""
+    found = set()
+    for test in (t for claim in file.claims for t in claim.tests):
+        for each in (test.quantity, test.bound):
+            if isinstance(each, Quantity):
+                found |= {c for k, c in each.columns.items() if k in ("metric", "x", "y")}
+    return {names.get(c, c) for c in found}
+
+
+def _measured(file: ClaimsFile, names: Mapping[str, str], table: Table) -> Iterable[str]:
+    """Return the columns that claims name and that may have rounds of their own."""
+    have = {str(c) for c in table.cells.columns} - {table.metric, *table.layers, *COUNTED}
+    return sorted(_named(file, names) & have)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, sign, column = text.partition("=")
+    if not sign or not name.strip() or not column.strip():
+        raise UserError(f"--column {text!r}: must be NAME=COLUMN")
+    return name.strip(), column.strip()
+
+
+def _name(name: str | None, names: Mapping[str, str]) -> str | None:
+    return names.get(name, name) if name else None
+
+
+def _renamed(layers: Iterable[str], names: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(names.get(x, x) for x in layers)
+
+
+def _pairs(given: Mapping[str, str], names: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(f"{names.get(k, k)}={v}" for k, v in given.items())
+
+
+def _goals(given: Mapping[str, Any], names: Mapping[str, str]) -> Goals:
+    found = parse_goals(given)
+    return Goals(
+        _renamed(found.minimize, names),
+        _renamed(found.maximize, names),
+        tuple((names.get(c, c), b) for c, b in found.at_most),
+        tuple((names.get(c, c), b) for c, b in found.at_least),
+    )
+
+
+# ---------------------------------------------------------------- when it was written
+
+
+def when(file: ClaimsFile, folders: Sequence[Path], study: str) -> tuple[str, ...]:
+    """Say whether claims were written down before anything was measured, a sentence each."""
+    if not folders:
+        return (_of_table(file),)
+    said = [_of_folder(file, folder) for folder in folders]
+    if file.study and study and not study.startswith(file.study):
+        said.append(
+            f"The claims are about the study {file.study}, and {study[:12]} was run: other "
+            "stacks, settings or goals."
+        )
+    return tuple(said)
+
+
+def _of_table(file: ClaimsFile) -> str:
+    day = f" on {file.registered}, as they say" if file.registered else ""
+    return f"Nobody can say whether the claims were written{day} before this table was measured."
+
+
+def _of_folder(file: ClaimsFile, folder: Path) -> str:
+    found = next((r for r in registrations(folder) if r.hash == file.hash), None)
+    where = f"{folder}: "
+    if found is None:
+        return (
+            f"{where}WRITTEN AFTERWARDS as far as this folder tells: `dlas run --claims` did not "
+            "register these claims, word for word, before measuring."
+        )
+    return where + before_or_after(found)
+
+
+def before_or_after(found: Registered) -> str:
+    """Say of a registration whether it was before or after."""
+    if found.rounds:
+        return (
+            f"WRITTEN AFTERWARDS: registered on {found.at[:16].replace('T', ' ')}, when "
+            f"{found.rounds} rounds had been measured."
+        )
+    return (
+        f"registered on {found.at[:16].replace('T', ' ')}, before anything was measured, for the "
+        f"study {found.study[:12]}."
+    )

@@ -1,0 +1,609 @@
+"""Verdicts on tables whose answers are known, each by hand."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dlas.analyze import load_table
+from dlas.analyze.claims import Basis, as_json, as_markdown, as_text, judge
+from dlas.analyze.claims.gauges import within
+from dlas.analyze.claims.hypothesis import Claim, ClaimsFile
+from dlas.analyze.claims.language import parse
+from dlas.analyze.estimate.noise import estimate
+from dlas.core.goals import Goals
+from dlas.core.rules import Rule
+
+LAYERS = ["model", "opt", "threads"]
+
+
+def evidence(frame: pd.DataFrame, error: float = 0.01, **options) -> Basis:
+    table = load_table(
+        frame, **{"layers": LAYERS, "metric": "ms", "baseline": ["opt=none"], **options}
+    )
+    return Basis(table, within(table, estimate(table), error))
+
+
+def claim(test: str | list[str], id: str = "c", **options) -> Claim:
+    tests = [test] if isinstance(test, str) else test
+    where = tuple(Rule.parse(w) for w in options.pop("where", ()))
+    return Claim(id, "Something.", tuple(map(parse, tests)), where, **options)
+
+
+def judged(found: Basis, *claims: Claim):
+    return judge(found, ClaimsFile("f", claims, "h", ""))
+
+
+def verdict(found: Basis, test: str | list[str], **options) -> str:
+    return judged(found, claim(test, **options))[0].verdict
+
+
+def grid(ms, models=("a", "b", "c", "d"), opts=("none", "fast", "slow"), threads=(1, 2)):
+    """Return a table whose metric is a function of its three layers."""
+    rows = [
+        {"model": m, "opt": o, "threads": t, "ms": float(ms(m, o, t))}
+        for m in models
+        for o in opts
+        for t in threads
+    ]
+    return pd.DataFrame(rows)
+
+
+SIZE = {"a": 10, "b": 20, "c": 40, "d": 80, "e": 160, "f": 320}
+SPEED = {"none": 1.0, "fast": 0.5, "slow": 1.5}
+PLAIN = grid(lambda m, o, t: SIZE[m] * SPEED[o] / t)
+
+
+# ---------------------------------------------------------------- ratios
+
+
+@pytest.mark.parametrize(
+    ("test", "expected"),
+    [
+        ("speedup(opt == 'fast') > 1 in every context", "reproduced"),
+        ("speedup(opt == 'fast') > 1.9 in every context", "reproduced"),
+        ("speedup(opt == 'fast') > 2.1 in every context", "not reproduced"),
+        ("speedup(opt == 'slow') > 1 in every context", "not reproduced"),
+        ("speedup(opt == 'slow') > 1 in some context", "not reproduced"),
+        ("speedup(opt == 'slow') < 1 in most context", "reproduced"),
+        ("speedup(opt == 'fast') == 2 in every context", "reproduced"),
+        ("speedup(opt == 'fast') != 2 in every context", "not reproduced"),
+        ("ratio(ms, opt == 'fast', opt == 'slow') == 0.3333 in every model", "reproduced"),
+        ("ratio(ms, threads == highest, threads == lowest) < 1 in every model, opt", "reproduced"),
+        ("not speedup(opt == 'slow') > 1 in every context", "reproduced"),
+        ("speedup(opt == 'fast', of=opt == 'slow') > 2.9 in every context", "reproduced"),
+    ],
+)
+def test_ratios(test, expected):
+    assert verdict(evidence(PLAIN), test) == expected
+
+
+def test_the_interval_decides_not_the_value():
+    noisy = evidence(PLAIN, error=0.8)
+    (one,) = judged(noisy, claim("speedup(opt == 'fast') > 1 in every context"))
+    assert one.verdict == "cannot tell"
+    assert one.tests[0].count(None) == 8
+    assert "0 of 8 contexts say yes, 0 no, 8 neither" in one.reason
+    assert "More rounds" in one.change
+
+
+def test_a_ratio_by_hand():
+    (one,) = judged(
+        evidence(PLAIN), claim("ratio(ms, opt == 'fast', opt == 'none') < 1 in every model")
+    )
+    answer = one.tests[0].answers[0]
+    sd = math.log1p(0.01) / 1.959964
+    half = 1.959964 * sd * math.sqrt(2 / 2)  # two pairs of two cells each
+    assert answer.value == pytest.approx(0.5)
+    assert answer.low == pytest.approx(0.5 * math.exp(-half), rel=1e-6)
+    assert answer.high == pytest.approx(0.5 * math.exp(half), rel=1e-6)
+
+
+def test_the_least_effect_moves_the_line():
+    found, test = evidence(PLAIN), "speedup(opt == 'fast') > 1 in every context"
+    assert verdict(found, test, least_effect=0.9) == "reproduced"
+    assert verdict(found, test, least_effect=1.2) == "not reproduced"
+
+
+def test_more_is_better_where_it_is_so():
+    frame = PLAIN.assign(fps=1 / PLAIN["ms"])
+    found = evidence(frame, metric="fps")
+    assert found.table.maximize
+    assert verdict(found, "speedup(opt == 'fast') > 1.9 in every context") == "reproduced"
+    assert (
+        verdict(found, "ratio(fps, opt == 'fast', opt == 'none') > 1.9 in every model")
+        == "reproduced"
+    )
+    assert verdict(found, "winner(opt) == 'fast' in every context") == "reproduced"
+
+
+def test_pairs_are_equal_in_all_else():
+    """A cell without its partner is no pair, and is counted as a side that is missing."""
+    frame = PLAIN[~((PLAIN["model"] == "a") & (PLAIN["opt"] == "none"))]
+    (one,) = judged(evidence(frame), claim("speedup(opt == 'fast') > 1 in every model"))
+    assert one.verdict == "reproduced"
+    assert [a.place for a in one.tests[0].answers] == [{"model": m} for m in "bcd"]
+    assert [dict(p) for p in one.tests[0].lonely] == [{"model": "a"}]
+
+
+def test_the_layer_that_is_compared_may_make_contexts():
+    test = "ratio(ms, opt == 'none', opt != 'none') > 1 in every model, opt"
+    (one,) = judged(evidence(PLAIN), claim(test))
+    places = [a.place for a in one.tests[0].answers]
+    assert {"model": "a", "opt": "none against fast"} in places
+    assert len(places) == 8
+    assert one.verdict == "not reproduced"
+
+
+def test_two_quantities():
+    frame = PLAIN.assign(macs=PLAIN["opt"].map({"none": 8, "fast": 2, "slow": 8}))
+    promise = "ratio(macs, opt == 'none', opt == 'fast')"
+    found = evidence(frame)
+    assert verdict(found, f"speedup(opt == 'fast') < {promise} in every context") == "reproduced"
+    assert (
+        verdict(found, f"speedup(opt == 'fast') > {promise} in every context") == "not reproduced"
+    )
+    same = evidence(frame.assign(macs=frame["macs"].replace(2, 4)))
+    assert verdict(same, f"speedup(opt == 'fast') == {promise} in every context") == "reproduced"
+
+
+def test_parameters_are_compared_with_their_siblings_equal():
+    rows = [
+        {"model": m, "opt": f"thin(s={s},k={k})", "opt.s": s, "opt.k": k, "ms": 10 / (1 + s) * k}
+        for m in "abc"
+        for s in (0.5, 1.0)
+        for k in (1, 2)
+    ]
+    found = evidence(pd.DataFrame(rows), layers=["model", "opt"], baseline=None)
+    (one,) = judged(
+        found, claim("ratio(ms, opt.s == highest, opt.s == lowest) == 0.75 in every context")
+    )
+    assert one.verdict == "reproduced"
+    for answer in one.tests[0].answers:
+        cells = found.table.cells
+        pairs = zip(sorted(answer.first), sorted(answer.second), strict=True)
+        assert all(cells["opt.k"][a] == cells["opt.k"][b] for a, b in pairs)
+
+
+# ---------------------------------------------------------------- orders
+
+
+def test_winner():
+    found = evidence(PLAIN)
+    assert verdict(found, "winner(opt) == 'fast' in every context") == "reproduced"
+    assert verdict(found, "winner(opt) == 'slow' in some context") == "not reproduced"
+    assert verdict(found, "winner(opt) != 'slow' in every context") == "reproduced"
+    assert verdict(found, "winner(opt) in ['fast', 'slow'] in every context") == "reproduced"
+    (one,) = judged(found, claim("winner(opt) == 'fsat' in every context"))
+    assert one.verdict == "cannot tell"
+    assert "opt has no level 'fsat'. Did you mean 'fast'" in one.reason
+
+
+def test_of_two_equal_choices_none_is_the_winner():
+    frame = grid(lambda m, o, t: SIZE[m] * {"none": 1, "fast": 0.5, "slow": 0.5}[o])
+    assert verdict(evidence(frame), "winner(opt) == 'fast' in every context") == "cannot tell"
+
+
+TURNED = grid(lambda m, o, t: SIZE[m] * (SPEED[o] if t == 1 else 1 / SPEED[o]))
+
+
+def test_flips():
+    assert verdict(evidence(TURNED), "flips(opt, by=threads) in every model") == "reproduced"
+    assert verdict(evidence(PLAIN), "flips(opt, by=threads) in some model") == "not reproduced"
+    assert (
+        verdict(evidence(TURNED), "not flips(opt, by=threads) in some model") == "not reproduced"
+    )
+    assert (
+        verdict(evidence(TURNED, error=0.9), "flips(opt, by=threads) in every model")
+        == "cannot tell"
+    )
+
+
+def test_a_gap_that_shrinks_is_no_flip():
+    frame = grid(lambda m, o, t: SIZE[m] * SPEED[o] ** (1 / t**3))
+    assert verdict(evidence(frame), "flips(opt, by=threads) in some model") == "not reproduced"
+    assert (
+        verdict(evidence(frame), "changes_winner(opt, by=threads) in some model")
+        == "not reproduced"
+    )
+
+
+def test_the_winner_changes():
+    assert (
+        verdict(evidence(TURNED), "changes_winner(opt, by=threads) in every model") == "reproduced"
+    )
+    assert (
+        verdict(evidence(PLAIN), "changes_winner(opt, by=threads) in some model")
+        == "not reproduced"
+    )
+
+
+def test_a_flip_behind_the_winner_changes_nothing():
+    speed = {(1, "none"): 1, (1, "slow"): 2, (2, "none"): 2, (2, "slow"): 1}
+    frame = grid(lambda m, o, t: SIZE[m] * speed.get((t, o), 0.2))
+    found = evidence(frame)
+    assert verdict(found, "flips(opt, by=threads) in every model") == "reproduced"
+    assert verdict(found, "changes_winner(opt, by=threads) in some model") == "not reproduced"
+
+
+# ---------------------------------------------------------------- along a column
+
+
+def curve(ms, models=("a", "b", "c"), levels=(0.5, 0.7, 0.9), **columns):
+    rows = []
+    for m in models:
+        rows.append({"model": m, "opt": "none", "opt.s": "", "ms": SIZE[m]})
+        rows += [
+            {"model": m, "opt": f"thin(s={s})", "opt.s": str(s), "ms": SIZE[m] * ms(m, s)}
+            for s in levels
+        ]
+    frame = pd.DataFrame(rows)
+    return frame.assign(**{k: frame["opt.s"].map(v) for k, v in columns.items()})
+
+
+CROSSING = curve(lambda m, s: 1.5 - s / 1.4)  # equal at 0.7
+BREAK = "breakeven('thin' in opt, opt == 'none', along=opt.s) {} in every model"
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [
+        ("< 0.8", "reproduced"),
+        ("> 0.8", "not reproduced"),
+        ("> 0.6", "reproduced"),
+        ("< 0.6", "not reproduced"),
+        ("< 0.7", "cannot tell"),
+        ("< 0.95", "cannot tell"),
+        ("> 0.2", "cannot tell"),
+    ],
+)
+def test_break_evens(level, expected):
+    found = evidence(CROSSING, layers=["model", "opt"])
+    (one,) = judged(found, claim(BREAK.format(level)))
+    assert one.verdict == expected
+    if level in ("< 0.95", "> 0.2"):
+        assert "is outside of the levels, 0.5 to 0.9" in one.tests[0].answers[0].told
+    else:
+        assert "break-even near 0.7" in one.tests[0].answers[0].told
+
+
+ACCURACY = {"": 0.9, "0.5": 0.9, "0.7": 0.89, "0.9": 0.6}
+SAVED = curve(
+    lambda m, s: {0.5: 0.8, 0.7: 0.6, 0.9: 0.55}[s],
+    accuracy=ACCURACY,
+    accuracy_n=dict.fromkeys(ACCURACY, 10**6),
+)
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [
+        (">= 0.7", "reproduced"),
+        (">= 0.5", "reproduced"),
+        ("> 0.5", "reproduced"),
+        ("> 0.7", "not reproduced"),
+        ("<= 0.7", "reproduced"),
+        ("< 0.7", "not reproduced"),
+        (">= 0.95", "cannot tell"),
+    ],
+)
+def test_elbows(level, expected):
+    goals = Goals(minimize=("ms",), at_most=(("accuracy_drop", 0.1),))
+    frame = SAVED.assign(accuracy_drop=0.9 - SAVED["accuracy"])
+    found = evidence(frame, layers=["model", "opt"], goals=goals)
+    assert verdict(found, f"elbow(along=opt.s) {level} in every model") == expected
+
+
+def test_without_a_word_on_accuracy_there_is_no_elbow():
+    (one,) = judged(
+        evidence(SAVED, layers=["model", "opt"]), claim("elbow(along=opt.s) > 0.5 in every model")
+    )
+    assert one.verdict == "cannot tell"
+    assert "the goals say nothing of accuracy" in one.reason
+
+
+# ---------------------------------------------------------------- correlation, drop
+
+
+def ranked(order, models="abcdef"):
+    sizes = dict(zip(models, order, strict=True))
+    return grid(lambda m, o, t: SIZE[m] * SPEED[o], models=models).assign(
+        macs=lambda f: f["model"].map(sizes)
+    )
+
+
+@pytest.mark.parametrize(
+    ("order", "test", "expected"),
+    [
+        ((1, 2, 3, 4, 5, 6), "> 0", "reproduced"),
+        ((1, 2, 3, 4, 5, 6), "> 0.5", "reproduced"),
+        ((6, 5, 4, 3, 2, 1), "< 0", "reproduced"),
+        ((6, 5, 4, 3, 2, 1), "> 0", "not reproduced"),
+        ((3, 1, 4, 6, 2, 5), "> 0", "cannot tell"),
+        ((3, 6, 1, 5, 4, 2), "== 0", "cannot tell"),
+    ],
+)
+def test_correlations(order, test, expected):
+    found = evidence(ranked(order))
+    (one,) = judged(found, claim(f"correlation(macs, ms, over=model) {test}"))
+    assert one.verdict == expected
+    assert one.tests[0].answers[0].value == pytest.approx(
+        pd.Series(order).corr(pd.Series(range(6)), method="spearman")
+    )
+
+
+def test_no_correlation_over_many_models():
+    rng, n = np.random.default_rng(1), 120
+    y = rng.normal(size=n)
+    x = rng.permutation(n)
+    frame = pd.DataFrame({"model": [f"m{i}" for i in range(n)], "ms": np.exp(y), "macs": 1 + x})
+    found = evidence(frame, layers=["model"], baseline=None)
+    assert verdict(found, "correlation(macs, ms, over=model) == 0") == "reproduced"
+
+
+def test_few_models_have_no_order():
+    (one,) = judged(
+        evidence(ranked((1, 2, 3, 4), "abcd")), claim("correlation(macs, ms, over=model) > 0")
+    )
+    assert one.verdict == "cannot tell"
+    assert "needs 5 levels of it in one context, there are 4" in one.reason
+
+
+@pytest.mark.parametrize(
+    ("drop", "test", "expected"),
+    [
+        (0.10, "> 0.05", "reproduced"),
+        (0.01, "> 0.05", "not reproduced"),
+        (0.05, "> 0.05", "cannot tell"),
+        (0.01, "< 0.05", "reproduced"),
+    ],
+)
+def test_drops(drop, test, expected):
+    lost = PLAIN["opt"].map({"none": 0.0, "fast": drop, "slow": 0.0})
+    frame = PLAIN.assign(accuracy_drop=lost, accuracy_n=1000, flips=(lost * 1000).round())
+    assert verdict(evidence(frame), f"drop(opt == 'fast') {test} in every model") == expected
+
+
+# ---------------------------------------------------------------- what cannot be told
+
+
+@pytest.mark.parametrize(
+    ("test", "said"),
+    [
+        (
+            "speedup(optt == 'fast') > 1 in every model",
+            "no column is called 'optt'. Did you mean 'opt'",
+        ),
+        (
+            "speedup(opt == 'fast') > 1 in every modle",
+            "no column is called 'modle'. Did you mean 'model'",
+        ),
+        ("ratio(mss, opt == 'fast', opt == 'none') > 1 in every model", "Did you mean 'ms'"),
+        (
+            "ratio(watts, opt == 'fast', opt == 'none') > 1 in every model",
+            "nothing is known of the error of watts",
+        ),
+        (
+            "speedup(opt == 'fats') > 1 in every model",
+            "no cell meets \"opt == 'fats'\" (opt has fast, none, slow)",
+        ),
+        ("speedup(opt == 'fast') > 1 in every model where threads == 8", "meets 'threads == 8'"),
+        (
+            "speedup(opt == 'fast', of=model == 'a') > 1 in every threads",
+            "two choices of one layer",
+        ),
+        ("speedup(opt == 'fast') > 1 in every watts", "watts is no layer, nor part of one"),
+        ("flips(opt, by=watts) in some model", "watts is no layer"),
+        ("speedup(opt > 3) > 1 in every model", "compares what has no order"),
+        ("drop(opt == 'fast') > 0 in every model", "no column is called 'accuracy_drop'"),
+        (
+            "breakeven(opt == 'fast', opt == 'none', along=model) > 1 in every context",
+            "are no numbers",
+        ),
+        (
+            "ratio(ms, opt == highest, opt == 'none') > 1 in every model",
+            "the one column with numbers",
+        ),
+        (
+            "speedup(opt == 'fast') > 1 in every threads",
+            "2 contexts have both sides, at least 3 are needed",
+        ),
+    ],
+)
+def test_why_nothing_can_be_told(test, said):
+    (one,) = judged(evidence(PLAIN.assign(watts=1.0)), claim(test))
+    assert (one.verdict, one.p) == ("cannot tell", 1.0)
+    assert said in one.reason
+    assert one.change
+
+
+def test_without_noise_nothing_is_told():
+    table = load_table(PLAIN, layers=LAYERS, metric="ms", baseline=["opt=none"])
+    found = Basis(table, estimate(table))
+    (one,) = judged(found, claim("speedup(opt == 'fast') > 1 in every context"))
+    assert one.verdict == "cannot tell"
+    assert "nothing is known of the error of ms" in one.reason
+
+
+def test_more_contexts_may_be_asked_for():
+    test = "speedup(opt == 'fast') > 1 in every context"
+    assert verdict(evidence(PLAIN), test, least_contexts=8) == "reproduced"
+    (one,) = judged(evidence(PLAIN), claim(test, least_contexts=9))
+    assert "8 contexts have both sides, at least 9 are needed" in one.reason
+
+
+# ---------------------------------------------------------------- quantifiers, families
+
+
+def half(share):
+    """Return a table in which the fast choice is fast on some models alone."""
+    good = set("abcdef"[:share])
+    return grid(
+        lambda m, o, t: SIZE[m] * (2 if o == "fast" and m not in good else SPEED[o]),
+        models="abcdef",
+    )
+
+
+@pytest.mark.parametrize(
+    ("share", "every", "some", "most"),
+    [
+        (6, "reproduced", "reproduced", "reproduced"),
+        (4, "not reproduced", "reproduced", "reproduced"),
+        (3, "not reproduced", "reproduced", "not reproduced"),
+        (0, "not reproduced", "not reproduced", "not reproduced"),
+    ],
+)
+def test_quantifiers(share, every, some, most):
+    found = evidence(half(share))
+    for how, expected in (("every", every), ("some", some), ("most", most)):
+        assert verdict(found, f"speedup(opt == 'fast') > 1 in {how} model") == expected
+
+
+def test_all_tests_of_a_claim_must_hold():
+    good, bad = (
+        "speedup(opt == 'fast') > 1 in every context",
+        "speedup(opt == 'slow') > 1 in every context",
+    )
+    found = evidence(PLAIN)
+    assert verdict(found, [good, good]) == "reproduced"
+    assert verdict(found, [good, bad]) == "not reproduced"
+
+
+def test_what_is_sure_alone_may_not_be_among_many():
+    frame = grid(lambda m, o, t: SIZE[m] * {"none": 1, "fast": 0.985, "slow": 1}[o])
+    found = evidence(frame, error=0.01)
+    test = "speedup(opt == 'fast') > 1 in every context"
+    alone = judged(found, claim(test))[0]
+    assert alone.verdict == "reproduced"
+    others = [claim("speedup(opt == 'slow') > 1 in every context", f"o{i}") for i in range(20)]
+    among = judged(found, claim(test), *others)[0]
+    assert among.p == pytest.approx(min(1, 21 * alone.p))
+    assert among.verdict == "cannot tell"
+    assert "sure if it stood alone" in among.reason
+
+
+def test_what_cannot_be_tried_takes_no_part_in_the_family():
+    found, test = evidence(PLAIN, error=0.2), "speedup(opt == 'fast') > 1 in every context"
+    one = judged(found, claim(test))[0]
+    two = judged(found, claim(test), claim("speedup(no == 1) > 1 in every context", "d"))[0]
+    assert one.p == two.p
+
+
+# ---------------------------------------------------------------- rounds, hosts, names
+
+
+def test_noise_comes_from_the_rounds():
+    rng = np.random.default_rng(0)
+    rounds = [
+        PLAIN.assign(r=r, ms=PLAIN["ms"] * np.exp(rng.normal(0, 0.02, len(PLAIN))))
+        for r in range(5)
+    ]
+    table = load_table(
+        pd.concat(rounds), layers=LAYERS, metric="ms", rounds="r", baseline=["opt=none"]
+    )
+    found = Basis(table, estimate(table))
+    assert verdict(found, "speedup(opt == 'fast') > 1.8 in every context") == "reproduced"
+    assert verdict(found, "speedup(opt == 'fast') > 1.97 in every context") == "cannot tell"
+
+
+def test_hosts_are_different_contexts_and_may_flip():
+    two = pd.concat([PLAIN.assign(host="x"), TURNED[TURNED["threads"] == 2].assign(host="y")])
+    found = evidence(two)
+    (one,) = judged(found, claim("speedup(opt == 'fast') > 1 in every model"))
+    assert {a.place["host"] for a in one.tests[0].answers} == {"x", "y"}
+    assert verdict(found, "flips(opt, by=host) in every model") == "reproduced"
+
+
+def test_other_names_and_other_orders_of_rows_change_nothing():
+    test = "speedup(opt == 'fast') > 1.9 in every model where threads == 2"
+    names = {"model": "Netz", "opt": "Verfahren", "threads": "Kerne", "ms": "t"}
+    other = PLAIN.rename(columns=names).sample(frac=1, random_state=3)
+    table = load_table(
+        other,
+        layers=[names[x] for x in LAYERS],
+        metric="t",
+        maximize=False,
+        baseline=["Verfahren=none"],
+    )
+    found = Basis(table, within(table, estimate(table), 0.01), names=names)
+    one, two = (judged(e, claim(test))[0] for e in (evidence(PLAIN), found))
+    assert one.verdict == two.verdict == "reproduced"
+    assert one.p == pytest.approx(two.p)
+
+
+# ---------------------------------------------------------------- what is said
+
+
+def test_text_and_json_say_the_same():
+    found = evidence(PLAIN)
+    file = ClaimsFile(
+        "f",
+        (
+            claim("speedup(opt == 'fast') > 1 in every context", "yes"),
+            claim("speedup(opt == 'slow') > 1 in every context", "no"),
+            claim("speedup(no == 1) > 1 in every context", "open"),
+        ),
+        "h",
+        "",
+    )
+    made = judge(found, file)
+    text, data = as_text(found, file, made, ["a note"]), as_json(found, file, made, ["a note"])
+    assert "f: 3 claims: 1 reproduced, 1 not reproduced, 1 cannot tell" in text
+    assert data["counts"] == {"reproduced": 1, "not reproduced": 1, "cannot tell": 1}
+    json.dumps(data, allow_nan=False)
+    for one in data["claims"]:
+        assert f"{one['id']}: {one['verdict'].upper()}. Something." in text
+        assert one["change"] in text
+    first = data["claims"][0]["tests"][0]
+    assert (first["yes"], first["no"], first["undecided"]) == (8, 0, 0)
+    cells = set(found.table.rows["cell"])
+    for context in first["contexts"]:
+        assert context["first"] and set(context["first"]) <= cells
+        assert context["second"] and set(context["second"]) <= cells
+
+
+def test_a_page_for_people():
+    found = evidence(PLAIN)
+    file = ClaimsFile(
+        "f",
+        (
+            claim("speedup(opt == 'fast') > 1 in every context", "yes", source="a | b"),
+            claim("speedup(no == 1) > 1 in every context", "open"),
+        ),
+        "h",
+        "",
+        "What it is.",
+    )
+    page = as_markdown(found, file, judge(found, file), ["a note"])
+    assert "What it is. 2 claims, judged by ms of 24 of 24 stacks: 1 reproduced" in page
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    assert rows[2].startswith(
+        "| yes | Something. | \u2713 reproduced | 8 yes, 0 no, 0 open | model="
+    )
+    assert rows[3].startswith("| open | Something. | ? cannot tell | none | no column is called")
+    assert "- a note" in page and "Source: a | b." in page
+
+
+def test_nothing_in_the_table_is_changed():
+    found = evidence(PLAIN)
+    before = found.table.cells.copy()
+    judged(found, claim("winner(opt) == 'fast' in every context"))
+    pd.testing.assert_frame_equal(before, found.table.cells)
+
+
+def test_a_table_with_intervals():
+    text = (
+        "model,opt,threads,ms,low,high\na,none,1,10,9.9,10.1\na,fast,1,5,4.9,5.1\n"
+        "b,none,1,20,19,21\nb,fast,1,9,8.9,9.1\nc,none,1,30,29,31\nc,fast,1,9,8,10\n"
+    )
+    frame = pd.read_csv(io.StringIO(text))
+    table = load_table(
+        frame, layers=LAYERS, metric="ms", low="low", high="high", baseline=["opt=none"]
+    )
+    found = Basis(table, estimate(table))
+    assert verdict(found, "speedup(opt == 'fast') > 1.8 in every context") == "reproduced"

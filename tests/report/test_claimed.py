@@ -1,0 +1,90 @@
+"""Verdicts on registered claims come first on the page, and say when they were written."""
+
+from __future__ import annotations
+
+import json
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+import made_study
+from dlas import report
+from dlas.cli.app import main
+from dlas.report.claimed import with_verdicts
+from dlas.store.registered import register, registrations
+
+CLAIMS = """\
+dlas-claims: 1
+name: made <claims>
+claims:
+  - {id: a, claim: "Eight bits turn with the runtime & more.", source: a guess,
+     test: "flips(optimization, by=software) in every context"}
+  - {id: b, claim: Channel pruning is slower., test: "speedup(optimization == 'channel-pruning(epochs=1,ratio=0.5)', of=optimization == 'none') < 1 in every context"}
+  - {id: c, claim: Nobody knows., test: "speedup(software == 'onnx', of=software == 'tvm') > 1 in every context"}
+"""  # noqa: E501
+COLUMNS = ("none", "channel-pruning", "int8"), ("onnxruntime", "pytorch"), (1, 2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    chosen = [(m, o, s, t, "native") for m, o, s, t in product(made_study.MODELS, *COLUMNS)]
+    return made_study.fill(tmp_path_factory.mktemp("made"), made_study.rows(chosen, rounds=5))
+
+
+@pytest.fixture
+def claims(tmp_path) -> Path:
+    path = tmp_path / "claims.yaml"
+    path.write_text(CLAIMS)
+    return path
+
+
+def test_the_page_stays_as_it_is_without_claims(folder):
+    assert with_verdicts("<body><main></main>", [folder]) == "<body><main></main>"
+
+
+def test_verdicts_come_before_all_else(folder, tmp_path):
+    register(folder, "made <claims>", CLAIMS, "f" * 64, 0)
+    try:
+        page = report.write([folder], tmp_path / "page.html").read_text()
+    finally:
+        for one in registrations(folder):
+            assert one.path is not None
+            one.path.unlink()
+        (folder / "claims" / "registered.jsonl").unlink()
+    start = page.index('<section id="claims"')
+    assert start < page.index("<main")
+    told = page[start : page.index("</section>", start)]
+    assert "made &lt;claims&gt;" in told and "turn with the runtime &amp; more" in told
+    assert "before anything was measured" in told and "WRITTEN AFTERWARDS" not in told
+    assert "\u2713&nbsp;reproduced" in told
+    assert "\u2717&nbsp;not reproduced" in told
+    assert "?&nbsp;cannot tell" in told
+    assert "6 yes, 0 no" in told
+
+
+def test_what_was_written_afterwards_is_marked(folder):
+    register(folder, "late", CLAIMS.replace("made <claims>", "late"), "f" * 64, 36)
+    try:
+        told = with_verdicts("<main>", [folder])
+    finally:
+        for one in registrations(folder):
+            assert one.path is not None
+            one.path.unlink()
+        (folder / "claims" / "registered.jsonl").unlink()
+    assert "<strong>WRITTEN AFTERWARDS" in told and "when 36 rounds had been measured" in told
+
+
+def test_check_says_the_same_of_folders(folder, claims, capsys, tmp_path):
+    out = tmp_path / "verdicts.json"
+    assert main(["check", str(claims), str(folder), "-o", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "WRITTEN AFTERWARDS as far as this folder tells" in said
+    verdicts = {c["id"]: c["verdict"] for c in json.loads(out.read_text())["claims"]}
+    assert verdicts == {"a": "reproduced", "b": "not reproduced", "c": "cannot tell"}
+    assert "software has onnxruntime, pytorch" in said
+
+
+def test_check_needs_one_kind_of_results(claims, capsys):
+    assert main(["check", str(claims)]) == 2
+    assert "give output folders or --table" in capsys.readouterr().err
