@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 OUT ?= out/quickstart
 
-.PHONY: demo test check test-cluster test-hosts test-kernels test-slow install
+.PHONY: demo test check test-cluster test-hosts test-kernels test-slow install test-runtimes
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -40,6 +40,10 @@ test-hosts: $(STAMP)
 test-cluster: $(STAMP)
 	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[cluster]' 'moto[server]>=5'
 	$(BIN)/python -m pytest -q -m cluster tests/cluster
+
+test-runtimes: $(STAMP)
+	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[dev,nncf]'
+	$(BIN)/python -m pytest -q tests/layers/software tests/layers/optimization tests/testing tests/run/plan
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow
