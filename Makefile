@@ -7,7 +7,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 OUT ?= out/quickstart
 
-.PHONY: demo case-study-small test check test-cluster test-hosts test-kernels test-slow install
+.PHONY: demo case-study-small test check test-cluster test-hosts test-kernels test-runtimes test-slow install
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -47,6 +47,10 @@ test-hosts: $(STAMP)
 test-cluster: $(STAMP)
 	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[cluster]' 'moto[server]>=5'
 	$(BIN)/python -m pytest -q -m cluster tests/cluster
+
+test-runtimes: $(STAMP)
+	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[dev,nncf]'
+	$(BIN)/python -m pytest -q tests/layers/software tests/layers/optimization tests/testing tests/run/plan
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow

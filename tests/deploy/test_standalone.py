@@ -32,6 +32,7 @@ from fake_programs import CPU, FakeProgram, images
         ("onnxruntime", {"options": {"graph_optimization_level": "ORT_ENABLE_BASIC",
                                      "session.intra_op.allow_spinning": "0"}}),
         ("openvino", {}),
+        ("ncnn", {"options": {"use_packing_layout": False}}),
         ("pytorch", {}),
         ("pytorch", {"layout": "nhwc"}),
         ("tvm", {}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import subprocess
 import sys
 import sysconfig
@@ -44,6 +45,9 @@ def test_a_runtime_runs_in_another_interpreter(shared: Place, other: Path) -> No
     assert {r.status for r in cells.values()} == {"complete"}, [
         (r.stage, r.reason) for r in cells.values()
     ]
+    ort = importlib.metadata.version("onnxruntime")
+    told = dlas.table(shared.root / "out")["software_versions"]
+    assert list(told) == [f"onnxruntime {ort}"] * 2
 
 
 def test_what_another_interpreter_lacks_is_said(tmp_path: Path) -> None:

@@ -124,6 +124,22 @@ class FakeProgram:
         with torch.no_grad():
             return torch.export.export(module(self.net), (torch.zeros(SPEC.shape),))
 
+    def calibration(self) -> np.ndarray | None:
+        return None
+
+
+class LeftToRuntime(FakeProgram):
+    """A float32 network that its runtime is to quantize."""
+
+    def __init__(self, net: str) -> None:
+        super().__init__(net, "int8")
+
+    def onnx(self) -> Path:
+        return onnx_path(self.net)
+
+    def calibration(self) -> np.ndarray:
+        return patches(32, 1, 28, 28)
+
 
 def software(name: str, **params: Any) -> Software:
     return registry.make("software", name, params)  # type: ignore
@@ -133,6 +149,7 @@ class Stand:
     """A technique that only answers the questions that rules ask."""
 
     form, threads, isa, device, precision, sparse = "torch", 1, "native", "cpu", None, False
+    left_to_runtime = False
     name = "stand"
 
     def __init__(self, **answers: Any) -> None:

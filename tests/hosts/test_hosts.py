@@ -186,8 +186,11 @@ def _half_masked(probe: Probe) -> bool:
 def _widest(name: str, ran: Ran) -> str:
     """Return the widest instruction set that a runtime's masked part used.
 
-    Of OpenVINO without a trap for CPUID only oneDNN's kernels are masked, its own are not.
+    Of OpenVINO without a trap for CPUID only oneDNN's kernels are masked, its own are not; of
+    ncnn, which asks CPUID alone, nothing is.
     """
+    if not TRAPPED and name == "ncnn":
+        return isa.ORDER[0]
     if not TRAPPED and name == "openvino":
         masked = ("Convolution", "FullyConnected", "MatMul")
         return isa.widest(text for kind, text in ran.kernels.items() if kind in masked) or "avx2"

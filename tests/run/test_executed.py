@@ -63,6 +63,15 @@ def test_thread_counts_and_networks_share_a_question():
     assert len(asked) == 2
 
 
+def test_a_survey_asks_for_a_type_in_the_first_way_that_is_not_refused(tmp_path):
+    for module in ("ncnn", "pnnx", "openvino"):
+        pytest.importorskip(module)
+    stacks = [probe.cell.stack for probe in Answers(tmp_path, host="a host").survey()]
+    asked = {(s.text("software"), s.text("optimization")) for s in stacks}
+    assert {("ncnn", "int8(route=own)"), ("openvino", "int8")} <= asked
+    assert not {("ncnn", "int8"), ("openvino", "int8(route=own)")} & asked
+
+
 @pytest.mark.parametrize(("ran", "refused"), [("bfloat16", 0), ("float32", 2), (None, 0)])
 def test_the_stored_answer_decides(ran, refused, tmp_path):
     of = study("bfloat16")

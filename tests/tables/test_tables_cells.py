@@ -19,7 +19,8 @@ latency_high_ms, latency_p90_ms, latency_p99_ms, unsteady, rounds,
 samples, first_inference_ms, load_ms, import_s, build_s, memory_mb, weights_mb, artifact_mb,
 params, nonzero_params, macs, effective_macs, accuracy, accuracy_low, accuracy_high, accuracy_n,
 accuracy_drop, flips, max_abs_error, energy_mj, energy_source, ran_precision, ran_threads,
-ran_cpus, ran_isa, ran_kernels, fallbacks, ran_sparsity, artifact, created_at, overhead_s
+ran_cpus, ran_isa, ran_kernels, fallbacks, ran_sparsity, artifact, created_at, overhead_s,
+software_versions
 """
 A, B, C = stack(), stack(0.5, threads=2), stack(0.9, software="tvm")
 BUILD = {

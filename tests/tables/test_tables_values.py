@@ -48,6 +48,13 @@ def test_without_evaluation_there_is_no_accuracy() -> None:
     assert "flips" not in alone
 
 
+def test_the_versions_of_the_software_are_text_and_older_results_have_none() -> None:
+    built = {"versions": {"onnxruntime": "1.20.1", "onnx": "1.17"}}
+    found = values.of_build(fact("c", "build", built))
+    assert found["software_versions"] == "onnxruntime 1.20.1, onnx 1.17"
+    assert values.of_build(fact("c", "build", {}))["software_versions"] is None
+
+
 def test_what_ran_is_text() -> None:
     ran = {
         "precision": "float32", "threads": 2, "isa": "avx512", "cpus": [10, 2], "sparsity": 0.5,

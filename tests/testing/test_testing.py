@@ -56,6 +56,7 @@ TECHNIQUES: list[tuple[str, str, dict[str, Any]]] = [
     ("optimization", "float16", {}),
     ("optimization", "bfloat16", {}),
     ("optimization", "int8", {"images": 16}),
+    ("optimization", "int8", {"images": 16, "route": "own"}),
     ("optimization", "sample-noise-pruning", {"sparsity": 0.5}),
     ("optimization", "zeroing", {}),
     ("algorithm", "native", {}),
@@ -65,6 +66,7 @@ TECHNIQUES: list[tuple[str, str, dict[str, Any]]] = [
     ("algorithm", "winograd", {}),
     ("algorithm", "best", {}),
     ("algorithm", "map", {"*": "gemm", "conv1": {"primitive": "spatial-pack"}}),
+    ("software", "ncnn", {}),
     ("software", "onnxruntime", {}),
     ("software", "openvino", {}),
     ("software", "pytorch", {}),
@@ -98,7 +100,8 @@ def every_check() -> Iterator[Any]:
         for check in contract(layer, name, on=on, **params):
             if not any(word in check.name for word in SLOW.get(name, ())):
                 marks = [pytest.mark.slow] if name == "torch-compile" else []
-                yield pytest.param(check, id=f"{name}-{check}", marks=marks)
+                route = f"-{params['route']}" if "route" in params else ""
+                yield pytest.param(check, id=f"{name}{route}-{check}", marks=marks)
 
 
 @pytest.mark.parametrize("check", list(every_check()))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 from dlas.core.contents import Contents, split_read
+from dlas.core.keys import Json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,13 +94,16 @@ class Network:
     ``module`` is a float32 ``torch.nn.Module`` in eval mode, on the CPU; None where there is only
     an ONNX file. ``precision`` is what is asked of the runtime: a float16 network keeps a float32
     module whose weights were rounded to float16. An int8 network has its quantized model in
-    ``onnx``; a stored file takes and gives float32.
+    ``onnx``; a stored file takes and gives float32. One that its runtime is to quantize is
+    float32, in either form, with the training images to calibrate on.
     """
 
     spec: DataSpec
     module: Any = None
     onnx: Path | None = None
     precision: Precision = "float32"
+    calibration: tuple[int, ...] = ()
+    """Which training images the runtime quantizes on; empty: there is nothing to quantize."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,9 @@ class Program(Protocol):
 
     def exported(self) -> ExportedProgram:
         """The ``torch.export.ExportedProgram`` (float32), for the form ``exported``."""
+
+    def calibration(self) -> Array | None:
+        """The images ``(n, C, H, W)`` on which to quantize; None: not asked of the runtime."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +272,13 @@ class Optimization(Technique):
     """Whether ``apply`` gets the training split."""
     changes_nothing: ClassVar[bool] = False
     """Whether ``apply`` returns the network as it is: no step is then planned."""
+    ways: ClassVar[tuple[Mapping[str, Json], ...]] = ({},)
+    """Parameters of each way to its precision: what one runtime refuses another one may need."""
+
+    @property
+    def left_to_runtime(self) -> bool:
+        """Whether the precision is made by the runtime itself, of a float32 network."""
+        return False
 
     def apply(self, network: Network, data: Samples | None, folder: Path) -> Optimized:
         """Return the optimized network; the given one is not changed. ``folder``: for files."""
@@ -327,6 +341,9 @@ class Software(Technique):
     """Modules that the server of this runtime imports before it forks children."""
     executes: ClassVar[Mapping[str, str]] = {}
     """Declared differences, asked precision -> executed precision."""
+    quantizer: ClassVar[str] = ""
+    """The distribution by which ``build`` quantizes a float32 network to int8 where that is left
+    to it (``int8: {route: own}``); its version then enters the keys. Empty: it has no own way."""
     cpu_decides: ClassVar[tuple[Precision, ...]] = ()
     """Types that it computes in on some CPUs only: a run looks with a small network first, and
     a stack whose type runs in another, undeclared one is then refused."""
@@ -415,6 +432,11 @@ class Techniques:
     def precision(self) -> Precision:
         """The precision asked of the runtime: an optimization's, else the model's own."""
         return self.asked_precision or self.model.stored_precision()
+
+    @property
+    def left_to_runtime(self) -> bool:
+        """Whether the runtime itself makes the precision, of a float32 network."""
+        return any(o.left_to_runtime for o in self.optimization)
 
     @property
     def sparse(self) -> bool:

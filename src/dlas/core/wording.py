@@ -40,7 +40,7 @@ _NAMES = {
     "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "torch": "PyTorch", "tvm": "TVM",
     "tvm_ffi": "TVM", "onnx": "ONNX", "onnxscript": "PyTorch's ONNX exporter", "timm": "timm",
     "torch_pruning": "Torch-Pruning", "PIL": "Pillow", "pyarrow": "PyArrow", "ncnn": "ncnn",
-    "safetensors": "safetensors", "torchvision": "torchvision", "numpy": "NumPy",
+    "pnnx": "pnnx", "safetensors": "safetensors", "torchvision": "torchvision", "numpy": "NumPy",
 }  # fmt: skip
 
 _KNOWN: Sequence[tuple[str, str]] = (

@@ -40,6 +40,13 @@ def openvino(software: Software, artifact: Path) -> Deployment:
     return Deployment(f"{STANDALONE}.load_openvino", {"properties": properties}, ("openvino",))
 
 
+def ncnn(software: Software, artifact: Path) -> Deployment:
+    """Return how ncnn loads its two files: with the options of :class:`Ncnn`, without pnnx."""
+    info = json.loads((artifact / "ncnn.json").read_text(encoding="utf-8"))
+    options = software.settings(info["precision"])  # type: ignore[attr-defined]
+    return Deployment(f"{STANDALONE}.load_ncnn", {"options": options}, ("ncnn",))
+
+
 def pytorch(software: Software, artifact: Path) -> Deployment:
     """Return how PyTorch loads its module, and the packages whose classes it is made of.
 

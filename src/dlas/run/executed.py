@@ -13,7 +13,7 @@ the flags.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -166,10 +166,15 @@ class Answers:
     def survey(self) -> list[Probe]:
         """Return a probe for each runtime and type on this machine's CPU."""
         cpu = _plain("hardware", "cpu")
-        steps = [_plain("optimization", name) for name in ("none", *_narrow())]
+        steps = [_ways(name) for name in ("none", *_narrow())]
         software = [_plain("software", name) for name in registry.names("software")]
-        probes = (self._probe(_small(step, each, cpu)) for each in software for step in steps)
+        probes = (self._first(ways, each, cpu) for each in software for ways in steps)
         return [probe for probe in probes if probe is not None]
+
+    def _first(self, ways: Sequence[Choice], software: Choice, hardware: Choice) -> Probe | None:
+        """Return the plan of the first way to a type that no rule refuses."""
+        probes = (self._probe(_small(way, software, hardware)) for way in ways)
+        return next((probe for probe in probes if probe is not None), None)
 
     def _probe(self, small: Stack) -> Probe | None:
         """Return the plan of a small stack, None where another rule refuses it."""
@@ -218,6 +223,15 @@ def _narrow() -> Iterator[str]:
     found = {name: _precision(name) for name in registry.names("optimization")}
     types = [each for each in get_args(Precision) if each != "float32"]
     yield from (name for each in types for name, asked in found.items() if asked == each)
+
+
+def _ways(name: str) -> list[Choice]:
+    """Return the choices by which an optimization's type can be asked for."""
+    technique = registry.find("optimization", name)
+    if not issubclass(technique, Optimization):
+        return []
+    made = [registry.make("optimization", name, way) for way in technique.ways]
+    return [registry.choice(each) for each in made]
 
 
 def _precision(name: str) -> str | None:

@@ -9,13 +9,12 @@ from typing import Any, TypedDict
 
 from dlas.core.clock import now
 from dlas.core.records import Stage, Status
-from dlas.core.registry import installed_version
 from dlas.core.stack import LAYERS
 from dlas.run.bench import Bench
 from dlas.run.making import Maker
 from dlas.run.measure.verdict import output_problem
 from dlas.run.plan.after_build import baseline_step, evaluate_step, memory_step
-from dlas.run.plan.plan import CellPlan, Plan, Refused, Runnable
+from dlas.run.plan.plan import CellPlan, Plan, Refused, Runnable, versions_of
 from dlas.store.facts import Built, Evaluated, Fact, Memory, Rests
 from dlas.store.results import CellRow, FactRow, RoundRow
 from dlas.store.step_record import StepRecord
@@ -31,13 +30,10 @@ def versions(plan: Plan, description: Mapping[str, Any]) -> dict[str, str]:
     for cell in plan.runnable:
         for technique in cell.techniques.all():
             elsewhere = cell.interpreter if technique is cell.techniques.software else None
-            for name in technique.libraries:
-                if elsewhere is None:
-                    found[name] = installed_version(name)
-                else:
-                    told = elsewhere.versions.get(name, "absent")
-                    found[f"{name} ({cell.techniques.software.python})"] = told
-    return {name: version for name, version in sorted(found.items()) if version != "absent"}
+            where = f" ({cell.techniques.software.python})" if elsewhere else ""
+            for name, version in versions_of(technique, elsewhere).items():
+                found[f"{name}{where}"] = version
+    return dict(sorted(found.items()))
 
 
 class Verdict(TypedDict):
@@ -166,6 +162,7 @@ class Notes:
             facts=built.info["facts"],
             achieved=[info["achieved"] for info in infos if "achieved" in info],
             weights=self.records[cell.prepared].info.get("weights"),
+            versions=versions_of(cell.techniques.software, cell.interpreter),
         )
 
     def _evaluation(self, cell: Runnable) -> StepRecord:

@@ -39,7 +39,7 @@ class Built(Fact):
     """What was built: the network's counts, and the artefact made of it."""
 
     KIND: ClassVar[str] = "build"
-    OPTIONAL: ClassVar[tuple[str, ...]] = ("uncounted",)
+    OPTIONAL: ClassVar[tuple[str, ...]] = ("uncounted", "versions")
 
     params: int | None = None
     nonzero_params: int | None = None
@@ -56,6 +56,8 @@ class Built(Fact):
     """What each optimization came to."""
     weights: Json = None
     """Where the weights are from."""
+    versions: Mapping[str, str] | None = None
+    """The libraries of the software that built it, in the interpreter that did."""
 
 
 @dataclass(frozen=True)

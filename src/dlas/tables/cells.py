@@ -30,13 +30,15 @@ COLUMNS = (
     "accuracy_drop", "flips", "max_abs_error", "energy_mj", "energy_source",
     "ran_precision", "ran_threads", "ran_cpus", "ran_isa",
     "ran_kernels", "fallbacks", "ran_sparsity", "artifact", "created_at", "overhead_s",
+    "software_versions",
 )  # fmt: skip
 """The fixed columns, in order; a column per factor (``layer.parameter``) follows."""
 
 _TEXT = frozenset({
     "cell", "study", "host", "session", "status", "stale", "stage", "reason", *LAYERS,
     "energy_source",
-    "ran_precision", "ran_cpus", "ran_isa", "ran_kernels", "fallbacks", "artifact", "created_at",
+    "ran_precision", "ran_cpus", "ran_isa", "ran_kernels", "fallbacks", "artifact",
+    "software_versions", "created_at",
 })  # fmt: skip
 _WHOLE = frozenset(
     {"rounds", "samples", "params", "nonzero_params", "macs", "accuracy_n", "ran_threads"}

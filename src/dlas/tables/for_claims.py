@@ -16,6 +16,7 @@ from dlas.analyze.estimate.noise import estimate
 from dlas.analyze.estimate.table import Table
 from dlas.core.errors import UserError
 from dlas.core.goals import Goals, parse_goals
+from dlas.store.bundle import STUDY
 from dlas.store.registered import Registered, register, registrations
 from dlas.store.results import FILE_NAME, ResultStore, RoundRow
 from dlas.study.study import Study
@@ -130,7 +131,7 @@ def _study_of(folders: Sequence[Path]) -> str:
     found = set()
     for folder in folders:
         try:
-            found.add(Study.load(folder / intake.STUDY).hash)
+            found.add(Study.load(folder / STUDY).hash)
         except UserError:
             return ""
     return found.pop() if len(found) == 1 else ""

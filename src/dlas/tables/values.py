@@ -26,7 +26,12 @@ def of_build(fact: FactRow | None) -> Columns:
     if fact is None:
         return {}
     built = Built.from_json(fact.value)
-    return {"artifact": fact.content, **{name: getattr(built, name) for name in BUILD}}
+    versions = ", ".join(f"{name} {v}" for name, v in (built.versions or {}).items())
+    return {
+        "artifact": fact.content,
+        "software_versions": versions or None,
+        **{name: getattr(built, name) for name in BUILD},
+    }
 
 
 def of_memory(fact: FactRow | None) -> Columns:

@@ -117,7 +117,10 @@ def outputs_keep_their_shape_and_are_finite(suite: Suite) -> None:
 
 
 def the_network_is_what_its_precision_means(suite: Suite) -> None:
-    """It has the precision declared: rounded weights for half types, a QDQ model for int8."""
+    """It has the precision declared: rounded weights for half types, a QDQ model for int8.
+
+    One whose runtime is to quantize it says on which images, and is the network that it was.
+    """
     network = _done(suite).optimized.network
     wanted = suite.technique.precision or "float32"
     suite.demand(
@@ -125,7 +128,11 @@ def the_network_is_what_its_precision_means(suite: Suite) -> None:
         f"the network's precision is {network.precision}, the technique declares {wanted}",
     )
     check_module(suite, network.module)
-    if wanted == "int8":
+    if suite.technique.left_to_runtime:
+        suite.demand(network.calibration, "the runtime is to quantize, and on no image")
+        check_same(suite, _done(suite).kept, replace(network, precision="float32", calibration=()),
+                   "it is left to the runtime")  # fmt: skip
+    elif wanted == "int8":
         _check_quantized(suite, network)
     elif wanted != "float32" and network.module is not None:
         _check_rounded(suite, network.module, wanted)

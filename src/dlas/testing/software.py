@@ -21,6 +21,7 @@ from dlas.core.protocols import (
     Software,
     Technique,
     Techniques,
+    unavailable,
 )
 from dlas.core.stack import Choice
 from dlas.run.measure.verdict import asked_and_ran, compare_outputs, output_problem
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 IMAGES = 32
 THREADS = (1, 2)
+OWN = "own int8"
+"""Int8 by the runtime's own quantization: ``int8: {route: own}``."""
 STILL = 0.2
 """Beyond this share of the busiest thread's processor time another one counts as busy."""
 
@@ -64,36 +67,39 @@ def _algorithm(suite: Suite) -> Algorithm:
     return NamedKernels() if refused is not None and named is None else OwnKernels()
 
 
-def _refused(suite: Suite, algorithm: Algorithm, precision: Precision) -> Refusal | None:
-    said: Refusal | None = suite.technique.why_not(_stack(suite, algorithm, precision))
+def _refused(suite: Suite, algorithm: Algorithm, way: str) -> Refusal | None:
+    if way == OWN and not suite.technique.quantizer:
+        return unavailable(f"{suite.name} has no int8 quantization of its own")
+    said: Refusal | None = suite.technique.why_not(_stack(suite, algorithm, way))
     return said
 
 
-def _stack(suite: Suite, algorithm: Algorithm, precision: Precision) -> Techniques:
-    step = () if precision == "float32" else (asking(precision),)
+def _kind(way: str) -> Precision:
+    """Return the precision that is asked for in one of the ways to ask for one."""
+    return "int8" if way == OWN else next(kind for kind in PRECISIONS if kind == way)
+
+
+def _stack(suite: Suite, algorithm: Algorithm, way: str) -> Techniques:
+    step = () if way == "float32" else (asking(_kind(way), left_to_runtime=way == OWN),)
     return stack_of(
         *(suite.on.dataset, suite.on.model, *step, algorithm, suite.technique, _hardware())
     )
 
 
-def _seen(
-    suite: Suite, precision: Precision = "float32", algorithm: Algorithm | None = None
-) -> _Seen:
+def _seen(suite: Suite, way: str = "float32", algorithm: Algorithm | None = None) -> _Seen:
     """Return what the runtime does in a precision; skip where it refuses that with a reason."""
     suite.needs("torch", "safetensors")
     chosen = algorithm or _algorithm(suite)
-    refused = _refused(suite, chosen, precision)
+    refused = _refused(suite, chosen, way)
     if refused is not None:
         raise SkipTest(refused.reason)
-    return suite.once(
-        f"seen {precision} {chosen.name}", lambda: _build_and_run(suite, precision, chosen)
-    )
+    return suite.once(f"seen {way} {chosen.name}", lambda: _build_and_run(suite, way, chosen))
 
 
-def _build_and_run(suite: Suite, precision: Precision, algorithm: Algorithm) -> _Seen:
+def _build_and_run(suite: Suite, way: str, algorithm: Algorithm) -> _Seen:
     software: Software = suite.technique
-    home = suite.folder(precision)
-    network = _network(suite, precision, home)
+    home = suite.folder(way.replace(" ", "-"))
+    network = _network(suite, way, home)
     images = suite.on.dataset.load("test").images(range(IMAGES))
     reference = outputs_of(network, images)
     stored, lowered = _lower(suite, network, software, home)
@@ -139,12 +145,14 @@ def _remove(source: Path | None) -> None:
         source.unlink(missing_ok=True)
 
 
-def _network(suite: Suite, precision: Precision, home: Path) -> Network:
+def _network(suite: Suite, way: str, home: Path) -> Network:
     """Return the suite's network in a precision, by dlas's own optimization of that name."""
     network = suite.on.model.build(suite.on.dataset)
-    if precision == "float32":
+    if way == "float32":
         return network
+    precision = _kind(way)
     params: dict[str, Json] = {"images": 16} if precision == "int8" else {}
+    params |= {"route": "own"} if way == OWN else {}
     cls = registry.find("optimization", precision)
     absent = registry.missing(cls)
     if absent is not None:
@@ -208,18 +216,20 @@ def outputs_are_float32_rows(suite: Suite) -> None:
         suite.demand(len(outputs) == IMAGES, f"{IMAGES} images gave {len(outputs)} outputs")
 
 
-def _judges(precision: Precision) -> tuple[Judge, Judge]:
+def _judges(way: str) -> tuple[Judge, Judge]:
+    precision = _kind(way)
+
     def outputs(suite: Suite) -> None:
-        seen = _seen(suite, precision)
+        seen = _seen(suite, way)
         for threads, (found, _) in seen.results.items():
             problem = output_problem(compare_outputs(found, seen.reference), precision)
-            suite.demand(problem is None, f"{precision}, {threads} threads: {problem}")
+            suite.demand(problem is None, f"{way}, {threads} threads: {problem}")
 
     def ran(suite: Suite) -> None:
-        for threads, (_, facts) in _seen(suite, precision).results.items():
+        for threads, (_, facts) in _seen(suite, way).results.items():
             suite.demand(facts["ran_type"] == "Ran", f"observe() gives a {facts['ran_type']}")
             seen = Ran(precision=facts["ran"]["precision"])
-            stack = replace(_stack(suite, _algorithm(suite), precision), probed=seen)
+            stack = replace(_stack(suite, _algorithm(suite), way), probed=seen)
             if refused := registry.other_type(stack):
                 raise SkipTest(refused.reason)  # as a run refuses it, having looked
             problem = asked_and_ran(
@@ -230,11 +240,12 @@ def _judges(precision: Precision) -> tuple[Judge, Judge]:
             )
             suite.demand(problem is None, f"{problem}")
 
-    unless = "" if precision == "float32" else ", unless refused"
-    outputs.__name__ = f"outputs_are_right_in_{precision}"
-    outputs.__doc__ = f"{precision}{unless}: the outputs are within the tolerance of a run."
-    ran.__name__ = f"what_ran_in_{precision}_was_asked_for"
-    ran.__doc__ = f"{precision}{unless}: `observe` says that it ran, or a declared other type."
+    unless = "" if way == "float32" else ", unless refused"
+    called = way.replace("own ", "its_own_")
+    outputs.__name__ = f"outputs_are_right_in_{called}"
+    outputs.__doc__ = f"{way}{unless}: the outputs are within the tolerance of a run."
+    ran.__name__ = f"what_ran_in_{called}_was_asked_for"
+    ran.__doc__ = f"{way}{unless}: `observe` says that it ran, or a declared other type."
     return outputs, ran
 
 
@@ -317,7 +328,7 @@ SOFTWARE = (
     it_builds_an_artefact,
     the_artefact_stands_alone,
     outputs_are_float32_rows,
-    *(judge for precision in PRECISIONS for judge in _judges(precision)),
+    *(judge for way in (*PRECISIONS, OWN) for judge in _judges(way)),
     a_session_is_repeatable,
     outputs_are_not_overwritten,
     threads_are_as_asked,

@@ -56,6 +56,7 @@ class PlainRuntime(Software):
     """A runtime that refuses nothing; it is only there to be asked."""
 
     name: ClassVar[str] = "plain-runtime"
+    quantizer: ClassVar[str] = "dlas"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +90,16 @@ class Asking(Optimization):
         return Optimized(replace(network, precision=self.precision or network.precision))
 
 
-def asking(precision: Precision | None = None, *, sparse: bool = False) -> Optimization:
+def asking(
+    precision: Precision | None = None, *, sparse: bool = False, left_to_runtime: bool = False
+) -> Optimization:
     """Return an optimization that asks for a precision, or leaves zeros, and does nothing else."""
-    facts = {"precision": precision, "sparse": sparse, "name": f"asking-{precision or 'nothing'}"}
+    facts = {
+        "precision": precision,
+        "sparse": sparse,
+        "left_to_runtime": left_to_runtime,
+        "name": f"asking-{precision or 'nothing'}",
+    }
     made: Optimization = type("Asking", (Asking,), facts)()
     return made
 

@@ -7,7 +7,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from dlas.core import registry
-from dlas.core.errors import StepError
+from dlas.core.errors import StepError, UserError
 from dlas.core.protocols import DataSpec, Network
 from dlas.networks.export import export_onnx
 
@@ -218,3 +218,75 @@ def test_calibration_follows_the_batch_of_the_problem(tmp_path):
 def test_calibration_without_images_is_an_error(tmp_path):
     with pytest.raises(StepError, match="calibrated on training images"):
         apply("int8", Network(SPEC, net()), tmp_path)
+
+
+# ---------------------------------------------------------------- int8, each runtime's own
+
+
+def test_left_to_the_runtime_the_network_stays_and_says_on_what_to_calibrate(tmp_path):
+    data, given = Data(), net()
+    done = apply("int8", Network(SPEC, given), tmp_path, data, images=40, route="own")
+    assert (done.network.precision, done.network.onnx) == ("int8", None)
+    assert done.network.module is given
+    picked = done.network.calibration
+    assert len(picked) == 40 and sorted(np.bincount(data.labels[list(picked)])) == [4] * 10
+    assert done.achieved == {"calibration_images": 40, "route": "own"}
+    assert data.asked == [], "the runtime asks for them"
+    shared = apply("int8", Network(SPEC, net()), tmp_path, data, images=40)
+    assert sorted(data.asked) == sorted(picked), "the same images as the shared model's"
+    assert shared.network.calibration == ()
+
+
+def test_whole_batches_are_calibrated_on(tmp_path):
+    spec = DataSpec(classes=10, channels=1, height=12, width=12, batch=16)
+    done = apply("int8", Network(spec, net()), tmp_path, Data(), images=40, route="own")
+    assert len(done.network.calibration) == 32
+    with pytest.raises(StepError, match="at least one batch of 16"):
+        apply("int8", Network(spec, net()), tmp_path, Data(), images=8, route="own")
+
+
+def test_what_is_the_shared_models_is_not_asked_of_the_runtime():
+    for params in ({"method": "entropy"}, {"per_channel": False}):
+        with pytest.raises(UserError, match="leave them out"):
+            registry.make("optimization", "int8", {"route": "own", **params})
+
+
+def test_the_shared_route_is_the_choice_that_it_was():
+    assert "route" not in registry.choice(registry.make("optimization", "int8")).params
+    own = registry.choice(registry.make("optimization", "int8", {"route": "own"}))
+    assert own.text == "int8(route=own)"
+
+
+def test_it_is_stored_and_a_build_gets_the_images(tmp_path):
+    from dlas.run.steps.build import StoredProgram
+    from dlas.run.steps.saved import load_network, recipe, save_network
+
+    dataset, model = registry.make("dataset", "digits"), registry.make("model", "resnet-8")
+    made_by = recipe(registry.choice(dataset), registry.choice(model))
+    train = dataset.load("train")
+    for route, folder in (("own", tmp_path / "own"), ("shared", tmp_path / "plain")):
+        network = model.build(dataset)
+        if route == "own":
+            network = apply("int8", network, tmp_path, train, images=20, route="own").network
+        save_network(network, folder, made_by)
+        program = StoredProgram(folder, None, registry.make("algorithm", "native"))
+        assert load_network(folder).calibration == network.calibration
+        found = program.calibration()
+        if route == "own":
+            np.testing.assert_array_equal(found, train.images(network.calibration))
+        else:
+            assert found is None
+
+
+def test_a_runtime_without_a_way_of_its_own_is_refused():
+    from dlas.testing import PlainRuntime, stack_of
+
+    class Without(PlainRuntime):
+        quantizer = ""
+
+    own = registry.make("optimization", "int8", {"route": "own"})
+    refused = own.why_not(stack_of(own, Without()))
+    assert refused.status == "unavailable" and "take route: shared" in refused.reason
+    assert own.why_not(stack_of(own, PlainRuntime())) is None
+    shared = registry.make("optimization", "int8")
+    assert shared.why_not(stack_of(shared, Without())) is None

@@ -1,4 +1,6 @@
+import sys
 from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from fake_programs import (
     CPU,
     NETS,
     FakeProgram,
+    LeftToRuntime,
     Stand,
     forked,
     images,
@@ -89,6 +92,33 @@ def test_options_reach_the_plug_in_and_are_checked(tmp_path):
     assert len(caught.value.problems) == 3
     assert "Did you mean 'PERF_COUNT'" in str(caught.value)
     assert "Expected only true/false" in str(caught.value)
+
+
+# ---------------------------------------------------------------- its own int8
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_its_own_int8_is_nncfs_and_really_runs(net, tmp_path):
+    pytest.importorskip("nncf")
+    runtime = software("openvino")
+    runtime.build(LeftToRuntime(net), CPU, tmp_path)
+    session, expected = runtime.load(tmp_path, CPU), reference(net)
+    error = np.abs(infer(session) - expected).max() / np.abs(expected).max()
+    assert 0 < error <= 0.1
+    assert session.observe(images()[:1]).precision == "int8"
+
+
+def test_without_nncf_its_own_int8_is_unavailable(tmp_path):
+    own = registry.make("optimization", "int8", {"route": "own"})
+    runtime = software("openvino")
+    with patch("dlas.layers.software.openvino.find_spec", return_value=None):
+        refused = runtime.why_not(stack(runtime, optimization=(own,)))
+        assert refused.status == "unavailable" and "dlas[nncf]" in refused.reason
+        assert runtime.why_not(stack(runtime, precision="int8")) is None
+    with patch("dlas.layers.software.openvino.find_spec", return_value=object()):
+        assert runtime.why_not(stack(runtime, optimization=(own,))) is None
+    with patch.dict(sys.modules, {"nncf": None}), pytest.raises(ImportError):
+        runtime.build(LeftToRuntime("residual"), CPU, tmp_path)
 
 
 # ---------------------------------------------------------------- rules, and each switched off

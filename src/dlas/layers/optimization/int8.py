@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from dlas.core.errors import StepError
+from dlas.core.errors import StepError, UserError
+from dlas.core.keys import Json
 from dlas.core.protocols import (
     Network,
     Optimization,
@@ -20,6 +21,7 @@ from dlas.core.protocols import (
     Refusal,
     Samples,
     Techniques,
+    unavailable,
 )
 from dlas.layers.optimization.shared import onnx_source
 from dlas.layers.optimization.shared.refusals import refuse_second_precision
@@ -54,11 +56,16 @@ class Int8(Optimization):
     which x86 has instructions (VNNI) and both ONNX Runtime and OpenVINO integer kernels. After
     Jacob et al., "Quantization and Training of Neural Networks for Efficient
     Integer-Arithmetic-Only Inference", 2018.
+
+    ``route: own`` leaves it to the runtime, where that has a way of its own (OpenVINO: NNCF): the
+    network stays as it is, and is quantized on the same images when it is built. ``method`` and
+    ``per_channel`` are then the runtime's own.
     """
 
     name: ClassVar[str] = "int8"
     precision: ClassVar[Precision | None] = "int8"
     data: ClassVar[Literal["none", "train"]] = "train"
+    ways: ClassVar[tuple[Mapping[str, Json], ...]] = ({}, {"route": "own"})
     requires: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
     extra: ClassVar[str] = "onnx"
     libraries: ClassVar[tuple[str, ...]] = ("torch", "onnx", "onnxruntime", "onnxscript")
@@ -77,10 +84,32 @@ class Int8(Optimization):
     """Whether each output channel's weights have a scale of their own."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Which images are drawn."""
+    route: Annotated[
+        Literal["shared", "own"], Field(exclude_if=lambda value: value == "shared")
+    ] = "shared"
+    """``shared``: one quantized model for all runtimes; ``own``: that of each runtime itself."""
+
+    def __post_init__(self) -> None:
+        if self.route == "own" and (self.method, self.per_channel) != ("minmax", True):
+            raise UserError(
+                "int8: `method` and `per_channel` are those of the shared model; with `route: "
+                "own` the runtime chooses: leave them out"
+            )
+
+    @property
+    def left_to_runtime(self) -> bool:
+        """Whether the runtime quantizes, when it is built."""
+        return self.route == "own"
 
     def why_not(self, stack: Techniques) -> Refusal | None:
-        """Refuse a second precision in one pipeline."""
-        return refuse_second_precision(self, stack)
+        """Refuse a second precision in one pipeline, and a runtime with no way of its own."""
+        said = refuse_second_precision(self, stack)
+        if said is None and self.route == "own" and not stack.software.quantizer:
+            return unavailable(
+                f"{type(stack.software).name} has no int8 quantization of its own in dlas: take "
+                "route: shared"
+            )
+        return said
 
     def apply(self, network: Network, data: Samples | None, folder: Path) -> Optimized:
         """Return the quantized network: an ONNX file, no module; the given one is not changed.
@@ -98,6 +127,8 @@ class Int8(Optimization):
             raise StepError(f"int8 needs a float32 network, and got a {network.precision} one")
         if data is None:
             raise StepError("int8 is calibrated on training images, and got none")
+        if self.route == "own":
+            return self._left(network, data)
         source, ready = folder / "float32.onnx", folder / "prepared.onnx"
         target = folder / ONNX_FILE
         if network.module is not None:
@@ -107,11 +138,9 @@ class Int8(Optimization):
             onnx_source.refuse_foreign(model, self.name)
             onnx.save(model, source)
         _prepare(source, ready)
-        picked = balanced(data.labels, self.images, self.seed)
-        batch = network.spec.batch
-        if len(picked) < batch:
-            raise StepError(f"int8 needs at least one batch of {batch} images to calibrate on")
-        reader = _Calibration(data, picked.tolist(), batch, _input_name(ready))
+        reader = _Calibration(
+            data, self._picked(network, data), network.spec.batch, _input_name(ready)
+        )
         model = self._quantize(ready, target, reader)
         for path in folder.iterdir():
             if path != target:
@@ -123,6 +152,20 @@ class Int8(Optimization):
             **_count(model),
         }
         return Optimized(Network(network.spec, None, target, "int8"), achieved)
+
+    def _picked(self, network: Network, data: Samples) -> list[int]:
+        """Return which training images to calibrate on, whole batches of them."""
+        picked: list[int] = balanced(data.labels, self.images, self.seed).tolist()
+        batch = network.spec.batch
+        if len(picked) < batch:
+            raise StepError(f"int8 needs at least one batch of {batch} images to calibrate on")
+        return picked[: len(picked) // batch * batch]
+
+    def _left(self, network: Network, data: Samples) -> Optimized:
+        """Return the network as it is, with the images on which the runtime quantizes it."""
+        picked = self._picked(network, data)
+        left = replace(network, precision="int8", calibration=tuple(picked))
+        return Optimized(left, {"calibration_images": len(picked), "route": self.route})
 
     def _quantize(self, source: Path, target: Path, reader: Any) -> Any:
         import onnx

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,6 +23,7 @@ from dlas.core.protocols import (
     Session,
     Software,
     Techniques,
+    unavailable,
 )
 from dlas.layers.software.shared import isa, refusals
 from dlas.layers.software.shared.work import Work, settle
@@ -60,6 +63,9 @@ class OpenVino(Software):
     while its machine code is generated whenever it is loaded; OpenVINO has no form that keeps it.
     Its threads are not pinned, so that they stay on the processors of their process. ``options``
     sets properties of the CPU plug-in, e.g. ``{EXECUTION_MODE_HINT: ACCURACY}``.
+
+    Its own int8 (``int8: {route: own}``) is NNCF's: it knows which operators the CPU plug-in has
+    integer kernels for, and corrects biases by what the quantization shifts.
     """
 
     name: ClassVar[str] = "openvino"
@@ -69,6 +75,7 @@ class OpenVino(Software):
     libraries: ClassVar[tuple[str, ...]] = ("openvino",)
     preload: ClassVar[tuple[str, ...]] = ("openvino",)
     cpu_decides: ClassVar[tuple[Precision, ...]] = ("float16", "bfloat16")
+    quantizer: ClassVar[str] = "nncf"
     sources: ClassVar[tuple[str, ...]] = (
         "dlas.layers.software.shared.refusals",
         "dlas.layers.software.shared.work",
@@ -78,7 +85,11 @@ class OpenVino(Software):
     options: dict[str, bool | int | float | str] = field(default_factory=dict)
 
     def why_not(self, stack: Techniques) -> Refusal | None:
-        """Refuse chosen algorithms, devices and instruction sets."""
+        """Refuse chosen algorithms, devices, instruction sets, and to quantize without NNCF."""
+        if stack.left_to_runtime and not self.python and find_spec("nncf") is None:
+            return unavailable(
+                "openvino quantizes by NNCF, which is not installed: pip install 'dlas[nncf]'"
+            )
         return (
             refusals.own_algorithm(stack, self.name)
             or refusals.cpu_only(stack, self.name)
@@ -102,6 +113,9 @@ class OpenVino(Software):
         core = openvino.Core()
         self._check(core)
         model = core.read_model(str(program.onnx()))
+        images = program.calibration()
+        if images is not None:
+            model = _quantized(model, images, program.spec.batch)
         compiled = core.compile_model(model, "CPU", self._config(program.precision, 1))
         blob = compiled.export_model()
         (folder / BLOB).write_bytes(blob.getvalue() if isinstance(blob, io.BytesIO) else blob)
@@ -147,6 +161,28 @@ class OpenVino(Software):
                 problems.append(f"openvino: options: {name}={value!r}: {said}{near(name, known)}")
         if problems:
             raise UserError(problems)
+
+
+def _quantized(model: Any, images: Array, batch: int) -> Any:
+    """Return a model that NNCF has quantized on images, calibrated on all of them."""
+    os.environ.setdefault("NNCF_CI", "1")  # else it reports each use to its makers
+    import nncf
+
+    batches = [images[at : at + batch] for at in range(0, len(images), batch)]
+    kind = nncf.ModelType.TRANSFORMER if _attends(model) else None
+    return nncf.quantize(model, nncf.Dataset(batches), subset_size=len(batches), model_type=kind)
+
+
+def _attends(model: Any) -> bool:
+    """Whether a model holds attention: a softmax that is multiplied by something."""
+    for op in model.get_ops():
+        kind = op.get_type_name()
+        read_by = [
+            at.get_node().get_type_name() for o in op.outputs() for at in o.get_target_inputs()
+        ]
+        if kind == "ScaledDotProductAttention" or (kind == "Softmax" and "MatMul" in read_by):
+            return True
+    return False
 
 
 class OpenVinoSession:

@@ -21,6 +21,8 @@ RUNTIMES = (
     "onnx",
     "onnxruntime",
     "openvino",
+    "ncnn",
+    "pnnx",
     "apache-tvm",
     "apache-tvm-ffi",
     "timm",

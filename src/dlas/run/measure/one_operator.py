@@ -56,6 +56,9 @@ class OneOperator:
 
         return export_program(_module(), self.spec)
 
+    def calibration(self) -> None:
+        """There is nothing to quantize."""
+
 
 @dataclass(frozen=True)
 class OneOperatorArgs:

@@ -20,7 +20,7 @@ from typing import Literal
 
 from dlas.core import registry
 from dlas.core.keys import Json, key
-from dlas.core.protocols import Ran, Refusal, Software, Techniques, unavailable
+from dlas.core.protocols import Ran, Refusal, Software, Technique, Techniques, unavailable
 from dlas.core.records import MeasureSettings, Stage
 from dlas.core.registry import installed_version
 from dlas.core.stack import Stack
@@ -293,8 +293,9 @@ class _Chain:
         return network
 
     def lower(self, network: str) -> str | None:
-        form = self.techniques.software.form
-        has_onnx = self.techniques.precision == "int8" or self.techniques.model.form == "onnx"
+        form, t = self.techniques.software.form, self.techniques
+        quantized = t.precision == "int8" and not t.left_to_runtime
+        has_onnx = quantized or t.model.form == "onnx"
         if form == "module" or has_onnx:
             return None
         versions: list[Json] = [installed_version(d) for d in LOWER_LIBRARIES[form]]
@@ -315,6 +316,7 @@ class _Chain:
             registry.identity(t.algorithm),
             [hardware.name, t.hardware.target()],
             t.hardware.threads if software.bakes_threads or t.algorithm.measures else None,
+            *([_quantizer(software, self.interpreter)] if t.left_to_runtime else []),
         ]
         return self.add(
             Stage.BUILD,
@@ -338,6 +340,23 @@ def software_identity(software: Software, interpreter: Interpreter | None) -> Js
     Another interpreter counts by its versions, not by its path.
     """
     return registry.identity(software, interpreter.versions if interpreter else None)
+
+
+def versions_of(technique: Technique, elsewhere: Interpreter | None) -> dict[str, str]:
+    """Return the versions of a technique's libraries, in dlas's own interpreter or another one.
+
+    What is not there is left out.
+    """
+    there = {n: elsewhere.versions.get(n) if elsewhere else installed_version(n)
+             for n in technique.libraries}  # fmt: skip
+    return {name: version for name, version in there.items() if version and version != "absent"}
+
+
+def _quantizer(software: Software, interpreter: Interpreter | None) -> Json:
+    """Return what a key must know of what quantizes in a build: its name and version."""
+    name = software.quantizer
+    version = interpreter.versions.get(name) if interpreter else installed_version(name)
+    return [name, version]
 
 
 def runtime_server(techniques: Techniques) -> Server:

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+from dlas.core import registry
 from dlas.core.keys import Json
 from dlas.core.protocols import (
     Algorithm,
@@ -23,6 +24,8 @@ from dlas.run.steps.saved import NetworkInfo, load_network, read_network_info
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
+
+    from dlas.core.protocols import Array
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,14 @@ class StoredProgram:
         if self.lowered is None:
             raise ValueError("this network has not been lowered to the form 'exported'")
         return load_exported(self.lowered / FILES["exported"])
+
+    def calibration(self) -> Array | None:
+        """The training images on which the runtime is to quantize; None: it is not to."""
+        picked = self._info.get("calibration")
+        if not picked:
+            return None
+        dataset = registry.dataset(self._info["recipe"]["dataset"])
+        return dataset.load("train").images(picked)
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,8 @@ class NetworkInfo(TypedDict):
     module: bool
     """Whether there is one; with it come the last two."""
     onnx: bool
+    calibration: NotRequired[list[int]]
+    """Which training images the runtime quantizes on."""
     attributes: NotRequired[dict[str, dict[str, Encoded]]]
     """``{module: {attribute: value}}`` that optimizations changed."""
     tied: NotRequired[dict[str, str]]
@@ -86,6 +88,8 @@ def save_network(network: Network, folder: Path, recipe: Recipe) -> None:
         "module": network.module is not None,
         "onnx": network.onnx is not None,
     }
+    if network.calibration:
+        info["calibration"] = list(network.calibration)
     if network.module is not None:
         attributes, tied = _save_module(network.module, network.spec, folder, recipe)
         info |= {"attributes": attributes, "tied": tied}
@@ -138,6 +142,7 @@ def load_network(folder: Path) -> Network:
         module=module,
         onnx=folder / ONNX if info["onnx"] else None,
         precision=info["precision"],
+        calibration=tuple(info.get("calibration", ())),
     )
 
 
