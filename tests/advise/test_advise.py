@@ -112,6 +112,14 @@ def test_an_untried_choice_is_among_the_next_three_without_any_evidence(tmp_path
     assert untried["int8"] == DEFINITION
 
 
+def test_an_option_of_the_best_that_nobody_tried_is_told(tmp_path: Path) -> None:
+    found = advise([study(tmp_path / "here", lambda m, p, s, t, a: s == "tvm" and t == 1)])
+    (software,) = [each for each in found.layers if each.layer == "software"]
+    (said,) = [s for s in software.untried if s.choice == "tvm(tuning=template)"]
+    assert "tuning template in place of none" in said.text
+    assert said.status == UNKNOWN
+
+
 def test_a_better_combination_that_nobody_measured_is_expected_by_the_model(
     tmp_path: Path,
 ) -> None:

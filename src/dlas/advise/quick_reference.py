@@ -12,7 +12,7 @@ from typing import Any
 from dlas.advise.evidence import gather
 from dlas.advise.found_here import interacts, tried
 from dlas.advise.said import ELSEWHERE, HERE, Said
-from dlas.advise.untried import made
+from dlas.advise.untried import made, variants
 from dlas.core import registry
 from dlas.core.errors import DlasError, UserError, near
 from dlas.core.stack import LAYERS, Choice, Stack
@@ -68,13 +68,8 @@ def _variants(layer: str, name: str) -> Iterator[Choice]:
     if own is None:
         return
     yield own
-    row = next(r for r in registry.catalogue(layer) if r["name"] == name)
-    for parameter, described in row["parameters"].items():
-        values = described.get("enum", ()) if isinstance(described, dict) else ()
-        for value in values if isinstance(values, list) else ():
-            if value != own.params[parameter]:
-                params = {**own.params, parameter: value}
-                yield registry.choice(registry.make(layer, name, params))
+    for _, other in variants(layer, own):
+        yield other
 
 
 def _stacks(layer: str, own: Choice) -> Iterator[Stack]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from dlas.advise.said import DEFINITION, ELSEWHERE, REFUSED, UNKNOWN, Said
 from dlas.analyze.tell.words import around, compared, contexts
 from dlas.core import registry
 from dlas.core.errors import DlasError
+from dlas.core.keys import Json
 from dlas.core.precision import bits
 from dlas.core.protocols import Optimization, Refusal
 from dlas.core.stack import Choice, Stack
@@ -65,7 +66,7 @@ def candidates(known: Evidence, rules: RuleBook) -> list[Untried]:
     """Return every choice of the catalogue that no complete stack here has, layer by layer."""
     found = []
     for layer in VARIED:
-        for pipeline in _choices(known, layer):
+        for pipeline in (*_choices(known, layer), *_options(known, layer)):
             found.append(_candidate(known, rules, layer, pipeline))
     return found
 
@@ -126,11 +127,39 @@ def _choices(known: Evidence, layer: str) -> Iterable[tuple[Choice, ...]]:
             yield _pipeline(known, new) if layer == "optimization" else (new,)
 
 
-def made(layer: str, name: str) -> Choice | None:
+def _options(known: Evidence, layer: str) -> Iterable[tuple[Choice, ...]]:
+    """Yield the best stack's pipeline with a named option of its last step as nobody tried it."""
+    *before, step = known.stack.layer(layer)
+    alike = [
+        each
+        for cell, stack in known.results.stacks.items()
+        if cell in known.rows and known.rows[cell]["status"] == "complete"
+        for each in stack.layer(layer)
+        if each.name == step.name
+    ]
+    if layer == "hardware" or step.name in OWN:
+        return
+    for option, new in variants(layer, step):
+        if new.params.get(option) not in [each.params.get(option) for each in alike]:
+            yield (*before, new)
+
+
+def variants(layer: str, step: Choice) -> Iterator[tuple[str, Choice]]:
+    """Yield a choice with each other value of each option that takes one of a list."""
+    row = next(r for r in registry.catalogue(layer) if r["name"] == step.name)
+    for option, described in row["parameters"].items():
+        values = described.get("enum", ()) if isinstance(described, dict) else ()
+        for value in values if isinstance(values, list) else ():
+            new = made(layer, step.name, {**step.params, option: value})
+            if new is not None and new != step:
+                yield option, new
+
+
+def made(layer: str, name: str, given: Mapping[str, Json] | None = None) -> Choice | None:
     """Return a technique with its defaults; a share without one is a half, other gaps are left."""
     try:
         cls = registry.find(layer, name)
-        params = {n: SHARE for n in SHARES if n in registry.fields(cls)}
+        params = given or {n: SHARE for n in SHARES if n in registry.fields(cls)}
         return registry.choice(registry.make(layer, name, params))
     except DlasError:
         return None  # it needs what only a person can say
@@ -172,7 +201,7 @@ def expectation(known: Evidence, elsewhere: Iterable[Evidence], one: Untried) ->
     found = [said for other in elsewhere if (said := _seen(known, other, one)) is not None]
     found += [said] if (said := _by_definition(one)) is not None else []
     if not found:
-        what = _summary(one)
+        what = _option_told(known, one) or _summary(one)
         found.append(Said(f"{one.text}: {what}; nothing here or given says what it gives",
                           UNKNOWN, one.text))  # fmt: skip
     return found
@@ -237,6 +266,20 @@ def _by_definition(one: Untried) -> Said | None:
         if width is not None and width < 32:
             return Said(f"{one.text}: weights take {width} of 32 bits", DEFINITION, one.text)
     return None
+
+
+def _option_told(known: Evidence, one: Untried) -> str:
+    """Return in which options a choice differs from what is best here; else nothing."""
+    if one.stack is None:
+        return ""
+    here, new = known.stack.layer(one.layer)[-1], one.stack.layer(one.layer)[-1]
+    if here.name != new.name:
+        return ""
+    return ", ".join(
+        f"{option} {value} in place of {here.params[option]}"
+        for option, value in new.params.items()
+        if option in here.params and here.params[option] != value
+    )
 
 
 def _summary(one: Untried) -> str:

@@ -47,7 +47,9 @@ def order_warning(found: Analysis | None) -> list[str]:
     """Return the single levels without which the layers come in another order of importance."""
     if found is None or not len(found.left_out):
         return []
-    changed = found.left_out[found.left_out["changed"].eq(True)]
+    rows = found.left_out
+    # Where another layer collapses without it, the level says nothing of the order.
+    changed = rows[rows["changed"].eq(True) & ~rows["collapses"].eq(True)]
     return [f"without {r.layer}={r.level}: {r.order}" for r in changed.itertuples()]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from dlas.analyze import Analysis
@@ -142,7 +143,9 @@ def findings(found: Analysis | None, where: Places) -> list[Part]:
             "rank": f.rank, "kind": f.kind, "sentence": f.sentence, "layers": list(f.layers),
             "ratio": plain(f.ratio), "low": plain(f.low), "high": plain(f.high),
             "p": plain(f.p), "q": plain(f.q), "certainty": f.certainty, "overturn": f.overturn,
-            "cells": _known(f.cells, rows),
+            "cells": _known(f.cells, rows), "fact": f.fact, "contender": f.contender,
+            "costs": [asdict(paid) for paid in f.costs],
+            "coverage": None if f.coverage is None else asdict(f.coverage),
         }
         for f in found.findings
     ]  # fmt: skip
