@@ -273,7 +273,9 @@ def test_planning_says_what_was_read(said, tmp_path):
     )
     code, out, _ = said("plan", tmp_path / "s.yaml")
     assert code == 0
-    assert out.splitlines()[:6] == [
+    first, *told = out.splitlines()
+    assert first.startswith("study s, hash ")
+    assert told[:6] == [
         "data  image-folder(root=photos,size=8)",
         "      image-folder(root=photos,size=16)",
         "  classes  2: a, b",

@@ -96,10 +96,10 @@ def test_the_order_of_rows_changes_nothing(said, tmp_path, text, options):
 def test_a_rate_is_maximized(said):
     code, out, _ = said(THROUGHPUT, "--layers", "model,compile", "--metric", "images_per_sec")
     assert code == 0
-    assert "Take a / dynamo: images_per_sec 180" in out
+    assert "Take model=a, compile=dynamo: images_per_sec 180" in out
     assert "note: More of images_per_sec is better, its name is that of a rate" in out
     _, out, _ = said(THROUGHPUT, "--layers", "model,compile", "--minimize", "images_per_sec")
-    assert "Take b / eager" in out
+    assert "Take model=b, compile=eager" in out
 
 
 def test_a_direction_that_no_name_tells_is_asked_for(said):
@@ -108,14 +108,14 @@ def test_a_direction_that_no_name_tells_is_asked_for(said):
     assert (code, out) == (2, "")
     assert "say --minimize result or --maximize result" in err
     _, out, _ = said(text, "--layers", "model,compile", "--maximize", "result")
-    assert "Take a / dynamo" in out
+    assert "Take model=a, compile=dynamo" in out
 
 
 def test_versions_are_no_numbers(said):
     code, out, _ = said(VERSIONS, "--layers", "ort,model", "--metric", "ms", "--top", "0")
     assert code == 0
     assert "ort (3 levels, ordered as versions from 1.9 to 1.20" in out
-    assert "1.1 " not in out and "Take 1.20 / a" in out
+    assert "1.1 " not in out and "Take ort=1.20, model=a" in out
     assert "ort=1.20 is 43 % faster than 1.9" in out
     assert not [line for line in out.splitlines() if "higher ort" in line]
 
@@ -232,7 +232,7 @@ def test_decimal_commas_per_cent_signs_and_semicolons(said):
     assert code == 0
     assert "Numbers are read with decimal commas" in out
     assert "acc is in per cent and read as a share" in out
-    assert "1 cell is on the Pareto front of ms, acc: a / 0.5 (ms 1234, acc 0.761)" in out
+    assert "1 cell is on the Pareto front of ms, acc: model=a, x=0.5 (ms 1234, acc 0.761)" in out
     assert "x (2 levels, ordered as numbers from 0.25 to 0.5" in out
 
 
@@ -257,8 +257,8 @@ def test_several_metrics_and_limits_give_the_front_first_by_name(said):
     )  # fmt: skip
     assert code == 0
     first = out.index("1. [front, stated] With model=AlexNet 2 cells are on the Pareto front of")
-    assert "AlexNet / large / fp32 (ms 5.00, price 3.00)" in out[first:]
-    assert "AlexNet / large / int8" not in out
+    assert "gpu=large, precision=fp32 (ms 5.00, price 3.00)" in out[first:]
+    assert "model=AlexNet, gpu=large, precision=int8" not in out
     code, _, err = said(GIVEN, "--layers", "model", "--minimize", "ms", "--at-least", "acc=good")
     assert code == 2 and "--at-least 'acc=good': must be COLUMN=NUMBER" in err
 

@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args, ru
 
 from dlas.core.contents import Contents, split_read
 from dlas.core.keys import Json
+from dlas.core.refuse import Refusal as Refusal
+from dlas.core.refuse import impossible as impossible
+from dlas.core.refuse import unavailable as unavailable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,24 +32,6 @@ Precision = Literal["float32", "float16", "bfloat16", "int8"]
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 Form = Literal["module", "exported", "onnx"]
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a stack cannot be: ``impossible`` holds for any implementation, ``unavailable`` here."""
-
-    status: Literal["impossible", "unavailable"]
-    reason: str
-
-
-def impossible(reason: str) -> Refusal:
-    """Refuse with a sentence that is true of any implementation."""
-    return Refusal("impossible", reason)
-
-
-def unavailable(reason: str) -> Refusal:
-    """Refuse because something is not installed, not present or not implemented."""
-    return Refusal("unavailable", reason)
 
 
 # ---------------------------------------------------------------- values between techniques

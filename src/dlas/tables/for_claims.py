@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dlas.analyze.claims.gauges import COUNTED, Basis, Gauge, measured_gauge, within
-from dlas.analyze.claims.hypothesis import ClaimsFile, Quantity
+from dlas.analyze.claims.hypothesis import ClaimsFile, Term
 from dlas.analyze.estimate.noise import estimate
 from dlas.analyze.estimate.table import Table
 from dlas.core.errors import UserError
@@ -190,7 +190,7 @@ def _named(file: ClaimsFile, names: Mapping[str, str]) -> set[str]:
     found = set()
     for test in (t for claim in file.claims for t in claim.tests):
         for each in (test.quantity, test.bound):
-            if isinstance(each, Quantity):
+            if isinstance(each, Term):
                 found |= {c for k, c in each.columns.items() if k in ("metric", "x", "y")}
     return {names.get(c, c) for c in found}
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlas.analyze.claims.hypothesis import Quantity
+from dlas.analyze.claims.hypothesis import Term
 from dlas.analyze.claims.language import FORMS, parse
 from dlas.core.errors import UserError
 
@@ -50,7 +50,7 @@ def test_the_choice_of_a_winner_may_be_denied():
 
 def test_a_quantity_may_be_compared_with_another():
     found = parse("speedup(a == 1) < ratio(macs, a == 2, a == 1) in every context")
-    assert isinstance(found.bound, Quantity)
+    assert isinstance(found.bound, Term)
     assert found.bound.columns == {"metric": "macs"}
 
 

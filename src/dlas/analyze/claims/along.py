@@ -26,7 +26,7 @@ from dlas.analyze.claims.pairs import (
     rest_of,
     siblings,
 )
-from dlas.analyze.claims.quantities import baseline_of, main_of
+from dlas.analyze.claims.terms import baseline_of, main_of
 from dlas.analyze.estimate.levels import Ints, number
 from dlas.analyze.parts.elbows import WITHOUT, Elbow, elbow_of, without, worth_of
 

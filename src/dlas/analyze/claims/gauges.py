@@ -245,7 +245,7 @@ def _of_share(share: Floats, n: Floats) -> Floats:
 def _drops(table: Table, raw: Floats) -> Gauge:
     """Return accuracy lost against the unoptimized network, paired by image.
 
-    The variance is that of :func:`dlas.analyze.parts.pareto.best`, with one image more that
+    The variance is that of a difference of paired shares, with one image more that
     changed either way, so that no flips on few images are no certainty.
     """
     if not {"flips", "accuracy_n"} <= set(table.cells.columns):

@@ -24,7 +24,7 @@ HIGHEST, LOWEST = "highest", "lowest"
 
 
 @dataclass(frozen=True)
-class Quantity:
+class Term:
     """A number, a choice, or yes or no, of a set of cells: ``ratio(quiet_ms, a, b)``."""
 
     name: str
@@ -40,10 +40,10 @@ class Assertion:
     """A comparison of a quantity, in every, some or most contexts."""
 
     text: str
-    quantity: Quantity
+    quantity: Term
     sign: str = ""
     """``>``, ``>=``, ``<``, ``<=``, ``==``, ``!=``, ``in``; empty: yes or no."""
-    bound: float | tuple[str, ...] | Quantity | None = None
+    bound: float | tuple[str, ...] | Term | None = None
     negated: bool = False
     how: str = ""
     """One of :data:`HOW`; empty: one number for all cells together."""

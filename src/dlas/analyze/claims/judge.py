@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from dlas.analyze.claims import along, orders, quantities, ranks
+from dlas.analyze.claims import along, orders, ranks, terms
 from dlas.analyze.claims.amounts import Answered
 from dlas.analyze.claims.gauges import Basis
 from dlas.analyze.claims.hypothesis import EVERY, SOME, Assertion, Claim, ClaimsFile
@@ -122,7 +122,7 @@ def _answers(evidence: Basis, claim: Claim, test: Assertion, floor: float) -> An
         return along.elbow(evidence, claim, test)
     if name == "correlation":
         return ranks.answers(evidence, claim, test)
-    return quantities.answers(evidence, claim, test, floor)
+    return terms.answers(evidence, claim, test, floor)
 
 
 def _combined(how: str, answers: Sequence[Answered]) -> tuple[float, float]:

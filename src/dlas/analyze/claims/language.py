@@ -1,6 +1,6 @@
 """The language of tests: a quantity, what it is compared with, in which contexts.
 
-    speedup(optimization == 'int8') > 1 in most model, software
+    speedup(optimization == 'pruned') > 1 in most model, software
     not changes_winner(algorithm, by=software.tuning) in every context
 
     test     = ["not"] quantity [comparison]
@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from dlas.analyze.claims.hypothesis import BASELINE, CONTEXT, HOW, Assertion, Quantity
+from dlas.analyze.claims.hypothesis import BASELINE, CONTEXT, HOW, Assertion, Term
 from dlas.core.errors import UserError, near
 from dlas.core.rules import Rule
 
@@ -108,7 +108,7 @@ def _assertion(text: str, problems: list[str]) -> Assertion | None:
 # ---------------------------------------------------------------- quantities
 
 
-def _quantity(text: str, problems: list[str]) -> tuple[Quantity | None, str]:
+def _quantity(text: str, problems: list[str]) -> tuple[Term | None, str]:
     """Return the quantity that a text begins with, and the rest of the text."""
     head = re.match(r"\s*([A-Za-z_]\w*)\s*\(", text)
     if head is None:
@@ -157,7 +157,7 @@ def _parts(text: str) -> list[str]:
     return [*out, text[start:]] if text.strip() else []
 
 
-def _filled(name: str, inner: str, text: str, problems: list[str]) -> Quantity:
+def _filled(name: str, inner: str, text: str, problems: list[str]) -> Term:
     """Return a quantity with its arguments; what is wrong with them goes to ``problems``."""
     form, given = FORMS[name], dict[str, str]()
     order = list(form.takes)
@@ -182,7 +182,7 @@ def _filled(name: str, inner: str, text: str, problems: list[str]) -> Quantity:
             columns[key] = _column(f"{name}: {key}", part.strip(), problems)
         else:
             sides[key] = _rule(f"{name}: {key}", form.takes[key], part.strip(), problems)
-    return Quantity(name, text, columns, sides)
+    return Term(name, text, columns, sides)
 
 
 def _column(what: str, text: str, problems: list[str]) -> str:
@@ -195,7 +195,7 @@ def _rule(what: str, kind: str, text: str, problems: list[str]) -> Rule | None:
     if kind == CHOICES and text == BASELINE:
         return None
     if not text:
-        problems.append(f"{what} is empty: it must be {kind}, like optimization == 'int8'")
+        problems.append(f"{what} is empty: it must be {kind}, like engine == 'new'")
         return None
     try:
         rule = Rule.parse(text)
@@ -204,7 +204,7 @@ def _rule(what: str, kind: str, text: str, problems: list[str]) -> Rule | None:
         return None
     if not rule.columns or _COLUMN.fullmatch(text):
         problems.append(
-            f"{what} must be {kind} that chooses cells, like optimization == 'int8', got {text!r}"
+            f"{what} must be {kind} that chooses cells, like engine == 'new', got {text!r}"
         )
     return rule
 
@@ -278,7 +278,7 @@ def _allowed(name: str) -> tuple[str, ...]:
 
 def _bound(
     name: str, gives: str, text: str, problems: list[str]
-) -> float | tuple[str, ...] | Quantity | None:
+) -> float | tuple[str, ...] | Term | None:
     if gives == CHOSEN:
         texts = [t[1:-1] for t in _QUOTED.findall(text)]
         left = re.sub(r"[\[\],\s]", "", _QUOTED.sub("", text))
@@ -305,7 +305,7 @@ def _in_range(name: str, value: float, text: str, problems: list[str]) -> float:
     return value
 
 
-def _second(name: str, text: str, problems: list[str]) -> Quantity | None:
+def _second(name: str, text: str, problems: list[str]) -> Term | None:
     other, rest = _quantity(text, problems)
     if other is None:
         return None

@@ -17,7 +17,7 @@ from dlas.analyze.claims.amounts import Amount, Answered, gap, mean, scaled
 from dlas.analyze.claims.gauges import Basis, Gauge
 from dlas.analyze.claims.hypothesis import Assertion, Claim
 from dlas.analyze.claims.pairs import CannotTell, Key, Levelled, chosen, levelled, placed
-from dlas.analyze.claims.quantities import main_of
+from dlas.analyze.claims.terms import main_of
 from dlas.core.errors import near
 
 Places = Mapping[Key, Mapping[tuple[str, str], list[int]]]

@@ -22,7 +22,7 @@ from dlas.analyze.claims.pairs import (
     places_of,
     rest_of,
 )
-from dlas.analyze.claims.quantities import gauge_of
+from dlas.analyze.claims.terms import gauge_of
 from dlas.analyze.estimate.levels import EMPTY, Floats
 
 LEAST = 5

@@ -203,7 +203,7 @@ def _ended(text: str) -> str:
 
 def _counted(tried: Tried) -> str:
     if not tried.answers:
-        return "none"
+        return "no context"
     if not tried.test.how:
         return "all together"
     return (

@@ -10,7 +10,7 @@ import numpy as np
 
 from dlas.analyze.claims.amounts import Amount, Answered, gap, mean, minus, of_rows, plus
 from dlas.analyze.claims.gauges import Basis, Gauge
-from dlas.analyze.claims.hypothesis import Assertion, Claim, Quantity
+from dlas.analyze.claims.hypothesis import Assertion, Claim, Term
 from dlas.analyze.claims.pairs import (
     CannotTell,
     Key,
@@ -85,9 +85,7 @@ def baseline_of(evidence: Basis, rule: Rule) -> Rule:
         raise CannotTell(f"the baseline of {layer!r} has to be named by `of=`") from None
 
 
-def numbered(
-    evidence: Basis, claim: Claim, quantity: Quantity, contexts: Sequence[str]
-) -> Numbered:
+def numbered(evidence: Basis, claim: Claim, quantity: Term, contexts: Sequence[str]) -> Numbered:
     """Return a ratio, a speed-up or a drop in every context.
 
     Raises:
@@ -115,7 +113,7 @@ def numbered(
     return Numbered(amounts, found.names, dict(found.lonely), gauge.logarithmic)
 
 
-def _drops(evidence: Basis, claim: Claim, quantity: Quantity, contexts: Sequence[str]) -> Numbered:
+def _drops(evidence: Basis, claim: Claim, quantity: Term, contexts: Sequence[str]) -> Numbered:
     """Return the accuracy that a choice loses against the unoptimized network."""
     if why := evidence.unknown("accuracy_drop"):
         raise CannotTell(f"a drop needs accuracy against the unoptimized network: {why}")
@@ -145,7 +143,7 @@ def answers(
     found = numbered(evidence, claim, test.quantity, test.contexts)
     lonely = [placed(found.names, key) for key in found.lonely]
     bound, amounts = test.bound, found.amounts
-    if isinstance(bound, Quantity):
+    if isinstance(bound, Term):
         other = numbered(evidence, claim, bound, test.contexts)
         both = [key for key in amounts if key in other.amounts]
         if not both:
