@@ -585,7 +585,9 @@ def test_a_page_for_people():
     assert rows[2].startswith(
         "| yes | Something. | \u2713 reproduced | 8 yes, 0 no, 0 open | model="
     )
-    assert rows[3].startswith("| open | Something. | ? cannot tell | none | no column is called")
+    assert rows[3].startswith(
+        "| open | Something. | ? cannot tell | no context | no column is called"
+    )
     assert "- a note" in page and "Source: a | b." in page
 
 

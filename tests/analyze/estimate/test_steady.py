@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -74,3 +75,12 @@ def test_latency_as_seen_keeps_the_drift() -> None:
     found, kept = estimate(given), estimate(table(4, least=False, order=False)[0])
     assert found.mean == pytest.approx(kept.mean)
     assert not found.notes
+
+
+def test_rounds_that_never_differ_have_no_error_to_raise() -> None:
+    given, true = table(5, order=False)
+    samples = given.samples.assign(log=true[given.samples["row"]])
+    double = samples[samples["row"] < 20].assign(control=1, log=lambda s: s["log"] + 0.01)
+    found = estimate(replace(given, samples=pd.concat([samples, double], ignore_index=True)))
+    assert np.isfinite(found.inflation)
+    assert not found.controls["inside"].any()

@@ -191,7 +191,9 @@ def _controls(units: Units, mean: Floats, var: Floats, df: Floats) -> tuple[pd.D
     outside = int((~inside).sum())
     inflation = 1.0
     if stats.binom.sf(outside - 1, len(d), 1 - LEVEL) < 0.05:
-        inflation = max(1.0, float(np.sqrt(np.mean((d / se) ** 2))))
+        # pairs of strata whose rounds never differ have no error that could be raised
+        t = d[se > 0] / se[se > 0]
+        inflation = max(1.0, float(np.sqrt(np.mean(t**2)))) if len(t) else 1.0
     frame = pd.DataFrame(
         {
             "row": units.row[a],
