@@ -108,7 +108,8 @@ def main() -> int:
         raise SystemExit(f"{asked.out} is there already: give a new folder")
     among = len(ended.of_folder(asked.full, Goals()).cells) if asked.full else 60
     most = parse_budget(asked.budget).count(among)
-    before = [killed_after(asked, most * part // 3) for part in (1, 2)]
+    # it may end by itself before the budget is spent
+    before = [killed_after(asked, most * part // 5) for part in (1, 2)]
     outcome = to_the_end(asked)
     after = rows(asked.out)
     again = to_the_end(asked)
