@@ -20,11 +20,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.noise import estimate
 from dlas.analyze.estimate.table import Table
+from dlas.analyze.parts.contrasts import tested
 from dlas.core.drift import drift as drifted
 from dlas.core.least import OF_ROUNDS, OF_RUNS, expected_least
 from dlas.run.enough import too_wide
@@ -158,8 +158,7 @@ def _due(due: list[int], rounds: Rounds) -> list[int]:
     found = []
     units = np.concatenate([np.full(len(own), cell) for cell, own in rounds.items()])
     logs, order = np.array([each for own in rounds.values() for each in own]).T
-    known = np.unique(units, return_inverse=True)[1]
-    steady = logs - drifted(logs, known, order.astype(np.int64), units // 3 % STRATA).at
+    steady = logs - drifted(logs, units, order.astype(np.int64), units // 3 % STRATA).at
     for stratum in range(STRATA):
         own = [cell for cell in due if cell // 3 % STRATA == stratum]
         if own:
@@ -192,13 +191,11 @@ def study(kind: str, tables: int, seed: int) -> dict[str, float]:
         rng = np.random.default_rng([seed, number, list(KINDS).index(kind)])
         rounds, truth = session(rng, kind)
         known = estimate(table_of(rounds))
-        var = known.var
-        df = var.sum(axis=1) ** 2 / np.maximum((var**2 / known.df).sum(axis=1), 1e-300)
-        width = stats.t.ppf(0.975, np.maximum(df, 1.0)) * np.sqrt(var.sum(axis=1))
+        inner = tested(known.mean, known.var, known)
         true = np.array([truth[c % 3, c // 3 % STRATA] for c in range(CELLS)])
-        inside.append(np.abs(known.mean - true) <= width)
+        inside.append((inner.low <= true) & (true <= inner.high))
         pairs.append(_ratios(known, true, rng))
-        half.append(width)
+        half.append((inner.high - inner.low) / 2)
         used.append(np.mean([len(r) for r in rounds.values()]))
         for d in range(3):
             bias[DURATIONS[d]].append(known.mean[np.arange(CELLS) % 3 == d].mean())
@@ -219,11 +216,9 @@ def _ratios(known: Estimates, true: np.ndarray, rng: np.random.Generator) -> flo
     """Return how many of the cells' ratios to another lie in their interval."""
     a, b = np.arange(CELLS), rng.permutation(CELLS)
     a, b = a[a != b], b[a != b]
-    var = known.gap(a, b)
-    total = var.sum(axis=1)
-    df = total**2 / np.maximum((var**2 / known.df).sum(axis=1), 1e-300)
-    width = stats.t.ppf(0.975, np.maximum(df, 1.0)) * np.sqrt(total)
-    return float(np.mean(np.abs(known.mean[a] - known.mean[b] - true[a] + true[b]) <= width))
+    found = tested(known.mean[a] - known.mean[b], known.gap(a, b), known)
+    gap = true[a] - true[b]
+    return float(np.mean((found.low <= gap) & (gap <= found.high)))
 
 
 _told = [0.0]

@@ -49,10 +49,9 @@ def steady(rounds: Rounds) -> Rounds:
     rounds = rounds.sort_values("created_at").reset_index(drop=True)
     log = np.log(rounds[QUIET].to_numpy(dtype=float))
     unit = rounds.groupby(["cell", "control"]).ngroup().to_numpy()
-    for _, own in rounds.groupby("session").groups.items():
-        at = own.to_numpy()
-        number = np.unique(unit[at], return_inverse=True)[1]
-        log[at] -= drift(log[at], number, at, np.zeros(len(at), dtype=int)).at
+    one = np.zeros(len(log), dtype=int)
+    session = rounds.groupby("session").ngroup().to_numpy()
+    log -= drift(log, unit, np.arange(len(log)), one, session).at
     return rounds.assign(**{QUIET: np.exp(log)})
 
 

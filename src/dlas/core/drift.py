@@ -32,16 +32,18 @@ STEPS = 5
 
 @dataclass(frozen=True)
 class SharedDrift:
-    """What was found in the readings of one session."""
+    """What was found in the readings."""
 
     at: Floats
-    """What to take off the logarithm of each reading; 0 on average."""
+    """What to take off the logarithm of each reading; 0 on average over a session."""
     explained: float
     """Share of the variance between the rounds of a cell that it foretells; 0 where none."""
 
 
-def drift(logs: Floats, units: Ints, order: Ints, groups: Ints) -> SharedDrift:
-    """Estimate the drift of one session.
+def drift(
+    logs: Floats, units: Ints, order: Ints, groups: Ints, sessions: Ints | None = None
+) -> SharedDrift:
+    """Estimate the drift of each session.
 
     Each reading is foretold by the others around it: the mean of what they are off the means of
     their cells, with a Gaussian kernel over the order of measuring (Nadaraya 1964, Watson 1964),
@@ -50,10 +52,24 @@ def drift(logs: Floats, units: Ints, order: Ints, groups: Ints) -> SharedDrift:
 
     Args:
         logs: logarithms of the readings.
-        units: which cell or control each belongs to, numbered from 0.
-        order: place in time of each.
-        groups: which group of cells each belongs to, numbered from 0.
+        units: number of the cell or control that each belongs to.
+        order: place in time of each, within its session.
+        groups: number of the group of cells that each belongs to, from 0.
+        sessions: number of the session of each; one where None.
     """
+    if sessions is None:
+        return _of_session(logs, np.unique(units, return_inverse=True)[1], order, groups)
+    at, explained = np.zeros(len(logs)), 0.0
+    for session in np.unique(sessions):
+        own = np.flatnonzero(sessions == session)
+        found = drift(logs[own], units[own], order[own], groups[own])
+        at[own] = found.at
+        explained += found.explained * len(own) / len(logs)
+    return SharedDrift(at, explained)
+
+
+def _of_session(logs: Floats, units: Ints, order: Ints, groups: Ints) -> SharedDrift:
+    """Estimate the drift of one session, whose units are numbered from 0."""
     none = SharedDrift(np.zeros(len(logs)), 0.0)
     count = np.bincount(units)[units]
     if len(logs) < LEAST or not np.any(count > 1):

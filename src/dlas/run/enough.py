@@ -68,11 +68,7 @@ def _steady(
     order = np.argsort(np.argsort([row.created_at for row in rows], kind="stable"))
     units = _numbered([(row.cell, row.control) for row in rows])
     groups = _numbered([strata.get((row.cell, row.control)) for row in rows])
-    sessions = _numbered([row.session for row in rows])
-    for one in np.unique(sessions):
-        own = np.flatnonzero(sessions == one)
-        number = np.unique(units[own], return_inverse=True)[1]
-        log[own] -= drift(log[own], number, order[own], groups[own]).at
+    log -= drift(log, units, order, groups, _numbered([row.session for row in rows])).at
     found: dict[tuple[str, int], list[float]] = defaultdict(list)
     for row, value in zip(rows, log.tolist(), strict=True):
         found[row.cell, row.control].append(value)

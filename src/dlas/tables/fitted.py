@@ -191,8 +191,8 @@ def _samples(
                 found.append(
                     (row, control, session, number, math.log(of_round(each)), each.created_at)
                 )
-    frame = pd.DataFrame(found, columns=["row", "control", "session", "round", "log", "order"])
-    return frame.assign(order=in_time(frame["order"])).dropna(axis="columns")
+    frame = pd.DataFrame(found, columns=["row", "control", "session", "round", "log", "at"])
+    return in_time(frame.drop(columns="at"), frame["at"])
 
 
 def _stacks(results: Results, cells: Sequence[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:

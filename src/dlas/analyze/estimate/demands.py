@@ -197,16 +197,22 @@ def study_rounds(table: Table, rounds: pd.DataFrame) -> tuple[pd.DataFrame, tupl
         }
     )
     if "created_at" in rounds.columns:
-        samples["order"] = in_time(rounds["created_at"].reset_index(drop=True)[keep])
-        samples = samples.dropna(axis="columns")
+        samples = in_time(samples, rounds["created_at"].reset_index(drop=True)[keep])
     return samples, _unmatched(table, samples, int(len(frame) - keep.sum()))
 
 
-def in_time(moments: pd.Series) -> list[int] | None:
-    """Number readings in the order of their moments; ``None`` where these do not tell it."""
-    if moments.isna().any() or moments.duplicated().any():
-        return None
-    return [int(n) for n in moments.rank()]
+def in_time(samples: pd.DataFrame, moments: pd.Series) -> pd.DataFrame:
+    """Add the ``order`` of samples within their sessions, where their moments tell it."""
+    when = pd.Series(moments.to_numpy(), index=samples.index)
+    if (
+        when.isna().any()
+        or when.groupby(samples["session"])
+        .transform("nunique")
+        .ne(when.groupby(samples["session"]).transform("size"))
+        .any()
+    ):
+        return samples
+    return samples.assign(order=when.rank(method="first").astype(int))
 
 
 def _unmatched(table: Table, samples: pd.DataFrame, lost: int) -> tuple[str, ...]:

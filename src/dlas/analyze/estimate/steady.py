@@ -58,13 +58,10 @@ def steadied(table: Table, units: Units) -> Steady:
     before, size = least_of_rounds(units)
     group = codes([np.asarray(labels(table, units, size), dtype=object)], len(units.row))
     enough = np.bincount(group) >= LEAST_UNITS
-    log, explained = units.log.copy(), 0.0
-    for one in np.unique(units.session):
-        own = np.flatnonzero(units.session == one)
-        number = np.unique(units.unit[own], return_inverse=True)[1]
-        found = drift(log[own], number, units.order[own], group[units.unit[own]])
-        log[own] -= np.where(enough[group[units.unit[own]]], found.at, 0.0)
-        explained += found.explained * len(own) / len(units.unit)
+    of = group[units.unit]
+    found = drift(units.log, units.unit, units.order, of, units.session)
+    log = units.log - np.where(enough[of], found.at, 0.0)
+    explained = found.explained if np.any(log != units.log) else 0.0
     if not explained:
         return none
     moved = before - least_of_rounds(replace(units, log=log))[0]
@@ -76,7 +73,7 @@ def steadied(table: Table, units: Units) -> Steady:
         doubt[stratum] = pool(doubts[group == stratum], math.inf)[0]
     scales = np.array([scale(int(n), OF_ROUNDS) for n in units.count])
     return Steady(
-        replace(units, log=log + level[group][units.unit]),
+        replace(units, log=log + level[of]),
         var[group],
         doubt[group] * scales,
         pool(doubts, float(np.sum(units.count - 1)))[1],
