@@ -27,6 +27,7 @@ from dlas.explore.settling import (
 )
 from dlas.explore.sought import Sought
 from dlas.store.results import FILE_NAME, ResultStore, RoundRow
+from dlas.tables import cells_frame
 from table_rows import HOST, SESSION, cell_row, fact, fill, round_row, stack
 
 FASTEST = Sought(Goals(minimize=("quiet_ms",)))
@@ -223,8 +224,8 @@ def test_limits_are_surely_met_as_the_analysis_judges(tmp_path: Path) -> None:
             store.put(fact(cell, "evaluate", value))
     sought = Sought(Goals(minimize=("quiet_ms",), at_most=(("accuracy_drop", 0.02),)))
     seen = rounds_between(made, 0, 1, made.cells)  # type: ignore[arg-type]
-    assert surely_meeting(seen, HOST, sought) == {next(iter(made.true))}
-    assert len(surely_meeting(seen, HOST, FASTEST)) == 3
+    assert surely_meeting(cells_frame([seen]), HOST, sought) == {next(iter(made.true))}
+    assert len(surely_meeting(cells_frame([seen]), HOST, FASTEST)) == 3
 
 
 def test_the_choice_does_not_flatter_the_last_word(tmp_path: Path) -> None:
@@ -273,6 +274,35 @@ def test_without_latency_among_the_goals_the_least_is_taken(tmp_path: Path) -> N
     made = MadeCampaign(tmp_path, [10.0, 9.0, 9.5], memory=[1.0, 2.0, 3.0])
     found = after(made, Sought(Goals(minimize=("memory_mb",))))
     assert left(made, found) == [0]
+
+
+def test_a_cell_with_a_failed_round_is_no_contender(tmp_path: Path) -> None:
+    made = MadeCampaign(tmp_path, [9.0, 10.0, 10.1])
+    made.measure(made.cells, made.study.measure)
+    best = next(iter(made.true))
+    with ResultStore(tmp_path / FILE_NAME) as store:
+        store.put(round_row(best, 2, [], status=Status.FAILED, reason="crashed", value={}))
+    hook = AfterRun(FASTEST)
+    hook(made, made.cells)  # type: ignore[arg-type]
+    assert hook.settled is not None
+    assert best not in {final.cell for final in hook.settled.finals}
+    assert len(hook.settled.finals) > 0
+
+
+def test_what_fails_in_the_last_rounds_is_not_left(tmp_path: Path) -> None:
+    made = MadeCampaign(tmp_path, [10.0], fails=0)
+    settling = Settling(made, FASTEST, made.study.measure, 1)  # type: ignore[arg-type]
+    found = settling.run(made.told())
+    assert found.finals == ()
+    assert "failed when they were measured again" in found.text()
+
+
+def test_one_round_tells_nothing_between_two(tmp_path: Path) -> None:
+    made = MadeCampaign(tmp_path, [10.0, 10.1], rounds={"min": 1, "max": 1})
+    settling = Settling(made, FASTEST, made.study.measure, 1)  # type: ignore[arg-type]
+    found = settling.run(made.told())
+    assert found.open
+    assert "level" not in found.text()
 
 
 def test_a_goal_that_was_not_measured_is_told(tmp_path: Path) -> None:

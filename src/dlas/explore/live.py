@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from dlas.core.errors import UserError
-from dlas.core.records import RoundRange
 from dlas.core.sampler import Sampler, Told
 from dlas.explore import names
 from dlas.explore.account import Explored, Unseen
@@ -21,12 +20,19 @@ from dlas.explore.finalists import FLOOR, Contender, contenders
 from dlas.explore.forehand import known
 from dlas.explore.heard import heard
 from dlas.explore.outlook import Outlook
-from dlas.explore.settling import Settling, rounds_between, sought_of, surely_meeting
+from dlas.explore.settling import (
+    Settling,
+    exactly,
+    rounds_between,
+    sought_of,
+    surely_meeting,
+)
 from dlas.explore.sought import Sought
 from dlas.explore.start import starting
 from dlas.run.progress import Progress, Silent
 from dlas.run.run import Campaign, campaign
 from dlas.study.study import Study
+from dlas.tables import cells_frame
 
 BATCH = 6
 """Stacks that are asked for at once: the runtimes are started afresh for each batch."""
@@ -155,7 +161,7 @@ class _Exploration:
         """Return what was measured and works, by its first round."""
         told = [(self.cells[each.at], each.values) for each in self.told]
         seen = rounds_between(self.campaign, 0, 1, [cell for cell, _ in told])
-        sure = surely_meeting(seen, self.campaign.host, self.sought)
+        sure = surely_meeting(cells_frame([seen]), self.campaign.host, self.sought)
         return [Contender(c, values, c.cell in sure) for c, values in told if values is not None]
 
     def _search(self) -> str:
@@ -198,15 +204,7 @@ class _Exploration:
     def _measure(self, asked: list[int]) -> None:
         cells = [self.cells[at] for at in asked]
         right = self.campaign.make(cells)
-        settings = self.campaign.study.measure
-        first = settings.model_copy(
-            update={
-                "rounds": RoundRange(min=1, max=1),
-                "controls": 0.0,
-                "min_controls": 0,
-                "ceilings": False,
-            }
-        )
+        first = exactly(self.campaign.study.measure, 1)
         self.campaign.measure(right, first)
         for at, cell in zip(asked, cells, strict=True):
             values = heard(
@@ -260,7 +258,7 @@ class _Exploration:
 
     def _closest(self) -> str:
         """Return which stack comes closest to meeting the limits, where none meets them."""
-        if not self.sought.limits and self._measured():
+        if any(e.values is not None and self.sought.meets(e.values) for e in self.told):
             return "the stacks that could be the best failed when they were measured again"
         best = None
         for each in self.told:

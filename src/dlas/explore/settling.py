@@ -11,8 +11,9 @@ was killed goes on where it stopped, and decides the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from dlas.analyze import from_study
 from dlas.analyze.estimate.noise import estimate
@@ -24,12 +25,16 @@ from dlas.explore.finalists import FLOOR, Contender, contenders, may_meet, stand
 from dlas.explore.sought import Sought
 from dlas.run.plan.plan import Runnable
 from dlas.run.run import Campaign
+from dlas.store.results import FactRow, RoundRow
 from dlas.study.study import Study
 from dlas.tables import cells_frame
 from dlas.tables.fitted import QUIET, SEEN, Fit, fits
 from dlas.tables.intake import undisturbed
 from dlas.tables.latency import Latency, latencies
 from dlas.tables.read import Results, read
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LOOKS = 3
 """How often contenders are looked at, at most, before the last rounds."""
@@ -85,6 +90,8 @@ class Settled:
 
     def text(self) -> str:
         """Return it as lines for people."""
+        if not self.finals and self.contenders:
+            return "settled: all that could be the answer failed when they were measured again"
         if not self.finals:
             return "settled: no stack meets the limits"
         left = "1 stack is" if len(self.finals) == 1 else f"{len(self.finals)} stacks are"
@@ -131,7 +138,8 @@ class Settling:
         """Measure contenders until it is decided between them, and then what is left once more."""
         settings = self.settings
         if settings.rounds.max == 1 or not chosen:
-            return Settled(len(chosen), tuple(self._finals(chosen, self.first)), open=False)
+            found = tuple(self._finals(chosen, self.first))
+            return Settled(len(chosen), found, open=len(chosen) > 1)
         left, undecided, first = list(chosen), len(chosen) > 1, self.first
         each = max(FEWEST, settings.rounds.min)
         for look in range(1, LOOKS + 1):
@@ -139,7 +147,7 @@ class Settling:
                 break
             first = self.first + look * each
             cells = [one.cell for one in left]
-            self.campaign.measure(cells, _exactly(settings, look * each), self.first)
+            self.campaign.measure(cells, exactly(settings, look * each), self.first)
             left, undecided = self._kept(left, first)
         last = settings
         if self.late():
@@ -153,8 +161,7 @@ class Settling:
     def _kept(self, left: Sequence[Contender], before: int) -> tuple[list[Contender], bool]:
         """Return who is not surely beaten, and whether it is undecided between some of them."""
         seen = rounds_between(self.campaign, self.first, before, [each.cell for each in left])
-        failed = {row.cell for row in seen.rounds if row.status is Status.FAILED}
-        left = [each for each in left if each.cell.cell not in failed]
+        left = _working(left, seen)
         fit = _fit(seen)
         if fit is None or fit.estimates is None:
             return left, len(left) > 1
@@ -166,8 +173,8 @@ class Settling:
     def _finals(self, left: Sequence[Contender], first: int) -> list[Final]:
         """Return what is said of those that are left; the best first."""
         seen = rounds_between(self.campaign, first, None, [each.cell for each in left])
-        known = latencies(seen)
-        found = [self._final(e, known.get((e.cell.cell, self.campaign.host))) for e in left]
+        known, host = latencies(seen), self.campaign.host
+        found = [self._final(e, known.get((e.cell.cell, host))) for e in _working(left, seen)]
         return sorted(found, key=lambda f: (not f.meets, self._first_of(f)))
 
     def _first_of(self, final: Final) -> float:
@@ -187,7 +194,17 @@ class Settling:
         )  # fmt: skip
 
 
-def _exactly(settings: MeasureSettings, rounds: int) -> MeasureSettings:
+def _working(left: Sequence[Contender], seen: Results) -> list[Contender]:
+    """Return those of which no round failed."""
+    failed = _failed(seen.rounds)
+    return [each for each in left if each.cell.cell not in failed]
+
+
+def _failed(rows: Iterable[RoundRow | FactRow]) -> set[str]:
+    return {row.cell for row in rows if row.status is Status.FAILED}
+
+
+def exactly(settings: MeasureSettings, rounds: int) -> MeasureSettings:
     """Return settings for so many rounds, with nothing beside them."""
     return settings.model_copy(
         update={
@@ -225,9 +242,14 @@ def rounds_between(
     )
 
 
-def surely_meeting(seen: Results, host: str, sought: Sought) -> set[str]:
-    """Return the cells of a host that surely meet every limit, as the analysis judges it."""
-    frame = cells_frame([seen])
+def surely_meeting(frame: pd.DataFrame, host: str, sought: Sought) -> set[str]:
+    """Return the cells of a host that surely meet every limit, as the analysis judges it.
+
+    Args:
+        frame: the table of their cells.
+        host: whose cells are judged.
+        sought: the limits.
+    """
     frame = frame[(frame["host"] == host) & frame[QUIET].notna()].reset_index(drop=True)
     if not sought.limits or frame.empty:
         return set(frame["cell"])
@@ -263,8 +285,13 @@ class AfterRun:
     ) -> list[Contender]:
         """Return the stacks that none is surely better than, by the study's own rounds."""
         seen = rounds_between(campaign, 0, first, measured)
-        known = self._known(seen, campaign.host, measured)
-        sure = surely_meeting(seen, campaign.host, self.sought)
+        frame = cells_frame([seen])
+        facts = seen.facts_of.items()
+        here = [row for (_, host), own in facts if host == campaign.host for row in own.values()]
+        failed = _failed([*seen.rounds, *here])
+        every = [cell for cell in measured if cell.cell not in failed]
+        known = self._known(frame, campaign.host, every)
+        sure = surely_meeting(frame, campaign.host, self.sought)
         known = [replace(each, sure=each.cell.cell in sure) for each in known]
         good = [each for each in known if may_meet(each.values, self.sought, FLOOR)]
         fit = _fit(seen)
@@ -274,9 +301,10 @@ class AfterRun:
         found = standing(good, self.sought, fit.estimates, rows)
         return [each for each, beaten in zip(good, found.beaten, strict=True) if not beaten]
 
-    def _known(self, seen: Results, host: str, measured: Sequence[Runnable]) -> list[Contender]:
+    def _known(
+        self, frame: pd.DataFrame, host: str, measured: Sequence[Runnable]
+    ) -> list[Contender]:
         """Return the cells of which every column sought is known."""
-        frame = cells_frame([seen])
         rows = {str(row["cell"]): row for row in frame[frame["host"] == host].to_dict("records")}
         every = [cell for cell in measured if cell.cell in rows]
         columns = self.sought.columns
