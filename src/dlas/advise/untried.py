@@ -108,14 +108,18 @@ def _around(known: Evidence, layer: str) -> list[Stack]:
     return stacks
 
 
-def _choices(known: Evidence, layer: str) -> Iterable[tuple[Choice, ...]]:
-    """Yield the pipelines of a layer whose technique no complete stack here has."""
-    tried = {
-        step.name
+def _done(known: Evidence) -> list[Stack]:
+    """Return the stacks that are complete here."""
+    return [
+        stack
         for cell, stack in known.results.stacks.items()
         if cell in known.rows and known.rows[cell]["status"] == "complete"
-        for step in stack.layer(layer)
-    }
+    ]
+
+
+def _choices(known: Evidence, layer: str) -> Iterable[tuple[Choice, ...]]:
+    """Yield the pipelines of a layer whose technique no complete stack here has."""
+    tried = {step.name for stack in _done(known) for step in stack.layer(layer)}
     if layer == "hardware":
         yield from _threads(known)
         return
@@ -130,17 +134,12 @@ def _choices(known: Evidence, layer: str) -> Iterable[tuple[Choice, ...]]:
 def _options(known: Evidence, layer: str) -> Iterable[tuple[Choice, ...]]:
     """Yield the best stack's pipeline with a named option of its last step as nobody tried it."""
     *before, step = known.stack.layer(layer)
-    alike = [
-        each
-        for cell, stack in known.results.stacks.items()
-        if cell in known.rows and known.rows[cell]["status"] == "complete"
-        for each in stack.layer(layer)
-        if each.name == step.name
-    ]
     if layer == "hardware" or step.name in OWN:
         return
+    every = [each for stack in _done(known) for each in stack.layer(layer)]
+    tried = [each for each in every if each.name == step.name]
     for option, new in variants(layer, step):
-        if new.params.get(option) not in [each.params.get(option) for each in alike]:
+        if new.params.get(option) not in [each.params.get(option) for each in tried]:
             yield (*before, new)
 
 
@@ -181,11 +180,7 @@ def _threads(known: Evidence) -> Iterable[tuple[Choice, ...]]:
     (device,) = known.stack.hardware
     if "threads" not in device.params:
         return
-    tried = {
-        s.hardware[0].params.get("threads")
-        for c, s in known.results.stacks.items()
-        if c in known.rows and known.rows[c]["status"] == "complete"
-    }
+    tried = {stack.hardware[0].params.get("threads") for stack in _done(known)}
     cores = len(os.sched_getaffinity(0))
     for count in dict.fromkeys((1, 2, cores // 2, cores)):
         if 1 <= count <= cores and count not in tried:
@@ -217,9 +212,13 @@ def _seen(known: Evidence, other: Evidence, one: Untried) -> Said | None:
     _, pair = in_the_middle(other, row)
     pair = pair if row["level"] == one.text else pair[::-1]
     numbers = other.numbers(*pair, columns=COSTS)
+    # By a third both were set against the baseline there: the pair and the contexts are of that.
+    third = against not in (row["level"], row["baseline"])
+    by = f", by what each is against {row['baseline']}" if third else ""
+    over = f"; against {row['baseline']} over" if third else ", over"
     return Said(
-        f"{one.text} is {compared(table, gain)} {against} there{around(table, gain, low, high)}, "
-        f"over {contexts(int(row['contexts']))} ({alike(known, other)}); for example "
+        f"{one.text} is {compared(table, gain)} {against} there{around(table, gain, low, high)}"
+        f"{by} ({alike(known, other)}){over} {contexts(int(row['contexts']))}, for example "
         f"{side_by_side(numbers, *pair)}",
         ELSEWHERE, one.text, gain, low if math.isfinite(low) else None,
         high if math.isfinite(high) else None, pair, numbers,

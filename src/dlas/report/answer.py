@@ -43,16 +43,6 @@ def goals(found: Analysis | None) -> list[str]:
     return said
 
 
-def order_warning(found: Analysis | None) -> list[str]:
-    """Return the single levels without which the layers come in another order of importance."""
-    if found is None or not len(found.left_out):
-        return []
-    rows = found.left_out
-    # Where another layer collapses without it, the level says nothing of the order.
-    changed = rows[rows["changed"].eq(True) & ~rows["collapses"].eq(True)]
-    return [f"without {r.layer}={r.level}: {r.order}" for r in changed.itertuples()]
-
-
 def trust(material: Material, cells: Sequence[Mapping[str, Any]]) -> Part:
     """Return the numbers that say how far to trust the rest; None where one is not known."""
     done = [c for c in cells if c["status"] == "complete"]

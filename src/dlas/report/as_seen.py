@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from dlas.analyze.parts.within import by_cell
 from dlas.report.material import METRIC, Material
 from dlas.report.pack import Part
 from dlas.report.parts import Places
 
-OPEN = "cannot tell"
 ENDS = {"quiet": ("quiet_low_ms", "quiet_high_ms"), "seen": ("latency_low_ms", "latency_high_ms")}
 
 
@@ -44,10 +44,9 @@ def _best(material: Material, done: pd.DataFrame, where: Places) -> int | None:
     if found.metric != METRIC or not found.cell:
         return None
     taken = where[found.cell, found.host]
-    told = found.verdicts
-    judged = {word: set(told.loc[told["verdict"] == word, "row"]) for word in ("fails", OPEN)}
-    usable = done[(done["host"].fillna("") == found.host) & ~done.index.isin(judged["fails"])]
-    surely = usable[~usable.index.isin(judged[OPEN])]
+    fails, opens = by_cell(material.analysis.table, found.verdicts)
+    usable = done[(done["host"].fillna("") == found.host) & ~fails[done.index]]
+    surely = usable[~opens[usable.index]]
     first = int((surely if len(surely) else usable)["latency_ms"].idxmin())
     return first if _below(done.loc[first], done.loc[taken], "seen") else taken
 

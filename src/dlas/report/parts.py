@@ -42,7 +42,6 @@ def packed(material: Material, texts: Texts) -> Part:
     out["expected"] = pack(_records(found.expected[found.expected["by"] == ""]), texts)
     out["flips"] = pack(_records(found.flips.head(FLIPS)), texts)
     out["break_evens"] = pack(break_evens(found), texts)
-    out["front"] = pack(front(found, where), texts)
     out["verdicts"] = pack(verdicts(found), texts)
     return out
 
@@ -118,15 +117,6 @@ def break_evens(found: Analysis) -> list[Part]:
     return rows[:BREAK_EVENS]
 
 
-def front(found: Analysis, where: Places) -> list[Part]:
-    """Return by row whether a cell is, or may be, on the Pareto front of the goals."""
-    return [
-        {"row": where[str(r["cell"]), str(r["host"] or "")], "front": r["front"],
-         "dominated_by": r["dominated_by"]}
-        for r in found.front.to_dict("records")
-    ]  # fmt: skip
-
-
 def verdicts(found: Analysis) -> list[Part]:
     """Return by row and limit whether a cell meets the goal."""
     names = ("row", "limit", "bound", "value", "low", "high", "verdict")
@@ -143,7 +133,7 @@ def findings(found: Analysis | None, where: Places) -> list[Part]:
             "rank": f.rank, "kind": f.kind, "sentence": f.sentence, "layers": list(f.layers),
             "ratio": plain(f.ratio), "low": plain(f.low), "high": plain(f.high),
             "p": plain(f.p), "q": plain(f.q), "certainty": f.certainty, "overturn": f.overturn,
-            "cells": _known(f.cells, rows), "fact": f.fact, "contender": f.contender,
+            "cells": _known(f.cells, rows), "fact": f.fact,
             "costs": [asdict(paid) for paid in f.costs],
             "coverage": None if f.coverage is None else asdict(f.coverage),
         }

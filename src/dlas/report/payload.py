@@ -83,7 +83,6 @@ def payload(material: Material) -> Part:
         "goals": answer.goals(found),
         "given": list(found.table.given) if found else [],
         "decider": found.best.metric if found else material.metric,
-        "order_warning": answer.order_warning(found),
         "trust": answer.trust(material, every),
         "as_seen": as_seen.apart(material, where),
         "findings": pack(parts.findings(found, where), texts),

@@ -23,7 +23,9 @@ const leftNow = () => once("left", () => {
   if (!filtering()) return TABLES.left_out.filter((r) => r.layer);
   return Stats.leftOut(analysed()).filter((r) => varies(r.layer)).map((r) => ({ ...r, order: r.order.split(" > ").filter(varies).join(" > ") }));
 });
-const orderNow = () => leftNow().filter((r) => r.changed);
+// A level without which another layer is left with one choice says nothing of the order.
+const rests = (r) => r.changed && !r.collapses;
+const orderNow = () => leftNow().filter(rests);
 const lossesNow = () => once("losses", () => (!EST ? [] : filtering() ? Stats.losses(analysed()) : TABLES.losses));
 
 // ---------------------------------------------------------------- what matters
@@ -66,9 +68,9 @@ function drawLosses(body) {
 function drawLeft(body) {
   const left = leftNow(), shares = sharesNow() || {};
   const names = Object.keys(shares).sort((a, b) => shares[b] - shares[a]);
-  const changed = left.filter((r) => r.changed).length;
+  const changed = left.filter(rests).length;
   body.replaceChildren(el("p", { class: changed ? "warning" : "soft" }, changed ? `The order of the layers rests on ${plural(changed, "single choice")}: without any of them another layer “matters most”, or two change places.` : "The order of the layers does not rest on any single choice."),
-    el("details", {}, el("summary", {}, "The shares with each single choice left out"), table(["left out", ...names, "order", "changed"], left.map((r) => [`${r.layer} = ${short(r.layer, r.level)}`, ...names.map((n) => percent(r[n])), r.order, r.changed ? "✱ changed" : ""]), "Shares of variance with one choice left out")));
+    el("details", {}, el("summary", {}, "The shares with each single choice left out"), table(["left out", ...names, "order", "changed"], left.map((r) => [`${r.layer} = ${short(r.layer, r.level)}`, ...names.map((n) => percent(r[n])), r.order, rests(r) ? "✱ changed" : ""]), "Shares of variance with one choice left out")));
 }
 
 // ---------------------------------------------------------------- interactions

@@ -136,14 +136,16 @@ const Stats = (() => {
     const out = [];
     for (const layer of EST.varied) {
       for (const level of ordered(layer, rows.map((c) => c[layer]))) {
-        const found = shares(rows.filter((c) => c[layer] !== level));
+        const kept = rows.filter((c) => c[layer] !== level);
+        const found = shares(kept);
         if (!found) continue;
+        const collapses = EST.varied.some((x) => x !== layer && varies(x) && unique(kept.map((c) => c[x])).length < 2);
         const names = Object.keys(found).filter((x) => found[x] > 0 || x !== layer);
         const changed = names.some((a, i) => names.slice(i + 1).some((b) => {
           const before = whole[a] - whole[b], after = found[a] - found[b];
           return before * after < 0 && Math.min(Math.abs(before), Math.abs(after)) >= 0.02;
         }));
-        out.push({ layer, level, ...found, changed, order: Object.keys(found).sort((a, b) => found[b] - found[a]).join(" > ") });
+        out.push({ layer, level, ...found, changed, collapses, order: Object.keys(found).sort((a, b) => found[b] - found[a]).join(" > ") });
       }
     }
     return out;
