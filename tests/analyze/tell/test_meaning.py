@@ -44,14 +44,14 @@ def in_rounds(rows, noise=0.005, rounds=3, seed=0):
 # ---------------------------------------------------------------- coverage and costs
 
 
-def fails_on_large():
+def fails_on_large(word="failed"):
     """Runtime b is 30 % faster where both run, and fails on the large network."""
     rows = []
     for net, size in (("s", 1.0), ("m", 2.0), ("l", 9.0)):
         for threads in ("one", "two"):
             rows.append((net, threads, "a", "complete", size, 0.90, 40.0))
             failed = net == "l"
-            rows.append((net, threads, "b", "failed" if failed else "complete",
+            rows.append((net, threads, "b", word if failed else "complete",
                          np.nan if failed else size / 1.3, 0.88, 20.0))  # fmt: skip
     columns = ["net", "threads", "run", "status", "ms", "accuracy", "memory_mb"]
     return load(rows, columns, layers="net,threads,run", baseline=["run=a"])
@@ -68,6 +68,13 @@ def test_a_choice_that_fails_somewhere_is_told_with_its_coverage_and_its_costs()
     assert costs["accuracy"].change == pytest.approx(-0.02) and costs["accuracy"].worse
     assert costs["memory_mb"].change == pytest.approx(0.5) and not costs["memory_mb"].worse
     assert "it costs 2.00 points of accuracy, saves 50 % of memory" in found.sentence
+
+
+@pytest.mark.parametrize("word", ["impossible", "unavailable", "pending"])
+def test_what_a_rule_refuses_was_not_tried(word):
+    (found,) = [f for f in kind(analyze(fails_on_large(word)), "speed-up") if f.layers == ("run",)]
+    assert (found.coverage.contexts, found.coverage.of, found.coverage.failed) == (4, 6, 0)
+    assert "it was tried and did not run" not in found.sentence
 
 
 def test_it_is_no_winner_over_what_it_never_ran():
@@ -345,6 +352,32 @@ def test_a_contender_is_near_the_best_somewhere():
     found = contenders(table, near_best(*_estimated(table)))
     assert found["a"] == {"a1"} and "b1" in found["b"]
     assert all_near(found, ("a=a1", "b=b1")) and not all_near(found, ("a=a1", "a=a2"))
+
+
+def test_a_technique_is_a_contender_where_any_of_its_kind_is():
+    known = {"opt": frozenset({"thin(sparsity=0.5)", "thin(sparsity=0.7)"})}
+    assert all_near(known, ("opt=thin",)) and all_near(known, ("opt=thin with by=layer",))
+    assert not all_near(known, ("opt=fat",)) and not all_near(known, ("opt=fat with by=layer",))
+
+
+def test_a_layer_may_be_called_host():
+    rows = [
+        (h, r, t * u) for h, t in (("x", 1.0), ("y", 9.0)) for r, u in (("p", 1.0), ("q", 9.0))
+    ]
+    table = load(rows, ["host", "run", "ms"], layers="host,run")
+    assert contenders(table, near_best(*_estimated(table)))["host"] == {"x"}
+    found = analyze(table)
+    assert "host" in {*found.layer_pairs["layer"], *found.layer_pairs["by"]}
+
+
+def test_the_stack_to_take_has_the_score_of_its_own_host():
+    rows = [(h, r, 1.0 * t, a) for h, a, s in (("h1", 0.5, 5.0), ("h2", 0.9, 1.0))
+            for r, t in (("p", s), ("q", 4 * s))]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["host", "run", "ms", "accuracy"])
+    frame["cell"] = frame["run"]
+    found = analyze(load_table(frame, layers="run", metric="ms"))
+    (best,) = kind(found, "best")
+    assert "on h2" in best.sentence and "accuracy 0.9" in best.sentence
 
 
 def test_repeats_taken_back_to_back_are_warned_of():

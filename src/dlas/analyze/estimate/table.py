@@ -249,8 +249,6 @@ class Table:
         wanted = DEFAULTS.get(layer)
         if wanted is None or wanted in levels:
             return wanted or ""
-        if layer not in self.skeletons:
-            return ""
         kinds = dict(zip(self.cells[layer], self.skeletons[layer], strict=True))
         return min((s for s in levels if kinds.get(s) == wanted), key=len, default="")
 

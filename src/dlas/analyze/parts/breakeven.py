@@ -22,7 +22,7 @@ from scipy import stats
 from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import Bools, Floats, Ints, codes, numbers
 from dlas.analyze.estimate.table import Table
-from dlas.analyze.parts.contrasts import Grid, grid, satterthwaite, smaller
+from dlas.analyze.parts.contrasts import Grid, grid, satterthwaite, smaller, upper
 from dlas.analyze.parts.curves import Curves, averaged, candidates, joined, some_of
 from dlas.analyze.parts.limits import crowded
 
@@ -69,7 +69,7 @@ def _judged(
     parts: list[Curves] = []
     labels: list[tuple[str, str, str, int]] = []
     for layer, a, b, curves in named:
-        mean = averaged(curves)
+        mean = averaged(curves, estimates)
         if mean is not None:
             parts.append(mean)
             labels.append((layer, a, b, int(curves.there[:, mean.there[0]].all(axis=1).sum())))
@@ -105,10 +105,11 @@ def _crossings(table: Table, estimates: Estimates, found: Grid, curves: Curves) 
     d, median, own = curves.d[:, levels], curves.median[:, levels], curves.own[:, levels]
     known = estimates.known
     total = own + curves.shared[:, None, :]
-    p = _p_values(smaller(d, median), total, estimates) if known else None
+    p = upper(np.abs(smaller(d, median)), total, estimates) if known else None
     sign = _sure_signs(d, p, float(np.log1p(table.floor)))
     turns = _turns(sign)
-    point, segment = _crossing_in(x, d, turns.start, turns.end)
+    inside = _within(turns, len(x))
+    point, segment = _crossing_in(x, d, inside)
     ids, near = table.rows["cell"].to_numpy(), curves.rows[:, levels]
     rows = np.arange(len(d))
     out: dict[str, Any] = {
@@ -157,13 +158,6 @@ def _ranged(
         "high": _ends(high, back),
         "p": np.minimum(1.0, len(x) * clear),
     }
-
-
-def _p_values(small: Floats, total: Floats, estimates: Estimates) -> Floats:
-    """Return one-sided p values of the sign each curve has at each level."""
-    se, df = np.sqrt(total.sum(axis=-1)), satterthwaite(total, estimates.df)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(stats.t.sf(np.abs(small) / se, df))
 
 
 def _sure_signs(d: Floats, p: Floats | None, half: float) -> Ints:
@@ -228,13 +222,11 @@ def _axis(values: Floats) -> tuple[Floats, Callable[[Floats], Floats]]:
     return values, np.asarray
 
 
-def _crossing_in(x: Floats, d: Floats, start: Ints, end: Ints) -> tuple[Floats, Ints]:
-    """Return where each curve first crosses zero between two levels, and in which segment.
+def _crossing_in(x: Floats, d: Floats, inside: Bools) -> tuple[Floats, Ints]:
+    """Return where each curve first crosses zero in some segments, and in which of them.
 
-    A curve that does not surely turn: over all levels; NaN and -1 where it does not cross.
+    NaN and -1 where it does not cross.
     """
-    place = np.arange(d.shape[1] - 1)
-    inside = (place >= start[:, None]) & (place < end[:, None]) | (end == 0)[:, None]
     changes = (np.sign(d[:, :-1]) * np.sign(d[:, 1:]) < 0) & inside
     some = changes.any(axis=1)
     segment = np.where(some, changes.argmax(axis=1), -1)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from dlas.analyze.estimate.estimated import Estimates
-from dlas.analyze.estimate.levels import EMPTY, Bools, Ints, codes
-from dlas.analyze.estimate.table import Table
+from dlas.analyze.estimate.levels import EMPTY, Bools, Ints, codes, skeleton
+from dlas.analyze.estimate.table import Table, layer_of
 from dlas.analyze.parts.partition import layers_of
 from dlas.analyze.parts.within import meeting
 
@@ -45,9 +45,9 @@ def contenders(table: Table, near: Bools) -> Contenders:
     out: dict[str, frozenset[str]] = {}
     for name in (*table.layers, *table.parameters):
         levels = table.cells[name].to_numpy()
-        kept = levels if name.partition(".")[0] in given else levels[near]
+        kept = levels if (layer_of(name, table.layers) or name) in given else levels[near]
         out[name] = frozenset(map(str, kept)) - {EMPTY}
-    return out | {"host": frozenset(table.hosts)}
+    return {"host": frozenset(table.hosts)} | out
 
 
 def groups(table: Table) -> tuple[Ints, frozenset[str]]:
@@ -61,9 +61,16 @@ def groups(table: Table) -> tuple[Ints, frozenset[str]]:
 
 
 def all_near(found: Contenders, choices: Iterable[str]) -> bool:
-    """Say whether all of some choices, ``layer=level`` each, are contenders."""
+    """Say whether all of some choices, ``layer=level`` each, are contenders.
+
+    A level may be a technique without its parameters, or with some of them told (``a with x=1``):
+    it is one where any of its kind is.
+    """
     for choice in choices:
         layer, _, level = choice.partition("=")
-        if layer in found and level not in found[layer]:
+        known = found.get(layer)
+        if known is None or level in known:
+            continue
+        if level.partition(" with ")[0] not in {skeleton(each) for each in known}:
             return False
     return True

@@ -119,6 +119,13 @@ def satterthwaite(var: Floats, df: Floats) -> Floats:
     return np.asarray(out, dtype=float)
 
 
+def upper(value: Floats, var: Floats, estimates: Estimates) -> Floats:
+    """Return one-sided p values of contrasts above nothing; their variance is by stratum."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = value / np.sqrt(var.sum(axis=-1))
+        return np.asarray(stats.t.sf(t, satterthwaite(var, estimates.df)))
+
+
 @dataclass(frozen=True)
 class Tested:
     """Estimates with their t intervals and two-sided p values; NaN where noise is unknown."""

@@ -13,6 +13,9 @@ from dlas.analyze.estimate.levels import EMPTY, Bools, Floats, Ints
 from dlas.analyze.estimate.table import COMPLETE, Factor, Table
 from dlas.analyze.parts.contrasts import Grid, differences, grid, tested
 
+UNTRIED = (COMPLETE, "impossible", "unavailable", "pending")
+"""Words of a status that say nothing of a failure: what a rule refuses was not tried."""
+
 
 @dataclass(frozen=True)
 class Coverage:
@@ -112,7 +115,7 @@ def tried_in(table: Table, found: Grid, some: Bools, level: str) -> int:
     if factor.name != factor.layer or not some.any():
         return 0
     named = (table.cells[factor.name] == level).to_numpy(dtype=bool)
-    broken = table.rows["status"].ne(COMPLETE).to_numpy(dtype=bool) & named
+    broken = ~table.rows["status"].isin(UNTRIED).to_numpy(dtype=bool) & named
     if not broken.any():
         return 0
     names = list(found.contexts.columns)

@@ -142,14 +142,16 @@ def _curves(
     there = (a >= 0) & (b >= 0)
     d = np.where(there, estimates.mean[a] - estimates.mean[b], 0.0)
     median = np.where(there, estimates.median[a] - estimates.median[b], 0.0)
-    one, two = estimates.var[a] * there[:, :, None], estimates.var[b] * there[:, :, None]
-    both = np.stack([a, b], axis=-1)
-    if shared:
-        return Curves(d, median, there, one, two.max(axis=1), both, contexts)
-    return Curves(d, median, there, one + two, np.zeros((len(d), one.shape[2])), both, contexts)
+    gap, both = estimates.gap(a, b) * there[:, :, None], np.stack([a, b], axis=-1)
+    if not shared:
+        return Curves(d, median, there, gap, np.zeros((len(d), gap.shape[2])), both, contexts)
+    # The same cell at every level; what is the same error for both sides is in the gap already.
+    two = estimates.var[b] * there[:, :, None]
+    two[..., estimates.own :] = 0.0
+    return Curves(d, median, there, gap - two, two.max(axis=1), both, contexts)
 
 
-def averaged(curves: Curves) -> Curves | None:
+def averaged(curves: Curves, estimates: Estimates) -> Curves | None:
     """Return the mean of the curves that hold every level any of them holds."""
     levels = np.asarray(curves.there.any(axis=0))
     whole = np.asarray(curves.there[:, levels].all(axis=1))
@@ -160,7 +162,7 @@ def averaged(curves: Curves) -> Curves | None:
         curves.d[whole].mean(axis=0, keepdims=True),
         curves.median[whole].mean(axis=0, keepdims=True),
         levels[None, :],
-        curves.own[whole].sum(axis=0, keepdims=True) / n**2,
+        estimates.averaged(curves.own[whole].sum(axis=0), np.full(len(levels), float(n)))[None],
         curves.shared[whole].sum(axis=0, keepdims=True) / n**2,
         curves.rows[whole][:1],
         [AVERAGE],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def interactions(table: Table, estimates: Estimates) -> pd.DataFrame:
     return out[COLUMNS]
 
 
-def layer_pairs(tetrads: pd.DataFrame, floor: float) -> pd.DataFrame:
+def layer_pairs(tetrads: pd.DataFrame, floor: float, layers: Collection[str] = ()) -> pd.DataFrame:
     """Sum up interactions by pair of layers: how many, how large.
 
     ``tests`` ratios of ratios, ``found`` of them at a false discovery rate of 5 % (without
@@ -49,7 +50,8 @@ def layer_pairs(tetrads: pd.DataFrame, floor: float) -> pd.DataFrame:
     layer's effect changes with the other.
     """
     columns = ["layer", "by", "tests", "found", "largest", "typical"]
-    tetrads = tetrads[tetrads["by"] != "host"]  # not a layer: its rows are in the table itself
+    if "host" not in layers:  # the machine is none: its rows are in the table itself
+        tetrads = tetrads[tetrads["by"] != "host"]
     if not len(tetrads):
         return pd.DataFrame(columns=columns)
     size = np.abs(np.log(tetrads["ratio"]))

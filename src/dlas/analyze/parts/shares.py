@@ -65,7 +65,7 @@ def shares(table: Table, estimates: Estimates, *, triples: bool = False) -> pd.D
     out = [
         {"kind": names[i], "term": t, **found[t]} for i, stage in enumerate(stages) for t in stage
     ]
-    noise = float(estimates.var[rows].sum()) / total if estimates.known else float("nan")
+    noise = _noise(estimates, rows) / total if estimates.known else float("nan")
     for r in out:
         df = float(r["df"])
         r["chance"] = np.minimum(1.0, noise / len(rows) * stats.chi2.ppf(0.99, df)) if df else 0.0
@@ -83,6 +83,13 @@ def _hosts(table: Table) -> list[tuple[str, str]]:
     if len(table.hosts) < 2 or "host" in table.layers:
         return []
     return [(x, "host") for x in table.varied]
+
+
+def _noise(estimates: Estimates, rows: np.ndarray) -> float:
+    """Return the sum of squares that noise brings: an error that all cells share brings none."""
+    own = estimates.own
+    spread = np.sqrt(estimates.var[rows, own:])
+    return float(estimates.var[rows, :own].sum() + ((spread - spread.mean(axis=0)) ** 2).sum())
 
 
 def left_out(table: Table, estimates: Estimates) -> pd.DataFrame:

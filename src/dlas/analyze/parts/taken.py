@@ -180,7 +180,7 @@ def _beside(
     near = gap <= np.log1p(table.floor)
     if metric == table.metric and estimates.known:
         level = 1 - 2 * ALPHA / len(others)
-        var = estimates.var[others] + estimates.var[top]
+        var = estimates.gap(others, np.array([top]))
         near = tested(gap, var, estimates, level).low <= 0
     return {"over_second": float(np.exp(gap.min())), "ties": int(near.sum())}
 

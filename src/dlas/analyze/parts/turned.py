@@ -8,12 +8,12 @@ from itertools import combinations
 from typing import TypeAlias
 
 import numpy as np
-from scipy import sparse, stats
+from scipy import sparse
 
 from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import Bools, Floats, Ints, codes
 from dlas.analyze.estimate.table import Table
-from dlas.analyze.parts.contrasts import Differences, Grid, place, satterthwaite, smaller
+from dlas.analyze.parts.contrasts import Differences, Grid, place, smaller, upper
 
 LEVEL = 0.05
 Candidate: TypeAlias = tuple[float, int, int]
@@ -168,12 +168,13 @@ class Looked:
             half = np.log1p(self.table.floor)
             return len(rows) if bool(((there > half) & (here > half)).any()) else 0
         var = self.diff.var[:, self.pair]
-        one, two = _upper(there, var[rows[:, 0]], self), _upper(here, var[rows[:, 1]], self)
+        one = upper(there, var[rows[:, 0]], self.estimates)
+        two = upper(here, var[rows[:, 1]], self.estimates)
         single = float(np.maximum(one, two).min()) * len(rows)
         both = (var[rows[:, 0]] + var[rows[:, 1]]).sum(axis=0, keepdims=True)
         total = self.estimates.averaged(both, np.array([float(len(rows))]))
         mean = np.array([np.minimum(there, here).mean()])
-        p = 2 * min(single, float(_upper(mean, total, self)[0]))
+        p = 2 * min(single, float(upper(mean, total, self.estimates)[0]))
         return len(rows) if p < LEVEL else 0
 
     def _matched(self, g: int, h: int, by: tuple[str, ...]) -> Ints:
@@ -186,13 +187,6 @@ class Looked:
             sides.append(dict(zip(key[contexts].tolist(), contexts.tolist(), strict=True)))
         both = sorted(sides[0].keys() & sides[1].keys())
         return np.array([[s[k] for s in sides] for k in both], dtype=np.int64).reshape(-1, 2)
-
-
-def _upper(value: Floats, var: Floats, looked: Looked) -> Floats:
-    """Return one-sided p values of contrasts above nothing."""
-    df = satterthwaite(var, looked.estimates.df)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(stats.t.sf(value / np.sqrt(var.sum(axis=-1)), df))
 
 
 def _names(fixed: tuple[tuple[str, str], ...]) -> tuple[str, ...]:

@@ -199,12 +199,18 @@ def _linked(normal: Floats, inverse: Floats) -> Bools:
 
 
 def _mean_var(estimates: Estimates, found: Grid, v: Floats, group: Ints, n: int) -> Floats:
-    """Return the mean variance of a cell by group and stratum."""
-    var = estimates.var[found.row] * v[:, :, None]
-    total = np.zeros((n, var.shape[2]))
+    """Return the mean variance of a cell by group and stratum.
+
+    Of an error that cells share it is what they differ by in it.
+    """
+    var, own = estimates.var[found.row] * v[:, :, None], estimates.own
+    count = np.maximum(np.bincount(group, v.sum(axis=1), minlength=n), 1.0)[:, None]
+    total, spread = np.zeros((n, var.shape[2])), np.zeros((n, var.shape[2] - own))
     np.add.at(total, group, var.sum(axis=1))
-    count = np.bincount(group, v.sum(axis=1), minlength=n)
-    return np.asarray(total / np.maximum(count, 1.0)[:, None])
+    np.add.at(spread, group, np.sqrt(var[..., own:]).sum(axis=1))
+    mean = total / count
+    mean[:, own:] = np.maximum(mean[:, own:] - (spread / count) ** 2, 0.0)
+    return np.asarray(mean)
 
 
 def _best_of(

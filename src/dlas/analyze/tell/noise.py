@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 
 from dlas.analyze.conclusion import Analysis, Finding
-from dlas.analyze.tell.words import (
-    number,
-    percent,
-)
+from dlas.analyze.estimate.levels import Bools
+from dlas.analyze.estimate.table import Table
+from dlas.analyze.tell.words import number, percent
 
 
 def noise(analysis: Analysis) -> Iterator[Finding]:
@@ -48,14 +47,19 @@ def noise(analysis: Analysis) -> Iterator[Finding]:
     )
 
 
+def unsteady(table: Table) -> Bools:
+    """Return which rows had disturbed rounds, as far as the table tells."""
+    if "unsteady" not in table.cells:
+        return np.zeros(len(table.cells), dtype=bool)
+    marks = table.cells["unsteady"].astype(str).str.lower()
+    return np.asarray(marks.isin(("true", "1", "1.0")))
+
+
 def _disturbed(analysis: Analysis) -> str:
     """Say how many cells were measured in disturbed rounds, and what an interval does not hold."""
     table = analysis.table
-    text = ""
-    if "unsteady" in table.cells:
-        marks = table.cells["unsteady"][table.complete].astype(str).str.lower()
-        many = int(marks.isin(("true", "1", "1.0")).sum())
-        text = f"; {many} of {len(marks)} cells had disturbed rounds (unsteady)" if many else ""
+    many, of = int(unsteady(table)[table.complete].sum()), int(table.complete.sum())
+    text = f"; {many} of {of} cells had disturbed rounds (unsteady)" if many else ""
     if table.samples is not None and "session" in table.samples:
         n = int(table.samples["session"].nunique())
         text += "; intervals are of this session" if n == 1 else f"; over {n} sessions"

@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 
 from dlas.analyze.conclusion import Analysis, Finding
+from dlas.analyze.estimate.levels import Bools
 from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.paid import SCORE, columns
 from dlas.analyze.parts.taken import Best
+from dlas.analyze.tell.noise import unsteady
 from dlas.analyze.tell.words import compared, listed, number, percent
 
 SINGLY = 12
@@ -28,7 +30,7 @@ def best(analysis: Analysis) -> Iterator[Finding]:
         yield from _best_of_given(analysis)
         return
     found = analysis.best
-    limits = found.verdicts[found.verdicts["cell"] == found.cell]
+    limits = found.verdicts[_at(found.verdicts, found)]
     if not found.cell:
         text = "No cell can be recommended: none is complete"
         if len(found.verdicts):
@@ -76,6 +78,12 @@ def _met(limits: pd.DataFrame) -> str:
     return f" ({'; '.join(said)})" if said else ""
 
 
+def _at(frame: pd.DataFrame, found: Best) -> Bools:
+    """Return which rows are of the best cell on its host: others may have the same cell."""
+    same = frame["cell"].astype(str).eq(found.cell)
+    return np.asarray(same & frame["host"].fillna("").astype(str).eq(found.host))
+
+
 def _unsure(found: Best) -> str:
     return "" if found.sure else ". No cell surely meets all goals; this one may"
 
@@ -83,7 +91,8 @@ def _unsure(found: Best) -> str:
 def _else(analysis: Analysis, found: Best) -> str:
     """Return what else is known of the stack: its score, its memory, whether it was disturbed."""
     table = analysis.table
-    row = table.cells[table.rows["cell"].astype(str) == found.cell].iloc[0]
+    here = _at(table.rows, found)
+    row = table.cells[here].iloc[0]
     told = [
         f"{name} {number(value)}"
         for name in columns(table)
@@ -91,7 +100,7 @@ def _else(analysis: Analysis, found: Best) -> str:
         and math.isfinite(value := float(pd.to_numeric(row[name], errors="coerce")))
     ]
     text = f"; it has {', '.join(told)}" if told else ""
-    if "unsteady" in row and row["unsteady"] in (True, "true", "True", 1):
+    if unsteady(table)[here].any():
         text += "; its rounds were disturbed (unsteady)"
     if table.goals.columns and len(table.levels.get("model", ())) > 1 and any(
         c == f"{SCORE}_drop" for c, _ in table.goals.at_most
