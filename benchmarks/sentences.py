@@ -382,6 +382,8 @@ def told(
         if f["kind"] not in KINDS or seen.get(f["kind"], 0) >= A_KIND or most <= 0:
             continue
         numbers = list(KINDS[f["kind"]](raw, f))
+        if not numbers:
+            print(f"(not recomputed here: {f['kind']}, rank {f['rank']})\n")
         if numbers:
             seen[f["kind"]] = seen.get(f["kind"], 0) + 1
             most -= 1
@@ -411,7 +413,7 @@ def main() -> int:
             print(f"   {what}: told {a:.4g}, recomputed {b:.4g}{'' if same else '  DIFFERS'}")
         print(f"   On reading it one would {advice(f)}.\n")
     print(f"{count} sentences, {wrong} numbers differ.")
-    return 1 if wrong else 0
+    return 1 if wrong or not count else 0
 
 
 if __name__ == "__main__":

@@ -464,9 +464,12 @@ def run_prices(
 
 
 def rate(name: str, hits: int, n: int, bar: str, ok: bool) -> dict[str, object]:
+    """Return a row; so few tables that a single one would miss the bar do not show it."""
+    most = re.match(r"at most (\d+) %", bar)
+    few = most is not None and n * int(most[1]) < 100
     return {
         "check": name, "tables": n, "measured": f"{100 * hits / n:.1f} %", "bar": bar,
-        "reached": "yes" if ok else "NO",
+        "reached": "NO" if not ok else "too few" if few else "yes",
     }  # fmt: skip
 
 
@@ -485,7 +488,8 @@ def _sources() -> str:
     here, analysis = Path(__file__).parent, Path(dlas.analyze.__file__).parent
     made = [here / name for name in ("truth.py", "worlds.py", "planted.py")]
     found = hashlib.sha256()
-    for path in [*made, *sorted(analysis.rglob("*.py"))]:
+    core = analysis.parent / "core"
+    for path in [*made, *sorted(analysis.rglob("*.py")), *sorted(core.rglob("*.py"))]:
         found.update(path.read_bytes())
     return found.hexdigest()
 
@@ -684,6 +688,8 @@ def main() -> int:
             "machine": machine(),
             "day": f"{datetime.now(UTC).date()}",
         }
+        # a part's rows are all told again, so that none of an earlier scale is left among them
+        progress.rows = {k: r for k, r in progress.rows.items() if r["part"] != name}
         for row in ask(max(1, int(n * asked.scale)), progress=progress):
             rows.append(row)
             progress.rows[str(row["check"])] = row | around
