@@ -67,8 +67,11 @@ def build(num_classes: int, in_channels: int, size: int) -> nn.Module:
 '''
 
 
-def photos(parquet: Path, folder: Path) -> int:
-    """Write photos of a Parquet file as files, a folder a class; return the side of the least."""
+def photos(parquet: Path, folder: Path) -> tuple[int, int]:
+    """Write photos of a Parquet file as files, a folder a class.
+
+    Returns how many there are, and the shortest side of any.
+    """
     import pyarrow.parquet as pq
     from PIL import Image
 
@@ -89,7 +92,7 @@ def photos(parquet: Path, folder: Path) -> int:
         place = folder / f"class-{table[label][row].as_py()}" / f"{row:05d}.{ending}"
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(data)
-    return min(sides)
+    return len(rows), min(sides)
 
 
 def onnx_file(work: Path, classes: int, size: int) -> None:
@@ -182,9 +185,9 @@ def main() -> int:
     work = asked.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
     steps = Steps(work)
-    size = photos(asked.parquet.absolute(), work / "photos")
+    count, size = photos(asked.parquet.absolute(), work / "photos")
     classes = len(list((work / "photos").iterdir()))
-    steps.note("photos", 0.0, classes > 1, f"{PHOTOS} of {classes} classes, {size} pixels")
+    steps.note("photos", 0.0, classes > 1, f"{count} of {classes} classes, {size} pixels")
     (work / "my_net.py").write_text(NET)
     data = f"image-folder: {{root: photos, size: {size}}}"
     steps.run("dlas train", [sys.executable, "-m", "dlas.cli", "train",
