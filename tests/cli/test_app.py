@@ -523,6 +523,9 @@ def test_clean_needs_results(said, tmp_path):
     code, _, err = said("clean", tmp_path)
     assert code == 2
     assert "no results" in err
+    code, _, err = said("clean", tmp_path, "--store", "s3://lab/x")
+    assert code == 2
+    assert "s3://lab/x: several machines share it" in err
 
 
 # ---------------------------------------------------------------- findings

@@ -179,7 +179,7 @@ def test_artefacts_come_along_and_are_whole(tmp_path: Path) -> None:
     first = stored(a, shared="same", own="one")
     second = stored(b, shared="same", other="two")
     second.fail("broken", "lower", Outcome(Status.FAILED, reason="no"), 2)
-    assert merge([a, b], tmp_path / "both").artefacts == 5
+    assert merge([a, b], tmp_path / "both").artefacts == 4
     made = ArtifactStore(tmp_path / "both" / "store", create=False)
     assert [*made.records()] == ["broken", "other", "own", "shared"]
     for key, source in (("own", first), ("other", second), ("shared", second), ("broken", second)):
@@ -189,6 +189,34 @@ def test_artefacts_come_along_and_are_whole(tmp_path: Path) -> None:
             assert record == source.get(key)
         if record.content:
             assert (made.path(record.content) / "a").is_file()
+
+
+def test_a_folder_whose_store_is_elsewhere_is_told(tmp_path: Path) -> None:
+    a, b = part(tmp_path / "a", [0, 1]), part(tmp_path / "b", [2, 3])
+    cache = stored(a, own="one")
+    for file in cache.records().values():
+        file.unlink()  # what a run with a store in S3 leaves here: objects and no record
+    stored(b, other="two")
+    notes: list[str] = []
+    assert merge([a, b], tmp_path / "both", note=notes.append).artefacts == 1
+    assert notes == [f"{a}: no artefacts (a bundle, or --store was elsewhere)"]
+
+
+def test_a_file_of_rows_stands_for_its_folder(tmp_path: Path) -> None:
+    a, b = part(tmp_path / "a", [0, 1]), part(tmp_path / "b", [1, 2])
+    (a / "study.yaml").write_text("dlas: 1\nname: st\n")
+    stored(a, own="one")
+    with ResultStore(b / FILE_NAME) as rows:  # of another campaign
+        rows.put(*known(1, 7.0))
+    notes: list[str] = []
+    done = merge([a / FILE_NAME, b], tmp_path / "both", prefer=a / FILE_NAME, note=notes.append)
+    assert done.artefacts == 1
+    assert (tmp_path / "both" / "study.yaml").read_text() == "dlas: 1\nname: st\n"
+    assert not any(str(a) in note for note in notes)
+    said = json.loads((tmp_path / "both" / "sources.json").read_text())
+    assert [source["name"] for source in said["sources"]] == [str(a), str(b)]
+    with pytest.raises(UserError, match="two or more"):
+        merge([a, a / FILE_NAME], tmp_path / "other")
 
 
 def test_a_step_that_yielded_something_else_is_told(tmp_path: Path) -> None:
@@ -261,6 +289,7 @@ def test_the_command_tells_what_it_did(tmp_path: Path, capsys) -> None:
     a, b = part(tmp_path / "a", [0, 1]), part(tmp_path / "b", [2, 3])
     said = printed(capsys, "merge", str(a), str(b), "--into", str(tmp_path / "both"))
     assert "4 cells and 20 rounds of 1 hosts from 2 sources" in said
+    assert said.endswith(", 0 steps\n")
     said = printed(capsys, "pack", str(tmp_path / "both"), "-o", str(tmp_path / "x.zip"))
     assert said.startswith(f"{tmp_path / 'x.zip'} (")
     rows = rows_of(tmp_path / "both")

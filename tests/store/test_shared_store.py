@@ -163,6 +163,26 @@ def test_a_manifest_that_lies_is_refused(
     with pytest.raises(DamagedObject, match=r"refused|damaged|missing"):
         there.path(made.content)
     assert not (there.root / "objects" / made.content).exists()
+    assert list((there.root / "tmp").glob("*/*")) == []
+
+
+def test_an_object_is_fetched_with_the_manifest_that_was_checked(
+    here: SharedStore, there: SharedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = here.commit("k", "build", filled(here, a="one"), {}, 0)
+    assert made.content is not None
+    asked: list[str] = []
+    real = there.remote.read
+    monkeypatch.setattr(there.remote, "read", lambda name: (asked.append(name), real(name))[1])
+    there.path(made.content)
+    assert asked == [f"objects/{made.content}/manifest.json"]
+
+
+def test_only_generations_are_counted(here: SharedStore, url: str) -> None:
+    first = here.fail("k", "build", FAILED, 1)
+    for name in ("7", "x.json", "8.json.part", "9/1.json"):
+        Remote(url).write(f"steps/k/{name}", b"{}")
+    assert here.get("k") == first
 
 
 def test_other_bytes_under_the_same_name_are_refused(

@@ -36,7 +36,7 @@ def export(
     from dlas.cli.display import exported_text
     from dlas.deploy import export as write
 
-    print(exported_text(write(folder, cell, to, store)))
+    print(exported_text(write(folder, cell, to, None if store is None else Path(store))))
 
 
 def advise(

@@ -39,7 +39,8 @@ Results = Annotated[
     typer.Option(metavar="URL", help="Rows in PostgreSQL: postgresql://USER@HOST:PORT/DATABASE."),
 ]
 SharedStore = Annotated[
-    Path | None, typer.Option(help="The shared folder of artefacts (default: DIR/store).")
+    str | None,
+    typer.Option(metavar="PATH", help="The shared folder of artefacts (default: DIR/store)."),
 ]
 Only = Annotated[str | None, typer.Option(help="Run one cell: the start of its hash.")]
 Retry = Annotated[

@@ -28,7 +28,7 @@ def merge(
     )
     print(
         f"{into}: {done.cells} cells and {done.rounds} rounds of {done.hosts} hosts from "
-        f"{done.sources} sources, {done.artefacts} steps with their artefacts"
+        f"{done.sources} sources, {done.artefacts} steps"
     )
 
 

@@ -10,6 +10,7 @@ from dlas.run.run import STORE
 from dlas.store.address import address_of, holds_rows
 from dlas.store.artifacts import ArtifactStore, CleanReport
 from dlas.store.facts import Rests
+from dlas.store.remote import is_remote
 from dlas.store.results import FactRow, ResultStore
 
 
@@ -19,12 +20,19 @@ def clean(
     """Remove the steps and artefacts that no cell of the given output folders rests on.
 
     A shared ``store`` has to be given together with *all* output folders that use it: what only
-    others need would be removed.
+    others need would be removed. Of a store in an object store a folder holds copies, which go:
+    whoever needs them fetches them again.
 
     Raises:
-        UserError: a folder holds no results, or a run is using the store.
+        UserError: a folder holds no results, a run is using the store, or it is in an object
+            store.
         StorageError: the disk refuses.
     """
+    if store is not None and is_remote(store):
+        raise UserError(
+            f"--store {store}: several machines share it, and nobody can tell that no run uses "
+            "it; give a folder, and let the store's own rules remove what is old"
+        )
     folders = [Path(d) for d in dirs]
     absent = [str(f) for f in folders if f.is_file() or not holds_rows(f)]
     if absent:

@@ -15,11 +15,11 @@ from dlas.core.errors import UserError, listed
 from dlas.core.keys import Json, canonical, key
 from dlas.core.records import SCHEMA_VERSION
 from dlas.run.run import STORE
-from dlas.store.address import FILE_NAME, address_of, holds_rows
+from dlas.store.address import address_of, holds_rows
 from dlas.store.artifacts import ArtifactStore, DamagedObject
 from dlas.store.bundle import STUDY, is_bundle, study_text
 from dlas.store.disk import remove_tree, storage
-from dlas.store.results import CellRow, HostRow, ResultStore, RoundRow, SessionRow
+from dlas.store.results import FILE_NAME, CellRow, HostRow, ResultStore, RoundRow, SessionRow
 from dlas.store.rows import encode
 from dlas.store.union import Origin, union
 
@@ -37,7 +37,7 @@ class Merged:
     rounds: int
     hosts: int
     artefacts: int
-    """Steps whose records, and artefacts where they were there, were taken over."""
+    """Steps in its store, each once: records, with artefacts where they were there."""
 
 
 def merge(
@@ -49,17 +49,19 @@ def merge(
 ) -> Merged:
     """Write a new folder with the rows and artefacts of several folders and bundles.
 
-    Where two have the same cell of one host and differ, ``prefer`` is the one that counts. A kill
-    leaves nothing at ``into``; the sources are only read.
+    A folder's file of rows stands for the folder. Where two have the same cell of one host and
+    differ, ``prefer`` is the one that counts. A kill leaves nothing at ``into``; the sources are
+    only read.
 
     Raises:
         UserError: a source holds no results, there are conflicts (each is named), or ``into`` is
             there already.
         StorageError: a source is damaged, or the disk refuses.
     """
-    folders = _checked([Path(each) for each in sources], Path(into), prefer)
+    preferred = None if prefer is None else _folder_of(Path(prefer))
+    folders = _checked([_folder_of(Path(each)) for each in sources], Path(into), preferred)
     read = [source_of(folder) for folder in folders]
-    made = union(read, None if prefer is None else str(Path(prefer)))
+    made = union(read, None if preferred is None else str(preferred))
     target = Path(into).absolute()
     part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     try:
@@ -85,7 +87,13 @@ def merge(
 # ------------------------------------------------------------ the sources
 
 
-def _checked(folders: Sequence[Path], into: Path, prefer: Path | str | None) -> list[Path]:
+def _folder_of(source: Path) -> Path:
+    """Return the output folder whose rows a file holds; all else stands for itself."""
+    rows = source.name == FILE_NAME and source.is_file() and not is_bundle(source)
+    return source.parent if rows and address_of(source.parent) == source else source
+
+
+def _checked(folders: Sequence[Path], into: Path, prefer: Path | None) -> list[Path]:
     """Return the sources, each once.
 
     Raises:
@@ -101,7 +109,7 @@ def _checked(folders: Sequence[Path], into: Path, prefer: Path | str | None) -> 
         problems.append("one folder alone is what it is: give two or more to merge.")
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
         problems.append(f"--into {into}: is there and not empty; give a new folder.")
-    if prefer is not None and str(Path(prefer)) not in [str(folder) for folder in distinct]:
+    if prefer is not None and str(prefer) not in [str(folder) for folder in distinct]:
         problems.append(f"--prefer {prefer}: is none of {listed([str(f) for f in distinct])}.")
     if problems:
         raise UserError(problems)
@@ -115,27 +123,27 @@ def source_of(folder: Path) -> Origin:
 
 
 def _artefacts(folders: Sequence[Path], root: Path, note: Callable[[str], None]) -> int:
-    """Take over the steps of all stores; return how many."""
-    target, count = ArtifactStore(root), 0
+    """Take over the steps of all stores; return how many there are then."""
+    target = ArtifactStore(root)
     others: dict[str, list[str]] = {}
     for folder in folders:
-        if not (folder / STORE).is_dir():
+        there = (folder / STORE).is_dir()
+        store = ArtifactStore(folder / STORE, create=False) if there else None
+        # of a shared store the folder holds copies of objects, and no record
+        if store is None or not (names := store.records()):
             note(f"{folder}: no artefacts (a bundle, or --store was elsewhere)")
             continue
-        store = ArtifactStore(folder / STORE, create=False)
-        for name in store.records():
+        for name in names:
             record = store.get(name)
             if record is None:
                 continue
-            there = record.content is not None and store.has(record.content)
+            content = record.content
             try:
-                files = store.path(record.content) if there and record.content else None
+                files = store.path(content) if content and store.has(content) else None
             except DamagedObject as damage:
                 note(f"left out, to be made again: {damage}")
                 continue
-            if target.adopt(record, files):
-                count += 1
-            else:
+            if not target.adopt(record, files):
                 others.setdefault(str(folder), []).append(record.stage)
     for name, stages in others.items():
         told = listed([f"{n} x {stage}" for stage, n in Counter(stages).most_common()])
@@ -143,7 +151,7 @@ def _artefacts(folders: Sequence[Path], root: Path, note: Callable[[str], None])
             f"{name}: {told} yielded something else there than in the folders before it; its rows "
             "stay, and `dlas run` makes these steps' cells again"
         )
-    return count
+    return len(target.records())
 
 
 def _study(

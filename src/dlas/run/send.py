@@ -11,9 +11,9 @@ from dlas.core.clock import now
 from dlas.core.errors import UserError
 from dlas.run.merge import SOURCES, about, source_of
 from dlas.store import bundle
-from dlas.store.address import FILE_NAME, holds_rows
+from dlas.store.address import holds_rows
 from dlas.store.disk import storage
-from dlas.store.results import ResultStore
+from dlas.store.results import FILE_NAME, ResultStore
 
 
 def pack(folder: Path | str, output: Path | str | None = None) -> tuple[Path, int]:

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 from dlas.core.errors import StorageError, UserError
 from dlas.core.keys import canonical
 from dlas.store.disk import storage
+from dlas.store.sqlite import FILE_NAME, SqliteFile
 
 if TYPE_CHECKING:
     from dlas.store.bundle import Bundle
     from dlas.store.postgres import Postgres
-    from dlas.store.sqlite import SqliteFile
 
-FILE_NAME = "results.sqlite"
-"""What the file of an output folder is called."""
 POINTER = "results.json"
 """The file of a folder whose rows are in a database: says in which."""
 _SCHEMES = ("postgresql", "postgres")
@@ -112,7 +110,6 @@ def opened(place: Path | str, *, read_only: bool) -> SqliteFile | Postgres | Bun
 
         return Postgres(place, read_only=read_only)
     from dlas.store.bundle import Bundle, is_bundle
-    from dlas.store.sqlite import SqliteFile
 
     if is_bundle(Path(place)):
         if not read_only:

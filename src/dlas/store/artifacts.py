@@ -290,14 +290,14 @@ class ArtifactStore:
         """
         alone = nullcontext() if dry_run else self._locks.nobody(self.root)
         with storage("clean", self.root), alone:
-            known = self._files.every()
-            steps = [key for key in known if key not in set(keep)]
-            kept = {self._content(key) for key in known if key in set(keep)}
+            known, wanted = self._files.every(), set(keep)
+            steps = [key for key in known if key not in wanted]
+            kept = {self._content(key) for key in known if key in wanted}
             objects = [o for o in (self.root / "objects").iterdir() if o.name not in kept]
             size = sum(tree_bytes(o) for o in objects)
             if not dry_run:
                 for key in known:
-                    newest = self._files.newest(key) if key in set(keep) else None
+                    newest = self._files.newest(key) if key in wanted else None
                     self._files.remove(key, before=newest)
                 sync(self.root / "steps")
                 for each in objects:

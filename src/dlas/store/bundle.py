@@ -24,7 +24,7 @@ from dlas.core.keys import bytes_hash, canonical, file_hash
 from dlas.core.records import SCHEMA_VERSION
 from dlas.store.disk import storage
 from dlas.store.rows import ROWS, Row
-from dlas.store.sqlite import SqliteFile
+from dlas.store.sqlite import FILE_NAME, SqliteFile
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 SUFFIX = ".dlas.zip"
 VERSION = 1
-MANIFEST, RESULTS, STUDY = "manifest.json", "results.sqlite", "study.yaml"
-_MOST = {MANIFEST: 16_000_000, STUDY: 16_000_000, RESULTS: 8_000_000_000}
+MANIFEST, STUDY = "manifest.json", "study.yaml"
+_MOST = {MANIFEST: 16_000_000, STUDY: 16_000_000, FILE_NAME: 8_000_000_000}
 """The bytes that a file may have."""
 _DENSEST = 200
 """A file that is larger by more than this, packed, is a bomb: rows are by ten at most."""
@@ -77,7 +77,7 @@ def write(
         StorageError: the disk refuses; what was there is as it was.
     """
     texts = {} if study is None else {STUDY: study.encode()}
-    files = {RESULTS: {"sha256": file_hash(results), "bytes": results.stat().st_size}}
+    files = {FILE_NAME: {"sha256": file_hash(results), "bytes": results.stat().st_size}}
     files |= {n: {"sha256": bytes_hash(t), "bytes": len(t)} for n, t in texts.items()}
     manifest = {
         "bundle": VERSION,
@@ -93,7 +93,7 @@ def write(
                 made.writestr(MANIFEST, canonical(manifest) + "\n")
                 for name, text in texts.items():
                     made.writestr(name, text)
-                made.write(results, RESULTS)
+                made.write(results, FILE_NAME)
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
@@ -114,9 +114,9 @@ class Bundle:
         self.path = path
         self._folder = tempfile.TemporaryDirectory(prefix="dlas-", ignore_cleanup_errors=True)
         try:
-            file = Path(self._folder.name) / RESULTS
+            file = Path(self._folder.name) / FILE_NAME
             with _opened(path) as (packed, manifest):
-                _unpack(packed, RESULTS, manifest, file, path)
+                _unpack(packed, FILE_NAME, manifest, file, path)
             self._rows = SqliteFile(file, read_only=True, called=path)
             self._require_rows(manifest)
         except BaseException:
@@ -202,7 +202,7 @@ def _require_names(found: Sequence[zipfile.ZipInfo], path: Path) -> None:
             wrong = "is there twice"
         if wrong:
             raise StorageError(f"{path} is refused: {info.filename!r} in it {wrong}.")
-    if absent := [name for name in (MANIFEST, RESULTS) if name not in names]:
+    if absent := [name for name in (MANIFEST, FILE_NAME) if name not in names]:
         raise StorageError(f"{path} is no results bundle: it holds no {absent[0]}.")
 
 

@@ -16,7 +16,7 @@ done while nobody uses the store, is what removes old ones.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -32,6 +32,17 @@ class Overtaken(Exception):
     def __init__(self, key: str) -> None:
         self.key = key
         super().__init__(f"the step {key} was committed by another process")
+
+
+def name_of(key: str, number: int) -> str:
+    """Return the name of a generation below the folder of all steps."""
+    return f"{key}.json" if number == 0 else f"{key}/{number}.json"
+
+
+def numbers(names: Iterable[str]) -> list[int]:
+    """Return the generations among the names in a step's folder; other names are passed over."""
+    stems = [name.removesuffix(".json") for name in names if name.endswith(".json")]
+    return [int(stem) for stem in stems if stem.isascii() and stem.isdecimal()]
 
 
 class StepFiles(Protocol):
@@ -65,9 +76,7 @@ class Generations:
 
     def file(self, key: str, number: int) -> Path:
         """Return where a generation is."""
-        if number == 0:
-            return self.folder / f"{key}.json"
-        return self.folder / key / f"{number}.json"
+        return self.folder / name_of(key, number)
 
     def read(self, key: str, number: int) -> str | None:
         """Return the text of a generation, None where it is not there (any more)."""
@@ -79,7 +88,7 @@ class Generations:
     def newest(self, key: str) -> int:
         """Return the number of the newest generation, :data:`NONE` where there is none."""
         try:
-            later = _numbers(self.folder / key)
+            later = numbers(file.name for file in (self.folder / key).iterdir())
         except (FileNotFoundError, NotADirectoryError):
             later = []
         if later:
@@ -130,12 +139,5 @@ class Generations:
     def _all(self, key: str) -> Iterator[tuple[int, Path]]:
         yield 0, self.file(key, 0)
         if (self.folder / key).is_dir():
-            for number in sorted(_numbers(self.folder / key)):
+            for number in sorted(numbers(file.name for file in (self.folder / key).iterdir())):
                 yield number, self.file(key, number)
-
-
-def _numbers(folder: Path) -> list[int]:
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries]
-    stems = [name.removesuffix(".json") for name in names if name.endswith(".json")]
-    return [int(stem) for stem in stems if stem.isascii() and stem.isdecimal()]

@@ -50,12 +50,16 @@ class Locks:
     @contextmanager
     def use(self) -> Iterator[None]:
         """Mark that a run is using the store."""
-        with self._held("use", shared=True) as handle:
-            self._use = handle
-            try:
-                yield
-            finally:
-                self._use = None
+        path = self.folder / "use"
+        with storage("lock", path):
+            handle = acquire(path, shared=True)
+        assert handle is not None  # we waited
+        self._use = handle
+        try:
+            yield
+        finally:
+            self._use = None
+            os.close(handle)
 
     def writing(self) -> AbstractContextManager[None]:
         """Keep cleaning and eviction out while objects and records appear."""
@@ -123,14 +127,3 @@ class Locks:
         finally:
             if handle is not None:
                 os.close(handle)
-
-    @contextmanager
-    def _held(self, name: str, shared: bool = False) -> Iterator[int]:
-        path = self.folder / name
-        with storage("lock", path):
-            handle = acquire(path, shared=shared)
-        assert handle is not None  # we waited
-        try:
-            yield handle
-        finally:
-            os.close(handle)

@@ -98,9 +98,10 @@ class Postgres:
         from dlas.store.schema import is_current, upgrade, version_of
 
         def look(connection: Connection) -> bool:
-            if version_of(connection, self.place) is None and read_only:
+            found = version_of(connection, self.place)
+            if found is None and read_only:
                 raise UserError(f"there are no results in {self.place}.")
-            return is_current(connection, self.place)
+            return is_current(found, self.place)
 
         def bring_up_to_date(connection: Connection) -> None:
             # of several who come at once, one does it and the others find it done

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from dlas.core.errors import StorageError, near
-from dlas.store.address import FILE_NAME, opened
+from dlas.store.address import opened
 from dlas.store.rows import (
     ROWS,
     CeilingRow,
@@ -28,6 +28,7 @@ from dlas.store.rows import (
     encode,
     types,
 )
+from dlas.store.sqlite import FILE_NAME
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -164,13 +164,12 @@ def upgrade(connection: Connection, place: Path | str) -> None:
         connection.execute(META.update().values(schema_version=old + 1))
 
 
-def is_current(connection: Connection, place: Path | str) -> bool:
-    """Return whether a database is of the newest version; False asks for :func:`upgrade`.
+def is_current(found: int | None, place: Path | str) -> bool:
+    """Return whether a database's version is the newest; False asks for :func:`upgrade`.
 
     Raises:
         UserError: the database is of a newer version than this dlas knows.
     """
-    found = version_of(connection, place)
     _check_known(found or 0, place)
     return found == SCHEMA_VERSION
 

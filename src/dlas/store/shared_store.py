@@ -22,7 +22,7 @@ from dlas.core.keys import canonical
 from dlas.store import marker
 from dlas.store.artifacts import ArtifactStore, CleanReport
 from dlas.store.disk import remove_tree, storage
-from dlas.store.generations import NONE, Overtaken
+from dlas.store.generations import NONE, Overtaken, name_of, numbers
 from dlas.store.leases import lasting
 from dlas.store.objects import DamagedObject, damage
 from dlas.store.remote import PATIENCE_S, Remote, is_remote
@@ -65,20 +65,18 @@ class RemoteGenerations:
 
     def file(self, key: str, number: int) -> str:
         """Return what messages call a generation."""
-        return self.remote.place(_name(key, number))
+        return self.remote.place(_step(key, number))
 
     def read(self, key: str, number: int) -> str | None:
         """Return the text of a generation, None where it is not there."""
-        data = self.remote.read(_name(key, number))
+        data = self.remote.read(_step(key, number))
         return None if data is None else data.decode(errors="replace")
 
     def newest(self, key: str) -> int:
         """Return the number of the newest generation, :data:`NONE` where there is none."""
-        stems = [n.removesuffix(".json") for n in self.remote.names(f"steps/{key}")]
-        later = [int(stem) for stem in stems if stem.isascii() and stem.isdecimal()]
-        if later:
+        if later := numbers(self.remote.names(f"steps/{key}")):
             return max(later)
-        return 0 if self.remote.exists(_name(key, 0)) else NONE
+        return 0 if self.remote.exists(_step(key, 0)) else NONE
 
     def create(self, key: str, number: int, text: str, temporary: Path) -> None:
         """Write a generation.
@@ -86,7 +84,7 @@ class RemoteGenerations:
         Raises:
             Overtaken: it is there, or a newer one is.
         """
-        if self.newest(key) >= number or not self.remote.create(_name(key, number), text.encode()):
+        if self.newest(key) >= number or not self.remote.create(_step(key, number), text.encode()):
             raise Overtaken(key)
 
     def every(self) -> list[str]:
@@ -95,8 +93,8 @@ class RemoteGenerations:
         return sorted({name.removesuffix(".json") for name in names})
 
 
-def _name(key: str, number: int) -> str:
-    return f"steps/{key}.json" if number == 0 else f"steps/{key}/{number}.json"
+def _step(key: str, number: int) -> str:
+    return f"steps/{name_of(key, number)}"
 
 
 class SharedStore(ArtifactStore):
@@ -140,8 +138,9 @@ class SharedStore(ArtifactStore):
         Raises:
             DamagedObject: it is not there, or holds what no object holds.
         """
-        place, wrap = f"objects/{content}", self.scratch()
-        names = [*self._manifest(content)]
+        place = f"objects/{content}"
+        text, names = self._manifest(content)
+        wrap = self.scratch()
         try:
             self._require_room(f"{place}/files", names)
             with storage("fetch an artefact into", self.root):
@@ -150,7 +149,6 @@ class SharedStore(ArtifactStore):
                     file = wrap / "files" / name
                     file.parent.mkdir(parents=True, exist_ok=True)
                     self._download(f"{place}/files/{name}", file, content)
-                text = self.remote.read(f"{place}/manifest.json") or b""
                 (wrap / "manifest.json").write_bytes(text)
                 if problem := damage(wrap, content):
                     raise DamagedObject(
@@ -178,8 +176,12 @@ class SharedStore(ArtifactStore):
                 f"free in {self.root}: free some space."
             )
 
-    def _manifest(self, content: str) -> dict[str, str]:
-        """Return the files of an object, each under a name that stays inside of a folder."""
+    def _manifest(self, content: str) -> tuple[bytes, list[str]]:
+        """Return an object's manifest, and its files: names that stay inside of a folder.
+
+        Raises:
+            DamagedObject: it is not there, or is none.
+        """
         place = f"objects/{content}/manifest.json"
         data = self.remote.read(place)
         try:
@@ -191,7 +193,7 @@ class SharedStore(ArtifactStore):
             for name in files:
                 if not _inside(name):
                     raise ValueError(f"it names {name!r}")
-            return dict(files)
+            return data, [*files]
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise DamagedObject(
                 content, f"the artefact {self.remote.place(place)} is refused: {error}"

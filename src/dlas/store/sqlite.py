@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+FILE_NAME = "results.sqlite"
+"""What the file of an output folder is called."""
 BUSY_TIMEOUT_S = 60.0
 """How long a write waits for another process's write."""
 
@@ -126,13 +128,13 @@ class SqliteFile:
         writable = os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)
         if not writable or network_filesystem(self.path.parent):
             return self._open_to_write(self._copy_files())
-        from dlas.store.schema import is_current
+        from dlas.store.schema import is_current, version_of
 
         engine = _engine(self.path, write=False)
         try:
             with self._refusals("read"), _begin(engine, write=False) as connection:
                 self._require_tables(connection)
-                current = is_current(connection, self.called)
+                current = is_current(version_of(connection, self.called), self.called)
         except BaseException:
             engine.dispose()
             raise

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import gc
 import signal
 import subprocess
@@ -181,11 +182,15 @@ class FakeRuntime:
 
 
 def measure(
-    runtime: FakeRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any
+    runtime: FakeRuntime,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int = 1,
+    **changes: Any,
 ) -> dict[str, Any]:
     np.save(tmp_path / "in.npy", np.arange(5, dtype=np.float32).reshape(5, 1, 1, 1))
     monkeypatch.setitem(job_args._FROM_JSON, Software, lambda choice: runtime)
-    cpu = SimpleNamespace(device="cpu")
+    cpu = SimpleNamespace(device="cpu", threads=threads)
     monkeypatch.setitem(job_args._FROM_JSON, HardwareTechnique, lambda choice: cpu)
     args: dict[str, Any] = {
         "artifact": str(tmp_path),
@@ -276,6 +281,38 @@ def test_a_pause_without_processor_time_is_no_run(
     samples: list[float], wall_s: float, cpu_s: float, stopped: bool
 ) -> None:
     assert latency.was_stopped(samples, wall_s, cpu_s) is stopped
+
+
+@pytest.mark.parametrize(
+    ("samples", "wall_s", "cpu_s", "threads", "stopped"),
+    [
+        ([0.01] * 29 + [1.0], 1.29, 0.6, 2, True),  # two threads, of which neither ran
+        ([0.01] * 29 + [1.0], 1.29, 1.2, 4, True),
+        ([0.01] * 100, 2.0, 2.0, 2, True),  # between two: as much time as one thread could use
+        ([0.01] * 29 + [1.0], 1.29, 2.5, 2, False),  # both ran
+        ([0.01] * 29 + [1.0], 1.29, 1.6, 2, False),  # one of them ran
+        ([0.01] * 30, 0.3, 0.3, 2, False),  # no pause, whatever the other thread does
+    ],
+)
+def test_a_pause_is_told_from_the_time_of_all_threads(
+    samples: list[float], wall_s: float, cpu_s: float, threads: int, stopped: bool
+) -> None:
+    assert latency.was_stopped(samples, wall_s, cpu_s, threads) is stopped
+
+
+@pytest.mark.parametrize(("threads", "stopped"), [(1, False), (2, True)])
+def test_a_round_is_judged_by_the_threads_of_its_hardware(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, stopped: bool
+) -> None:
+    real = latency._timed
+
+    def paused(*given: Any) -> Any:
+        samples = [0.01] * 29 + [1.0]
+        return dataclasses.replace(real(*given), samples=samples, wall_s=1.29, cpu_s=0.6)
+
+    monkeypatch.setattr(latency, "_timed", paused)
+    seen = measure(FakeRuntime(), tmp_path, monkeypatch, threads=threads)["round"]
+    assert ("stopped" in seen["flags"]) is stopped
 
 
 STOPPED = """

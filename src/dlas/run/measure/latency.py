@@ -109,18 +109,25 @@ def run(args: JobArgs) -> LatencyAnswer:
     finally:
         gc.enable()
     check_output(timed.last, given.batch)
-    measured = _round(timed, warmup, given.launched, loaded - began, done - loaded)
+    measured = _round(
+        timed, warmup, given.launched, loaded - began, done - loaded, hardware.threads
+    )
     ran = asdict(session.observe(batches[0])) if given.observe else None
     return {"round": measured.to_json(), "ran": ran, "energy_reason": timed.energy.reason}
 
 
 def _round(
-    timed: _Region, warmup: Warmup, launched: Launched, load_s: float, first_s: float
+    timed: _Region,
+    warmup: Warmup,
+    launched: Launched,
+    load_s: float,
+    first_s: float,
+    threads: int,
 ) -> Round:
     flags = [] if warmup.steady else ["unsteady"]
     if timed.stolen:
         flags.append("steal")
-    if was_stopped(timed.samples, timed.wall_s, timed.cpu_s):
+    if was_stopped(timed.samples, timed.wall_s, timed.cpu_s, threads):
         flags.append("stopped")
     return Round(
         samples_s=tuple(timed.samples),
@@ -144,15 +151,18 @@ def _round(
     )
 
 
-def was_stopped(samples: Sequence[float], wall_s: float, cpu_s: float) -> bool:
+def was_stopped(samples: Sequence[float], wall_s: float, cpu_s: float, threads: int = 1) -> bool:
     """Return whether the process stood still during the timing: stopped, frozen, suspended.
 
     Then one run (or what lies between two) took very much longer than the others, and the
-    processor time is short of it.
+    processor time, ``cpu_s`` of all ``threads`` together, is no more than what they can use of
+    the rest. Threads that are idle at other times may hide that they ran in the pause: such a
+    round counts as stopped, which costs a measurement; the reverse would cost the result.
     """
     usual = statistics.median(samples)
     pause = max(max(samples) - usual, wall_s - sum(samples))
-    return pause > STOPPED_S + STOPPED_RUNS * usual and wall_s - cpu_s > 0.8 * pause
+    busiest = threads * (wall_s - pause)
+    return pause > STOPPED_S + STOPPED_RUNS * usual and cpu_s < busiest + 0.2 * pause
 
 
 def read_batches(inputs: Path, batch: int) -> list[Array]:
