@@ -131,7 +131,8 @@ def _of_gemm(layer: NcnnLayer) -> Iterator[tuple[bool, int]]:
 
 
 _KNOWN = (*QUANTIZED, "BatchNorm", "LayerNorm", "GroupNorm", "Scale", "PReLU", "MemoryData",
-          "Gemm", "Input", "Split", "ReLU", "Pooling", "BinaryOp", "Flatten", "Reshape")  # fmt: skip
+          "Gemm", "Input", "Split", "ReLU", "Pooling", "BinaryOp", "Flatten",
+          "Reshape")  # fmt: skip
 
 
 def _int8(layer: NcnnLayer, parts: Sequence[_RawTensor], scales: Sequence[float]) -> bytes:
