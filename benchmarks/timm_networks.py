@@ -7,11 +7,12 @@
 Networks are drawn from `timm.list_models()` by the seed and built with random weights at the first
 of `--sizes` that they take; too large ones (`--max-params`) are drawn again. Each one goes through
 prepare, channel pruning 0.3, int8, and is built for ONNX Runtime, OpenVINO and TVM, whose outputs
-are compared with PyTorch's; what pruning and int8 made runs in ONNX Runtime. MACs are compared
-with a second counter, `torch.utils.flop_counter`. Every network has a process of its own, forked
-from one that has the libraries loaded. One that takes more CPU time than `--seconds` is stopped,
-and the step is named; one that is in the JSON file already is not run again, unless it is one of
-`--names` with `--again`. An exception that is not one of dlas' own sentences is printed as BARE.
+are compared with PyTorch's; what pruning and int8 made runs in ONNX Runtime (`pruned`, `ran
+int8`). MACs are compared with a second counter, `torch.utils.flop_counter`. Every network has a
+process of its own, forked from one that has the libraries loaded. One that takes more CPU time
+than `--seconds` is stopped, and the step is named; one that is in the JSON file already is not run
+again, unless it is one of `--names` with `--again`. An exception that is not one of dlas' own
+sentences is printed as BARE.
 One thread; `nice` it if others work here.
 """
 
@@ -36,7 +37,7 @@ import psutil
 from saved import machine
 
 RUNTIMES = ("onnxruntime", "openvino", "tvm")
-STEPS = ("prepare", "channel-pruning", "int8", *RUNTIMES)
+STEPS = ("prepare", "count", "channel-pruning", "pruned", "int8", "ran int8", *RUNTIMES)
 PRELOADED = (
     "torch", "timm", "torch_pruning", "onnx", "onnxscript", "onnxruntime",
     "onnxruntime.quantization", "openvino", "tvm.relax", "torch.utils.flop_counter",
@@ -76,7 +77,6 @@ def look(name: str, sizes: Sequence[int], max_params: float, say: Say) -> None:
 
     from dlas.core import registry
     from dlas.core.protocols import Network
-    from dlas.networks.counting import count
     from dlas.testing import SmallImages
 
     warnings.simplefilter("ignore")
@@ -93,22 +93,34 @@ def look(name: str, sizes: Sequence[int], max_params: float, say: Say) -> None:
             break
     if network is None:
         return
-    module = network.module
-    say("params", sum(p.numel() for p in module.parameters()))
-    say("step", "count")
-    counted = count(module, network.spec)
-    say("macs", counted.macs)
-    say("uncounted", counted.uncounted)
-    say("second", second_count(module, network.spec.shape))
+    say("params", sum(p.numel() for p in network.module.parameters()))
+    _count(network, say)
     with tempfile.TemporaryDirectory() as folder:
         places = iter(Path(folder, str(n)) for n in range(20))
-        lowered = lower(Network(network.spec, module), next(places))
+        lowered = lower(Network(network.spec, network.module), next(places))
         for runtime in RUNTIMES:
             off = _step(say, runtime, lambda r=runtime: run(r, lowered, next(places)))
-            if off is not None:
-                say(runtime, "right" if off < 1e-3 else f"WRONG: differs by {off:.2g}")
+            _compared(say, runtime, off)
         _prune(network, say, places)
         _quantize(network, lowered, data.load("train"), say, places)
+
+
+def _count(network: Any, say: Say) -> None:
+    from dlas.networks.counting import count
+
+    module, spec = network.module, network.spec
+    done = _step(say, "count", lambda: (count(module, spec), second_count(module, spec.shape)))
+    if done is not None:
+        counted, second = done
+        say("macs", counted.macs)
+        say("uncounted", counted.uncounted)
+        say("second", second)
+
+
+def _compared(say: Say, step: str, off: float | None) -> None:
+    """Say whether a runtime's outputs are PyTorch's; it has said itself why there are none."""
+    if off is not None:
+        say(step, "right" if off < 1e-3 else f"WRONG: differs by {off:.2g}")
 
 
 def _prune(network: Any, say: Say, places: Iterator[Path]) -> None:
@@ -122,10 +134,10 @@ def _prune(network: Any, say: Say, places: Iterator[Path]) -> None:
     text = f"{a['ratio']:.0%} of channels, {len(a['left_alone'])} of {len(a['layers'])} left alone"
     say("reasons", dict(Counter(a["left_alone"].values())))
     say("far", len(a["far"]))
+    say("channel-pruning", text)
     lowered = lower(done.network, next(places))
     off = _step(say, "pruned", lambda: run("onnxruntime", lowered, next(places)))
-    wrong = "" if off is not None and off < 1e-3 else f"; WRONG in ONNX Runtime ({off})"
-    say("channel-pruning", text + wrong)
+    _compared(say, "pruned", off)
 
 
 def _quantize(
@@ -143,10 +155,11 @@ def _quantize(
     if done is None:
         return
     share = sum(done.achieved["quantized"].values()) / sum(done.achieved["operators"].values())
+    say("int8", f"{share:.0%} of operators")
     lowered = lower(done.network, next(places))
     off = _step(say, "ran int8", lambda: run("onnxruntime", lowered, next(places), network.module))
-    if off is not None:
-        say("int8", f"{share:.0%} of operators, differs by {off:.2g}")
+    if off is not None:  # how far int8 may be off depends on the network
+        say("ran int8", f"{'' if np.isfinite(off) else 'WRONG: '}differs by {off:.2g}")
 
 
 class Lowered:
@@ -176,6 +189,9 @@ class Lowered:
 
         to_exported(self.made, self.folder / "lowered.pt2")
         return load_exported(self.folder / "lowered.pt2")
+
+    def calibration(self) -> None:
+        """There is nothing that a runtime is to quantize itself."""
 
 
 def lower(network: Any, place: Path) -> Lowered:

@@ -1,6 +1,6 @@
 import pytest
 
-from dlas.core.placeholders import HEAD, instead
+from dlas.core.placeholders import HEAD, instead, instead_of
 
 POINTER = (
     b"version https://git-lfs.github.com/spec/v1\n"
@@ -29,3 +29,13 @@ def test_what_stands_in_place_of_a_file_is_told(head, words):
 )  # fmt: skip
 def test_a_file_that_may_be_what_it_should_be_is_not_judged(head):
     assert instead(head) == ""
+
+
+def test_of_a_file_its_head_is_read_and_one_that_cannot_be_opened_is_told(tmp_path):
+    file = tmp_path / "w"
+    file.write_bytes(POINTER + bytes(10 * HEAD))
+    assert "`git lfs pull`" in instead_of(file)
+    file.write_bytes(b"model,ms\na,1\n")
+    assert instead_of(file) == ""
+    assert instead_of(tmp_path) == "it cannot be opened (Is a directory)"
+    assert instead_of(tmp_path / "no") == "it cannot be opened (No such file or directory)"

@@ -135,9 +135,7 @@ def test_what_is_not_counted_is_named_and_leaves_the_sum_empty(module, names):
 
 
 def test_a_custom_operator_is_named():
-    from torch.library import Library
-
-    library = Library("dlas_test_counting", "DEF")
+    library = torch.library.Library("dlas_test_counting", "DEF")
     library.define("twice(Tensor x) -> Tensor")
     library.impl("twice", lambda x: x * 2, "CPU")
 

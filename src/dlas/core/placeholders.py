@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 HEAD = 256
 """How many bytes of a file are enough to tell."""
@@ -23,3 +24,15 @@ def instead(head: bytes) -> str:
     if _PAGE.match(head):
         return "it is a web page in place of the file: its download failed, get it again"
     return ""
+
+
+def instead_of(path: Path) -> str:
+    """Return what a file is in place of what was wanted, or why it cannot be opened.
+
+    As :func:`instead`: a sentence without a full stop, ``""``: its first bytes do not tell.
+    """
+    try:
+        with path.open("rb") as handle:
+            return instead(handle.read(HEAD))
+    except OSError as error:
+        return f"it cannot be opened ({error.strerror or error})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -148,6 +149,34 @@ def test_a_parquet_file_that_was_not_fetched_is_named(tmp_path: Path, content: b
     (tmp_path / "train.parquet").write_bytes(content)
     with pytest.raises(UserError, match=r"train\.parquet cannot be read: it is a .* in place of"):
         of(tmp_path, "parquet").load("train")
+
+
+def test_a_parquet_file_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch) -> None:
+    """Its first bytes cannot be read either, to see what it is."""
+    (tmp_path / "train.parquet").write_bytes(b"PAR1")
+    _forbid(monkeypatch, "train.parquet")
+    with pytest.raises(UserError, match=r"train\.parquet cannot be read: .*Permission denied"):
+        of(tmp_path, "parquet").load("train")
+
+
+def test_an_image_that_cannot_be_opened_is_said_by_a_plan(tmp_path: Path, monkeypatch) -> None:
+    root = fill(tmp_path, "a", "b")
+    _forbid(monkeypatch, "1.png")
+    (note,) = of(root, "unlabelled-images", classes=2).contents().notes
+    assert note.startswith("2 images cannot be read, a/1.png among them: ")
+    assert "Permission denied" in note
+
+
+def _forbid(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let no file of this name be opened; a test that runs as root has no other way."""
+    opened = Path.open
+
+    def refuse(path: Path, *args: Any, **kwargs: Any) -> Any:
+        if path.name == name:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", refuse)
 
 
 def test_links_to_classes_are_followed(tmp_path: Path) -> None:

@@ -164,6 +164,35 @@ def test_weights_of_no_form_of_pytorchs_are_told(content, words, tmp_path):
         state.load_into(network(), tmp_path / "w")
 
 
+def test_safetensors_whose_length_reads_like_json_are_no_json(tmp_path):
+    """8827 bytes of header: the length's own bytes are `{"`."""
+    data = pytest.importorskip("safetensors.torch").save(PLAIN)
+    short, long = int.from_bytes(data[:8], "little"), int.from_bytes(b'{"', "little")
+    header, numbers = data[8 : 8 + short], data[8 + short :]
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(long.to_bytes(8, "little") + header.ljust(long) + numbers)
+    module = network()
+    state.load_into(module, path)
+    assert torch.equal(module[0].weight, PLAIN["0.weight"])
+
+
+def test_json_with_a_brace_at_the_ninth_byte_is_no_safetensors(tmp_path):
+    (tmp_path / "w").write_bytes(b'{"abc": {"weight": 1}}')
+    with pytest.raises(UserError, match="it is JSON"):
+        state.load_into(network(), tmp_path / "w")
+
+
+def test_a_file_that_cannot_be_opened_is_named(tmp_path, monkeypatch):
+    torch.save(PLAIN, tmp_path / "w.pth")
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    with pytest.raises(UserError, match=r"w\.pth' cannot be read: Permission denied"):
+        state.load_into(network(), tmp_path / "w.pth")
+
+
 def test_torchscript_is_told_from_a_damaged_file(tmp_path):
     torch.jit.script(network()).save(str(tmp_path / "w.pt"))
     with pytest.raises(UserError, match="TorchScript archive"):

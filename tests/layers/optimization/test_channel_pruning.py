@@ -395,3 +395,14 @@ def test_what_torch_pruning_cannot_follow_is_told_in_words(monkeypatch):
         pruned(two(plain))
     assert "does not follow how this network joins" in str(caught.value)
     assert "out of bounds" not in str(caught.value)
+    assert "(IndexError)" in str(caught.value)
+
+
+def test_what_the_network_itself_raises_is_told_as_it_is():
+    def brightest(self, x):
+        return head(self, self.a(x) * x[x.nonzero().unbind(1)][0])
+
+    with pytest.raises(StepError) as caught:
+        pruned(net(brightest, a=conv(1, 16), fc=nn.Linear(16, 10)))
+    assert "IndexError: index 0 is out of bounds" in str(caught.value)
+    assert "does not follow" not in str(caught.value)

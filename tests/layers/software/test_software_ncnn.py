@@ -13,7 +13,8 @@ import pytest
 from dlas.core import registry
 from dlas.core.errors import StepError, UserError
 from dlas.core.protocols import KernelChoice, Software
-from dlas.layers.software.shared import ncnn_files, ncnn_int8, own_threads
+from dlas.layers.software import ncnn as software_ncnn
+from dlas.layers.software.shared import ncnn_files, ncnn_int8, ncnn_kernels, own_threads
 from dlas.layers.software.shared.ncnn_blobs import SeenBlobs, open_net, write_net
 from dlas.layers.software.shared.ncnn_kernels import by_memory
 from dlas.run.measure.verdict import asked_and_ran
@@ -21,6 +22,7 @@ from dlas.testing.stand_ins import NamedKernels
 from fake_programs import (
     _FILES,
     CPU,
+    NETS,
     FakeProgram,
     LeftToRuntime,
     Stand,
@@ -35,6 +37,9 @@ from fake_programs import (
 
 ncnn = pytest.importorskip("ncnn")
 pytest.importorskip("pnnx")
+import torch  # noqa: E402
+from torch import nn  # noqa: E402
+
 ALGORITHMS = ("winograd", "gemm", "direct")
 
 
@@ -162,6 +167,35 @@ def test_the_memory_tells_the_algorithms_apart() -> None:
     assert seen(use_winograd_convolution=False, use_sgemm_convolution=False) == {"direct"}
 
 
+def test_a_layer_that_cannot_be_run_alone_is_not_said_to_be_direct() -> None:
+    made = folder("residual")
+    layers = ncnn_files.read_layers((made / "model.ncnn.param").read_text())
+    asked = software("ncnn").settings("float32")  # type: ignore[attr-defined]
+    blobs = SeenBlobs(open_net(made, asked), layers)
+    blobs.run(images()[0])
+    lost = replace(blobs.convolutions()[0], tops=("nowhere",))
+    with pytest.raises(StepError, match=rf"Convolution {lost.name} cannot be run alone \(-\d+\)"):
+        by_memory(lambda more: open_net(made, {**asked, **more}), [lost], blobs.inputs)
+
+
+def test_what_could_not_be_read_stays_empty_and_is_told() -> None:
+    loaded = session("residual")
+    with patch.object(ncnn_kernels, "by_memory", side_effect=StepError("ncnn: no")):
+        ran = loaded.observe(images()[:1])
+    assert (ran.precision, ran.isa, ran.kernels) == (None, None, {})
+    assert ran.fallbacks == ("what ran could not be read: ncnn: no",)
+
+
+def test_eight_lanes_tell_of_avx2_only_where_the_cpu_has_it() -> None:
+    with patch("platform.machine", return_value="x86_64"):
+        for has, said in ((1, "avx2"), (0, None)):
+            with patch.object(ncnn, "cpu_support_x86_avx2", return_value=has):
+                assert software_ncnn._isa(8) == said
+                assert (software_ncnn._isa(16), software_ncnn._isa(1)) == ("avx512", None)
+    with patch("platform.machine", return_value="aarch64"):
+        assert software_ncnn._isa(4) is None
+
+
 def test_forked_children_give_the_same_with_the_threads_asked(tmp_path: Path) -> None:
     made = folder("residual")
     for count, (outputs, facts) in enumerate(forked(software("ncnn"), made, tmp_path), start=1):
@@ -256,6 +290,42 @@ def test_its_own_int8_agrees_is_smaller_and_really_runs(net: str) -> None:
     assert ran.precision == "int8" and ran.fallbacks == ()
     sizes = [(each / "model.ncnn.bin").stat().st_size for each in (folder(net), made)]
     assert sizes[1] < 0.5 * sizes[0]
+
+
+class _Own(nn.Module):
+    """A convolution, and what a test is about behind it."""
+
+    def __init__(self, behind: nn.Module, features: int) -> None:
+        super().__init__()
+        self.conv, self.behind = nn.Conv2d(1, 16, 3, stride=2), behind
+        self.head = nn.Linear(features, 10)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.behind(self.conv(x)).flatten(1))
+
+
+class _Gram(nn.Module):
+    def forward(self, x: Any) -> Any:
+        rows = x.flatten(2)
+        return torch.matmul(rows, rows.transpose(1, 2)) / 169
+
+
+def test_a_group_norm_stays_as_it_is_between_int8(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NETS, "groups", lambda _: _Own(nn.GroupNorm(4, 16), 16 * 13 * 13))
+    loaded, expected = software("ncnn").load(own_int8("groups"), CPU), reference("groups")
+    error = np.linalg.norm(infer(loaded) - expected) / np.linalg.norm(expected)
+    assert 0 < error <= 0.15
+    assert loaded.observe(images()[:1]).precision == "int8"
+
+
+def test_products_of_two_images_are_not_asked_whether_they_are_in_int8(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(NETS, "gram", lambda _: _Own(_Gram(), 16 * 16))
+    ran = software("ncnn").load(own_int8("gram"), CPU).observe(images()[:1])
+    assert ran.precision == "int8"
+    (told,) = ran.fallbacks
+    assert told.startswith("1 of 3 convolutions and matrix products ran in float32: MatMul")
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

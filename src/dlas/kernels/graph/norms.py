@@ -21,11 +21,7 @@ _FIXED = ("placeholder", "get_attr")
 
 def batch_norm(node: Any, importer: Any) -> Any:
     """Import `aten.batch_norm`: by stored statistics, or, where it has none, by its batch's."""
-    if not node.args[5]:
-        return _stored(node, importer, node.args[7])
-    if node.args[3] is not None:
-        return in_training(node, importer)
-    return _own(node, importer, node.args[7], first=0)
+    return _norm(node, importer, first=0)
 
 
 def without_training(node: Any, importer: Any) -> Any:
@@ -40,11 +36,7 @@ def without_statistics(node: Any, importer: Any) -> Any:
 
 def instance_norm(node: Any, importer: Any) -> Any:
     """Import `aten.instance_norm`: a batch norm where its statistics are stored ones."""
-    if not node.args[5]:
-        return _stored(node, importer, node.args[7])
-    if node.args[3] is not None:
-        return in_training(node, importer)
-    return _own(node, importer, node.args[7], first=2)
+    return _norm(node, importer, first=2)
 
 
 def in_training(node: Any, importer: Any) -> Any:
@@ -53,6 +45,15 @@ def in_training(node: Any, importer: Any) -> Any:
         "a batch norm is in training mode, where it writes to its statistics: call model.eval() "
         "before torch.export"
     )
+
+
+def _norm(node: Any, importer: Any, first: int) -> Any:
+    """Norm by stored statistics, or, where it has none, by its own over axes from `first` on."""
+    if not node.args[5]:
+        return _stored(node, importer, node.args[7])
+    if node.args[3] is not None:
+        return in_training(node, importer)
+    return _own(node, importer, node.args[7], first)
 
 
 def _stored(node: Any, importer: Any, epsilon: float) -> Any:

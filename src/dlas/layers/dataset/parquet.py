@@ -14,7 +14,7 @@ from pydantic import Field
 from dlas.core.contents import Contents, split_read
 from dlas.core.errors import UserError, listed, near
 from dlas.core.keys import bytes_hash
-from dlas.core.placeholders import HEAD, instead
+from dlas.core.placeholders import instead_of
 from dlas.core.protocols import SPLITS, Dataset, DataSpec
 from dlas.layers.dataset.shared import (
     decoding,
@@ -268,13 +268,8 @@ def _open(path: Path) -> Any:
     try:
         return pq.ParquetFile(path, memory_map=True)
     except (pa.ArrowException, OSError) as error:
-        why = instead(_head(path)) or error
+        why = instead_of(path) or error
         raise UserError(f"parquet: {path} cannot be read: {why}. Give {EXPECTED}.") from error
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as handle:
-        return handle.read(HEAD)
 
 
 def _column(path: Path, file: Any, name: str) -> Any:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from dlas.core.contents import Contents
+from dlas.core.contents import Contents, split_read
 from dlas.core.errors import UserError
 from dlas.core.keys import key
-from dlas.core.protocols import Dataset, DataSpec, Refusal, Split, Techniques, impossible
+from dlas.core.protocols import (
+    SPLITS,
+    Dataset,
+    DataSpec,
+    Refusal,
+    Split,
+    Techniques,
+    impossible,
+)
 from dlas.layers.dataset.shared import decoding, encoded, pixels, tree, upright
 from dlas.layers.dataset.shared.encoded import (
     EncodedSamples,
@@ -82,11 +91,9 @@ class UnlabelledImages(Dataset):
             UserError: no such folder, or fewer than two images.
         """
         folder, files = self._listed()
-        nothing = np.zeros(len(files), dtype=np.int64)
-        test = held_out(nothing, self.holdout)
-        chosen = np.flatnonzero(test if split == "test" else ~test)
-        mine = [files[i] for i in chosen.tolist()]
-        return of_files(folder.path, mine, nothing[chosen], preprocess(self))
+        mine = self._part(files, split)
+        nothing = np.zeros(len(mine), dtype=np.int64)
+        return of_files(folder.path, mine, nothing, preprocess(self))
 
     def fingerprint(self) -> Any:
         """Return a hash of all images: a folder that changed is another data set."""
@@ -96,8 +103,21 @@ class UnlabelledImages(Dataset):
     def contents(self) -> Contents:
         """Return the images of each split, and what was left out."""
         folder, files = self._listed()
-        notes = not_fetched(folder.path, files)
-        return replace(super().contents(), skipped=dict(folder.left_out()), notes=notes)
+        train, test = (
+            split_read([0] * len(self._part(files, split)), self.classes) for split in SPLITS
+        )
+        return Contents(
+            self.classes,
+            train,
+            test,
+            skipped=dict(folder.left_out()),
+            notes=not_fetched(folder.path, files),
+        )
+
+    def _part(self, files: Sequence[Path], split: Split) -> list[Path]:
+        """Return which of all images are of a split."""
+        test = held_out(np.zeros(len(files), dtype=np.int64), self.holdout)
+        return [file for file, held in zip(files, test, strict=True) if held == (split == "test")]
 
     def _listed(self) -> tuple[Folder, list[Path]]:
         folder = scan(existing(self.name, self.root, EXPECTED))

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, cast
 
 from dlas.core.errors import StepError, UserError
 from dlas.core.keys import file_hash, key
-from dlas.core.placeholders import HEAD, instead
+from dlas.core.placeholders import instead_of
 from dlas.core.protocols import (
     Dataset,
     DataSpec,
@@ -141,21 +141,16 @@ def _graph_of(file: Path, _changed: int, _size: int) -> Any:
 
     try:
         model = onnx.load(str(file), load_external_data=False)
-    except DecodeError as error:
-        why = _instead(file) or error
+    except (DecodeError, OSError) as error:
+        why = instead_of(file) or error
         raise UserError(f"onnx.path: {file} is no ONNX file: {why}") from error
-    if not model.graph.node and (why := _instead(file)):
+    if not model.graph.node and (why := instead_of(file)):
         raise UserError(f"onnx.path: {file} is no ONNX file: {why}")
     if not model.graph.node:
         raise UserError(f"onnx.path: {file} holds no operators: it is no ONNX network.")
     for tensor in _tensors(model.graph):
         tensor.ClearField("raw_data")  # rules ask for types and shapes only
     return model
-
-
-def _instead(file: Path) -> str:
-    with file.open("rb") as handle:
-        return instead(handle.read(HEAD))
 
 
 def _external(file: Path) -> list[Path]:

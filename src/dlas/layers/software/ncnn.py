@@ -37,7 +37,7 @@ from dlas.layers.software.shared.ncnn_files import (
     read_layers,
     with_features_off,
 )
-from dlas.layers.software.shared.ncnn_int8 import quantized
+from dlas.layers.software.shared.ncnn_int8 import QUANTIZED, quantized
 from dlas.layers.software.shared.work import Work, settle
 
 if TYPE_CHECKING:
@@ -301,21 +301,26 @@ class NcnnSession:
         return self._numpy.array(output, dtype=self._numpy.float32).reshape(-1)
 
     def observe(self, x: Array) -> Ran:
-        """Infer, then look at each blob, and at the memory that each convolution asks for."""
+        """Infer, then look at each blob, and at the memory that each convolution asks for.
+
+        Where ncnn does not let itself be looked at so, it is told why, and the rest is empty.
+        """
         threads = own_threads.that_ran(lambda: self(x))
         layers = read_layers((self._folder / PARAM).read_text(encoding="utf-8"))
         blobs = SeenBlobs(self._net, layers)
-        blobs.run(x[0])
-        ran = self._algorithms(blobs)
-        precision, mixed = settle(self._works(blobs))
+        try:
+            blobs.run(x[0])
+            ran = self._algorithms(blobs)
+            precision, mixed = settle(self._works(blobs))
+        except StepError as error:
+            return Ran(threads=threads, fallbacks=(f"what ran could not be read: {error}",))
         others = Counter(
             layer.kind for layer in layers if layer.name not in ran and layer.kind not in _SILENT
         )
-        x86 = platform.machine() in ("x86_64", "AMD64")
         return Ran(
             precision=precision,
             threads=threads,
-            isa=_ISA.get(blobs.lanes()) if x86 else None,
+            isa=_isa(blobs.lanes()),
             kernels={**ran, **{kind: f"x{n}" for kind, n in sorted(others.items())}},
             fallbacks=(*_fallbacks(self._asked, ran), *mixed),
         )
@@ -335,11 +340,23 @@ class NcnnSession:
         every = blobs.products()
         narrow = "bfloat16" if self._options["use_bf16_storage"] else "float16"
         types = {32: "float32", 16: narrow, 8: "int8"}
-        ints = ncnn_kernels.in_int8(self._opened, every, blobs.inputs) if self._int8 else set()
+        can = [layer for layer in every if self._int8 and layer.kind in QUANTIZED]
+        ints = ncnn_kernels.in_int8(self._opened, can, blobs.inputs) if can else set()
         return [
             Work(f"{o.kind} {o.name}", "int8" if o.name in ints else types[blobs.bits(o)])
             for o in every
         ]
+
+
+def _isa(lanes: int) -> str | None:
+    """Return the instruction set that so many channels side by side tell of, None: they do not."""
+    import ncnn
+
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return None
+    if lanes == 8 and not ncnn.cpu_support_x86_avx2():
+        return None  # AVX alone packs eight, too
+    return _ISA.get(lanes)
 
 
 def _in_groups(layer: NcnnLayer) -> str:

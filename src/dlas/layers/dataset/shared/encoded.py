@@ -13,7 +13,7 @@ import numpy as np
 
 from dlas.core.errors import UserError, listed
 from dlas.core.keys import key
-from dlas.core.placeholders import HEAD, instead
+from dlas.core.placeholders import instead_of
 from dlas.layers.dataset.shared.decoding import decode
 from dlas.layers.dataset.shared.pixels import Preprocess, content_of, labels_hash
 from dlas.layers.dataset.shared.tree import shown
@@ -86,9 +86,8 @@ def not_fetched(root: Path, files: Iterable[Path]) -> tuple[str, ...]:
     """Return what to say of files that are no images, going by their first bytes."""
     found: dict[str, list[Path]] = defaultdict(list)
     for file in files:
-        with file.open("rb") as handle:
-            if why := instead(handle.read(HEAD)):
-                found[why].append(file)
+        if why := instead_of(file):
+            found[why].append(file)
     return tuple(
         f"{len(those)} images cannot be read, {shown(those[0], root)} among them: {why}"
         for why, those in found.items()

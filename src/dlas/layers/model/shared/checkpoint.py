@@ -22,6 +22,8 @@ PROFILED = frozenset(("total_ops", "total_params"))
 """Buffers that counters of operations (thop) leave in the modules that they looked at."""
 COUNTER = "num_batches_tracked"
 """Norms of before PyTorch 0.4.1 have none, and torch adds it."""
+LONGEST_HEADER = 100_000_000
+"""What safetensors allow their JSON, in bytes."""
 
 State = dict[str, Any]
 
@@ -40,11 +42,11 @@ def read(path: Path, key: str = "") -> dict[str, State]:
             f"weights {str(path)!r}: no such file (looked at {path.absolute()}). Give a "
             "safetensors file or a state dict, or leave `weights` out."
         )
-    with path.open("rb") as handle:
-        head = handle.read(HEAD)
-    if why := instead(head) or _of_another_kind(head):
+    head = _head(path)
+    safe = _is_safetensors(head)
+    if why := instead(head) or ("" if safe else _of_another_kind(head)):
         raise UserError(f"weights {str(path)!r} cannot be read: {why}.")
-    content = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
+    content = _read_safetensors(path) if safe else _read_torch(path)
     found = dict(_states(content))
     if not found:
         raise UserError(
@@ -58,6 +60,14 @@ def read(path: Path, key: str = "") -> dict[str, State]:
             f"Those it holds: {', '.join(names)}."
         )
     return {key: found[key]} if key else found
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as handle:
+            return handle.read(HEAD)
+    except OSError as error:
+        raise UserError(f"weights {str(path)!r} cannot be read: {error.strerror}.") from error
 
 
 def _of_another_kind(head: bytes) -> str:
@@ -210,11 +220,9 @@ def _is_it(part: State, names: Mapping[str, Any], needed: set[str]) -> bool:
     )
 
 
-def _is_safetensors(path: Path) -> bool:
-    """Tell by the content: 8 bytes of length, then JSON."""
-    with path.open("rb") as handle:
-        head = handle.read(9)
-    return len(head) == 9 and head[8:9] == b"{"
+def _is_safetensors(head: bytes) -> bool:
+    """Tell by the first bytes: 8 of length, then JSON; read as a length, text is far too long."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= LONGEST_HEADER
 
 
 def _read_safetensors(path: Path) -> Any:

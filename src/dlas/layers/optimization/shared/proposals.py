@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlas.core.errors import StepError
@@ -181,10 +183,27 @@ def _unread(error: Exception) -> str:
 
 
 def _failed(error: Exception) -> str:
-    """Return what Torch-Pruning's own failure comes to; most are a wrong index of a channel."""
-    if isinstance(error, IndexError | KeyError):
-        return "its graph does not follow how this network joins, splits or reshapes them"
-    return f"{type(error).__name__}: {said(error)}"
+    """Return what a failure comes to; most of Torch-Pruning's own are a wrong index of a channel.
+
+    The index says nothing to anyone. What the network itself raises is told as it is.
+    """
+    kind = type(error).__name__
+    if isinstance(error, IndexError | KeyError) and not _of_network(error):
+        return (
+            f"its graph does not follow how this network joins, splits or reshapes them ({kind})"
+        )
+    return f"{kind}: {said(error)}"
+
+
+def _of_network(error: Exception) -> bool:
+    """Whether a module's forward raised it, and not Torch-Pruning, which ran that."""
+    ran = False
+    for frame in traceback.extract_tb(error.__traceback__):
+        if "torch_pruning" in Path(frame.filename).parts:
+            ran = False
+        elif frame.name == "_call_impl":  # how PyTorch calls every module
+            ran = True
+    return ran
 
 
 def attention_of(module: Any) -> list[Any]:

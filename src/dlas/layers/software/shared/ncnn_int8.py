@@ -105,8 +105,10 @@ def _tensors(layer: NcnnLayer) -> Iterator[tuple[bool, int]]:
             yield False, number(0, 0)
     elif layer.kind == "BatchNorm":
         yield False, 4 * number(0, 0)
-    elif layer.kind in ("LayerNorm", "GroupNorm") and number(2, 1):
-        yield False, 2 * number(0, 0)
+    elif layer.kind == "LayerNorm":
+        yield False, 2 * number(0, 0) * number(2, 1)
+    elif layer.kind == "GroupNorm":
+        yield False, 2 * number(1, 0) * number(3, 1)
     elif layer.kind == "Scale":
         yield False, number(0, 0) * (1 + number(1, 0))
     elif layer.kind == "PReLU":
@@ -128,8 +130,9 @@ def _of_gemm(layer: NcnnLayer) -> Iterator[tuple[bool, int]]:
         yield True, {0: 1, 1: m, 2: m, 3: m * n, 4: n}.get(layer.number(10, 0), 0)
 
 
-_KNOWN = (*QUANTIZED, "BatchNorm", "LayerNorm", "Scale", "PReLU", "MemoryData", "Gemm",
-          "Input", "Split", "ReLU", "Pooling", "BinaryOp", "Flatten", "Reshape")  # fmt: skip
+_KNOWN = (*QUANTIZED, "BatchNorm", "LayerNorm", "GroupNorm", "Scale", "PReLU", "MemoryData",
+          "Gemm", "Input", "Split", "ReLU", "Pooling", "BinaryOp", "Flatten",
+          "Reshape")  # fmt: skip
 
 
 def _int8(layer: NcnnLayer, parts: Sequence[_RawTensor], scales: Sequence[float]) -> bytes:

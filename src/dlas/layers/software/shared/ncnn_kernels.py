@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from dlas.core.errors import StepError
 from dlas.layers.software.shared.ncnn_files import NcnnLayer
 
 Asked = tuple[int, ...]
@@ -33,6 +34,9 @@ def by_memory(
     """Return the algorithm of each convolution by its name: winograd, gemm or direct.
 
     ``inputs`` holds the blobs that they read, as ncnn itself laid them out.
+
+    Raises:
+        StepError: one of them cannot be run alone.
     """
     seen = [_memory(open_net({**off, "num_threads": 1}), convolutions, inputs) for off in OFF]
     return {
@@ -46,6 +50,9 @@ def in_int8(open_net: OpenNet, layers: Sequence[NcnnLayer], inputs: Mapping[str,
 
     The first memory that they ask for is a copy of their input in a quarter of its bytes, unless
     that is int8 already.
+
+    Raises:
+        StepError: one of them cannot be run alone.
     """
     asked = _memory(open_net({"num_threads": 1}), layers, inputs)
     found = set()
@@ -81,7 +88,9 @@ def _memory(
         extractor = net.create_extractor()
         extractor.set_workspace_allocator(memory)
         extractor.input(layer.bottoms[0], inputs[layer.bottoms[0]])
-        extractor.extract(layer.tops[0])
+        failed, _ = extractor.extract(layer.tops[0])
+        if failed:
+            raise StepError(f"ncnn: {layer.kind} {layer.name} cannot be run alone ({failed})")
         found[layer.name] = tuple(memory.asked)
         del extractor  # before the allocator that it uses
     return found
