@@ -71,7 +71,8 @@ def of_files(files: Sequence[Path], file: ClaimsFile, asked: Instructions) -> Ba
     if columns.rounds or columns.repeats:
         alone = replace(columns, low=None, high=None)
         for column in _measured(file, names, table):
-            other = replace(about, metric=column, goals=Goals())
+            # Ratios and ranks do not ask which of more and less is better: either will do.
+            other = replace(about, metric=column, goals=Goals(minimize=(column,)))
             others[column] = _beside(partial(intake.of_table, files, alone, other), table)
     exact = (*COUNTED, *(names.get(c, c) for c in (*COUNTED, *told.get("exact", ()))))
     share = asked.within if asked.within is not None else told.get("within")
