@@ -270,7 +270,7 @@ def test_claims_are_after_the_rounds_that_a_database_holds(database, tmp_path):
     path = tmp_path / "claims.yaml"
     path.write_text(
         "dlas-claims: 1\nname: n\nclaims:\n"
-        "  - {id: a, claim: c, test: changes_winner(model, by=software) in every dataset}\n"
+        "  - {id: a, claim: c, test: 'changes_winner(model, by=software) in every dataset'}\n"
     )
     study = Study.load(Path(__file__).parents[2] / "studies" / "algorithms.yaml")
     (told,) = register_claims(study, tmp_path / "a", [read_claims(path)], database)
