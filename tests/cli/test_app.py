@@ -725,3 +725,30 @@ def test_claims_registered_with_rounds_there_are_written_afterwards(
     assert "WRITTEN AFTERWARDS" in err and "when 9 rounds had been measured" in err
     _, told, _ = said("check", path, results)
     assert "WRITTEN AFTERWARDS" in told
+
+
+@pytest.mark.usefixtures("fakes")
+def test_claims_are_registered_by_the_rounds_of_the_database_that_is_named(
+    said, study_file, tmp_path, monkeypatch
+):
+    from dlas.store.results import ResultStore
+    from dlas.tables import for_claims
+    from table_rows import round_row
+
+    path, url = tmp_path / "claims.yaml", "postgresql://lab@db.example/study"
+    path.write_text(CLAIMS.replace("study: HASH\n", ""))
+    with ResultStore(tmp_path / "rows.sqlite") as store:
+        store.put(round_row("cell", 0, (1.0, 1.1)))
+
+    def opened(place, *, read_only):
+        assert place == url
+        return ResultStore(tmp_path / "rows.sqlite", read_only=read_only)
+
+    def stopped(*_args, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(for_claims, "ResultStore", opened)
+    monkeypatch.setattr(importlib.import_module("dlas.run.run"), "run", stopped)
+    given = ("run", study_file, "--out", tmp_path / "new", "--claims", path, "--results", url)
+    _, _, err = said(*given)
+    assert "WRITTEN AFTERWARDS" in err and "when 1 rounds had been measured" in err

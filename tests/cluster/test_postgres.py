@@ -259,3 +259,23 @@ def test_merge_and_pack_read_a_database(database: str, tmp_path: Path) -> None:
     merge([one, two], tmp_path / "both")
     with ResultStore(tmp_path / "both" / "results.sqlite") as store:
         assert store.snapshot() == there
+
+
+def test_claims_are_after_the_rounds_that_a_database_holds(database, tmp_path):
+    """A new folder that keeps its rows in a filled database registers nothing beforehand."""
+    from dlas.study.study import Study
+    from dlas.tables.claims_file import read_claims
+    from dlas.tables.for_claims import register_claims
+
+    path = tmp_path / "claims.yaml"
+    path.write_text(
+        "dlas-claims: 1\nname: n\nclaims:\n"
+        "  - {id: a, claim: c, test: 'changes_winner(model, by=software) in every dataset'}\n"
+    )
+    study = Study.load(Path(__file__).parents[2] / "studies" / "algorithms.yaml")
+    (told,) = register_claims(study, tmp_path / "a", [read_claims(path)], database)
+    assert "before anything was measured" in told
+    with ResultStore(database) as store:
+        store.put(round_row("cell", 0, (1.0, 1.1)))
+    (told,) = register_claims(study, tmp_path / "b", [read_claims(path)], database)
+    assert "WRITTEN AFTERWARDS" in told and "when 1 rounds had been measured" in told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from itertools import product
 from pathlib import Path
 
@@ -12,7 +13,10 @@ import made_study
 from dlas import report
 from dlas.cli.app import main
 from dlas.report.claimed import with_verdicts
+from dlas.store.address import FILE_NAME
 from dlas.store.registered import register, registrations
+from dlas.tables import fitted as fitted_module
+from dlas.tables import read as read_module
 
 CLAIMS = """\
 dlas-claims: 1
@@ -73,6 +77,36 @@ def test_what_was_written_afterwards_is_marked(folder):
             one.path.unlink()
         (folder / "claims" / "registered.jsonl").unlink()
     assert "<strong>WRITTEN AFTERWARDS" in told and "when 36 rounds had been measured" in told
+
+
+def test_folders_are_read_and_fitted_once_for_all_files(folder, tmp_path, monkeypatch):
+    """However many claims are registered, the page's own numbers are what they are judged by."""
+    read, fitted = [], []
+    monkeypatch.setattr("dlas.report.payload.next_experiment", lambda folders: None)
+    reader, fitter = read_module._read, fitted_module._fit
+    monkeypatch.setattr(read_module, "_read", lambda *given: read.append(given) or reader(*given))
+    monkeypatch.setattr(
+        fitted_module, "_fit", lambda *given: fitted.append(given) or fitter(*given)
+    )
+    report.write([folder], tmp_path / "page.html")
+    without = len(read), len(fitted)
+    for name in ("one", "two", "three"):
+        register(folder, name, CLAIMS.replace("made <claims>", name), "f" * 64, 0)
+    try:
+        page = report.write([folder], tmp_path / "page.html").read_text()
+    finally:
+        shutil.rmtree(folder / "claims")
+    assert page.count("turn with the runtime &amp; more") >= 3
+    assert (len(read), len(fitted)) == (2 * without[0], 2 * without[1])
+
+
+def test_the_file_of_rows_stands_for_its_folder(folder):
+    register(folder, "made", CLAIMS, "f" * 64, 0)
+    try:
+        told = with_verdicts("<main>", [folder / FILE_NAME])
+    finally:
+        shutil.rmtree(folder / "claims")
+    assert "\u2713&nbsp;reproduced" in told
 
 
 def test_check_says_the_same_of_folders(folder, claims, capsys, tmp_path):

@@ -21,6 +21,10 @@ EXPECTED: dict[str, list[tuple[str, ...]]] = {
         (":5: claims[1]: needs the key 'test'",),
         (":5: claims[1]: needs the key 'claim'",),
     ],
+    "effect-of-no-size": [
+        (":6: claims[0].effect_at_least: correlation, elbow has no size of effect",),
+        (":11: claims[1].effect_at_least: breakeven has no size of effect",),
+    ],
     "empty": [(": is empty; a claims file has at least `dlas-claims`",)],
     "empty-claims": [(":3: claims: must be a list of claims, at least one, got []",)],
     "missing-argument": [

@@ -134,7 +134,7 @@ def run(
 
     limit = None if max_disk is None else parse_size(max_disk)
     loaded = Study.load(study)
-    for note in (*loaded.notes, *_registered(loaded, out, claims or ())):
+    for note in (*loaded.notes, *_registered(loaded, out, claims or (), results)):
         print(note, file=sys.stderr)
     after = _settling(loaded) if settle else None
     shown = progress(sys.stderr, quiet)
@@ -169,14 +169,16 @@ def _settling(study: Study) -> AfterRun:
     return AfterRun(sought_of(study, "--settle"))
 
 
-def _registered(study: Study, out: Path, claims: Sequence[Path]) -> tuple[str, ...]:
+def _registered(
+    study: Study, out: Path, claims: Sequence[Path], results: str | None
+) -> tuple[str, ...]:
     """Register claims before anything is measured; return what to say of them."""
     if not claims:
         return ()
     from dlas.tables.claims_file import read_claims
     from dlas.tables.for_claims import register_claims
 
-    return register_claims(study, out, [read_claims(path) for path in claims])
+    return register_claims(study, out, [read_claims(path) for path in claims], results)
 
 
 app.command()(explore)

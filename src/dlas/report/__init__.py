@@ -26,10 +26,13 @@ def write(dirs: Sequence[Path | str], path: Path | str, asked: Asked | None = No
         StorageError: the page cannot be written.
     """
     from dlas.report.claimed import with_verdicts
+    from dlas.report.material import load
     from dlas.report.page import render
-    from dlas.report.payload import collect
+    from dlas.report.payload import of_material
 
-    return _saved(with_verdicts(render(collect(dirs, asked)), dirs), Path(path))
+    material = load(dirs, asked)
+    page = render(of_material(material))
+    return _saved(with_verdicts(page, dirs, material.results), Path(path))
 
 
 def write_table(table: Table, files: Sequence[Path | str], path: Path | str) -> Path:

@@ -8,37 +8,43 @@ from html import escape
 from pathlib import Path
 
 from dlas.analyze.claims import Judged, judge
-from dlas.analyze.claims.judge import CANNOT, NOT, REPRODUCED, Tried
+from dlas.analyze.claims.judge import Tried
+from dlas.analyze.claims.spoken import SIGNS, sentence
 from dlas.core.errors import UserError
+from dlas.store.bundle import home
 from dlas.store.registered import Registered, registrations
 from dlas.tables.claims_file import read_claims
 from dlas.tables.for_claims import Instructions, before_or_after, of_folders
+from dlas.tables.read import Results, read
 
-MARKS = {REPRODUCED: "\u2713", NOT: "\u2717", CANNOT: "?"}
 _MAIN = re.compile(r"<main\b")
 
 
-def with_verdicts(page: str, dirs: Sequence[Path | str]) -> str:
+def with_verdicts(
+    page: str, dirs: Sequence[Path | str], results: Sequence[Results] | None = None
+) -> str:
     """Return a page with the verdicts on the folders' registered claims before its first section.
 
-    The page as it is where no claims were registered.
+    The page as it is where no claims were registered. ``results`` is what was read from the
+    folders for the page.
     """
     folders = [Path(d) for d in dirs]
-    told = "".join(section(folders))
+    told = "".join(section(folders, results))
     place = _MAIN.search(page)
     if not told or place is None:
         return page
     return f"{page[: place.start()]}{told}{page[place.start() :]}"
 
 
-def section(folders: Sequence[Path]) -> Iterator[str]:
+def section(folders: Sequence[Path], results: Sequence[Results] | None = None) -> Iterator[str]:
     """Give the section as HTML; nothing where no claims were registered."""
     found: dict[str, list[tuple[Path, Registered]]] = {}
     for folder in folders:
-        for one in registrations(folder):
+        for one in registrations(home(folder)):
             found.setdefault(one.hash, []).append((folder, one))
     if not found:
         return
+    known = read(folders) if results is None else results
     yield '<section id="claims" aria-labelledby="claims-h"><h2 id="claims-h">Claims</h2>'
     yield (
         "<p>Sentences with a test that code carries out on the numbers below: what was expected, "
@@ -46,11 +52,15 @@ def section(folders: Sequence[Path]) -> Iterator[str]:
         "<code>dlas check</code> shows the cells behind each.</p>"
     )
     for where in found.values():
-        yield from _of_file(folders, where)
+        yield from _of_file(folders, known, where)
     yield "</section>"
 
 
-def _of_file(folders: Sequence[Path], where: Sequence[tuple[Path, Registered]]) -> Iterator[str]:
+def _of_file(
+    folders: Sequence[Path],
+    results: Sequence[Results],
+    where: Sequence[tuple[Path, Registered]],
+) -> Iterator[str]:
     first = where[0][1]
     assert first.path is not None, "it was read from there"
     yield f"<h3>{escape(first.name)}</h3><ul>"
@@ -61,7 +71,7 @@ def _of_file(folders: Sequence[Path], where: Sequence[tuple[Path, Registered]]) 
     yield "</ul>"
     try:
         file = read_claims(first.path)
-        evidence = of_folders(folders, file, Instructions())
+        evidence = of_folders(folders, file, Instructions(), results)
     except UserError as error:
         yield f"<p>The claims cannot be judged: {escape(str(error))}</p>"
         return
@@ -76,17 +86,13 @@ def _of_file(folders: Sequence[Path], where: Sequence[tuple[Path, Registered]]) 
 
 def _row(one: Judged) -> str:
     source = f"<br><small>{escape(one.claim.source)}</small>" if one.claim.source else ""
-    why = " ".join(part for part in (_sentence(one.reason), one.change) if part)
+    why = " ".join(part for part in (sentence(one.reason), one.change) if part)
     return (
-        f"<tr><td>{MARKS[one.verdict]}&nbsp;{escape(one.verdict)}</td>"
+        f"<tr><td>{SIGNS[one.verdict]}&nbsp;{escape(one.verdict)}</td>"
         f"<td>{escape(one.claim.sentence)}{source}</td>"
         f"<td>{'<br>'.join(escape(contexts(t)) for t in one.tests)}</td>"
         f"<td>{escape(why)}</td></tr>"
     )
-
-
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
 def contexts(tried: Tried) -> str:

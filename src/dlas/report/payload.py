@@ -35,7 +35,12 @@ def collect(dirs: Sequence[Path | str], asked: Asked | None = None) -> Part:
         UserError: a folder holds no results.
         StorageError: a file is damaged.
     """
-    return payload(load(dirs, asked)) | {"next": next_experiment([Path(each) for each in dirs])}
+    return of_material(load(dirs, asked))
+
+
+def of_material(material: Material) -> Part:
+    """Return the page's payload for what was read from output folders."""
+    return payload(material) | {"next": next_experiment(material.folders)}
 
 
 def next_experiment(folders: Sequence[Path]) -> Part | None:

@@ -58,6 +58,11 @@ def is_bundle(path: Path) -> bool:
         return False
 
 
+def home(folder: Path) -> Path:
+    """Return the output folder of its file of rows; a folder or a bundle stands for itself."""
+    return folder.parent if folder.is_file() and not is_bundle(folder) else folder
+
+
 def beside(folder: Path, name: str) -> Path:
     """Return where a file about an output folder goes: into it; beside a bundle, by its name."""
     if not is_bundle(folder):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dlas.analyze.claims.hypothesis import LEAST_CONTEXTS, Assertion, Claim, ClaimsFile
+from dlas.analyze.claims.language import UNSIZED
 from dlas.analyze.claims.language import parse as parse_test
 from dlas.analyze.estimate.scales import KINDS
 from dlas.core.errors import UserError, near
@@ -199,6 +200,13 @@ class _FileOfClaims:
             value, "contexts_at_least", place, LEAST_CONTEXTS, LEAST_CONTEXTS, whole=True
         )
         effect = self.number(value, "effect_at_least", place, 0.0, 0.0)
+        none = [t.quantity.name for t in tests if t.quantity.name in UNSIZED] if effect else []
+        if none:
+            self.source.problem(
+                (*place, "effect_at_least"),
+                f"{', '.join(dict.fromkeys(none))} has no size of effect: leave this out, or make "
+                "it a claim of its own",
+            )
         return Claim(
             id=self.string(value, "id", place, needed=True),
             sentence=self.string(value, "claim", place, needed=True),

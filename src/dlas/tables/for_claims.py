@@ -16,13 +16,18 @@ from dlas.analyze.estimate.noise import estimate
 from dlas.analyze.estimate.table import Table
 from dlas.core.errors import UserError
 from dlas.core.goals import Goals, parse_goals
-from dlas.store.bundle import STUDY
+from dlas.store.address import address_of, checked_url, holds_rows
+from dlas.store.bundle import STUDY, home, is_bundle
 from dlas.store.registered import Registered, register, registrations
-from dlas.store.results import FILE_NAME, ResultStore, RoundRow
+from dlas.store.results import ResultStore, RoundRow
 from dlas.study.study import Study
 from dlas.tables import intake
-from dlas.tables.fitted import OF_ROUND, QUIET, SEEN
+from dlas.tables.fitted import OF_ROUND
+from dlas.tables.read import Results
 from dlas.tables.read import read as read_folders
+
+Others = dict[str, Gauge | str]
+"""Columns beside the metric: what is known of each, or why its rounds are of no use."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +67,13 @@ def of_files(files: Sequence[Path], file: ClaimsFile, asked: Instructions) -> Ba
         asked.goals if asked.goals.columns else _goals(told.get("goals", {}), names),
     )
     table = intake.of_table(files, columns, about)
-    others: dict[str, Gauge] = {}
+    others: Others = {}
     if columns.rounds or columns.repeats:
         alone = replace(columns, low=None, high=None)
         for column in _measured(file, names, table):
-            other = replace(about, metric=column, goals=Goals())
-            others |= _beside(column, partial(intake.of_table, files, alone, other), table)
+            # Ratios and ranks do not ask which of more and less is better: either will do.
+            other = replace(about, metric=column, goals=Goals(minimize=(column,)))
+            others[column] = _beside(partial(intake.of_table, files, alone, other), table)
     exact = (*COUNTED, *(names.get(c, c) for c in (*COUNTED, *told.get("exact", ()))))
     share = asked.within if asked.within is not None else told.get("within")
     return _evidence(table, others, names, share, exact)
@@ -105,23 +111,32 @@ def _columns_of(file: ClaimsFile, asked: Instructions, names: Mapping[str, str])
     )
 
 
-def of_folders(folders: Sequence[Path], file: ClaimsFile, asked: Instructions) -> Basis:
-    """Return what output folders say.
+def of_folders(
+    folders: Sequence[Path],
+    file: ClaimsFile,
+    asked: Instructions,
+    results: Sequence[Results] | None = None,
+) -> Basis:
+    """Return what output folders say; ``results`` is what was read from them before.
 
     Raises:
-        UserError: a folder holds no results, or they have no such metric.
+        UserError: a folder holds no results, or they have no such metric; something was asked
+            that tables alone have.
     """
-    results = read_folders(list(folders))
+    if asked.within is not None:
+        raise UserError(
+            f"--within {asked.within:g}: is for tables (--table); the noise of output folders is "
+            "known from their rounds"
+        )
+    results = read_folders(list(folders)) if results is None else results
     names = _names(file, asked)
     floor = asked.floor if asked.floor is not None else file.table.get("floor")
     about = intake.Asked(asked.metric, asked.baseline, floor, asked.goals)
     table = intake.of_results(results, folders, about)
-    others: dict[str, Gauge] = {}
-    for column in (QUIET, SEEN):
-        if column in OF_ROUND and column != table.metric and column in _named(file, names):
-            other = replace(about, metric=column, goals=Goals())
-            make = partial(intake.of_results, results, folders, other)
-            others |= _beside(column, make, table)
+    others: Others = {}
+    for column in sorted(_named(file, names) & OF_ROUND.keys() - {table.metric}):
+        other = replace(about, metric=column, goals=Goals())
+        others[column] = _beside(partial(intake.of_results, results, folders, other), table)
     found = _evidence(table, others, names, None, COUNTED)
     return replace(found, study=_study_of(folders))
 
@@ -131,24 +146,30 @@ def _study_of(folders: Sequence[Path]) -> str:
     found = set()
     for folder in folders:
         try:
-            found.add(Study.load(folder / STUDY).hash)
+            found.add(Study.load(home(folder) / STUDY).hash)
         except UserError:
             return ""
     return found.pop() if len(found) == 1 else ""
 
 
-def register_claims(study: Study, out: Path, files: Sequence[ClaimsFile]) -> tuple[str, ...]:
+def register_claims(
+    study: Study, out: Path, files: Sequence[ClaimsFile], results: str | None = None
+) -> tuple[str, ...]:
     """Register claims in an output folder before its study runs; a sentence on each.
 
+    Args:
+        study: what will run.
+        out: its output folder, which may not be there yet.
+        files: the claims.
+        results: the database in which the rows of a new folder will be.
+
     Raises:
-        StorageError: the folder cannot be written.
+        UserError: ``results`` is no address of a database.
+        StorageError: the folder cannot be written, or the database does not answer.
     """
     if not files:
         return ()
-    rounds = 0
-    if (out / FILE_NAME).is_file():
-        with ResultStore(out / FILE_NAME, read_only=True) as store:
-            rounds = len(store.rows(RoundRow))
+    rounds = _rounds(out, results)
     made = [register(out, f.name, f.text, study.hash, rounds) for f in files]
     said = [f"{f.name}: {before_or_after(r)}" for f, r in zip(files, made, strict=True)]
     said += [
@@ -159,30 +180,53 @@ def register_claims(study: Study, out: Path, files: Sequence[ClaimsFile]) -> tup
     return tuple(said)
 
 
+def _rounds(out: Path, results: str | None) -> int:
+    """Return how many rounds there are already where the rows of a folder are, or will be."""
+    if holds_rows(out):
+        place = address_of(out)
+    elif results is not None:
+        place = checked_url(results)
+    else:
+        return 0
+    # A database is brought up to date, as the run that follows does: an older one may hold rounds.
+    with ResultStore(place, read_only=isinstance(place, Path)) as store:
+        return len(store.rows(RoundRow))
+
+
 def _evidence(
-    table: Table, others: Mapping[str, Gauge], names: Mapping[str, str], share: float | None,
+    table: Table, others: Others, names: Mapping[str, str], share: float | None,
     exact: tuple[str, ...],
 ) -> Basis:  # fmt: skip
-    found = estimate(table)
-    table = replace(table, notes=(*table.notes, *found.notes))
-    if share is not None and not found.known:
+    found, notes = estimate(table), list[str]()
+    if share is not None and found.known:
+        notes.append(
+            f"{table.metric} known within {share:.3g} of itself, as was said, is not used: its "
+            f"error is that of its {found.kind}."
+        )
+    elif share is not None:
         found = within(table, found, share)
-        note = f"{table.metric} is taken to be known within {share:.3g} of itself, as was said."
-        table = replace(table, notes=(*table.notes, note))
-    return Basis(table, found, others, names, exact)
+        notes.append(
+            f"{table.metric} is taken to be known within {share:.3g} of itself, as was said."
+        )
+    table = replace(table, notes=(*table.notes, *found.notes, *notes))
+    gauges = {column: g for column, g in others.items() if isinstance(g, Gauge)}
+    refused = {column: why for column, why in others.items() if isinstance(why, str) and why}
+    return Basis(table, found, gauges, names, refused, exact)
 
 
-def _beside(column: str, make: Callable[[], Table], table: Table) -> dict[str, Gauge]:
-    """Return a gauge of another column; nothing where it has no rounds in the same cells."""
+def _beside(make: Callable[[], Table], table: Table) -> Gauge | str:
+    """Return a gauge of another column, or why its rounds are of no use; ``""``: it has none."""
     try:
         other = make()
-    except UserError:
-        return {}
+    except UserError as error:
+        return "; ".join(error.problems)
     same = len(other.cells) == len(table.cells) and all(
         np.array_equal(other.cells[x].to_numpy(), table.cells[x].to_numpy()) for x in table.layers
     )
+    if not same:
+        return f"they are of other cells than those of {table.metric}"
     found = estimate(other)
-    return {column: measured_gauge(other, found)} if same and found.known else {}
+    return measured_gauge(other, found) if found.known else ""
 
 
 def _named(file: ClaimsFile, names: Mapping[str, str]) -> set[str]:
@@ -198,6 +242,9 @@ def _named(file: ClaimsFile, names: Mapping[str, str]) -> set[str]:
 def _measured(file: ClaimsFile, names: Mapping[str, str], table: Table) -> Iterable[str]:
     """Return the columns that claims name and that may have rounds of their own."""
     have = {str(c) for c in table.cells.columns} - {table.metric, *table.layers, *COUNTED}
+    if names.get("accuracy_n", "accuracy_n") in have:
+        # They err as their images do, which are the same in every round.
+        have -= {names.get(c, c) for c in ("accuracy", "accuracy_drop")}
     return sorted(_named(file, names) & have)
 
 
@@ -238,7 +285,12 @@ def when(file: ClaimsFile, folders: Sequence[Path], study: str) -> tuple[str, ..
     if not folders:
         return (_of_table(file),)
     said = [_of_folder(file, folder) for folder in folders]
-    if file.study and study and not study.startswith(file.study):
+    if file.study and not study:
+        said.append(
+            f"The claims are about the study {file.study}; which study ran here cannot be told: "
+            "there were several, or it cannot be read."
+        )
+    elif file.study and not study.startswith(file.study):
         said.append(
             f"The claims are about the study {file.study}, and {study[:12]} was run: other "
             "stacks, settings or goals."
@@ -252,8 +304,13 @@ def _of_table(file: ClaimsFile) -> str:
 
 
 def _of_folder(file: ClaimsFile, folder: Path) -> str:
-    found = next((r for r in registrations(folder) if r.hash == file.hash), None)
+    found = next((r for r in registrations(home(folder)) if r.hash == file.hash), None)
     where = f"{folder}: "
+    if is_bundle(folder):
+        return (
+            f"{where}a bundle holds no registrations: whether the claims were written before "
+            "anything was measured, the output folder that it was made of can tell."
+        )
     if found is None:
         return (
             f"{where}WRITTEN AFTERWARDS as far as this folder tells: `dlas run --claims` did not "

@@ -13,7 +13,7 @@ from dlas.core.errors import UserError
 from dlas.core.records import Status
 from dlas.core.stack import LAYERS, Choice, Stack
 from dlas.store.address import address_of
-from dlas.store.bundle import is_bundle
+from dlas.store.bundle import home
 from dlas.store.facts import Built
 from dlas.store.results import (
     CeilingRow,
@@ -165,7 +165,7 @@ def _read(folder: Path, address: Path | str) -> Results:
         return [row for row in snapshot[kind] if isinstance(row, kind)]
 
     return Results(
-        folder=folder.parent if folder.is_file() and not is_bundle(folder) else folder,
+        folder=home(folder),
         cells=rows(CellRow),
         facts=rows(FactRow),
         rounds=rows(RoundRow),

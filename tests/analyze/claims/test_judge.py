@@ -152,6 +152,34 @@ def test_two_quantities():
     assert verdict(same, f"speedup(opt == 'fast') == {promise} in every context") == "reproduced"
 
 
+def test_two_quantities_by_other_columns_cannot_be_matched():
+    """Contexts of one layer's choices are not those of another's, though their levels be alike."""
+    rows = [
+        {"model": f"m{m}", "opt": str(o), "threads": str(t), "ms": (1 + m) * o * t, "macs": o * t}
+        for m in range(3)
+        for o in (1, 2, 3)
+        for t in (1, 2, 3)
+    ]
+    found = evidence(pd.DataFrame(rows), baseline=["opt=1"])
+    test = "speedup(opt == 1, of=opt == 2) {} ratio(macs, threads == 1, threads == 2) in every {}"
+    (one,) = judged(found, claim(test.format(">", "context")))
+    assert one.verdict == "cannot tell"
+    assert "has a value by model, threads, and ratio(macs" in one.reason
+    assert "by model, opt: name the columns" in one.reason
+    assert verdict(found, test.format(">", "model")) == "reproduced"
+
+
+def test_contexts_of_two_quantities_that_lack_a_side_are_told_once_and_in_order():
+    frame = grid(lambda m, o, t: SIZE[m] * SPEED[o] / t, models="abcdef").assign(macs=1.0)
+    gone = (frame["model"].isin(["b", "e"])) & (frame["opt"] == "none")
+    only = frame["model"].isin(["a", "d"]) & (frame["opt"] == "slow")
+    frame = frame[~gone & ~only]
+    test = "speedup(opt == 'fast') < ratio(macs, opt == 'fast', opt == 'slow') in every model"
+    (one,) = judged(evidence(frame), claim(test))
+    assert [a.place["model"] for a in one.tests[0].answers] == ["c", "f"]
+    assert [p["model"] for p in one.tests[0].lonely] == ["b", "e", "a", "d"]
+
+
 def test_parameters_are_compared_with_their_siblings_equal():
     rows = [
         {"model": m, "opt": f"thin(s={s},k={k})", "opt.s": s, "opt.k": k, "ms": 10 / (1 + s) * k}
@@ -187,6 +215,54 @@ def test_winner():
 def test_of_two_equal_choices_none_is_the_winner():
     frame = grid(lambda m, o, t: SIZE[m] * {"none": 1, "fast": 0.5, "slow": 0.5}[o])
     assert verdict(evidence(frame), "winner(opt) == 'fast' in every context") == "cannot tell"
+
+
+def without(frame, *holes):
+    """Return a table without some cells, each ``model, opt, threads``."""
+    keys = list(zip(frame["model"], frame["opt"], frame["threads"], strict=True))
+    return frame[[key not in holes for key in keys]]
+
+
+def test_a_winner_has_met_every_other():
+    """Two that are nowhere side by side: nobody knows which is better."""
+    holes = [(m, "fast", 1) for m in "abcd"] + [(m, "slow", 2) for m in "abcd"]
+    found = evidence(without(PLAIN, *holes))
+    for choice in ("fast", "slow"):
+        (one,) = judged(found, claim(f"winner(opt) == '{choice}' in every model"))
+        expected = {"fast": "cannot tell", "slow": "not reproduced"}
+        assert one.verdict == expected[choice], "what is beaten by one is no winner"
+    (one,) = judged(found, claim("winner(opt) == 'fast' in every model"))
+    assert "slow is nowhere beside fast" in one.tests[0].answers[0].told
+    assert verdict(found, "winner(opt) == 'none' in every model") == "not reproduced"
+    assert verdict(found, "winner(opt) in ['fast', 'slow'] in every model") == "reproduced"
+
+
+def test_what_was_never_compared_is_no_steady_winner():
+    """Fast beats none everywhere; slow, which it never met, may beat it at one level."""
+    both = pd.concat(
+        [grid(lambda m, o, t: SIZE[m] * SPEED[o]).assign(place=p) for p in ("x", "y")]
+    )
+    layers = {"layers": [*LAYERS, "place"]}
+    test = "not changes_winner(opt, by=threads) in every model"
+    assert verdict(evidence(both, **layers), test) == "reproduced"
+    apart = ((both["place"] == "x") & (both["opt"] == "slow")) | (
+        (both["place"] == "y") & (both["opt"] == "fast")
+    )
+    assert verdict(evidence(both[~apart], **layers), test) == "cannot tell"
+
+
+def test_the_best_is_better_than_what_there_is_at_its_level_alone():
+    """Fast is ahead of none with one thread and behind with two; slow, better, has but one."""
+    speed = {(1, "none"): 1.0, (1, "fast"): 0.5, (2, "none"): 0.5, (2, "fast"): 1.0}
+    frame = grid(lambda m, o, t: SIZE[m] * speed.get((t, o), 0.1))
+    found = evidence(without(frame, *[(m, "slow", 2) for m in "abcd"]))
+    assert verdict(found, "flips(opt, by=threads) in every model") == "reproduced"
+    (one,) = judged(found, claim("changes_winner(opt, by=threads) in every model"))
+    told = [a.told for a in one.tests[0].answers]
+    assert not any(t.startswith("fast, best at 1") for t in told)
+    slower = grid(lambda m, o, t: SIZE[m] * speed.get((t, o), 9.0))
+    found = evidence(without(slower, *[(m, "slow", 2) for m in "abcd"]))
+    assert verdict(found, "changes_winner(opt, by=threads) in every model") == "reproduced"
 
 
 TURNED = grid(lambda m, o, t: SIZE[m] * (SPEED[o] if t == 1 else 1 / SPEED[o]))
@@ -290,6 +366,8 @@ SAVED = curve(
         ("<= 0.7", "reproduced"),
         ("< 0.7", "not reproduced"),
         (">= 0.95", "cannot tell"),
+        (">= 0", "reproduced"),
+        ("< 0", "not reproduced"),
     ],
 )
 def test_elbows(level, expected):
@@ -354,6 +432,15 @@ def test_few_models_have_no_order():
     assert "needs 5 levels of it in one context, there are 4" in one.reason
 
 
+def test_levels_without_a_place_in_common_have_no_order():
+    """Each model was measured with threads of its own: their times say nothing of the models."""
+    frame = ranked((1, 2, 3, 4, 5, 6))
+    frame = frame[frame["threads"] == 1].assign(threads=frame["model"])
+    (one,) = judged(evidence(frame), claim("correlation(macs, ms, over=model) > 0"))
+    assert one.verdict == "cannot tell"
+    assert "there are 0 (of those that share a place" in one.reason
+
+
 @pytest.mark.parametrize(
     ("drop", "test", "expected"),
     [
@@ -367,6 +454,66 @@ def test_drops(drop, test, expected):
     lost = PLAIN["opt"].map({"none": 0.0, "fast": drop, "slow": 0.0})
     frame = PLAIN.assign(accuracy_drop=lost, accuracy_n=1000, flips=(lost * 1000).round())
     assert verdict(evidence(frame), f"drop(opt == 'fast') {test} in every model") == expected
+
+
+def losing(drop):
+    lost = PLAIN["opt"].map({"none": 0.0, "fast": drop, "slow": 0.0})
+    return PLAIN.assign(accuracy_drop=lost, accuracy_n=1000, flips=(lost * 1000).round())
+
+
+def test_a_drop_has_no_ratio():
+    test = "ratio(accuracy_drop, opt == 'fast', opt == 'none') > 0.5 in every model"
+    (one,) = judged(evidence(losing(0.1)), claim(test))
+    assert one.verdict == "cannot tell"
+    assert "accuracy_drop may be zero or below: it has no ratio; say drop(...)" in one.reason
+
+
+def test_a_ratio_is_no_drop():
+    """Where the drop is the metric analysed, its logarithm is known, which is no share."""
+    frame = losing(0.1).assign(accuracy_drop=PLAIN["opt"].map({"none": 0.1}).fillna(0.3))
+    found = evidence(frame, metric="accuracy_drop")
+    (one,) = judged(found, claim("drop(opt == 'fast') < 0.05 in every model"))
+    assert one.verdict == "cannot tell"
+    assert "a drop is a difference, and of accuracy_drop only ratios are known" in one.reason
+
+
+def test_accuracy_by_other_names_errs_as_its_images_do():
+    names = {
+        "accuracy_drop": "loss",
+        "accuracy_n": "images",
+        "flips": "turned",
+        "accuracy": "top1",
+    }
+    test = "drop(opt == 'fast') > 0.05 in every model"
+    plain = losing(0.1).assign(accuracy=0.9)
+    found = evidence(plain.rename(columns=names))
+    found = Basis(found.table, found.estimates, names=names)
+    one, two = (judged(each, claim(test))[0] for each in (evidence(plain), found))
+    assert one.verdict == two.verdict == "reproduced"
+    assert one.p == two.p
+    for column in ("accuracy", "accuracy_drop"):
+        ours, theirs = (e.gauge(e.named(column)) for e in (evidence(plain), found))
+        np.testing.assert_array_equal(ours.var, theirs.var)
+        assert (ours.sign, ours.logarithmic) == (theirs.sign, theirs.logarithmic)
+
+
+def test_a_layer_may_have_a_dot_in_its_name():
+    """The techniques of such a layer, and its parameters under another name, are found."""
+    frame = PLAIN.assign(**{"opt.s": PLAIN["opt"].map({"none": "", "fast": "1", "slow": "2"})})
+    frame = frame.rename(columns={"opt": "part.opt", "opt.s": "part.opt.s"})
+    table = load_table(
+        frame, layers=["model", "part.opt", "threads"], metric="ms", baseline=["part.opt=none"]
+    )
+    found = Basis(table, within(table, estimate(table), 0.01), names={"x.o": "part.opt"})
+    assert found.named("x.o.s") == "part.opt.s"
+    assert found.texts("part.opt.technique") == table.cells["part.opt"].tolist()
+    test = "speedup(part.opt.technique == 'fast', of=part.opt.technique == 'none') > 1.9 {}"
+    assert verdict(found, test.format("in every part.opt.technique, model")) == "reproduced"
+
+
+def test_what_a_layer_is_by_row_is_read_once():
+    found = evidence(PLAIN)
+    assert found.texts("opt") is found.texts("opt")
 
 
 # ---------------------------------------------------------------- what cannot be told

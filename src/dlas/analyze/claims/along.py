@@ -188,7 +188,7 @@ def _bent(found: Elbow, at: float, sign: str, place: Mapping[str, str], rows: In
     strict = sign in (">", "<=")
     before = [s for s in found.steps if s.level < at or (strict and s.level == at)]
     pay = max((s.pays for s in before), default=0.0)
-    lose = len(before) * min((s.loses for s in before), default=1.0)
+    lose = min((len(before) * s.loses for s in before), default=1.0)
     true, false = (pay, lose) if sign[0] == ">" else (lose, pay)
     return Answered(
         place, min(1.0, true), min(1.0, false), found.level, found.low, found.high,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -69,11 +69,6 @@ class Amount:
     def below(self, bound: float) -> float:
         """Return the one-sided p value of "it is below the bound"."""
         return minus(self).above(-bound)
-
-    @property
-    def rows(self) -> tuple[int, ...]:
-        """The rows it rests on."""
-        return tuple(dict.fromkeys(r for _, weights in self.parts for r in weights))
 
     def side(self, sign: int) -> tuple[int, ...]:
         """Return the rows that count with a sign."""
@@ -159,7 +154,6 @@ class Answered:
     """Rows of the other."""
     told: str = ""
     """What was found, in words, where a number does not say it."""
-    notes: tuple[str, ...] = field(default=())
 
     @property
     def surely(self) -> bool | None:

@@ -57,6 +57,8 @@ class Basis:
     """Other columns that have rounds of their own, by name."""
     names: Mapping[str, str] = field(default_factory=dict)
     """The table's column for a name in the claims, where it is another."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Why a column's rounds cannot be used, by name."""
     exact: tuple[str, ...] = COUNTED
     study: str = ""
     """The hash of the study that was run."""
@@ -70,8 +72,8 @@ class Basis:
         """Return the table's name of a column; of a parameter the layer may have another."""
         if name in self.names:
             return self.names[name]
-        layer, dot, rest = name.partition(".")
-        return f"{self.names[layer]}.{rest}" if dot and layer in self.names else name
+        layer = layer_of(name, tuple(self.names))
+        return f"{self.names[layer]}{name.removeprefix(layer)}" if layer else name
 
     def unknown(self, name: str) -> str:
         """Return why a column cannot be used, ``""``: the table has it."""
@@ -92,7 +94,11 @@ class Basis:
         if column == self.main.column:
             return self.main
         if column not in self._made:
-            self._made[column] = self.others.get(column) or _gauge(self, column)
+            found = self.others.get(column) or _gauge(self, column)
+            if found.why_not and column in self.refused:
+                why = f"the rounds of {column} cannot be used: {self.refused[column]}"
+                found = replace(found, why_not=why)
+            self._made[column] = found
         return self._made[column]
 
     @cached_property
@@ -148,9 +154,18 @@ class Basis:
 
     def texts(self, column: str) -> list[str]:
         """Return a layer, a parameter or the host by row, as text."""
+        if column not in self._read:
+            self._read[column] = self._texts(column)
+        return self._read[column]
+
+    @cached_property
+    def _read(self) -> dict[str, list[str]]:
+        return {}
+
+    def _texts(self, column: str) -> list[str]:
         if column == "host":
             return [str(h) for h in self.table.rows["host"].tolist()]
-        layer = column.partition(".")[0]
+        layer = layer_of(column, self.table.layers)
         if column not in self.table.cells and layer in self.table.skeletons:
             return [str(s) for s in self.table.skeletons[layer].tolist()]
         return [str(v) for v in self.table.cells[column].tolist()]
@@ -210,11 +225,11 @@ def _gauge(evidence: Basis, column: str) -> Gauge:
     complete: Bools = table.complete
     read = pd.to_numeric(table.cells[column], errors="coerce").to_numpy(dtype=float)
     raw = np.where(complete, read, np.nan)
-    if column == "accuracy_drop":
-        return _drops(table, raw)
+    if column == evidence.named("accuracy_drop"):
+        return _drops(evidence, raw)
     with np.errstate(divide="ignore", invalid="ignore"):
         log = np.where(raw > 0, np.log(raw), np.nan)
-    sign = -1.0 if column == "accuracy" else 1.0
+    sign = -1.0 if column == evidence.named("accuracy") else 1.0
     if not np.isfinite(raw).any():
         return Gauge(
             column, log, np.zeros((len(log), 1)), np.array([np.inf]),
@@ -222,8 +237,9 @@ def _gauge(evidence: Basis, column: str) -> Gauge:
         )  # fmt: skip
     if column in evidence.exact:
         return _known(column, log, np.zeros(len(log)), sign)
-    if column == "accuracy" and "accuracy_n" in table.cells:
-        n = pd.to_numeric(table.cells["accuracy_n"], errors="coerce").to_numpy(dtype=float)
+    images = evidence.named("accuracy_n")
+    if column == evidence.named("accuracy") and images in table.cells:
+        n = pd.to_numeric(table.cells[images], errors="coerce").to_numpy(dtype=float)
         return _known(column, log, _of_share(raw, n), sign, common=True)
     ends = _ends(table, column)
     if ends is None:
@@ -242,26 +258,25 @@ def _of_share(share: Floats, n: Floats) -> Floats:
         return np.nan_to_num((1 - p) / (p * n), nan=np.inf)
 
 
-def _drops(table: Table, raw: Floats) -> Gauge:
+def _drops(evidence: Basis, raw: Floats) -> Gauge:
     """Return accuracy lost against the unoptimized network, paired by image.
 
     The variance is that of a difference of paired shares, with one image more that
     changed either way, so that no flips on few images are no certainty.
     """
-    if not {"flips", "accuracy_n"} <= set(table.cells.columns):
-        found = _unknown("accuracy_drop", raw, 1.0)
+    column, cells = evidence.named("accuracy_drop"), evidence.table.cells
+    needed = [evidence.named(name) for name in ("accuracy_n", "flips")]
+    if not set(needed) <= set(cells.columns):
+        found = _unknown(column, raw, 1.0)
         return Gauge(
             found.column, raw, found.var, found.df, logarithmic=False, why_not=found.why_not
         )
-    n, flips = (
-        pd.to_numeric(table.cells[c], errors="coerce").to_numpy(dtype=float)
-        for c in ("accuracy_n", "flips")
-    )
+    n, flips = (pd.to_numeric(cells[c], errors="coerce").to_numpy(dtype=float) for c in needed)
     with np.errstate(divide="ignore", invalid="ignore"):
         var = np.maximum((flips + 2) / n - raw**2, 0.0) / n
     usable = np.isfinite(var)
     return _known(
-        "accuracy_drop", np.where(usable, raw, np.nan), np.nan_to_num(var), common=True,
+        column, np.where(usable, raw, np.nan), np.nan_to_num(var), common=True,
         logarithmic=False,
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ its contexts by what the quantifier says, then all claims of a file are judged t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -66,7 +66,6 @@ class Judged:
     """Why nobody can tell."""
     change: str = ""
     """What would change the verdict."""
-    notes: tuple[str, ...] = field(default=())
 
 
 def judge(evidence: Basis, file: ClaimsFile) -> tuple[Judged, ...]:
@@ -175,7 +174,7 @@ def _undecided(tests: Sequence[Tried], p: float) -> str:
             f"{sure} of {n} contexts say yes, {not_sure} no, {open_} neither" if t.test.how
             else "the interval lies on both sides"
         )  # fmt: skip
-    if p < 2 * 0.025:
+    if p < FAMILY:
         parts.append("sure if it stood alone, not among all claims of the file")
     return "; ".join(parts)
 

@@ -62,6 +62,8 @@ RANGES = {
 """What some quantities can be; zero is no ratio."""
 PLACES = ("breakeven", "elbow")
 """Quantities that are a level of a column."""
+UNSIZED = (*PLACES, "correlation")
+"""Quantities that are no effect, of which no least size can be asked."""
 _COLUMN = re.compile(r"[A-Za-z_]\w*(?:-\w+)*(?:\.\w+(?:-\w+)*)*")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _NAMED = re.compile(r"\s*([A-Za-z_]\w*)\s*=(?!=)")

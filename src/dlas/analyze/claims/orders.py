@@ -8,7 +8,7 @@ false answer in a context is that of one test.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations, permutations
 
 import numpy as np
@@ -80,20 +80,13 @@ def answers(
         if answer is None:
             lonely.append(place)
         else:
-            made.append(_at(answer, place))
+            made.append(replace(answer, place=place))
     if not made:
         raise CannotTell(
             f"in no context are there two choices of {columns['layer']} to compare"
             + (f", at two levels of {columns['by']}" if "by" in columns else "")
         )
     return made, lonely
-
-
-def _at(answer: Answered, place: Mapping[str, str]) -> Answered:
-    return Answered(
-        place, answer.true, answer.false, answer.value, answer.low, answer.high, answer.first,
-        answer.second, answer.told,
-    )  # fmt: skip
 
 
 def _filled(amount: Amount, told: str, true: float, false: float) -> Answered:
@@ -117,28 +110,25 @@ def _winner(orders: _Orders, found: Levelled, test: Assertion) -> Answered | Non
     if not named or not others:
         _known(found, test.bound)
         return None
-    best: tuple[float, Amount, str] | None = None
-    surely_not = 0.0
+    best: tuple[Amount, str] | None = None
+    is_best, is_beaten = [], []
     for x in named:
         gaps = {y: orders.between(y, x, "") for y in others}
         met = {y: g for y, g in gaps.items() if g is not None}
+        # One that some rival never met may be beaten by it: only that it is beaten can be sure.
+        is_best.append(max(g.above(orders.more) if g else 1.0 for g in gaps.values()))
         if not met:
-            return None
+            is_beaten.append(1.0)
+            continue
+        is_beaten.append(len(met) * min(g.below(orders.more) for g in met.values()))
         nearest = min(met, key=lambda y: met[y].value)
-        true = max(g.above(orders.more) for g in met.values())
-        false = len(met) * min(g.below(orders.more) for g in met.values())
-        surely_not = max(surely_not, false)
-        if best is None or met[nearest].value > best[1].value:
-            best = (true, met[nearest], f"{nearest} over {x}, the next best")
-    assert best is not None, "something was named"
-    every = len(named) * min(
-        max(g.above(orders.more) for g in _against(orders, x, others)) for x in named
-    )
-    return _filled(best[1], best[2], every, surely_not)
-
-
-def _against(orders: _Orders, x: str, others: Sequence[str]) -> list[Amount]:
-    return [g for y in others if (g := orders.between(y, x, "")) is not None]
+        if best is None or met[nearest].value > best[0].value:
+            apart = [y for y in others if y not in met]
+            never = f"; {', '.join(apart)} is nowhere beside {x}" if apart else ""
+            best = (met[nearest], f"{nearest} over {x}, the next best{never}")
+    if best is None:
+        return None
+    return _filled(*best, len(named) * min(is_best), max(is_beaten))
 
 
 def _known(found: Levelled, named: Sequence[str]) -> None:
@@ -224,6 +214,8 @@ def _loses(
     """Return the p value of "x is the best here and beaten there", and by what it is beaten."""
     rivals = [y for y in shared if y != x]
     ahead = [orders.between(y, x, here, [there]) for y in rivals]
+    # What there is here alone may be better still.
+    ahead += [orders.between(y, x, here) for y in orders.levels(here) if y not in shared]
     behind = {y: orders.between(x, y, there, [here]) for y in rivals}
     beaten = {y: g for y, g in behind.items() if g is not None}
     if not beaten or any(g is None for g in ahead):
@@ -242,6 +234,7 @@ def _steady(orders: _Orders, levels: Sequence[str]) -> float:
     for x in everywhere:
         gaps = [orders.between(y, x, at) for at in levels for y in orders.levels(at) if y != x]
         known = [g for g in gaps if g is not None]
-        if known:
+        # Who never met a rival may be beaten by it: nobody knows that it is the best.
+        if len(known) == len(gaps):
             found.append(max(g.above(-orders.same) for g in known))
     return len(found) * min(found) if found else 1.0

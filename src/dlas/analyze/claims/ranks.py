@@ -67,13 +67,13 @@ def answers(
     if not made:
         raise CannotTell(
             f"a correlation over {columns['over']} needs {LEAST} levels of it in one context, "
-            f"there are {most}"
+            f"there are {most} (of those that share a place where all else is equal)"
         )
     return made, lonely
 
 
 def _units(evidence: Basis, over: str, rows: Sequence[int]) -> dict[str, list[int]]:
-    """Return the rows of each level, all of them in the same places where any place holds all."""
+    """Return the rows of each level in the places that all levels share; none share one: none."""
     others = rest_of(evidence, [evidence.layer(over)])
     level, where = keys_of(evidence, [over], rows), keys_of(evidence, others, rows)
     found: dict[str, dict[Key, list[int]]] = {}
@@ -82,8 +82,9 @@ def _units(evidence: Basis, over: str, rows: Sequence[int]) -> dict[str, list[in
             found.setdefault(level[r][0], {}).setdefault(where[r], []).append(r)
     shared = set.intersection(*(set(f) for f in found.values())) if found else set()
     return {
-        name: [r for place, some in places.items() if place in shared or not shared for r in some]
+        name: [r for place, some in places.items() if place in shared for r in some]
         for name, places in found.items()
+        if shared
     }
 
 

@@ -148,6 +148,7 @@ def _test(evidence: Basis, tried: Tried) -> dict[str, Any]:
 # ---------------------------------------------------------------- a page for people
 
 SIGNS = {REPRODUCED: "\u2713", NOT: "\u2717", CANNOT: "?"}
+"""The mark of each verdict."""
 ABOUT = (
     "Each row is a sentence that was put to the test on measured numbers. *Reproduced*: the "
     "numbers surely say so, in every, some or most of the places that it speaks of. "
@@ -185,7 +186,7 @@ def as_markdown(
         )
     lines += ["", "## Where each claim is from, and what would change its verdict", ""]
     for one in judged:
-        parts = [f"Source: {one.claim.source}." if one.claim.source else "", _ended(one.reason)]
+        parts = [f"Source: {one.claim.source}." if one.claim.source else "", sentence(one.reason)]
         parts += [f"Would change it: {one.change}" if one.change else ""]
         lines.append(f"- **{one.claim.id}**: {' '.join(p for p in parts if p)}")
         lines += [f"  `{t.test.text}`" for t in one.tests]
@@ -197,7 +198,8 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _ended(text: str) -> str:
+def sentence(text: str) -> str:
+    """Return words as a sentence; nothing of nothing."""
     return f"{text[0].upper()}{text[1:]}." if text else ""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -96,6 +96,10 @@ def numbered(evidence: Basis, claim: Claim, quantity: Term, contexts: Sequence[s
     gauge = main_of(evidence)
     if quantity.name == "ratio":
         gauge = gauge_of(evidence, quantity.columns["metric"])
+        if not gauge.logarithmic:
+            raise CannotTell(
+                f"{gauge.column} may be zero or below: it has no ratio; say drop(...)"
+            )
     a, b = quantity.sides["a"], quantity.sides.get("b", quantity.sides.get("of"))
     assert a is not None, "the language asks for it"
     b = b or baseline_of(evidence, a)
@@ -118,6 +122,11 @@ def _drops(evidence: Basis, claim: Claim, quantity: Term, contexts: Sequence[str
     if why := evidence.unknown("accuracy_drop"):
         raise CannotTell(f"a drop needs accuracy against the unoptimized network: {why}")
     gauge = gauge_of(evidence, "accuracy_drop")
+    if gauge.logarithmic:
+        raise CannotTell(
+            f"a drop is a difference, and of {gauge.column} only ratios are known: it is the "
+            "metric analysed, or its error is that of rounds"
+        )
     rule = quantity.sides["a"]
     assert rule is not None, "the language asks for it"
     rows = holding(evidence, rule, chosen(evidence, gauge, claim.where))
@@ -141,20 +150,31 @@ def answers(
         CannotTell: there is nothing to answer from.
     """
     found = numbered(evidence, claim, test.quantity, test.contexts)
-    lonely = [placed(found.names, key) for key in found.lonely]
     bound, amounts = test.bound, found.amounts
     if isinstance(bound, Term):
         other = numbered(evidence, claim, bound, test.contexts)
+        if other.names != found.names:
+            raise CannotTell(
+                f"{test.quantity.text} has a value by {', '.join(found.names)}, and {bound.text} "
+                f"by {', '.join(other.names)}: name the columns that make a context"
+            )
         both = [key for key in amounts if key in other.amounts]
         if not both:
             raise CannotTell(f"{test.quantity.text} and {bound.text} have no context in common")
-        lonely += [placed(found.names, k) for k in amounts.keys() ^ other.amounts.keys()]
+        lonely = [placed(found.names, k) for k in _apart(found, other)]
         differ = {k: plus([amounts[k], minus(other.amounts[k])]) for k in both}
         made = [_answer(differ[k], 0.0, test, claim, floor, found, k) for k in both]
-        return [_shown(a, amounts[k], found) for a, k in zip(made, both, strict=True)], lonely
+        return [_shown(a, amounts[k]) for a, k in zip(made, both, strict=True)], lonely
     assert isinstance(bound, float), "the language says so"
     at = math.log(bound) if found.logarithmic else bound
+    lonely = [placed(found.names, key) for key in found.lonely]
     return [_answer(v, at, test, claim, floor, found, k) for k, v in amounts.items()], lonely
+
+
+def _apart(one: Numbered, two: Numbered) -> list[Key]:
+    """Return the contexts in which a side of one of two quantities is missing, each once."""
+    every = dict.fromkeys([*one.lonely, *one.amounts, *two.lonely, *two.amounts])
+    return [key for key in every if not (key in one.amounts and key in two.amounts)]
 
 
 def _answer(
@@ -172,12 +192,10 @@ def _answer(
     )
 
 
-def _shown(answer: Answered, amount: Amount, found: Numbered) -> Answered:
+def _shown(answer: Answered, amount: Amount) -> Answered:
     """Return an answer about two quantities with both sides of the first and their quotient."""
-    return Answered(
-        answer.place, answer.true, answer.false, answer.value, answer.low, answer.high,
-        amount.side(1), amount.side(-1), "the first over the second",
-    )  # fmt: skip
+    told = "the first over the second"
+    return replace(answer, first=amount.side(1), second=amount.side(-1), told=told)
 
 
 def compared(
