@@ -34,7 +34,9 @@ class Paid:
     """The range over contexts."""
     contexts: int
     worse: bool
-    """Whether the change is one for the worse."""
+    """Whether the change is one for the worse, by more than nothing."""
+    more: bool = False
+    """Whether more of it is better."""
 
 
 def columns(table: Table) -> tuple[str, ...]:
@@ -65,7 +67,7 @@ def _cost(table: Table, name: str, before: Ints, after: Ints) -> Paid | None:
         change = two[both] - one[both]
         mean, least, most = float(change.mean()), float(change.min()), float(change.max())
         worse = mean < -LEAST_DROP if more else mean > LEAST_DROP
-        return Paid(name, POINTS, mean, least, most, int(both.sum()), worse)
+        return Paid(name, POINTS, mean, least, most, int(both.sum()), worse, more)
     log = np.log(two[both] / one[both])
     mean, least, most = (float(np.exp(x)) for x in (log.mean(), log.min(), log.max()))
     return Paid(name, TIMES, mean, least, most, int(both.sum()), mean > 1 + table.floor)

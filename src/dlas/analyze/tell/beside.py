@@ -47,18 +47,25 @@ def failed(found: Coverage) -> str:
     return f" (it was tried and did not run in {found.failed})" if found.failed else ""
 
 
-def costing(table: Table, found: Sequence[Paid], *, who: str = "it") -> str:
+def costing(found: Sequence[Paid], *, who: str = "it") -> str:
     """Return what a gain costs or saves, ``it costs 2.1 points of accuracy and saves ...``."""
     said: dict[str, list[str]] = {"costs": [], "gains": [], "saves": []}
     for cost in found:
         text = _ratio(cost) if cost.unit == TIMES else _points(cost)
-        verb = "costs" if cost.worse else "saves" if cost.unit == TIMES else "gains"
         if text:
-            said[verb].append(text)
+            said[_verb(cost)].append(text)
     told = [f"{verb} {' and '.join(what)}" for verb, what in said.items() if what]
     if any(c.name == SCORE and not _points(c) for c in found):
         told.append(f"costs no {SCORE}")
     return f"{who} {', '.join(told)}" if told else ""
+
+
+def _verb(cost: Paid) -> str:
+    """Return what a change that is worth a word does: its direction, however small it is."""
+    rises = cost.change > (1 if cost.unit == TIMES else 0)
+    if rises != cost.more:
+        return "costs"
+    return "gains" if cost.more else "saves"
 
 
 def _ratio(cost: Paid) -> str:
@@ -82,7 +89,7 @@ def _points(cost: Paid) -> str:
     name = NAMES.get(cost.name, cost.name)
     text = f"{number(abs(cost.change) * unit)} {'points of ' if share else ''}{name}"
     sign = -unit if cost.change < 0 else unit
-    low, high = sorted((sign * cost.least, sign * cost.most))
+    low, high = sorted((sign * cost.least + 0.0, sign * cost.most + 0.0))  # never -0
     if cost.contexts > 1 and high - low > LEAST_DROP * unit:
         text += f" ({number(low)} to {number(high)})"
     return text

@@ -59,7 +59,7 @@ def _speedup(
         spread = f"single contexts {least} to {most}"
     who = good if r.ratio < 1 else "it"
     told = beside.joined((text, spread, beside.coverage(table, found.coverage, turned=r.ratio < 1),
-                          beside.costing(table, paid, who=who),
+                          beside.costing(paid, who=who),
                           beside.meeting(found.coverage, meets)))  # fmt: skip
     ratio, low, high = above_one(r.ratio, r.low, r.high)
     return Finding(

@@ -23,8 +23,7 @@ def dominance(analysis: Analysis) -> Iterator[Finding]:
         some = Coverage(r.contexts, r.of, r.clearly, 0, r.contexts - r.clearly, r.failed)
         paid = _paid(analysis, r)
         told = (_where(analysis.table, r, some),
-                beside.costing(analysis.table, paid,
-                               who=f"beside {analysis.table.reference(r.layer)} it"))  # fmt: skip
+                beside.costing(paid, who=f"beside {analysis.table.reference(r.layer)} it"))  # fmt: skip
         yield Finding(
             "dominance",
             f"{beside.joined(told)}.",
