@@ -22,8 +22,8 @@ def dominance(analysis: Analysis) -> Iterator[Finding]:
         gain = float(rows["second_median"].iloc[0])
         some = Coverage(r.contexts, r.of, r.clearly, 0, r.contexts - r.clearly, r.failed)
         paid = _paid(analysis, r)
-        told = (_where(analysis.table, r, some),
-                beside.costing(paid, who=f"beside {analysis.table.reference(r.layer)} it"))  # fmt: skip
+        who = f"beside {analysis.table.reference(r.layer)} it"
+        told = (_where(analysis.table, r, some), beside.costing(paid, who=who))
         yield Finding(
             "dominance",
             f"{beside.joined(told)}.",
