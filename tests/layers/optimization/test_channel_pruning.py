@@ -19,7 +19,9 @@ from dlas.core.errors import StepError  # noqa: E402
 from dlas.core.protocols import DataSpec, Network  # noqa: E402
 from dlas.layers.optimization import channel_pruning  # noqa: E402
 from dlas.layers.optimization.shared.channels import Shrinking  # noqa: E402
+from dlas.layers.optimization.shared.grouping import indexed_groups  # noqa: E402
 from dlas.layers.optimization.shared.proof import prove, tensors_of, trace  # noqa: E402
+from dlas.layers.optimization.shared.proposals import is_layer, quiet  # noqa: E402
 from dlas.layers.optimization.shared.slices import Slice, Unfollowed  # noqa: E402
 
 SPEC = DataSpec(classes=10, channels=1, height=8, width=8)
@@ -406,3 +408,37 @@ def test_what_the_network_itself_raises_is_told_as_it_is():
         pruned(net(brightest, a=conv(1, 16), fc=nn.Linear(16, 10)))
     assert "IndexError: index 0 is out of bounds" in str(caught.value)
     assert "does not follow" not in str(caught.value)
+
+
+def _groups_of(module, shape, layers):
+    """Every group that starts at some layers, as names, functions and channels."""
+    import torch_pruning
+
+    with quiet():
+        graph = torch_pruning.DependencyGraph().build_dependency(module, torch.zeros(shape))
+    found = []
+    for layer in layers:
+        part = module.get_submodule(layer)
+        pruner = graph.get_pruner_of_module(part)
+        group = graph.get_pruning_group(
+            part, pruner.prune_out_channels, list(range(pruner.get_out_channels(part)))
+        )
+        found.append(
+            [(dep.target.name, dep.handler.__name__, idxs, entry.root_idxs)
+             for entry in group.items for dep, idxs in [entry]]
+        )  # fmt: skip
+    return found
+
+
+def test_groups_that_are_looked_up_are_those_of_torch_pruning():
+    import timm
+
+    module = timm.create_model("mobilevitv2_050", num_classes=4).eval()
+    layers = [name for name, part in module.named_modules() if is_layer(part)]
+    # Those before and inside attention, where entries of one layer are many and are merged.
+    some = [*layers[:4], *[n for n in layers if "attn" in n][:3]]
+    usual = _groups_of(module, (1, 3, 64, 64), some)
+    with indexed_groups():
+        indexed = _groups_of(module, (1, 3, 64, 64), some)
+    assert indexed == usual
+    assert any(len(group) > 20 for group in usual)

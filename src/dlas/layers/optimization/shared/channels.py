@@ -15,6 +15,7 @@ from typing import Any
 
 from dlas.core.errors import StepError, near
 from dlas.core.protocols import DataSpec
+from dlas.layers.optimization.shared.grouping import indexed_groups
 from dlas.layers.optimization.shared.proof import Proved, Trace, prove, tensors_of, trace
 from dlas.layers.optimization.shared.proposals import (
     Blamed,
@@ -71,6 +72,10 @@ class Shrinking:
         Raises:
             StepError: it has no such layers, or nothing of it can be pruned.
         """
+        with indexed_groups():
+            return self._run()
+
+    def _run(self) -> Pruned:
         self._leave_ignored()
         traced = trace(copy.deepcopy(self.original), self.spec.shape)
         outputs, unread = read(copy.deepcopy(self.original), self.spec)
