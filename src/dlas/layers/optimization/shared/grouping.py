@@ -32,7 +32,7 @@ def indexed_groups() -> Iterator[None]:
 def _indexed(usual: Any) -> Any:
     """Return a class of groups that does as the usual one does."""
 
-    class Indexed(usual):  # type: ignore[misc]
+    class Indexed(usual):
         """A group that knows where each of its entries is."""
 
         def __init__(self) -> None:
