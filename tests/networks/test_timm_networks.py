@@ -49,10 +49,18 @@ def test_counting_is_a_step_that_may_fail(timm_networks, network, monkeypatch):
     timm_networks._count(network, said.__setitem__)
     assert said["count"] == "done" and said["macs"] == said["second"] > 0
 
-    def fail(*_):
-        raise ValueError("no")
+    def fail(kind):
+        def raises(*_):
+            raise kind("no")
 
-    monkeypatch.setattr(timm_networks, "second_count", fail)
+        return raises
+
+    monkeypatch.setattr(timm_networks, "second_count", fail(AssertionError))
+    said = {}
+    timm_networks._count(network, said.__setitem__)
+    assert said["count"] == "done" and said["macs"] > 0 and said["second"] is None
+    assert "PyTorch cannot count it" in timm_networks.row("a", said)
+    monkeypatch.setattr("dlas.networks.counting.count", fail(ValueError))
     said = {}
     timm_networks._count(network, said.__setitem__)
     assert timm_networks.kind(said["count"]) == "BARE" and "macs" not in said

@@ -18,6 +18,7 @@ from dlas.core import registry  # noqa: E402
 from dlas.core.errors import StepError  # noqa: E402
 from dlas.core.protocols import DataSpec, Network  # noqa: E402
 from dlas.layers.optimization import channel_pruning  # noqa: E402
+from dlas.layers.optimization.shared import grouping  # noqa: E402
 from dlas.layers.optimization.shared.channels import Shrinking  # noqa: E402
 from dlas.layers.optimization.shared.grouping import indexed_groups  # noqa: E402
 from dlas.layers.optimization.shared.proof import prove, tensors_of, trace  # noqa: E402
@@ -438,7 +439,16 @@ def test_groups_that_are_looked_up_are_those_of_torch_pruning():
     # Those before and inside attention, where entries of one layer are many and are merged.
     some = [*layers[:4], *[n for n in layers if "attn" in n][:3]]
     usual = _groups_of(module, (1, 3, 64, 64), some)
-    with indexed_groups():
+    with indexed_groups(module):
         indexed = _groups_of(module, (1, 3, 64, 64), some)
     assert indexed == usual
     assert any(len(group) > 20 for group in usual)
+
+
+def test_channels_that_multiply_in_a_circle_are_left_alone_in_time(monkeypatch):
+    # As in timm's gcresnext26ts, whose lists come to fifty million; here one longer than eight.
+    monkeypatch.setattr(grouping, "TIMES", 1 / 64)
+    with pytest.raises(StepError, match="a group would hold more channels than any layer has"):
+        pruned(
+            nn.Sequential(conv(1, 16), nn.ReLU(), conv(16, 8), nn.Flatten(), nn.Linear(512, 10))
+        )

@@ -9,6 +9,7 @@ from torch import nn
 from dlas.core import registry
 from dlas.core.errors import StepError, UserError
 from dlas.core.protocols import DataSpec, Network
+from dlas.layers.optimization.shared.calibration import chosen_range
 from dlas.networks.export import export_onnx
 
 SPEC = DataSpec(classes=10, channels=1, height=12, width=12)
@@ -186,7 +187,7 @@ def test_the_outputs_stay_close_to_the_float_ones(quantized):
     assert np.abs(got - expected).max() < 0.05 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("method", ["entropy", "percentile"])
+@pytest.mark.parametrize("method", ["entropy", "percentile", "mse"])
 def test_other_ways_to_choose_ranges(method, tmp_path):
     done = apply("int8", Network(SPEC, net()), tmp_path, Data(), images=40, method=method)
     images = Data().pixels[40:]
@@ -195,6 +196,89 @@ def test_other_ways_to_choose_ranges(method, tmp_path):
     got = run(done.network.onnx, images)
     assert np.abs(got - expected).mean() < 0.1 * np.abs(expected).mean()
     assert done.achieved["method"] == method
+
+
+def stored_in(path):
+    return {t.name: numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
+
+
+def test_weights_of_seven_bits_keep_to_half_of_a_byte(tmp_path):
+    done = apply("int8", Network(SPEC, net()), tmp_path, Data(), images=40, weight_bits=7)
+    whole = [v for v in stored_in(done.network.onnx).values() if v.dtype == np.int8 and v.ndim > 1]
+    assert len(whole) == 3 and max(np.abs(v.astype(int)).max() for v in whole) == 64
+
+
+def test_the_first_and_the_last_layer_stay_float_on_request(tmp_path):
+    done = apply("int8", Network(SPEC, net()), tmp_path, Data(), images=40, first_last="float32")
+    graph = onnx.load(done.network.onnx).graph
+    named = {node.name: node.op_type for node in graph.node}
+    assert [named[name] for name in done.achieved["float_ends"]] == ["Conv", "Gemm"]
+    assert done.achieved["quantized"]["Conv"] == 1 and "Gemm" not in done.achieved["quantized"]
+
+
+def test_biases_make_up_for_what_rounded_weights_add(tmp_path):
+    def off(**params):
+        folder = tmp_path / str(len(params))
+        folder.mkdir()
+        done = apply("int8", Network(SPEC, module), folder, data, images=80, per_channel=False,
+                     **params)  # fmt: skip
+        return np.abs((run(done.network.onnx, data.pixels) - expected).mean(0)), done
+
+    # One large weight in all: a scale for all channels rounds the others roughly.
+    module, data = net(), Data()
+    with torch.no_grad():
+        module[0].weight[0, 0, 0, 0] = 4.0
+        module[8].weight[0, 0] = 8.0
+        expected = module(torch.from_numpy(data.pixels)).numpy()
+    plain, _ = off()
+    corrected, done = off(bias_correction=True)
+    assert done.achieved["biases_corrected"] == 3
+    assert corrected.mean() < 0.6 * plain.mean()
+
+
+# ---------------------------------------------------------------- ranges
+
+
+def histogram(values, bins=8192):
+    edge = np.abs(values).max()
+    counts, edges = np.histogram(values, bins, range=(-edge, edge))
+    return counts, edges, float(values.min()), float(values.max())
+
+
+def squared_error(values, low, high):
+    step = (high - low) / 255
+    zero = np.rint(-low / step)
+    return (
+        (((np.clip(np.rint(values / step) + zero, 0, 255)) - zero) * step - values) ** 2
+    ).mean()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_entropy_leaves_out_what_is_far_from_the_rest(seed):
+    values = np.random.default_rng(seed).normal(0, 1, 100_000)
+    values[:3] = [60.0, -50.0, 55.0]
+    low, high = chosen_range("entropy", *histogram(values))
+    assert -10 < low < -2.5 and 2.5 < high < 10
+    # Half of what ReLU leaves is zero: that must not draw the range in to nothing.
+    cut = np.maximum(np.random.default_rng(seed).normal(0, 1, 100_000), 0)
+    low, high = chosen_range("entropy", *histogram(cut))
+    assert low == 0 and 2 < high <= cut.max() + 1e-9
+
+
+def test_the_range_of_the_least_error_has_no_more_than_any_other():
+    values = np.random.default_rng(2).laplace(0.3, 1, 50_000)
+    found = squared_error(values, *chosen_range("mse", *histogram(values)))
+    least, most = values.min(), values.max()
+    every = [squared_error(values, a * least, b * most) for a in np.linspace(0.1, 1, 19)
+             for b in np.linspace(0.1, 1, 19)]  # fmt: skip
+    assert found <= min(every) * 1.02
+
+
+@pytest.mark.parametrize("values", [np.zeros(10), np.full(10, 3.0), np.array([-1.0])])
+def test_a_range_of_hardly_anything(values):
+    for method in ("mse", "entropy"):
+        low, high = chosen_range(method, *histogram(values))
+        assert low <= 0 <= high and low <= values.min() + 1e-6 and high >= values.max() - 1e-6
 
 
 def test_one_scale_for_all_channels_on_request(tmp_path):
@@ -246,13 +330,18 @@ def test_whole_batches_are_calibrated_on(tmp_path):
 
 
 def test_what_is_the_shared_models_is_not_asked_of_the_runtime():
-    for params in ({"method": "entropy"}, {"per_channel": False}):
-        with pytest.raises(UserError, match="leave them out"):
+    for params in (
+        {"method": "entropy"}, {"per_channel": False}, {"weight_bits": 7},
+        {"bias_correction": True}, {"first_last": "float32"},
+    ):  # fmt: skip
+        (name,) = params
+        with pytest.raises(UserError, match=f"`{name}` is of the shared model"):
             registry.make("optimization", "int8", {"route": "own", **params})
 
 
 def test_the_shared_route_is_the_choice_that_it_was():
-    assert "route" not in registry.choice(registry.make("optimization", "int8")).params
+    usual = registry.choice(registry.make("optimization", "int8")).params
+    assert set(usual) == {"images", "method", "per_channel", "seed"}
     own = registry.choice(registry.make("optimization", "int8", {"route": "own"}))
     assert own.text == "int8(route=own)"
 

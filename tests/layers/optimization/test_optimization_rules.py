@@ -163,7 +163,7 @@ def test_an_onnx_model_can_change_its_precision(name, tmp_path):
         ("channel-pruning", {"ratio": 1}, "less than 1, got 1"),
         ("channel-pruning", {"ratio": 0.5, "lr": 0}, "greater than 0, got 0"),
         ("channel-pruning", {"ratio": 0.5, "round_to": 0}, "greater than or equal to 1"),
-        ("int8", {"method": "max"}, "'minmax', 'entropy' or 'percentile'"),
+        ("int8", {"method": "max"}, "'minmax', 'entropy', 'percentile' or 'mse'"),
         ("int8", {"images": 0}, "greater than or equal to 1"),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,11 @@ from dlas.core.protocols import (
     unavailable,
 )
 from dlas.layers.optimization.shared import onnx_source
+from dlas.layers.optimization.shared.calibration import (
+    Calibration,
+    correct_biases,
+    write_ranges,
+)
 from dlas.layers.optimization.shared.refusals import refuse_second_precision
 from dlas.networks.export import ONNX_FILE, export_onnx, write_onnx
 from dlas.networks.fit import balanced
@@ -42,6 +47,11 @@ OPERATORS = (
 """What is computed in int8. Sums and pools too: a residual network would otherwise go back to
 float between its convolutions. (Relu and Clip vanish into the range of what they cut.) Softmax,
 Gelu and LayerNormalization stay float: eight bits ruin them. See also :func:`_stay_float`."""
+SHARED: Mapping[str, Json] = {
+    "method": "minmax", "per_channel": True, "weight_bits": 8, "bias_correction": False,
+    "first_last": "int8",
+}  # fmt: skip
+"""How the shared model is quantized, unless asked otherwise."""
 OPSET = 13
 """The first operator set whose DequantizeLinear takes a scale for each channel."""
 
@@ -74,12 +84,14 @@ class Int8(Optimization):
         "dlas.networks.fit",
         "dlas.networks.onnx_file",
         onnx_source.SOURCE,
+        "dlas.layers.optimization.shared.calibration",
     )
 
     images: Annotated[int, Field(ge=1)] = 256
     """How many training images to calibrate on, spread evenly over the classes."""
-    method: Literal["minmax", "entropy", "percentile"] = "minmax"
-    """How the range of an activation is chosen from those seen."""
+    method: Literal["minmax", "entropy", "percentile", "mse"] = "minmax"
+    """How the range of an activation is chosen from those seen; ``mse``: by the least squared
+    error."""
     per_channel: bool = True
     """Whether each output channel's weights have a scale of their own."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -88,12 +100,23 @@ class Int8(Optimization):
         Literal["shared", "own"], Field(exclude_if=lambda value: value == "shared")
     ] = "shared"
     """``shared``: one quantized model for all runtimes; ``own``: that of each runtime itself."""
+    weight_bits: Annotated[Literal[8, 7], Field(exclude_if=lambda value: value == 8)] = 8
+    """7: weights keep to half of the range of a byte. CPUs without VNNI multiply in pairs that
+    saturate at 16 bits in some runtimes (ONNX Runtime among them), which spoils 8-bit weights."""
+    bias_correction: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
+    """Whether biases make up for what rounded weights add to the mean of an output."""
+    first_last: Annotated[
+        Literal["int8", "float32"], Field(exclude_if=lambda value: value == "int8")
+    ] = "int8"
+    """In what the layers that read the image and that write the output are computed."""
 
     def __post_init__(self) -> None:
-        if self.route == "own" and (self.method, self.per_channel) != ("minmax", True):
+        asked = [name for name, usual in SHARED.items() if getattr(self, name) != usual]
+        if self.route == "own" and asked:
+            named = " and ".join(f"`{name}`" for name in asked)
             raise UserError(
-                "int8: `method` and `per_channel` are those of the shared model; with `route: "
-                "own` the runtime chooses: leave them out"
+                f"int8: {named} {'is' if len(asked) == 1 else 'are'} of the shared model; with "
+                "`route: own` the runtime chooses: leave out what it chooses"
             )
 
     @property
@@ -138,10 +161,10 @@ class Int8(Optimization):
             onnx_source.refuse_foreign(model, self.name)
             onnx.save(model, source)
         _prepare(source, ready)
-        reader = _Calibration(
+        reader = Calibration(
             data, self._picked(network, data), network.spec.batch, _input_name(ready)
         )
-        model = self._quantize(ready, target, reader)
+        model, told = self._quantize(ready, target, reader)
         for path in folder.iterdir():
             if path != target:
                 path.unlink()  # the float model, and what the tools left beside it
@@ -149,6 +172,7 @@ class Int8(Optimization):
             "calibration_images": reader.given,
             "method": self.method,
             "per_channel": self.per_channel,
+            **told,
             **_count(model),
         }
         return Optimized(Network(network.spec, None, target, "int8"), achieved)
@@ -167,7 +191,10 @@ class Int8(Optimization):
         left = replace(network, precision="int8", calibration=tuple(picked))
         return Optimized(left, {"calibration_images": len(picked), "route": self.route})
 
-    def _quantize(self, source: Path, target: Path, reader: Any) -> Any:
+    def _quantize(
+        self, source: Path, target: Path, reader: Calibration
+    ) -> tuple[Any, dict[str, Any]]:
+        """Write the quantized model; return it with what was done beside."""
         import onnx
         from onnxruntime.quantization import (
             CalibrationMethod,
@@ -178,9 +205,14 @@ class Int8(Optimization):
 
         methods = {
             "minmax": CalibrationMethod.MinMax,
-            "entropy": CalibrationMethod.Entropy,
             "percentile": CalibrationMethod.Percentile,
         }
+        graph = onnx.load(source).graph
+        ends = _first_and_last(graph) if self.first_last == "float32" else []
+        ranges = None
+        if self.method in ("mse", "entropy"):
+            ranges = source.with_name("ranges.json")
+            write_ranges(self.method, source, OPERATORS, reader, ranges)
         quantize_static(
             source,
             target,
@@ -188,34 +220,24 @@ class Int8(Optimization):
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(OPERATORS),
             per_channel=self.per_channel,
+            reduce_range=self.weight_bits == 7,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=_stay_float(onnx.load(source).graph),
-            calibrate_method=methods[self.method],
+            nodes_to_exclude=[*_stay_float(graph), *ends],
+            # Of ranges that are there already ONNX Runtime wants to hear that they are of MinMax.
+            calibrate_method=methods.get(self.method, CalibrationMethod.MinMax),
+            calibration_cache_path=ranges,
             # Activations need not be symmetric; weights must, or no integer kernel takes them.
             extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
         )
         model = onnx.load(target)
+        told: dict[str, Any] = {}
+        if self.first_last == "float32":
+            told["float_ends"] = ends
+        if self.bias_correction:
+            told["biases_corrected"] = correct_biases(model, source, reader)
         write_onnx(model, target)
-        return model
-
-
-class _Calibration:
-    """Calibration images, a batch at a time, as ONNX Runtime's calibrators ask for them."""
-
-    def __init__(self, data: Samples, indices: Sequence[int], batch: int, name: str) -> None:
-        self.given = 0
-        self._batches = self._read(data, indices, batch, name)
-
-    def _read(
-        self, data: Samples, indices: Sequence[int], batch: int, name: str
-    ) -> Iterator[dict[str, Any]]:
-        for at in range(0, len(indices) - batch + 1, batch):
-            self.given += batch
-            yield {name: data.images(indices[at : at + batch])}
-
-    def get_next(self) -> dict[str, Any] | None:
-        return next(self._batches, None)
+        return model, told
 
 
 def _prepare(source: Path, target: Path) -> None:
@@ -261,6 +283,28 @@ def _stay_float(graph: Any) -> list[str]:
         if (node.op_type == "MatMul" and not stored.intersection(node.input))
         or (node.op_type == "Add" and normed.intersection(node.output))
     ]
+
+
+def _first_and_last(graph: Any) -> list[str]:
+    """Return the names of the layers with weights that no other one stands before, or behind."""
+    first = _outermost(graph, graph.node, "input", "output")
+    last = _outermost(graph, list(reversed(graph.node)), "output", "input")
+    return list(dict.fromkeys([*first, *reversed(last)]))
+
+
+def _outermost(graph: Any, nodes: Sequence[Any], near_side: str, far_side: str) -> list[str]:
+    """Return the layers with weights that are met first by who walks through nodes in order."""
+    stored = {tensor.name for tensor in graph.initializer}
+    behind: set[str] = set()
+    found = []
+    for node in nodes:
+        met = bool(behind.intersection(getattr(node, near_side)))
+        weighted = node.op_type in ("Conv", "Gemm", "MatMul") and node.input[1] in stored
+        if weighted and not met:
+            found.append(node.name)
+        if weighted or met:
+            behind.update(getattr(node, far_side))
+    return found
 
 
 def _input_name(path: Path) -> str:

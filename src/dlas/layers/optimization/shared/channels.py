@@ -72,7 +72,7 @@ class Shrinking:
         Raises:
             StepError: it has no such layers, or nothing of it can be pruned.
         """
-        with indexed_groups():
+        with indexed_groups(self.original):
             return self._run()
 
     def _run(self) -> Pruned:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dlas.core.errors import StepError
 from dlas.core.protocols import DataSpec
 from dlas.core.wording import said
+from dlas.layers.optimization.shared.grouping import Endless
 from dlas.layers.optimization.shared.proof import tensors_of
 from dlas.layers.optimization.shared.slices import Slice, Unfollowed, kept_of
 
@@ -188,6 +189,8 @@ def _failed(error: Exception) -> str:
     The index says nothing to anyone. What the network itself raises is told as it is.
     """
     kind = type(error).__name__
+    if isinstance(error, Endless):
+        return "in its graph of this network a group would hold more channels than any layer has"
     if isinstance(error, IndexError | KeyError) and not _of_network(error):
         return (
             f"its graph does not follow how this network joins, splits or reshapes them ({kind})"
