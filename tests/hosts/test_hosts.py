@@ -8,12 +8,13 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from dlas.core import registry
-from dlas.core.protocols import Ran
+from dlas.core.protocols import DataSpec, Network, Ran
 from dlas.core.records import Status
 from dlas.kernels import MissingFeatureError
 from dlas.kernels.ground import cpu
@@ -195,3 +196,28 @@ def _widest(name: str, ran: Ran) -> str:
         masked = ("Convolution", "FullyConnected", "MatMul")
         return isa.widest(text for kind, text in ran.kernels.items() if kind in masked) or "avx2"
     return ran.isa or "sse42"
+
+
+@on_x86
+@pytest.mark.skipif(
+    not UNDER or not TRAPPED, reason="ONNX Runtime sees this CPU's own features (no CPUID trap)"
+)
+@pytest.mark.parametrize(("bits", "right"), [(8, False), (7, True)])
+def test_weights_of_seven_bits_do_not_saturate_without_vnni(
+    bits: int, right: bool, tmp_path: Path
+) -> None:
+    torch = pytest.importorskip("torch")
+    ort = pytest.importorskip("onnxruntime")
+    layer = torch.nn.Conv2d(16, 16, 1)
+    torch.nn.init.ones_(layer.weight)
+    images = np.ones((8, 16, 4, 4), np.float32)
+    data = SimpleNamespace(labels=np.zeros(8, int), images=lambda at: images[list(at)])
+    spec = DataSpec(classes=16, channels=16, height=4, width=4)
+    network = Network(spec, torch.nn.Sequential(layer, torch.nn.ReLU()).eval())
+    technique = registry.make("optimization", "int8", {"images": 8, "weight_bits": bits})
+    done = technique.apply(network, data, tmp_path)
+    session = ort.InferenceSession(done.network.onnx, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: images[:1]})
+    with torch.no_grad():
+        expected = network.module(torch.from_numpy(images[:1])).numpy()
+    assert np.allclose(found, expected, rtol=0.05) is right

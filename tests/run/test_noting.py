@@ -47,3 +47,21 @@ def test_without_labels_agreement_with_the_original_takes_their_place(
     assert lost.correct == ()
     kept = evaluated(monkeypatch, labelled=True, baseline=Status.FAILED)
     assert kept.correct == [1, 1, 0, 0]
+
+
+def test_wrong_outputs_are_told_with_what_they_probably_come_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def told(suspected: str, problem: str | None) -> str:
+        monkeypatch.setattr(noting, "output_problem", lambda *_: problem)
+        stack = SimpleNamespace(
+            precision="int8",
+            software=SimpleNamespace(suspected=lambda _, flags: f"{suspected} {flags}".strip()),
+            hardware=SimpleNamespace(describe=lambda: {"flags": ["avx2"]}),
+        )
+        cell = SimpleNamespace(techniques=stack)
+        record = SimpleNamespace(status=Status.COMPLETE, info={"comparison": {}})
+        return Notes._problem(None, cell, record)  # type: ignore[arg-type]
+
+    assert told("its CPU", "wrong outputs") == "wrong outputs; its CPU ['avx2']"
+    assert told("its CPU", None) == ""

@@ -356,6 +356,13 @@ class Software(Technique):
         """
         return self.executes.get(precision, precision)
 
+    def suspected(self, stack: Techniques, flags: Collection[str]) -> str:
+        """Return what wrong outputs of a stack probably come from on a CPU with these flags.
+
+        A sentence that also says what to do; empty where nothing is known.
+        """
+        return ""
+
     def environment(self, hardware: HardwareTechnique) -> dict[str, str]:
         """Return variables to set before the runtime's libraries load (isa, OpenMP)."""
         return {}

@@ -203,7 +203,12 @@ class Notes:
         """Return why the artefact's outputs are wrong, or ``""``."""
         if evaluated.status is not Status.COMPLETE:
             return ""
-        return output_problem(evaluated.info["comparison"], cell.techniques.precision) or ""
+        stack = cell.techniques
+        problem = output_problem(evaluated.info["comparison"], stack.precision)
+        if problem is None:
+            return ""
+        suspected = stack.software.suspected(stack, stack.hardware.describe().get("flags", ()))
+        return f"{problem}; {suspected}" if suspected else problem
 
     # ------------------------------------------------------------ the end
 

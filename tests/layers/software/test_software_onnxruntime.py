@@ -150,3 +150,17 @@ def test_plain_stacks_are_not_refused():
     for precision in (None, "float16", "int8"):
         assert runtime.why_not(stack(runtime, precision=precision)) is None
     assert runtime.why_not(stack(runtime, model=Stand(form="onnx"))) is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("avx2",), True), (("avx2", "avx512f"), True), (("avx2", "avx512_vnni"), False),
+        (("avx2", "avx_vnni"), False), (("asimddp",), False),
+    ],
+)  # fmt: skip
+def test_wrong_int8_is_put_down_to_the_cpu_that_lacks_its_products(flags, said):
+    int8 = stack(software("onnxruntime"), precision="int8")
+    assert ("weight_bits: 7" in software("onnxruntime").suspected(int8, flags)) is said
+    plain = stack(software("onnxruntime"))
+    assert not software("onnxruntime").suspected(plain, flags)
