@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -60,10 +59,9 @@ def main() -> None:
     train, test = dataset.load("train"), dataset.load("test")
     images = test.images(list(range(asked.images)))
     labels = np.asarray(test.labels[: asked.images])
-    print(f"{machine()}; {os.cpu_count()} processors; {asked.images} test images\n")
-    print(
-        "| network | int8 | accuracy | agrees | relative error | CPU s |\n|---|---|---|---|---|---|"
-    )
+    print(f"{machine()}\n")
+    print("| network | int8 | accuracy | agrees | relative error | CPU s |")
+    print("| --- " * 6 + "|")
     for name, params in NETWORKS:
         network = registry.make("model", name, params).build(dataset)
         module = network.module.eval()
@@ -84,8 +82,8 @@ def main() -> None:
             off = np.linalg.norm(found - reference) / np.linalg.norm(centred)
             chosen = found.argmax(axis=1)
             text = registry.choice(technique).text
-            print(f"| {name} | {text} | {(chosen == labels).mean():.2%} | "
-                  f"{(chosen == best).mean():.2%} | {off:.3f} | {seconds:.1f} |", flush=True)  # fmt: skip
+            told = f"{(chosen == labels).mean():.2%} | {(chosen == best).mean():.2%} | {off:.3f}"
+            print(f"| {name} | {text} | {told} | {seconds:.1f} |", flush=True)
 
 
 if __name__ == "__main__":
