@@ -187,3 +187,30 @@ def test_masks_of_torchs_own_pruning_count_too():
     prune.l1_unstructured(module[0], "weight", 0.75)
     facts = inspect_network(Network(SPEC, module))
     assert facts.effective_macs == 36 * 18
+
+
+class GivesItsToken(nn.Module):
+    """As pit: a module is given a parameter, beside the image."""
+
+    class Joined(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(1, 4, 1, bias=False), nn.Linear(4, 4, bias=False)
+
+        def forward(self, both):
+            image, token = both
+            return self.conv(image).mean((2, 3)) + self.fc(token)
+
+    def __init__(self):
+        super().__init__()
+        self.token, self.joined = nn.Parameter(torch.ones(1, 4)), self.Joined()
+
+    def forward(self, x):
+        return self.joined((x, self.token))
+
+
+def test_a_parameter_that_is_given_to_a_module_stops_no_count():
+    module = GivesItsToken().eval()
+    facts = inspect_network(Network(SPEC, module))
+    assert (facts.macs, facts.uncounted) == (64 * 4 + 16, ())
+    assert all(each.requires_grad for each in module.parameters())

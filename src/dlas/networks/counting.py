@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dlas.core.protocols import DataSpec
+from dlas.core.wording import sentence
 from dlas.networks.formulas import is_free, operands, products
 
 if TYPE_CHECKING:
@@ -68,12 +69,28 @@ def count(module: nn.Module, spec: DataSpec) -> Counted:
 
     counting = _counting_mode(module)
     try:
-        with torch.no_grad(), _unfused(), counting.tracker, counting:
+        with torch.no_grad(), _unfused(), _frozen(module), counting.tracker, counting:
             module(torch.zeros(spec.shape))
     except Exception as error:  # a stranger's forward, or a formula that does not know it
-        reason = f"the pass that counts failed: {type(error).__name__}: {error}"
-        return Counted(tuple(_merged(counting.seen)), (reason.splitlines()[0],))
+        reason = f"the pass that counts failed: {sentence(error)}"
+        return Counted(tuple(_merged(counting.seen)), (reason,))
     return Counted(tuple(_merged(counting.seen)), tuple(_named_once(counting.unknown)))
+
+
+@contextmanager
+def _frozen(module: nn.Module) -> Iterator[None]:
+    """Have no parameter ask for a gradient: what tells where a product is fails where one does.
+
+    A module that is given a parameter (a learned token, in pit) is such a place.
+    """
+    asked = [each for each in module.parameters() if each.requires_grad]
+    for each in asked:
+        each.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for each in asked:
+            each.requires_grad_(True)
 
 
 def _named_once(unknown: Mapping[str, Sequence[str]]) -> Iterator[str]:
