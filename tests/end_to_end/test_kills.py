@@ -46,7 +46,7 @@ def test_killed_at_a_transition_the_same_command_goes_on(shared: Place, name: st
     process = shared.start(
         "run", study(shared), "--out", "out", DLAS_FAILPOINT=name, DLAS_TEST_MARK=mark
     )
-    assert process.wait(timeout=120) == -9, f"{name} was never reached"
+    assert process.wait(timeout=240) == -9, f"{name} was never reached"
     assert gone(mark) == []
     assert before.items() <= finished(shared).items()
 
