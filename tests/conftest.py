@@ -21,9 +21,11 @@ settings.register_profile("dlas", deadline=None)
 settings.load_profile("dlas")
 
 LONG = (
-    "test_whole_study", "test_testing", "test_kills", "test_optimization_contract",
-    "test_page_in_chromium", "test_ceilings", "test_software_torch_compile", "test_truth",
-    "test_faults", "test_software_pytorch", "test_convert", "test_interpreter", "test_model",
+    "test_whole_study", "test_testing", "test_disk_budget", "test_optimization_contract",
+    "test_page_in_chromium", "test_kills", "test_software_torch_compile", "test_software_tvm",
+    "test_ceilings", "test_model", "test_concat", "test_faults", "test_conv", "test_truth",
+    "test_explore", "test_advise", "test_sessions", "test_convert", "test_software_pytorch",
+    "test_interpreter",
 )  # fmt: skip
 """The files that take longest, to be begun first; studies not beside each other, since those wait
 for each other when they measure."""

@@ -8,7 +8,6 @@ import re
 import pytest
 
 from dlas.core.records import Stage
-from dlas.store.artifacts import ArtifactStore
 from dlas.store.budget import INTERMEDIATE, Inventory
 from place import Place
 
@@ -23,25 +22,13 @@ LAYERS = {
 MEASURE = {"rounds": 1, "memory": False, "accuracy_samples": 20, "min_controls": 0}
 
 
-def store(place: Place, out: str) -> ArtifactStore:
-    return ArtifactStore(place.root / out / "store", create=False)
-
-
 def used(place: Place, out: str) -> int:
-    return sum(Inventory(store(place, out)).sizes().values())
-
-
-def steps(place: Place, out: str) -> dict[str, str]:
-    """Return when each step was done."""
-    folder = place.root / out / "store" / "steps"
-    opened = store(place, out)
-    records = {file.stem: opened.get(file.stem) for file in folder.glob("*.json")}
-    return {key: record.created_at for key, record in records.items() if record}
+    return sum(Inventory(place.store(out)).sizes().values())
 
 
 def evicted(place: Place, out: str) -> set[str]:
     """Return the stages of the steps whose artefact is gone."""
-    inventory = Inventory(store(place, out))
+    inventory = Inventory(place.store(out))
     sizes = inventory.sizes()
     return {step.stage for step in inventory.steps().values() if step.content not in sizes}
 
@@ -62,7 +49,7 @@ def whole(shared: Place) -> Place:
 @pytest.fixture(scope="module")
 def limit(whole: Place) -> int:
     """Less than everything, by one and a half networks."""
-    inventory = Inventory(store(whole, "whole"))
+    inventory = Inventory(whole.store("whole"))
     inventory.sizes()
     network = max(s.bytes for s in inventory.steps().values() if s.stage == Stage.OPTIMIZE)
     return used(whole, "whole") - 3 * network // 2
@@ -75,10 +62,10 @@ def done(whole: Place, limit: int) -> Place:
     process = whole.start(*command, DLAS_FAILPOINT="evicted")
     assert process.wait(timeout=240) == -9, "nothing was evicted"
     assert evicted(whole, "out") == {"optimize"}
-    before = steps(whole, "out")
+    before = whole.steps()
     ended = whole.dlas(*command)
     assert ended.returncode == 0, ended.stderr
-    after = steps(whole, "out")
+    after = whole.steps()
     assert {key: after[key] for key in before} == before  # nothing finished was done again
     assert used(whole, "out") <= limit
     assert re.search(r"evicted to keep to the disk budget: \d+ artefacts, [\d.]+ MB", ended.stdout)
@@ -95,17 +82,17 @@ def test_the_rows_are_those_of_an_undisturbed_run(done: Place) -> None:
 
 
 def test_the_same_command_does_nothing_again(done: Place) -> None:
-    before = steps(done, "out"), measured(done, "out")
+    before = done.steps(), measured(done, "out")
     ended = done.dlas("run", done.root / "study.yaml", "--out", "out")
     assert ended.returncode == 0, ended.stderr
-    assert (steps(done, "out"), measured(done, "out")) == before
+    assert (done.steps(), measured(done, "out")) == before
     ended = done.dlas("clean", "out")
     assert ended.returncode == 0, ended.stderr
-    assert (steps(done, "out"), measured(done, "out")) == before
+    assert (done.steps(), measured(done, "out")) == before
 
 
 def test_more_samples_make_again_what_they_need_and_measure_nothing(done: Place) -> None:
-    opened = store(done, "out")
+    opened = done.store()
     with opened.use(), opened.only_user() as alone:
         assert alone
         for step in Inventory(opened).steps().values():

@@ -12,9 +12,15 @@ import pytest
 
 import dlas
 from dlas.run.process.interpreters import probe
-from place import Place
+from place import Place, place
 
 MEASURE = {"rounds": 1, "accuracy_samples": 20, "min_controls": 0}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """With timm as it is installed, as every study of a user has it."""
+    return place(tmp_path_factory.mktemp("study"), timm=True)
 
 
 @pytest.fixture(scope="module")

@@ -3,67 +3,65 @@
 from __future__ import annotations
 
 import random
-import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from dlas.core import failpoints
-from dlas.core.records import Stage
-from dlas.store.artifacts import ArtifactStore
 from living import gone
 from place import Place
 
 LAYERS = {"optimization": ["none"], "software": ["onnxruntime"]}
 MEASURE = {"rounds": 2, "memory": False, "accuracy_samples": 20, "min_controls": 0}
-EMPTY = ("step-done",)
-"""This run starts from an empty store; it has all steps to do, two side by side."""
-BUILDS = ("step-started", "step-committed")
-"""These start from a store that lacks the last step, all others from one that lacks nothing."""
 
 
 @pytest.fixture(scope="module")
-def undisturbed(shared: Place) -> Iterator[Place]:
-    study = shared.study(layers=LAYERS, measure=MEASURE)
-    ended = shared.dlas("run", study, "--out", "whole")
+def undisturbed(shared: Place) -> Place:
+    ended = shared.dlas("run", study(shared), "--out", "whole")
     assert ended.returncode == 0, ended.stderr
     assert {r.status for r in shared.cells("whole").values()} == {"complete"}
-    yield shared
+    return shared
 
 
-def store(place: Place, name: str) -> list[str]:
-    """Return the options that name the store to start from."""
-    if name in EMPTY:
-        return []
-    if name not in BUILDS:
-        return ["--store", "whole/store"]
-    copied = ArtifactStore(shutil.copytree(place.root / "whole" / "store", place.root / name))
-    records = [copied.get(file.stem) for file in (copied.root / "steps").glob("*.json")]
-    (built,) = [r.content for r in records if r is not None and r.stage == Stage.BUILD]
-    assert built is not None
-    copied.discard(built)
-    return ["--store", name]
+def study(place: Place) -> Path:
+    return place.study(layers=LAYERS, measure=MEASURE)
+
+
+def finished(place: Place) -> dict[object, str]:
+    """Return the steps and the rounds of the run that is killed, and when each was done."""
+    if not (place.root / "out" / "results.sqlite").exists():
+        return {}
+    return {**place.steps(), **{name: row.created_at for name, row in place.rounds().items()}}
+
+
+# One folder is killed at each transition in turn: what a run is killed in, it takes up from the
+# one before. It begins empty, with steps side by side.
 
 
 @pytest.mark.parametrize("name", failpoints.NAMES)
-def test_killed_at_a_transition_the_same_command_goes_on(undisturbed: Place, name: str) -> None:
-    place = undisturbed
-    study, out = place.study(layers=LAYERS, measure=MEASURE), f"killed-{name}"
-    command = ["run", study, "--out", out, *store(place, name)]
-    mark = uuid.uuid4().hex
-    process = place.start(*command, DLAS_FAILPOINT=name, DLAS_TEST_MARK=mark)
-    assert process.wait(timeout=120) == -9, f"{name} was never reached"
+def test_killed_at_a_transition_the_same_command_goes_on(shared: Place, name: str) -> None:
+    before, mark = finished(shared), uuid.uuid4().hex
+    process = shared.start(
+        "run", study(shared), "--out", "out", DLAS_FAILPOINT=name, DLAS_TEST_MARK=mark
+    )
+    assert process.wait(timeout=240) == -9, f"{name} was never reached"
     assert gone(mark) == []
-    before = place.rounds(out) if (place.root / out / "results.sqlite").exists() else {}
-    ended = place.dlas(*command)
+    assert before.items() <= finished(shared).items()
+
+
+def test_killed_at_all_of_them_it_comes_to_what_an_undisturbed_run_does(
+    undisturbed: Place,
+) -> None:
+    before = finished(undisturbed)
+    ended = undisturbed.dlas("run", study(undisturbed), "--out", "out")
     assert ended.returncode == 0, ended.stderr
-    after = place.rounds(out)
-    assert {k: after[k].created_at for k in before} == {k: before[k].created_at for k in before}
-    assert set(after) == set(place.rounds("whole"))
-    cells = place.cells(out)
-    assert set(cells) == set(place.cells("whole"))
+    assert before.items() <= finished(undisturbed).items()
+    assert set(undisturbed.steps()) == set(undisturbed.steps("whole"))
+    assert set(undisturbed.rounds()) == set(undisturbed.rounds("whole"))
+    cells = undisturbed.cells()
+    assert set(cells) == set(undisturbed.cells("whole"))
     assert {r.status for r in cells.values()} == {"complete"}
 
 

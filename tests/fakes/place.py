@@ -13,8 +13,10 @@ from typing import Any
 
 import yaml
 
+from dlas.store.artifacts import ArtifactStore
 from dlas.store.results import CellRow, FactRow, ResultStore, RoundRow
 
+HERE = Path(__file__).parent
 NET = '''
 """A small network, as a user would write it beside the study."""
 import torch
@@ -57,6 +59,9 @@ class Place:
     """A folder with a study file, the user's network and the sample plug-in on the path."""
 
     root: Path
+    timm: bool = False
+    """Whether servers and children import timm, which takes as long as importing torch, for each
+    of them. The network above uses none of it, so an empty package stands in its place."""
 
     def study(self, name: str = "study.yaml", **changes: Any) -> Path:
         data = {**STUDY, **{k: v for k, v in changes.items() if k not in ("layers", "measure")}}
@@ -68,9 +73,10 @@ class Place:
 
     def environment(self, **more: str) -> Mapping[str, str]:
         before = os.environ.get("PYTHONPATH", "")
-        site = str(self.root / "site")
-        own = {"DLAS_MEASURE_LOCK": str(self.root / "measure.lock")}
-        return {**os.environ, **own, "PYTHONPATH": f"{site}:{before}" if before else site, **more}
+        places = [self.root / "site", *([] if self.timm else [HERE / "no_timm"]), before]
+        path = os.pathsep.join(str(place) for place in places if place)
+        own = {"DLAS_MEASURE_LOCK": str(self.root / "measure.lock"), "PYTHONPATH": path}
+        return {**os.environ, **own, **more}
 
     def dlas(self, *arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "dlas.cli", *map(str, arguments)]
@@ -107,15 +113,25 @@ class Place:
         with ResultStore(self.root / out / "results.sqlite", read_only=True) as results:
             return {(f.cell, f.kind): f for f in results.rows(FactRow)}
 
+    def store(self, out: str = "out") -> ArtifactStore:
+        return ArtifactStore(self.root / out / "store", create=False)
 
-def place(root: Path) -> Place:
+    def steps(self, out: str = "out") -> dict[str, str]:
+        """Return when each step was done."""
+        opened = self.store(out)
+        keys = [file.stem for file in (opened.root / "steps").glob("*.json")]
+        records = {key: opened.get(key) for key in keys}
+        return {key: record.created_at for key, record in records.items() if record}
+
+
+def place(root: Path, timm: bool = False) -> Place:
     (root / "small_net.py").write_text(NET)
     (root / "site").mkdir()
-    source = Path(__file__).parent.parent / "plugin_package" / "visible.py"
+    source = HERE.parent / "plugin_package" / "visible.py"
     spec = importlib.util.spec_from_file_location("visible", source)
     assert spec is not None
     assert spec.loader is not None
     visible = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(visible)
     visible.write(root / "site")
-    return Place(root)
+    return Place(root, timm)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -9,6 +11,9 @@ import made_study
 from browser import Page
 from dlas import report
 from dlas.analyze import Analysis, analyze
+from dlas.report.material import Material
+from dlas.report.pack import Part
+from dlas.report.payload import of_material
 from dlas.tables import intake
 
 
@@ -19,8 +24,22 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def made_page(made: Path) -> Path:
-    return report.write([made], made / "report.html")
+def written(made: Path) -> tuple[Path, Part]:
+    """The made study's report, and the payload that it was written from."""
+    seen: list[Part] = []
+
+    def kept(material: Material) -> Part:
+        seen.append(of_material(material))
+        return copy.deepcopy(seen[0])
+
+    with patch("dlas.report.payload.of_material", kept):
+        page = report.write([made], made / "report.html")
+    return page, seen[0]
+
+
+@pytest.fixture(scope="session")
+def made_page(written: tuple[Path, Part]) -> Path:
+    return written[0]
 
 
 @pytest.fixture(scope="session")

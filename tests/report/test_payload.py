@@ -8,19 +8,38 @@ from dlas import report, tables
 from dlas.analyze import analyze
 from dlas.core.errors import StorageError, UserError
 from dlas.report.pack import unpack
-from dlas.report.payload import collect
+from dlas.report.payload import collect, next_experiment
 from dlas.store.results import CellRow
 from dlas.tables import intake
 
 
-@pytest.fixture(scope="module")
-def payload(made):
-    return collect([made])
+@pytest.fixture
+def payload(written):
+    return written[1]
 
 
-@pytest.fixture(scope="module")
-def found(made):
-    return analyze(intake.of_folders([made], intake.Asked("quiet_ms")))
+def small(folder, **changed):
+    """An output folder of few cells."""
+    stacks = [("resnet-8", "none", s, t, "native") for s in ("pytorch", "tvm") for t in (1, 2)]
+    return made_study.fill(folder, made_study.rows(stacks, **changed))
+
+
+def test_a_report_analyses_once_and_advises_what_dlas_advise_does(tmp_path, monkeypatch):
+    folder, asked = small(tmp_path / "out"), []
+
+    def counted(table):
+        asked.append(table)
+        return analyze(table)
+
+    for place in ("dlas.report.material.analyze", "dlas.advise.evidence.analyze"):
+        monkeypatch.setattr(place, counted)
+    told = collect([folder])["next"]
+    assert len(asked) == 1
+    assert told == next_experiment([folder]) and told["title"]
+    assert len(asked) == 2
+    # What was asked in another way is no answer to what advice asks.
+    assert collect([folder], intake.Asked(baseline=("software=tvm",)))["next"] == told
+    assert len(asked) == 4
 
 
 def test_cells_hold_every_digit_of_dlas_table(payload, made):
@@ -105,10 +124,10 @@ def test_folders_without_results_or_cells_are_said(tmp_path):
         report.write([empty], tmp_path / "r.html")
 
 
-def test_a_page_that_cannot_be_written_is_one_clear_error(made, tmp_path):
+def test_a_page_that_cannot_be_written_is_one_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be written"):
-        report.write([made], tmp_path / "file" / "r.html")
+        report.write([small(tmp_path / "out")], tmp_path / "file" / "r.html")
 
 
 def test_two_hosts_have_rows_of_their_own(tmp_path):

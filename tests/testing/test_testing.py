@@ -147,8 +147,9 @@ def test_a_kernel_that_computes_wrongly_is_caught() -> None:
 
 @pytest.mark.parametrize(
     ("fault", "at", "said"),
-    [("half-result", "build", "before it was done"), ("segfault", "load", "signal 11"),
-     ("exception", "infer", "planted exception")],
+    [("half-result", "build", "build failed: ended without a result"),
+     ("segfault", "load", "inferring with 1 threads failed: killed by signal SIGSEGV"),
+     ("exception", "infer", "infer: RuntimeError: planted exception")],
 )  # fmt: skip
 def test_a_runtime_that_dies_is_a_sentence(fault: str, at: str, said: str) -> None:
     checks = {c.name: c for c in contract("software", "faulty", on=PLAIN, fault=fault, at=at)}

@@ -13,20 +13,23 @@ from dlas.advise.experiments import experiments
 from dlas.advise.found_here import diminishing, interacts, tried
 from dlas.advise.said import HERE, Advice, LayerAdvice, Said
 from dlas.advise.untried import RuleBook, Untried, candidates, expectation, refused
+from dlas.analyze import Analysis
 from dlas.core.stack import LAYERS
 from dlas.tables.intake import study_folder
 
 
-def advise(folders: Sequence[Path]) -> Advice:
+def advise(folders: Sequence[Path], analysed: Analysis | None = None) -> Advice:
     """Return the checklist for output folders, and the next three experiments.
 
     Of several folders the one of this machine is ``here``, the others are evidence from elsewhere.
+    ``analysed``: what the analysis of the only folder found (of the undisturbed latency, under the
+    study's goals), where that is known already; it takes most of the time.
 
     Raises:
         UserError: a folder holds no results, or nothing is complete.
         StorageError: a file is damaged.
     """
-    here, elsewhere, notes = gather(folders)
+    here, elsewhere, notes = gather(folders, analysed)
     here = replace(here, folder=here.folder.absolute())
     with contextlib.chdir(study_folder(here.folder)):
         return _advice(folders, here, elsewhere, notes)

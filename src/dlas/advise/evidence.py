@@ -85,16 +85,19 @@ def _number(row: Row, column: str) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def gather(folders: Sequence[Path]) -> tuple[Evidence, list[Evidence], list[str]]:
+def gather(
+    folders: Sequence[Path], analysed: Analysis | None = None
+) -> tuple[Evidence, list[Evidence], list[str]]:
     """Return what is known here, what elsewhere, and what a reader must know of that.
 
     Here is this machine where some folder holds measurements of it, else the first folder's
-    first host: rules and next experiments are of this machine all the same.
+    first host: rules and next experiments are of this machine all the same. ``analysed``: what
+    the analysis of the only folder found, where that is known.
 
     Raises:
         UserError: a folder holds no results, or none has a complete stack.
     """
-    known = [each for folder in folders for each in _of_folder(folder)]
+    known = [each for folder in folders for each in _of_folder(folder, analysed)]
     if not known:
         raise UserError(
             f"{', '.join(map(str, folders))}: no stack is complete, so nothing can be advised; "
@@ -114,28 +117,39 @@ def gather(folders: Sequence[Path]) -> tuple[Evidence, list[Evidence], list[str]
     return here, elsewhere, notes
 
 
-def _of_folder(folder: Path) -> list[Evidence]:
+def _of_folder(folder: Path, analysed: Analysis | None) -> list[Evidence]:
     (results,) = read([folder])
     with ResultStore(address_of(results.folder), read_only=True) as store:
         names = {
             row.host: str(row.description.get("cpu", row.host)) for row in store.rows(HostRow)
         }
     found = []
-    for host in sorted({row.host for row in results.rounds}):
+    every = sorted({row.host for row in results.rounds})
+    if {fact.host for fact in results.facts} - {*every} or len(every) > 1:
+        analysed = None  # it is of several hosts
+    if analysed is not None and not analysed.table.complete.any():
+        return []
+    for host in every:
         own = replace(
             results,
             facts=[fact for fact in results.facts if fact.host == host],
             rounds=[row for row in results.rounds if row.host == host],
             remembered={},
         )
-        try:
-            table = intake.of_results([own], [folder], intake.Asked(METRIC))
-        except UserError:
-            continue  # nothing of this host is complete
-        if table.complete.any():
-            made = analyze(table)
-            found.append(Evidence(folder, host, names.get(host, host), own, made, table.goals))
+        made = analysed or _analysed(own, folder)
+        if made is not None:
+            goals = made.table.goals
+            found.append(Evidence(folder, host, names.get(host, host), own, made, goals))
     return found
+
+
+def _analysed(own: Results, folder: Path) -> Analysis | None:
+    """Return what the analysis of one host's rows finds, None where nothing is complete."""
+    try:
+        table = intake.of_results([own], [folder], intake.Asked(METRIC))
+    except UserError:
+        return None
+    return analyze(table) if table.complete.any() else None
 
 
 def alike(here: Evidence, other: Evidence) -> str:

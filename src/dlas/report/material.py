@@ -54,6 +54,8 @@ class Material:
     layers: tuple[str, ...] = LAYERS
     metric: str = METRIC
     """The column that is analysed."""
+    plain: bool = False
+    """Whether the analysis answers what it is asked by default, nothing else."""
 
     def short(self, layer: str) -> dict[str, str]:
         """Return the short name of every choice of a layer."""
@@ -107,6 +109,7 @@ def load(dirs: Sequence[Path | str], asked: Asked | None = None) -> Material:
         notes=(*told(every), *notes),
         sources=tuple(str(folder) for folder in folders),
         metric=asked.metric or METRIC,
+        plain=asked == Asked(METRIC),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dlas.advise import advise
+from dlas.analyze import Analysis
 from dlas.analyze.tell.words import better
 from dlas.core.errors import DlasError
 from dlas.core.stack import LAYERS
@@ -40,16 +41,17 @@ def collect(dirs: Sequence[Path | str], asked: Asked | None = None) -> Part:
 
 def of_material(material: Material) -> Part:
     """Return the page's payload for what was read from output folders."""
-    return payload(material) | {"next": next_experiment(material.folders)}
+    known = material.analysis if material.plain and len(material.folders) == 1 else None
+    return payload(material) | {"next": next_experiment(material.folders, known)}
 
 
-def next_experiment(folders: Sequence[Path]) -> Part | None:
+def next_experiment(folders: Sequence[Path], analysed: Analysis | None = None) -> Part | None:
     """Return the first of the next experiments, without a title where nothing is left to try.
 
-    None where there is nothing to advise on.
+    None where there is nothing to advise on. ``analysed`` is that of :func:`dlas.advise.advise`.
     """
     try:
-        found = advise(folders).experiments
+        found = advise(folders, analysed).experiments
     except DlasError:
         return None
     ask = f"dlas advise {' '.join(map(str, folders))}"

@@ -1,36 +1,35 @@
 """The child side of the suites: what must be seen in a process of its own.
 
-    python -m dlas.testing.child plan FILE     import a technique, plan with it, say what it loaded
-    python -m dlas.testing.child build FILE    build an artefact
-    python -m dlas.testing.child infer FILE    preload, fork a child per thread count, infer there
-
-FILE is a job (JSON); the answer is written beside it. A technique comes by its class, so that one
-that no package declares is found too.
+``plan`` imports a technique, plans with it and says what that loaded; ``build`` builds an
+artefact; ``infer`` infers with it. Each is the task of a job (:mod:`dlas.run.process.worker`). A
+technique comes by its class, so that one that no package declares is found too.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from dlas.core import registry
+from dlas.core.errors import StepError
 from dlas.core.keys import Json
 from dlas.core.protocols import HardwareTechnique, Session, Technique
 from dlas.core.stack import Choice
 from dlas.testing.fakes import SmallImages, SmallNet, registered
-from dlas.testing.jobs import BuildJob, InferJob, Inferred, Picked, PlanJob, Planned
+from dlas.testing.jobs import BuildFacts, BuildJob, InferJob, Inferred, Picked, PlanJob, Planned
 
 if TYPE_CHECKING:
     from dlas.core.protocols import Array
 
+Args = Mapping[str, Any]
+"""A job as JSON."""
 HEAVY = (
     *("torch", "torchvision", "timm", "torch_pruning", "safetensors.torch", "tvm", "tvm_ffi"),
     *("onnx", "onnxruntime", "onnxscript", "openvino", "tensorflow", "jax", "ncnn"),
@@ -38,15 +37,17 @@ HEAVY = (
 )
 """Libraries that planning a study must not wait for."""
 
-BUSY_SECONDS = 0.15
+BUSY_SECONDS, BUSY_WALL = 0.15, 5.0
+"""Processor seconds in which threads are watched, all together, and the seconds it may take."""
 
 
 def _loaded(more: tuple[str, ...] = ()) -> list[str]:
     return [name for name in dict.fromkeys((*HEAVY, *more)) if name in sys.modules]
 
 
-def plan(job: PlanJob, answer: Path) -> None:
+def plan(args: Args) -> Planned:
     """Import a technique's class, then do with it what planning does; say what that loaded."""
+    job = cast(PlanJob, args)
     before = _loaded()
     cls = _found(job["place"])
     facts: Planned = {
@@ -61,7 +62,7 @@ def plan(job: PlanJob, answer: Path) -> None:
             facts["missing"] = technique.missing()
             facts["target"] = technique.target()
     facts["planned"] = sorted({*_loaded()} - {*before})
-    answer.write_text(json.dumps(facts))
+    return facts
 
 
 def _found(place: str) -> type[Technique]:
@@ -70,66 +71,49 @@ def _found(place: str) -> type[Technique]:
     return found
 
 
-def build(job: BuildJob, answer: Path) -> None:
+def build(args: Args) -> BuildFacts:
     """Build an artefact as a run does."""
+    job = cast(BuildJob, args)
     from dlas.run.steps import build as step
 
     with registered(*(_found(c) for c in job["classes"])):
         facts = step.run(dict(job["args"]))["facts"]
     try:
-        text = json.dumps({"facts": facts}, allow_nan=False)
+        json.dumps(facts, allow_nan=False)
     except (TypeError, ValueError) as error:
-        text = json.dumps({"facts": None, "not_json": f"{error}: {facts!r}"})
-    answer.write_text(text)
+        return {"facts": None, "not_json": f"{error}: {facts!r}"}
+    return {"facts": facts}
 
 
 # ---------------------------------------------------------------- inferring
 
 
-def infer(job: InferJob, answer: Path) -> None:
-    """Preload a runtime, then fork a child for each thread count; each writes its answer."""
-    for module in ("numpy", *job["preload"]):
-        importlib.import_module(module)
+def infer(args: Args) -> Inferred:
+    """Load an artefact and infer with it; say what was seen.
+
+    Raises:
+        StepError: whatever the technique raised, with the stage in which it did.
+    """
+    job, stage = cast(InferJob, args), ["start"]
     with registered(*(_found(c) for c in job["classes"])):
-        for threads in job["threads"]:
-            out = answer.with_name(f"{answer.stem}-{threads}.json")
-            pid = os.fork()
-            if pid == 0:
-                code = 1
-                try:
-                    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
-                    _infer(job, threads, out)
-                    code = 0
-                except BaseException as error:
-                    said = f"{type(error).__name__}: {error}"
-                    _say(out, {"error": said, "stage": _STAGE[-1]})
-                finally:
-                    sys.stderr.flush()
-                    os._exit(code)
-            status = os.waitpid(pid, 0)[1]
-            if os.WIFSIGNALED(status):
-                _say(out, {"error": f"ended by signal {os.WTERMSIG(status)}", "stage": ""})
+        try:
+            return _infer(job, stage)
+        except Exception as error:  # what a stranger's technique raises is unknown
+            raise StepError(f"{stage[-1]}: {type(error).__name__}: {error}") from error
 
 
-_STAGE = ["start"]
-
-
-def _say(out: Path, facts: Mapping[str, object]) -> None:
-    out.write_text(json.dumps(facts))
-
-
-def _infer(job: InferJob, threads: int, out: Path) -> None:
+def _infer(job: InferJob, stage: list[str]) -> Inferred:
     import numpy as np
 
     software = registry.software(_choice(job["software"]))
-    hardware = registry.hardware(_choice(job["hardware"], threads=threads))
+    hardware = registry.hardware(_choice(job["hardware"], threads=job["threads"]))
     images = np.load(job["images"])
     images.flags.writeable = False  # as it is where images are mapped from a file
     batches = [images[at : at + job["batch"]] for at in range(0, len(images), job["batch"])]
-    _STAGE.append("load")
+    stage.append("load")
     session = software.load(Path(job["folder"]), hardware)
     is_session = isinstance(session, Session)
-    _STAGE.append("infer")
+    stage.append("infer")
     first = session(batches[0])
     kept = np.array(first)
     results = [np.array(session(batch)) for batch in batches]
@@ -137,7 +121,7 @@ def _infer(job: InferJob, threads: int, out: Path) -> None:
     backwards = [np.array(session(batch)) for batch in reversed(batches)][::-1]
     repeatable = _apart(results, backwards)
     busy = _busy(session, batches[0])
-    _STAGE.append("observe")
+    stage.append("observe")
     ran = session.observe(batches[0])
     facts: Inferred = {
         "session": is_session,
@@ -153,8 +137,8 @@ def _infer(job: InferJob, threads: int, out: Path) -> None:
         "tasks": len(list(Path("/proc/self/task").iterdir())),
         "torch": "torch" in sys.modules,
     }
-    np.save(out.with_suffix(".npy"), np.concatenate(results))
-    _say(out, facts)
+    np.save(job["outputs"], np.concatenate(results))
+    return facts
 
 
 def _choice(made: Picked, **more: Json) -> Choice:
@@ -175,8 +159,9 @@ def _apart(one: list[Array], two: list[Array]) -> float | None:
 def _busy(session: Session, x: Array) -> list[float] | None:
     """Processor seconds of each thread while inferring, the busiest first; None: not told."""
     before = _times()
-    end = time.perf_counter() + BUSY_SECONDS
-    while time.perf_counter() < end:
+    # Not by the clock on the wall: on a busy machine only one thread had its turn by then.
+    end, last = time.process_time() + BUSY_SECONDS, time.perf_counter() + BUSY_WALL
+    while time.process_time() < end and time.perf_counter() < last:
         session(x)
     after = _times()
     if not after:
@@ -192,14 +177,3 @@ def _times() -> dict[str, float]:
         except (OSError, ValueError, IndexError):
             continue
     return times
-
-
-def main(argv: list[str]) -> None:
-    """Do one job."""
-    mode, file = argv
-    job = json.loads(Path(file).read_text())
-    {"plan": plan, "build": build, "infer": infer}[mode](job, Path(file).with_suffix(".answer"))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -153,7 +153,7 @@ def planning_with_it_loads_no_runtime(suite: Suite) -> None:
 def _planned(suite: Suite) -> Planned:
     """Return what a process of its own says that only plans with the technique."""
     given = (suite.cls, suite.layer, suite.name, suite.parameters)
-    return suite.once("plan", lambda: parent.planned(*given, suite.folder("plan")))
+    return suite.once("plan", lambda: parent.planned(*given))
 
 
 def it_answers_for_any_stack(suite: Suite) -> None:

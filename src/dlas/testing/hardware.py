@@ -92,12 +92,8 @@ def it_counts_the_processors_of_its_process(suite: Suite) -> None:
 def _held(suite: Suite, threads: int) -> Planned:
     """Return what the technique says in a process that is held to one processor."""
     params = {**suite.parameters, "threads": threads}
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(before)})  # a child inherits it
-    try:
-        return parent.planned(suite.cls, suite.layer, suite.name, params, suite.folder("held"))
-    finally:
-        os.sched_setaffinity(0, before)
+    last = max(os.sched_getaffinity(0))
+    return parent.planned(suite.cls, suite.layer, suite.name, params, (last,))
 
 
 def _json(suite: Suite, what: str, value: Json) -> Json:

@@ -54,15 +54,16 @@ class BuildFacts(TypedDict):
 
 
 class InferJob(TypedDict):
-    """An artefact to infer with, once for each number of threads."""
+    """An artefact to infer with."""
 
     classes: list[str]
     software: Picked
     hardware: Picked
-    preload: list[str]
     folder: str
     images: str
-    threads: list[int]
+    outputs: str
+    """Where the outputs go, a ``.npy`` file."""
+    threads: int
     batch: int
 
 

@@ -1,23 +1,34 @@
-"""The parent side of the suites' child processes (:mod:`dlas.testing.child`)."""
+"""The parent side of the suites' child processes: they are started as a run's are.
+
+What the children do is :mod:`dlas.testing.child`. All suites of a process share one
+:class:`~dlas.run.process.isolate.Pool`, so that torch and the runtimes are imported once for all.
+"""
 
 from __future__ import annotations
 
-import json
+import atexit
 import os
-import signal
-import subprocess
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dlas.core import registry
 from dlas.core.keys import Json
 from dlas.core.protocols import HardwareTechnique, Software, Technique
-from dlas.testing.jobs import BuildJob, InferJob, Inferred, Picked, PlanJob, Planned
+from dlas.core.records import MeasureSettings
+from dlas.run.process.isolate import Pool
+from dlas.run.process.tasks import Job, Launch, Server
+from dlas.testing.jobs import BuildFacts, BuildJob, InferJob, Inferred, Picked, PlanJob, Planned
 
 if TYPE_CHECKING:
     from dlas.core.protocols import Array
+
+BUILD_S, INFER_S, PLAN_S = 600.0, 300.0, 120.0
+"""Seconds after which a child is taken to hang."""
 
 
 def place(cls: type[Technique]) -> str:
@@ -25,54 +36,42 @@ def place(cls: type[Technique]) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
-def run(
-    mode: str,
-    job: PlanJob | BuildJob | InferJob,
-    folder: Path,
-    *,
-    environment: Mapping[str, str] | None = None,
-    seconds: float = 600,
-) -> Path:
-    """Do a job in a process of its own; return where its answer lies.
+def planned(
+    cls: type[Technique],
+    layer: str,
+    name: str,
+    params: Mapping[str, Json],
+    cpus: tuple[int, ...] | None = None,
+) -> Planned:
+    """Return what a process of its own says that only plans with a technique.
+
+    ``cpus``: the processors that it is held to, from its start.
 
     Raises:
-        AssertionError: it ended by a signal, with an error, or not in time; with its last words.
+        AssertionError: it ended without an answer; says how.
     """
-    file = folder / f"{mode}.json"
-    file.write_text(json.dumps(job))
-    # What can be imported here can be imported there.
-    paths = os.pathsep.join(p for p in (str(Path.cwd()), *sys.path) if p)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dlas.testing.child", mode, str(file)],
-        env={**os.environ, **(environment or {}), "PYTHONPATH": paths},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        _, said = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        raise AssertionError(f"{mode}: not done after {seconds:g} s") from None
-    finally:
-        _kill_all_of(process)
-    if process.returncode < 0:
-        raise AssertionError(f"{mode}: ended by {signal.Signals(-process.returncode).name}")
-    if process.returncode:
-        raise AssertionError(f"{mode} failed: {_last(said)}")
-    return file.with_suffix(".answer")
+    job: PlanJob = {"place": place(cls), "layer": layer, "name": name, "params": params}
+    server = _server(("dlas.testing.child",), ())
+    said: Planned = _done("plan", job, server, PLAN_S, cpus, "fork" if cpus is None else "exec")
+    return said
 
 
-def answer(path: Path) -> Any:
-    """Return the answer of a job.
+def build(
+    software: Software,
+    hardware: HardwareTechnique,
+    args: Mapping[str, Json],
+    involved: Iterable[type[Technique]],
+) -> BuildFacts:
+    """Build an artefact as a run does: torch is ready where the program is torch's.
 
     Raises:
-        AssertionError: the process ended with status 0 and left none.
+        AssertionError: the build failed; says how.
     """
-    if not path.is_file():
-        raise AssertionError(f"{path.stem}: the process ended with status 0 before it was done")
-    return json.loads(path.read_text())
+    job: BuildJob = {"args": dict(args), "classes": [place(c) for c in involved]}
+    preload = software.preload if software.form == "onnx" else ("torch",)
+    server = _server(preload, _variables(software.environment(hardware)))
+    said: BuildFacts = _done("build", job, server, BUILD_S)
+    return said
 
 
 def infer(
@@ -96,30 +95,32 @@ def infer(
     """
     import numpy as np
 
-    counts = [t for t in threads if t <= len(os.sched_getaffinity(0))]
+    there = sorted(os.sched_getaffinity(0))
     np.save(folder / "images.npy", images)
-    job: InferJob = {
-        "classes": [place(c) for c in (type(software), type(hardware), *others)],
-        "software": _chosen(software),
-        "hardware": _chosen(hardware),
-        "preload": list(software.preload),
-        "folder": str(artefact),
-        "images": str(folder / "images.npy"),
-        "threads": counts,
-        "batch": batch,
-    }
-    environment = software.environment(hardware)
-    file = run("infer", job, folder, environment=environment, seconds=300)
-    return {count: _read(file.with_name(f"{file.stem}-{count}.json"), count) for count in counts}
+    server = _server(software.preload, _variables(software.environment(hardware)))
+    results: dict[int, tuple[Array, Inferred]] = {}
+    for count in (t for t in threads if t <= len(there)):
+        job: InferJob = {
+            "classes": [place(c) for c in (type(software), type(hardware), *others)],
+            "software": _chosen(software),
+            "hardware": _chosen(hardware),
+            "folder": str(artefact),
+            "images": str(folder / "images.npy"),
+            "outputs": str(folder / f"outputs-{count}.npy"),
+            "threads": count,
+            "batch": batch,
+        }
+        results[count] = _inferred(job, server, tuple(there[-count:]))
+    return results
 
 
-def _read(file: Path, threads: int) -> tuple[Array, Inferred]:
+def _inferred(job: InferJob, server: Server, cpus: tuple[int, ...]) -> tuple[Array, Inferred]:
+    """Return the outputs and the facts of one child."""
     import numpy as np
 
-    facts = answer(file)
-    if "error" in facts:
-        raise AssertionError(f"{facts['stage']} with {threads} threads: {facts['error']}")
-    return np.load(file.with_suffix(".npy")), facts
+    what = f"inferring with {job['threads']} threads"
+    facts: Inferred = _done("infer", job, server, INFER_S, cpus, what=what)
+    return np.load(job["outputs"]), facts
 
 
 def choices(**techniques: Technique) -> dict[str, Json]:
@@ -132,25 +133,62 @@ def _chosen(technique: Technique) -> Picked:
     return {"name": made.name, "params": made.params}
 
 
-def planned(
-    cls: type[Technique], layer: str, name: str, params: Mapping[str, Json], folder: Path
-) -> Planned:
-    """Return what a process of its own says that only plans with a technique."""
-    job: PlanJob = {"place": place(cls), "layer": layer, "name": name, "params": params}
-    said: Planned = answer(run("plan", job, folder, seconds=120))
-    return said
+# ---------------------------------------------------------------- processes
 
 
-def _kill_all_of(process: subprocess.Popen[str]) -> None:
-    """Kill a process and what it left in its group."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        return  # the usual: nothing is left of it
-    finally:
-        process.wait()
+@cache
+def _pool() -> Pool:
+    """Return the pool of this process, which ends with it."""
+    folder = Path(tempfile.mkdtemp(prefix="dlas-testing-jobs-"))
+    pool, mine = Pool(folder), os.getpid()
+
+    @atexit.register
+    def close() -> None:
+        if os.getpid() == mine:  # torch forks processes that end as if they were this one
+            pool.close()
+            shutil.rmtree(folder, ignore_errors=True)
+
+    return pool
 
 
-def _last(said: str) -> str:
-    lines = [line for line in said.splitlines() if line.strip()]
-    return lines[-1][:600] if lines else "it said nothing"
+@cache
+def _server(preload: tuple[str, ...], variables: tuple[tuple[str, str], ...]) -> Server:
+    """Return a server that finds what this process found when it was first asked for."""
+    return Server(preload, (*variables, ("PYTHONPATH", os.pathsep.join(_paths()))))
+
+
+def _paths() -> tuple[str, ...]:
+    """Return where this process looks for modules: what it can import, its children can."""
+    return tuple(dict.fromkeys(p for p in (str(Path.cwd()), *sys.path) if p))
+
+
+def _variables(more: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(more.items()))
+
+
+def _done(
+    mode: str,
+    job: PlanJob | BuildJob | InferJob,
+    server: Server,
+    seconds: float,
+    cpus: tuple[int, ...] | None = None,
+    launch: Launch = "fork",
+    what: str = "",
+) -> Any:
+    """Have a job done in a process of its own; return its answer."""
+    outcome = _pool().run(
+        server,
+        Job(
+            task=f"dlas.testing.child:{mode}",
+            args=cast(Mapping[str, Json], job),
+            stage=mode,
+            timeout_s=seconds,
+            memory_limit_mb=MeasureSettings.model_validate({}).memory_limit_mb,
+            cpus=cpus,
+            paths=_paths(),
+        ),
+        launch,
+    )
+    if not outcome.ok:
+        raise AssertionError(f"{what or mode} failed: {outcome.reason}")
+    return outcome.value

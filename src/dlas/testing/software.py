@@ -27,7 +27,7 @@ from dlas.core.stack import Choice
 from dlas.run.measure.verdict import asked_and_ran, compare_outputs, output_problem
 from dlas.testing import parent
 from dlas.testing.check import Judge, Suite
-from dlas.testing.jobs import BuildFacts, BuildJob, Inferred
+from dlas.testing.jobs import Inferred
 from dlas.testing.model import outputs_of
 from dlas.testing.stand_ins import PRECISIONS, NamedKernels, OwnKernels, asking, stack_of
 
@@ -114,8 +114,7 @@ def _build_and_run(suite: Suite, way: str, algorithm: Algorithm) -> _Seen:
     involved: list[type[Technique]] = [
         *(type(suite.on.dataset), type(suite.on.model), type(algorithm), type(software))
     ]
-    job: BuildJob = {"args": args, "classes": [parent.place(c) for c in involved]}
-    said: BuildFacts = parent.answer(parent.run("build", job, home))
+    said = parent.build(software, _hardware(), args, involved)
     suite.demand(
         "not_json" not in said, f"build() returns what is no JSON: {said.get('not_json')}"
     )

@@ -1,8 +1,9 @@
 """Tuning: what is drawn, what is lost, what is kept, and that every setting computes the same."""
 
 import json
-import multiprocessing
 import random as chance
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -274,18 +275,18 @@ def test_a_record_is_used_again(tmp_path: Path) -> None:
     assert not other["reused"]
 
 
-def _add(folder: str, start: int) -> None:
-    for n in range(start, start + 50):
-        Records(folder).add({"n": n}, {"text": "x" * 2000})
+ADD = """
+import sys
+from dlas.kernels.ground.records import Records
+for n in range(int(sys.argv[2]), int(sys.argv[2]) + 50):
+    Records(sys.argv[1]).add({"n": n}, {"text": "x" * 2000})
+"""
 
 
 def test_processes_write_side_by_side(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    children = [context.Process(target=_add, args=(str(tmp_path), s)) for s in (0, 50)]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join()
+    command = [sys.executable, "-c", ADD, str(tmp_path)]
+    children = [subprocess.Popen([*command, start]) for start in ("0", "50")]
+    assert [child.wait() for child in children] == [0, 0]
     records = Records(tmp_path)
     assert all(records.find({"n": n}) for n in range(100))
 

@@ -88,6 +88,17 @@ def outputs(network, images):
     return in_batches(forward(network), images, 1)
 
 
+SLOW = {
+    # An export takes seconds; of these networks that of other weights in the same operators.
+    ("mobilenet-v2", "weight-pruning"): "as-onnx-it-gives-the-same-outputs",
+    ("mobilenet-v2", "bfloat16"): "as-onnx-it-gives-the-same-outputs",
+    ("mobilenet-v2", "int8"): "same-parameters-give-the-same-result",
+    ("vit-tiny", "weight-pruning"): "as-onnx-it-gives-the-same-outputs",
+    ("vit-tiny", "bfloat16"): "as-onnx-it-gives-the-same-outputs",
+}
+"""What repeats on one network what the others show (`make test-slow`)."""
+
+
 def every_check():
     own = {judge.__name__.replace("_", "-") for judge in OPTIMIZATION}
     fashion = registry.make("dataset", "fashion-mnist")
@@ -96,7 +107,8 @@ def every_check():
         for name, chosen in OPTIMIZATIONS.items():
             for check in contract("optimization", name, on=on, **chosen):
                 if check.name in own:  # what every technique promises hangs on no network
-                    yield pytest.param(check, id=f"{model}-{name}-{check}")
+                    marks = [pytest.mark.slow] if SLOW.get((model, name)) == check.name else []
+                    yield pytest.param(check, id=f"{model}-{name}-{check}", marks=marks)
 
 
 @pytest.mark.parametrize("check", list(every_check()))
