@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-INNER = (IndexError, KeyError, TypeError, AttributeError)
-"""What Torch-Pruning's own code raises where a graph is none that it was written for."""
-
-
 @dataclass
 class Blamed(Exception):
     """Layers that are to be left alone, and why."""
@@ -188,14 +184,15 @@ def _unread(error: Exception) -> str:
 
 
 def _failed(error: Exception) -> str:
-    """Return what a failure comes to; most of Torch-Pruning's own are a wrong index of a channel.
+    """Return what a failure comes to.
 
-    What they say tells nobody anything. What the network itself raises is told as it is.
+    Torch-Pruning's own are of graphs that it was not written for, a wrong index of a channel
+    mostly: what they say tells nobody anything. What the network itself raises is told as it is.
     """
     kind = type(error).__name__
     if isinstance(error, Endless):
         return "in its graph of this network a group would hold more channels than any layer has"
-    if isinstance(error, INNER) and not _of_network(error):
+    if not _of_network(error):
         return (
             f"its graph does not follow how this network joins, splits or reshapes them ({kind})"
         )
