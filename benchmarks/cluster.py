@@ -1,0 +1,173 @@
+"""What Dask adds to a step, and what several workers bring: sleeping steps, on this machine.
+
+    python benchmarks/cluster.py            # about three minutes
+
+Each step is a real one of the engine (a child process, an artefact, a record); its work is to
+sleep. Overhead: the wall time of one step at a time on one worker, less that of the local engine,
+in turns. Speed: steps of a fixed duration on 1, 2 and 4 workers, as a share of what as many slots
+could do at best.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dlas.core.keys import key
+from dlas.core.records import MeasureSettings, Stage
+from dlas.run.engines.dask import Crew
+from dlas.run.engines.errands import Commission, Enrolled
+from dlas.run.engines.hands import Hands, Threads
+from dlas.run.engines.local import LocalEngine
+from dlas.run.engines.spread import Spread
+from dlas.run.engines.wire import Wire
+from dlas.run.plan.plan import Step
+from dlas.run.process.isolate import Pool
+from dlas.run.process.tasks import Server
+from dlas.store.artifacts import ArtifactStore
+from dlas.study.study import Study
+
+SERVER = Server(preload=("dlas.testing.nap",))
+LAYERS = {"dataset": ["digits"], "model": ["resnet-8"], "software": ["pytorch"]}
+
+
+class Anyone(Spread):
+    """Any machine does any step: those here are in no study's plan."""
+
+    def able(self, step: Step, machine: Enrolled) -> bool:
+        return True
+
+
+def nap(name: str, seconds: float) -> Step:
+    args = {"seconds": seconds, "text": name}
+    return Step(key("nap", name), Stage.OPTIMIZE, "dlas.testing.nap:run", args, {}, SERVER, name)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def processes(folder: Path, port: int, workers: int) -> Iterator[None]:
+    started = []
+
+    def start(name: str, *arguments: str) -> None:
+        environment = {**os.environ, "DLAS_MEASURE_LOCK": str(folder / f"{name}.lock")}
+        log = (folder / f"{name}.log").open("ab")
+        command = [sys.executable, "-m", "dlas.cli", *arguments]
+        started.append(
+            subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+        )
+
+    try:
+        start("scheduler", "scheduler", "--port", str(port))
+        for number in range(workers):
+            address = f"dask://127.0.0.1:{port}"
+            place = str(folder / f"machine{number}")
+            start(f"w{number}", "workers", "--scheduler", address, "--name", f"w{number}",
+                  "--folder", place)  # fmt: skip
+        yield
+    finally:
+        for process in reversed(started):
+            process.send_signal(signal.SIGTERM)
+        for process in started:
+            process.wait(timeout=20)
+
+
+@contextmanager
+def crew_of(folder: Path, store: ArtifactStore, workers: int) -> Iterator[Crew]:
+    port = free_port()
+    with processes(folder, port, workers):
+        study = Study.from_dict({"name": "naps", "layers": LAYERS}, folder)
+        commission = Commission(
+            uuid.uuid4().hex[:12], study, str(store.root), str(store.scratch()), "", (), False
+        )
+        until = time.monotonic() + 60
+        while True:
+            try:
+                crew = Crew(Wire("127.0.0.1", port, None), commission, lambda machine: True)
+                break
+            except Exception:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.5)
+        try:
+            while len(crew.machines) < workers:
+                assert time.monotonic() < until + 60, "workers do not come"
+                time.sleep(0.1)
+            yield crew
+        finally:
+            crew.close()
+
+
+def run(store: ArtifactStore, pool: Pool, steps: list[Step], hands: Hands | None) -> float:
+    engine = LocalEngine(store, pool, MeasureSettings.model_validate({}), hands=hands)
+    began = time.perf_counter()
+    records = engine.run({step.key: step for step in steps}, lambda *_: None)
+    took = time.perf_counter() - began
+    assert all(record.status == "complete" for record in records.values())
+    return took
+
+
+def anyone(crew: Crew) -> Anyone:
+    return Anyone(crew, "", {}, (), lambda: None)
+
+
+def overhead(folder: Path, turns: int) -> dict[str, float]:
+    store = ArtifactStore(folder / "store")
+    seen: dict[str, list[float]] = {"local": [], "dask": []}
+    with store.use(), Pool(store.scratch()) as pool, crew_of(folder, store, 1) as crew:
+        for turn in range(turns + 5):
+            for where, hands in (("local", Threads(1)), ("dask", anyone(crew))):
+                took = run(store, pool, [nap(f"{where} {turn} {uuid.uuid4()}", 0.0)], hands)
+                if turn >= 5:  # servers are warm
+                    seen[where].append(took)
+    found = {where: statistics.median(times) * 1e3 for where, times in seen.items()}
+    return {**found, "overhead": found["dask"] - found["local"]}
+
+
+def speed(folder: Path, workers: int, seconds: float, each: int) -> dict[str, float]:
+    store = ArtifactStore(folder / "store")
+    with store.use(), Pool(store.scratch()) as pool, crew_of(folder, store, workers) as crew:
+        slots = sum(machine.slots for machine in crew.machines)
+        warm = [nap(f"warm {n} {uuid.uuid4()}", 1.0) for n in range(2 * slots)]
+        run(store, pool, warm, anyone(crew))
+        steps = [nap(f"{n} {uuid.uuid4()}", seconds) for n in range(each * slots)]
+        took = run(store, pool, steps, anyone(crew))
+    best = each * seconds
+    return {"workers": workers, "slots": slots, "took_s": took, "share": best / took}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--turns", type=int, default=60)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--each", type=int, default=8, help="steps a slot")
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 4])
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="dlas-cluster-") as made:
+        found = overhead(Path(made), given.turns)
+        print(f"a step, ms (median of {given.turns}): {json.dumps(found)}", flush=True)
+    for workers in given.workers:
+        with tempfile.TemporaryDirectory(prefix="dlas-cluster-") as made:
+            print(json.dumps(speed(Path(made), workers, given.seconds, given.each)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
