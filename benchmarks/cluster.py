@@ -13,22 +13,26 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import queue
 import signal
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from dlas.core.keys import key
-from dlas.core.records import MeasureSettings, Stage
-from dlas.run.engines.dask import Crew
-from dlas.run.engines.errands import Commission, Enrolled
+from dlas.core.records import MeasureSettings, Stage, Status
+from dlas.run.engines.dask import Crew, Errand
+from dlas.run.engines.errands import Answer, Commission, Enrolled
 from dlas.run.engines.hands import Hands, Threads
 from dlas.run.engines.local import LocalEngine
 from dlas.run.engines.spread import Spread
@@ -36,7 +40,7 @@ from dlas.run.engines.wire import Wire
 from dlas.run.plan.plan import Step
 from dlas.run.process.isolate import Pool
 from dlas.run.process.tasks import Server
-from dlas.store.artifacts import ArtifactStore
+from dlas.store.artifacts import ArtifactStore, StepRecord
 from dlas.study.study import Study
 
 SERVER = Server(preload=("dlas.testing.nap",))
@@ -154,6 +158,50 @@ def speed(folder: Path, workers: int, seconds: float, each: int) -> dict[str, fl
     return {"workers": workers, "slots": slots, "took_s": took, "share": best / took}
 
 
+class Instant:
+    """Many machines that have done everything at once: what is left is the head's own work."""
+
+    def __init__(self, machines: int, keys: frozenset[str]) -> None:
+        self.machines = tuple(Enrolled(f"m{n}", keys=keys, slots=4) for n in range(machines))
+        self._errands: queue.SimpleQueue[Errand | None] = queue.SimpleQueue()
+        threading.Thread(target=self._answer, daemon=True).start()
+
+    def send(self, errand: Errand) -> Future[Answer]:
+        self._errands.put(errand)
+        return errand.future
+
+    def recall_all(self, method: str) -> None:
+        self._errands.put(None)
+
+    def _answer(self) -> None:
+        while (errand := self._errands.get()) is not None:
+            step = errand.given.step  # type: ignore[attr-defined]
+            record = StepRecord(step.key, step.stage, Status.COMPLETE, "c" * 64)
+            errand.future.set_result(Answer(record, False))
+
+
+def head(folder: Path, machines: int, wide: int) -> float:
+    """Return the head's milliseconds for a step: ``wide`` builds on each of 100 networks."""
+    networks = [nap(f"network {n}", 0.0) for n in range(100)]
+    builds = [
+        replace(nap(f"build {n}", 0.0), inputs={"network": networks[n % 100].key})
+        for n in range(100 * wide)
+    ]
+    steps = {step.key: step for step in (*networks, *builds)}
+    crew = Instant(machines, frozenset(steps))
+    hands = Spread(crew, "", {}, (), lambda: None)  # type: ignore[arg-type]
+    store = Everything(folder / "store")
+    engine = LocalEngine(
+        store,
+        None,
+        MeasureSettings.model_validate({}),
+        hands=hands,  # type: ignore[arg-type]
+    )
+    began = time.process_time()
+    engine.run(steps, lambda *_: None)
+    return (time.process_time() - began) / len(steps) * 1e3
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=60)
@@ -164,6 +212,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="dlas-cluster-") as made:
         found = overhead(Path(made), given.turns)
         print(f"a step, ms (median of {given.turns}): {json.dumps(found)}", flush=True)
+    for machines, wide in ((1, 2), (10, 10), (100, 100)):
+        with tempfile.TemporaryDirectory(prefix="dlas-cluster-") as made:
+            took = head(Path(made), machines, wide)
+            print(f"the head's CPU, {machines} machines, {100 * (wide + 1)} steps: {took:.2f} ms")
     for workers in given.workers:
         with tempfile.TemporaryDirectory(prefix="dlas-cluster-") as made:
             print(json.dumps(speed(Path(made), workers, given.seconds, given.each)), flush=True)

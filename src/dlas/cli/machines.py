@@ -59,7 +59,7 @@ def workers(
 
     wire = wire_to(scheduler, Tls.of(tls_ca, tls_cert, tls_key), "--scheduler")
     carried = checked_labels(labels)
-    called = checked_labels(name)[0] if name else default_name()
+    called = checked_labels(name, "--name")[0] if name else default_name()
     _say(f"{called} works for {wire.url}" + (f" as {', '.join(carried)}" if carried else ""))
     try:
         supervise(wire, carried, called, folder or default_place(called), _say)

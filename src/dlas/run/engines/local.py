@@ -94,12 +94,17 @@ class LocalEngine:
         there = {name: record for name, record in needs.items() if record is not None}
         return len(there) == len(needs) and self.settled(step, there) is not None
 
-    def settled(self, step: Step, needs: Needs, files: bool = False) -> StepRecord | None:
-        """Return what became of a step, None: it has to run; ``files``: they must be there."""
+    def settled(
+        self, step: Step, needs: Needs, files: bool = False, ask: bool = True
+    ) -> StepRecord | None:
+        """Return what became of a step, None: it has to run; ``files``: they must be there.
+
+        ``ask``: whether the step may have been done at all.
+        """
         for record in needs.values():
             if record.status is not Status.COMPLETE:
                 return replace(record, key=step.key)  # the failure of what it needs
-        known = self.store.get(step.key)
+        known = self.store.get(step.key) if ask else None
         if known is None or not self._finished(step, known, _contents(needs)):
             return None
         gone = files and known.content is not None and not self.store.has(known.content)
@@ -234,6 +239,8 @@ class _Once:
         self.recalled: dict[str, str | None] = {}
         """Steps made again for their files, with the content they had."""
         self.changed: str | None = None
+        self.perhaps = engine.store.perhaps_done(steps)
+        """The keys of the steps that may be done already."""
 
     def run(self) -> dict[str, StepRecord]:
         """Return the records of the given steps, and of those recalled."""
@@ -277,7 +284,8 @@ class _Once:
                     continue
                 again = True
                 files = step.key in self.recalled
-                record = self.engine.settled(step, self._needs(step), files)
+                ask = files or step.key in self.perhaps
+                record = self.engine.settled(step, self._needs(step), files, ask)
                 if record is not None:
                     del self.waiting[step.key]
                     self._take(step, record, True)

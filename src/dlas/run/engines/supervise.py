@@ -44,7 +44,7 @@ _QUIET = {
 """A machine that measures has nothing else to do; a worker that looks at itself is something."""
 
 
-def checked_labels(text: str) -> tuple[str, ...]:
+def checked_labels(text: str, option: str = "--labels") -> tuple[str, ...]:
     """Return the labels of a list with commas.
 
     Raises:
@@ -54,7 +54,7 @@ def checked_labels(text: str) -> tuple[str, ...]:
     wrong = [label for label in labels if not re.fullmatch(LABEL, label)]
     if wrong:
         raise UserError([
-            f"--labels {label!r}: a label is one word of letters, digits, '.', '_' and '-', at "
+            f"{option} {label!r}: a label is one word of letters, digits, '.', '_' and '-', at "
             "most 63, the first a letter or digit"
             for label in wrong
         ])  # fmt: skip

@@ -17,7 +17,7 @@ from dlas.store.results import CellRow, FactRow, HostRow, RoundRow, SessionRow
 from lab import Lab, lab_at
 from living import gone
 from place import Place, place
-from team import LAYERS, MEASURE, begun, rows, undisturbed, whole
+from team import LAYERS, MEASURE, begun, rows, undisturbed
 
 
 @pytest.fixture
@@ -46,58 +46,23 @@ def each_once(store: Path) -> None:
     assert {opened.generation(key) for key in keys} == {0}
 
 
-def test_workers_do_the_steps_and_the_rows_are_those_of_a_local_run(lab: Lab) -> None:
-    study = lab.place.study(layers=LAYERS, measure=MEASURE)
-    lab.run(study, "--store", str(lab.place.root / "shared"))
+def test_workers_do_the_steps_one_of_them_dies_and_the_rows_are_those_of_a_local_run(
+    lab: Lab,
+) -> None:
+    study, shared = lab.place.study(layers=LAYERS, measure=MEASURE), lab.place.root / "shared"
+    lab.run(study, "--store", str(shared))
+    steps_done(shared, 3)
+    os.kill(lab.worker_process("one"), signal.SIGKILL)
     lab.ends()
     assert set(lab.place.rounds()) == undisturbed(lab.place)
     assert {row.status for row in lab.place.cells().values()} == {"complete"}
-    shared = lab.place.root / "shared"
     each_once(shared)
-    worked = [m.name for m in (lab.place.root / "machines").iterdir() if [*m.glob("study-*/jobs")]]
-    assert worked == ["one", "two"] or worked == ["two", "one"]
-    kinds = {(cell, kind): fact for (cell, kind), fact in lab.place.facts().items()}
-    local = lab.place.facts("local")
-    assert kinds.keys() == local.keys()
-    for key, fact in kinds.items():
-        assert (fact.key, fact.content, fact.status) == (
-            local[key].key, local[key].content, local[key].status,
-        )  # fmt: skip
-
-
-def test_one_is_killed_in_mid_step_and_the_scheduler_too(lab: Lab) -> None:
-    study, store = lab.place.study(layers=LAYERS, measure=MEASURE), lab.place.root / "shared"
-    lab.run(study, "--store", str(store))
-    steps_done(store, 2)
-    os.kill(lab.worker_process("one"), signal.SIGKILL)
-    steps_done(store, 4)
-    os.killpg(lab.processes["scheduler"].pid, signal.SIGKILL)
-    lab.processes["scheduler"].wait()
-    time.sleep(1)
-    lab.scheduler()
-    said = lab.ends()
-    assert "is back" in said
-    assert set(lab.place.rounds()) == undisturbed(lab.place)
-    each_once(store)
-
-
-def test_one_is_stopped_for_longer_than_its_lease_while_the_servers_stumble(
-    lab: Lab, database: str, bucket: str, postgres: Any, s3: Any
-) -> None:
-    study = lab.place.study(layers=LAYERS, measure=MEASURE)
-    lab.run(study, "--store", bucket, "--results", database)
-    begun(bucket, lab.place.root / "looks", 2)
-    lab.signal_all("one", signal.SIGSTOP)
-    s3.failing.set()
-    postgres.stop("immediate")
-    time.sleep(3)
-    postgres.start()
-    s3.failing.clear()
-    begun(bucket, lab.place.root / "looks", 5)  # they go on without it
-    time.sleep(5)
-    lab.signal_all("one", signal.SIGCONT)
-    lab.ends()
-    whole(lab.place, database, bucket)
+    machines = lab.place.root / "machines"
+    assert {m.name for m in machines.iterdir() if [*m.glob("study-*/jobs")]} == {"one", "two"}
+    local, found = lab.place.facts("local"), lab.place.facts()
+    assert {name: (f.key, f.content, f.status) for name, f in found.items()} == {
+        name: (f.key, f.content, f.status) for name, f in local.items()
+    }
 
 
 OTHER_CPU = "Another CPU at 9 GHz"
@@ -121,13 +86,20 @@ def three(there: Place) -> Iterator[Lab]:
         yield made
 
 
-def test_cells_are_measured_where_they_say_under_their_own_host(
-    three: Lab, database: str, bucket: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_cells_are_measured_where_they_say_under_their_own_host_while_the_servers_stumble(
+    three: Lab, database: str, bucket: str, postgres: Any, s3: Any,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     hardware: list[Any] = ["cpu", {"cpu": {"on": ["near", "far", "nowhere"]}}]
     layers = {"optimization": ["none"], "software": ["onnxruntime"], "hardware": hardware}
     study = three.place.study(layers=layers, measure=MEASURE)
     three.run(study, "--store", bucket, "--results", database)
+    begun(bucket, three.place.root / "looks", 3)
+    s3.failing.set()
+    postgres.stop("immediate")
+    time.sleep(3)
+    postgres.start()
+    s3.failing.clear()
     three.ends()
     found = rows(database)
     status = {row.hardware: row.status for row in found[CellRow]}
@@ -161,14 +133,12 @@ def test_cells_are_measured_where_they_say_under_their_own_host(
     assert len(rows(database)[RoundRow]) == measured
 
 
-def test_without_its_machine_a_cell_waits_and_without_a_database_it_is_refused(
-    three: Lab, bucket: str
-) -> None:
+def test_rows_of_other_machines_do_not_go_into_a_file(there: Place, bucket: str) -> None:
     layers = {"optimization": ["none"], "hardware": [{"cpu": {"on": "near"}}]}
-    study = three.place.study(layers=layers, measure=MEASURE)
-    run = three.run(study, "--store", bucket)
-    assert run.wait(timeout=100) == 2
-    assert "--results postgresql://" in three.log("run")
+    with lab_at(there) as lab:
+        run = lab.run(there.study(layers=layers, measure=MEASURE), "--store", bucket)
+        assert run.wait(timeout=100) == 2
+        assert "--results postgresql://" in lab.log("run")
 
 
 def test_an_interrupted_run_leaves_nothing_at_work(lab: Lab) -> None:
