@@ -242,3 +242,38 @@ def test_nobody_is_waited_for_where_nobody_listens(tmp_path: Path) -> None:
     commission = Commission("s", study, str(place.root), None, "", (), False)
     with pytest.raises(UserError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9 "):
         Crew(Wire("127.0.0.1", 9, None), commission, lambda machine: True)
+
+
+FAULTS = ("killed", "stopped", "scheduler", "store", "killed scheduler", "stopped store")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["", *FAULTS])
+def test_two_hundred_steps(
+    lab: Lab, bucket: str, s3: Any, fault: str, record_property: Any
+) -> None:
+    """Each fault alone and two together; what it cost is a property of the test (--junitxml)."""
+    steps = naps(rows=40, long=5, seconds=1.0)
+    with at_work(lab, bucket, 3) as (work, begin):
+        began = time.monotonic()
+        begin(steps)
+        work.wait(60)
+        if "stopped" in fault:
+            lab.signal_all("one", signal.SIGSTOP)
+        if "killed" in fault:
+            os.kill(lab.worker_process("two"), signal.SIGKILL)
+        if "store" in fault:
+            s3.failing.set()
+        if "scheduler" in fault:
+            os.killpg(lab.processes["scheduler"].pid, signal.SIGKILL)
+            lab.processes["scheduler"].wait()
+        time.sleep(10 if fault else 0)
+        s3.failing.clear()
+        if "scheduler" in fault:
+            lab.scheduler()
+        if "stopped" in fault:
+            lab.signal_all("one", signal.SIGCONT)
+        work.whole(steps, within_s=280)
+        took = time.monotonic() - began
+    record_property("seconds", took)
+    print(f"{fault or 'undisturbed'}: {took:.1f} s")

@@ -23,7 +23,7 @@ from dlas.core.errors import DlasError, StorageError, UserError
 from dlas.core.keys import key
 from dlas.core.protocols import unavailable
 from dlas.core.stack import Stack
-from dlas.run.engines.errands import Answer, Commission, Enrolled, Said, StepErrand
+from dlas.run.engines.errands import Commission, Enrolled, Remark, Reply, StepErrand
 from dlas.run.engines.hands import default_workers
 from dlas.run.engines.local import LocalEngine
 from dlas.run.executed import Answers
@@ -38,7 +38,7 @@ from dlas.run.run import STORE, campaign
 from dlas.store.objects import DamagedObject
 from dlas.store.shared_store import artifact_store
 
-Tell = Callable[[Said], None]
+Tell = Callable[[Remark], None]
 
 
 @dataclass
@@ -118,7 +118,7 @@ class Member:
 
     # ------------------------------------------------------------ steps
 
-    def step(self, asked: StepErrand) -> Answer:
+    def step(self, asked: StepErrand) -> Reply:
         """Do one step, unless it is done."""
         try:
             engine = self._ready()
@@ -129,10 +129,10 @@ class Member:
                 with beside_measuring():
                     record, known = engine.make(asked.step, asked.needs, asked.files)
         except DamagedObject as error:
-            return Answer(damaged=error.content, problem=str(error))
+            return Reply(damaged=error.content, problem=str(error))
         except (StorageError, UserError) as error:
-            return Answer(problem=f"{self.name}: {error}")
-        return Answer(record, known)
+            return Reply(problem=f"{self.name}: {error}")
+        return Reply(record, known)
 
     def _ready(self) -> LocalEngine:
         """Return what does steps here; opened with the first of them."""
@@ -159,7 +159,7 @@ class Member:
 
     # ------------------------------------------------------------ measuring
 
-    def measure(self, cells: frozenset[str]) -> Answer:
+    def measure(self, cells: frozenset[str]) -> Reply:
         """Evaluate and measure cells whose steps are done, as a run of its own does."""
         commission = self.commission
         assert commission is not None, "nobody has enrolled"
@@ -173,12 +173,12 @@ class Member:
                 results=commission.results, progress=_Relay(self.name, self.tell),
             ) as begun:  # fmt: skip
                 begun.run()
-                return Answer(counts=begun.close().cells)
+                return Reply(counts=begun.close().cells)
         except (StorageError, UserError) as error:
-            return Answer(problem=f"{self.name}: {error}")
+            return Reply(problem=f"{self.name}: {error}")
 
     def _note(self, text: str) -> None:
-        self.tell(Said(self.name, text))
+        self.tell(Remark(self.name, text))
 
 
 class _Relay(Silent):
@@ -189,10 +189,10 @@ class _Relay(Silent):
         self._tell = tell
 
     def measurement(self, cell_text: str, done: int, total: int, left_s: float) -> None:
-        self._tell(Said(self._name, cell_text, done, total, left_s))
+        self._tell(Remark(self._name, cell_text, done, total, left_s))
 
     def note(self, text: str) -> None:
-        self._tell(Said(self._name, text))
+        self._tell(Remark(self._name, text))
 
 
 def _anew(engine: LocalEngine) -> LocalEngine:
@@ -216,7 +216,7 @@ def _resolved(stacks: list[Stack]) -> tuple[list[Live], list[CellPlan]]:
 # ---------------------------------------------------------------- the program
 
 
-class _Line:
+class _Cable:
     """The line to the worker; what is said by several threads comes one after the other."""
 
     def __init__(self, descriptor: int) -> None:
@@ -227,11 +227,11 @@ class _Line:
         with self._sending, suppress(OSError):  # nobody listens: the end is near
             self.connection.send(said)
 
-    def tell(self, said: Said) -> None:
+    def tell(self, said: Remark) -> None:
         self.send(None, True, said)
 
 
-def _answer(line: _Line, member: Member, number: int, method: str, given: object) -> None:
+def _answer(line: _Cable, member: Member, number: int, method: str, given: object) -> None:
     try:
         line.send(number, True, member.do(method, given))
     except BaseException:
@@ -239,9 +239,9 @@ def _answer(line: _Line, member: Member, number: int, method: str, given: object
 
 
 def main(descriptor: int, folder: Path, name: str) -> None:
-    """Answer what comes over a line until it ends."""
+    """Reply what comes over a line until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who started us
-    line = _Line(descriptor)
+    line = _Cable(descriptor)
     member = Member(folder, name, line.tell)
     sys.argv = ["dlas", "workers", "--name", name]  # what a session says that it was started by
     while True:

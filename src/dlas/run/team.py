@@ -23,7 +23,7 @@ from dlas.core.protocols import unavailable
 from dlas.core.stack import Stack
 from dlas.run.company import Company, Form, Occasion
 from dlas.run.engines.dask import Crew, Errand
-from dlas.run.engines.errands import Answer, Commission, Enrolled, Lost
+from dlas.run.engines.errands import Commission, Enrolled, Lost, Reply
 from dlas.run.engines.spread import Spread
 from dlas.run.engines.wire import Wire
 from dlas.run.plan.plan import CellPlan, Refused, Runnable, Step
@@ -200,7 +200,7 @@ class _Measuring:
     """A block beside which the cells of each label are measured on a machine of it."""
 
     team: Team
-    _given: list[tuple[Posting, Future[Answer]]] = field(default_factory=list)
+    _given: list[tuple[Posting, Future[Reply]]] = field(default_factory=list)
 
     def __enter__(self) -> None:
         for posting in self.team.postings:

@@ -16,7 +16,7 @@ from dlas.core.errors import StorageError, UserError
 from dlas.core.records import MeasureSettings, Status
 from dlas.run.engines import spread as spreads
 from dlas.run.engines.dask import Errand
-from dlas.run.engines.errands import Answer, Enrolled, Lost, Said, StepErrand
+from dlas.run.engines.errands import Enrolled, Lost, Remark, Reply, StepErrand
 from dlas.run.engines.local import LocalEngine
 from dlas.run.engines.spread import Spread
 from dlas.run.plan.plan import Step
@@ -35,30 +35,30 @@ class FakeCrew:
 
     def __init__(self, bench: Bench, *machines: Enrolled) -> None:
         self.machines = machines
-        self.heard: queue.SimpleQueue[Said] = queue.SimpleQueue()
+        self.heard: queue.SimpleQueue[Remark] = queue.SimpleQueue()
         self.done: list[tuple[str, str]] = []
         self.recalled: list[str] = []
         self.engine = LocalEngine(bench.store, bench.pool, MeasureSettings())  # type: ignore[arg-type]
-        self.say: Callable[[Errand], Answer] = self.do
+        self.say: Callable[[Errand], Reply] = self.do
 
-    def send(self, errand: Errand) -> Future[Answer]:
+    def send(self, errand: Errand) -> Future[Reply]:
         try:
             errand.future.set_result(self.say(errand))
         except Exception as error:
             errand.future.set_exception(error)
         return errand.future
 
-    def do(self, errand: Errand) -> Answer:
+    def do(self, errand: Errand) -> Reply:
         able = [each for each in self.machines if errand.able(each)]
         if not able:
-            return Answer(nobody=True)
+            return Reply(nobody=True)
         asked = errand.given
         assert isinstance(asked, StepErrand)
         self.done.append((asked.step.key, able[0].name))
         try:
-            return Answer(*self.engine.make(asked.step, asked.needs, asked.files))
+            return Reply(*self.engine.make(asked.step, asked.needs, asked.files))
         except DamagedObject as error:
-            return Answer(damaged=error.content, problem=str(error))
+            return Reply(damaged=error.content, problem=str(error))
 
     def recall_all(self, method: str) -> None:
         self.recalled.append(method)
@@ -121,7 +121,7 @@ def test_a_machine_takes_two_steps_a_slot_in_advance_and_no_more(bench: Bench) -
 def test_a_process_that_dies_over_a_step_each_time_is_a_failed_step(bench: Bench) -> None:
     crew = FakeCrew(bench, machine("one", "a", "b"))
 
-    def die(errand: Errand) -> Answer:
+    def die(errand: Errand) -> Reply:
         raise Lost("every worker that did it died")
 
     crew.say = die
@@ -148,7 +148,7 @@ def test_damage_that_a_machine_finds_is_mended(bench: Bench, tmp_path: Path) -> 
 
 def test_a_machine_whose_disk_refuses_ends_the_run(bench: Bench) -> None:
     crew = FakeCrew(bench, machine("one", "a"))
-    crew.say = lambda errand: Answer(problem="one: the disk is full")
+    crew.say = lambda errand: Reply(problem="one: the disk is full")
     with pytest.raises(StorageError, match="one: the disk is full"):
         run(bench, spread(crew), A)
     assert crew.recalled == ["step"]
@@ -157,7 +157,7 @@ def test_a_machine_whose_disk_refuses_ends_the_run(bench: Bench) -> None:
 def test_a_step_whose_machines_go_is_done_here_where_that_can_be(bench: Bench) -> None:
     crew = FakeCrew(bench, machine("one", "a"))
 
-    def gone(errand: Errand) -> Answer:
+    def gone(errand: Errand) -> Reply:
         crew.machines = ()
         return crew.do(errand)
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from dlas.core.errors import StorageError, UserError, listed
 from dlas.run.engines import deputy
-from dlas.run.engines.errands import Answer, Commission, Enrolled, Lost, Method, Said
+from dlas.run.engines.errands import Commission, Enrolled, Lost, Method, Remark, Reply
 from dlas.run.engines.wire import Wire
 
 SLOTS = "machine"
@@ -51,7 +51,7 @@ class Errand:
     able: Able
     alone: bool = False
     """It takes all of a machine's slots."""
-    future: Future[Answer] = field(default_factory=Future)
+    future: Future[Reply] = field(default_factory=Future)
     tries: int = 0
     task: Any = None
     """Dask's future, while it is handed out."""
@@ -60,7 +60,7 @@ class Errand:
     since: float = field(default_factory=time.monotonic)
     """Since when nobody could do it."""
     forced: bool = True
-    """Whether one of the machines has to do it: else it comes back (``Answer.nobody``)."""
+    """Whether one of the machines has to do it: else it comes back (``Reply.nobody``)."""
 
 
 @dataclass(eq=False)
@@ -94,7 +94,7 @@ class Crew:
         self._failed: Counter[str] = Counter()
         """How often a worker could not enrol, by address."""
         self._closed = False
-        self.heard: queue.SimpleQueue[Said] = queue.SimpleQueue()
+        self.heard: queue.SimpleQueue[Remark] = queue.SimpleQueue()
         """What machines say, and what there is to say of them, for whoever has time to show it."""
         try:
             self._client = self._connected()
@@ -131,7 +131,7 @@ class Crew:
                 return self.machines
             time.sleep(0.05)
 
-    def send(self, errand: Errand) -> Future[Answer]:
+    def send(self, errand: Errand) -> Future[Reply]:
         """Have an errand done; its future gets the answer, or UserError where nobody can."""
         self._events.put(("send", errand))
         return errand.future
@@ -197,7 +197,7 @@ class Crew:
         return client
 
     def _hear(self, event: tuple[float, Mapping[str, Any]]) -> None:
-        self.heard.put(Said(**event[1]))
+        self.heard.put(Remark(**event[1]))
 
     # ------------------------------------------------------------ which machines there are
 
@@ -312,7 +312,7 @@ class Crew:
             return
         self._hired.pop(error.address, None)  # its process died: it has to enrol anew
 
-    def _settle(self, errand: Errand, answer: Answer | BaseException) -> None:
+    def _settle(self, errand: Errand, answer: Reply | BaseException) -> None:
         self._errands.discard(errand)
         if isinstance(answer, BaseException):
             errand.future.set_exception(answer)
@@ -324,7 +324,7 @@ class Crew:
         if any(hired.said is None for hired in self._hired.values()):
             return  # who has not enrolled yet may be able
         if not errand.forced:
-            self._settle(errand, Answer(nobody=True))
+            self._settle(errand, Reply(nobody=True))
         elif waited > 2 * LOOK_S:
             self._once(f"no machine can do {errand.text} now: waiting for one")
         if errand.forced and waited > PATIENCE_S:
@@ -370,7 +370,7 @@ class Crew:
             self._settle(errand, said if known else error)
 
     def _note(self, text: str) -> None:
-        self.heard.put(Said("", text))
+        self.heard.put(Remark("", text))
 
     def _hang_up(self) -> None:
         with suppress(Exception):

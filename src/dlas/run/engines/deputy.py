@@ -19,7 +19,7 @@ from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
-from dlas.run.engines.errands import Answer, Commission, Enrolled, Lost, Method, Said
+from dlas.run.engines.errands import Commission, Enrolled, Lost, Method, Remark, Reply
 
 PROGRAM = "dlas.run.member"
 IDLE_S = 900.0
@@ -60,7 +60,7 @@ def enrol(commission: Commission) -> Enrolled:
     return said
 
 
-def errand(session: str, method: Method, given: object) -> Answer:
+def errand(session: str, method: Method, given: object) -> Reply:
     """Do something for a run.
 
     Raises:
@@ -71,7 +71,7 @@ def errand(session: str, method: Method, given: object) -> Answer:
     if deputy is None:
         raise Lost(f"nobody works for the run {session} here", _address())
     try:
-        answer: Answer = deputy.call(method, given)
+        answer: Reply = deputy.call(method, given)
     except Lost as error:
         dismiss(session)
         raise Lost(str(error), _address()) from error
@@ -92,7 +92,7 @@ def dismiss(session: str) -> None:
 class Deputy:
     """The process that works for one run, seen from the worker."""
 
-    def __init__(self, folder: Path, name: str, told: Callable[[Said], None]) -> None:
+    def __init__(self, folder: Path, name: str, told: Callable[[Remark], None]) -> None:
         self._told = told
         self._line, theirs = Pipe()
         with theirs:
@@ -184,12 +184,12 @@ def _address() -> str:
     return str(get_worker().address)
 
 
-def _teller(session: str) -> Callable[[Said], None]:
+def _teller(session: str) -> Callable[[Remark], None]:
     from distributed import get_worker
 
     worker = get_worker()
 
-    def tell(said: Said) -> None:
+    def tell(said: Remark) -> None:
         worker.loop.add_callback(worker.log_event, topic(session), said.to_json())
 
     return tell

@@ -76,7 +76,7 @@ class Enrolled:
 
 @dataclass(frozen=True, slots=True)
 class StepErrand:
-    """One step to do; as :class:`dlas.run.engines.hands.Task` has it."""
+    """One step to do; as :class:`dlas.run.engines.hands.Chore` has it."""
 
     step: Step
     needs: Needs
@@ -85,7 +85,7 @@ class StepErrand:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """What became of an errand: a record, or why the run cannot go on like this."""
 
     record: StepRecord | None = None
@@ -100,7 +100,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Remark:
     """What a machine says while it works: a note, or which measurement it is at."""
 
     machine: str

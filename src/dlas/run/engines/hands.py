@@ -21,7 +21,7 @@ def default_workers() -> int:
     return min(4, len(AVAILABLE))
 
 
-class Task(Protocol):
+class Chore(Protocol):
     """One step that is due, with all that it needs at hand."""
 
     @property
@@ -56,7 +56,7 @@ class Hands(Protocol):
     def fitting(self, due: Sequence[Step], running: Collection[Step]) -> Sequence[Step]:
         """Return which of the steps that are due may start now, the first of the plan first."""
 
-    def start(self, task: Task) -> Future[Made]:
+    def start(self, task: Chore) -> Future[Made]:
         """Have a step done."""
 
     def wait(self) -> bool:
@@ -69,7 +69,7 @@ class Hands(Protocol):
 class Threads:
     """Has steps done by the children of this process, ``side_by_side`` at a time."""
 
-    look_s = None
+    look_s: float | None = None
 
     def __init__(self, side_by_side: int = 0) -> None:
         self.side_by_side = side_by_side or default_workers()
@@ -83,7 +83,7 @@ class Threads:
         ready = together if together or running else due[:1]
         return ready[: max(self.side_by_side - len(running), 0)]
 
-    def start(self, task: Task) -> Future[Made]:
+    def start(self, task: Chore) -> Future[Made]:
         """Have a step done by a thread that waits for a child."""
         doing: Callable[[], Made] = task.here
         return self._executor.submit(doing)

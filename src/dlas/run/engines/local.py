@@ -195,7 +195,7 @@ class LocalEngine:
 
 
 @dataclass(frozen=True, slots=True)
-class _Task:
+class _Due:
     """A step that is due."""
 
     engine: LocalEngine
@@ -348,7 +348,7 @@ class _Once:
                 break
             del self.waiting[step.key]
             needs = self._needs(step)
-            task = _Task(self.engine, step, needs, step.key in self.recalled)
+            task = _Due(self.engine, step, needs, step.key in self.recalled)
             self.running[hands.start(task)] = step, needs
             self.doing.add(step.key)
 

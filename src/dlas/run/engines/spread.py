@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from dlas.core.errors import StorageError, UserError
 from dlas.run.engines.dask import LOOK_S, PATIENCE_S, Crew, Errand
-from dlas.run.engines.errands import Answer, Enrolled, Lost, StepErrand
-from dlas.run.engines.hands import Made, Task, Threads
+from dlas.run.engines.errands import Enrolled, Lost, Reply, StepErrand
+from dlas.run.engines.hands import Chore, Made, Threads
 from dlas.run.plan.plan import Step
 from dlas.store.objects import DamagedObject
 
@@ -70,7 +70,7 @@ class Spread:
             self._idle_since = None
         return found
 
-    def start(self, task: Task) -> Future[Made]:
+    def start(self, task: Chore) -> Future[Made]:
         """Have a step done by a machine, or by this one."""
         step = task.step
         if not self._who(step)[0]:
@@ -129,11 +129,11 @@ class Spread:
         self._threads = self._threads or Threads()
         return self._threads
 
-    def _start_here(self, task: Task) -> Future[Made]:
+    def _start_here(self, task: Chore) -> Future[Made]:
         self._here.add(task.step.key)
         return self._own().start(task)
 
-    def _take(self, task: Task, done: Future[Answer], made: Future[Made]) -> None:
+    def _take(self, task: Chore, done: Future[Reply], made: Future[Made]) -> None:
         """Make of an answer what an engine expects."""
         try:
             answer = done.result()
@@ -148,7 +148,7 @@ class Spread:
             made.set_exception(error)
 
 
-def _made(answer: Answer) -> Made:
+def _made(answer: Reply) -> Made:
     if answer.damaged:
         raise DamagedObject(answer.damaged, answer.problem)
     if answer.record is None:
