@@ -130,7 +130,7 @@ def run(store: ArtifactStore, pool: Pool, steps: list[Step], hands: Hands | None
 
 
 def anyone(crew: Crew) -> Anyone:
-    return Anyone(crew, "", {}, (), lambda: None)
+    return Anyone(crew, {}, (), lambda: None)
 
 
 def overhead(folder: Path, turns: int) -> dict[str, float]:
@@ -196,7 +196,7 @@ def head(folder: Path, machines: int, wide: int) -> float:
     ]
     steps = {step.key: step for step in (*networks, *builds)}
     crew = Instant(machines, frozenset(steps))
-    hands = Spread(crew, "", {}, (), lambda: None)  # type: ignore[arg-type]
+    hands = Spread(crew, {}, (), lambda: None)  # type: ignore[arg-type]
     store = Everything(folder / "store")
     engine = LocalEngine(
         store,

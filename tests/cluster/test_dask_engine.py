@@ -6,7 +6,10 @@ The steps are real ones of the engine (a child, an artefact, a record); what the
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import socket
+import subprocess
 import sys
 import threading
 import time
@@ -27,7 +30,7 @@ from dlas.run.engines.dask import Crew
 from dlas.run.engines.errands import Commission, Enrolled
 from dlas.run.engines.local import LocalEngine
 from dlas.run.engines.spread import Spread
-from dlas.run.engines.wire import Wire
+from dlas.run.engines.wire import Tls, Wire
 from dlas.run.plan.plan import Step
 from dlas.run.process.isolate import Pool
 from dlas.run.process.tasks import Server
@@ -81,7 +84,7 @@ class Work:
     future: Future[dict[str, StepRecord]] | None = None
 
     def begin(self, steps: dict[str, Step], pool: Pool, thread: ThreadPoolExecutor) -> None:
-        hands = Anyone(self.crew, "", {}, steps.keys(), lambda: None)
+        hands = Anyone(self.crew, {}, steps.keys(), lambda: None)
         engine = LocalEngine(self.store, pool, SETTINGS, hands=hands)
         self.future = thread.submit(engine.run, steps, self._done)
 
@@ -125,7 +128,7 @@ def at_work(lab: Lab, where: str, machines: int) -> Iterator[tuple[Work, Any]]:
     session = uuid.uuid4().hex[:12]
     commission = Commission(session, study, where, proof, "", (), False)
     with store.use(), Pool(folder / "jobs") as pool, ThreadPoolExecutor(1) as thread:
-        crew = Crew(Wire("127.0.0.1", lab.port, None), commission, lambda machine: True)
+        crew = Crew(lab.wire, commission, lambda machine: True)
         try:
             until = time.monotonic() + 60
             while len(crew.machines) < machines:
@@ -235,6 +238,42 @@ def _held(file: Path) -> list[str]:
     inode = f":{file.stat().st_ino} "
     lines = Path("/proc/locks").read_text().splitlines()
     return [line.split()[3] for line in lines if inode in line and "->" not in line]
+
+
+def certificates(folder: Path) -> Tls:
+    """Make them as docs/together.md says."""
+    text = (Path(__file__).parents[2] / "docs" / "together.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("openssl ")]
+    assert len(lines) == 3
+    for line in lines:
+        made = subprocess.run(
+            line.split(), cwd=folder, capture_output=True, text=True, check=False
+        )
+        assert made.returncode == 0, made.stderr
+    found = Tls.of(*(folder / name for name in ("ca.pem", "cert.pem", "key.pem")))
+    assert found is not None
+    return found
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_over_tls_and_for_nobody_without_a_certificate(tmp_path: Path) -> None:
+    (tmp_path / "pki").mkdir()
+    steps = naps(rows=2, long=2)
+    with lab_at(Place(tmp_path), "one", tls=certificates(tmp_path / "pki")) as lab:
+        with at_work(lab, str(tmp_path / "store"), 1) as (work, begin):
+            begin(steps)
+            work.whole(steps)
+        with socket.create_connection(("127.0.0.1", lab.port), timeout=5) as plain:
+            plain.sendall(b"x" * 64)
+            plain.settimeout(10)
+            assert b"workers" not in plain.recv(4096)
+        stranger = tmp_path / "stranger"
+        stranger.mkdir()
+        other = certificates(stranger)  # signed by somebody else
+        study = Study.from_dict({"name": "naps", "layers": LAYERS}, tmp_path)
+        commission = Commission("s", study, str(tmp_path), None, "", (), False)
+        with pytest.raises(UserError, match="no Dask scheduler answers at tls://"):
+            Crew(Wire("127.0.0.1", lab.port, other), commission, lambda machine: True)
 
 
 def test_nobody_is_waited_for_where_nobody_listens(tmp_path: Path) -> None:

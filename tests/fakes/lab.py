@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dlas.run.engines.wire import Tls, Wire
 from living import gone
 from place import Place
 from team import LEASE_S, free_port
@@ -28,6 +29,15 @@ class Lab:
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     port: int = field(default_factory=free_port)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    tls: Tls | None = None
+
+    @property
+    def wire(self) -> Wire:
+        return Wire("127.0.0.1", self.port, self.tls)
+
+    @property
+    def _tls(self) -> list[str]:
+        return self.tls.options() if self.tls else []
 
     @property
     def address(self) -> str:
@@ -51,7 +61,7 @@ class Lab:
         return started
 
     def scheduler(self) -> None:
-        self.start("scheduler", "scheduler", "--port", str(self.port))
+        self.start("scheduler", "scheduler", "--port", str(self.port), *self._tls)
         until = time.monotonic() + 60
         while time.monotonic() < until:
             with socket.socket() as probe:
@@ -64,7 +74,7 @@ class Lab:
         folder = str(self.place.root / "machines" / name)
         self.start(
             name, "workers", "--scheduler", self.address, "--labels", labels, "--name", name,
-            "--folder", folder, **more,
+            "--folder", folder, *self._tls, **more,
         )  # fmt: skip
 
     def run(self, study: Path, *more: str | Path, out: str = "out") -> subprocess.Popen[bytes]:
@@ -128,9 +138,9 @@ class Lab:
 
 
 @contextmanager
-def lab_at(place: Place, *workers: str, **labels: str) -> Iterator[Lab]:
+def lab_at(place: Place, *workers: str, tls: Tls | None = None, **labels: str) -> Iterator[Lab]:
     """Yield a scheduler with workers; nothing of them is left afterwards."""
-    lab = Lab(place)
+    lab = Lab(place, tls=tls)
     try:
         lab.scheduler()
         for name in workers:

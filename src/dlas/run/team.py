@@ -142,7 +142,6 @@ def _team(crew: Crew, occasion: Occasion, gather_s: float) -> Team:
     team.steps = {key: step for p in team.postings for key, step in p.steps.items()}
     team.hands = Spread(
         crew=crew,
-        host=occasion.bench.host,
         libraries=occasion.libraries,
         elsewhere=team.steps.keys() - occasion.plan.steps.keys(),
         show=team.show,

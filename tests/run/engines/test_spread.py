@@ -65,7 +65,7 @@ class FakeCrew:
 
 
 def spread(crew: FakeCrew, *elsewhere: str) -> Spread:
-    return Spread(crew, "h", LIBRARIES, elsewhere, lambda: None)  # type: ignore[arg-type]
+    return Spread(crew, LIBRARIES, elsewhere, lambda: None)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -348,7 +348,7 @@ class Crew:
         self._hired.clear()
         until = time.monotonic() + PATIENCE_S
         while not self._closed and time.monotonic() < until:
-            with suppress(OSError, TimeoutError, ValueError):
+            with suppress(Exception):  # whatever it is, it is tried again
                 self._client = self._connected()
                 break
             time.sleep(LOOK_S)

@@ -26,8 +26,6 @@ class Spread:
     """The hands of a run that has a crew."""
 
     crew: Crew
-    host: str
-    """The class of this host."""
     libraries: Mapping[str, str | None]
     """The runtimes' versions here."""
     elsewhere: Collection[str]
@@ -43,8 +41,8 @@ class Spread:
 
     def able(self, step: Step, machine: Enrolled) -> bool:
         """Return whether a step would be the same on a machine."""
-        if step.host == self.host:  # it looks at what was built for this class of hosts
-            twin = machine.host == self.host and machine.libraries == self.libraries
+        if step.host:  # it looks at what was built, on hosts of this class
+            twin = machine.host == step.host and machine.libraries == self.libraries
             return twin and all(key in machine.keys for key in step.inputs.values())
         return step.key in machine.keys
 
@@ -84,6 +82,7 @@ class Spread:
             forced=step.key in self.elsewhere,
         )
         made: Future[Made] = Future()
+        made.set_running_or_notify_cancel()  # from now on it is recalled, not cancelled
         self.crew.send(errand).add_done_callback(lambda done: self._take(task, done, made))
         return made
 
