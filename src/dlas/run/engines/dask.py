@@ -197,7 +197,8 @@ class Crew:
         return client
 
     def _hear(self, event: tuple[float, Mapping[str, Any]]) -> None:
-        self.heard.put(Remark(**event[1]))
+        said = {k: v for k, v in event[1].items() if k != "worker"}  # which Dask adds
+        self.heard.put(Remark(**said))
 
     # ------------------------------------------------------------ which machines there are
 
