@@ -16,7 +16,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -266,7 +266,8 @@ def test_over_tls_and_for_nobody_without_a_certificate(tmp_path: Path) -> None:
         with socket.create_connection(("127.0.0.1", lab.port), timeout=5) as plain:
             plain.sendall(b"x" * 64)
             plain.settimeout(10)
-            assert b"workers" not in plain.recv(4096)
+            with suppress(ConnectionResetError):
+                assert plain.recv(4096)[:1] in (b"", b"\x15")  # nothing, or TLS's alert
         stranger = tmp_path / "stranger"
         stranger.mkdir()
         other = certificates(stranger)  # signed by somebody else
