@@ -1,10 +1,10 @@
-"""A plan for many cells on many machines, by simulation with measured costs (docs/scale.md).
+"""A plan for many cells on many machines, by simulation (docs/scale.md).
 
     python benchmarks/cluster_scale.py
 
 Virtual time: the run's own process (the head) judges, hands out and takes steps one by one;
 machines do them in slots; then each machine evaluates and measures its cells. Costs are arguments;
-their defaults were measured (benchmarks/cluster.py) or are said to be guesses in docs/scale.md.
+their defaults are guesses, and benchmarks/cluster.py measures what takes their place.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--head-ms", type=float, default=4.0)
     parser.add_argument("--request-ms", type=float, default=20.0)
-    parser.add_argument("--requests", type=int, default=3)
+    parser.add_argument("--requests", type=int, default=0)
     parser.add_argument("--overhead-ms", type=float, default=20.0)
     parser.add_argument("--measure-s", type=float, default=1.2)
     parser.add_argument("--steps", type=json.loads, default={
