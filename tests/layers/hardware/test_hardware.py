@@ -9,6 +9,7 @@ from dlas.core.errors import UserError
 from dlas.layers.hardware import cpu as cpu_module
 from dlas.layers.hardware.cpu import NEEDS, Cpu, cache_sizes
 from dlas.layers.hardware.cuda import Cuda
+from dlas.study.study import Study
 
 pytestmark = pytest.mark.host
 
@@ -107,3 +108,14 @@ def test_hardware_of_another_machine_is_unavailable_here(monkeypatch):
     monkeypatch.setenv(registry.LABELS, "small, big")
     assert registry.elsewhere(big) is None
     assert registry.elsewhere(Cpu()) is None
+
+
+def test_a_study_file_names_labels_without_quotes(tmp_path: Path):
+    path = tmp_path / "study.yaml"
+    path.write_text(
+        "dlas: 1\nname: n\nlayers:\n  dataset: [digits]\n  model: [resnet-8]\n"
+        "  software: [pytorch]\n  hardware: [cpu, {cpu: {on: [big, board]}}]\n"
+    )
+    study = Study.load(path)
+    assert [stack.label for stack in study.stacks] == ["", "big", "board"]
+    assert [stack.text("hardware") for stack in study.stacks][1] == "cpu(on=big)"
