@@ -7,7 +7,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 OUT ?= out/quickstart
 
-.PHONY: demo case-study-small test check test-cluster test-hosts test-kernels test-runtimes test-slow install
+.PHONY: demo case-study-small test check test-cluster test-cluster-slow test-hosts test-kernels test-runtimes test-slow install
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -46,11 +46,16 @@ test-hosts: $(STAMP)
 # Needs Debian's package postgresql (or PostgreSQL's programs in PATH); starts its own servers.
 test-cluster: $(STAMP)
 	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[cluster]' 'moto[server]>=5'
-	$(BIN)/python -m pytest -q -m cluster tests/cluster
+	$(BIN)/python -m pytest -q -m "cluster and not slow" tests/cluster
+
+# 200 steps, each fault alone and two together, with what it cost.
+test-cluster-slow: $(STAMP)
+	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[cluster]' 'moto[server]>=5'
+	$(BIN)/python -m pytest -q -s -o timeout=600 -m "cluster and slow" tests/cluster
 
 test-runtimes: $(STAMP)
 	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[dev,nncf]'
 	$(BIN)/python -m pytest -q tests/layers/software tests/layers/optimization tests/testing tests/run/plan
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m "slow and not cluster"

@@ -20,6 +20,7 @@ import yaml
 from dlas.cli.app import app
 from dlas.core.errors import UserError
 from dlas.core.stack import LAYERS
+from dlas.study.source import parse
 from dlas.study.study import Study
 
 ROOT = Path(__file__).parent.parent
@@ -187,7 +188,9 @@ def test_a_study(block: Shown, tmp_path: Path) -> None:
     )
     (tmp_path / "my_net.safetensors").touch()
     (tmp_path / "photos").mkdir()
-    study = Study.from_dict(_completed(yaml.safe_load(block.text)), tmp_path)
+    shown = parse(block.text, block.place).data  # `on` is a word in studies, not true
+    assert isinstance(shown, Mapping)
+    study = Study.from_dict(_completed(shown), tmp_path)
     assert study.stacks
 
 

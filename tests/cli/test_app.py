@@ -333,6 +333,7 @@ def test_plan_knows_two_formats(said, study_file):
 
 @pytest.mark.usefixtures("fakes")
 def test_run_hands_everything_on_and_prints_the_summary(said, study_file, tmp_path, monkeypatch):
+    from dlas.run.company import nobody
     from dlas.run.run import Summary
 
     seen = {}
@@ -362,6 +363,7 @@ def test_run_hands_everything_on_and_prints_the_summary(said, study_file, tmp_pa
     assert "a note" in err
     assert seen.pop("progress")
     assert seen.pop("then") is None, "nothing is settled unasked"
+    assert seen.pop("form") is nobody, "no other machine works unasked"
     assert seen == {"study": "small", "out": tmp_path / "o", "store": str(tmp_path / "s"),
                     "only": "3f", "retry": ("failed",), "remeasure": True,
                     "max_disk": 1_500_000_000, "results": "postgresql://h/d"}  # fmt: skip

@@ -19,7 +19,7 @@ import pytest
 
 from team import free_port
 
-EXTRAS = ("psycopg", "s3fs", "moto")
+EXTRAS = ("psycopg", "s3fs", "moto", "distributed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

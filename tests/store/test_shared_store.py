@@ -284,3 +284,20 @@ def test_a_refusal_that_lasts_is_a_sentence(url: str) -> None:
     remote._fs = Flaky(remote._fs, 10**6, 0)
     with pytest.raises(StorageError, match=r"cannot write memory://.*/x: .*internal error.*again"):
         remote.write("x", b"")
+
+
+def test_many_steps_are_listed_at_once_and_few_are_asked_for(here: SharedStore) -> None:
+    store = here
+    store.commit("done", "build", filled(store, a="x"), {}, 0)
+    many = [f"step{n}" for n in range(200)]
+    asked: list[str] = []
+    exists = store.remote.exists
+
+    def seen(name: str) -> bool:
+        asked.append(name)
+        return exists(name)
+
+    store.remote.exists = seen  # type: ignore[method-assign]
+    assert store.perhaps_done([*many, "done"]) == {"done"}
+    assert asked == []
+    assert store.perhaps_done(["few"]) == ["few"]

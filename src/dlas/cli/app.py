@@ -19,11 +19,13 @@ from dlas.cli.after_run import analyze, check, compare, report, show, table
 from dlas.cli.decide import advise, export, init, optimize
 from dlas.cli.exits import guarded
 from dlas.cli.explore import explore
+from dlas.cli.machines import scheduler, workers
 from dlas.cli.printing import one_of, print_json
 from dlas.cli.together import merge, pack
 
 if TYPE_CHECKING:
     from dlas.explore.settling import AfterRun
+    from dlas.run.company import Form
     from dlas.study.study import Study
 
 app = typer.Typer(
@@ -111,6 +113,10 @@ def run(
     max_disk: options.MaxDisk = None,
     results: options.Results = None,
     claims: options.Expected = None,
+    engine: options.Engine = None,
+    tls_ca: options.TlsCa = None,
+    tls_cert: options.TlsCert = None,
+    tls_key: options.TlsKey = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Run what a study lacks: the same command again goes on where it stopped.
@@ -126,6 +132,8 @@ def run(
         dlas run studies/quickstart.yaml --out out/quickstart --max-disk 500M
 
         dlas run studies/quickstart.yaml --out out/quickstart --claims claims.yaml
+
+        dlas run study.yaml --out out/lab --engine dask://127.0.0.1:8786 --store s3://lab/artefacts
     """
     from dlas.cli.display import progress, summary_text
     from dlas.run.run import run as run_study
@@ -133,6 +141,7 @@ def run(
     from dlas.study.study import Study
 
     limit = None if max_disk is None else parse_size(max_disk)
+    form = _form(engine, (tls_ca, tls_cert, tls_key), settle, limit)
     loaded = Study.load(study)
     for note in (*loaded.notes, *_registered(loaded, out, claims or (), results)):
         print(note, file=sys.stderr)
@@ -150,6 +159,7 @@ def run(
             results=results,
             progress=shown,
             then=after,
+            form=form,
         )
     except KeyboardInterrupt:
         shown.close()
@@ -160,6 +170,33 @@ def run(
     print(summary_text(summary))
     if after is not None and after.settled is not None:
         print(after.settled.text())
+
+
+def _form(
+    engine: str | None,
+    tls: tuple[Path | None, Path | None, Path | None],
+    settle: bool,
+    limit: int | None,
+) -> Form:
+    """Return what brings in the machines of a scheduler; nobody without one."""
+    from dlas.core.errors import UserError
+    from dlas.run.company import nobody
+    from dlas.run.engines.wire import Tls, wire_to
+
+    certified = Tls.of(*tls)
+    if engine is None:
+        if certified is not None:
+            raise UserError("--tls-ca, --tls-cert and --tls-key go with --engine")
+        return nobody
+    if settle or limit is not None:
+        raise UserError(
+            f"{'--settle' if settle else '--max-disk'} is for one machine: leave it or --engine "
+            "out"
+        )
+    wire = wire_to(engine, certified, "--engine")
+    from dlas.run.team import dask
+
+    return dask(wire)
 
 
 def _settling(study: Study) -> AfterRun:
@@ -260,6 +297,7 @@ def train(
 
 for _command in (
     table, show, report, analyze, check, compare, advise, export, init, optimize, merge, pack,
+    scheduler, workers,
 ):  # fmt: skip
     app.command()(_command)
 

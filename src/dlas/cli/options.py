@@ -74,6 +74,33 @@ Expected = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")]
 
+# ---------------------------------------------------------------- several machines
+
+Engine = Annotated[
+    str | None,
+    typer.Option(metavar="dask://HOST:PORT", help="Machines that work too: their scheduler."),
+]
+Scheduler = Annotated[
+    str, typer.Option(metavar="dask://HOST:PORT", help="Where the scheduler is.")
+]
+SchedulerHost = Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on.")]
+SchedulerPort = Annotated[int, typer.Option(min=0, max=65535, help="The port; 0: any.")]
+Labels = Annotated[
+    str, typer.Option(metavar="A,B", help="What studies call this machine (`on: A`).")
+]
+MachineName = Annotated[str | None, typer.Option("--name", help="Its name (default: the host's).")]
+WorkFolder = Annotated[
+    Path | None,
+    typer.Option("--folder", help="What it made and read is kept here (default: in ~/.cache)."),
+]
+TlsCa = Annotated[
+    Path | None, typer.Option("--tls-ca", metavar="FILE", help="TLS: who signs certificates.")
+]
+TlsCert = Annotated[
+    Path | None, typer.Option("--tls-cert", metavar="FILE", help="TLS: our certificate.")
+]
+TlsKey = Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="TLS: its key.")]
+
 # ---------------------------------------------------------------- merge, pack
 
 Sources = Annotated[

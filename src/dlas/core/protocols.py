@@ -12,7 +12,18 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    get_args,
+    runtime_checkable,
+)
+
+from pydantic import Field
 
 from dlas.core.contents import Contents, split_read
 from dlas.core.keys import Json
@@ -32,6 +43,9 @@ Precision = Literal["float32", "float16", "bfloat16", "int8"]
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 Form = Literal["module", "exported", "onnx"]
+LABEL = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
+Label = Annotated[str, Field(pattern=LABEL)]
+"""What a machine is called that cells are to run on: one word, which no shell or file minds."""
 
 
 # ---------------------------------------------------------------- values between techniques
@@ -178,6 +192,9 @@ class Technique:
     """The field that takes all that is written below the technique's name, its keys the user's."""
     unshown: ClassVar[tuple[str, ...]] = ()
     """Fields that the canonical text leaves out, since another one tells them apart."""
+    added: ClassVar[tuple[str, ...]] = ()
+    """Parameters that are no part of a choice where they have their default: cells from before
+    there were such parameters are still the same cells."""
 
     def why_not(self, stack: Techniques) -> Refusal | None:
         """Return why this technique cannot stand in a stack, or None."""
@@ -378,12 +395,19 @@ class Software(Technique):
 
 @dataclass(frozen=True, kw_only=True)
 class HardwareTechnique(Technique):
-    """A device with the settings it runs in."""
+    """A device with the settings it runs in.
+
+    ``on`` is the label of the machine that it is in (``dlas workers --labels``); empty: the
+    machine that runs the study. It is no part of a step's key: there the host's class stands.
+    """
 
     layer: ClassVar[str] = "hardware"
     device: ClassVar[str] = "cpu"
+    places: ClassVar[tuple[str, ...]] = ("on",)
+    added: ClassVar[tuple[str, ...]] = ("on",)
     threads: int = 1
     isa: str = "native"
+    on: Label = ""
 
     def describe(self) -> dict[str, Any]:
         """Return what the device is (JSON): name, features, memory."""

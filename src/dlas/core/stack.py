@@ -107,6 +107,11 @@ class Stack:
         """The hash of the stack alone, the same on every host (16 hex digits)."""
         return key("cell", self.identity())[:16]
 
+    @property
+    def label(self) -> str:
+        """The label of the machine that it is to run on; empty: the one that runs the study."""
+        return str(self.hardware[0].params.get("on", ""))
+
     def factors(self) -> dict[str, Json]:
         """Return ``{column: value}`` of every sub-layer and parameter.
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from dlas.core import failpoints
 from dlas.core.records import Status
 from dlas.run.bench import Bench
+from dlas.run.engines.hands import Hands
 from dlas.run.engines.local import LocalEngine, Remade
 from dlas.run.plan.after_build import baseline_step, evaluate_step, memory_step
 from dlas.run.plan.plan import Plan, Runnable, Step
@@ -36,15 +38,23 @@ class Maker:
     total: int = 0
     seen: set[str] = field(default_factory=set)
     """The keys of the steps that have ended."""
+    hands: Hands | None = None
+    """Who does the steps; None: this machine."""
 
     def ok(self, key: str) -> bool:
         """Return whether a step yielded something."""
         return self.records[key].status is Status.COMPLETE
 
-    def make(self, plan: Plan) -> list[Runnable]:
-        """Build all cells and evaluate what was built; return the cells that were."""
+    def make(
+        self, plan: Plan, beside: Mapping[str, Step] = MappingProxyType({})
+    ) -> list[Runnable]:
+        """Build all cells and evaluate what was built; return the cells that were.
+
+        The steps ``beside`` are done with theirs.
+        """
         while True:
-            self.execute(plan.steps, later=self._later(plan) if self.budget else ())
+            later = self._later(plan) if self.budget else ()
+            self.execute({**plan.steps, **beside}, later=later)
             failpoints.reach("built")
             built = [cell for cell in plan.runnable if self.ok(cell.build)]
             steps: dict[str, Step] = {}
@@ -53,7 +63,7 @@ class Maker:
             for cell in sorted(built, key=lambda cell: cell.threads):
                 for step in self.after(cell):
                     steps.setdefault(step.key, step)
-            self.total = len(plan.steps) + len(steps)
+            self.total = len({**plan.steps, **beside, **steps})
             try:
                 self.execute(steps, anew=self.remeasure, upstream=plan.steps)
             except Remade as change:
@@ -110,6 +120,7 @@ class Maker:
             upstream=upstream,
             budget=self.budget,
             later=later,
+            hands=self.hands,
         )
 
     def _later(self, plan: Plan) -> set[str]:

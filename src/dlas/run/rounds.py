@@ -17,7 +17,7 @@ from dlas.core.keys import Json, key
 from dlas.core.records import MeasureSettings, Stage, Status
 from dlas.run.anchors import anchors
 from dlas.run.bench import Bench, Measured, measure
-from dlas.run.engines.local import default_workers
+from dlas.run.engines.hands import default_workers
 from dlas.run.enough import undecided
 from dlas.run.measure.sentinel import Drift, Watch
 from dlas.run.measure.verdict import asked_and_ran

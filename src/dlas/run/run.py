@@ -9,26 +9,25 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from dlas import __version__
 from dlas.core import failpoints
 from dlas.core.clock import now
-from dlas.core.errors import StorageError, UserError
 from dlas.core.records import MeasureSettings, Status
 from dlas.core.stack import Stack
+from dlas.run.asked import chosen, made, parted, planned, statuses
 from dlas.run.bench import Bench
 from dlas.run.ceilings import Ceilings
-from dlas.run.executed import Answers
+from dlas.run.company import Alone, Company, Form, Occasion, nobody
 from dlas.run.making import Maker
 from dlas.run.measure import host as hosts
 from dlas.run.measure.alone import folder_lock, machine_lock
 from dlas.run.noting import Notes, cell_row, left_over, moved, versions
 from dlas.run.plan import plan as planning
 from dlas.run.plan.after_build import measure_key
-from dlas.run.plan.plan import Plan, Runnable
-from dlas.run.plan.preview import data_read
-from dlas.run.process.interpreters import ask
+from dlas.run.plan.plan import Plan, Runnable, Step
 from dlas.run.process.isolate import Pool
 from dlas.run.progress import Progress, Silent
 from dlas.run.rounds import Entry, Rounds
@@ -79,6 +78,7 @@ def run(
     results: str | None = None,
     progress: Progress | None = None,
     then: Callable[[Campaign, Sequence[Runnable]], object] | None = None,
+    form: Form = nobody,
 ) -> Summary:
     """Run whatever a study lacks in a folder, and return what it came to.
 
@@ -87,17 +87,18 @@ def run(
     the beginning of a cell's hash; ``retry`` statuses to try again (``failed``); ``remeasure``
     evaluates and measures again what is there. ``max_disk``: the bytes that the artefacts may
     take; intermediate ones that nothing reads any more are then removed. ``then`` is given what
-    was measured before the folder is closed, and may have more measured.
+    was measured before the folder is closed, and may have more measured. ``form`` brings in other
+    machines (:func:`dlas.run.team.dask`).
 
     Raises:
         UserError: no cell matches ``only``, a status to retry is unknown, ``max_disk`` is no size.
         StorageError: the disk is full, read-only or damaged; ``max_disk`` is too little.
     """
-    stacks = _chosen(study, only)
-    again = tuple(_status(name) for name in retry)
+    stacks = chosen(study, only)
+    again = statuses(retry)
     with campaign(
         study, out, stacks=stacks, store=store, retry=again, remeasure=remeasure,
-        max_disk=max_disk, results=results, progress=progress,
+        max_disk=max_disk, results=results, progress=progress, form=form,
     ) as begun:  # fmt: skip
         measured = begun.run()
         if then is not None:
@@ -117,13 +118,14 @@ def campaign(
     max_disk: int | None = None,
     results: str | None = None,
     progress: Progress | None = None,
+    form: Form = nobody,
 ) -> Iterator[Campaign]:
     """Open a folder for work on a study (on some of its stacks): planned, nothing done yet.
 
     The arguments are those of :func:`run`.
     """
     limit = checked_size(max_disk)
-    folder = _made(Path(out).absolute())
+    folder = made(Path(out).absolute())
     place = shared_place(store, folder / STORE, limit)
     progress = progress or Silent()
     with folder_lock(folder, progress.note), study.inside():
@@ -131,53 +133,21 @@ def campaign(
         rows = ResultStore(point(folder, results))
         with artifacts.use(), rows, Pool(artifacts.scratch()) as pool:
             paths = (str(study.folder.absolute()),)
-            chosen = study.stacks if stacks is None else stacks
-            plan = _plan(study, chosen, paths, progress)
-            for read in data_read(plan.runnable):
-                for note in read.get("notes", ()):
-                    progress.note(f"{read['datasets'][0]}: {note}")
+            wanted = study.stacks if stacks is None else stacks
+            own, elsewhere = (wanted, []) if form is nobody else parted(wanted)
+            plan = planned(study, own, paths, progress)
             description = hosts.describe()
             host, session = hosts.host_class(description), uuid.uuid4().hex[:12]
             bench = Bench(pool, rows, study.measure, host, session, paths)
             budget = Budget(artifacts, limit, progress.note) if limit else None
             maker = Maker(bench, artifacts, retry, remeasure, progress, budget)
-            yield Campaign(study, plan, bench, maker, folder, description)
-
-
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{folder} cannot be made: {error.strerror}") from error
-    return folder
-
-
-def _plan(
-    study: Study, stacks: Sequence[Stack], paths: tuple[str, ...], progress: Progress
-) -> Plan:
-    """Find out what the plan has to know of interpreters and of this CPU, then make it."""
-    live = planning.live(stacks)
-    interpreters = ask(planning.questions(live))
-    answers = Answers(interpreters=interpreters)
-    answers.look(live, progress.note, paths)
-    return planning.make(study, live, answers.seen, interpreters)
-
-
-def _chosen(study: Study, only: str | None) -> Sequence[Stack]:
-    if only is None:
-        return study.stacks
-    found = [s for s in study.stacks if s.cell.startswith(only)]
-    if not found:
-        cells = ", ".join(s.cell for s in study.stacks[:3])
-        raise UserError(f"no cell of {study.name!r} begins with {only!r}; cells are like {cells}")
-    return found
-
-
-def _status(name: str) -> Status:
-    allowed = (Status.FAILED, Status.IMPOSSIBLE, Status.UNAVAILABLE)
-    if name not in allowed:
-        raise UserError(f"--retry {name!r}: allowed are {', '.join(allowed)}")
-    return Status(name)
+            occasion = Occasion(
+                study, elsewhere, plan, artifacts, str(place), bench, description["libraries"],
+                retry, remeasure, progress,
+            )  # fmt: skip
+            with form(occasion) as company:
+                maker.hands = company.hands
+                yield Campaign(study, plan, bench, maker, folder, description, company)
 
 
 @dataclass
@@ -194,6 +164,7 @@ class Campaign:
     out: Path
     description: Mapping[str, Any]
     """Of the host, as JSON."""
+    company: Company = field(default_factory=Alone)
     made: list[Runnable] = field(default_factory=list)
     """The cells whose steps were done, in that order."""
 
@@ -224,20 +195,24 @@ class Campaign:
         runnable = self.plan.runnable
         self.open()
         measurements = planning.measurement_count(runnable, self.bench.settings)
-        self.maker.total = len(self.plan.steps)
+        beside = self.company.steps
+        self.maker.total = len({**self.plan.steps, **beside})
         self.maker.progress.start(self.maker.total, measurements)
-        right = self.make(runnable)
-        self.measure(right)
+        right = self.make(runnable, beside)
+        with self.company.measuring():
+            self.measure(right)
         return right
 
-    def make(self, cells: Sequence[Runnable]) -> list[Runnable]:
+    def make(
+        self, cells: Sequence[Runnable], beside: Mapping[str, Step] = MappingProxyType({})
+    ) -> list[Runnable]:
         """Build and evaluate cells; return those whose artefacts are right.
 
-        Facts of all that were built are stored.
+        Facts of all that were built are stored. ``beside``: other steps that are done with theirs.
         """
         wanted = {key for cell in cells for key in cell.steps}
         steps = {key: step for key, step in self.plan.steps.items() if key in wanted}
-        built = self.maker.make(Plan(self.study, tuple(cells), steps))
+        built = self.maker.make(Plan(self.study, tuple(cells), steps), beside)
         known = {cell.cell for cell in self.made}
         self.made += [cell for cell in cells if cell.cell not in known]
         notes = self.notes
@@ -270,7 +245,7 @@ class Campaign:
         known = {row.cell: row for row in every if row.study == self.study.name}
         positions = {stack.cell: at for at, stack in enumerate(self.study.stacks)}
         kept = {cell: moved(row, positions.get(cell)) for cell, row in known.items()}
-        for cell in self.plan.cells:
+        for cell in (*self.plan.cells, *self.company.cells):
             row = cell_row(self.study.name, cell, positions[cell.cell])
             before = known.get(cell.cell)
             refused = (Status.IMPOSSIBLE, Status.UNAVAILABLE)

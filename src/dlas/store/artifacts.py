@@ -101,6 +101,13 @@ class ArtifactStore:
         with storage("read", self.root / "steps"):
             return self._steps.newest(_check_name(key))
 
+    def perhaps_done(self, keys: Collection[str]) -> Collection[str]:
+        """Return those of some steps that it is worth asking for; others were never done.
+
+        Others may be done by somebody else from now on: whoever does one asks under its lock.
+        """
+        return keys
+
     def records(self) -> dict[str, Path]:
         """Return the file of the newest record of every step, by its key, sorted."""
         return self._files.files()

@@ -28,6 +28,8 @@ from dlas.store.objects import DamagedObject, damage
 from dlas.store.remote import PATIENCE_S, Remote, is_remote
 from dlas.store.remote_leases import RemoteLeases
 
+_MANY = 100
+"""Steps; from so many on a listing of the store is quicker than a request or two for each."""
 _LARGEST_MANIFEST = 64_000_000
 """Bytes; about half a million files."""
 
@@ -111,6 +113,12 @@ class SharedStore(ArtifactStore):
         self._steps = RemoteGenerations(self.remote)
         self._leases = RemoteLeases(self.remote, lasting())
         self._require_format()
+
+    # ------------------------------------------------------------ steps
+
+    def perhaps_done(self, keys: Collection[str]) -> Collection[str]:
+        """List what is there at once, where so many would be asked for one by one."""
+        return keys if len(keys) < _MANY else {*self._steps.every()} & {*keys}
 
     # ------------------------------------------------------------ objects
 

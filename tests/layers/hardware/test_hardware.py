@@ -9,6 +9,7 @@ from dlas.core.errors import UserError
 from dlas.layers.hardware import cpu as cpu_module
 from dlas.layers.hardware.cpu import NEEDS, Cpu, cache_sizes
 from dlas.layers.hardware.cuda import Cuda
+from dlas.study.study import Study
 
 pytestmark = pytest.mark.host
 
@@ -79,3 +80,42 @@ def test_cuda_is_missing_with_a_reason_and_without_torch():
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_label_names_a_machine_and_is_in_no_key_and_in_no_cell_that_does_not_say_it():
+    plain, named = Cpu(threads=2), registry.make("hardware", "cpu", {"threads": 2, "on": "big"})
+    assert registry.choice(plain).params == {"threads": 2, "isa": "native"}
+    assert registry.choice(named).text == "cpu(on=big,threads=2)"
+    assert registry.identity(plain) == registry.identity(named)
+    assert registry.hardware(registry.choice(named).to_json()) == named
+
+
+@pytest.mark.parametrize("label", ["", "a b", "$(id)", "a;b", "../up", "-x", "a\nb", "x" * 64, 3])
+def test_a_label_is_one_word(label):
+    with pytest.raises(UserError, match=r"cpu\.on"):
+        registry.make("hardware", "cpu", {"on": label})
+
+
+def test_hardware_of_another_machine_is_unavailable_here(monkeypatch):
+    big = Cpu(on="big")
+    monkeypatch.delenv(registry.LABELS, raising=False)
+    refusal = registry.elsewhere(big)
+    assert refusal is not None and refusal.status == "unavailable"
+    assert "dlas workers --labels big" in refusal.reason
+    monkeypatch.setenv(registry.LABELS, "small, bigger")
+    said = registry.elsewhere(big)
+    assert said is not None and "bigger, small" in said.reason
+    monkeypatch.setenv(registry.LABELS, "small, big")
+    assert registry.elsewhere(big) is None
+    assert registry.elsewhere(Cpu()) is None
+
+
+def test_a_study_file_names_labels_without_quotes(tmp_path: Path):
+    path = tmp_path / "study.yaml"
+    path.write_text(
+        "dlas: 1\nname: n\nlayers:\n  dataset: [digits]\n  model: [resnet-8]\n"
+        "  software: [pytorch]\n  hardware: [cpu, {cpu: {on: [big, board]}}]\n"
+    )
+    study = Study.load(path)
+    assert [stack.label for stack in study.stacks] == ["", "big", "board"]
+    assert [stack.text("hardware") for stack in study.stacks][1] == "cpu(on=big)"

@@ -10,7 +10,7 @@ import pytest
 
 from dlas.core.errors import StorageError, UserError
 from dlas.run.measure import alone
-from dlas.run.measure.alone import machine_lock
+from dlas.run.measure.alone import beside_measuring, machine_lock
 
 HOLD = """
 import sys
@@ -98,3 +98,20 @@ def test_another_file_may_be_named_and_is_another_lock(
         monkeypatch.setenv(alone.VARIABLE, str(tmp_path / "other.lock"))
         with machine_lock(wait_s=0):
             pass
+
+
+def test_several_work_beside_each_other_and_nobody_measures_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with (
+        beside_measuring(path=path),
+        beside_measuring(path=path, wait_s=0),
+        pytest.raises(UserError, match=f"process {os.getpid()}"),
+        machine_lock(wait_s=0, path=path),
+    ):
+        pass
+    with (
+        machine_lock(path=path),
+        pytest.raises(UserError, match=f"process {os.getpid()}"),
+        beside_measuring(wait_s=0, path=path),
+    ):
+        pass

@@ -7,13 +7,16 @@ whose libraries are not installed stays in the catalogue with the reason.
 
 from dlas.core.registry.entries import BASES, find, importable, load, missing, names
 from dlas.core.registry.parameters import (
+    LABELS,
     CatalogueRow,
     algorithm,
     catalogue,
     choice,
     dataset,
+    elsewhere,
     fields,
     hardware,
+    labels,
     make,
     model,
     optimization,
@@ -34,17 +37,20 @@ from dlas.core.registry.versions import (
 
 __all__ = [
     "BASES",
+    "LABELS",
     "CatalogueRow",
     "algorithm",
     "catalogue",
     "choice",
     "dataset",
+    "elsewhere",
     "fields",
     "find",
     "hardware",
     "identity",
     "importable",
     "installed_version",
+    "labels",
     "load",
     "make",
     "missing",

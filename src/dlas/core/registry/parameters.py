@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import os
 from collections.abc import Collection, Mapping
 from typing import TypedDict, TypeVar, get_origin, get_type_hints
 
@@ -30,6 +31,8 @@ from dlas.core.registry import entries
 from dlas.core.stack import LAYERS, Choice, Stack
 
 T = TypeVar("T", bound=Technique)
+LABELS = "DLAS_LABELS"
+"""The environment's name for the labels of this machine, with commas."""
 # A memo each and no ``cache``: mypy takes a frozen dataclass's own __hash__ for its class's.
 _ADAPTERS: dict[type[Technique], TypeAdapter[Technique]] = {}
 _CALLED: dict[type[Technique], Mapping[str, str]] = {}
@@ -126,6 +129,8 @@ def choice(technique: Technique) -> Choice:
         written = default is dataclasses.MISSING or getattr(technique, item.name) != default
         if written and item.name not in cls.unshown:
             shown.append(names[item.name])
+        if not written and item.name in cls.added:
+            del params[names[item.name]]
     return Choice(cls.name, params, tuple(shown))
 
 
@@ -190,11 +195,34 @@ def refusal(techniques: Techniques) -> Refusal | None:
     A reason that holds for any implementation comes before one of this machine.
     """
     said = [r for t in techniques.all() if (r := t.why_not(techniques))]
+    said += [r] if (r := elsewhere(techniques.hardware)) else []
     said += [r] if (r := other_type(techniques)) else []
-    said += [r for t in techniques.all() if not _elsewhere(t) and (r := entries.missing(type(t)))]
+    said += [
+        r
+        for t in techniques.all()
+        if not _other_interpreter(t) and (r := entries.missing(type(t)))
+    ]
     if absent := techniques.hardware.missing():
         said.append(unavailable(absent))
     return min(said, key=lambda r: r.status != "impossible") if said else None
+
+
+def elsewhere(hardware: HardwareTechnique) -> Refusal | None:
+    """Refuse hardware of a machine with a label that this one does not carry."""
+    if not hardware.on or hardware.on in labels():
+        return None
+    carried = f"this machine is {', '.join(sorted(labels()))}" if labels() else "this is not it"
+    return unavailable(
+        f"on: {hardware.on} names another machine ({carried}): `dlas workers --labels "
+        f"{hardware.on}` there and `dlas run --engine dask://...` here, or {LABELS}={hardware.on} "
+        "where this machine is meant"
+    )
+
+
+def labels() -> frozenset[str]:
+    """Return the labels that this machine carries: those that ``dlas workers`` was given."""
+    said = (label.strip() for label in os.environ.get(LABELS, "").split(","))
+    return frozenset(label for label in said if label)
 
 
 def other_type(techniques: Techniques) -> Refusal | None:
@@ -217,7 +245,7 @@ def other_type(techniques: Techniques) -> Refusal | None:
     return unavailable(f"{software.name}, asked for {asked}, {how} {ran} on this CPU ({why})")
 
 
-def _elsewhere(technique: Technique) -> bool:
+def _other_interpreter(technique: Technique) -> bool:
     return bool(getattr(technique, "python", ""))
 
 

@@ -9,7 +9,7 @@ has changed; if not, all steps are judged anew, and what was made from the old c
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,8 +17,9 @@ from pathlib import Path
 from dlas.core import failpoints
 from dlas.core.keys import Json
 from dlas.core.records import MeasureSettings, Outcome, Status
+from dlas.run.engines.hands import Hands, Made, Needs, Threads
 from dlas.run.measure.alone import machine_lock
-from dlas.run.measure.host import AVAILABLE
+from dlas.run.measure.host import placement
 from dlas.run.plan.plan import Step
 from dlas.run.process.isolate import Pool
 from dlas.run.process.tasks import Job
@@ -30,8 +31,6 @@ from dlas.store.step_record import STORED_BYTES
 
 Done = Callable[[Step, StepRecord, bool], None]
 """Called after each step: the step, its record, and whether it was there already."""
-Needs = Mapping[str, StepRecord]
-"""What a step is given, by the name of the argument."""
 Contents = Mapping[str, str | None]
 """The hashes of what a step is given, by the name of the argument."""
 
@@ -44,14 +43,9 @@ class Remade(Exception):
         super().__init__(key)
 
 
-def default_workers() -> int:
-    """Return how many steps run side by side: a core each, at most four."""
-    return min(4, len(AVAILABLE))
-
-
 @dataclass
 class LocalEngine:
-    """Runs steps in children of this process.
+    """Runs steps in children of this process, or has them run by other ``hands``.
 
     ``paths`` are put first on the children's ``sys.path`` (the study's folder); ``retry`` names
     the statuses that are not taken as finished; with ``anew`` nothing is. ``upstream`` are steps
@@ -69,6 +63,7 @@ class LocalEngine:
     upstream: Mapping[str, Step] = field(default_factory=dict)
     budget: Budget | None = None
     later: Collection[str] = ()
+    hands: Hands | None = None
 
     def run(self, steps: Mapping[str, Step], done: Done) -> dict[str, StepRecord]:
         """Return the record of every step; what is finished is not run again.
@@ -99,12 +94,17 @@ class LocalEngine:
         there = {name: record for name, record in needs.items() if record is not None}
         return len(there) == len(needs) and self.settled(step, there) is not None
 
-    def settled(self, step: Step, needs: Needs, files: bool = False) -> StepRecord | None:
-        """Return what became of a step, None: it has to run; ``files``: they must be there."""
+    def settled(
+        self, step: Step, needs: Needs, files: bool = False, ask: bool = True
+    ) -> StepRecord | None:
+        """Return what became of a step, None: it has to run; ``files``: they must be there.
+
+        ``ask``: whether the step may have been done at all.
+        """
         for record in needs.values():
             if record.status is not Status.COMPLETE:
                 return replace(record, key=step.key)  # the failure of what it needs
-        known = self.store.get(step.key)
+        known = self.store.get(step.key) if ask else None
         if known is None or not self._finished(step, known, _contents(needs)):
             return None
         gone = files and known.content is not None and not self.store.has(known.content)
@@ -123,6 +123,13 @@ class LocalEngine:
                     return known, True
                 with suppress(Overtaken):
                     return self._execute(step, needs, base), False
+
+    def give_up(self, step: Step, needs: Needs, reason: str) -> tuple[StepRecord, bool]:
+        """Record that a step failed, since what did it did not live to say so itself."""
+        info = {"needs": _contents(needs)}
+        failed = Outcome(Status.FAILED, value=info, reason=reason, transient=True)
+        base = self.store.generation(step.key)
+        return self.store.fail(step.key, step.stage, failed, 2, after=base), False
 
     def _finished(self, step: Step, known: StepRecord, contents: Contents) -> bool:
         if known.status in self.retry or self.anew:
@@ -172,7 +179,7 @@ class LocalEngine:
             stage=step.stage,
             timeout_s=self.settings.step_timeout_s,
             memory_limit_mb=self.settings.memory_limit_mb,
-            cpus=step.cpus,
+            cpus=placement(step.placed)[0] if step.placed else None,
             paths=self.paths,
         )
         return self.pool.run(step.server, job, step.launch), folder
@@ -185,6 +192,26 @@ class LocalEngine:
     def _path(self, record: StepRecord) -> Path:
         assert record.content is not None
         return self.store.path(record.content)
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """A step that is due."""
+
+    engine: LocalEngine
+    step: Step
+    needs: Needs
+    files: bool
+
+    @property
+    def anew(self) -> bool:
+        return self.engine.anew
+
+    def here(self) -> Made:
+        return self.engine.make(self.step, self.needs, self.files)
+
+    def lost(self, reason: str) -> Made:
+        return self.engine.give_up(self.step, self.needs, reason)
 
 
 class _Once:
@@ -203,32 +230,35 @@ class _Once:
         self.waiting = dict(steps)
         self.due: set[str] = set()
         """Waiting steps that have to run, all they need at hand."""
-        self.running: dict[Future[tuple[StepRecord, bool]], tuple[Step, Needs]] = {}
+        self.running: dict[Future[Made], tuple[Step, Needs]] = {}
+        self.doing: set[str] = set()
+        """The keys of the steps that run."""
         self.records: dict[str, StepRecord] = {}
         self.outside: dict[str, StepRecord] = {}
         """Of steps done before."""
         self.recalled: dict[str, str | None] = {}
         """Steps made again for their files, with the content they had."""
         self.changed: str | None = None
+        self.perhaps = engine.store.perhaps_done(steps)
+        """The keys of the steps that may be done already."""
 
     def run(self) -> dict[str, StepRecord]:
         """Return the records of the given steps, and of those recalled."""
-        executor = ThreadPoolExecutor(self.engine.workers or default_workers())
+        hands = self.engine.hands or Threads(self.engine.workers)
         try:
             while True:
                 if self.changed is None:
                     self._settle()
-                    self._start(executor)
-                if not self.running:
+                    self._start(hands)
+                if not self.running and not (self.due and self.changed is None and hands.wait()):
                     break
-                finished, _ = wait(self.running, return_when=FIRST_COMPLETED)
+                finished, _ = wait(self.running, hands.look_s, FIRST_COMPLETED)
                 for future in finished:
                     step, _ = self.running.pop(future)
+                    self.doing.discard(step.key)
                     self._take(step, *future.result())
         finally:
-            for future in self.running:
-                future.cancel()
-            executor.shutdown(wait=False, cancel_futures=True)
+            hands.drop(self.running)
         if self.changed is not None:
             raise Remade(self.changed)
         self._end()
@@ -254,7 +284,8 @@ class _Once:
                     continue
                 again = True
                 files = step.key in self.recalled
-                record = self.engine.settled(step, self._needs(step), files)
+                ask = files or step.key in self.perhaps
+                record = self.engine.settled(step, self._needs(step), files, ask)
                 if record is not None:
                     del self.waiting[step.key]
                     self._take(step, record, True)
@@ -267,7 +298,7 @@ class _Once:
 
     def _look_outside(self, key: str, reader: Step) -> bool:
         """Return whether a step of an earlier time is done; if it can be, have it done again."""
-        if key in self.waiting or any(step.key == key for step, _ in self.running.values()):
+        if key in self.waiting or key in self.doing:
             return False
         if key not in self.outside and (record := self.engine.store.get(key)):
             self.outside[key] = record
@@ -309,24 +340,17 @@ class _Once:
 
     # ------------------------------------------------------------ what runs
 
-    def _start(self, executor: ThreadPoolExecutor) -> None:
+    def _start(self, hands: Hands) -> None:
         """Start what may start, the first of the plan first: its inputs are then free early."""
-        free = (self.engine.workers or default_workers()) - len(self.running)
-        for step in self._next()[: max(free, 0)]:
+        due = [step for step in self.waiting.values() if step.key in self.due]
+        for step in hands.fitting(due, [step for step, _ in self.running.values()]):
             if step.key not in self.due or not self._room(step):
                 break
             del self.waiting[step.key]
             needs = self._needs(step)
-            future = executor.submit(self.engine.make, step, needs, step.key in self.recalled)
-            self.running[future] = step, needs
-
-    def _next(self) -> list[Step]:
-        """Return the steps that may start now; one that is alone waits for all others to end."""
-        ready = [step for step in self.waiting.values() if step.key in self.due]
-        if any(step.alone for step, _ in self.running.values()):
-            return []
-        together = [step for step in ready if not step.alone]
-        return together if together or self.running else ready[:1]
+            task = _Due(self.engine, step, needs, step.key in self.recalled)
+            self.running[hands.start(task)] = step, needs
+            self.doing.add(step.key)
 
     def _room(self, step: Step) -> bool:
         """Return whether the budget lets a step start; if need be something is evicted.

@@ -41,10 +41,32 @@ def machine_lock(
         UserError: it is still held after ``wait_s`` seconds; says by whom.
         StorageError: the lock file cannot be opened.
     """
+    with _held(fcntl.LOCK_EX, note, wait_s, path):
+        yield
+
+
+@contextlib.contextmanager
+def beside_measuring(*, wait_s: float = WAIT_S, path: Path | None = None) -> Iterator[None]:
+    """Keep the machine from being measured on while something works here, which others may, too.
+
+    For what works on a machine on others' behalf, and so cannot know when somebody measures.
+
+    Raises:
+        UserError: somebody measured for all of ``wait_s`` seconds; says who.
+        StorageError: the lock file cannot be opened.
+    """
+    with _held(fcntl.LOCK_SH, None, wait_s, path):
+        yield
+
+
+@contextlib.contextmanager
+def _held(
+    how: int, note: Callable[[str], None] | None, wait_s: float, path: Path | None
+) -> Iterator[None]:
     path = path or Path(os.environ.get(VARIABLE) or PATH)
     descriptor = _open(path)
     try:
-        _acquire(descriptor, note, wait_s, path)
+        _acquire(descriptor, how, note, wait_s, path)
         _sign(descriptor)
         yield
     finally:
@@ -102,13 +124,13 @@ def _open(path: Path) -> int:
 
 
 def _acquire(
-    descriptor: int, note: Callable[[str], None] | None, wait_s: float, path: Path
+    descriptor: int, how: int, note: Callable[[str], None] | None, wait_s: float, path: Path
 ) -> None:
     deadline = time.monotonic() + wait_s
     told = False
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
             return
         except BlockingIOError:
             holder = _holder(descriptor)

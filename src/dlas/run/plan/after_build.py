@@ -9,7 +9,6 @@ from __future__ import annotations
 from dlas.core import registry
 from dlas.core.keys import Json, key
 from dlas.core.records import MeasureSettings, Stage
-from dlas.run.measure.host import placement
 from dlas.run.plan.plan import NETWORK_SERVER, Runnable, Step, software_identity
 from dlas.store.artifacts import StepRecord
 
@@ -41,6 +40,7 @@ def baseline_step(plan: Runnable, settings: MeasureSettings, host: str) -> Step:
         server=NETWORK_SERVER,
         text=f"baseline {plan.stack.text('dataset')} {plan.stack.text('model')}",
         samples=settings.accuracy_samples,
+        host=host,
     )
 
 
@@ -65,13 +65,13 @@ def evaluate_step(plan: Runnable, built: StepRecord, settings: MeasureSettings, 
         server=plan.server,
         text=plan.text(*TOLD),
         samples=settings.accuracy_samples,
+        host=host,
     )
 
 
 def memory_step(plan: Runnable, built: StepRecord, host: str) -> Step:
     """Return the step that reads one artefact's memory in a process of its own."""
     source = registry.source_version("dlas.run.measure.memory")
-    cpus, _ = placement(plan.threads)
     return Step(
         key=key("memory", built.content, _runtime(plan), _hardware(plan), host, source),
         stage=Stage.MEMORY,
@@ -85,7 +85,8 @@ def memory_step(plan: Runnable, built: StepRecord, host: str) -> Step:
         server=plan.server,
         text=plan.text(*TOLD),
         launch="exec",
-        cpus=cpus if plan.threads > 1 else None,
+        placed=plan.threads if plan.threads > 1 else 0,
+        host=host,
     )
 
 

@@ -52,7 +52,9 @@ class Step:
     ``args`` is the JSON given to ``task``; ``inputs`` maps further argument names to the keys of
     the steps whose artefact folders they stand for. ``samples``: how many test images the step
     evaluates; a finished step with fewer is taken up where it stopped. ``alone``: it measures, so
-    no other step, and no other study's measurement, runs at the same time.
+    no other step, and no other study's measurement, runs at the same time. ``placed``: it gets the
+    processors of so many threads, 0: all. ``host``: the class of the hosts that may do it, empty:
+    whichever would give it the same key.
     """
 
     key: str
@@ -64,8 +66,9 @@ class Step:
     text: str
     samples: int = 0
     launch: Literal["fork", "exec"] = "fork"
-    cpus: tuple[int, ...] | None = None
+    placed: int = 0
     alone: bool = False
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
