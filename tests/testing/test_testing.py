@@ -66,6 +66,8 @@ TECHNIQUES: list[tuple[str, str, dict[str, Any]]] = [
     ("algorithm", "winograd", {}),
     ("algorithm", "best", {}),
     ("algorithm", "map", {"*": "gemm", "conv1": {"primitive": "spatial-pack"}}),
+    ("software", "executorch", {}),
+    ("software", "litert", {}),
     ("software", "ncnn", {}),
     ("software", "onnxruntime", {}),
     ("software", "openvino", {}),
