@@ -1,8 +1,10 @@
 """ExecuTorch: its rules and what its traces tell hold anywhere; it runs where it is installed."""
 
+import subprocess
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 from dlas.core import registry
 from dlas.core.errors import StepError
+from dlas.layers.software.executorch import ExecuTorchSession
 from dlas.layers.software.shared.work import settle
 from dlas.layers.software.shared.xnnpack_events import kernels, named, portable, works
 from dlas.run.measure.verdict import asked_and_ran
@@ -149,6 +152,31 @@ def test_what_xnnpack_did_not_take_is_told() -> None:
         "3 operators ran by ExecuTorch's portable kernels: bmm x2, select_copy x1"
     ]
     assert portable(TRACE[:7]) == []
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A session of which only the trace is there."""
+    loaded = ExecuTorchSession.__new__(ExecuTorchSession)
+    loaded._pool = SimpleNamespace(_threadpool_get_thread_count=lambda: 2)
+    monkeypatch.setattr(ExecuTorchSession, "_trace", lambda self, x: TRACE)
+    return loaded
+
+
+def test_a_trace_becomes_what_ran(traced: Any) -> None:
+    ran = traced.observe(images()[:1])
+    assert (ran.precision, ran.threads) == ("float32", 2)
+    assert [said.partition(" ")[0] for said in ran.fallbacks] == ["1", "1", "3"]
+
+
+def test_a_trace_that_cannot_be_read_is_told(traced: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Any, x: Any) -> list[str]:
+        raise subprocess.CalledProcessError(1, ["flatc"])
+
+    monkeypatch.setattr(ExecuTorchSession, "_trace", broken)
+    ran = traced.observe(images()[:1])
+    assert (ran.precision, ran.threads, ran.kernels) == (None, 2, {})
+    assert ran.fallbacks[0].startswith("what ran could not be read: ")
 
 
 # ---------------------------------------------------------------- rules

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Collection
@@ -24,6 +25,7 @@ from dlas.core.protocols import (
     Techniques,
     unavailable,
 )
+from dlas.core.wording import sentence
 from dlas.layers.software.shared import refusals
 from dlas.layers.software.shared.work import settle
 from dlas.layers.software.shared.xnnpack_events import kernels, named, portable, works
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
     from dlas.core.protocols import Array
 
 MODEL, INFO = "model.pte", "executorch.json"
-DEBUG_BYTES = 10_000_000
-"""Room for what ExecuTorch notes of each operator while it is looked at."""
 _HALF = ("f16c", "avx512_fp16", "asimdhp")
 """CPU flags, one of which XNNPACK's float16 kernels are expected to need."""
 
@@ -129,28 +129,41 @@ class ExecuTorchSession:
         return outputs
 
     def observe(self, x: Array) -> Ran:
-        """Run the program a second time with ExecuTorch's event tracing, and read its dump."""
+        """Run the program a second time with ExecuTorch's event tracing, and read its dump.
+
+        Where the dump cannot be read that is told, and the rest is empty.
+        """
+        threads = int(self._pool._threadpool_get_thread_count())
+        try:
+            names = self._trace(x)
+        except (RuntimeError, ValueError, subprocess.CalledProcessError) as error:
+            said = sentence(error)
+            return Ran(threads=threads, fallbacks=(f"what ran could not be read: {said}",))
+        found = named(names)
+        precision, mixed = settle(works(found))
+        return Ran(
+            precision=precision,
+            threads=threads,
+            kernels=kernels(found),
+            fallbacks=(*mixed, *portable(names)),
+        )
+
+    def _trace(self, x: Array) -> list[str]:
+        """Return the names of what happens in an inference.
+
+        Without a buffer for values: those of float16 make a dump that cannot be read.
+        """
         from executorch.devtools import Inspector
         from executorch.runtime import Runtime
 
         with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dump, debug = Path(place) / "dump.etdp", Path(place) / "debug.bin"
-            traced = Runtime.get().load_program(
-                str(self._model), enable_etdump=True, debug_buffer_size=DEBUG_BYTES
-            )
+            dump, values = Path(place) / "dump.etdp", Path(place) / "values.bin"
+            traced = Runtime.get().load_program(str(self._model), enable_etdump=True)
             self._infer(traced.load_method("forward"), x)
-            traced.write_etdump_result_to_file(str(dump), str(debug))
-            seen = Inspector(etdump_path=str(dump))
-            names = [event.name for block in seen.event_blocks for event in block.events]
-        found = named(names)
-        precision, mixed = settle(works(found))
-        return Ran(
-            precision=precision,
-            threads=int(self._pool._threadpool_get_thread_count()),
-            kernels=kernels(found),
-            fallbacks=(*mixed, *portable(names)),
-        )
+            traced.write_etdump_result_to_file(str(dump), str(values))
+            blocks = Inspector(etdump_path=str(dump)).event_blocks
+            return [event.name for block in blocks for event in block.events]
 
 
 def _lowered(module: Any, shape: tuple[int, ...], half: bool, images: Array | None) -> bytes:
