@@ -229,7 +229,7 @@ def _quantized(content: bytes, images: Array, batch: int) -> bytes:
     made = quantizer.Quantizer(bytearray(content), recipe.static_wi8_ai8())
     key, name = _signature(content)
     batches = [{name: images[at : at + batch]} for at in range(0, len(images), batch)]
-    found = made.calibrate({key: batches})
+    found = made.calibrate({key: batches}, num_threads=1)
     return bytes(made.quantize(found).quantized_model)
 
 
@@ -238,9 +238,8 @@ def _halved(content: bytes) -> bytes:
     from ai_edge_quantizer import quantizer, recipe, recipe_manager
 
     manager = recipe_manager.RecipeManager()
-    manager.add_weight_only_config(
-        ".*", "*", num_bits=16, algorithm_key=recipe.AlgorithmName.FLOAT_CASTING
-    )
+    every, cast = recipe.TFLOperationName.ALL_SUPPORTED, recipe.AlgorithmName.FLOAT_CASTING
+    manager.add_weight_only_config(".*", every, num_bits=16, algorithm_key=cast)
     made = quantizer.Quantizer(bytearray(content), manager.get_quantization_recipe())
     return bytes(made.quantize().quantized_model)
 
