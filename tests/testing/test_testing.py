@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -67,7 +68,7 @@ TECHNIQUES: list[tuple[str, str, dict[str, Any]]] = [
     ("algorithm", "best", {}),
     ("algorithm", "map", {"*": "gemm", "conv1": {"primitive": "spatial-pack"}}),
     ("software", "executorch", {}),
-    ("software", "litert", {}),
+    ("software", "litert", {"converter": os.environ.get("DLAS_TEST_LITERT_CONVERTER", "")}),
     ("software", "ncnn", {}),
     ("software", "onnxruntime", {}),
     ("software", "openvino", {}),

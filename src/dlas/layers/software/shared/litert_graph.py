@@ -78,10 +78,10 @@ def _reached(nodes: Sequence[Mapping[str, Any]], wanted: list[int]) -> set[int]:
         gives |= {int(tensor): node for tensor in node["outputs"]}
     found: set[int] = set()
     while wanted:
-        node = gives.get(wanted.pop())
-        if node is not None and node["index"] not in found:
-            found.add(node["index"])
-            wanted += [int(tensor) for tensor in node["inputs"] if tensor >= 0]
+        giver = gives.get(wanted.pop())
+        if giver is not None and giver["index"] not in found:
+            found.add(giver["index"])
+            wanted += [int(tensor) for tensor in giver["inputs"] if tensor >= 0]
     return found
 
 
