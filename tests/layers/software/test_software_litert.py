@@ -270,9 +270,13 @@ def test_without_a_converter_it_is_unavailable() -> None:
     assert litert(converter="", python="elsewhere").why_not(stack(litert())) is None
 
 
-def test_what_is_not_converted_is_told_in_its_words(environment: str, tmp_path: Path) -> None:
-    with pytest.raises(StepError, match="does not convert this network: no such module"):
-        litert(converter=environment).build(FakeProgram("residual"), CPU, tmp_path)
+def test_what_is_not_converted_is_told_in_its_words(
+    environment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for converter in (environment, os.path.relpath(environment, tmp_path)):
+        with pytest.raises(StepError, match="does not convert this network: no such module"):
+            litert(converter=converter).build(FakeProgram("residual"), CPU, tmp_path)
 
 
 def test_narrow_types_that_it_has_no_way_to_are_unavailable(

@@ -188,9 +188,14 @@ class LiteRtSession:
 # ---------------------------------------------------------------- the file
 
 
+def _program(python: str) -> Path:
+    """Return where a Python lies; a link is not followed, for it is what makes an environment."""
+    return Path(shutil.which(python) or python).absolute()
+
+
 def _version_beside(python: str) -> str | None:
     """Return the version of litert-torch in the environment of a Python, None: it is not there."""
-    packages = Path(python).absolute().parent.parent.glob("lib/python3*/site-packages")
+    packages = _program(python).parent.parent.glob("lib/python3*/site-packages")
     for found in distributions(path=[str(folder) for folder in packages]):
         if (found.metadata["Name"] or "").replace("_", "-").lower() == "litert-torch":
             return found.version
@@ -212,7 +217,7 @@ def _converted(module: Any, shape: tuple[int, ...], python: str) -> bytes:
         exported = torch.export.export(copy.deepcopy(module).eval(), (torch.zeros(shape),))
         torch.export.save(exported, source)
         done = subprocess.run(
-            [python, str(script), str(source), str(target)],
+            [str(_program(python)), str(script), str(source), str(target)],
             capture_output=True, text=True, errors="replace", check=False, cwd=place,
         )  # fmt: skip
         if done.returncode or not target.is_file():
