@@ -49,7 +49,7 @@ test-cluster: $(STAMP)
 	$(BIN)/python -m pytest -q -m cluster tests/cluster
 
 test-runtimes: $(STAMP)
-	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[dev,nncf,litert]'
+	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[dev,nncf,litert,executorch]'
 	$(BIN)/python -m pytest -q tests/layers/software tests/layers/optimization tests/testing tests/run/plan
 
 test-slow: $(STAMP)

@@ -43,9 +43,9 @@ class ExecuTorch(Software):
     """ExecuTorch: exported by PyTorch, lowered to XNNPACK as far as that takes it.
 
     Operators that XNNPACK does not take run by ExecuTorch's portable kernels, which are slow;
-    they are told. ``float16`` converts weights, activations and the input. Its own int8 (``int8:
-    {route: own}``) is PyTorch's quantization for export with XNNPACK's quantizer: int8
-    activations with a zero point, weights with a scale for each output channel.
+    they are told. ``float16`` computes in it, with weights that the file keeps in float32. Its own
+    int8 (``int8: {route: own}``) is PyTorch's quantization for export with XNNPACK's quantizer:
+    int8 activations with a zero point, weights with a scale for each output channel.
     """
 
     name: ClassVar[str] = "executorch"
