@@ -50,7 +50,10 @@ test-cluster: $(STAMP)
 
 test-runtimes: $(STAMP)
 	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[dev,nncf,litert,executorch]'
-	$(BIN)/python -m pytest -q tests/layers/software tests/layers/optimization tests/testing tests/run/plan
+	test -x .venv/convert/bin/python || $(PYTHON) -m venv .venv/convert
+	.venv/convert/bin/python -m pip install --quiet --progress-bar off litert-torch
+	DLAS_TEST_LITERT_CONVERTER=$(CURDIR)/.venv/convert/bin/python $(BIN)/python -m pytest -q \
+	  tests/layers/software tests/layers/optimization tests/testing tests/run/plan tests/deploy/test_standalone.py
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow

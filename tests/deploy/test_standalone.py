@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,11 @@ from fake_programs import CPU, FakeProgram, images
 def test_a_loader_gives_what_the_session_gives(
     name: str, params: dict[str, Any], tmp_path: Path
 ) -> None:
+    if name == "litert":
+        converter = os.environ.get("DLAS_TEST_LITERT_CONVERTER", "")
+        if not converter and importlib.util.find_spec("litert_torch") is None:
+            pytest.skip("litert-torch is not installed")
+        params = {"converter": converter}
     software = registry.make("software", name, params)
     assert isinstance(software, Software)
     if absent := registry.missing(type(software)):
