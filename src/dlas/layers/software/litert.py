@@ -49,7 +49,8 @@ class LiteRt(Software):
     ``float16`` stores the weights so and computes in float32: the interpreter has no setting for
     XNNPACK's float16. Its own int8 (``int8: {route: own}``) is ai-edge-quantizer's: int8
     activations with a zero point, weights with a scale for each output channel; inputs and
-    outputs are int8, too, and converted within the timed region.
+    outputs are int8, too, and converted within the timed region. It quantizes what a LayerNorm is
+    made of as well, so that a transformer can be too far off to be complete.
 
     What converts (litert-torch) brings a gigabyte of packages and pins versions that dlas does not
     share. So ``converter: PATH`` names the Python of an environment of its own, which needs
