@@ -54,8 +54,11 @@ test-cluster-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -s -o timeout=600 -m "cluster and slow" tests/cluster
 
 test-runtimes: $(STAMP)
-	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[dev,nncf]'
-	$(BIN)/python -m pytest -q tests/layers/software tests/layers/optimization tests/testing tests/run/plan
+	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[dev,nncf,litert,executorch]'
+	test -x .venv/convert/bin/python || $(PYTHON) -m venv .venv/convert
+	.venv/convert/bin/python -m pip install --quiet --progress-bar off litert-torch
+	DLAS_TEST_LITERT_CONVERTER=$(CURDIR)/.venv/convert/bin/python $(BIN)/python -m pytest -q \
+	  tests/layers/software tests/layers/optimization tests/testing tests/run/plan tests/deploy/test_standalone.py
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m "slow and not cluster"

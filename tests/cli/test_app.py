@@ -617,6 +617,18 @@ def test_catalog_and_doctor_of_this_installation(said):
     found = json.loads(out)
     assert found["host"]["cores"] >= 1
     assert {"layer", "name", "missing"} == set(found["techniques"][0])
+    assert found["environments"] == {}
+
+
+def test_doctor_looks_into_other_interpreters(said, tmp_path):
+    code, _, err = said("doctor", "--no-probe", "--python", "/no/such/python")
+    assert code == 2 and "'/no/such/python' is no program" in err
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
+    python = str(bare / "bin" / "python")
+    code, out, _ = said("doctor", "--no-probe", "--python", python)
+    assert code == 0 and f"{python}: no runtime" in out
+    assert re.search(r"- onnxruntime: \S+ lacks dlas==\S+, onnxruntime", out)
 
 
 def test_train(said, tmp_path):

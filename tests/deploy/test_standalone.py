@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,8 @@ from fake_programs import CPU, FakeProgram, images
                                      "session.intra_op.allow_spinning": "0"}}),
         ("openvino", {}),
         ("ncnn", {"options": {"use_packing_layout": False}}),
+        ("litert", {}),
+        ("executorch", {}),
         ("pytorch", {}),
         ("pytorch", {"layout": "nhwc"}),
         ("tvm", {}),
@@ -41,8 +44,15 @@ from fake_programs import CPU, FakeProgram, images
 def test_a_loader_gives_what_the_session_gives(
     name: str, params: dict[str, Any], tmp_path: Path
 ) -> None:
+    if name == "litert":
+        converter = os.environ.get("DLAS_TEST_LITERT_CONVERTER", "")
+        if not converter and importlib.util.find_spec("litert_torch") is None:
+            pytest.skip("litert-torch is not installed")
+        params = {"converter": converter}
     software = registry.make("software", name, params)
     assert isinstance(software, Software)
+    if absent := registry.missing(type(software)):
+        pytest.skip(absent.reason)
     # PyTorch's artefact is the module itself, and that of `residual` has classes of dlas.
     net = "depthwise" if name == "pytorch" else "residual"
     software.build(FakeProgram(net), CPU, _made(tmp_path))

@@ -64,6 +64,18 @@ def test_what_another_interpreter_lacks_is_said(tmp_path: Path) -> None:
     assert f"lacks dlas=={dlas.__version__}, onnxruntime" in bare.problem
 
 
+def test_of_two_distributions_the_one_that_is_imported_counts(other: Path) -> None:
+    """An environment on top of another one hides what it has itself."""
+    site = next((other.parent.parent / "lib").glob("python3*")) / "site-packages"
+    known = site / "Torch_Pruning-0.0.1.dist-info"
+    known.mkdir()
+    (known / "METADATA").write_text("Metadata-Version: 2.1\nName: Torch_Pruning\nVersion: 0.0.1\n")
+    probe.cache_clear()
+    assert probe(str(other), ()).versions["torch-pruning"] == "0.0.1"
+    (known / "METADATA").unlink()
+    known.rmdir()
+
+
 def test_a_path_that_is_no_python_is_said() -> None:
     assert "is no program" in probe("/no/such/python", ()).problem
     assert "does not answer as Python" in probe("/bin/true", ()).problem

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest
@@ -41,6 +43,12 @@ SLOW = dict.fromkeys(("torch-compile", "pytorch"), ("float16", "bfloat16"))
 PLAIN = Problem(model=SmallNet(kind="plain"))
 PLAIN_IF = {layer: PLAIN if layer == "software" else None for layer in CHECKS}
 
+CONVERTER = os.environ.get("DLAS_TEST_LITERT_CONVERTER", "")
+"""The Python of an environment with litert-torch, without which litert refuses every stack."""
+UNCONVERTED = pytest.mark.skipif(
+    not CONVERTER and find_spec("litert_torch") is None, reason="litert-torch is not installed"
+)
+
 TECHNIQUES: list[tuple[str, str, dict[str, Any]]] = [
     ("dataset", "small-images", {"channels": 3, "batch": 2}),
     ("dataset", "digits", {"size": 12}),
@@ -66,6 +74,8 @@ TECHNIQUES: list[tuple[str, str, dict[str, Any]]] = [
     ("algorithm", "winograd", {}),
     ("algorithm", "best", {}),
     ("algorithm", "map", {"*": "gemm", "conv1": {"primitive": "spatial-pack"}}),
+    ("software", "executorch", {}),
+    ("software", "litert", {"converter": CONVERTER}),
     ("software", "ncnn", {}),
     ("software", "onnxruntime", {}),
     ("software", "openvino", {}),
@@ -100,6 +110,8 @@ def every_check() -> Iterator[Any]:
         for check in contract(layer, name, on=on, **params):
             if not any(word in check.name for word in SLOW.get(name, ())):
                 marks = [pytest.mark.slow] if name == "torch-compile" else []
+                refusing = name == "litert" and check.name == "it-refuses-not-every-stack"
+                marks += [UNCONVERTED] if refusing else []
                 route = f"-{params['route']}" if "route" in params else ""
                 yield pytest.param(check, id=f"{name}{route}-{check}", marks=marks)
 

@@ -338,8 +338,6 @@ def compare(
     from dlas.analyze import render_comparison
     from dlas.analyze.conclusion import plain
     from dlas.tables import intake
-    from dlas.tables.provenance import differences
-    from dlas.tables.read import read as read_folders
 
     one_of(format, ("text", "json"))
     asked = intake.Asked(
@@ -357,8 +355,7 @@ def compare(
     elif any(files):
         raise UserError(f"{first}, {second}: give two output folders or two tables, not one each")
     else:
-        pair = (intake.of_folders([first], asked), intake.of_folders([second], asked))
-        differs = tuple(differences(*(read_folders(each)[0] for each in (first, second))))
+        pair, differs = intake.of_two_folders(first, second, asked)
     found = compare_tables(*pair)
     if format == "json":
         print_json({"differs": list(differs), **plain(found.to_dict())})

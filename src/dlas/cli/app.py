@@ -344,7 +344,11 @@ def catalog(
 
 
 @app.command()
-def doctor(format: options.Format = "text", probe: options.Probe = True) -> None:
+def doctor(
+    format: options.Format = "text",
+    probe: options.Probe = True,
+    python: options.Pythons = None,
+) -> None:
     """Say what this machine has, what is missing and how to get it, what makes timings doubtful.
 
     A small network is run by every runtime in every type, to see what it executes; the answers are
@@ -353,6 +357,8 @@ def doctor(format: options.Format = "text", probe: options.Probe = True) -> None
         dlas doctor
 
         dlas doctor --no-probe
+
+        dlas doctor --python envs/litert/bin/python
     """
     from dlas.cli.catalog import examination_text, examine
     from dlas.cli.display import progress, terminal_width
@@ -360,7 +366,7 @@ def doctor(format: options.Format = "text", probe: options.Probe = True) -> None
     one_of(format, ("text", "json"))
     shown = progress(sys.stderr, not probe)
     try:
-        found = examine(shown if probe else None)
+        found = examine(shown if probe else None, python or ())
     finally:
         shown.close()
     if format == "json":

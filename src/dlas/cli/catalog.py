@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from dlas.cli.display import table, text_of
 from dlas.core import registry
+from dlas.core.errors import UserError
 from dlas.core.protocols import HardwareTechnique
 from dlas.core.stack import LAYERS, TITLES
 
 if TYPE_CHECKING:
     from dlas.run.executed import Probe
     from dlas.run.plan.plan import Step
+    from dlas.run.process.interpreters import Interpreters
     from dlas.run.progress import Progress
     from dlas.store.artifacts import StepRecord
 
@@ -21,6 +23,7 @@ class Executed(TypedDict):
     """What a runtime was seen to execute where a type was asked for."""
 
     software: str
+    """With the path of its interpreter, where that is not dlas's own."""
     type: str
     executes: str | None
     """None where it could not be seen; ``problem`` says why, if it failed."""
@@ -95,13 +98,16 @@ def _kind(described: Mapping[str, Any]) -> str:
     return " ".join([" or ".join(names) or "any", *said])
 
 
-def examine(progress: Progress | None = None) -> dict[str, object]:
+def examine(progress: Progress | None = None, pythons: Sequence[str] = ()) -> dict[str, object]:
     """Return what the machine is, what is missing and how to get it, and what to mistrust.
 
     With a progress, what each runtime executes of each type is looked at, too, where it is not
-    known yet (``executes``; None: not looked at).
+    known yet (``executes``; None: not looked at). ``pythons``: other interpreters in which it is
+    looked for runtimes (``environments``: what each lacks for which).
     """
     from dlas.run.measure import host
+
+    asked = _asked(pythons)
 
     description = host.describe()
     rows = registry.catalogue()
@@ -113,17 +119,42 @@ def examine(progress: Progress | None = None) -> dict[str, object]:
         "host": description,
         "host_class": host.host_class(description),
         "techniques": techniques,
-        "executes": None if progress is None else _executes(progress),
+        "environments": _environments(asked),
+        "executes": None if progress is None else _executes(progress, asked),
         "concerns": host.concerns(description),
     }
 
 
-def _executes(progress: Progress) -> list[Executed]:
+def _asked(pythons: Sequence[str]) -> Interpreters:
+    """Ask interpreters, if there are any, for all that each runtime needs.
+
+    Raises:
+        UserError: one of them cannot be started.
+    """
+    from dlas.run.process.interpreters import ask, no_program
+
+    if problems := [problem for python in pythons if (problem := no_program(python))]:
+        raise UserError(problems)
+    needed = [registry.find("software", name).requires for name in registry.names("software")]
+    return ask((python, requires) for python in pythons for requires in needed)
+
+
+def _environments(asked: Interpreters) -> dict[str, dict[str, str]]:
+    """Return for each interpreter what it lacks for each runtime, empty for nothing."""
+    names = registry.names("software")
+    needed = {name: registry.find("software", name).requires for name in names}
+    return {
+        python: {name: asked[python, needed[name]].problem for name in names}
+        for python in dict.fromkeys(python for python, _ in asked)
+    }
+
+
+def _executes(progress: Progress, asked: Interpreters) -> list[Executed]:
     """Return a row for each runtime and type that no rule refuses: what was seen to run."""
     from dlas.core.records import Status
     from dlas.run.executed import Answers, ran_of
 
-    answers = Answers()
+    answers = Answers(interpreters=asked)
     probes = answers.survey()
     steps = {key for probe in probes for key in (*probe.steps, probe.step.key)}
     progress.start(len(steps), 0)
@@ -135,10 +166,9 @@ def _executes(progress: Progress) -> list[Executed]:
 
     def row(probe: Probe, record: StepRecord) -> Executed:
         ran = ran_of(record.info) if record.status is Status.COMPLETE else None
-        techniques = probe.cell.techniques
         return {
-            "software": techniques.software.name,
-            "type": techniques.precision,
+            "software": probe.cell.stack.text("software"),
+            "type": probe.cell.techniques.precision,
             "executes": ran.precision if ran else None,
             "isa": ran.isa if ran else None,
             "problem": record.reason if ran is None else "",
@@ -173,10 +203,22 @@ def examination_text(found: Mapping[str, Any], width: int | None) -> str:
         lines.append(f"{layer:13} {', '.join(ready) or 'none'}")
     if missing := [t for t in techniques if t["missing"]]:
         lines += ["", "missing:", table(missing, ("layer", "name", "missing"), width)]
+    for python, lacks in found["environments"].items():
+        lines += ["", *_environment_text(python, lacks)]
     if found["executes"] is not None:
         lines += ["", *_executes_text(found["executes"], width)]
     concerns = found["concerns"] or ["nothing speaks against timings on this machine"]
     return "\n".join([*lines, "", "timings:", *(f"- {concern}" for concern in concerns)])
+
+
+def _environment_text(python: str, lacks: Mapping[str, str]) -> list[str]:
+    """Return which runtimes an interpreter has, and what it lacks for the others."""
+    ready = [name for name, problem in lacks.items() if not problem]
+    told: dict[str, list[str]] = {}
+    for name, problem in lacks.items():
+        told.setdefault(problem, []).append(name)
+    missing = [f"- {', '.join(names)}: {problem}" for problem, names in told.items() if problem]
+    return [f"{python}: {', '.join(ready) or 'no runtime'}", *missing]
 
 
 def _executes_text(rows: Sequence[Executed], width: int | None) -> list[str]:

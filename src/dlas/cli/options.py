@@ -192,6 +192,10 @@ Figures = Annotated[
     Path | None, typer.Option("--figures", help="A folder for figures, PNG and SVG.")
 ]
 Probe = Annotated[bool, typer.Option(help="Run a small network to see what runtimes execute.")]
+Pythons = Annotated[
+    list[str] | None,
+    typer.Option("--python", help="Another interpreter, whose runtimes are looked at, too."),
+]
 Layer = Annotated[str | None, typer.Option(help="One layer only.")]
 
 # ---------------------------------------------------------------- analyze, compare

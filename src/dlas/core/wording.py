@@ -40,6 +40,8 @@ _NAMES = {
     "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "torch": "PyTorch", "tvm": "TVM",
     "tvm_ffi": "TVM", "onnx": "ONNX", "onnxscript": "PyTorch's ONNX exporter", "timm": "timm",
     "torch_pruning": "Torch-Pruning", "PIL": "Pillow", "pyarrow": "PyArrow", "ncnn": "ncnn",
+    "executorch": "ExecuTorch", "litert_torch": "litert-torch", "ai_edge_litert": "LiteRT",
+    "ai_edge_quantizer": "ai-edge-quantizer",
     "pnnx": "pnnx", "safetensors": "safetensors", "torchvision": "torchvision", "numpy": "NumPy",
 }  # fmt: skip
 

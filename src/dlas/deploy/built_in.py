@@ -47,6 +47,17 @@ def ncnn(software: Software, artifact: Path) -> Deployment:
     return Deployment(f"{STANDALONE}.load_ncnn", {"options": options}, ("ncnn",))
 
 
+def litert(software: Software, artifact: Path) -> Deployment:
+    """Return how LiteRT's interpreter loads its file."""
+    return Deployment(f"{STANDALONE}.load_litert", {}, ("ai-edge-litert",))
+
+
+def executorch(software: Software, artifact: Path) -> Deployment:
+    """Return how ExecuTorch loads its program; its Python interface needs PyTorch."""
+    settings = json.loads((artifact / "executorch.json").read_text(encoding="utf-8"))
+    return Deployment(f"{STANDALONE}.load_executorch", settings, ("executorch", "torch"))
+
+
 def pytorch(software: Software, artifact: Path) -> Deployment:
     """Return how PyTorch loads its module, and the packages whose classes it is made of.
 

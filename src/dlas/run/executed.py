@@ -164,10 +164,18 @@ class Answers:
         yield from ((probe, records[probe.step.key]) for probe in probes)
 
     def survey(self) -> list[Probe]:
-        """Return a probe for each runtime and type on this machine's CPU."""
+        """Return a probe for each runtime and type on this machine's CPU.
+
+        In every interpreter whose answers are known, too.
+        """
         cpu = _plain("hardware", "cpu")
         steps = [_ways(name) for name in ("none", *_narrow())]
-        software = [_plain("software", name) for name in registry.names("software")]
+        places = dict.fromkeys(["", *(python for python, _ in self.interpreters)])
+        software = [
+            registry.choice(registry.make("software", name, {"python": python} if python else {}))
+            for name in registry.names("software")
+            for python in places
+        ]
         probes = (self._first(ways, each, cpu) for each in software for ways in steps)
         return [probe for probe in probes if probe is not None]
 

@@ -18,8 +18,9 @@ from dlas.store.bundle import STUDY, is_bundle, study_text
 from dlas.study.form import within_limits
 from dlas.study.source import parse, read
 from dlas.tables import ceilings_frame, cells_frame, rounds_frame
+from dlas.tables.environments import matched
 from dlas.tables.fitted import OF_ROUND, QUIET, SEEN, estimates_of
-from dlas.tables.provenance import told
+from dlas.tables.provenance import differences, told
 from dlas.tables.read import Results, choices_of, current
 from dlas.tables.read import read as read_folders
 
@@ -30,6 +31,8 @@ ARITHMETIC_TYPE = "float32"
 """The type whose arithmetic ceiling a study measures."""
 DATABASE = b"SQLite format 3"
 """How a file of results begins."""
+Pair = tuple[Table, Table]
+"""Two tables to be compared."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,21 @@ def of_results(results: Sequence[Results], folders: Sequence[Path], asked: Asked
         choices=choices_of(results),
     )
     return _noted(replace(table, notes=(*said, *table.notes)), (*wrong, *note))
+
+
+def of_two_folders(first: Path, second: Path, asked: Asked) -> tuple[Pair, tuple[str, ...]]:
+    """Return the tables of two output folders to be compared, and what they do not have in common.
+
+    Software that each has in one environment is the same level, wherever that lies.
+
+    Raises:
+        UserError: a folder holds no results, or they have no such metric.
+    """
+    before, after = (read_folders(each)[0] for each in (first, second))
+    differ = differences(before, after)
+    one, two, versions = matched(before, after)
+    pair = of_results([one], [first], asked), of_results([two], [second], asked)
+    return pair, (*versions, *differ)
 
 
 def undisturbed(sought: Goals, metric: str) -> tuple[Goals, tuple[str, ...]]:
@@ -265,9 +283,7 @@ def of_table(files: Sequence[Path], columns: Columns, asked: Asked) -> Table:
     return load_table(list(files), **_options(columns, asked))
 
 
-def of_two_tables(
-    first: Path, second: Path, columns: Columns, asked: Asked
-) -> tuple[Table, Table]:
+def of_two_tables(first: Path, second: Path, columns: Columns, asked: Asked) -> Pair:
     """Return the tables of two files that are to be compared: levels mean the same in both.
 
     Raises:

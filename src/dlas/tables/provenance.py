@@ -9,6 +9,7 @@ from itertools import chain
 from dlas.core.errors import listed
 from dlas.store.facts import Built, Evaluated
 from dlas.store.results import SessionRow
+from dlas.tables.environments import several
 from dlas.tables.read import Results
 
 QUIET = frozenset({"flags", "libraries", "load", "clocks_mhz", "temperatures_c", "cores_allowed"})
@@ -17,7 +18,9 @@ QUIET = frozenset({"flags", "libraries", "load", "clocks_mhz", "temperatures_c",
 
 def told(every: Sequence[Results]) -> tuple[str, ...]:
     """Return what a reader of output folders has to know before any number, a sentence each."""
-    return tuple(sentence for each in every for sentence in (*_stale(each), *_mixed(each)))
+    return tuple(
+        sentence for each in every for sentence in (*_stale(each), *_mixed(each), *several(each))
+    )
 
 
 def _stale(results: Results) -> list[str]:

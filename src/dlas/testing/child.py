@@ -33,6 +33,7 @@ Args = Mapping[str, Any]
 HEAVY = (
     *("torch", "torchvision", "timm", "torch_pruning", "safetensors.torch", "tvm", "tvm_ffi"),
     *("onnx", "onnxruntime", "onnxscript", "openvino", "tensorflow", "jax", "ncnn"),
+    *("executorch", "ai_edge_litert", "ai_edge_quantizer", "litert_torch"),
     *("pandas", "scipy", "sklearn", "matplotlib", "plotly"),
 )
 """Libraries that planning a study must not wait for."""

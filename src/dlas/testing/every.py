@@ -20,7 +20,17 @@ from dlas.testing.stand_ins import many_stacks
 UNKNOWN = "no_such_parameter"
 WRONG: tuple[Json, ...] = ({"wrong": [None]}, "\x00 no such value", [[[]]], None, -1e300)
 """Values of which a checked parameter refuses one at least."""
-RUNTIMES = ("torch", "tvm", "onnxruntime", "openvino", "ncnn", "tensorflow", "jax")
+RUNTIMES = (
+    "torch",
+    "tvm",
+    "onnxruntime",
+    "openvino",
+    "ncnn",
+    "executorch",
+    "ai_edge_litert",
+    "tensorflow",
+    "jax",
+)
 """What planning must not load; a light reader (of ONNX files, say) it may."""
 
 

@@ -187,11 +187,25 @@ def plan_cell(
     techniques = replace(techniques, probed=seen(stack, techniques))
     refusal = registry.refusal(techniques)
     interpreter = _interpreter(techniques.software, interpreters)
-    if refusal is None and interpreter is not None and interpreter.problem:
-        refusal = unavailable(interpreter.problem)
+    if refusal is None and interpreter is not None:
+        refusal = _lacking(techniques, interpreter)
     if refusal is not None:
         return Refused(stack, refusal)
     return _Chain(stack, techniques, interpreter, steps).cell()
+
+
+def _lacking(techniques: Techniques, interpreter: Interpreter) -> Refusal | None:
+    """Refuse another interpreter that cannot be used, or that has nothing to quantize with."""
+    if interpreter.problem:
+        return unavailable(interpreter.problem)
+    software = techniques.software
+    needed = software.quantizer if techniques.left_to_runtime else ""
+    if interpreter.asked and needed and needed not in interpreter.versions:
+        return unavailable(
+            f"{software.python} lacks {needed}, by which {software.name} quantizes: install it "
+            "there with pip"
+        )
+    return None
 
 
 def _interpreter(software: Software, known: Interpreters) -> Interpreter | None:

@@ -12,9 +12,12 @@ from functools import cache
 from dlas import __version__
 
 _PROBE = """
-import importlib.metadata as m, importlib.util as u, json, sys
+import importlib.metadata as m, importlib.util as u, json, re, sys
 need = json.loads(sys.argv[1])
-seen = {d.metadata["Name"]: d.version for d in m.distributions()}
+named = [(d.metadata["Name"], d.version) for d in m.distributions() if d.metadata["Name"]]
+seen = {}
+for name, version in named:
+    seen.setdefault(re.sub("[-_.]+", "-", name).lower(), version)
 print(json.dumps({"versions": seen, "python": sys.version.split()[0],
                   "absent": [n for n in need if u.find_spec(n) is None]}))
 """
