@@ -243,6 +243,10 @@ class Model(Technique):
         """Return a file of trained weights (safetensors, or a state dict) or None: random."""
         return None
 
+    def untrained(self, dataset: Dataset) -> bool:
+        """Return whether the weights are surely random, so that accuracy would say nothing."""
+        return False
+
 
 @dataclass(frozen=True, kw_only=True)
 class Optimization(Technique):
@@ -264,6 +268,13 @@ class Optimization(Technique):
     def left_to_runtime(self) -> bool:
         """Whether the precision is made by the runtime itself, of a float32 network."""
         return False
+
+    def before(self) -> Optimization | None:
+        """Return the optimization whose outcome ``apply`` is given; None: the network as it is.
+
+        It is a step of its own, so that several which go on from it share it.
+        """
+        return None
 
     def apply(self, network: Network, data: Samples | None, folder: Path) -> Optimized:
         """Return the optimized network; the given one is not changed. ``folder``: for files."""

@@ -13,6 +13,7 @@ from scipy import stats
 from dlas.analyze.claims.gauges import Gauge
 from dlas.analyze.estimate.levels import Floats
 from dlas.analyze.parts.contrasts import satterthwaite
+from dlas.analyze.tell.words import is_time, number
 
 SURE = 0.025
 """One-sided level of *surely*: a bound outside of a 95 % interval."""
@@ -133,6 +134,14 @@ def of_rows(gauge: Gauge, rows: Sequence[int]) -> Amount:
 def gap(gauge: Gauge, first: Sequence[int], second: Sequence[int]) -> Amount:
     """Return the mean of some rows less that of others."""
     return plus([of_rows(gauge, first), minus(of_rows(gauge, second))])
+
+
+def said(gauge: Gauge, amount: Amount) -> str:
+    """Return how much worse something is in words: ``1.23 times (1.1 to 1.4) the time``."""
+    ends = sorted(gauge.sign * x for x in amount.interval())
+    value, low, high = (number(float(np.exp(x))) for x in (gauge.sign * amount.value, *ends))
+    word = "time" if is_time(gauge.column) else gauge.column
+    return f"{value} times ({low} to {high}) the {word}"
 
 
 @dataclass(frozen=True)

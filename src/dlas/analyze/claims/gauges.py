@@ -60,6 +60,8 @@ class Basis:
     refused: Mapping[str, str] = field(default_factory=dict)
     """Why a column's rounds cannot be used, by name."""
     exact: tuple[str, ...] = COUNTED
+    short: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """The short name of each choice, by layer."""
     study: str = ""
     """The hash of the study that was run."""
 
