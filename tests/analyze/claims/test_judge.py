@@ -14,6 +14,7 @@ import pytest
 
 from dlas.analyze import load_table
 from dlas.analyze.claims import Basis, as_json, as_markdown, as_text, judge
+from dlas.analyze.claims.amounts import gap
 from dlas.analyze.claims.gauges import within
 from dlas.analyze.claims.hypothesis import Claim, ClaimsFile
 from dlas.analyze.claims.language import parse
@@ -794,3 +795,36 @@ def test_a_table_with_intervals():
     )
     found = Basis(table, estimate(table))
     assert verdict(found, "speedup(opt == 'fast') > 1.8 in every context") == "reproduced"
+
+
+def rounds_of(errors: np.ndarray, gain: float) -> Basis:
+    """Return two choices in many contexts whose rounds err as given, ``(contexts, 2, rounds)``."""
+    contexts, _, rounds = errors.shape
+    rows = [
+        {"model": f"m{i}", "opt": ("none", "fast")[j], "round": r,
+         "ms": math.exp(errors[i, j, r] - gain * j)}
+        for i in range(contexts) for j in range(2) for r in range(rounds)
+    ]  # fmt: skip
+    table = load_table(
+        pd.DataFrame(rows), layers=["model", "opt"], metric="ms", rounds="round",
+        baseline=["opt=none"],
+    )  # fmt: skip
+    return Basis(table, estimate(table))
+
+
+def test_heavy_tails_make_far_out_values_less_sure_and_normal_ones_do_not():
+    """With 40 contexts the best of them lies far out: a mean of five rounds is no normal there."""
+    rng = np.random.default_rng(0)
+    shape, test = (40, 2, 5), "speedup(opt == 'fast') > 1 in some context"
+    normal = rounds_of(0.03 * rng.standard_normal(shape), 0.0)
+    heavy = rounds_of(0.03 * rng.standard_t(3, shape), 0.0)
+    assert normal.main.tails.max() < 0.2 < heavy.main.tails.min()
+    z = {}
+    for name, found in (("normal", normal), ("heavy", heavy)):
+        amount = gap(found.main, [0], [1])
+        at = amount.value - 4 * amount.se
+        z[name] = amount.above(at)
+        assert amount.above(amount.value - 1.96 * amount.se) == pytest.approx(0.025, rel=0.25)
+    assert z["normal"] < 1e-4 < z["heavy"]
+    assert verdict(heavy, test) == "cannot tell"
+    assert verdict(rounds_of(0.03 * rng.standard_t(3, shape), 0.5), test) == "reproduced"
