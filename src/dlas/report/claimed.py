@@ -9,7 +9,15 @@ from pathlib import Path
 
 from dlas.analyze.claims import Judged, judge
 from dlas.analyze.claims.plainly import Plainly
-from dlas.analyze.claims.spoken import HEADS, MEANINGS, SIGNS, VERDICTS, about, sentence
+from dlas.analyze.claims.spoken import (
+    HEADS,
+    MEANINGS,
+    SIGNS,
+    VERDICTS,
+    about,
+    counts,
+    sentence,
+)
 from dlas.core.errors import UserError
 from dlas.store.bundle import home
 from dlas.store.registered import Registered, registrations
@@ -74,8 +82,10 @@ def _of_file(
     except UserError as error:
         yield f"<p>The claims cannot be judged: {escape(str(error))}</p>"
         return
-    yield from (f"<p>{escape(part)}</p>" for part in about(evidence))
     judged, plainly = judge(evidence, file), Plainly(evidence)
+    told = ", ".join(f"{n} {verdict}" for verdict, n in counts(judged).items())
+    yield f"<p><strong>{len(judged)} claims: {told}.</strong> {escape(file.description)}</p>"
+    yield from (f'<p class="soft">{escape(part)}</p>' for part in about(evidence))
     for verdict in VERDICTS:
         some = [one for one in judged if one.verdict == verdict]
         if some:

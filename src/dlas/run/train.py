@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from dlas.networks.fit import Augment, predict, train
 from dlas.study.choices import read_choice
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 CHUNK = 500  # test images that are decoded at a time
 
@@ -73,23 +74,23 @@ def run_train(
     _there(device)
     _writable(out)
     module = _from_scratch(model).build(dataset).module
-    recipe = train(
-        _narrow(module, device) if bfloat16 else module,
-        dataset.load("train"),
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        seed=seed,
-        threads=threads,
-        limit=limit,
-        augment=augment,
-        weight_decay=weight_decay,
-        label_smoothing=label_smoothing,
-        channels_last=channels_last,
-        device=device,
-        progress=progress,
-    )
-    module.eval()
+    with _computing(module, device, bfloat16):
+        recipe = train(
+            module,
+            dataset.load("train"),
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            seed=seed,
+            threads=threads,
+            limit=limit,
+            augment=augment,
+            weight_decay=weight_decay,
+            label_smoothing=label_smoothing,
+            channels_last=channels_last,
+            device=device,
+            progress=progress,
+        )
     recipe["compute"] = "bfloat16" if bfloat16 else "float32"
     return write_trained(module, model, dataset, out, recipe, float16=float16)
 
@@ -156,21 +157,26 @@ def _from_scratch(model: Model) -> Model:
     return dataclasses.replace(model, weights_file="random")  # type: ignore[call-arg]
 
 
-def _narrow(module: nn.Module, device: str) -> nn.Module:
-    """Return a module that computes another one in bfloat16 where that is safe (autocast)."""
+@contextmanager
+def _computing(module: nn.Module, device: str, bfloat16: bool) -> Iterator[None]:
+    """Have a module compute in bfloat16 where that is safe (autocast), for a while."""
     import torch
 
-    class Narrow(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.whole = module
+    if not bfloat16:
+        yield
+        return
+    whole = module.forward
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            with torch.autocast(torch.device(device).type, dtype=torch.bfloat16):
-                out: torch.Tensor = self.whole(x)
-            return out.float()
+    def forward(x: Tensor) -> Tensor:
+        with torch.autocast(torch.device(device).type, dtype=torch.bfloat16):
+            out: Tensor = whole(x)
+        return out.float()
 
-    return Narrow()
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
 
 
 def _there(device: str) -> None:
