@@ -70,7 +70,7 @@ def test_verdicts_come_before_all_else(folder, tmp_path):
         < told.index("Not reproduced: 1")
         < told.index("Cannot tell: 1")
     )
-    assert '<td data-head="held in">6 yes</td>' in told
+    assert '<td data-head="found in">6 yes</td>' in told
     assert "36 stacks were measured. A stack is one choice of each of: dataset, model" in told
     assert re.search(r": \S+ has \S+ times \(\S+ to \S+\) the time of", told)
 

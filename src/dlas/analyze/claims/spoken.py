@@ -142,7 +142,7 @@ MEANINGS = {
     CANNOT: "Noise, or too few cases to look at, leaves it open.",
 }
 """What each verdict means."""
-HEADS = ("claim", "had to hold in", "held in", "seen where it hangs on most")
+HEADS = ("claim", "needed in", "found in", "the case that decides")
 """What stands beside the name of a claim and its verdict."""
 
 
