@@ -6,8 +6,10 @@
 Nothing of ``dlas`` is imported. Contexts, pairs and ratios are worked out anew from
 ``results.sqlite``; errors in another, simpler way than the analysis does: differences paired round
 by round with a t interval of their own (no pooling), drops of accuracy with a normal interval
-paired by image. Each verdict is printed beside the one by hand, context by context. The exit
-status is 1 where a number differs by more than 0.1 % or a verdict is another one.
+paired by image. Each verdict is printed beside the one by hand, context by context. Latencies by
+hand are as they were read; the analysis takes the machine's drift off, which moves ratios by a
+few per cent. The exit status is 1 where a number by hand is outside of the interval told, a
+context is surely so here and surely not so there, or a verdict is another one.
 """
 
 from __future__ import annotations
@@ -204,7 +206,7 @@ def compare(told: dict[str, Any], found: Rows) -> int:
             wrong += 1
             continue
         a, b = said[context], found.loc[context]
-        close = math.isclose(a["value"], b["value"], rel_tol=1e-3, abs_tol=1e-9)
+        close = a["low"] <= b["value"] <= a["high"] and {a["answer"], sure(b)} != {"yes", "no"}
         wrong += not close
         print(
             f"    {context}\n"
