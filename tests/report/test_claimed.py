@@ -90,7 +90,7 @@ def test_what_was_written_afterwards_is_marked(folder):
 def test_folders_are_read_and_fitted_once_for_all_files(folder, tmp_path, monkeypatch):
     """However many claims are registered, the page's own numbers are what they are judged by."""
     read, fitted = [], []
-    monkeypatch.setattr("dlas.report.payload.next_experiment", lambda folders: None)
+    monkeypatch.setattr("dlas.report.payload.next_experiment", lambda *given: None)
     reader, fitter = read_module._read, fitted_module._fit
     monkeypatch.setattr(read_module, "_read", lambda *given: read.append(given) or reader(*given))
     monkeypatch.setattr(

@@ -13,10 +13,9 @@ from dlas.core.records import Stage
 from dlas.run.plan.durations import GUESS_S, OVERHEAD_S, Pilot, Took, read_pilot
 from dlas.run.plan.plan import make
 from dlas.run.plan.preview import preview
-from dlas.store.address import FILE_NAME
 from dlas.store.artifacts import ArtifactStore
 from dlas.store.facts import Rests
-from dlas.store.results import ResultStore
+from dlas.store.results import FILE_NAME, ResultStore
 from dlas.study.study import Study
 from table_rows import SESSION, cell_row, fact, round_row
 

@@ -19,10 +19,9 @@ from dlas.core.errors import UserError
 from dlas.core.records import Stage, Status
 from dlas.core.stack import LAYERS
 from dlas.run.plan.plan import Plan, Runnable, measurement_count
-from dlas.store.address import FILE_NAME
 from dlas.store.artifacts import ArtifactStore
 from dlas.store.facts import Rests, Timed
-from dlas.store.results import CellRow, FactRow, ResultStore, RoundRow, SessionRow
+from dlas.store.results import FILE_NAME, CellRow, FactRow, ResultStore, RoundRow, SessionRow
 
 GUESS_S = {
     Stage.INPUTS: 0.5, Stage.PREPARE: 1.5, Stage.OPTIMIZE: 6.0, Stage.LOWER: 4.0,
