@@ -270,10 +270,7 @@ class Optimization(Technique):
         return False
 
     def before(self) -> Optimization | None:
-        """Return the optimization whose outcome ``apply`` is given; None: the network as it is.
-
-        It is a step of its own, so that several which go on from it share it.
-        """
+        """Return the optimization whose outcome ``apply`` is given: a step that several share."""
         return None
 
     def apply(self, network: Network, data: Samples | None, folder: Path) -> Optimized:
@@ -448,11 +445,5 @@ class Techniques:
 
     def all(self) -> tuple[Technique, ...]:
         """Return every technique, from the top of the stack to the bottom."""
-        return (
-            self.dataset,
-            self.model,
-            *self.optimization,
-            self.algorithm,
-            self.software,
-            self.hardware,
-        )
+        above = (self.dataset, self.model, *self.optimization)
+        return (*above, self.algorithm, self.software, self.hardware)

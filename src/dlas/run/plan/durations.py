@@ -44,14 +44,14 @@ DECIDE: Mapping[Stage, tuple[str, ...]] = {
     Stage.MEASURE: ("model", "dataset", "software", "algorithm", "optimization", "hardware"),
 }
 """The layers that decide how long a step of a stage takes, the weightiest first."""
-Layers = Mapping[str, str]
+Texts = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Took:
     """How long one step or measurement took, and of which stack it was."""
 
-    layers: Layers
+    layers: Texts
     seconds: float
 
 
@@ -61,7 +61,7 @@ class Pilot:
 
     took: Mapping[Stage, Sequence[Took]] = field(default_factory=dict)
 
-    def expected(self, stage: Stage, layers: Layers) -> float | None:
+    def expected(self, stage: Stage, layers: Texts) -> float | None:
         """Return the mean of what the most similar steps of a stage took; None: there is none."""
         known = self.took.get(stage, ())
         if not known:
@@ -116,7 +116,7 @@ def read_pilot(folder: Path, min_seconds: float) -> Pilot:
 
 
 @dataclass
-class _Part:
+class _Tally:
     """What the stacks of one data set come to."""
 
     cells: int = 0
@@ -136,7 +136,7 @@ def by_dataset(plan: Plan, pilot: Pilot) -> list[dict[str, Any]]:
 
     ``guessed`` counts those steps and stacks whose time is a guess.
     """
-    runnable, parts = plan.runnable, defaultdict[str, _Part](_Part)
+    runnable, parts = plan.runnable, defaultdict[str, _Tally](_Tally)
     done = set[str]()
     for cell in runnable:
         part, layers = parts[cell.text("dataset")], _layers(cell)
@@ -158,7 +158,7 @@ def by_dataset(plan: Plan, pilot: Pilot) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _layers(cell: Runnable) -> Layers:
+def _layers(cell: Runnable) -> Texts:
     return {x: cell.stack.text(x) for x in LAYERS}
 
 
@@ -173,7 +173,7 @@ def _steps(plan: Plan, cell: Runnable) -> Iterable[tuple[str, Stage, float]]:
         yield f"memory {cell.build} {cell.threads}", Stage.MEMORY, apart
 
 
-def _measurements(plan: Plan, pilot: Pilot, parts: Mapping[str, _Part]) -> None:
+def _measurements(plan: Plan, pilot: Pilot, parts: Mapping[str, _Tally]) -> None:
     """Add the rounds; A/A controls are spread over all cells alike."""
     runnable, settings = plan.runnable, plan.study.measure
     if not runnable:
