@@ -121,11 +121,11 @@ def _resnet(spec: DataSpec, stride: int, pool: bool) -> Any:
     from timm.models.resnet import BasicBlock, ResNet
     from torch import nn
 
-    module = ResNet(BasicBlock, (2, 2, 2, 2), spec.classes, spec.channels)
+    # Random branches that end in zeros are dead, and converters leave them out.
+    module = ResNet(BasicBlock, (2, 2, 2, 2), spec.classes, spec.channels, zero_init_last=False)
     module.conv1 = nn.Conv2d(spec.channels, 64, 3, stride, 1, bias=False)
     if not pool:
         module.maxpool = nn.Identity()
-    # Random branches that end in zeros are dead, and converters leave them out.
     module.init_weights(zero_init_last=False)
     return module
 
