@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from itertools import product
 from pathlib import Path
@@ -61,10 +62,17 @@ def test_verdicts_come_before_all_else(folder, tmp_path):
     told = page[start : page.index("</section>", start)]
     assert "made &lt;claims&gt;" in told and "turn with the runtime &amp; more" in told
     assert "before anything was measured" in told and "WRITTEN AFTERWARDS" not in told
-    assert "\u2713&nbsp;reproduced" in told
-    assert "\u2717&nbsp;not reproduced" in told
-    assert "?&nbsp;cannot tell" in told
-    assert "6 yes, 0 no" in told
+    assert "\u2713 Reproduced: 1." in told
+    assert "\u2717 Not reproduced: 1." in told
+    assert "? Cannot tell: 1." in told
+    assert (
+        told.index("Reproduced: 1")
+        < told.index("Not reproduced: 1")
+        < told.index("Cannot tell: 1")
+    )
+    assert '<td data-head="found in">6 yes</td>' in told
+    assert "36 stacks were measured. A stack is one choice of each of: dataset, model" in told
+    assert re.search(r": \S+ has \S+ times \(\S+ to \S+\) the time of", told)
 
 
 def test_what_was_written_afterwards_is_marked(folder):
@@ -82,7 +90,7 @@ def test_what_was_written_afterwards_is_marked(folder):
 def test_folders_are_read_and_fitted_once_for_all_files(folder, tmp_path, monkeypatch):
     """However many claims are registered, the page's own numbers are what they are judged by."""
     read, fitted = [], []
-    monkeypatch.setattr("dlas.report.payload.next_experiment", lambda folders: None)
+    monkeypatch.setattr("dlas.report.payload.next_experiment", lambda *given: None)
     reader, fitter = read_module._read, fitted_module._fit
     monkeypatch.setattr(read_module, "_read", lambda *given: read.append(given) or reader(*given))
     monkeypatch.setattr(
@@ -106,7 +114,7 @@ def test_the_file_of_rows_stands_for_its_folder(folder):
         told = with_verdicts("<main>", [folder / FILE_NAME])
     finally:
         shutil.rmtree(folder / "claims")
-    assert "\u2713&nbsp;reproduced" in told
+    assert "\u2713 Reproduced: 1." in told
 
 
 def test_check_says_the_same_of_folders(folder, claims, capsys, tmp_path):
@@ -122,3 +130,22 @@ def test_check_says_the_same_of_folders(folder, claims, capsys, tmp_path):
 def test_check_needs_one_kind_of_results(claims, capsys):
     assert main(["check", str(claims)]) == 2
     assert "give output folders or --table" in capsys.readouterr().err
+
+
+def test_a_page_of_verdicts_says_where_and_how_it_was_measured(folder, claims, tmp_path):
+    """What stands in docs/case-study-small.md is such a page: no number in it is typed."""
+    page = tmp_path / "page.md"
+    assert main(["check", str(claims), str(folder), "-o", str(page)]) == 0
+    text = page.read_text()
+    assert text.startswith("# What became of 3 claims: made <claims>\n")
+    assert "**1 reproduced, 1 not reproduced, 1 cannot tell.**" in text
+    measured = [line for line in text.splitlines() if line.startswith("- Measured on ")]
+    rounds = next(r for r in read_module.read([folder])).rounds
+    assert len(measured) == 1 and f", {len(rounds)} rounds, by dlas " in measured[0]
+    assert f"- This page: `dlas check {claims} {folder}`." in text
+    by_head = re.split(r"^## ", text, flags=re.MULTILINE)
+    assert [part.partition("\n")[0] for part in by_head[1:]] == [
+        "\u2713 Reproduced: 1", "\u2717 Not reproduced: 1", "? Cannot tell: 1",
+        "Where each claim is from, and what would change its verdict", "How it was measured",
+    ]  # fmt: skip
+    assert "| a | Eight bits turn with the runtime & more. | every case | 6 yes |" in by_head[1]

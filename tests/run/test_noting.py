@@ -11,12 +11,17 @@ from dlas.core.records import Status
 from dlas.run import noting
 from dlas.run.noting import Notes
 from dlas.store.facts import Evaluated
+from dlas.tables import values
+from table_rows import fact
 
 LABELS = {"own": ([1, 2, 3, 4], [1, 1, 0, 0]), "base": ([1, 0, 0, 4], [0, 1, 1, 1])}
 
 
 def evaluated(
-    monkeypatch: pytest.MonkeyPatch, labelled: bool, baseline: Status = Status.COMPLETE
+    monkeypatch: pytest.MonkeyPatch,
+    labelled: bool,
+    baseline: Status = Status.COMPLETE,
+    untrained: bool = False,
 ) -> Evaluated:
     def record(name: str, status: Status = Status.COMPLETE) -> Any:
         return SimpleNamespace(name=name, status=status, info={"comparison": {}, "content": "c"})
@@ -25,7 +30,9 @@ def evaluated(
     monkeypatch.setattr(Notes, "_labels", lambda self, said: LABELS[said.name])
     maker = SimpleNamespace(records={"base": record("base", baseline)})
     bench = SimpleNamespace(settings=None, host="h")
-    cell = SimpleNamespace(techniques=SimpleNamespace(dataset=SimpleNamespace(labelled=labelled)))
+    model = SimpleNamespace(untrained=lambda dataset: untrained)
+    dataset = SimpleNamespace(labelled=labelled)
+    cell = SimpleNamespace(techniques=SimpleNamespace(dataset=dataset, model=model))
     notes = Notes(bench, maker)  # type: ignore[arg-type]
     return notes._evaluated(cell, record("own"))  # type: ignore[arg-type]
 
@@ -65,3 +72,20 @@ def test_wrong_outputs_are_told_with_what_they_probably_come_from(
 
     assert told("its CPU", "wrong outputs") == "wrong outputs; its CPU ['avx2']"
     assert told("its CPU", None) == ""
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("baseline", [Status.COMPLETE, Status.FAILED])
+def test_of_random_weights_nothing_counts_as_correct_and_labels_stay(
+    monkeypatch: pytest.MonkeyPatch, labelled: bool, baseline: Status
+) -> None:
+    found = evaluated(monkeypatch, labelled, baseline, untrained=True)
+    assert (found.correct, found.baseline_correct) == ((), None)
+    assert found.labels == [1, 2, 3, 4]
+    assert found.baseline_labels == (None if baseline is Status.FAILED else [1, 0, 0, 4])
+    assert found.accuracy_source == "not measured: the weights are random"
+    if baseline is Status.COMPLETE:
+        columns = values.of_evaluation(fact("c", "evaluate", found.to_json()))
+        assert columns == {
+            "max_abs_error": None, "agreement": 0.5, "accuracy_source": found.accuracy_source,
+        }  # fmt: skip

@@ -99,6 +99,25 @@ class TestRunTrain:
             for p, q in zip(module.parameters(), scratch.parameters(), strict=True)
         )
 
+    def test_it_computes_in_bfloat16_and_keeps_its_weights_in_float32(
+        self, tmp_path: Path
+    ) -> None:
+        from safetensors.torch import load_file
+
+        def trained(name: str, *, narrow: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+            card = run_train(
+                model("resnet-8"), digits(), tmp_path / name, epochs=3, batch_size=64, lr=5e-3,
+                augment="none", threads=1, bfloat16=narrow,
+            )  # fmt: skip
+            return card, load_file(tmp_path / f"{name}.safetensors")
+
+        (wide, one), (narrow, two) = trained("wide", narrow=False), trained("narrow", narrow=True)
+        assert (wide["recipe"]["compute"], narrow["recipe"]["compute"]) == ("float32", "bfloat16")
+        assert one.keys() == two.keys()
+        assert all(two[n].dtype == one[n].dtype for n in one)
+        assert any(not torch.equal(one[n], two[n]) for n in one)
+        assert narrow["accuracy"] > 0.7
+
     def test_an_onnx_file_cannot_be_trained(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="only an ONNX file"):
             run_train(model("onnx: {path: m.onnx}"), digits(), tmp_path / "w")

@@ -18,9 +18,9 @@ software, hardware, quiet_ms, quiet_low_ms, quiet_high_ms, latency_ms, latency_l
 latency_high_ms, latency_p90_ms, latency_p99_ms, unsteady, rounds,
 samples, first_inference_ms, load_ms, import_s, build_s, memory_mb, weights_mb, artifact_mb,
 params, nonzero_params, macs, effective_macs, accuracy, accuracy_low, accuracy_high, accuracy_n,
-accuracy_drop, flips, max_abs_error, energy_mj, energy_source, ran_precision, ran_threads,
-ran_cpus, ran_isa, ran_kernels, fallbacks, ran_sparsity, artifact, created_at, overhead_s,
-software_versions
+accuracy_drop, flips, agreement, accuracy_source, max_abs_error, energy_mj, energy_source,
+ran_precision, ran_threads, ran_cpus, ran_isa, ran_kernels, fallbacks, ran_sparsity, artifact,
+created_at, overhead_s, software_versions
 """
 A, B, C = stack(), stack(0.5, threads=2), stack(0.9, software="tvm")
 BUILD = {
@@ -66,9 +66,10 @@ def test_a_complete_cell(out: Path) -> None:
         "memory_mb": 12.5, "weights_mb": 0.4, "artifact_mb": 1.25, "params": 100,
         "nonzero_params": 60, "macs": 1000, "effective_macs": 600.5, "accuracy": 0.8,
         "accuracy_low": 0.4901625, "accuracy_high": 0.9433178, "accuracy_n": 10,
-        "accuracy_drop": 0.1, "flips": 2, "max_abs_error": 1e-5, "energy_mj": 100.0,
-        "energy_source": "rapl", "ran_precision": "float32", "ran_threads": 1, "ran_cpus": "1",
-        "ran_isa": None, "ran_kernels": None, "fallbacks": "none", "artifact": "content",
+        "accuracy_drop": 0.1, "flips": 2, "agreement": 0.8, "max_abs_error": 1e-5,
+        "energy_mj": 100.0, "energy_source": "rapl", "ran_precision": "float32",
+        "ran_threads": 1, "ran_cpus": "1", "ran_isa": None, "ran_kernels": None,
+        "fallbacks": "none", "artifact": "content",
         "created_at": "2026-01-01T00:02:30.000+00:00", "overhead_s": 0.2,
         "optimization.pruning": "none", "hardware.threads": 1,
     }  # fmt: skip

@@ -25,6 +25,7 @@ def test_accuracy_is_paired_with_the_baseline() -> None:
     assert found["accuracy_n"] == 5
     assert found["accuracy_drop"] == pytest.approx(0.8 - 0.6)
     assert found["flips"] == 2
+    assert found["agreement"] == pytest.approx(0.6)
     assert found["max_abs_error"] == 2e-4
 
 
@@ -46,6 +47,7 @@ def test_without_evaluation_there_is_no_accuracy() -> None:
     alone = values.of_evaluation(fact("c", "evaluate", {"correct": [1], "labels": [2]}))
     assert "accuracy_drop" not in alone
     assert "flips" not in alone
+    assert "agreement" not in alone
 
 
 def test_the_versions_of_the_software_are_text_and_older_results_have_none() -> None:

@@ -248,8 +248,9 @@ def check(
         dlas check studies/claims/iiswc-2018.yaml --table tests/data/iiswc-2018.csv
     """
     from dlas.analyze.claims import as_json, as_markdown, as_text, judge
-    from dlas.tables import for_claims, intake
+    from dlas.tables import for_claims, intake, provenance
     from dlas.tables.claims_file import read_claims
+    from dlas.tables.read import read as read_results
 
     one_of(format, ("text", "json", "markdown"))
     file = read_claims(claims)
@@ -259,13 +260,17 @@ def check(
     )  # fmt: skip
     if bool(tables) == bool(folders):
         raise UserError("give output folders or --table, and not both")
+    results = read_results(list(folders or []))
     evidence = (
         for_claims.of_files(tables, file, asked)
         if tables
-        else for_claims.of_folders(folders or [], file, asked)
+        else for_claims.of_folders(folders or [], file, asked, results)
     )
     judged = judge(evidence, file)
-    notes = (*for_claims.when(file, folders or [], evidence.study), *evidence.table.notes)
+    registered = for_claims.when(file, folders or [], evidence.study)
+    notes = (*registered, *provenance.measured(results), *evidence.table.notes)
+    if folders:
+        notes = (*notes, f"This page: `dlas check {claims} {' '.join(map(str, folders))}`.")
     told = (evidence, file, judged, notes)
     if format == "json":
         print_json(as_json(*told))

@@ -68,18 +68,22 @@ def plan(
     study: options.StudyFile,
     out: options.KnownOut = None,
     store: options.Store = None,
+    pilot: options.Pilot = None,
     format: options.Format = "text",
 ) -> None:
     """Say what a run would do: cells by status, steps with and without sharing, time and disk.
 
     Runs nothing and loads no runtime. Times and sizes are guesses from typical values; of
-    artefacts that are there already (--out, --store) the real sizes count.
+    artefacts that are there already (--out, --store) the real sizes count, and of steps that an
+    earlier run on this machine took (--pilot) the real times, data set by data set.
 
         dlas plan studies/quickstart.yaml
 
         dlas plan studies/quickstart.yaml --out out/quickstart
 
         dlas plan studies/quickstart.yaml --format json | jq .cells
+
+        dlas plan studies/dlas-2024.yaml --pilot out/probe
     """
     from dlas.cli.display import preview_text
     from dlas.run.executed import Answers
@@ -92,7 +96,7 @@ def plan(
     place = Path(store) if store else (out / "store" if out else None)
     known = place.absolute() if place and not is_remote(store or "") else None
     with loaded.inside():
-        found = preview(loaded, known, Answers().seen)
+        found = preview(loaded, known, Answers().seen, pilot)
     for note in loaded.notes:
         print(note, file=sys.stderr)
     if format == "json":
@@ -258,6 +262,7 @@ def train(
     threads: options.Threads = None,
     device: options.Device = "cpu",
     channels_last: options.ChannelsLast = False,
+    bfloat16: options.Narrow = False,
     float16: options.Half = False,
 ) -> None:
     """Train a model on a data set; write its weights, and how they came about beside them.
@@ -287,6 +292,7 @@ def train(
         threads=threads,
         device=device,
         channels_last=channels_last,
+        bfloat16=bfloat16,
         float16=float16,
         progress=training_progress(sys.stderr),
     )

@@ -104,10 +104,13 @@ def preview_text(found: Mapping[str, Any]) -> str:
     rows += [{"": f"  {stage}", "count": n} for stage, n in found["by_stage"].items()]
     rows += [{"": "steps without sharing", "count": found["steps_unshared"]}]
     rows += [{"": "measurements", "count": found["measurements"]}]
+    guess = f"as {found['pilot']} took" if found["pilot"] else "a guess"
     cost = (
-        f"about {duration(found['expected_s'])} and {found['expected_mb']} MB of disk (a guess); "
-        f"with --max-disk at least {found['least_disk_mb']} MB (a guess)"
+        f"about {duration(found['expected_s'])} ({guess}) and {found['expected_mb']} MB of disk "
+        f"(a guess); with --max-disk at least {found['least_disk_mb']} MB (a guess)"
     )
+    if len(found["by_dataset"]) > 1 or found["pilot"]:
+        cost += "".join(f"\n  {_share_text(part)}" for part in found["by_dataset"])
     if found["sizes_known"]:
         cost += f"\nof {found['sizes_known']} steps the artefact's size is known"
     if unknown := found["networks_unknown"]:
@@ -117,6 +120,15 @@ def preview_text(found: Mapping[str, Any]) -> str:
     data = [line for each in found["data"] for line in _data_lines(each)]
     named = f"study {found['study']}, hash {found['hash'][:12]}"
     return "\n".join([named, *data, "", table(rows, ("", "count")), "", cost, *reasons])
+
+
+def _share_text(part: Mapping[str, Any]) -> str:
+    """Return what the stacks of one data set of a plan cost."""
+    guessed = f", {part['guessed']} of their times guessed" if part["guessed"] else ""
+    return (
+        f"{part['dataset']}: {part['cells']} cells, about {duration(part['expected_s'])} "
+        f"({part['steps']} steps, {part['measurements']} measurements{guessed})"
+    )
 
 
 def _data_lines(read: Mapping[str, Any]) -> list[str]:

@@ -28,6 +28,12 @@ DatasetText = Annotated[
 Format = Annotated[str, typer.Option("--format", help="text or json.")]
 Out = Annotated[Path, typer.Option(help="Folder of the results; made where it is absent.")]
 KnownOut = Annotated[Path | None, typer.Option("--out", help="Folder of the results so far.")]
+Pilot = Annotated[
+    Path | None,
+    typer.Option(
+        "--pilot", metavar="DIR", help="An earlier run here: expect what its steps took."
+    ),
+]
 Store = Annotated[
     str | None,
     typer.Option(
@@ -329,5 +335,8 @@ Device = Annotated[
 ]
 ChannelsLast = Annotated[
     bool, typer.Option("--channels-last", help="Train in this memory format: often quicker.")
+]
+Narrow = Annotated[
+    bool, typer.Option("--bfloat16", help="Compute in bfloat16: quick with AMX or on a GPU.")
 ]
 Half = Annotated[bool, typer.Option("--float16", help="Write float16 weights.")]

@@ -260,6 +260,10 @@ class Model(Technique):
         """Return a file of trained weights (safetensors, or a state dict) or None: random."""
         return None
 
+    def untrained(self, dataset: Dataset) -> bool:
+        """Return whether the weights are surely random, so that accuracy would say nothing."""
+        return False
+
 
 @dataclass(frozen=True, kw_only=True)
 class Optimization(Technique):
@@ -281,6 +285,10 @@ class Optimization(Technique):
     def left_to_runtime(self) -> bool:
         """Whether the precision is made by the runtime itself, of a float32 network."""
         return False
+
+    def before(self) -> Optimization | None:
+        """Return the optimization whose outcome ``apply`` is given: a step that several share."""
+        return None
 
     def apply(self, network: Network, data: Samples | None, folder: Path) -> Optimized:
         """Return the optimized network; the given one is not changed. ``folder``: for files."""
@@ -461,11 +469,5 @@ class Techniques:
 
     def all(self) -> tuple[Technique, ...]:
         """Return every technique, from the top of the stack to the bottom."""
-        return (
-            self.dataset,
-            self.model,
-            *self.optimization,
-            self.algorithm,
-            self.software,
-            self.hardware,
-        )
+        above = (self.dataset, self.model, *self.optimization)
+        return (*above, self.algorithm, self.software, self.hardware)

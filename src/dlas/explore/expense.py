@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from dlas.core.records import Stage
+from dlas.run.plan.durations import GUESS_S, OVERHEAD_S
 from dlas.run.plan.plan import Plan, Runnable
-from dlas.run.plan.preview import GUESS_S, OVERHEAD_S
 
 TRAINING_S = 60.0
 """A step that is given the training images fine-tunes, or calibrates."""

@@ -8,8 +8,16 @@ from html import escape
 from pathlib import Path
 
 from dlas.analyze.claims import Judged, judge
-from dlas.analyze.claims.judge import Tried
-from dlas.analyze.claims.spoken import SIGNS, sentence
+from dlas.analyze.claims.plainly import Plainly
+from dlas.analyze.claims.spoken import (
+    HEADS,
+    MEANINGS,
+    SIGNS,
+    VERDICTS,
+    about,
+    counts,
+    sentence,
+)
 from dlas.core.errors import UserError
 from dlas.store.bundle import home
 from dlas.store.registered import Registered, registrations
@@ -47,9 +55,8 @@ def section(folders: Sequence[Path], results: Sequence[Results] | None = None) -
     known = read(folders) if results is None else results
     yield '<section id="claims" aria-labelledby="claims-h"><h2 id="claims-h">Claims</h2>'
     yield (
-        "<p>Sentences with a test that code carries out on the numbers below: what was expected, "
-        "and what became of it. The chance of any false verdict in a table is at most 5&nbsp;%. "
-        "<code>dlas check</code> shows the cells behind each.</p>"
+        "<p>Sentences that somebody expected to hold, with a test that code carries out on the "
+        "numbers below. <code>dlas check</code> shows the stacks behind each.</p>"
     )
     for where in found.values():
         yield from _of_file(folders, known, where)
@@ -75,33 +82,37 @@ def _of_file(
     except UserError as error:
         yield f"<p>The claims cannot be judged: {escape(str(error))}</p>"
         return
-    yield (
-        "<table><thead><tr><th>Verdict</th><th>Claim</th><th>Contexts</th><th>Why, and what would "
-        "change it</th></tr></thead><tbody>"
-    )
-    for one_claim in judge(evidence, file):
-        yield _row(one_claim)
-    yield "</tbody></table>"
+    judged, plainly = judge(evidence, file), Plainly(evidence)
+    told = ", ".join(f"{n} {verdict}" for verdict, n in counts(judged).items())
+    yield f"<p><strong>{len(judged)} claims: {told}.</strong> {escape(file.description)}</p>"
+    yield from (f'<p class="soft">{escape(part)}</p>' for part in about(evidence))
+    for verdict in VERDICTS:
+        some = [one for one in judged if one.verdict == verdict]
+        if some:
+            yield (
+                f"<h4>{SIGNS[verdict]} {escape(verdict.capitalize())}: {len(some)}. "
+                f'<span class="soft">{escape(MEANINGS[verdict])}</span></h4>'
+            )
+            yield from _table(plainly, some)
 
 
-def _row(one: Judged) -> str:
-    source = f"<br><small>{escape(one.claim.source)}</small>" if one.claim.source else ""
-    why = " ".join(part for part in (sentence(one.reason), one.change) if part)
-    return (
-        f"<tr><td>{SIGNS[one.verdict]}&nbsp;{escape(one.verdict)}</td>"
-        f"<td>{escape(one.claim.sentence)}{source}</td>"
-        f"<td>{'<br>'.join(escape(contexts(t)) for t in one.tests)}</td>"
-        f"<td>{escape(why)}</td></tr>"
-    )
+def _table(plainly: Plainly, some: Sequence[Judged]) -> Iterator[str]:
+    """Give the claims of one verdict as a table."""
+    heads = "".join(f'<th scope="col">{escape(name.capitalize())}</th>' for name in HEADS)
+    yield f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>'
+    for one in some:
+        columns = ("<br>".join(escape(said(t)) for t in one.tests) for said in plainly.columns)
+        named = zip(HEADS[1:], columns, strict=True)
+        cells = "".join(f'<td data-head="{escape(head)}">{column}</td>' for head, column in named)
+        yield f'<tr><td class="claim">{escape(one.claim.sentence)}{_more(one)}</td>{cells}</tr>'
+    yield "</tbody></table></div>"
 
 
-def contexts(tried: Tried) -> str:
-    """Return in how many contexts a test surely holds, surely does not, or nobody can tell."""
-    if not tried.answers:
-        return "none"
-    said = [f"{tried.count(True)} yes", f"{tried.count(False)} no"]
-    if tried.count(None):
-        said.append(f"{tried.count(None)} undecided")
-    if tried.lonely:
-        said.append(f"{len(tried.lonely)} with one side missing")
-    return ", ".join(said)
+def _more(one: Judged) -> str:
+    """Return what only some readers ask: its source, its test, what would change the verdict."""
+    parts = [f"{one.claim.id}."]
+    parts += [f"Source: {one.claim.source}."] if one.claim.source else []
+    parts += [sentence(one.reason)] if one.reason else []
+    parts += [f"Would change it: {one.change}"] if one.change else []
+    tests = "".join(f"<br><code>{escape(t.test.text)}</code>" for t in one.tests)
+    return f"<details><summary>more</summary>{escape(' '.join(parts))}{tests}</details>"

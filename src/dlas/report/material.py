@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from dlas import tables
 from dlas.analyze import Analysis, analyze
 from dlas.core.errors import UserError
+from dlas.core.labels import short_names
 from dlas.core.stack import LAYERS, Choice
-from dlas.report.labels import short_names
 from dlas.store.address import address_of
 from dlas.store.results import CellRow, HostRow, ResultStore, SessionRow
 from dlas.tables import intake

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
 from dlas.core.clock import now
+from dlas.core.protocols import Techniques
 from dlas.core.records import Stage, Status
 from dlas.core.stack import LAYERS
 from dlas.run.bench import Bench
@@ -18,6 +19,11 @@ from dlas.run.plan.plan import CellPlan, Plan, Refused, Runnable, versions_of
 from dlas.store.facts import Built, Evaluated, Fact, Memory, Rests
 from dlas.store.results import CellRow, FactRow, RoundRow
 from dlas.store.step_record import StepRecord
+
+LABELS = "labels of the data set"
+AGREEMENT = "labels of the unoptimized network"
+UNTRAINED = "not measured: the weights are random"
+"""What a table says of where accuracy is from."""
 
 
 def versions(plan: Plan, description: Mapping[str, Any]) -> dict[str, str]:
@@ -172,20 +178,23 @@ class Notes:
     def _evaluated(self, cell: Runnable, evaluated: StepRecord) -> Evaluated:
         if evaluated.status is not Status.COMPLETE:
             return Evaluated()
+        source = _source(cell.techniques)
         labels, correct = self._labels(evaluated)
         found = replace(
             Evaluated.from_json(evaluated.info["comparison"]),
             labels=labels,
-            correct=correct,
+            correct=() if source == UNTRAINED else correct,
             n=len(labels),
             ids_hash=evaluated.info["content"],
+            accuracy_source=source,
         )
         baseline = self.records[baseline_step(cell, self.bench.settings, self.bench.host).key]
         if baseline.status is not Status.COMPLETE:
-            known = cell.techniques.dataset.labelled
-            return found if known else replace(found, correct=())
+            return found if source == LABELS else replace(found, correct=())
         labels, correct = self._labels(baseline)
-        if not cell.techniques.dataset.labelled:
+        if source == UNTRAINED:
+            return replace(found, baseline_labels=labels)
+        if source == AGREEMENT:
             both = zip(found.labels, labels, strict=False)
             found = replace(found, correct=[int(own == other) for own, other in both])
             correct = [1] * len(labels)
@@ -231,6 +240,13 @@ class Notes:
         enough = done >= (wanted or self.bench.settings.rounds.min)
         status = Status.COMPLETE if enough else Status.PENDING
         return Verdict(status=status, stage="", reason="", log="")
+
+
+def _source(techniques: Techniques) -> str:
+    """Say what counts as correct of a stack's outputs."""
+    if techniques.model.untrained(techniques.dataset):
+        return UNTRAINED
+    return LABELS if techniques.dataset.labelled else AGREEMENT
 
 
 def _failed(said: StepRecord | FactRow | RoundRow) -> Verdict:

@@ -65,7 +65,9 @@ class Evaluated(Fact):
     """How outputs compare with the lowering reference, and the labels beside the baseline's."""
 
     KIND: ClassVar[str] = "evaluate"
-    OPTIONAL: ClassVar[tuple[str, ...]] = ("baseline_labels", "baseline_correct")
+    OPTIONAL: ClassVar[tuple[str, ...]] = (
+        "baseline_labels", "baseline_correct", "accuracy_source",
+    )  # fmt: skip
 
     images: int | None = None
     largest: float | None = None
@@ -81,6 +83,8 @@ class Evaluated(Fact):
     """Of the evaluated samples."""
     baseline_labels: Sequence[int] | None = None
     baseline_correct: Sequence[int] | None = None
+    accuracy_source: str | None = None
+    """What counts as correct, or why nothing does."""
 
 
 @dataclass(frozen=True)

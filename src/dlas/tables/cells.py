@@ -27,7 +27,8 @@ COLUMNS = (
     "unsteady", "rounds", "samples", "first_inference_ms", "load_ms", "import_s", "build_s",
     "memory_mb", "weights_mb", "artifact_mb", "params", "nonzero_params", "macs",
     "effective_macs", "accuracy", "accuracy_low", "accuracy_high", "accuracy_n",
-    "accuracy_drop", "flips", "max_abs_error", "energy_mj", "energy_source",
+    "accuracy_drop", "flips", "agreement", "accuracy_source", "max_abs_error",
+    "energy_mj", "energy_source",
     "ran_precision", "ran_threads", "ran_cpus", "ran_isa",
     "ran_kernels", "fallbacks", "ran_sparsity", "artifact", "created_at", "overhead_s",
     "software_versions",
@@ -36,7 +37,7 @@ COLUMNS = (
 
 _TEXT = frozenset({
     "cell", "study", "host", "session", "status", "stale", "stage", "reason", *LAYERS,
-    "energy_source",
+    "accuracy_source", "energy_source",
     "ran_precision", "ran_cpus", "ran_isa", "ran_kernels", "fallbacks", "artifact",
     "software_versions", "created_at",
 })  # fmt: skip

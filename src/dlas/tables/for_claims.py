@@ -16,6 +16,7 @@ from dlas.analyze.estimate.noise import estimate
 from dlas.analyze.estimate.table import Table
 from dlas.core.errors import UserError
 from dlas.core.goals import Goals, parse_goals
+from dlas.core.labels import short_names
 from dlas.store.address import address_of, checked_url, holds_rows
 from dlas.store.bundle import STUDY, home, is_bundle
 from dlas.store.registered import Registered, register, registrations
@@ -23,7 +24,7 @@ from dlas.store.results import ResultStore, RoundRow
 from dlas.study.study import Study
 from dlas.tables import intake
 from dlas.tables.fitted import OF_ROUND
-from dlas.tables.read import Results
+from dlas.tables.read import Results, choices_of
 from dlas.tables.read import read as read_folders
 
 Others = dict[str, Gauge | str]
@@ -138,7 +139,9 @@ def of_folders(
         other = replace(about, metric=column, goals=Goals())
         others[column] = _beside(partial(intake.of_results, results, folders, other), table)
     found = _evidence(table, others, names, None, COUNTED)
-    return replace(found, study=_study_of(folders))
+    choices = choices_of(results)
+    short = {x: short_names(table.levels[x], choices.get(x, {})) for x in table.layers}
+    return replace(found, study=_study_of(folders), short=short)
 
 
 def _study_of(folders: Sequence[Path]) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from itertools import chain
+from pathlib import Path
+from typing import Any
 
 from dlas.core.errors import listed
 from dlas.store.facts import Built, Evaluated
@@ -21,6 +24,57 @@ def told(every: Sequence[Results]) -> tuple[str, ...]:
     return tuple(
         sentence for each in every for sentence in (*_stale(each), *_mixed(each), *several(each))
     )
+
+
+def measured(every: Sequence[Results]) -> tuple[str, ...]:
+    """Return where, when and by which command each folder was measured, a sentence a session."""
+    said = []
+    for results in every:
+        hosts = {h.host: h.description for h in results.hosts}
+        rounds = Counter(row.session for row in results.rounds)
+        for ran in sorted(results.sessions, key=lambda s: s.started_at):
+            if rounds[ran.session]:
+                said.append(
+                    f"Measured on {_machine(hosts.get(ran.host, {}))} {_time(ran)}, "
+                    f"{rounds[ran.session]} rounds, by dlas {ran.dlas_version}"
+                    f"{_commit(hosts.get(ran.host, {}))}: `{_command(ran, results)}`."
+                )
+    return tuple(said)
+
+
+def _machine(host: Mapping[str, Any]) -> str:
+    """Return the processor, its cores and memory, and the system; what is known of them."""
+    cores, memory = host.get("cores_allowed"), host.get("memory_gib")
+    parts = [
+        host.get("cpu") or host.get("machine") or "an unknown machine",
+        f"{cores} {'core' if cores == 1 else 'cores'}" if cores else "",
+        f"{memory} GiB" if memory else "",
+        str(host.get("os") or ""),
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _time(ran: SessionRow) -> str:
+    start = datetime.fromisoformat(ran.started_at)
+    told = f"on {start:%Y-%m-%d at %H:%M} UTC"
+    if ran.ended_at is None:
+        return told
+    minutes = (datetime.fromisoformat(ran.ended_at) - start).total_seconds() / 60
+    return f"{told} in {minutes:.1f} minutes"
+
+
+def _commit(host: Mapping[str, Any]) -> str:
+    return f" (commit {host['commit']})" if host.get("commit") else ""
+
+
+def _command(ran: SessionRow, results: Results) -> str:
+    """Return a session's command as it would be given for the folder as its reader calls it."""
+    words = ran.command.split() or ["dlas", "run"]
+    words[0] = Path(words[0]).name
+    for at, word in enumerate(words[:-1]):
+        if word == "--out":
+            words[at + 1] = str(results.folder)
+    return " ".join(words)
 
 
 def _stale(results: Results) -> list[str]:

@@ -46,12 +46,16 @@ def of_evaluation(fact: FactRow | None) -> Columns:
     """Return accuracy with its Wilson interval, and what changed from the baseline, paired.
 
     ``accuracy_drop`` is the baseline's accuracy less the cell's, ``flips`` the number of samples
-    that got another label than from the baseline; both over the samples that both evaluated.
+    that got another label than from the baseline, ``agreement`` the share of those that got the
+    same; all over the samples that both evaluated. Where nothing counts as correct, as with random
+    weights, ``accuracy_source`` says why, and agreement is all there is.
     """
     if fact is None:
         return {}
     seen = Evaluated.from_json(fact.value)
     found: Columns = {"max_abs_error": seen.max_abs_error}
+    if seen.accuracy_source:
+        found["accuracy_source"] = seen.accuracy_source
     correct, baseline = seen.correct, seen.baseline_correct or ()
     if correct:
         low, high = wilson(sum(correct), len(correct))
@@ -64,7 +68,10 @@ def of_evaluation(fact: FactRow | None) -> Columns:
     if both := min(len(correct), len(baseline)):
         found["accuracy_drop"] = (sum(baseline[:both]) - sum(correct[:both])) / both
     if pairs := list(zip(seen.labels, seen.baseline_labels or (), strict=False)):
-        found["flips"] = sum(own != other for own, other in pairs)
+        changed = sum(own != other for own, other in pairs)
+        found["agreement"] = 1 - changed / len(pairs)
+        if correct:
+            found["flips"] = changed
     return found
 
 

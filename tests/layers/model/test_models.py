@@ -15,6 +15,7 @@ from dlas.core.errors import StepError, UserError
 from dlas.core.protocols import Dataset, DataSpec, Model
 from dlas.layers.model.mobilenet_v2 import strides
 from dlas.layers.model.shared import checkpoint, state
+from dlas.run.steps.inspect import inspect_network
 from dlas.testing import Problem as On
 from dlas.testing import SmallImages, contract
 
@@ -76,6 +77,7 @@ MODELS: dict[str, dict[str, object]] = {
     "mobilenet-v2": {"width": 0.35},
     "vit-tiny": {},
     "timm": {"name": "mobilenetv3_small_050"},
+    "cifar-form": {"name": "mobilenet-v1"},
     "torch": {"factory": "mine:build"},
 }
 
@@ -133,6 +135,56 @@ print([m for m in ("torch", "timm", "pandas", "mine") if m in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+class TestCifarForm:
+    """Sizes of pytorch-cifar's networks at 32 x 32 and ten classes."""
+
+    SIZES: ClassVar[dict[str, tuple[float, float]]] = {
+        "vgg-16": (14.73e6, 313.5e6),
+        "resnet-18": (11.17e6, 555.4e6),
+        "mobilenet-v1": (3.22e6, 46.4e6),
+        "mobilenet-v2": (2.24e6, 87.9e6),
+    }
+
+    @pytest.mark.parametrize("name", SIZES)
+    def test_they_are_as_large_as_those_that_are_known(self, name: str) -> None:
+        found = inspect_network(make("cifar-form", name=name).build(problem(10, 3, 32, 32)))
+        params, macs = self.SIZES[name]
+        assert found.params == pytest.approx(params, rel=0.01)
+        assert found.macs == pytest.approx(macs, rel=0.01)
+
+    def test_the_stem_halves_the_map_and_pools_where_that_is_asked(self) -> None:
+        data = problem(10, 3, 64, 64)
+        macs = [
+            inspect_network(make("cifar-form", name="resnet-18", **stem).build(data)).macs
+            for stem in ({}, {"stem_stride": 2}, {"stem_stride": 2, "stem_pool": True})
+        ]
+        assert macs[0] == pytest.approx(4 * macs[1], rel=0.01)
+        assert macs[1] == pytest.approx(4 * macs[2], rel=0.05)
+        with pytest.raises(UserError, match="only resnet-18 has"):
+            make("cifar-form", name="vgg-16", stem_pool=True)
+
+    def test_small_images_leave_something_of_the_map(self) -> None:
+        module = make("cifar-form", name="vgg-16").build(problem(10, 1, 8, 8)).module
+        assert module(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
+
+    def test_random_branches_are_alive(self) -> None:
+        data = problem(10, 3, 32, 32)
+        for model in (make("cifar-form", name="resnet-18"), make("timm", name="resnet18")):
+            norms = [
+                n for n, _ in model.build(data).module.named_parameters() if ".bn2.weight" in n
+            ]
+            state_dict = model.build(data).module.state_dict()
+            assert len(norms) == 8
+            assert all(state_dict[n].abs().min() > 0 for n in norms)
+
+    def test_weights_are_random_unless_a_file_is_given(self) -> None:
+        data = problem(10, 3, 32, 32)
+        assert make("cifar-form", name="vgg-16").untrained(data)
+        assert make("timm", name="resnet18").untrained(data)
+        assert not make("timm", name="resnet18", weights="w.safetensors").untrained(data)
+        assert not make("torch", factory="mine:build").untrained(data)  # it may have its own
 
 
 class TestShipped:

@@ -7,6 +7,10 @@ from torch import nn
 from dlas.core import registry
 from dlas.core.errors import StepError
 from dlas.core.protocols import DataSpec, Network
+from dlas.core.records import Stage
+from dlas.run.plan import plan
+from dlas.run.plan.preview import preview
+from dlas.study.study import Study
 
 SPEC = DataSpec(classes=10, channels=1, height=28, width=28)
 
@@ -296,3 +300,36 @@ def test_an_architecture_that_cannot_be_pruned_is_an_error_not_a_wrong_network()
         StepError, match=r"no layer could lose channels\. conv: its sizes are written in"
     ):
         prune(Stubborn(), technique="channel-pruning", ratio=0.5)
+
+
+def iterative(sparsity):
+    params = {"sparsity": sparsity, "steps": [0.8, 0.5, 0.9]}
+    return registry.make("optimization", "iterative-pruning", params)
+
+
+def test_iterative_pruning_goes_on_from_the_step_before():
+    assert iterative(0.95).before() == iterative(0.9)
+    assert iterative(0.9).before() == iterative(0.8)
+    assert iterative(0.6).before() == iterative(0.5)
+    assert iterative(0.5).before() is None
+
+
+def sweep(*sparsity):
+    pruning = {"iterative-pruning": {"sparsity": list(sparsity), "steps": [0.5, 0.8]}}
+    layers = {
+        "dataset": ["digits"], "model": ["resnet-8"], "software": ["pytorch"],
+        "optimization": [pruning],
+    }  # fmt: skip
+    return Study.from_dict({"name": "sweep", "layers": layers})
+
+
+def trained(study):
+    steps = [s for s in plan.make(study).steps.values() if s.stage is Stage.OPTIMIZE]
+    return sorted(s.args["technique"]["params"]["sparsity"] for s in steps)
+
+
+def test_a_sweep_of_iterative_pruning_trains_what_it_has_in_common_once():
+    assert trained(sweep(0.5, 0.8, 0.95)) == [0.5, 0.8, 0.95]
+    assert trained(sweep(0.95)) == [0.5, 0.8, 0.95]
+    few, many = (preview(sweep(*each))["expected_mb"] for each in ([0.5], [0.95]))
+    assert many > few  # what is on the way has a size, too

@@ -11,9 +11,9 @@ from typing import cast
 
 import numpy as np
 
-from dlas.analyze.claims.amounts import SURE, Amount, Answered, gap, mean, plus, scaled
-from dlas.analyze.claims.gauges import Basis
-from dlas.analyze.claims.hypothesis import Assertion, Claim
+from dlas.analyze.claims.amounts import SURE, Amount, Answered, gap, mean, plus, said, scaled
+from dlas.analyze.claims.gauges import Basis, Gauge
+from dlas.analyze.claims.hypothesis import Assertion, Claim, called
 from dlas.analyze.claims.pairs import (
     TECHNIQUE,
     CannotTell,
@@ -47,7 +47,6 @@ def break_even(evidence: Basis, claim: Claim, test: Assertion) -> Answers:
     b = b or baseline_of(evidence, a)
     column = evidence.named(quantity.columns["along"])
     found = paired(evidence, rows, (a, b), test.contexts, column)
-    at = cast(float, test.bound)
     made, lonely = [], [placed(found.names, key) for key in found.lonely]
     for key, pairs in found.pairs.items():
         curve: dict[float, list[Amount]] = {}
@@ -59,7 +58,8 @@ def break_even(evidence: Basis, claim: Claim, test: Assertion) -> Answers:
         if len(curve) < 2:
             lonely.append(place)
         else:
-            made.append(_crossed({x: mean(ds) for x, ds in curve.items()}, at, test, place))
+            means = {x: mean(ds) for x, ds in curve.items()}
+            made.append(_crossed(gauge, means, test, place))
     if not made:
         raise CannotTell(f"no context has both choices at two levels of {column}")
     return made, lonely
@@ -78,12 +78,13 @@ def _numbers_of(evidence: Basis, column: str) -> list[float]:
 
 
 def _crossed(
-    curve: Mapping[float, Amount], at: float, test: Assertion, place: Mapping[str, str]
+    gauge: Gauge, curve: Mapping[float, Amount], test: Assertion, place: Mapping[str, str]
 ) -> Answered:
     """Say whether a is the better choice from a level on (``<``), or not yet (``>``)."""
-    xs = sorted(curve)
+    xs, at = sorted(curve), cast(float, test.bound)
     first, last = xs[0], xs[-1]
-    told = _described(curve, xs)
+    a, b = (called(test.quantity.sides[side]) for side in ("a", "b"))
+    told = _described(curve, xs, a)
     if not first <= at <= last:
         told = f"{at:g} is outside of the levels, {first:g} to {last:g}; {told}"
         return Answered(place, 1.0, 1.0, told=told)
@@ -92,10 +93,10 @@ def _crossed(
     some = len(beyond) * min(d.above(0.0) for d in beyond)
     true, false = (every, some) if test.sign[0] == "<" else (some, every)
     low, high = beyond[0].interval()
-    shown = f"{told}; at {at:g} the first over the second"
+    told = f"at {at:g} {a} has {said(gauge, beyond[0])} of {b}; {told}"
     return Answered(
         place, min(1.0, true), min(1.0, false), float(np.exp(beyond[0].value)),
-        float(np.exp(low)), float(np.exp(high)), beyond[0].side(1), beyond[0].side(-1), shown,
+        float(np.exp(low)), float(np.exp(high)), beyond[0].side(1), beyond[0].side(-1), told,
     )  # fmt: skip
 
 
@@ -109,7 +110,7 @@ def _inside(curve: Mapping[float, Amount], xs: Sequence[float], at: float) -> Am
     return plus([scaled(curve[below], 1 - share), scaled(curve[above], share)])
 
 
-def _described(curve: Mapping[float, Amount], xs: Sequence[float]) -> str:
+def _described(curve: Mapping[float, Amount], xs: Sequence[float], a: str) -> str:
     """Return where a curve crosses, in words."""
     value = [curve[x].value for x in xs]
     sure = ["better" if curve[x].below(0.0) < SURE else "worse" if curve[x].above(0.0) < SURE
@@ -119,7 +120,7 @@ def _described(curve: Mapping[float, Amount], xs: Sequence[float]) -> str:
             where = xs[i] + (xs[i + 1] - xs[i]) * value[i] / (value[i] - value[i + 1])
             return f"break-even near {where:.3g}"
     if all(s == sure[0] for s in sure) and sure[0] != "open":
-        return f"the first is {sure[0]} at every level from {xs[0]:g} to {xs[-1]:g}"
+        return f"{a} is {sure[0]} at every level from {xs[0]:g} to {xs[-1]:g}"
     return f"no break-even is seen from {xs[0]:g} to {xs[-1]:g}"
 
 

@@ -44,6 +44,8 @@ class Gauge:
     """1: less is better; -1: more is."""
     why_not: str = ""
     """Why nothing can be judged from it; empty: it can."""
+    tails: Floats | None = None
+    """Excess kurtosis of each row's own error; None: that of a normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Basis:
     refused: Mapping[str, str] = field(default_factory=dict)
     """Why a column's rounds cannot be used, by name."""
     exact: tuple[str, ...] = COUNTED
+    short: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """The short name of each choice, by layer."""
     study: str = ""
     """The hash of the study that was run."""
 
@@ -200,7 +204,7 @@ def measured_gauge(table: Table, estimates: Estimates) -> Gauge:
         return _unknown(table.metric, sign * table.log, sign)
     return Gauge(
         table.metric, sign * estimates.mean, estimates.var, estimates.df, estimates.sessions,
-        sign=sign,
+        sign=sign, tails=estimates.tails,
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ A claims file is declared, as a study is: nothing here looks at a table.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,24 @@ BASELINE = "baseline"
 """What a choice is compared with where nothing else is said."""
 HIGHEST, LOWEST = "highest", "lowest"
 """The highest and lowest level that there is of a column, all else equal."""
+
+
+_EQUAL = re.compile(r"([\w.-]+) == (?:'([^']*)'|\"([^\"]*)\")")
+_HOLDS = re.compile(r"()(?:'([^']*)'|\"([^\"]*)\") in [\w.-]+")
+
+
+def called(rule: Rule | None) -> str:
+    """Return the choice that a rule names, as people call it; a longer rule stays as it is.
+
+    ``int8`` for ``optimization == 'int8'``, ``no tuning`` for ``software.tuning == 'none'``.
+    """
+    if rule is None:
+        return "the baseline"
+    found = _EQUAL.fullmatch(rule.text.strip()) or _HOLDS.fullmatch(rule.text.strip())
+    if found is None:
+        return rule.text
+    column, name = found[1], found[2] or found[3]
+    return f"no {column.rpartition('.')[2]}" if column and name == "none" else name
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from itertools import combinations, permutations
 
 import numpy as np
 
-from dlas.analyze.claims.amounts import Amount, Answered, gap, mean, scaled
+from dlas.analyze.claims.amounts import Amount, Answered, gap, mean, said, scaled
 from dlas.analyze.claims.gauges import Basis, Gauge
 from dlas.analyze.claims.hypothesis import Assertion, Claim
 from dlas.analyze.claims.pairs import CannotTell, Key, Levelled, chosen, levelled, placed
@@ -110,7 +110,7 @@ def _winner(orders: _Orders, found: Levelled, test: Assertion) -> Answered | Non
     if not named or not others:
         _known(found, test.bound)
         return None
-    best: tuple[Amount, str] | None = None
+    best: tuple[Amount, str, str] | None = None
     is_best, is_beaten = [], []
     for x in named:
         gaps = {y: orders.between(y, x, "") for y in others}
@@ -125,10 +125,12 @@ def _winner(orders: _Orders, found: Levelled, test: Assertion) -> Answered | Non
         if best is None or met[nearest].value > best[0].value:
             apart = [y for y in others if y not in met]
             never = f"; {', '.join(apart)} is nowhere beside {x}" if apart else ""
-            best = (met[nearest], f"{nearest} over {x}, the next best{never}")
+            best = (met[nearest], nearest, f"{x}{never}")
     if best is None:
         return None
-    return _filled(*best, len(named) * min(is_best), max(is_beaten))
+    gap_, nearest, x = best
+    told = f"{nearest}, the next best, has {said(orders.gauge, gap_)} of {x}"
+    return _filled(gap_, told, len(named) * min(is_best), max(is_beaten))
 
 
 def _known(found: Levelled, named: Sequence[str]) -> None:
@@ -146,43 +148,46 @@ def _known(found: Levelled, named: Sequence[str]) -> None:
 
 def _flips(orders: _Orders, found: Levelled, test: Assertion) -> Answered | None:
     """Say whether a choice is better than another at one level and worse at another."""
-    best: tuple[tuple[float, float], Amount, Amount, str] | None = None
+    best: tuple[tuple[float, float], Amount, Amount, tuple[str, str, str, str]] | None = None
     tests, never = 0, 0.0
     for a, b in combinations(found.levels, 2):
         sides = list(_sides(orders, a, b, found.by))
         if not sides:
             continue
-        for better, worse, told in sides:
+        for better, worse, here, there in sides:
             tests += 1
             p = max(better.below(-orders.more), worse.above(orders.more))
             rank = (-p, min(-better.value, worse.value))
             if best is None or rank > best[0]:
-                best = (rank, better, worse, f"{a} against {b}: {told}")
+                best = (rank, better, worse, (a, b, here, there))
         gaps = [g for at in found.by if (g := orders.between(a, b, at)) is not None]
         one_way = max(g.below(orders.same) for g in gaps)
         other_way = max(g.above(-orders.same) for g in gaps)
         never = max(never, 2 * min(one_way, other_way))
     if best is None:
         return None
-    (rank, better, worse, told) = best
-    shown = _filled(worse, told, tests * -rank[0], never)
-    low, high = (float(np.exp(x)) for x in better.interval())
-    told = f"{told}: {np.exp(better.value):.3g} ({low:.3g} to {high:.3g}) and"
-    return Answered(
-        {}, shown.true, shown.false, shown.value, shown.low, shown.high,
-        (*better.side(1), *worse.side(1)), (*better.side(-1), *worse.side(-1)), told,
-    )  # fmt: skip
+    rank, better, worse, (a, b, here, there) = best
+    by = test.quantity.columns["by"]
+    told = (
+        f"{a} has {said(orders.gauge, better)} of {b} at {by} {here}, "
+        f"and {said(orders.gauge, worse)} at {by} {there}"
+    )
+    return replace(
+        _filled(worse, told, tests * -rank[0], never),
+        first=(*better.side(1), *worse.side(1)),
+        second=(*better.side(-1), *worse.side(-1)),
+    )
 
 
 def _sides(
     orders: _Orders, a: str, b: str, levels: Sequence[str]
-) -> Iterator[tuple[Amount, Amount, str]]:
+) -> Iterator[tuple[Amount, Amount, str, str]]:
     """Give a over b at every two levels: where a should be better, and where worse."""
     for here, there in permutations(levels, 2):
         better = orders.between(a, b, here, [there])
         worse = orders.between(a, b, there, [here])
         if better is not None and worse is not None:
-            yield better, worse, f"at {here} and at {there}"
+            yield better, worse, here, there
 
 
 # ---------------------------------------------------------------- changes of the winner
@@ -193,25 +198,30 @@ def _changes(orders: _Orders, found: Levelled, test: Assertion) -> Answered | No
     levels = [at for at in found.by if len(orders.levels(at)) > 1]
     if len(levels) < 2:
         return None
-    best: tuple[float, Amount, str] | None = None
+    best: tuple[float, Amount, tuple[str, str, str, str]] | None = None
     pairs = list(permutations(levels, 2))
     for here, there in pairs:
         shared = [x for x in orders.levels(here) if x in orders.levels(there)]
         for x in shared:
-            p, lost, told = _loses(orders, x, shared, here, there)
+            p, lost, by = _loses(orders, x, shared, here, there)
             if lost is not None and (best is None or p < best[0]):
-                best = (p, lost, told)
+                best = (p, lost, (x, here, by, there))
     if best is None:
         return None
     steady = _steady(orders, levels)
     choices = max(len(orders.levels(at)) for at in levels)
-    return _filled(best[1], best[2], len(pairs) * choices * best[0], steady)
+    x, here, other, there = best[2]
+    by = test.quantity.columns["by"]
+    told = (
+        f"{x}, best at {by} {here}, has {said(orders.gauge, best[1])} of {other} at {by} {there}"
+    )
+    return _filled(best[1], told, len(pairs) * choices * best[0], steady)
 
 
 def _loses(
     orders: _Orders, x: str, shared: Sequence[str], here: str, there: str
 ) -> tuple[float, Amount | None, str]:
-    """Return the p value of "x is the best here and beaten there", and by what it is beaten."""
+    """Return the p value of "x is the best here and beaten there", by how much, and by what."""
     rivals = [y for y in shared if y != x]
     ahead = [orders.between(y, x, here, [there]) for y in rivals]
     # What there is here alone may be better still.
@@ -223,7 +233,7 @@ def _loses(
     first = max(g.above(orders.more) for g in ahead if g is not None)
     by = max(beaten, key=lambda y: beaten[y].value)
     second = len(beaten) * min(g.above(orders.more) for g in beaten.values())
-    return max(first, second), beaten[by], f"{x}, best at {here}, over {by} at {there}"
+    return max(first, second), beaten[by], by
 
 
 def _steady(orders: _Orders, levels: Sequence[str]) -> float:

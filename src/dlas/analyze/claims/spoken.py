@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dlas.analyze.claims.amounts import Answered
 from dlas.analyze.claims.gauges import Basis
 from dlas.analyze.claims.hypothesis import ClaimsFile
 from dlas.analyze.claims.judge import CANNOT, NOT, REPRODUCED, Judged, Tried
+from dlas.analyze.claims.plainly import METRICS, Plainly
 from dlas.analyze.conclusion import plain
 
 VERDICTS = (REPRODUCED, NOT, CANNOT)
@@ -61,24 +60,12 @@ def _of_test(evidence: Basis, tried: Tried) -> list[str]:
         )
     one = tried.decisive
     if one is not None:
-        lines.append(f"   it hangs on: {_where(one)}{_number(one)}")
+        answer = ANSWERS[one.surely]
+        lines.append(f"   it hangs on: {answer}: {Plainly(evidence).shown(tried)}")
         for sign, rows in (("first", one.first), ("second", one.second)):
             if rows:
                 lines.append(f"   cells, {sign} side: {_cells(evidence, rows)}")
     return lines
-
-
-def _where(one: Answered) -> str:
-    place = ", ".join(f"{c}={v}" for c, v in one.place.items()) or "all cells"
-    return f"{place}: {ANSWERS[one.surely]}"
-
-
-def _number(one: Answered) -> str:
-    told = f", {one.told}" if one.told else ""
-    if not math.isfinite(one.value):
-        return told
-    high = f"{one.high:.3g}" if math.isfinite(one.high) else "more"
-    return f"{told}, {one.value:.3g} ({one.low:.3g} to {high})"
 
 
 def _cells(evidence: Basis, rows: Sequence[int]) -> str:
@@ -149,49 +136,73 @@ def _test(evidence: Basis, tried: Tried) -> dict[str, Any]:
 
 SIGNS = {REPRODUCED: "\u2713", NOT: "\u2717", CANNOT: "?"}
 """The mark of each verdict."""
-ABOUT = (
-    "Each row is a sentence that was put to the test on measured numbers. *Reproduced*: the "
-    "numbers surely say so, in every, some or most of the places that it speaks of. "
-    "*Not reproduced*: they surely say the contrary. *Cannot "
-    "tell*: noise, or too few places to look at, leaves it open. A *context* is one place to look "
-    "at: everything that the sentence does not speak of is the same on both sides. The chance "
-    "that any of these verdicts is wrong through noise is at most 5 %."
-)
+MEANINGS = {
+    REPRODUCED: "The numbers surely say so.",
+    NOT: "The numbers surely say the contrary.",
+    CANNOT: "Noise, or too few cases to look at, leaves it open.",
+}
+"""What each verdict means."""
+HEADS = ("claim", "needed in", "found in", "the case that decides")
+"""What stands beside the name of a claim and its verdict."""
+
+
+def about(evidence: Basis) -> tuple[str, str]:
+    """Return what was measured, and how to read verdicts on it: for somebody who knows neither."""
+    table = evidence.table
+    metric = METRICS.get(table.metric, "")
+    return (
+        f"{int(table.complete.sum())} stacks were measured. A stack is one choice of each of: "
+        f"{', '.join(table.layers)}. They are compared by {table.metric}"
+        + (f", {metric}." if metric else "."),
+        "A case is one place to look at a claim: all that it does not speak of is the same on "
+        "both sides. There it surely holds (yes), surely does not (no), or noise leaves it open. "
+        "Numbers in brackets are 95 % intervals. The chance that any of these verdicts is wrong "
+        "through noise is at most 5 %.",
+    )
 
 
 def as_markdown(
     evidence: Basis, file: ClaimsFile, judged: Sequence[Judged], notes: Iterable[str] = ()
 ) -> str:
     """Return a page of verdicts for somebody who knows neither the claims nor dlas."""
-    table = evidence.table
     told = ", ".join(f"{n} {verdict}" for verdict, n in counts(judged).items())
-    ran = int(table.complete.sum())
-    lines = [
-        f"# Verdicts: {file.name}",
-        "",
-        f"{file.description} {len(judged)} claims, judged by {table.metric} of {ran} of "
-        f"{len(table.cells)} stacks: {told}.".strip(),
-        "",
-        ABOUT,
-        "",
-        "| | claim | verdict | contexts | the numbers it hangs on |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for one in judged:
-        lines.append(
-            f"| {one.claim.id} | {_cell(one.claim.sentence)} | "
-            f"{SIGNS[one.verdict]} {one.verdict} | "
-            f"{'<br>'.join(_counted(t) for t in one.tests)} | "
-            f"{'<br>'.join(_cell(_shown_by(t)) for t in one.tests)} |"
-        )
-    lines += ["", "## Where each claim is from, and what would change its verdict", ""]
+    lines = [f"# What became of {len(judged)} claims: {file.name}", ""]
+    lines += [file.description, ""] if file.description else []
+    lines += [f"**{told}.**", ""]
+    lines += [text for part in about(evidence) for text in (part, "")]
+    for verdict in VERDICTS:
+        lines += _group(evidence, verdict, [one for one in judged if one.verdict == verdict])
+    lines += ["## Where each claim is from, and what would change its verdict", ""]
     for one in judged:
         parts = [f"Source: {one.claim.source}." if one.claim.source else "", sentence(one.reason)]
         parts += [f"Would change it: {one.change}" if one.change else ""]
         lines.append(f"- **{one.claim.id}**: {' '.join(p for p in parts if p)}")
-        lines += [f"  `{t.test.text}`" for t in one.tests]
+        lines += [f"  `{t.test.text}`{_missing(t)}" for t in one.tests]
     lines += ["", "## How it was measured", "", *(f"- {note}" for note in notes)]
     return "\n".join(lines) + "\n"
+
+
+def _group(evidence: Basis, verdict: str, some: Sequence[Judged]) -> list[str]:
+    """Return the claims of one verdict as a table; nothing where there are none."""
+    if not some:
+        return []
+    plainly = Plainly(evidence)
+    lines = [
+        f"## {SIGNS[verdict]} {verdict.capitalize()}: {len(some)}", "", MEANINGS[verdict], "",
+        f"| | {' | '.join(HEADS)} |", f"| --- |{' --- |' * len(HEADS)}",
+    ]  # fmt: skip
+    for one in some:
+        columns = [[_cell(said(t)) for t in one.tests] for said in plainly.columns]
+        cells = [_cell(one.claim.sentence), *("<br>".join(each) for each in columns)]
+        lines.append(f"| {one.claim.id} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _missing(tried: Tried) -> str:
+    """Say in how many contexts a claim could not be looked at."""
+    n = len(tried.lonely)
+    cases = "1 case has" if n == 1 else f"{n} cases have"
+    return f" ({cases} one side only)" if n else ""
 
 
 def _cell(text: str) -> str:
@@ -201,22 +212,3 @@ def _cell(text: str) -> str:
 def sentence(text: str) -> str:
     """Return words as a sentence; nothing of nothing."""
     return f"{text[0].upper()}{text[1:]}." if text else ""
-
-
-def _counted(tried: Tried) -> str:
-    if not tried.answers:
-        return "no context"
-    if not tried.test.how:
-        return "all together"
-    return (
-        f"{tried.count(True)} yes, {tried.count(False)} no, {tried.count(None)} open"
-        + (f", {len(tried.lonely)} with one side missing" if tried.lonely else "")
-    )  # fmt: skip
-
-
-def _shown_by(tried: Tried) -> str:
-    one = tried.decisive
-    if one is None:
-        return tried.reason
-    place = ", ".join(f"{c}={v}" for c, v in one.place.items()) or "all cells"
-    return f"{place}{_number(one)}"

@@ -15,7 +15,7 @@ from dlas.analyze.estimate.table import Table
 USED = frozenset((
     "macs", "effective_macs", "params", "nonzero_params", "bytes", "weights_mb",
     "artifact_mb", "ran_threads", "ran_precision", "accuracy", "accuracy_low",
-    "accuracy_high", "accuracy_drop", "accuracy_n", "flips", "build_s", "tuning_s",
+    "accuracy_high", "accuracy_drop", "accuracy_n", "flips", "agreement", "build_s", "tuning_s",
     "memory_mb", "energy_mj", "latency_ms",
 ))  # fmt: skip
 """Columns that the parts of the analysis use by their names."""

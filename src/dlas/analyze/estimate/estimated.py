@@ -40,6 +40,8 @@ class Estimates:
     level of the machine, which drifted, the same for all cells."""
     notes: tuple[str, ...] = ()
     """What a reader must know, one sentence each."""
+    tails: Floats | None = None
+    """Excess kurtosis of each row's own error; None: that of a normal distribution."""
 
     @property
     def known(self) -> bool:

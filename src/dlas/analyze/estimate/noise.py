@@ -21,6 +21,7 @@ from dlas.analyze.estimate.rounds import (
     Units,
     Variances,
     fit,
+    kurtosis,
     least_of_rounds,
     medians,
     pooled,
@@ -90,6 +91,8 @@ def _from_rounds(table: Table, samples: pd.DataFrame) -> Estimates | None:
     mean, median, spread = np.full(n, np.nan), np.full(n, np.nan), np.zeros((n, len(noise.df)))
     own = (units.control == 0) & table.complete[units.row]
     row = units.row[own]
+    tails = np.zeros(n)
+    tails[row] = fitted.tails / units.count[own]
     mean[row], median[row] = fitted.mean[own], fitted.median[own]
     spread[row, noise.of_unit[own]] = fitted.var[own] * inflation**2
     shared, df = _shared(together, steady, units, n)
@@ -104,6 +107,7 @@ def _from_rounds(table: Table, samples: pd.DataFrame) -> Estimates | None:
         inflation,
         shared.shape[1],
         (*steady.notes, *together.notes),
+        tails,
     )
 
 
@@ -130,6 +134,8 @@ class _Fitted:
     median: Floats
     var: Floats
     noise: Variances
+    tails: float = 0.0
+    """Excess kurtosis of the error of one round."""
 
 
 def _mean(table: Table, units: Units) -> _Fitted | None:
@@ -141,7 +147,7 @@ def _mean(table: Table, units: Units) -> _Fitted | None:
     if not np.any(noise.df > 0):
         return None
     var = noise.sigma2[noise.of_unit] / units.count
-    return _Fitted(found.mean, medians(units, found), var, noise)
+    return _Fitted(found.mean, medians(units, found), var, noise, kurtosis(units, found, noise))
 
 
 def _least(table: Table, units: Units) -> _Fitted | None:

@@ -150,6 +150,21 @@ def variances(units: Units, first: Solved, label: list[str]) -> tuple[Solved, Va
     return found, Variances(names, np.asarray(sigma2, dtype=float), df, of_unit)
 
 
+def kurtosis(units: Units, found: Solved, noise: Variances) -> float:
+    """Return the excess kurtosis of the error of a round, over all strata; never below 0.
+
+    Of n errors around their mean E[r^4] = s^4 (3 (1 - 1/n)^2 + k ((1 - 1/n)^4 + (n - 1) / n^4)).
+    """
+    n = units.count[units.unit].astype(float)
+    sigma2 = noise.sigma2[noise.of_unit[units.unit]]
+    use = (n > 1) & (sigma2 > 0)
+    if not use.any():
+        return 0.0
+    r, n = (found.net - found.mean[units.unit])[use] / np.sqrt(sigma2[use]), n[use]
+    left = (1 - 1 / n) ** 4 + (n - 1) / n**4
+    return max(0.0, float((r**4 - 3 * (1 - 1 / n) ** 2).sum() / left.sum()))
+
+
 def least_of_rounds(units: Units) -> tuple[Floats, Floats]:
     """Return the expected least of three rounds of each unit, and the size of its noise."""
     value, noise = np.full(len(units.row), np.nan), np.full(len(units.row), np.nan)

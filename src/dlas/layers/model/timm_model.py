@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -24,7 +25,8 @@ class TimmModel(Model):
     """Any of timm's networks by ``name``, for the data set's classes, channels and size.
 
     ``weights`` is a local file (safetensors or a state dict) for exactly that number of classes;
-    without one the weights are random by ``seed``. Nothing is downloaded.
+    without one the weights are random by ``seed``, no branch of them zero. Nothing is downloaded.
+    For images of 32 x 32, ``cifar-form`` has stems that keep the map.
     """
 
     name: ClassVar[str] = "timm"
@@ -74,6 +76,10 @@ class TimmModel(Model):
         """Return the user's file."""
         return state.chosen(self, self.weights_file, dataset)
 
+    def untrained(self, dataset: Dataset) -> bool:
+        """Say that the weights are random where no file of them is given."""
+        return self.weights(dataset) is None
+
     def fingerprint(self) -> Any:
         """Return the hash of the weights."""
         return state.weights_hash(self.weights_file)
@@ -81,21 +87,32 @@ class TimmModel(Model):
     def _network(self, spec: DataSpec) -> Any:
         import timm
 
-        sizes = {"img_size": (spec.height, spec.width)}
         base = self.architecture.partition(".")[0]
         common = {"pretrained": False, "num_classes": spec.classes, "in_chans": spec.channels}
         try:
-            try:
-                return timm.create_model(base, **common, **sizes)
-            except TypeError as error:
-                if "img_size" not in str(error):
-                    raise
-                return timm.create_model(base, **common)  # convolutions take any size
+            return _created(partial(timm.create_model, base, **common), spec)
         except Exception as error:  # timm's constructors raise whatever goes wrong in them
             raise StepError(
                 f"timm cannot build {base} for {spec.channels} x {spec.height} x {spec.width}: "
                 f"{type(error).__name__}: {error}"
             ) from error
+
+
+def _created(create: Callable[..., Any], spec: DataSpec) -> Any:
+    """Return a network, made with those of the wishes that its kind knows.
+
+    Convolutions take any size. Residual branches that begin as zeros are dead where weights are
+    random, and converters leave them out: a network that was measured would be another one.
+    """
+    wishes = {"img_size": (spec.height, spec.width), "zero_init_last": False}
+    while True:
+        try:
+            return create(**wishes)
+        except TypeError as error:
+            unknown = next((name for name in wishes if name in str(error)), None)
+            if unknown is None:
+                raise
+            del wishes[unknown]
 
 
 @cache

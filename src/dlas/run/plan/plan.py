@@ -20,10 +20,18 @@ from typing import Literal
 
 from dlas.core import registry
 from dlas.core.keys import Json, key
-from dlas.core.protocols import Ran, Refusal, Software, Technique, Techniques, unavailable
+from dlas.core.protocols import (
+    Optimization,
+    Ran,
+    Refusal,
+    Software,
+    Technique,
+    Techniques,
+    unavailable,
+)
 from dlas.core.records import MeasureSettings, Stage
 from dlas.core.registry import installed_version
-from dlas.core.stack import Stack
+from dlas.core.stack import Choice, Stack
 from dlas.run.process.interpreters import Asked, Interpreter, Interpreters, not_looked_at
 from dlas.run.process.tasks import Server
 from dlas.study.study import Study
@@ -300,13 +308,14 @@ class _Chain:
         ):
             if technique.changes_nothing:
                 continue
-            network = self.add(
-                Stage.OPTIMIZE,
-                registry.identity(technique),
-                f"{model} {made.text}",
-                {"technique": made.to_json(), "dataset": data.to_json()},
-                {"network": network},
-            )
+            for choice, each in [*_on_the_way(technique), (made, technique)]:
+                network = self.add(
+                    Stage.OPTIMIZE,
+                    registry.identity(each),
+                    f"{model} {choice.text}",
+                    {"technique": choice.to_json(), "dataset": data.to_json()},
+                    {"network": network},
+                )
         return network
 
     def lower(self, network: str) -> str | None:
@@ -349,6 +358,16 @@ class _Chain:
             server=build_server(t),
             alone=software.build_measures or t.algorithm.measures,
         )
+
+
+def _on_the_way(technique: Optimization) -> list[tuple[Choice, Optimization]]:
+    """Return what an optimization goes on from, the first of them first."""
+    found: list[tuple[Choice, Optimization]] = []
+    before = technique.before()
+    while before is not None:
+        found.insert(0, (registry.choice(before), before))
+        before = before.before()
+    return found
 
 
 def software_identity(software: Software, interpreter: Interpreter | None) -> Json:

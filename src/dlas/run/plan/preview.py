@@ -19,8 +19,9 @@ from typing import Any
 
 from dlas.core.errors import DlasError
 from dlas.core.keys import Json
-from dlas.core.protocols import Dataset, DataSpec, Techniques
+from dlas.core.protocols import Dataset, DataSpec, Optimization, Precision, Techniques
 from dlas.core.records import Stage
+from dlas.run.plan.durations import Pilot, by_dataset, read_pilot
 from dlas.run.plan.plan import (
     Plan,
     Refused,
@@ -36,13 +37,6 @@ from dlas.store.artifacts import ArtifactStore
 from dlas.store.budget import INTERMEDIATE, Inventory, Known
 from dlas.study.study import Study
 
-GUESS_S = {
-    Stage.INPUTS: 0.5, Stage.PREPARE: 1.5, Stage.OPTIMIZE: 6.0, Stage.LOWER: 4.0,
-    Stage.REFERENCE: 1.0, Stage.BUILD: 3.0, Stage.EVALUATE: 1.5, Stage.MEMORY: 2.0,
-}  # fmt: skip
-"""Seconds a step takes where no run has told better: guesses, shown as such."""
-OVERHEAD_S = 0.5
-
 UNKNOWN_NETWORK = 10_000_000
 """Bytes of a network without a file of weights."""
 WIDTH = {"float32": 1.0, "float16": 0.5, "bfloat16": 0.5, "int8": 0.3}
@@ -54,14 +48,20 @@ ONE_OPERATOR = 200_000
 UNKNOWN_SPEC = DataSpec(classes=100, channels=3, height=64, width=64)
 
 
-def preview(study: Study, store: Path | None = None, seen: Seen = nobody_looked) -> dict[str, Any]:
+def preview(
+    study: Study,
+    store: Path | None = None,
+    seen: Seen = nobody_looked,
+    pilot: Path | None = None,
+) -> dict[str, Any]:
     """Return what a run would do: cells by status, steps with and without sharing, cost.
 
     Evaluations (one per artefact) are counted as steps, measurements apart. Seconds and megabytes
-    are guesses from typical values, not readings, but for artefacts that ``store`` knows already.
+    are guesses from typical values, not readings, but for artefacts that ``store`` knows already
+    and for steps like those of ``pilot``, the output folder of an earlier run.
 
     Raises:
-        UserError: ``store`` is no artefact store.
+        UserError: ``store`` is no artefact store, ``pilot`` holds no results.
     """
     plan = make(study, seen=seen)
     runnable = plan.runnable
@@ -70,12 +70,9 @@ def preview(study: Study, store: Path | None = None, seen: Seen = nobody_looked)
     )
     stages = Counter(str(step.stage) for step in plan.steps.values())
     artefacts = {c.build for c in runnable}
-    memories = {(c.build, c.threads) for c in runnable}
     stages["evaluate"] = len(artefacts)
-    seconds = sum(GUESS_S[Stage(s)] * n for s, n in stages.items()) / 2
-    seconds += GUESS_S[Stage.MEMORY] * len(memories) / 2 if study.measure.memory else 0
-    measurements = measurement_count(runnable, study.measure)
-    region = study.measure.min_seconds + 4 * study.measure.warmup_seconds + OVERHEAD_S
+    known = read_pilot(pilot, study.measure.min_seconds) if pilot else Pilot()
+    parts = by_dataset(plan, known)
     return {
         "study": study.name,
         "hash": study.hash,
@@ -85,8 +82,10 @@ def preview(study: Study, store: Path | None = None, seen: Seen = nobody_looked)
         "steps": sum(stages.values()),
         "steps_unshared": sum(len(c.steps) + 1 for c in runnable),
         "by_stage": dict(stages),
-        "measurements": measurements,
-        "expected_s": round(seconds + measurements * region),
+        "measurements": measurement_count(runnable, study.measure),
+        "expected_s": sum(part["expected_s"] for part in parts),
+        "by_dataset": parts,
+        "pilot": str(pilot) if pilot else None,
         **_disk(plan, store),
         "refusals": _reasons(plan),
         "not_looked_at": _not_looked_at(runnable),
@@ -222,7 +221,7 @@ class _Sizes:
             self._networks[cell.prepared] = self._network(cell.prepared, t)
         weights = self._networks[cell.prepared]
         images = fixed_count(spec.batch)
-        changes = iter([o.precision for o in t.optimization if not o.changes_nothing])
+        changes = iter([p for o in t.optimization for p in _precisions(o)])
         width = 1.0
         for key in cell.steps:
             stage = steps[key].stage
@@ -244,6 +243,14 @@ class _Sizes:
         if size is None:
             self.unknown.add(key)
         return UNKNOWN_NETWORK if size is None else size
+
+
+def _precisions(technique: Optimization) -> list[Precision | None]:
+    """Return the precision asked by each step of an optimization: what it goes on from, itself."""
+    if technique.changes_nothing:
+        return []
+    before = technique.before()
+    return [*(_precisions(before) if before else []), technique.precision]
 
 
 def _spec(t: Techniques) -> DataSpec:

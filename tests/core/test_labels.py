@@ -1,5 +1,5 @@
+from dlas.core.labels import short_names
 from dlas.core.stack import Choice
-from dlas.report.labels import short_names
 
 
 def prune(sparsity: float) -> Choice:

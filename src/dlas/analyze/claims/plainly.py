@@ -1,0 +1,130 @@
+"""What a claim's test found, in sentences for somebody who knows neither the claim nor dlas."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from dlas.analyze.claims.amounts import Answered
+from dlas.analyze.claims.gauges import Basis
+from dlas.analyze.claims.hypothesis import EVERY, MOST, SOME, Term, called
+from dlas.analyze.claims.judge import Tried
+from dlas.analyze.tell.words import is_time, number
+
+NEEDED = {EVERY: "every case", SOME: "at least one case", MOST: "more than half of the cases"}
+"""In how many contexts a test has to hold, by its quantifier."""
+METRICS = {
+    "quiet_ms": "the time of one inference in milliseconds, undisturbed by neighbours",
+    "latency_ms": "the time of one inference in milliseconds, as seen",
+}
+"""What a metric of a study is."""
+
+
+@dataclass(frozen=True)
+class Plainly:
+    """Says it of one table: names of choices are short, layers of one level are left out."""
+
+    evidence: Basis
+
+    @cached_property
+    def _shorter(self) -> list[tuple[str, str]]:
+        """Texts of choices and their short names, the longest first."""
+        found = {
+            text: name
+            for names in self.evidence.short.values()
+            for text, name in names.items()
+            if text != name
+        }
+        return sorted(found.items(), key=lambda pair: -len(pair[0]))
+
+    def short(self, text: str) -> str:
+        """Return words with the short names of all choices in them."""
+        for long, name in self._shorter:
+            text = text.replace(long, name)
+        return text
+
+    def place(self, place: Mapping[str, str]) -> str:
+        """Return a context: ``model resnet-8, hardware cpu``; nothing where it is all there is."""
+        levels = self.evidence.table.levels
+        shown = [
+            f"{name} {value}"
+            for name, value in place.items()
+            if len(levels.get(name, ("", ""))) > 1
+        ]
+        return self.short(", ".join(shown))
+
+    # ------------------------------------------------------------ a test
+
+    @property
+    def columns(self) -> tuple[Callable[[Tried], str], ...]:
+        """What is said of a test: where it has to hold, where it does, an example."""
+        return self.needed, self.counted, self.shown
+
+    def needed(self, tried: Tried) -> str:
+        """Return in how many contexts it has to hold."""
+        return NEEDED.get(tried.test.how, "all cases together")
+
+    def counted(self, tried: Tried) -> str:
+        """Return in how many contexts it surely holds, surely does not, or nobody can tell."""
+        if not tried.answers:
+            return "no case to look at"
+        if not tried.test.how:
+            return {True: "yes", False: "no", None: "open"}[tried.answers[0].surely]
+        parts = (
+            (tried.count(True), "yes"),
+            (tried.count(False), "no"),
+            (tried.count(None), "open"),
+        )
+        told = ", ".join(f"{n} {word}" for n, word in parts if n)
+        return f"{told} (of {len(tried.answers)})" if len(told.split(", ")) > 1 else told
+
+    def shown(self, tried: Tried) -> str:
+        """Return what was seen in the context on which the verdict hangs, as a sentence."""
+        one = tried.decisive
+        if one is None:
+            return tried.reason
+        place = self.place(one.place)
+        return f"{place}: {self._found(tried, one)}" if place else self._found(tried, one)
+
+    def _found(self, tried: Tried, one: Answered) -> str:
+        test, quantity = tried.test, tried.test.quantity
+        if not math.isfinite(one.value):
+            return self.short(one.told)
+        ends = f"({number(one.low)} to {number(one.high)})"
+        if quantity.name in ("elbow", "flips", "winner", "changes_winner", "breakeven"):
+            return self.short(one.told)
+        if quantity.name == "drop":
+            low, high = (f"{100 * x:.1f}" for x in (one.low, one.high))
+            return f"{100 * one.value:.1f} points of accuracy lost ({low} to {high})"
+        if quantity.name == "correlation":
+            x, y = quantity.columns["x"], quantity.columns["y"]
+            return f"rank correlation of {x} and {y} {one.told}: {number(one.value)} {ends}"
+        if isinstance(test.bound, Term):
+            told = f"{_over(quantity)} is {number(one.value)} times {ends} {_over(test.bound)}"
+        elif quantity.name == "ratio":
+            told = _has(quantity, quantity.columns["metric"], number(one.value), ends)
+        elif is_time(self.evidence.table.metric):
+            told = _has(quantity, "speed", number(one.value), ends)
+        else:
+            told = f"{_over(quantity)} is {number(one.value)} {ends}"
+        return self.short(told)
+
+
+def _sides(term: Term) -> tuple[str, str]:
+    return called(term.sides["a"]), called(term.sides.get("b", term.sides.get("of")))
+
+
+def _has(term: Term, word: str, value: str, ends: str) -> str:
+    """Return ``int8 has 2.11 times (1.96 to 2.27) the speed of no optimization``."""
+    a, b = _sides(term)
+    return f"{a} has {value} times {ends} the {word} of {b}"
+
+
+def _over(term: Term) -> str:
+    """Return ``the speed-up of a over b``, or ``the ratio of macs, a to b``."""
+    a, b = _sides(term)
+    if term.name == "speedup":
+        return f"the speed-up of {a} over {b}"
+    return f"the ratio of {term.columns['metric']}, {a} to {b}"
