@@ -1,30 +1,28 @@
-"""What a technique of each layer implements, and the values that pass between them.
+"""What a technique of each layer implements.
 
 A technique is a frozen dataclass whose fields are its parameters. It derives from the class of
 its layer below, which supplies a default for everything that is optional. Importing the module of
-a technique must be quick: torch, TVM and the like are imported inside the methods.
-
-Nothing here imports torch; arrays are numpy, modules are ``Any``.
+a technique must be quick: torch, TVM and the like are imported inside the methods. What passes
+between techniques stands in ``between.py``, and can be had from here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import (
-    TYPE_CHECKING,
-    Annotated,
-    Any,
-    ClassVar,
-    Literal,
-    Protocol,
-    get_args,
-    runtime_checkable,
-)
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, get_args
 
 from pydantic import Field
 
+from dlas.core.between import DataSpec as DataSpec
+from dlas.core.between import Form as Form
+from dlas.core.between import Network as Network
+from dlas.core.between import Optimized as Optimized
+from dlas.core.between import Precision as Precision
+from dlas.core.between import Ran as Ran
+from dlas.core.between import Samples as Samples
+from dlas.core.between import Session as Session
 from dlas.core.contents import Contents, split_read
 from dlas.core.keys import Json
 from dlas.core.refuse import Refusal as Refusal
@@ -36,81 +34,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch.export import ExportedProgram
 
-    Array = NDArray[np.float32]
-    Labels = NDArray[np.int64]
+    from dlas.core.between import Array as Array
+    from dlas.core.between import Labels as Labels
 
-Precision = Literal["float32", "float16", "bfloat16", "int8"]
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-Form = Literal["module", "exported", "onnx"]
 LABEL = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
 Label = Annotated[str, Field(pattern=LABEL)]
 """What a machine is called that cells are to run on: one word, which no shell or file minds."""
-
-
-# ---------------------------------------------------------------- values between techniques
-
-
-@dataclass(frozen=True, slots=True)
-class DataSpec:
-    """The shape of a problem: what a model has to be built for."""
-
-    classes: int
-    channels: int
-    height: int
-    width: int
-    batch: int = 1
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """The shape of one inference's input, NCHW."""
-        return (self.batch, self.channels, self.height, self.width)
-
-
-class Samples(Protocol):
-    """Labelled images in a deterministic order, decoded when they are asked for."""
-
-    @property
-    def labels(self) -> Labels:
-        """Class indices, ``(n,)``."""
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """A stable name for each sample."""
-
-    @property
-    def content(self) -> str:
-        """A hash of the content (images and labels)."""
-
-    def images(self, indices: Sequence[int]) -> Array:
-        """Return preprocessed images, float32 ``(len(indices), C, H, W)``, C-contiguous."""
-
-
-@dataclass(frozen=True, slots=True)
-class Network:
-    """A network between optimizations.
-
-    ``module`` is a float32 ``torch.nn.Module`` in eval mode, on the CPU; None where there is only
-    an ONNX file. ``precision`` is what is asked of the runtime: a float16 network keeps a float32
-    module whose weights were rounded to float16. An int8 network has its quantized model in
-    ``onnx``; a stored file takes and gives float32. One that its runtime is to quantize is
-    float32, in either form, with the training images to calibrate on.
-    """
-
-    spec: DataSpec
-    module: Any = None
-    onnx: Path | None = None
-    precision: Precision = "float32"
-    calibration: tuple[int, ...] = ()
-    """Which training images the runtime quantizes on; empty: there is nothing to quantize."""
-
-
-@dataclass(frozen=True, slots=True)
-class Optimized:
-    """An optimized network and what was achieved, e.g. ``{"sparsity": 0.8}`` (JSON)."""
-
-    network: Network
-    achieved: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Program(Protocol):
@@ -139,37 +70,6 @@ class Program(Protocol):
 
     def calibration(self) -> Array | None:
         """The images ``(n, C, H, W)`` on which to quantize; None: not asked of the runtime."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """What really ran, read back from the runtime; None or empty: could not be read.
-
-    ``kernels`` maps the name of an operator (or kind of operator) to the kernel that ran it;
-    ``fallbacks`` names what did not run as asked; ``sparsity`` is the share of zero weights that
-    the executed kernels really skipped.
-    """
-
-    precision: str | None = None
-    threads: int | None = None
-    isa: str | None = None
-    kernels: Mapping[str, str] = field(default_factory=dict)
-    fallbacks: tuple[str, ...] = ()
-    sparsity: float | None = None
-
-
-@runtime_checkable
-class Session(Protocol):
-    """A loaded artefact, ready to infer."""
-
-    def __call__(self, x: Array) -> Array:
-        """One inference: C-contiguous NCHW float32 in, float32 ``(batch, classes)`` out."""
-
-    def observe(self, x: Array) -> Ran:
-        """Run once, untimed, and read back from the runtime what ran."""
-
-
-# ---------------------------------------------------------------- techniques
 
 
 @dataclass(frozen=True, kw_only=True)
