@@ -24,7 +24,7 @@ from dlas.kernels.ground.arrays import viewed  # noqa: E402
 from dlas.kernels.ground.knobs import FIXED  # noqa: E402
 from dlas.kernels.ground.layout import Layout, pack, unpack  # noqa: E402
 from dlas.kernels.ground.target import resolve  # noqa: E402
-from dlas.kernels.operators.attention import Attention, Operand  # noqa: E402
+from dlas.kernels.operators.attention import Attention, TokenPlace  # noqa: E402
 
 COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 MISSING = [tool for tool in (COMPILER, EMULATOR) if shutil.which(tool) is None]
@@ -143,7 +143,7 @@ def test_attention_is_right_on_aarch64(tmp_path: Path) -> None:
     each = heads * depth
     qkv = random((n, tokens, 3, heads, depth))
     q, k, v = (
-        Operand(qkv.size, turn * each, tokens * 3 * each, 3 * each, depth) for turn in range(3)
+        TokenPlace(qkv.size, turn * each, tokens * 3 * each, 3 * each, depth) for turn in range(3)
     )
     kernel = Attention(
         n, tokens, tokens, heads, depth, depth, 0.3, (q, k, v), resolve("aarch64"), 1

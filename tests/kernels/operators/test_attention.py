@@ -13,7 +13,7 @@ from dlas.kernels.ground import pool
 from dlas.kernels.ground.arrays import aligned, aligned_copy, tensor
 from dlas.kernels.ground.program import load_library
 from dlas.kernels.ground.target import CpuTarget, resolve
-from dlas.kernels.operators.attention import Attention, Operand
+from dlas.kernels.operators.attention import Attention, TokenPlace
 from kernel_checks import random
 
 BOUND = 3e-6
@@ -54,14 +54,14 @@ def exact(q: np.ndarray, k: np.ndarray, v: np.ndarray, scale: float) -> np.ndarr
     return np.einsum("nhqk,nkhd->nqhd", weights, v64)
 
 
-def own(array: np.ndarray) -> Operand:
+def own(array: np.ndarray) -> TokenPlace:
     """A tensor [batch, tokens, heads, depth] of its own."""
     _, tokens, heads, depth = array.shape
-    return Operand(array.size, 0, tokens * heads * depth, heads * depth, depth)
+    return TokenPlace(array.size, 0, tokens * heads * depth, heads * depth, depth)
 
 
 def kernel_of(
-    s: Shape, operands: tuple[Operand, ...], scale: float, target: CpuTarget, threads: int
+    s: Shape, operands: tuple[TokenPlace, ...], scale: float, target: CpuTarget, threads: int
 ) -> Attention:
     q, k, v = operands
     return Attention(
@@ -124,7 +124,7 @@ def test_operands_are_read_in_place() -> None:
     qkv = random((n, tokens, 3, heads, depth))
     each = heads * depth
     places = [
-        Operand(qkv.size, turn * each, tokens * 3 * each, 3 * each, depth) for turn in range(3)
+        TokenPlace(qkv.size, turn * each, tokens * 3 * each, 3 * each, depth) for turn in range(3)
     ]
     s = Shape(n, tokens, tokens, heads, depth, depth)
     kernel = kernel_of(s, tuple(places), 0.3, resolve("native"), 2)
@@ -147,7 +147,7 @@ def test_what_is_no_number_stays_in_its_row() -> None:
 def test_blocks_hold_every_query_once(queries: int, target: str) -> None:
     cpu = resolve(target)
     s = Shape(1, queries, 4, 1, 8, 8)
-    plain = (Operand(1, 0, 0, 0, 0),) * 3
+    plain = (TokenPlace(1, 0, 0, 0, 0),) * 3
     blocks = kernel_of(s, plain, 1.0, cpu, 1).blocks()
     seen: list[int] = []
     for block in blocks:

@@ -27,7 +27,7 @@ _LOWEST = -3.4028234663852886e38
 """What no score is below."""
 
 
-class Operand(NamedTuple):
+class TokenPlace(NamedTuple):
     """Where q, k or v lies in a flat tensor, in elements; along the depth they are neighbours."""
 
     size: int
@@ -44,7 +44,7 @@ class Operand(NamedTuple):
         return self.first + n * self.image + token * self.token + head * self.head
 
 
-class Block(NamedTuple):
+class QueryBlock(NamedTuple):
     """Equal blocks of queries, one after the other."""
 
     first: int
@@ -57,7 +57,7 @@ class Block(NamedTuple):
     """First query of the first block."""
 
 
-class _Scratch(NamedTuple):
+class _Workspace(NamedTuple):
     """What a job keeps for itself."""
 
     turned: Buffer
@@ -76,14 +76,14 @@ class _Scratch(NamedTuple):
     """Values of a chunk in whole vectors, where those in place are not."""
 
 
-class _Job(NamedTuple):
+class _QueryJob(NamedTuple):
     """Which block of queries of which head."""
 
     n: Expr
     head: Expr
     start: Expr
-    block: Block
-    own: _Scratch
+    block: QueryBlock
+    own: _Workspace
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Attention:
     depth: int
     value_depth: int
     scale: float
-    operands: tuple[Operand, Operand, Operand]
+    operands: tuple[TokenPlace, TokenPlace, TokenPlace]
     """Where q, k and v lie."""
     target: CpuTarget
     threads: int
@@ -117,13 +117,13 @@ class Attention:
         """Depth of the values in whole vectors."""
         return -(-self.value_depth // self.target.lanes) * self.target.lanes
 
-    def blocks(self) -> list[Block]:
+    def blocks(self) -> list[QueryBlock]:
         """Return the blocks that a head's queries are cut into, as equal as whole vectors are."""
         lanes = self.target.lanes
-        found: list[Block] = []
+        found: list[QueryBlock] = []
         for first, count, vectors in equal_segments(-(-self.queries // lanes), self.widest):
             at = sum(block.times for block in found)
-            found.append(Block(at, count, vectors, vectors * lanes, first * lanes))
+            found.append(QueryBlock(at, count, vectors, vectors * lanes, first * lanes))
         last = found.pop()
         width = last.vectors * lanes
         start = last.start + (last.times - 1) * width
@@ -131,7 +131,7 @@ class Attention:
             return [*found, last]
         whole = [last._replace(times=last.times - 1)] if last.times > 1 else []
         at = last.first + last.times - 1
-        return [*found, *whole, Block(at, 1, last.vectors, self.queries - start, start)]
+        return [*found, *whole, QueryBlock(at, 1, last.vectors, self.queries - start, start)]
 
     def function(self, name: str) -> PrimFunc:
         """Return the kernel: (q, k, v, y), all of them flat."""
@@ -158,7 +158,7 @@ class Attention:
             "chunk": CHUNK_KEYS,
         }
 
-    def _one_of(self, blocks: list[Block], buffers: list[Buffer], at: tuple[Expr, ...]) -> None:
+    def _one_of(self, blocks: list[QueryBlock], buffers: list[Buffer], at: tuple[Expr, ...]) -> None:
         """Emit the code of the block whose number ends `at`."""
         block, *others = blocks
         if not others:
@@ -170,7 +170,7 @@ class Attention:
             with T.Else():
                 self._one_of(others, buffers, at)
 
-    def _block(self, block: Block, buffers: list[Buffer], at: tuple[Expr, ...]) -> None:
+    def _block(self, block: QueryBlock, buffers: list[Buffer], at: tuple[Expr, ...]) -> None:
         lanes = self.target.lanes
         width, (n, head, number) = block.vectors * lanes, at
         tall = self.held // block.vectors
@@ -182,9 +182,9 @@ class Attention:
             T.alloc_buffer((size,), "float32") for size in sizes
         )
         values = T.alloc_buffer((held * self.deep,), "float32") if ragged else None
-        own = _Scratch(turned, scores, sums, peaks, totals, fading, values)
+        own = _Workspace(turned, scores, sums, peaks, totals, fading, values)
         start = block.start + (number - block.first) * width
-        job = _Job(n, head, start, block, own)
+        job = _QueryJob(n, head, start, block, own)
         self._turn(buffers[0], job)
         emit.each(width, lanes, lambda j: emit.store(own.peaks, T.float32(_LOWEST), j))
         emit.each(width, lanes, lambda j: emit.store(own.totals, T.float32(0), j))
@@ -198,7 +198,7 @@ class Attention:
             self._chunk(buffers, job, whole * chunk, rest)
         self._finish(buffers[3], job)
 
-    def _turn(self, q: Buffer, job: _Job) -> None:
+    def _turn(self, q: Buffer, job: _QueryJob) -> None:
         """Emit turned[d, query] = q[query, d] * scale, zero where there is no query."""
         side, width, turned = transpose.SIDE, job.block.vectors * self.target.lanes, job.own.turned
         rows, depth = job.block.queries, self.depth
@@ -230,7 +230,7 @@ class Attention:
             with T.serial(depth) as d, T.serial(width - rows) as query:
                 emit.store(turned, T.float32(0), d * width + rows + query)
 
-    def _chunk(self, buffers: list[Buffer], job: _Job, first: Expr, keys: int) -> None:
+    def _chunk(self, buffers: list[Buffer], job: _QueryJob, first: Expr, keys: int) -> None:
         """Emit what a chunk of keys adds to the sums of a block of queries."""
         tall = self.held // job.block.vectors
         for start, count, rows in equal_segments(keys, tall):
@@ -245,7 +245,7 @@ class Attention:
                     corner = (row + turn * rows, (start + group * vectors) * self.target.lanes)
                     self._combine(at, job, keys, corner, (rows, vectors))
 
-    def _scores(self, k: Buffer, job: _Job, at: tuple[Expr, Expr], rows: int) -> None:
+    def _scores(self, k: Buffer, job: _QueryJob, at: tuple[Expr, Expr], rows: int) -> None:
         """Emit the scores of `rows` keys, the second number `at` within the chunk's."""
         lanes, vectors, (first, key) = self.target.lanes, job.block.vectors, at
         width = vectors * lanes
@@ -268,7 +268,7 @@ class Attention:
             to = (key + i) * width + v * lanes
             emit.each_lane(lanes, lambda j: emit.store(job.own.scores, acc[i, v, j], to + j))
 
-    def _softmax(self, job: _Job, keys: int) -> None:
+    def _softmax(self, job: _QueryJob, keys: int) -> None:
         """Emit scores = exp(scores - peak), and what that makes of peaks, totals and fading."""
         lanes, vectors, own = self.target.lanes, job.block.vectors, job.own
         width = vectors * lanes
@@ -300,7 +300,7 @@ class Attention:
             each(lambda v, j: weigh(key, v, j))
         each(lambda v, j: emit.store(own.totals, held[v, j], v * lanes + j))
 
-    def _values(self, v: Buffer, job: _Job, first: Expr, keys: int) -> Any:
+    def _values(self, v: Buffer, job: _QueryJob, first: Expr, keys: int) -> Any:
         """Return what reads a value of a chunk: (key, depth) to a number; copied if ragged."""
         place, copy, deep = self.operands[2], job.own.values, self.deep
 
@@ -322,7 +322,7 @@ class Attention:
     def _combine(
         self,
         value: Any,
-        job: _Job,
+        job: _QueryJob,
         keys: int,
         corner: tuple[Expr, Expr],
         size: tuple[int, int],
@@ -355,7 +355,7 @@ class Attention:
         with T.unroll(rows) as i, T.unroll(vectors) as v:
             emit.each_lane(lanes, lambda j: emit.store(own.sums, acc[i, v, j], place(i, v) + j))
 
-    def _finish(self, y: Buffer, job: _Job) -> None:
+    def _finish(self, y: Buffer, job: _QueryJob) -> None:
         """Emit y = sums / totals."""
         wide, own = self.value_depth, job.own
         emit.each(
@@ -385,7 +385,7 @@ def of(
     """
     (n, queries, heads, depth), (_, keys, _, _), (_, _, _, value_depth) = attrs["shapes"]
     q, k, v = (
-        Operand(size, first, *strides[:3])
+        TokenPlace(size, first, *strides[:3])
         for size, (first, strides) in zip(sizes, attrs["places"], strict=True)
     )
     return Attention(

@@ -22,7 +22,7 @@ PARTS = 2
 """Parts of the rows, a job each, where the batch may have too few matrices for all threads."""
 
 
-class Factor(NamedTuple):
+class MatrixPlace(NamedTuple):
     """Where the matrices of one factor lie in a flat tensor, in elements."""
 
     size: int
@@ -50,8 +50,8 @@ class Matmul:
     rows: int
     depth: int
     columns: int
-    a: Factor
-    b: Factor
+    a: MatrixPlace
+    b: MatrixPlace
     target: CpuTarget
     threads: int
 
@@ -73,7 +73,7 @@ class Matmul:
             each = -(-self.rows // parts)
             groups = equal_segments(-(-self.columns // lanes), widest)
             with emit.outer(count * parts, self.threads) as job:
-                part = _Part(self, (a, b, y), job // parts, job % parts * each)
+                part = _MatrixRows(self, (a, b, y), job // parts, job % parts * each)
                 for first, times, vectors in groups:
                     wide = vectors * lanes
                     present = min(wide, self.columns - (first + (times - 1) * vectors) * lanes)
@@ -98,7 +98,7 @@ class Matmul:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _MatrixRows:
     """Some rows of one matrix of the batch."""
 
     plan: Matmul
@@ -202,7 +202,7 @@ def of(attrs: Mapping[str, Any], sizes: Sequence[int], target: CpuTarget, thread
     for size, shape, (first, strides) in zip(sizes, shapes, attrs["places"], strict=True):
         missing = (0,) * (len(batch) + 2 - len(shape))
         kept = (s if e > 1 else 0 for e, s in zip(shape[:-2], strides[:-2], strict=True))
-        factors.append(Factor(size, first, (*missing, *kept), *strides[-2:]))
+        factors.append(MatrixPlace(size, first, (*missing, *kept), *strides[-2:]))
     (rows, depth), columns = shapes[0][-2:], shapes[1][-1]
     a, b = factors
     return Matmul(batch, rows, depth, columns, a, b, target, threads)
