@@ -140,9 +140,7 @@ def _floats(offset: Expr, unit: int) -> Expr:
     return offset if unit == 1 else T.Cast("int32", offset) * unit
 
 
-def _each_entry(
-    bounds: tuple[Expr, Expr], turns: int, add: Callable[[Expr, int], None]
-) -> None:
+def _each_entry(bounds: tuple[Expr, Expr], turns: int, add: Callable[[Expr, int], None]) -> None:
     """Run add(entry, set of sums) for the entries of a row, the sets of sums in turn."""
     first, last = bounds
     if turns == 1:

@@ -123,9 +123,7 @@ class Compact(PlainKernel):
         """Emit image[row, column, lane] of the channels from `channel` on, zero around them."""
         op, lanes, side = self.op, self.target.lanes, transpose.SIDE
         (height, width), (top, left) = padded(op), op.padding[:2]
-        emit.each(
-            height * width * lanes, lanes, lambda j: emit.store(image, T.float32(0), j)
-        )
+        emit.each(height * width * lanes, lanes, lambda j: emit.store(image, T.float32(0), j))
         across, fours = op.width // side * side, present // side * side
 
         def from_(lane: Expr, row: Expr, column: Expr) -> Expr:

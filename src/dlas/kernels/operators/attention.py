@@ -158,7 +158,9 @@ class Attention:
             "chunk": CHUNK_KEYS,
         }
 
-    def _one_of(self, blocks: list[QueryBlock], buffers: list[Buffer], at: tuple[Expr, ...]) -> None:
+    def _one_of(
+        self, blocks: list[QueryBlock], buffers: list[Buffer], at: tuple[Expr, ...]
+    ) -> None:
         """Emit the code of the block whose number ends `at`."""
         block, *others = blocks
         if not others:
