@@ -86,14 +86,22 @@ def scales_of(op: Conv2d, first: bool = False) -> Quantization:
 
 
 def check_int8(
-    op: Conv2d, primitive: str, turn: int, threads: int, target: str = "native"
+    op: Conv2d,
+    primitive: str,
+    turn: int,
+    threads: int,
+    target: str = "native",
+    zeros: float | None = None,
 ) -> BuiltConv2d:
-    """Build in int8 and compare with the exact reference: not one bit may differ."""
-    weight, bias = filters_of(op)
+    """Build in int8 and compare with the exact reference: not one bit may differ.
+
+    `zeros` (a share of the filters) means CSR.
+    """
+    weight, bias = filters_of(op, zeros or 0.0)
     activation, scales = QUANTIZED[turn % 3], scales_of(op, first=turn % 2 == 1)
     built = build_conv2d(
-        op, weight, bias, primitive, dtype="int8", activation=activation, threads=threads,
-        target=target, quantization=scales,
+        op, weight, bias, primitive, "dense" if zeros is None else "csr", dtype="int8",
+        activation=activation, threads=threads, target=target, quantization=scales,
     )  # fmt: skip
     scales = replace(scales, activation=activation)
     x, r = bytes_of(op.in_shape), bytes_of(op.out_shape)

@@ -24,6 +24,7 @@ from dlas.kernels.ground.arrays import viewed  # noqa: E402
 from dlas.kernels.ground.knobs import FIXED  # noqa: E402
 from dlas.kernels.ground.layout import Layout, pack, unpack  # noqa: E402
 from dlas.kernels.ground.target import resolve  # noqa: E402
+from dlas.kernels.operators.attention import Attention, TokenPlace  # noqa: E402
 
 COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 MISSING = [tool for tool in (COMPILER, EMULATOR) if shutil.which(tool) is None]
@@ -34,6 +35,7 @@ DEPTHWISE = Conv2d(1, 10, 9, 7, 10, (3, 3), padding=(1, 1, 1, 1), groups=10)
 FETCHED = Conv2d(1, 120, 5, 6, 136, (3, 3), padding=(1, 1, 1, 1))  # filters are fetched ahead
 CASES = [(*key, DENSE) for key in primitives.PRIMITIVES if key[0] != "native"]
 CASES.append(("spatial-pack", "dense", DEPTHWISE))
+CASES.append(("gemm", "dense", Conv2d(1, 37, 3, 2, 21, (3, 3), padding=(1, 1, 1, 1))))
 CASES += [(name, "dense", FETCHED) for name in ("spatial-pack", "winograd")]
 
 
@@ -134,6 +136,29 @@ def test_int8_is_exact_on_aarch64(primitive: str, op: Conv2d, target: str, tmp_p
     found = unpack(np.fromfile(tmp_path / "y", np.uint8), out, op.out_shape)
     exact = oracle.quantized_conv2d(op, x, weight, bias, scales)
     np.testing.assert_array_equal(found, exact)
+
+
+def test_attention_is_right_on_aarch64(tmp_path: Path) -> None:
+    n, tokens, heads, depth = 2, 37, 2, 10
+    each = heads * depth
+    qkv = random((n, tokens, 3, heads, depth))
+    q, k, v = (
+        TokenPlace(qkv.size, turn * each, tokens * 3 * each, 3 * each, depth) for turn in range(3)
+    )
+    kernel = Attention(
+        n, tokens, tokens, heads, depth, depth, 0.3, (q, k, v), resolve("aarch64"), 1
+    )
+    y = np.full(n * tokens * each, np.nan, np.float32)
+    write([qkv.reshape(-1)] * 3 + [y], tmp_path / "arguments")
+    program = build(kernel.function("conv"), tmp_path)
+    command = [EMULATOR, str(program), str(tmp_path / "arguments"), str(tmp_path / "y")]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    found = np.fromfile(tmp_path / "y", np.float32).reshape(n, tokens, heads, depth)
+    q64, k64, v64 = (qkv[:, :, turn].astype(np.float64) for turn in range(3))
+    weights = np.exp(0.3 * np.einsum("nqhd,nkhd->nhqk", q64, k64))
+    weights /= weights.sum(-1, keepdims=True)
+    exact = np.einsum("nhqk,nkhd->nqhd", weights, v64)
+    assert np.abs(found - exact).max() <= 3e-6 * np.abs(v64).max()
 
 
 def test_product_is_a_shared_library_for_aarch64() -> None:

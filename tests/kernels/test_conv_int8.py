@@ -10,6 +10,7 @@ pytest.importorskip("tvm")
 from dlas.kernels import Conv2d, InputError, Quantization, Scale, UnsupportedError, build_conv2d
 from dlas.kernels.convolution import primitives
 from dlas.kernels.ground.target import resolve, runs_here
+from dlas.kernels.ground.types import SPARSE_INT8
 from kernel_checks import bytes_of, check_int8, filters_of, pairwise, scales_of
 from kernel_shapes import SHAPES, name
 
@@ -36,6 +37,39 @@ def test_int8_is_exact_on_few_shapes(turn: int) -> None:
 @pytest.mark.parametrize("turn", range(len(SHAPES)), ids=lambda i: name(SHAPES[i]))
 def test_int8_is_exact_on_all_shapes(turn: int, primitive: str, target: str) -> None:
     check_int8(SHAPES[turn], primitive, turn, threads=1 + turn % 2, target=target)
+
+
+SPARSE = [p for p, weights, _ in primitives.NARROW if weights == "csr"]
+
+
+@pytest.mark.parametrize("turn", range(6), ids=lambda i: name(QUICK[i]))
+def test_sparse_int8_is_exact_on_few_shapes(turn: int) -> None:
+    primitive, zeros = SPARSE[turn % len(SPARSE)], (0.9, 0.5, 1.0)[turn % 3]
+    threads, target = 1 + turn // 2 % 2, HERE[turn // 2 % len(HERE)]
+    check_int8(QUICK[turn], primitive, turn, threads, target, zeros)
+
+
+@pytest.mark.kernels_full
+@pytest.mark.parametrize("target", HERE)
+@pytest.mark.parametrize("primitive", SPARSE)
+@pytest.mark.parametrize("turn", range(len(SHAPES)), ids=lambda i: name(SHAPES[i]))
+def test_sparse_int8_is_exact_on_all_shapes(turn: int, primitive: str, target: str) -> None:
+    check_int8(SHAPES[turn], primitive, turn, 1 + turn % 2, target, 0.9)
+
+
+def test_groups_of_zeros_are_left_out_and_no_others() -> None:
+    op = Conv2d(1, 16, 5, 5, 8, (3, 3), padding=(1, 1, 1, 1))
+    weight, _ = filters_of(op)
+    weight[weight == 0] = 1
+    weight[:, 4:12] = 0  # two of four groups
+    weight[0, :3] = 0  # three of the four channels of a group: it stays
+    kernel = primitives.plain_kernel(op, "direct", "csr", resolve("native"), 1, dtype="int8")
+    starts, _, values, _ = kernel.constants(weight, None)
+    assert len(values) == starts[-1] == 8 * 2 * 9
+
+
+def test_what_is_said_to_be_sparse_in_int8_is() -> None:
+    assert tuple(SPARSE) == SPARSE_INT8
 
 
 @pytest.mark.parametrize("primitive", PRIMITIVES)

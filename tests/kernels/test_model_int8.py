@@ -141,10 +141,25 @@ def test_what_int8_cannot_do_runs_otherwise_and_says_why(model: Any) -> None:
     said = compile_model(model, "winograd").describe()["operators"]
     reasons = {o["fallback_reason"] for o in said if o["kind"] == "conv2d"}
     assert len(reasons) == 1 and "winograd in int8 is not implemented" in reasons.pop()
-    sparse = compile_model(model, "gemm", weights="csr", csr_threshold=0.0)
+    sparse = compile_model(model, "spatial-pack", weights="csr", csr_threshold=0.0)
     stored = [o for o in sparse.describe()["operators"] if o["kind"] == "conv2d"]
-    assert {o["weights"] for o in stored} == {"dense"}
+    assert {(o["primitive"], o["weights"]) for o in stored} == {("direct", "csr")}
     assert all("CSR weights in int8" in o["fallback_reason"] for o in stored)
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "gemm"])
+def test_sparse_weights_give_what_dense_ones_give(model: Any, algorithm: str) -> None:
+    program, x = compile_model(model, algorithm, weights="csr", csr_threshold=0.0), inputs()[0]
+    said = [o for o in program.describe()["operators"] if o["kind"] in ("conv2d", "linear")]
+    assert {o["weights"] for o in said if o["kind"] == "conv2d"} == {"csr"}
+    assert all(
+        "CSR weights in int8" in o["fallback_reason"] for o in said if "linear" in o["kind"]
+    )
+    np.testing.assert_array_equal(program.run(x), session(model).run(None, {"input": x})[0])
+    # No layer here has so many groups of four channels that are all zero.
+    dense = compile_model(model, algorithm, weights="csr", csr_threshold=0.9).describe()
+    reasons = [o["fallback_reason"] for o in dense["operators"] if o["kind"] == "conv2d"]
+    assert all("zero groups of 4 channels, less than the threshold" in r for r in reasons)
 
 
 def test_best_leaves_int8_to_the_rule(model: Any) -> None:

@@ -75,6 +75,46 @@ def test_scope_layer_takes_the_same_share_of_each_layer():
     assert len(set(everywhere.values())) > 1
 
 
+def fours(weight):
+    """The fours of neighbouring input channels of each output channel and place; rest: zeros."""
+    last = weight.detach().movedim(1, -1)
+    return nn.functional.pad(last, (0, -last.shape[-1] % 4)).unflatten(-1, (-1, 4))
+
+
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_blocks_of_four_input_channels_become_zero_together(scope):
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(8, 24, 3), nn.ReLU(), nn.Conv2d(24, 10, 1), nn.Flatten(), nn.Linear(90, 6)
+    )
+    done = prune(module, sparsity=0.75, block="1x4", scope=scope)
+    gone, kept, means = 0, 0, {True: [], False: []}
+    for place in (0, 2, 4):
+        before, after = fours(module[place].weight), fours(done.network.module[place].weight)
+        zero = (after == 0).all(-1)
+        assert torch.equal(after[~zero], before[~zero])
+        gone, kept = gone + int(zero.sum()), kept + int((~zero).sum())
+        if scope == "layer":
+            assert int(zero.sum()) == round(0.75 * zero.numel())
+        means[True].append(before[zero].abs().mean(-1))
+        means[False].append(before[~zero].abs().mean(-1))
+    assert gone / (gone + kept) == pytest.approx(0.75, abs=0.01)
+    if scope == "global":  # all widths but the last layer's are whole fours
+        assert torch.cat(means[True][:2]).max() <= torch.cat(means[False][:2]).min() + 1e-6
+    assert done.achieved["sparsity"] == pytest.approx(0.75, abs=0.01)
+
+
+def test_a_block_of_one_weight_leaves_older_cells_as_they_were():
+    plain = registry.make("optimization", "weight-pruning", {"sparsity": 0.5})
+    single = registry.make("optimization", "weight-pruning", {"sparsity": 0.5, "block": "1x1"})
+    blocks = registry.make("optimization", "weight-pruning", {"sparsity": 0.5, "block": "1x4"})
+    assert registry.choice(plain) == registry.choice(single)
+    assert "block" not in registry.choice(plain).params
+    chosen = registry.choice(blocks)
+    assert chosen.text == "weight-pruning(block=1x4,sparsity=0.5)"
+    assert registry.revive("optimization", chosen) == blocks
+
+
 def test_zeros_stay_zero_through_fine_tuning_and_the_others_learn():
     module = conv_net()
     cut = prune(module, sparsity=0.8).network.module

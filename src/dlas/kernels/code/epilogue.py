@@ -18,7 +18,15 @@ _EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.66
 
 _INVERSE = 0x7EF311C7
 """Bits from which a float's bits are subtracted to estimate its inverse."""
-_ERF = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
+_NORMAL_BOUND = 5.656854249492381
+"""From here on half the error function of x / sqrt(2) is a half."""
+_NORMAL_TOP = (
+    1.05574666e-10, -2.14599047e-08, 3.2546344e-06, 1.76361878e-04, 4.55420931e-03,
+    3.6615068e-02, 0.398942255,
+)  # fmt: skip
+_NORMAL_BOTTOM = (6.38202695e-05, 1.8697683e-03, 2.94927753e-02, 0.258445988, 1.0)
+"""Numerator and denominator, in x squared, of half the error function of x / sqrt(2), by x: the
+coefficients of Eigen's rational approximation of the error function, scaled."""
 
 
 @dataclass(frozen=True)
@@ -91,29 +99,26 @@ def _inverse(x: Expr) -> Expr:
     return let(x, first)
 
 
-def erf(x: Expr) -> Expr:
-    """Return the error function, absolute error below 3e-7 (Abramowitz and Stegun, 7.1.26)."""
-
-    def series(t: Expr) -> Expr:
-        p = T.float32(_ERF[0])
-        for c in _ERF[1:]:
-            p = p * t + T.float32(c)
-        return p * t
-
-    def signed(x: Expr, t: Expr) -> Expr:
-        positive = T.float32(1.0) - series(t) * exp(T.float32(0.0) - x * x)
-        return let(positive, lambda y: T.Select(x < T.float32(0.0), T.float32(0.0) - y, y))
-
-    def known(x: Expr) -> Expr:
-        size = T.min(T.max(x, T.float32(0.0) - x), T.float32(10.0))  # erf(10) is 1
-        inverse = _inverse(T.float32(1.0) + T.float32(0.3275911) * size)
-        return let(inverse, lambda t: signed(x, t))
-
-    return let(x, known)
-
-
 def _gelu(x: Expr) -> Expr:
-    return T.float32(0.5) * x * (T.float32(1.0) + erf(x * T.float32(0.7071067811865476)))
+    """Return x times the normal distribution at x, absolute error of the latter below 2e-7."""
+
+    def polynomial(square: Expr, coefficients: tuple[float, ...]) -> Expr:
+        p = T.float32(coefficients[0])
+        for c in coefficients[1:]:
+            p = p * square + T.float32(c)
+        return p
+
+    def ratio(low: Expr, held: Expr, square: Expr) -> Expr:
+        top = held * polynomial(square, _NORMAL_TOP)
+        return low * (T.float32(0.5) + top * _inverse(polynomial(square, _NORMAL_BOTTOM)))
+
+    def known(low: Expr) -> Expr:
+        inside = T.min(T.float32(_NORMAL_BOUND), low)
+        return let(inside, lambda held: let(held * held, lambda t: ratio(low, held, t)))
+
+    # Below the bound a large number would be multiplied by what is a zero but for its error. In
+    # this order a NaN stays one, as in `exp`.
+    return let(T.max(T.float32(-_NORMAL_BOUND), x), known)
 
 
 def activate(x: Expr, activation: str | None) -> Expr:

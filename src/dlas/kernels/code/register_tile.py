@@ -110,3 +110,11 @@ def segments(total: int, step: int) -> list[tuple[int, int, int]]:
     whole, rest = divmod(total, step)
     runs = [(0, whole, step)] if whole else []
     return [*runs, (whole * step, 1, rest)] if rest else runs
+
+
+def equal_segments(total: int, most: int) -> list[tuple[int, int, int]]:
+    """Split `total` into (first, count, step) runs of steps up to `most`, as equal as can be."""
+    steps = -(-total // most)
+    least, longer = divmod(total, steps)
+    runs = [(0, longer, least + 1)] if longer else []
+    return [*runs, (longer * (least + 1), steps - longer, least)]

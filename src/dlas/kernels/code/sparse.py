@@ -4,12 +4,14 @@ The pixels that a tap multiplies lie at a fixed distance from one another, so a 
 the offset of its first pixel. A block of pixels of one output channel stays in registers while the
 loop runs over the channel's non-zeros: one broadcast and a few multiply-adds with a memory operand
 each. Only the loops' bounds depend on the data, so one function serves any number of non-zeros.
+In int8 a non-zero is an element of four input channels, of which one at least is not zero.
 The scheme is that of XNNPACK's sparse 1x1 kernels (Elsen et al., "Fast Sparse ConvNets", CVPR
 2020), extended to any filter by the offsets.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +20,8 @@ from tvm.tirx.script.builder import ir as T
 
 from dlas.kernels.code import emit
 from dlas.kernels.code.emit import Buffer, Expr
-from dlas.kernels.ground.layout import Array
+from dlas.kernels.code.numbers import FLOAT32, Numbers
+from dlas.kernels.ground.layout import AnyArray, Array
 from dlas.kernels.ground.shape import Conv2d
 from dlas.kernels.ground.target import CpuTarget
 
@@ -33,38 +36,40 @@ class Csr(NamedTuple):
     values: Buffer
 
 
-def arguments(rows: int, offsets: str = "int32") -> Csr:
+def arguments(rows: int, offsets: str = "int32", values: str = "float32") -> Csr:
     """Declare the next three arguments: the matrix, its number of non-zeros symbolic."""
     count = T.int32()
     return Csr(
         emit.argument("starts", (rows + 1,), "int32"),
         emit.argument("offsets", (count,), offsets),
-        emit.argument("values", (count,)),
+        emit.argument("values", (count,), values),
     )
 
 
-def pack(op: Conv2d, weight: Array, taps: Integers) -> tuple[Any, Any, Any]:
+def pack(op: Conv2d, weight: AnyArray, taps: Integers, multiple: int = 1) -> tuple[Any, Any, Any]:
     """Return (starts, offsets, values) of the filters; at least one (zero) entry is stored.
 
     Args:
-        op: the convolution.
-        weight: filters, OIHW.
+        op: the convolution, over elements.
+        weight: its filters, OIHW.
         taps: offset of each tap, [groups, I / groups, kh, kw].
+        multiple: empty rows follow until there are a multiple of it.
     """
     per_out = op.out_channels // op.groups
-    starts = np.zeros(op.out_channels + 1, np.int32)
+    rows = -(-op.out_channels // multiple) * multiple
+    starts = np.zeros(rows + 1, np.int32)
     present = weight != 0
-    starts[1:] = np.cumsum(present.reshape(op.out_channels, -1).sum(1))
+    starts[1 : op.out_channels + 1] = np.cumsum(present.reshape(op.out_channels, -1).sum(1))
+    starts[op.out_channels :] = starts[op.out_channels]
     everywhere = np.broadcast_to(taps[np.arange(op.out_channels) // per_out], weight.shape)
-    offsets, values = everywhere[present].astype(np.int32), weight[present].astype(np.float32)
-    return starts, *_some(offsets, values)
+    return starts, *_some(everywhere[present].astype(np.int32), weight[present])
 
 
 def _some(offsets: Any, values: Any) -> tuple[Any, Any]:
     """Return both arrays, or one zero entry where they are empty: no argument may be."""
     if len(values):
         return offsets, values
-    return np.zeros(1, offsets.dtype), np.zeros(1, np.float32)
+    return np.zeros(1, offsets.dtype), np.zeros(1, values.dtype)
 
 
 def pack_sweeps(
@@ -135,7 +140,27 @@ def _floats(offset: Expr, unit: int) -> Expr:
     return offset if unit == 1 else T.Cast("int32", offset) * unit
 
 
+def _each_entry(bounds: tuple[Expr, Expr], turns: int, add: Callable[[Expr, int], None]) -> None:
+    """Run add(entry, set of sums) for the entries of a row, the sets of sums in turn."""
+    first, last = bounds
+    if turns == 1:
+        with T.serial(first, last) as k:
+            add(k, 0)
+        return
+    steps = (last - first) // turns
+    with T.serial(steps) as step:
+        for turn in range(turns):
+            add(first + step * turns + turn, turn)
+    with T.serial(first + steps * turns, last) as k:
+        add(k, 0)
+
+
+def _lane(x: Buffer, start: Expr, lane: Expr) -> Expr:
+    return x[start + lane]
+
+
 def product(
+    target: CpuTarget,
     matrix: Csr,
     bias: tuple[Buffer, Expr],
     row: Expr,
@@ -144,10 +169,12 @@ def product(
     goal: tuple[Buffer, Expr],
     begin: Callable[[Expr], Expr] | None = None,
     put: Callable[[Callable[[int, Expr], Expr]], None] | None = None,
+    numbers: Numbers = FLOAT32,
 ) -> None:
     """Emit goal[at + writes] = bias[o] + sum of values * source[from + offset + reads].
 
     Args:
+        target: the CPU.
         matrix: the sparse matrix.
         bias: one value an output channel, and the channel.
         row: the row.
@@ -156,12 +183,13 @@ def product(
         goal: what is written, and from where on.
         begin: start of the sums, by place in `goal`; None: the bias.
         put: emits the stores, given the sums by vector and lane; None: as they are.
+        numbers: what is multiplied.
     """
     x, start = source
     y, at = goal
     count, lanes = len(block.reads), block.lanes
-    turns = block.turns
-    acc = emit.registers((turns * count, lanes))
+    turns, none = block.turns, emit.constant(0, numbers.sums)
+    acc = emit.registers((turns * count, lanes), numbers.sums)
 
     def each(body: Callable[[int, Expr], None]) -> None:
         for v in range(count):
@@ -173,29 +201,16 @@ def product(
     def add(k: Expr, turn: int) -> None:
         base = start + _floats(matrix.offsets[k], block.unit)
         value = matrix.values[k]
-        each(
-            lambda v, lane: emit.store(
-                acc,
-                acc[turn * count + v, lane] + value * x[base + block.reads[v] + lane],
-                turn * count + v,
-                lane,
+        for v in range(count):
+            pixels = partial(_lane, x, base + block.reads[v])
+            numbers.multiply_add(
+                acc, (turn * count + v,), target, (pixels, lambda _: value), filters_first=True
             )
-        )
 
     each(lambda v, lane: emit.store(acc, first_value(v, lane), v, lane))
-    first, last = matrix.starts[row], matrix.starts[row + 1]
-    if turns == 1:
-        with T.serial(first, last) as k:
-            add(k, 0)
-    else:
-        for turn in range(1, turns):
-            each(lambda v, lane, t=turn: emit.store(acc, T.float32(0), t * count + v, lane))  # type: ignore[misc]
-        steps = (last - first) // turns
-        with T.serial(steps) as step:
-            for turn in range(turns):
-                add(first + step * turns + turn, turn)
-        with T.serial(first + steps * turns, last) as k:
-            add(k, 0)
+    for turn in range(1, turns):
+        each(lambda v, lane, t=turn: emit.store(acc, none, t * count + v, lane))  # type: ignore[misc]
+    _each_entry((matrix.starts[row], matrix.starts[row + 1]), turns, add)
 
     def total(v: int, lane: Expr) -> Expr:
         return sum((acc[turn * count + v, lane] for turn in range(1, turns)), acc[v, lane])

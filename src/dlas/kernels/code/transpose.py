@@ -27,6 +27,26 @@ def square(load: Callable[[int], Expr], store: Callable[[int, Expr], None]) -> N
         store(j, _row(whole, j))
 
 
+def matrix(source: Buffer, goal: Buffer, shape: tuple[int, int]) -> None:
+    """Emit goal [columns, rows] = source [rows, columns], both flat."""
+    rows, columns = shape
+    down, across = rows // SIDE * SIDE, columns // SIDE * SIDE
+    if down and across:
+        with T.serial(down // SIDE) as r, T.serial(across // SIDE) as c:
+            square(
+                lambda i: load(source, (r * SIDE + i) * columns + c * SIDE),
+                lambda j, value: store(goal, (c * SIDE + j) * rows + r * SIDE, value),
+            )
+    for first, count, start, wide in (
+        (down, rows - down, 0, columns),
+        (0, down, across, columns - across),
+    ):
+        if count and wide:
+            with T.serial(count) as r, T.serial(wide) as c:
+                value = source[(first + r) * columns + start + c]
+                emit.store(goal, value, (start + c) * rows + first + r)
+
+
 def each_start(count: int, body: Callable[[Expr], None]) -> None:
     """Run body(first column) for squares that cover `count` columns; the last may overlap."""
     whole, rest = divmod(count, SIDE)

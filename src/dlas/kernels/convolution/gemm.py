@@ -22,7 +22,7 @@ from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
 from dlas.kernels.code.numbers import FLOAT32, INT8, Numbers
 from dlas.kernels.code.pixel_rows import RowTile
 from dlas.kernels.code.staging import Staging
-from dlas.kernels.convolution import space
+from dlas.kernels.convolution import compact, few_pixels, space
 from dlas.kernels.convolution.contract import Kernel, Request
 from dlas.kernels.convolution.plain import PlainKernel, nchw_primitive
 from dlas.kernels.convolution.product import (
@@ -328,7 +328,7 @@ def gather(
         emit.each_lane(lanes, lambda j: emit.store(panel, staged[start + v * lanes + j], to + j))
     with T.serial(per_in * op.kernel[0] * op.kernel[1]) as k, T.serial(width - pixels) as rest:
         # Last, for rows overhang: denormals by chance would cost several times the product.
-        emit.store(panel, T.float32(0), k * width + pixels + rest)
+        emit.store(panel, emit.constant(0, staging.dtype), k * width + pixels + rest)
 
 
 def _lower(op: Conv2d, r: Request, numbers: Numbers = FLOAT32) -> Kernel:
@@ -336,6 +336,10 @@ def _lower(op: Conv2d, r: Request, numbers: Numbers = FLOAT32) -> Kernel:
     rows = op.batch == 1 or op.out_channels % numbers.group == 0
     if is_whole_window(op) and rows:
         return WholeWindow(op, r.target, r.threads, r.epilogue, r.knobs, numbers=numbers)
+    if numbers is FLOAT32 and few_pixels.suits(op, r.target):
+        return few_pixels.few_pixels(op, r)
+    if numbers is FLOAT32 and compact.suits(op, r.target):
+        return compact.Compact(op, r.target, r.threads, r.epilogue)
     fixed = default_tile(numbers.reduced(op), r.target, r.threads, numbers.group)
     tile = pixel_rows.with_knobs(fixed, r.knobs)
     return Gemm(op, r.target, r.threads, r.epilogue, tile, r.knobs, numbers=numbers)

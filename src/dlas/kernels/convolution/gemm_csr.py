@@ -1,22 +1,29 @@
-"""`gemm` with CSR weights: a sparse matrix of filters times a panel of patches."""
+"""`gemm` with CSR weights: a sparse matrix of filters times a panel of patches.
+
+In int8 as in `direct_csr`: an entry is four neighbouring input channels of a filter.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from tvm.tirx.script.builder import ir as T
 
-from dlas.kernels.code import emit, pixel_rows, sparse
+from dlas.kernels.code import emit, pixel_rows, requantize, sparse
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
+from dlas.kernels.code.numbers import FLOAT32, INT8, Numbers
 from dlas.kernels.code.staging import Staging
 from dlas.kernels.convolution import space
-from dlas.kernels.convolution.direct_csr import zeros_or
+from dlas.kernels.convolution.contract import Kernel, Request
+from dlas.kernels.convolution.direct_csr import padded_bias, whole_quads
 from dlas.kernels.convolution.gemm import gather, panel_rows
 from dlas.kernels.convolution.plain import PlainKernel, nchw_primitive
 from dlas.kernels.convolution.space import Space
 from dlas.kernels.ground.knobs import FIXED, Knobs
-from dlas.kernels.ground.layout import Array
+from dlas.kernels.ground.layout import AnyArray
+from dlas.kernels.ground.quantization import Quantization
 from dlas.kernels.ground.shape import Conv2d
 
 
@@ -29,7 +36,7 @@ class GemmCsr(PlainKernel):
     @property
     def band(self) -> int:
         """Output rows gathered at a time."""
-        return self.knobs.get("band", panel_rows(self.op, self.threads))
+        return self.knobs.get("band", panel_rows(self.reduced, self.threads))
 
     @property
     def vectors(self) -> int:
@@ -44,26 +51,28 @@ class GemmCsr(PlainKernel):
         return -(-self.band * self.op.out_width // block) * block
 
     def function(self, name: str) -> PrimFunc:
-        """Return the kernel: (x, starts, offsets, values, bias, [residual], y)."""
-        op = self.op
-        outputs = op.batch * op.out_channels * op.out_height * op.out_width
-        staging, slack = Staging(op), self.target.lanes
+        """Return the kernel: (x, starts, offsets, values, bias, [factors, ...], [residual], y)."""
+        op, numbers = self.reduced, self.numbers
+        rows, kind = self.rows_out * numbers.group, numbers.element
+        outputs = op.batch * self.rows_out * op.out_height * op.out_width
         bands = -(-op.out_height // self.band)
-        # Rows past the image are gathered too (the last band may overhang), then dropped.
-        slack += (bands * self.band - op.out_height) * staging.pitch
-        function = emit.Function(name)
+        function = emit.Function(name, numbers.quantized)
         with function.body():
-            x = emit.argument("x", (*op.in_shape, 1))
-            matrix = sparse.arguments(op.out_channels)
-            bias = emit.argument("bias", (op.out_channels,))
-            r = emit.argument("residual", (outputs,)) if self.epilogue.residual else None
-            y = emit.argument("y", (outputs,))
-            staged = T.alloc_buffer((staging.size(slack),), "float32")
+            x = emit.argument("x", (*op.in_shape, 1), kind)
+            matrix = sparse.arguments(rows, values=kind)
+            bias = emit.argument("bias", (rows,), numbers.sums)
+            scales = requantize.arguments(rows) if numbers.quantized else None
+            r = emit.argument("residual", (outputs,), kind) if self.epilogue.residual else None
+            y = emit.argument("y", (outputs,), kind)
+            staging = Staging(op, outside=None if scales is None else scales.outside)
+            # Rows past the image are gathered too (the last band may overhang), then dropped.
+            slack = self.target.lanes + (bands * self.band - op.out_height) * staging.pitch
+            staged = T.alloc_buffer((staging.size(slack),), kind)
             with T.serial(op.batch) as n:
                 staging.fill(x, n, staged, slack, self.target.lanes, self.threads)
                 with emit.outer(op.groups * bands, self.threads) as job:
                     at = (n, job // bands, job % bands * self.band)
-                    self._band(staging, (staged, bias, r, y), matrix, at)
+                    self._band(staging, (staged, bias, r, y), matrix, scales, at)
         return function.result
 
     def _band(
@@ -71,23 +80,31 @@ class GemmCsr(PlainKernel):
         staging: Staging,
         buffers: tuple[Buffer, Buffer, Buffer | None, Buffer],
         matrix: sparse.Csr,
+        scales: requantize.StoreScales | None,
         at: tuple[Expr, Expr, Expr],
     ) -> None:
-        op, lanes, width = self.op, self.target.lanes, self.width
+        op, lanes, width, numbers = self.reduced, self.target.lanes, self.width, self.numbers
         staged, bias, residual, y = buffers
         n, group, row = at
         depth = op.in_channels // op.groups * op.kernel[0] * op.kernel[1]
-        per_out = op.out_channels // op.groups
-        panel = T.alloc_buffer((depth * width + lanes,), "float32")
+        per_out = -(-(op.out_channels // op.groups) // numbers.group) * numbers.group
+        panel = T.alloc_buffer((depth * width + lanes,), numbers.element)
         gather(staging, staged, panel, lanes, (group, row, self.band, width))
-        run = T.alloc_buffer((per_out * width,), "float32")
+        past = 0 if scales is None else lanes  # whole vectors are read
+        run = T.alloc_buffer((per_out * width + past,), numbers.sums)
         block = sparse.flat_block(self.target, self.vectors)
         step = self.vectors * lanes
         with T.serial(width // step) as q, T.serial(per_out) as o:
             goal = (run, o * width + q * step)
             channel = group * per_out + o
             source = (panel, q * step)
-            sparse.product(matrix, (bias, channel), channel, block, source, goal)
+            sparse.product(
+                self.target, matrix, (bias, channel), channel, block, source, goal,
+                numbers=numbers,
+            )  # fmt: skip
+        if scales is not None:
+            self._finish_quads((run, residual, y), scales, at, per_out)
+            return
         with (
             T.serial(per_out) as o,
             T.serial(self.band) as h,
@@ -100,13 +117,45 @@ class GemmCsr(PlainKernel):
             goal_rows = (y, residual, to)
             pixel_rows.finish(run, start, op.out_width, lanes, self.epilogue, goal_rows)
 
-    def constants(self, weight: Array, bias: Array | None) -> tuple[Any, ...]:
+    def _finish_quads(
+        self,
+        buffers: tuple[Buffer, Buffer | None, Buffer],
+        scales: requantize.StoreScales,
+        at: tuple[Expr, Expr, Expr],
+        per_out: int,
+    ) -> None:
+        """Emit the last store in int8 of a band: four output channels at a time."""
+        op, lanes, each, (run, residual, y) = self.op, self.target.lanes, 4, buffers
+        (n, group, row), width = at, self.width
+        room = requantize.room_for(lanes - op.out_width % lanes, lanes, "int32")
+        with (
+            T.serial(per_out // each) as o,
+            T.serial(self.band) as h,
+            T.If(row + h < op.out_height),
+            T.Then(),
+        ):
+            quad = group * (per_out // each) + o
+            to = ((n * self.rows_out + quad) * op.out_height + row + h) * op.out_width
+            start = o * each * width + h * op.out_width
+            pixel_rows.finish_quads(
+                lambda channel, pixel: run[T.Ramp(start + channel * width + pixel, 1, lanes)],
+                op.out_width, self.target, (scales, quad * each), (y, residual, to),
+                self.epilogue.other_first, room,
+            )  # fmt: skip
+
+    def constants(self, weight: AnyArray, bias: AnyArray | None) -> tuple[Any, ...]:
         """Return (starts, offsets, values, bias)."""
-        op = self.op
-        depth = weight[0].size
-        taps = np.arange(depth, dtype=np.int32).reshape(1, *weight.shape[1:]) * self.width
-        everywhere = np.broadcast_to(taps, (op.groups, *weight.shape[1:]))
-        return (*sparse.pack(op, weight, everywhere), zeros_or(bias, op))
+        op, elements = self.reduced, self.numbers.elements(self.op, weight)
+        depth = elements[0].size
+        taps = np.arange(depth, dtype=np.int32).reshape(1, *elements.shape[1:]) * self.width
+        everywhere = np.broadcast_to(taps, (op.groups, *elements.shape[1:]))
+        packed = sparse.pack(op, elements, everywhere, self.numbers.group)
+        return (*packed, padded_bias(bias, op, self.numbers))
+
+    def scales(self, quantization: Quantization) -> tuple[AnyArray, ...]:
+        """Return what the last store of an int8 kernel reads."""
+        factors = quantization.factors(self.op.out_channels)
+        return whole_quads(factors), quantization.parameters()
 
     def describe(self) -> dict[str, Any]:
         """Return the schedule."""
@@ -114,7 +163,7 @@ class GemmCsr(PlainKernel):
 
     def space(self) -> Space | None:
         """Return the settings for tuning."""
-        op, cpu = self.op, self.target
+        op, cpu = self.reduced, self.target
         values = {
             "band": space.up_to(op.out_height),
             "vectors": tuple(range(1, space.room(cpu) - 3)),
@@ -133,6 +182,9 @@ def _panel(op: Conv2d, band: int) -> int:
     return depth * band * op.out_width
 
 
-PRIMITIVE = nchw_primitive(
-    "gemm", lambda op, r: GemmCsr(op, r.target, r.threads, r.epilogue, r.knobs), "csr"
-)
+def _lower(op: Conv2d, r: Request, numbers: Numbers = FLOAT32) -> Kernel:
+    return GemmCsr(op, r.target, r.threads, r.epilogue, r.knobs, numbers=numbers)
+
+
+PRIMITIVE = nchw_primitive("gemm", _lower, "csr")
+NARROW = (nchw_primitive("gemm", partial(_lower, numbers=INT8), "csr", INT8),)

@@ -93,7 +93,7 @@ class LinearCsr:
             sums = T.alloc_buffer((width,), "float32")
             with T.serial(width // step) as q:
                 source, goal = (panel, q * step), (sums, q * step)
-                sparse.product(matrix, (bias, o), o, block, source, goal)
+                sparse.product(self.target, matrix, (bias, o), o, block, source, goal)
             with T.serial(self.rows) as m:
                 self._store(sums[m], m, o, residual, y)
 

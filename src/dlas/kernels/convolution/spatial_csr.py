@@ -133,7 +133,7 @@ class SpatialCsr(SpatialCsrBlocks):
             def put(total: Total) -> None:
                 self._put(total, (size, here, last), (residual, y))
 
-            sparse.product(matrix, (bias, o), row, block, source, goal, begin, put)
+            sparse.product(self.target, matrix, (bias, o), row, block, source, goal, begin, put)
 
     def _present(self, channel: Expr) -> Any:
         """Open a condition where the last part has fewer output channels."""

@@ -34,7 +34,7 @@ class Need(NamedTuple):
 
 
 PLAIN = Need(NCHW, exact=True)
-PLAIN_OPERATORS = ("linear", "attention", "layer_norm", "softmax", "relax", "view")
+PLAIN_OPERATORS = ("linear", "attention", "matmul", "layer_norm", "softmax", "relax", "view")
 """Operators that read and write tensors as PyTorch lays them out."""
 
 

@@ -1,6 +1,7 @@
 """From a simplified graph to a list of kernel calls on named buffers."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,16 +18,18 @@ from dlas.kernels.convolution.spatial_pack import SpatialPack
 from dlas.kernels.graph.arrange import Layouts, image_shape, same_memory
 from dlas.kernels.graph.choose import Chosen
 from dlas.kernels.graph.graph import Graph, Node
+from dlas.kernels.graph.weights import fitted, skippable, whole, zeros
 from dlas.kernels.ground.layout import NCHW, AnyArray, Layout
 from dlas.kernels.ground.shape import Conv2d
 from dlas.kernels.ground.target import CpuTarget
 from dlas.kernels.ground.types import TYPES
+from dlas.kernels.operators import attention, matmul
 from dlas.kernels.operators.fallback import fallback
 from dlas.kernels.operators.image import Concat, Elementwise, GlobalPool, WindowPool
 from dlas.kernels.operators.quantized import Dequantize, Quantize, QuantizedAdd
 from dlas.kernels.operators.relayout import Relayout
 from dlas.kernels.operators.tile_pool import TilePool
-from dlas.kernels.operators.tokens import Attention, LayerNorm, Softmax
+from dlas.kernels.operators.tokens import LayerNorm, Softmax
 
 
 class Emitter(Protocol):
@@ -155,7 +158,7 @@ class Calls:
         epilogue = Epilogue(node.attrs["activation"], residual, ahead)
         request = Request(self.target, self.threads, inputs[0][1], out, epilogue, choice.knobs)
         kernel = primitives.find(choice.primitive, choice.weights, node.dtype).lower(op, request)
-        constants = primitives.constants(kernel, *_weights(node), scales)
+        constants = primitives.constants(kernel, *fitted(node), scales)
         schedule = kernel.describe()
         record = {
             "dtype": _dtype(kernel),
@@ -165,8 +168,11 @@ class Calls:
             "primitive": choice.primitive,
             "fallback_reason": choice.reason,
             "weights": choice.weights,
-            "zeros": _zeros(node),
-            "weight_count": int(node.attrs["weight"].size),
+            "filter": list(op.kernel),
+            "filter_given": list(whole(node).shape[2:]),
+            "zeros": zeros(node),
+            "skippable": skippable(node)[0],
+            "weight_count": int(whole(node).size),
             "input_layout": inputs[0][1].text(),
             "output_layout": out.text(),
             "multiplications": primitives.multiplications(
@@ -183,7 +189,7 @@ class Calls:
         self._add(Call(node.name, "conv2d", kernel, names, list(constants), [goal], record))
 
     def _linear(self, node: Node) -> None:
-        weight, bias = _weights(node)
+        weight, bias = fitted(node)
         wide_out, wide_in = weight.shape
         op = as_conv2d(self.graph, node)
         inputs = self._inputs(node)
@@ -208,8 +214,8 @@ class Calls:
             "types": TYPES[_dtype(kernel)]._asdict(),
             "asked_weights": choice.asked_weights,
             "weights": choice.weights,
-            "zeros": _zeros(node),
-            "weight_count": int(node.attrs["weight"].size),
+            "zeros": zeros(node),
+            "weight_count": int(whole(node).size),
             "fallback_reason": choice.reason,
             "multiplications": primitives.multiplications(op, schedule, choice.weights, weight),
             "dense_multiplications": op.multiplications,
@@ -322,16 +328,19 @@ class Calls:
             start += size
 
     def _attention(self, node: Node) -> None:
+        self._strided(node, attention.of)
+
+    def _matmul(self, node: Node) -> None:
+        self._strided(node, matmul.of)
+
+    def _strided(self, node: Node, make: Callable[..., Any]) -> None:
+        """Write the call of an operator that reads its inputs by strides."""
         inputs = [name for name, _ in self._inputs(node)]
         goal, _ = self._write(node.output)
-        (n, queries, heads, depth), (_, keys, _, _), (_, _, _, value_depth) = (
-            self.graph.values[name].shape for name in node.inputs
-        )
-        kernel = Attention(
-            n, queries, keys, heads, depth, value_depth, node.attrs["scale"], self.target,
-            self.threads,
-        )  # fmt: skip
-        self._add(Call(node.name, "attention", kernel, inputs, [], [goal]))
+        sizes = [math.prod(self.graph.values[name].shape) for name in node.inputs]
+        kernel = make(node.attrs, sizes, self.target, self.threads)
+        record = {"schedule": kernel.describe()}
+        self._add(Call(node.name, node.op, kernel, inputs, [], [goal], record))
 
     def _layer_norm(self, node: Node) -> None:
         ((source, _),) = self._inputs(node)
@@ -369,12 +378,6 @@ def as_conv2d(graph: Graph, node: Node) -> Conv2d:
     return linear_op(math.prod(graph.values[node.output].shape[:-1]), wide_in, wide_out)
 
 
-def _zeros(node: Node) -> float:
-    """Share of zeros in the weights."""
-    weight = node.attrs["weight"]
-    return float(1 - np.count_nonzero(weight) / weight.size)
-
-
 def _dtype(kernel: Any) -> str:
     """Return what a kernel multiplies in: what it was made for, not what was asked."""
     name: str = getattr(kernel, "numbers", FLOAT32).name
@@ -386,11 +389,3 @@ def _activation(node: Node) -> str | None:
     scales = node.attrs.get("quantization")
     found: str | None = node.attrs["activation"] if scales is None else scales.activation
     return found
-
-
-def _weights(node: Node) -> tuple[AnyArray, AnyArray | None]:
-    weight, bias = node.attrs["weight"], node.attrs["bias"]
-    if node.dtype != "float32":
-        return np.ascontiguousarray(weight), bias
-    weight = np.ascontiguousarray(weight, np.float32)
-    return weight, None if bias is None else np.ascontiguousarray(bias, np.float32)

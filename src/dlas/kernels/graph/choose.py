@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from numbers import Real
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from dlas.kernels.convolution import primitives, winograd
 from dlas.kernels.graph.graph import Graph, Node
+from dlas.kernels.graph.weights import skippable
 from dlas.kernels.ground.errors import UnsupportedError, near
 from dlas.kernels.ground.knobs import FIXED, Knobs
 from dlas.kernels.ground.shape import Conv2d
@@ -160,13 +159,13 @@ def _refusal(name: str, weights: str, node: Node) -> str | None:
 
 def _one(node: Node, asked: str, sparsity: Sparsity) -> Chosen:
     weights, reason = sparsity.weights, None
-    if weights == "csr" and node.dtype != "float32":
+    if weights == "csr" and node.dtype != "float32" and node.op == "linear":
         weights, reason = "dense", CSR_INT8
     if weights == "csr":
-        zeros = 1 - np.count_nonzero(node.attrs["weight"]) / node.attrs["weight"].size
+        zeros, what = skippable(node)
         if zeros < sparsity.threshold:
             weights = "dense"
-            reason = f"{zeros:.0%} zeros, less than the threshold of {sparsity.threshold:.0%}"
+            reason = f"{zeros:.0%} {what}, less than the threshold of {sparsity.threshold:.0%}"
     if node.op == "linear":
         return Chosen(asked, "linear", weights, reason, sparsity.weights)
     wanted = asked

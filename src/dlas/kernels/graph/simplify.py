@@ -14,6 +14,8 @@ from dlas.kernels.graph.fuse import (
     fuse_residual,
 )
 from dlas.kernels.graph.graph import Graph, Node, Value
+from dlas.kernels.graph.live_taps import cut_dead_taps
+from dlas.kernels.graph.strides import read_in_place
 from dlas.kernels.ground.errors import UnsupportedError
 from dlas.kernels.ground.shape import Conv2d
 
@@ -40,6 +42,8 @@ def simplify(graph: Graph) -> Graph:
     fuse_residual(graph)
     fuse_activation(graph)
     graph.prune()
+    read_in_place(graph)
+    cut_dead_taps(graph)
     _unique_names(graph)
     return graph
 
@@ -125,11 +129,21 @@ def _conv2d(graph: Graph, node: Node) -> None:
 
 def _matmul(graph: Graph, node: Node) -> None:
     weight = graph.constant(node.inputs[1])
-    if weight is None or weight.ndim != 2 or len(graph.values[node.inputs[0]].shape) < 2:
+    if weight is None:
+        _product(graph, node)
+        return
+    if weight.ndim != 2 or len(graph.values[node.inputs[0]].shape) < 2:
         return
     node.name = graph.labels.get(node.inputs[1], node.name)
     weight = np.ascontiguousarray(weight.T)
     _become(node, "linear", node.inputs[:1], weight=weight, bias=None, activation=None)
+
+
+def _product(graph: Graph, node: Node) -> None:
+    """A product of two computed tensors, each at least a matrix."""
+    values = [graph.values[name] for name in (*node.inputs, node.output)]
+    if all(len(value.shape) >= 2 and value.dtype == "float32" for value in values):
+        _become(node, "matmul", node.inputs)
 
 
 def _batch_norm(graph: Graph, node: Node) -> None:

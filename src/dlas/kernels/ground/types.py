@@ -23,4 +23,9 @@ WINOGRAD_INT8 = (
     "so that transformed images and filters need 16 bits, with which F(2x2) saves at most a tenth "
     "of the time and the sums of F(4x4) overflow"
 )
-CSR_INT8 = "CSR weights in int8 are not implemented: sparse kernels are float32"
+SPARSE_INT8 = ("direct", "gemm")
+"""The primitives that have CSR weights in int8, in groups of four input channels."""
+CSR_INT8 = (
+    "CSR weights in int8 are implemented for convolutions by direct and gemm: the other sparse "
+    "kernels are float32"
+)

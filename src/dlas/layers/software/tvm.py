@@ -215,7 +215,7 @@ def _check_sparse(algorithm: Mapping[str, Any], operators: Sequence[Mapping[str,
     asked = [c for c in algorithm.values() if c != OWN and c["weights"] == "csr"]
     if not asked or any(o.get("weights") == "csr" for o in operators):
         return
-    most = max(o["zeros"] for o in operators if "zeros" in o)
+    most = max(_zero_share(o) for o in operators if "zeros" in o)
     least = min(c["threshold"] for c in asked)
     if most >= least and any(c["primitive"] in BESTS for c in asked):
         return  # dense kernels were measured faster, which is told by operator
@@ -315,5 +315,11 @@ def _skipped(operators: Sequence[Mapping[str, Any]]) -> float | None:
     """Return the share of weights that are zero and that the kernels that ran never touch."""
     layers = [o for o in operators if "weight_count" in o]
     total = sum(o["weight_count"] for o in layers)
-    skipped = sum(o["zeros"] * o["weight_count"] for o in layers if o["weights"] == "csr")
+    skipped = sum(_zero_share(o) * o["weight_count"] for o in layers if o["weights"] == "csr")
     return skipped / total if total else None
+
+
+def _zero_share(operator: Mapping[str, Any]) -> float:
+    """Return the share of weights that CSR leaves out: in int8 those of whole zero groups."""
+    share: float = operator.get("skippable", operator["zeros"])
+    return share

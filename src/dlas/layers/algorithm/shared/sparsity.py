@@ -15,7 +15,7 @@ from dlas.core.protocols import (
     impossible,
     unavailable,
 )
-from dlas.kernels.ground.types import CSR_INT8
+from dlas.kernels.ground.types import CSR_INT8, SPARSE_INT8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +29,13 @@ class CsrCapable(Algorithm):
     weights: Literal["dense", "csr"] = "dense"
     """How filters are stored; ``csr``: the non-zero ones with their positions."""
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.4
-    """With ``csr``: the share of zeros from which a layer is stored so; others stay dense."""
+    """With ``csr``: the share of zeros from which a layer is stored so; others stay dense. In int8
+    the zeros that count are groups of four input channels."""
 
     def why_not(self, stack: Techniques) -> Refusal | None:
-        """Refuse CSR in int8, and where nothing makes weights zero."""
-        if self.weights == "csr" and stack.precision == "int8":
+        """Refuse CSR where nothing makes weights zero, and in int8 where there is no kernel."""
+        narrow = stack.precision == "int8" and self.name not in SPARSE_INT8
+        if self.weights == "csr" and narrow:
             return unavailable(CSR_INT8)
         if self.weights == "csr":
             return refuse_without_zeros(stack, self.threshold)
