@@ -11,7 +11,7 @@ from dlas.kernels.graph.graph import Graph, Node
 from dlas.kernels.ground.errors import UnsupportedError, near
 from dlas.kernels.ground.knobs import FIXED, Knobs
 from dlas.kernels.ground.shape import Conv2d
-from dlas.kernels.ground.types import CSR_INT8
+from dlas.kernels.ground.types import no_csr
 
 Algorithm = str | Mapping[str, str | Mapping[str, Any]]
 FALLBACKS = ("spatial-pack", "direct")
@@ -161,7 +161,7 @@ def _refusal(name: str, weights: str, node: Node) -> str | None:
 def _one(node: Node, asked: str, sparsity: Sparsity) -> Chosen:
     weights, reason = sparsity.weights, None
     if weights == "csr" and node.dtype != "float32":
-        weights, reason = "dense", CSR_INT8
+        weights, reason = "dense", no_csr(node.dtype)
     if weights == "csr":
         zeros = 1 - np.count_nonzero(node.attrs["weight"]) / node.attrs["weight"].size
         if zeros < sparsity.threshold:

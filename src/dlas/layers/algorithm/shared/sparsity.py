@@ -15,7 +15,7 @@ from dlas.core.protocols import (
     impossible,
     unavailable,
 )
-from dlas.kernels.ground.types import CSR_INT8
+from dlas.kernels.ground.types import no_csr
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +32,9 @@ class CsrCapable(Algorithm):
     """With ``csr``: the share of zeros from which a layer is stored so; others stay dense."""
 
     def why_not(self, stack: Techniques) -> Refusal | None:
-        """Refuse CSR in int8, and where nothing makes weights zero."""
-        if self.weights == "csr" and stack.precision == "int8":
-            return unavailable(CSR_INT8)
+        """Refuse CSR in narrow types, and where nothing makes weights zero."""
+        if self.weights == "csr" and stack.precision != "float32":
+            return unavailable(no_csr(stack.precision))
         if self.weights == "csr":
             return refuse_without_zeros(stack, self.threshold)
         return None
