@@ -72,9 +72,13 @@ def error_of(program: Any, network: Any, dtype: str) -> float:
 
 @pytest.mark.parametrize(
     ("algorithm", "dtype"),
-    [("spatial-pack", "bfloat16"), ("spatial-pack", "float16"), ("winograd", "bfloat16"),
-     ("gemm", "float16")],
-)  # fmt: skip
+    [
+        ("spatial-pack", "bfloat16"),
+        ("spatial-pack", "float16"),
+        pytest.param("winograd", "bfloat16", marks=pytest.mark.kernels_full),
+        pytest.param("gemm", "float16", marks=pytest.mark.kernels_full),
+    ],
+)
 def test_network_is_right_in_halves(network: Any, algorithm: str, dtype: str) -> None:
     program = compile_model(exported(network), algorithm, dtype=dtype)
     # A batch norm is folded into weights that are rounded after it: a rounding more.
