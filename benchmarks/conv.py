@@ -30,6 +30,8 @@ from saved import Saved, geometric_mean
 
 from dlas.kernels import Conv2d, Quantization, Scale, UnsupportedError, build_conv2d
 from dlas.kernels.convolution import oracle
+from dlas.kernels.ground import half_floats
+from dlas.kernels.ground.types import DTYPES
 
 Sampler = Callable[[int], list[float]]
 """Returns seconds, as many as asked."""
@@ -95,8 +97,10 @@ def ceiling(threads: int, precision: str = "float32") -> Ceiling:
     return Ceiling(read, loop["flops"], clocked(run))
 
 
-def ours(op: Conv2d, threads: int, zeros: list[float]) -> dict[str, Sampler]:
-    """Return a sampler of every primitive, each checked against float64."""
+def ours(
+    op: Conv2d, threads: int, zeros: list[float], dtype: str = "float32"
+) -> dict[str, Sampler]:
+    """Return a sampler of every primitive in a type, each checked against float64."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal(op.in_shape).astype(np.float32)
     dense = rng.standard_normal(op.weight_shape).astype(np.float32)
@@ -106,17 +110,29 @@ def ours(op: Conv2d, threads: int, zeros: list[float]) -> dict[str, Sampler]:
     for primitive, storage, share in cases:
         weight = np.where(rng.random(dense.shape) < share, 0, dense)
         try:
-            built = build_conv2d(op, weight, primitive=primitive, weights=storage, threads=threads)
+            built = build_conv2d(
+                op, weight, primitive=primitive, weights=storage, dtype=dtype, threads=threads
+            )
         except UnsupportedError:
             continue
-        exact = oracle.conv2d(op, x, weight)
-        bound = oracle.WINOGRAD_BOUND if primitive == "winograd" else oracle.DIRECT_BOUND
+        kind = built.describe()["types"]["input"]
+        exact = oracle.conv2d(op, _rounded(x, kind), _rounded(weight, dtype))
+        bound = oracle.bound(primitive, dtype, kind)
         name = f"{primitive} {storage}" + (f" {share:.0%}" if share else "")
         if not (np.abs(built(x) - exact.y) <= bound * exact.magnitude).all():
             print(f"  {name}: WRONG; not timed")
             continue
         samplers[name] = lambda count, k=built: k.samples(x, repeats=count, warm_up=2)
     return samplers
+
+
+def _rounded(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Return numbers as they are stored in a type of floats."""
+    return (
+        values
+        if dtype == "float32"
+        else half_floats.widened(half_floats.narrowed(values, dtype), dtype)
+    )
 
 
 def ours_int8(op: Conv2d, threads: int) -> dict[str, Sampler]:
@@ -415,7 +431,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=list(PEERS))
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
     parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--precision", default="float32", choices=("float32", "int8"),
+    parser.add_argument("--precision", default="float32", choices=DTYPES,
                         help="int8: our own kernels only, float32 beside them")  # fmt: skip
     parser.add_argument("--zeros", nargs="*", type=float, default=[0.4, 0.9])
     parser.add_argument("--rounds", type=int, default=5)
@@ -451,8 +467,8 @@ def main() -> None:
             if options.precision == "int8":
                 samplers |= ours_int8(op, threads)
             else:
-                samplers |= ours(op, threads, options.zeros)
-                for name in options.peers:
+                samplers |= ours(op, threads, options.zeros, options.precision)
+                for name in options.peers if options.precision == "float32" else ():
                     samplers |= peer(op, name, threads)
             samples, top = measure(samplers, tops[threads], options.rounds, options.repeats)
             rows = results(op, tops[threads].flops, top, samples)

@@ -11,8 +11,9 @@ is a network, a number of threads and a pruning; each is saved when it is comple
 the JSON file holds already is not measured again.
 `--zeros 0.9` prunes every convolution and linear layer, the first and last included: uniformly at
 random, or the smallest weights of each layer.
-`--precision int8` runs one quantized model by everyone (see `quantized.py`); a file holds one
-precision or both.
+`--precision int8` runs one quantized model by everyone (see `quantized.py`); `bfloat16` and
+`float16` are asked of dlas and of OpenVINO, ONNX Runtime beside them in float32. A file holds one
+precision or several.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, MutableMapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -130,11 +132,11 @@ def onnxruntime(model: Any, x: np.ndarray, threads: int) -> Run:
     return lambda x: session.run(None, {name: x})[0]
 
 
-def openvino(model: Any, x: np.ndarray, threads: int) -> Run:
+def openvino(model: Any, x: np.ndarray, threads: int, hint: str = "f32") -> Run:
     import openvino as ov
 
     settings = {
-        "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": hint,
     }  # fmt: skip
     core = ov.Core()
     compiled = core.compile_model(core.read_model(_onnx(model, x)), "CPU", settings)
@@ -166,7 +168,7 @@ def _ncnn(winograd: bool) -> Build:
     return build
 
 
-def dlas(algorithm: str, weights: str = "dense") -> Build:
+def dlas(algorithm: str, weights: str = "dense", dtype: str = "float32") -> Build:
     def build(model: Any, x: np.ndarray, threads: int) -> Run:
         import torch
 
@@ -175,7 +177,8 @@ def dlas(algorithm: str, weights: str = "dense") -> Build:
         program = once(
             model, "program", lambda: torch.export.export(model, (torch.from_numpy(x),))
         )
-        return compile_model(program, algorithm, threads=threads, weights=weights).run
+        built = compile_model(program, algorithm, threads=threads, weights=weights, dtype=dtype)
+        return built.run
 
     return build
 
@@ -207,9 +210,20 @@ MODELS = (
     "vit_tiny_patch16_224",
 )
 PRUNING = ("random", "magnitude")
-PRECISIONS = ("float32", "int8")
-TOLERANCE = 1e-3
+HALVES = {"bfloat16": "bf16", "float16": "f16"}
+"""Floats of 16 bits, and what OpenVINO calls them."""
+PRECISIONS = ("float32", "int8", *HALVES)
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.02}
 """Largest difference from PyTorch, relative to the largest output."""
+
+
+def everyone(precision: str) -> dict[str, Build]:
+    """Return who runs a float network in a precision."""
+    if precision not in HALVES:
+        return EVERYONE
+    ours: dict[str, Build] = {f"dlas-{a}": dlas(a, dtype=precision) for a in ALGORITHMS}
+    hinted = partial(openvino, hint=HALVES[precision])
+    return ours | {"onnxruntime": onnxruntime, "openvino": hinted}
 
 
 def make(name: str, size: int, zeros: float, by_magnitude: bool) -> Any:
@@ -233,24 +247,26 @@ def make(name: str, size: int, zeros: float, by_magnitude: bool) -> Any:
     return model
 
 
-def build_all(model: Any, x: np.ndarray, threads: int, names: list[str]) -> dict[str, Run]:
+def build_all(
+    model: Any, x: np.ndarray, threads: int, names: list[str], precision: str = "float32"
+) -> dict[str, Run]:
     """Build everyone, check outputs; leave out, with a line, who fails or differs."""
     import torch
 
     with torch.no_grad():
         expected = model(torch.from_numpy(x)).numpy()
-    built = {}
-    for name in names:
+    built, builders = {}, everyone(precision)
+    for name in (name for name in names if name in builders):
         start = time.perf_counter()
         try:
-            run = EVERYONE[name](model, x, threads)
+            run = builders[name](model, x, threads)
             y = run(x)
         except Exception as error:  # a peer that cannot do this network is a row of the table
             print(f"  {name}: failed: {str(error).splitlines()[0][:120]}")
             continue
         difference = float(np.abs(y - expected).max() / np.abs(expected).max())
         seconds = time.perf_counter() - start
-        if not difference < TOLERANCE:
+        if not difference < TOLERANCE[precision]:
             print(f"  {name}: WRONG, differs by {difference:.2e}; not timed")
             continue
         print(f"  {name}: built in {seconds:.1f} s, differs by {difference:.1e}")
@@ -358,7 +374,7 @@ def main() -> None:
                 known = [r for r in options.runtimes if r in quantized.EVERYONE]
                 built = quantized.build_all(model, x, threads, known)
             else:
-                built = build_all(model, x, threads, runtimes)
+                built = build_all(model, x, threads, runtimes, precision)
             samples = measure(built, x, options.rounds)
             rows = [{"runtime": r, "seconds": seconds} for r, seconds in samples.items()]
             saved.add(case, rows)

@@ -133,6 +133,9 @@ PYTHON = {
     "docs/kernels.md: from dlas.kernels import Quantization, Scale, Sum": (
         lambda folder: _int8(folder)
     ),
+    'docs/kernels.md: k = build_conv2d(op, weight, bias, dtype="bfloat16")': (
+        lambda folder: _convolution(8)
+    ),
     'docs/kernels.md: build_conv2d(op, weight, tuning={"scheduler": "template", "trials": 32})': (
         lambda folder: _convolution(8)
     ),

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from dlas.kernels import BuiltConv2d, Conv2d, Quantization, Scale, Sum, build_conv2d
 from dlas.kernels.convolution import oracle
 from dlas.kernels.convolution.oracle import DIRECT_BOUND, WINOGRAD_BOUND
+from dlas.kernels.ground.half_floats import narrowed, widened
 from dlas.kernels.ground.layout import AnyArray, Array
 
 ACTIVATIONS = [None, "relu", "relu6", "silu"]
@@ -52,6 +53,33 @@ def check(
     for residual in (False, True):
         error = worst_error(built, weight, bias, activation, residual)
         assert error <= bound, f"{error} > {bound}, residual: {residual}"
+
+
+def check_half(
+    op: Conv2d, primitive: str, dtype: str, turn: int, threads: int, target: str = "native"
+) -> BuiltConv2d:
+    """Build in a half and compare with float64 on inputs rounded as the kernel rounds them."""
+    weight, bias = random(op.weight_shape), random((op.out_channels,))
+    activation = ACTIVATIONS[turn % 4]
+    built = build_conv2d(
+        op, weight, bias, primitive, dtype=dtype, activation=activation, threads=threads,
+        target=target,
+    )  # fmt: skip
+    kind = built.describe()["types"]["input"]
+    x, r = random(op.in_shape), random(op.out_shape)
+    for residual in (None, r):
+        exact = oracle.conv2d(
+            op, rounded(x, kind), rounded(weight, dtype), bias, activation, residual
+        )
+        error = np.abs(built(x, residual=residual) - exact.y) / exact.magnitude
+        bound = oracle.bound(primitive, dtype, kind)
+        assert error.max() <= bound, f"{error.max()} > {bound}, residual: {residual is not None}"
+    return built
+
+
+def rounded(x: Array, dtype: str) -> Array:
+    """What numbers become that are stored in a type."""
+    return x if dtype == "float32" else widened(narrowed(x, dtype), dtype)
 
 
 QUANTIZED = [None, "relu", "relu6"]

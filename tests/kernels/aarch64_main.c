@@ -59,8 +59,9 @@ int main(int argc, char **argv) {
       t->strides[d] = elements;
       elements *= t->shape[d];
     }
-    /* 0: float32, 1: int32, 2: uint16, 3: uint8 */
-    uint8_t codes[] = {kDLFloat, kDLInt, kDLUInt, kDLUInt}, bits[] = {32, 32, 16, 8};
+    /* 0: float32, 1: int32, 2: uint16, 3: uint8, 4: float16 */
+    uint8_t codes[] = {kDLFloat, kDLInt, kDLUInt, kDLUInt, kDLFloat};
+    uint8_t bits[] = {32, 32, 16, 8, 16};
     t->dtype = (DLDataType){codes[head[0]], bits[head[0]], 1};
     last = bits[head[0]] / 8 * elements;
     t->data = aligned_alloc(64, (last + 63) / 64 * 64);

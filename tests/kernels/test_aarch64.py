@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kernel_checks import bytes_of, filters_of, random, scales_of
+from kernel_checks import bytes_of, filters_of, random, rounded, scales_of
 
 tvm = pytest.importorskip("tvm")
 import tvm_ffi  # noqa: E402
@@ -68,7 +68,7 @@ def write(arrays: list[np.ndarray], path: Path) -> None:
     with path.open("wb") as file:
         file.write(struct.pack("i", len(arrays)))
         for array in arrays:
-            kind = ["float32", "int32", "uint16", "uint8"].index(str(array.dtype))
+            kind = ["float32", "int32", "uint16", "uint8", "float16"].index(str(array.dtype))
             file.write(struct.pack("ii", kind, array.ndim))
             file.write(struct.pack(f"{array.ndim}q", *array.shape))
             file.write(array.tobytes())
@@ -159,6 +159,43 @@ def test_attention_is_right_on_aarch64(tmp_path: Path) -> None:
     weights /= weights.sum(-1, keepdims=True)
     exact = np.einsum("nhqk,nkhd->nqhd", weights, v64)
     assert np.abs(found - exact).max() <= 3e-6 * np.abs(v64).max()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "primitive", "target"),
+    [
+        ("bfloat16", "spatial-pack", "aarch64"),
+        ("float16", "gemm", "aarch64"),
+        ("bfloat16", "spatial-pack", "aarch64-bf16"),
+        ("float16", "spatial-pack", "aarch64-fp16"),
+    ],
+)
+def test_halves_are_right_on_aarch64(
+    dtype: str, primitive: str, target: str, tmp_path: Path
+) -> None:
+    chosen, cpu = primitives.find(primitive, "dense", dtype), resolve(target)
+    inp, out = chosen.needs(DENSE, cpu, FIXED), chosen.writes(DENSE, cpu)
+    kernel = chosen.lower(DENSE, Request(cpu, 1, inp, out, Epilogue("relu")))
+    function, kinds = kernel.function("conv"), primitives.types_of(kernel)
+    assert (kinds.input == dtype) == (target != "aarch64")
+    x, w, b = random(DENSE.in_shape), random(DENSE.weight_shape), random((DENSE.out_channels,))
+    y = np.full(out.shape(DENSE.out_shape), np.nan, np.float32)
+    arrays = [pack(x, inp), *kernel.constants(w, b), y]
+    forms = zip(argument_shapes(function), argument_types(function), strict=True)
+    given = [viewed(a, *form) for a, form in zip(arrays, forms, strict=True)]
+    write(given, tmp_path / "arguments")
+    program = build(function, tmp_path, target)
+    command = [EMULATOR, "-cpu", "max", str(program), *map(str, ends(tmp_path))]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    result = unpack(np.fromfile(tmp_path / "y", np.float32), out, DENSE.out_shape)
+    exact = oracle.conv2d(DENSE, rounded(x, kinds.input), rounded(w, dtype), b, "relu")
+    allowed = oracle.bound(primitive, dtype, kinds.input) * exact.magnitude
+    assert (np.abs(result - exact.y) <= allowed).all()
+
+
+def ends(folder: Path) -> tuple[Path, Path]:
+    """The files of the arguments and of the output."""
+    return folder / "arguments", folder / "y"
 
 
 def test_product_is_a_shared_library_for_aarch64() -> None:

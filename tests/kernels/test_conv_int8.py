@@ -17,7 +17,7 @@ from kernel_shapes import SHAPES, name
 PRIMITIVES = [
     p for p, weights, dtype in primitives.NARROW if (weights, dtype) == ("dense", "int8")
 ]
-TARGETS = ["native", "x86-64-v3", "x86-64-v4", "x86-64-v4-vnni"]
+TARGETS = ["native", "x86-64-v3", "x86-64-v4", "x86-64-v4-vnni", "x86-64-v4-amx"]
 HERE = [name for name in TARGETS if runs_here(resolve(name))]
 """The dot products of this CPU: VNNI, and pairs of 16 bits where there is none."""
 QUICK = pairwise(SHAPES, 9)
@@ -86,6 +86,20 @@ def test_large_sums_are_exact_and_saturate(primitive: str) -> None:
         exact = min(max(round(inside[w] / 2**16) + 3, 0), 255)
         assert y[0, channel, 1, 1] == exact
     assert y[0, 1].max() == 0
+
+
+TILED = [
+    Conv2d(1, 48, 9, 11, 40, (3, 3), (2, 1), (1, 0, 2, 1)),
+    Conv2d(2, 130, 5, 18, 33, (1, 1)),
+    Conv2d(1, 64, 6, 7, 16, (3, 3), padding=(1, 1, 1, 1), dilation=(1, 2)),
+]
+
+
+@pytest.mark.skipif("x86-64-v4-amx" not in HERE, reason="this CPU has no AMX")
+@pytest.mark.parametrize("op", TILED, ids=name)
+def test_tiles_of_bytes_are_exact(op: Conv2d) -> None:
+    built = check_int8(op, "spatial-pack", turn=1, threads=2, target="x86-64-v4-amx")
+    assert built.describe()["schedule"]["kernel"] == "spatial-pack by AMX"
 
 
 @pytest.mark.parametrize("primitive", PRIMITIVES)

@@ -44,7 +44,10 @@ def test_generated_code_is_the_golden_one(
     compare(path, script(primitive, weights, op, target))
 
 
-INT8_TARGETS = ["x86-64-v3", "x86-64-v4-vnni", "aarch64", "aarch64-dotprod", "aarch64-i8mm"]
+INT8_TARGETS = [
+    *("x86-64-v3", "x86-64-v4-vnni", "x86-64-v4-amx"),
+    *("aarch64", "aarch64-dotprod", "aarch64-i8mm"),
+]
 
 
 @pytest.mark.parametrize("target", INT8_TARGETS)
@@ -58,6 +61,23 @@ def test_generated_code_of_each_primitive_in_int8_is_the_golden_one(primitive: s
     op = DEPTHWISE if primitive.endswith("-depthwise") else DENSE
     text = script(primitive.removesuffix("-depthwise"), "dense", op, "x86-64-v4-vnni", "int8")
     compare(GOLDEN / f"{primitive}-dense-int8-x86-64-v4-vnni.txt", text)
+
+
+HALVES = [
+    ("bfloat16", "x86-64-v4"),
+    ("bfloat16", "x86-64-v4-bf16"),
+    ("bfloat16", "x86-64-v4-amx"),
+    ("bfloat16", "aarch64-bf16"),
+    ("float16", "x86-64-v3"),
+    ("float16", "x86-64-v4-fp16"),
+    ("float16", "aarch64-fp16"),
+]
+
+
+@pytest.mark.parametrize(("dtype", "target"), HALVES)
+def test_generated_code_in_halves_is_the_golden_one(dtype: str, target: str) -> None:
+    text = script("spatial-pack", "dense", DENSE, target, dtype)
+    compare(GOLDEN / f"spatial-pack-dense-{dtype}-{target}.txt", text)
 
 
 def compare(path: Path, text: str) -> None:

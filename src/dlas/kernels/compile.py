@@ -8,14 +8,17 @@ import numpy as np
 
 from dlas.kernels.code.emit import argument_shapes, argument_types
 from dlas.kernels.code.machine_code import compile_functions
+from dlas.kernels.code.numbers import FLOAT32
+from dlas.kernels.convolution.primitives import check_dtype
 from dlas.kernels.graph.best import LIMIT_S, choose_measured
 from dlas.kernels.graph.calls import Call, Calls
 from dlas.kernels.graph.choose import Algorithm, Sparsity, choose, read
 from dlas.kernels.graph.cost import Costs
-from dlas.kernels.graph.model_graph import read_model
+from dlas.kernels.graph.model_graph import read_model, stored_as
 from dlas.kernels.graph.tune_graph import counted, tune_choices
 from dlas.kernels.ground.arena import Life, place
 from dlas.kernels.ground.arrays import ALIGNMENT
+from dlas.kernels.ground.errors import UnsupportedError
 from dlas.kernels.ground.program import FORMAT, Program, check_threads
 from dlas.kernels.ground.records import Records
 from dlas.kernels.ground.subprocesses import Workers
@@ -31,6 +34,7 @@ def compile_model(
     tuning: dict[str, Any] | None = None,
     weights: str = "dense",
     csr_threshold: float = 0.4,
+    dtype: str | None = None,
 ) -> Program:
     """Build a `torch.export.ExportedProgram` of fixed shapes in float32, or a QDQ model in int8.
 
@@ -52,6 +56,9 @@ def compile_model(
         weights: `dense`, or `csr` for convolutions and linear layers with enough zeros.
         csr_threshold: with `csr`, the share of zeros, from 0 to 1, below which a layer stays
             dense.
+        dtype: `float32` (None), `bfloat16` or `float16`: in which convolutions and linear layers
+            store their weights and, as the CPU can, multiply; all else is float32. A QDQ model
+            says itself what runs in int8.
 
     Raises:
         UnsupportedError: the program or an option cannot be built; the message says why.
@@ -60,7 +67,9 @@ def compile_model(
     search, cpu = parse(tuning), resolve(target)
     sparsity = Sparsity(weights, csr_threshold)
     read(algorithm, sparsity)  # refuses what is malformed before the import, which is slow
+    kind = _float(dtype)
     graph = read_model(program)
+    stored_as(graph, kind)
     choices = choose(graph, algorithm, sparsity)
     # Loops are always written for the pool: its size is set at run time. Sparse kernels have a job
     # for each thread that they are written for, others more.
@@ -76,6 +85,20 @@ def compile_model(
             choices = tune_choices(graph, choices, tuner, threads, written)
     calls = Calls(graph, choices, cpu, written)
     return _assemble(calls, cpu, threads, search is not None)
+
+
+def _float(dtype: str | None) -> str:
+    """Return the type of floats that is asked for.
+
+    Raises:
+        UnsupportedError: another type.
+    """
+    if dtype == "int8":
+        raise UnsupportedError(
+            "int8 is not asked for by name: give a quantized model, in ONNX's QDQ form"
+        )
+    check_dtype(dtype or FLOAT32.name)
+    return dtype or FLOAT32.name
 
 
 def _assemble(calls: Calls, target: CpuTarget, threads: int, tuned: bool) -> Program:

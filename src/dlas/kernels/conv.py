@@ -23,7 +23,7 @@ from dlas.kernels.ground.quantization import Quantization
 from dlas.kernels.ground.shape import ACTIVATIONS, Conv2d
 from dlas.kernels.ground.subprocesses import Workers
 from dlas.kernels.ground.target import CpuTarget, require, resolve, runs_here
-from dlas.kernels.ground.types import TYPES
+from dlas.kernels.ground.types import GIVEN
 from dlas.kernels.operators.relayout import Relayout
 from dlas.kernels.tune.tuner import (
     Task,
@@ -53,7 +53,9 @@ def build_conv2d(
     """Build y = activation(conv(x, weight) + bias [+ residual]) by the named primitive.
 
     In `int8` x, y and the residual are uint8, the filters int8, the bias int32 in units of the
-    product of both scales; `quantization` tells what they stand for.
+    product of both scales; `quantization` tells what they stand for. In `bfloat16` and `float16`
+    arrays are float32; filters are rounded and stored so, and what else is (`describe()["types"]`)
+    depends on the CPU.
 
     Args:
         op: the shape.
@@ -62,7 +64,7 @@ def build_conv2d(
         primitive: `direct`, `gemm`, `spatial-pack`, `winograd` (3x3, stride 1) or `native`
             (TVM's own default loops).
         weights: storage of the filters: `dense`, or `csr` (`direct`, `gemm`, `spatial-pack`).
-        dtype: `float32` or `int8`.
+        dtype: `float32`, `bfloat16`, `float16` or `int8`.
         activation: None, `relu`, `relu6` or `silu` (float32), applied in the last store.
         threads: the most threads a call uses.
         target: `native`, `x86-64-v3`, `x86-64-v4`, `aarch64`, or one of `target.FIXED`.
@@ -80,8 +82,8 @@ def build_conv2d(
     reason = chosen.why_not(op)
     if reason:
         raise UnsupportedError(f"{primitive}: {reason}")
-    w = fitting(weight, op.weight_shape, "weight", TYPES[dtype].weight)
-    kind = TYPES[dtype].accumulate
+    w = fitting(weight, op.weight_shape, "weight", GIVEN[dtype].weight)
+    kind = GIVEN[dtype].accumulate
     b = None if bias is None else fitting(bias, (op.out_channels,), "bias", kind)
     if scales is not None:
         scales.factors(op.out_channels)  # refuses a wrong number of them
@@ -111,7 +113,7 @@ def _tuned(
     """Return the knobs and the summary of the record that they come from."""
     if search is None:
         return FIXED, None
-    check_primitive(search, task.primitive, task.weights)
+    check_primitive(search, task.primitive, task.weights, task.dtype)
     with Workers() as workers:
         task = replace(task, zeros=zeros_of(weight, task.weights))
         record = Tuner(search, cpu, workers).best(task)
@@ -124,9 +126,9 @@ def _check(
     """Return the scales of the stored output, its activation among them; None in float32."""
     if activation not in ACTIVATIONS:
         raise UnsupportedError(f"activation must be one of {ACTIVATIONS}, got {activation!r}")
-    if dtype == "float32":
+    if dtype != "int8":
         if quantization is not None:
-            raise UnsupportedError("scales and zero points belong to dtype int8, not float32")
+            raise UnsupportedError(f"scales and zero points belong to dtype int8, not {dtype}")
         return None
     if activation == "silu":
         raise UnsupportedError(
@@ -206,7 +208,7 @@ class BuiltConv2d:
     def _relayout(
         self, nchw: tuple[int, int, int, int], source: Layout, goal: Layout, zero: int = 0
     ) -> Relayout:
-        return Relayout(nchw, source, goal, self.threads, TYPES[self.dtype].input, zero)
+        return Relayout(nchw, source, goal, self.threads, GIVEN[self.dtype].input, zero)
 
     def _packed(self, kernel: Kernel, scales: Quantization | None) -> list[AnyArray]:
         packed = primitives.constants(kernel, self.weight, self.bias, scales)
@@ -216,7 +218,7 @@ class BuiltConv2d:
         code = compile_functions(functions, self.target)
         if not runs_here(self.target):
             return  # it can be described here; calls are refused
-        module = load_library(code)
+        module = load_library(code, self.target.features)
         for name, function in functions.items():
             self._functions[name] = module[name]
             shaped = zip(argument_shapes(function), argument_types(function), strict=True)
@@ -290,8 +292,9 @@ class BuiltConv2d:
         inp, out = self.kernel.inp, self.kernel.out
         packing = math.prod(inp.shape(self.op.in_shape)) if inp != NCHW else 0
         unpacking = math.prod(out.shape(self.op.out_shape)) if out != NCHW else 0
-        schedule, types = self.kernel.describe(), TYPES[self.dtype]
-        size = np.dtype(types.input).itemsize
+        schedule = self.kernel.describe()
+        types = primitives.types_of(self.kernel)
+        size = np.dtype(GIVEN[self.dtype].input).itemsize
         return {
             "primitive": self.primitive,
             "weights": self.weights,
@@ -319,7 +322,7 @@ class BuiltConv2d:
 
     def _arrays(self, x: npt.ArrayLike, residual: npt.ArrayLike | None) -> dict[str, AnyArray]:
         op, inp, out = self.op, self.kernel.inp, self.kernel.out
-        kind = TYPES[self.dtype].input
+        kind = GIVEN[self.dtype].input
         arrays = {"x": aligned_copy(fitting(x, op.in_shape, "x", kind), op.in_shape)}
         if residual is not None:
             if self.quantization is not None and self.quantization.sum is None:

@@ -3,7 +3,7 @@
 import pytest
 
 from dlas.kernels import MissingFeatureError, UnsupportedError
-from dlas.kernels.ground import cpu, target
+from dlas.kernels.ground import cpu, program, target
 from dlas.kernels.ground.target import require
 
 pytestmark = pytest.mark.host
@@ -54,6 +54,28 @@ def test_the_compiler_is_told_the_flags_and_guesses_nothing(
     told = {str(a) for a in made.tvm().attrs.get("mattr", ())}
     assert told - {"+neon", "-prefer-256-bit"} == {f"+{a}" for a in attributes}
     assert str(made.tvm().attrs["mcpu"]) == base
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_tiles_are_used_where_the_system_allows_it(
+    monkeypatch: pytest.MonkeyPatch, given: bool
+) -> None:
+    tiles = {"amx_tile", "amx_bf16", "amx_int8"}
+    become(monkeypatch, "x86_64", {*cpu.V4, *tiles})
+    monkeypatch.setattr(target.tile_permission, "given", lambda: given)
+    made = target.resolve("native")
+    assert set(made.features) & tiles == (tiles if given else set())
+    # A saved program says what it needs, and a CPU without it refuses it.
+    become(monkeypatch, "x86_64", set(cpu.V4))
+    fixed = target.resolve("x86-64-v4-amx")
+    with pytest.raises(MissingFeatureError, match="amx_bf16, amx_int8, amx_tile, avx512_bf16"):
+        require(fixed.machine, fixed.features)
+
+
+def test_code_with_tiles_is_not_loaded_without_permission(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program.tile_permission, "given", lambda: False)
+    with pytest.raises(MissingFeatureError, match="no permission to use AMX"):
+        program.load_library(b"", ("avx2", "amx_tile"))
 
 
 def test_a_cpu_without_avx2_is_refused_with_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from dlas.core import registry
 from dlas.core.errors import StepError
 from dlas.core.protocols import Algorithm, Network
 from dlas.run.measure import one_operator
+from dlas.run.measure.verdict import asked_and_ran
 from dlas.run.plan import plan
 from dlas.run.steps.convert import to_exported
 from dlas.study.study import Study
@@ -26,6 +27,7 @@ from fake_programs import (
     stack,
     torch,
 )
+from masks import HIDDEN, cpuinfo
 
 pytest.importorskip("tvm_ffi")
 
@@ -235,13 +237,72 @@ def test_int8_needs_an_algorithm_that_has_kernels_in_it():
         assert reason.status == "unavailable" and said in reason.reason
 
 
+@pytest.mark.parametrize(
+    ("net", "algorithm", "precision"),
+    [
+        ("residual", "native", "bfloat16"),
+        ("depthwise", "direct", "float16"),
+        ("residual", "winograd", "float16"),
+        ("vit", "spatial-pack", "bfloat16"),
+        ("depthwise", "gemm", "bfloat16"),
+    ],
+)
+def test_halves_run_by_each_algorithm_and_what_ran_is_read_back(
+    net, algorithm, precision, tmp_path
+):
+    session = built(tmp_path, net, precision=precision, algorithm=algorithm)
+    found, expected = infer(session), reference(net)
+    error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+    assert 0 < error <= {"float16": 0.005, "bfloat16": 0.04}[precision]
+    ran = session.observe(images()[:1])
+    assert ran.precision in (precision, "float32") and ran.threads == 1
+    if algorithm == "native":
+        assert ran.precision == "float32"
+
+
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
-def test_other_types_are_unavailable_and_would_fail(precision, tmp_path):
-    runtime = software("tvm")
-    refused = runtime.why_not(stack(runtime, precision=precision))
-    assert refused is not None and refused.status == "unavailable" and precision in refused.reason
-    with pytest.raises(StepError, match=precision):
-        runtime.build(FakeProgram("residual", precision), CPU, tmp_path)
+def test_without_instructions_for_halves_they_are_storage(precision, tmp_path, monkeypatch):
+    described = tmp_path / "cpuinfo"
+    described.write_text(cpuinfo(HIDDEN["avx512"]))
+    monkeypatch.setenv("DLAS_CPUINFO", str(described))
+    session = built(tmp_path, "residual", precision=precision, algorithm="spatial-pack")
+    ran = session.observe(images()[:1])
+    declared = software("tvm").executes
+    assert ran.precision == declared[precision] == "float32"
+    problem = asked_and_ran(
+        precision=precision, declared=declared, threads=1, ran={"precision": "float32"}
+    )
+    assert problem is None
+
+
+def test_weights_in_halves_are_half_as_large(tmp_path):
+    sizes = {}
+    for precision in ("float32", "bfloat16", "float16"):
+        folder = tmp_path / precision
+        built(folder, "residual", precision=precision, algorithm="direct")
+        sizes[precision] = (folder / "weights.bin").stat().st_size
+    assert sizes["bfloat16"] == sizes["float16"] < 0.6 * sizes["float32"]
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_what_is_not_there_in_halves_is_unavailable(precision):
+    asked = {"precision": precision}
+    gemm = registry.make("algorithm", "gemm", {"weights": "csr"})
+    refused = gemm.why_not(stack(software("tvm"), algorithm=gemm, **asked))
+    mapped = registry.make("algorithm", "map", {"operators": {"*": {"weights": "csr"}}})
+    also = mapped.why_not(stack(software("tvm"), algorithm=mapped, **asked))
+    runtime = software("tvm", tuning="metaschedule", trials=2)
+    searched = runtime.why_not(stack(runtime, **asked))
+    for reason, said in (
+        (refused, f"CSR weights in {precision} are not implemented"),
+        (also, f"CSR weights in {precision} are not implemented"),
+        (searched, f"metaschedule in {precision} is not implemented"),
+    ):
+        assert reason.status == "unavailable" and said in reason.reason
+    for algorithm in ("native", "direct", "gemm", "spatial-pack", "winograd", "best"):
+        made, runtime = registry.make("algorithm", algorithm), software("tvm")
+        plain = stack(runtime, algorithm=made, **asked)
+        assert runtime.why_not(plain) is None and made.why_not(plain) is None
 
 
 def test_an_onnx_model_is_unavailable_and_would_fail(tmp_path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from dlas.core.errors import StepError
 from dlas.core.protocols import DataSpec
+from dlas.kernels.ground import cpu
 from dlas.run.measure import ceilings, one_operator
 
 SPEC = DataSpec(classes=10, channels=3, height=8, width=6, batch=2)
@@ -80,6 +82,25 @@ def test_the_loop_of_dot_products_counts_four_a_lane(tmp_path: Path) -> None:
     # Its result is checked when it is loaded: a step that was left out would show.
     said = ceilings.arithmetic({"threads": 1, "loop": str(tmp_path), **info})
     assert said["value"] > 1.0 and said["method"] == ceilings.DOT
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_the_loops_of_halves_are_there_where_the_cpu_multiplies_them(
+    dtype: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("tvm")
+    given = {"isa": "native", "threads": 1, "folder": str(tmp_path), "dtype": dtype}
+    flag = {"bfloat16": "avx512_bf16", "float16": "avx512_fp16"}[dtype]
+    if platform.machine() == "x86_64" and flag not in cpu.flags():
+        with pytest.raises(StepError, match=f"no instruction that multiplies {dtype}"):
+            ceilings.build_loop(given)
+        return
+    info = ceilings.build_loop(given)
+    # Lanes of float16 are twice as many, pairs and tiles of bfloat16 are 2 and 32 products a lane.
+    products = {"float16": 1, "bfloat16": 2 if "tiles" not in info else 32}[dtype]
+    assert info["flops"] == 2 * products * info["lanes"] * info["sums"] * ceilings._STEPS
+    said = ceilings.arithmetic({"threads": 1, "loop": str(tmp_path), **info})
+    assert said["value"] > 1.0 and dtype in said["method"]
 
 
 @pytest.mark.parametrize(

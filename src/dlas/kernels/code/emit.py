@@ -28,8 +28,8 @@ AHEAD_BYTES = 1 << 14
 """How far ahead constants are fetched that are read once, from first to last."""
 _VECTORS = "explicit_vectors"
 _READ, _SECOND_LEVEL, _DATA = 0, 2, 1
-_LINE = 16
-"""float32 values of a cache line."""
+_LINE = 64
+"""Bytes of a cache line."""
 
 
 class Function:
@@ -159,8 +159,13 @@ def store(buffer: Buffer, value: Expr, *index: Expr) -> None:
     T.buffer_store(buffer, value, list(index))
 
 
+def itemsize(buffer: Buffer) -> int:
+    """Return the bytes of an element."""
+    return np.dtype(str(buffer.dtype)).itemsize
+
+
 def prefetch(buffer: Buffer, first: Expr, count: int) -> None:
-    """Fetch the cache lines of `count` float32 into the second-level cache.
+    """Fetch the cache lines of `count` elements into the second-level cache.
 
     Past the end it is harmless.
 
@@ -168,8 +173,9 @@ def prefetch(buffer: Buffer, first: Expr, count: int) -> None:
     step computes little for what it reads.
     """
     hints = [T.int32(hint) for hint in (_READ, _SECOND_LEVEL, _DATA)]
-    with T.unroll(-(-count // _LINE)) as line:
-        address = T.address_of(buffer[first + line * _LINE])
+    each = _LINE // itemsize(buffer)
+    with T.unroll(-(-count // each)) as line:
+        address = T.address_of(buffer[first + line * each])
         T.evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", address, *hints))
 
 

@@ -72,6 +72,18 @@ def pack_bias(
     return padded.reshape(-1)
 
 
+def widen(
+    numbers: Numbers, filters: tuple[Buffer, Expr], count: int, lanes: int, goal: Buffer
+) -> None:
+    """Emit the copy of so many filters in the type in which they are multiplied.
+
+    They are read one by one for every block of pixels; widening a single one takes as long as
+    widening a vector of them.
+    """
+    w, first = filters
+    emit.each(count, lanes, lambda j: emit.store(goal, numbers.wide(w[first + j]), j))
+
+
 def multiply_add(
     acc: Buffer,
     tile: RowTile,

@@ -90,7 +90,7 @@ class Primitive:
     form: Callable[[Conv2d, CpuTarget, Knobs], Layout] | None = None
     """Layout of the output; None: blocks of channels."""
     dtype: str = "float32"
-    """What is multiplied: `float32` or `int8`."""
+    """In what filters are stored: one of `DTYPES`."""
     plain: bool = False
     """Whether it reads and writes plain elements, without any halo."""
 

@@ -51,7 +51,7 @@ class Depthwise:
         function = emit.Function(name, self.numbers.quantized)
         with function.body():
             x = emit.argument("x", self.inp.shape(op.in_shape), stored)
-            w = emit.argument("weight", (blocks, *self.taps, lanes), self.numbers.element)
+            w = emit.argument("weight", (blocks, *self.taps, lanes), self.numbers.filters)
             b = emit.argument("bias", (blocks * lanes,), self.numbers.sums)
             scales = requantize.arguments(blocks * lanes) if self.numbers.quantized else None
             r = None
@@ -133,8 +133,12 @@ class Depthwise:
             v = side + (col + p) * op.stride[1] + kw * op.dilation[1]
             emit.each_lane(
                 lanes,
-                lambda j: emit.store(acc, acc[p, j] + x[n, c, row, v, j] * w[c, kh, kw, j], p, j),
-            )
+                lambda j: emit.store(
+                    acc,
+                    acc[p, j] + x[n, c, row, v, j] * self.numbers.wide(w[c, kh, kw, j]),
+                    p, j,
+                ),
+            )  # fmt: skip
 
     def _sum_joined(
         self,
@@ -175,10 +179,11 @@ class Depthwise:
         """Return the packed filters [C/b, kh, kw, b] (int8: four rows in one) and the bias."""
         op, lanes, group = self.op, self.target.lanes, self.numbers.group
         blocks, (high, wide) = -(-op.out_channels // lanes), self.taps
+        weight = self.numbers.stored_filters(weight)
         taps = np.zeros((blocks * lanes, high * group, wide), weight.dtype)
         taps[: op.out_channels, : op.kernel[0]] = weight[:, 0]
         apart = taps.reshape(blocks, lanes, high, group, wide).transpose(0, 2, 4, 1, 3)
-        ordered = np.ascontiguousarray(apart).view(self.numbers.element)[..., 0]
+        ordered = np.ascontiguousarray(apart).view(self.numbers.filters)[..., 0]
         return (
             np.ascontiguousarray(ordered),
             pack_bias(op, bias, self.target, self.numbers.sums),

@@ -13,13 +13,14 @@ from tvm.tirx.script.builder import ir as T
 
 from dlas.kernels.code import emit, pixel_rows, requantize
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
-from dlas.kernels.code.numbers import FLOAT32, INT8, Numbers
+from dlas.kernels.code.numbers import FLOAT32, numbers_of
 from dlas.kernels.code.pixel_rows import RowTile
 from dlas.kernels.code.staging import Staging
 from dlas.kernels.convolution import space
 from dlas.kernels.convolution.contract import Kernel, Request
 from dlas.kernels.convolution.plain import PlainKernel, nchw_primitive
 from dlas.kernels.convolution.space import Space
+from dlas.kernels.ground import types
 from dlas.kernels.ground.layout import AnyArray
 from dlas.kernels.ground.quantization import Quantization
 from dlas.kernels.ground.shape import Conv2d
@@ -50,7 +51,7 @@ class Direct(PlainKernel):
     def space(self) -> Space | None:
         """Return the settings for tuning."""
         fixed = {"rows": self.tile.rows, "vectors": self.tile.vectors}
-        values = space.row_values(self.reduced, self.numbers.group)
+        values = space.row_values(self.reduced, self.numbers.block)
         return Space.of(values, fixed, lambda s: space.rows_fit(s, fixed, self.target))
 
     def function(self, name: str) -> PrimFunc:
@@ -58,23 +59,25 @@ class Direct(PlainKernel):
         op, tile, lanes, numbers = self.reduced, self.tile, self.target.lanes, self.numbers
         per_in = op.in_channels // op.groups
         padded = op.groups * pixel_rows.row_groups(op, tile) * tile.rows
-        outputs, kind = op.batch * self.rows_out * op.out_height * op.out_width, numbers.element
+        outputs, kind = op.batch * self.rows_out * op.out_height * op.out_width, numbers.written
         slack, filters = tile.vectors * lanes, padded * per_in * op.kernel[0] * op.kernel[1]
-        function = emit.Function(name, self.numbers.quantized)
+        function = emit.Function(name, numbers.group > 1)
         with function.body():
-            x = emit.argument("x", (*op.in_shape, 1), kind)
-            w = emit.argument("weight", (filters,), kind)
+            x = numbers.argument(self.op, self.inp)
+            w = emit.argument("weight", (filters,), numbers.filters)
             b = emit.argument("bias", (padded,), numbers.sums)
             scales = requantize.arguments(padded) if numbers.quantized else None
             r = emit.argument("residual", (outputs,), kind) if self.epilogue.residual else None
             y = emit.argument("y", (outputs,), kind)
-            staging = Staging(op, outside=None if scales is None else scales.outside)
-            staged = T.alloc_buffer((staging.size(slack),), kind)
-            with T.serial(op.batch) as n:
-                staging.fill(x, n, staged, slack, self.target.lanes, self.threads)
-                jobs = op.groups * pixel_rows.row_groups(op, tile)
-                with emit.outer(jobs, self.threads) as job:
-                    self._rows(staging, (staged, w, b, r, y), scales, n, job)
+            outside = numbers.outside if scales is None else scales.outside
+            staging = Staging(op, outside=outside)
+            with numbers.image(x, self.op, self.inp, self.target, self.threads) as image:
+                staged = T.alloc_buffer((staging.size(slack),), numbers.element)
+                with T.serial(op.batch) as n:
+                    staging.fill(image, n, staged, slack, self.target.lanes, self.threads)
+                    jobs = op.groups * pixel_rows.row_groups(op, tile)
+                    with emit.outer(jobs, self.threads) as job:
+                        self._rows(staging, (staged, w, b, r, y), scales, n, job)
         return function.result
 
     def _rows(
@@ -94,14 +97,20 @@ class Direct(PlainKernel):
         groups = pixel_rows.row_groups(op, tile)
         past = 0 if scales is None else lanes  # whole vectors are read
         run = T.alloc_buffer((tile.rows * blocks * block + past,), self.numbers.sums)
+        numbers, mine = self.numbers, job
+        if numbers.widening:
+            size, whole = per_in * kernel_h * kernel_w * tile.rows, w
+            w = T.alloc_buffer((size,), numbers.sums)
+            pixel_rows.widen(numbers, (whole, job * size), size, lanes, w)
+            numbers, mine = FLOAT32, 0
         with T.serial(blocks) as q:
             acc = emit.registers((tile.rows, tile.vectors, lanes), self.numbers.sums)
             pixel_rows.clear(acc, tile, lanes, bias, job * tile.rows)
             with T.serial(per_in) as c, T.serial(kernel_h) as kh, T.serial(kernel_w) as kw:
                 at = staging.offset(job // groups * per_in + c, kh, kw) + q * block
-                step = ((job * per_in + c) * kernel_h + kh) * kernel_w + kw
+                step = ((mine * per_in + c) * kernel_h + kh) * kernel_w + kw
                 pixel_rows.multiply_add(
-                    acc, tile, self.target, (w, step * tile.rows), (staged, at), self.numbers
+                    acc, tile, self.target, (w, step * tile.rows), (staged, at), numbers
                 )
             pixel_rows.spill(acc, tile, lanes, run, q * block, blocks * block)
         self._finish((run, blocks, block, staging.pitch), buffers[3:], scales, n, job)
@@ -123,7 +132,7 @@ class Direct(PlainKernel):
             n: the image.
             job: the group of rows.
         """
-        op, tile, each = self.reduced, self.tile, self.numbers.group
+        op, tile, each = self.reduced, self.tile, self.out.block
         (sums, blocks, block, pitch), (residual, y) = run, buffers
         groups, per_out = pixel_rows.row_groups(op, tile), -(-op.out_channels // op.groups // each)
         room = None
@@ -151,11 +160,14 @@ class Direct(PlainKernel):
                     )  # fmt: skip
 
 
-def _lower(op: Conv2d, r: Request, numbers: Numbers = FLOAT32) -> Kernel:
-    fixed = pixel_rows.default_tile(numbers.reduced(op), r.target, numbers.group)
+def _lower(op: Conv2d, r: Request, dtype: str = "float32") -> Kernel:
+    numbers = numbers_of(dtype, op, r.target)
+    fixed = pixel_rows.default_tile(numbers.reduced(op), r.target, numbers.block)
     tile = pixel_rows.with_knobs(fixed, r.knobs)
     return Direct(op, r.target, r.threads, r.epilogue, tile, numbers=numbers)
 
 
 PRIMITIVE = nchw_primitive("direct", _lower)
-NARROW = (nchw_primitive("direct", partial(_lower, numbers=INT8), numbers=INT8),)
+NARROW = tuple(
+    nchw_primitive("direct", partial(_lower, dtype=dtype), dtype=dtype) for dtype in types.NARROW
+)

@@ -171,4 +171,4 @@ def _lower(op: Conv2d, r: Request, numbers: Numbers = FLOAT32) -> Kernel:
 
 
 PRIMITIVE = nchw_primitive("direct", _lower, "csr")
-NARROW = (nchw_primitive("direct", partial(_lower, numbers=INT8), "csr", INT8),)
+NARROW = (nchw_primitive("direct", partial(_lower, numbers=INT8), "csr", "int8"),)

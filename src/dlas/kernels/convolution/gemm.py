@@ -10,7 +10,7 @@ from it.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from tvm.tirx.script.builder import ir as T
 
 from dlas.kernels.code import emit, pixel_rows, requantize
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
-from dlas.kernels.code.numbers import FLOAT32, INT8, Numbers
+from dlas.kernels.code.numbers import numbers_of
 from dlas.kernels.code.pixel_rows import RowTile
 from dlas.kernels.code.staging import Staging
 from dlas.kernels.convolution import compact, few_pixels, space
@@ -37,6 +37,7 @@ from dlas.kernels.convolution.product import (
 )
 from dlas.kernels.convolution.space import Space
 from dlas.kernels.convolution.whole_window import WholeWindow, is_whole_window
+from dlas.kernels.ground import types
 from dlas.kernels.ground.knobs import FIXED, Knobs
 from dlas.kernels.ground.layout import AnyArray
 from dlas.kernels.ground.quantization import Quantization
@@ -135,7 +136,7 @@ class Gemm(PlainKernel):
             "channels": self.channels,
         }
         values = {
-            **space.row_values(op, self.numbers.group),
+            **space.row_values(op, self.numbers.block),
             "band": space.up_to(op.out_height),
             "parts": (1, 2, 4) if self.threads > 1 else (1,),
             "channels": space.up_to(op.in_channels // op.groups, space.CHANNELS),
@@ -149,26 +150,34 @@ class Gemm(PlainKernel):
 
     def function(self, name: str) -> PrimFunc:
         """Return the kernel: (x, weight, bias, [factors, parameters], [residual], y)."""
-        op, tile, kind = self.reduced, self.tile, self.numbers.element
+        op, tile, numbers = self.reduced, self.tile, self.numbers
+        kind, seen = numbers.written, self.op
+        if in_place(op):
+            seen = replace(seen, height=1, width=op.height * op.width)
         padded = op.groups * pixel_rows.row_groups(op, tile) * tile.rows
         inputs = op.batch * op.in_channels * op.height * op.width
         outputs = op.batch * self.rows_out * op.out_height * op.out_width
-        function = emit.Function(name, self.numbers.quantized)
+        function = emit.Function(name, numbers.group > 1)
         with function.body():
-            shape = (inputs,) if in_place(op) else (*op.in_shape, 1)
-            x = emit.argument("x", shape, kind)
-            w = emit.argument("weight", (padded * depth(op),), kind)
-            b = emit.argument("bias", (padded,), self.numbers.sums)
-            scales = requantize.arguments(padded) if self.numbers.quantized else None
+            if in_place(op) and not numbers.paired:
+                x = emit.argument("x", (inputs,), numbers.element)
+            else:
+                x = numbers.argument(seen, self.inp)
+            w = emit.argument("weight", (padded * depth(op),), numbers.filters)
+            b = emit.argument("bias", (padded,), numbers.sums)
+            scales = requantize.arguments(padded) if numbers.quantized else None
             r = emit.argument("residual", (outputs,), kind) if self.epilogue.residual else None
             y = emit.argument("y", (outputs,), kind)
             band, parts = self.split
             bands = -(-op.out_height // band)
             each = op.groups * bands * parts
-            with emit.outer(op.batch * each, self.threads) as job:
+            with (
+                numbers.image(x, seen, self.inp, self.target, self.threads) as image,
+                emit.outer(op.batch * each, self.threads) as job,
+            ):
                 group, at = job % each // (bands * parts), job // parts % bands * band
                 place = Place(job // each, group, job % parts, at, band)
-                self._job((x, w, b, r, y), scales, place)
+                self._job((image, w, b, r, y), scales, place)
         return function.result
 
     def _job(self, buffers: Buffers, scales: requantize.StoreScales | None, place: Place) -> None:
@@ -199,7 +208,10 @@ class Gemm(PlainKernel):
         tails = None
         if scales is None:
             tails = T.alloc_buffer((self.per_part * self.tile.rows * lanes,), "float32")
-        memory = Slabs(staged, slab, sums, tails)
+        filters = None
+        if self.numbers.widening:
+            filters = T.alloc_buffer((each * taps * self.tile.rows,), self.numbers.sums)
+        memory = Slabs(staged, slab, sums, tails, filters)
         product = Product(
             op, self.target, self.tile, self.per_part, self.epilogue, buffers, place, memory,
             self.numbers, scales,
@@ -331,19 +343,22 @@ def gather(
         emit.store(panel, emit.constant(0, staging.dtype), k * width + pixels + rest)
 
 
-def _lower(op: Conv2d, r: Request, numbers: Numbers = FLOAT32) -> Kernel:
+def _lower(op: Conv2d, r: Request, dtype: str = "float32") -> Kernel:
+    numbers = numbers_of(dtype, op, r.target)
     # The row that a linear layer writes is the image only if it is all, or of whole elements.
-    rows = op.batch == 1 or op.out_channels % numbers.group == 0
+    rows = op.batch == 1 or op.out_channels % numbers.block == 0
     if is_whole_window(op) and rows:
         return WholeWindow(op, r.target, r.threads, r.epilogue, r.knobs, numbers=numbers)
-    if numbers is FLOAT32 and few_pixels.suits(op, r.target):
+    if dtype == "float32" and few_pixels.suits(op, r.target):
         return few_pixels.few_pixels(op, r)
-    if numbers is FLOAT32 and compact.suits(op, r.target):
+    if dtype == "float32" and compact.suits(op, r.target):
         return compact.Compact(op, r.target, r.threads, r.epilogue)
-    fixed = default_tile(numbers.reduced(op), r.target, r.threads, numbers.group)
+    fixed = default_tile(numbers.reduced(op), r.target, r.threads, numbers.block)
     tile = pixel_rows.with_knobs(fixed, r.knobs)
     return Gemm(op, r.target, r.threads, r.epilogue, tile, r.knobs, numbers=numbers)
 
 
 PRIMITIVE = nchw_primitive("gemm", _lower)
-NARROW = (nchw_primitive("gemm", partial(_lower, numbers=INT8), numbers=INT8),)
+NARROW = tuple(
+    nchw_primitive("gemm", partial(_lower, dtype=dtype), dtype=dtype) for dtype in types.NARROW
+)

@@ -187,4 +187,4 @@ def _lower(op: Conv2d, r: Request, numbers: Numbers = FLOAT32) -> Kernel:
 
 
 PRIMITIVE = nchw_primitive("gemm", _lower, "csr")
-NARROW = (nchw_primitive("gemm", partial(_lower, numbers=INT8), "csr", INT8),)
+NARROW = (nchw_primitive("gemm", partial(_lower, numbers=INT8), "csr", "int8"),)

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from dlas.kernels.code.epilogue import Epilogue
-from dlas.kernels.code.numbers import FLOAT32, Numbers
 from dlas.kernels.code.register_tile import default_tile
+from dlas.kernels.convolution import arithmetic
 from dlas.kernels.convolution.spatial_pack import SpatialPack
 from dlas.kernels.ground.knobs import FIXED, Knobs
 from dlas.kernels.ground.layout import Layout
@@ -26,7 +26,7 @@ def dense_linear(
     threads: int,
     epilogue: Epilogue | None = None,
     knobs: Knobs = FIXED,
-    numbers: Numbers = FLOAT32,
+    dtype: str = "float32",
 ) -> SpatialPack:
     """Return the kernel (x [rows, in], weight, bias, [residual], y [rows, out]).
 
@@ -36,8 +36,10 @@ def dense_linear(
         threads: threads that the loops are written for.
         epilogue: residual and activation; a residual's layout is that of the output.
         knobs: what tuning found.
-        numbers: their type; in int8 the rows of x are whole elements (`in` a multiple of four).
+        dtype: in what weights are stored; in int8 the rows of x are whole elements (`in` is a
+            multiple of four).
     """
-    tile = replace(default_tile(numbers.reduced(op), target), **knobs.as_dict())
     layouts = (Layout(op.in_channels), Layout(op.out_channels))
+    numbers, own = arithmetic.chosen(dtype, op, target, layouts[0])
+    tile = replace(own or default_tile(numbers.reduced(op), target), **knobs.as_dict())
     return SpatialPack(op, target, threads, *layouts, epilogue or Epilogue(), tile, numbers)

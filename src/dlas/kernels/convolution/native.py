@@ -6,6 +6,7 @@ No schedule and no template: the yardstick that the chosen algorithms are compar
 import base64
 import zlib
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,13 @@ import tvm
 from tvm import te, topi
 
 from dlas.kernels.code.emit import PrimFunc, begins_anywhere
+from dlas.kernels.code.numbers import FLOAT32, WIDENED
 from dlas.kernels.convolution.contract import Kernel, Request
 from dlas.kernels.convolution.plain import PlainKernel, nchw_primitive
 from dlas.kernels.convolution.space import Space
+from dlas.kernels.ground import types
 from dlas.kernels.ground.errors import UnsupportedError
-from dlas.kernels.ground.layout import Array
+from dlas.kernels.ground.layout import AnyArray
 from dlas.kernels.ground.shape import Conv2d
 
 
@@ -29,7 +32,8 @@ class Native(PlainKernel):
         """Return the kernel: (x, weight, bias, [residual], y)."""
         op = self.op
         x = te.placeholder(op.in_shape, "float32", "x")
-        w = te.placeholder(op.weight_shape, "float32", "weight")
+        stored = te.placeholder(op.weight_shape, self.numbers.filters, "weight")
+        w = self._widened(stored)
         b = te.placeholder((op.out_channels,), "float32", "bias")
         strides, padding, dilation = list(op.stride), list(op.padding), list(op.dilation)
         if op.groups == 1:
@@ -38,7 +42,7 @@ class Native(PlainKernel):
             y = topi.nn.group_conv2d_nchw(x, w, strides, padding, dilation, op.groups, "float32")
         summed = y
         y = te.compute(op.out_shape, lambda n, c, i, j: summed[n, c, i, j] + b[c], "biased")
-        arguments = [x, w, b]
+        arguments = [x, stored, b]
         if self.epilogue.residual:
             arguments.append(te.placeholder(op.out_shape, "float32", "residual"))
             y = topi.add(y, arguments[-1])
@@ -46,10 +50,17 @@ class Native(PlainKernel):
         function = begins_anywhere(te.create_prim_func([*arguments, y]))
         return function.with_attr("global_symbol", name)
 
-    def constants(self, weight: Array, bias: Array | None) -> tuple[Array, ...]:
-        """Return the filters and the bias as they came."""
+    def _widened(self, stored: Any) -> Any:
+        """Return filters in the type in which they are multiplied."""
+        if not self.numbers.halves:
+            return stored
+        wide = self.numbers.wide
+        return te.compute(self.op.weight_shape, lambda *at: wide(stored(*at)), "widened")
+
+    def constants(self, weight: AnyArray, bias: AnyArray | None) -> tuple[AnyArray, ...]:
+        """Return the filters, rounded to what is stored, and the bias as it came."""
         zeros = np.zeros(self.op.out_channels, np.float32)
-        return weight, zeros if bias is None else bias
+        return self.numbers.stored_filters(weight), zeros if bias is None else bias
 
     def describe(self) -> dict[str, Any]:
         """Return the schedule: none."""
@@ -102,10 +113,14 @@ def _activate(y: Any, activation: str | None) -> Any:
     raise UnsupportedError(f"unknown activation {activation!r}; known: relu, relu6, silu, sigmoid")
 
 
-def _lower(op: Conv2d, r: Request) -> Kernel:
+def _lower(op: Conv2d, r: Request, dtype: str = "float32") -> Kernel:
     if r.knobs.module:
         return Scheduled(op, r.target, r.threads, r.epilogue, r.knobs.module)
-    return Native(op, r.target, r.threads, r.epilogue)
+    numbers = FLOAT32 if dtype == FLOAT32.name else WIDENED[dtype]
+    return Native(op, r.target, r.threads, r.epilogue, numbers=numbers)
 
 
 PRIMITIVE = nchw_primitive("native", _lower)
+NARROW = tuple(
+    nchw_primitive("native", partial(_lower, dtype=dtype), dtype=dtype) for dtype in types.HALVES
+)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from dlas.kernels.ground import half_floats
 from dlas.kernels.ground.quantization import Quantization, Scale, sum_factors
 from dlas.kernels.ground.shape import Conv2d
 
@@ -17,6 +18,10 @@ EPSILON = 2.0**-24
 """Unit round-off of float32."""
 DIRECT_BOUND = 32 * EPSILON
 WINOGRAD_BOUND = 2000 * EPSILON
+FLOAT16_ROUNDINGS = 8
+"""What sums of float16 may be off, in round-offs; the worst case is the number of products."""
+WINOGRAD_ROUNDINGS = 8
+"""What Winograd adds for each round-off of the halves in which transformed filters are stored."""
 
 
 class Reference(NamedTuple):
@@ -24,6 +29,21 @@ class Reference(NamedTuple):
 
     y: Float64
     magnitude: Float64
+
+
+def bound(primitive: str, dtype: str = "float32", multiplied: str = "float32") -> float:
+    """Return the largest error that a primitive may have, in units of `Reference.magnitude`.
+
+    In halves it is that of float32, in which they are summed, for inputs that are rounded as the
+    kernel rounds them. Winograd rounds its transformed filters once more; what is multiplied in
+    float16 is summed so for some steps: a product and each of the sums after it are rounded, in
+    ways that mostly cancel.
+    """
+    if multiplied == "float16":
+        return FLOAT16_ROUNDINGS * half_floats.ROUND_OFF[multiplied]
+    if primitive != "winograd":
+        return DIRECT_BOUND
+    return WINOGRAD_BOUND + WINOGRAD_ROUNDINGS * half_floats.ROUND_OFF.get(dtype, 0.0)
 
 
 def conv2d(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dlas.kernels.code.epilogue import Epilogue
-from dlas.kernels.code.numbers import FLOAT32, Numbers
+from dlas.kernels.code.numbers import FLOAT32, Numbers, block_of
 from dlas.kernels.convolution.contract import Kernel, Primitive, Request
 from dlas.kernels.ground.layout import Layout
 from dlas.kernels.ground.shape import Conv2d
@@ -27,7 +27,7 @@ class PlainKernel:
     @property
     def inp(self) -> Layout:
         """Layout of the input: plain elements."""
-        return Layout(self.numbers.group)
+        return Layout(self.numbers.block)
 
     @property
     def out(self) -> Layout:
@@ -42,18 +42,18 @@ class PlainKernel:
     @property
     def rows_out(self) -> int:
         """Elements of an output pixel."""
-        return -(-self.op.out_channels // self.numbers.group)
+        return -(-self.op.out_channels // self.out.block)
 
 
 def nchw_primitive(
     name: str,
     lower: Callable[[Conv2d, Request], Kernel],
     weights: str = "dense",
-    numbers: Numbers = FLOAT32,
+    dtype: str = "float32",
 ) -> Primitive:
     """Return a primitive for any operator that reads and writes NCHW (in int8 NCHW4c)."""
-    layout = Layout(numbers.group)
+    layout = Layout(block_of(dtype))
     return Primitive(
         name, weights, lambda op, target, knobs: layout, lambda target: layout.block, lower,
-        dtype=numbers.name, plain=True,
+        dtype=dtype, plain=True,
     )  # fmt: skip

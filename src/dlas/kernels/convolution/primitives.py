@@ -12,6 +12,7 @@ import numpy as np
 
 from dlas.kernels.code.dot import taken
 from dlas.kernels.code.epilogue import Epilogue
+from dlas.kernels.code.numbers import FLOAT32, Numbers
 from dlas.kernels.convolution.contract import Kernel, Primitive, Request, Scaled
 from dlas.kernels.ground.errors import UnsupportedError, near
 from dlas.kernels.ground.knobs import FIXED, Knobs
@@ -19,7 +20,7 @@ from dlas.kernels.ground.layout import AnyArray, Layout
 from dlas.kernels.ground.quantization import Quantization
 from dlas.kernels.ground.shape import Conv2d
 from dlas.kernels.ground.target import CpuTarget
-from dlas.kernels.ground.types import CSR_INT8, DTYPES, WINOGRAD_INT8
+from dlas.kernels.ground.types import DTYPES, WINOGRAD_INT8, KernelTypes, no_csr
 
 FILES = (
     "direct",
@@ -88,14 +89,21 @@ def find(name: str, weights: str = "dense", dtype: str = "float32") -> Primitive
     raise UnsupportedError(f"unknown {what} {name!r}; known: {known}{guess}")
 
 
+def of_type(dtype: str) -> Mapping[tuple[str, str], Primitive]:
+    """Return the primitives of a type, by name and storage of the weights."""
+    if dtype == "float32":
+        return PRIMITIVES
+    return {(name, weights): p for (name, weights, of), p in NARROW.items() if of == dtype}
+
+
 def _narrow(name: str, weights: str, dtype: str) -> Primitive:
     """Return a primitive in another type than float32."""
     if (name, weights, dtype) in NARROW:
         return NARROW[name, weights, dtype]
-    if name == "winograd":
+    if name == "winograd" and dtype == "int8":
         raise UnsupportedError(WINOGRAD_INT8)
     if weights == "csr":
-        raise UnsupportedError(CSR_INT8)
+        raise UnsupportedError(no_csr(dtype))
     known = ", ".join(n for n, w, d in NARROW if (w, d) == (weights, dtype)) or "none"
     if (name, weights) in PRIMITIVES:
         raise UnsupportedError(
@@ -117,6 +125,12 @@ def constants(
     assert isinstance(kernel, Scaled)
     exact = quantization.corrected(weight, bias, taken(kernel.target))
     return (*kernel.constants(weight, exact), *kernel.scales(quantization))
+
+
+def types_of(kernel: Any) -> KernelTypes:
+    """Return the types of a kernel: of what it was made for, not of what was asked."""
+    numbers: Numbers = getattr(kernel, "numbers", FLOAT32)
+    return numbers.types
 
 
 def plain_kernel(

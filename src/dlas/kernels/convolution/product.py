@@ -60,6 +60,8 @@ class Slabs(NamedTuple):
     """Sums between passes; None if one pass does it."""
     tails: Buffer
     """A vector for each row: last vectors that are not whole."""
+    filters: Buffer = None
+    """Filters of a group of rows for a pass, where they are widened; else None."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Product:
     @property
     def staging(self) -> Staging:
         """Geometry of the staged channels."""
-        outside = None if self.scales is None else self.scales.outside
+        outside = self.numbers.outside if self.scales is None else self.scales.outside
         return Staging(self.op, self.place.rows, outside)
 
     def stage(self, some: Pass) -> None:
@@ -121,11 +123,17 @@ class Product:
         pitch, width = op.height * op.width, run.vectors * lanes
         channel = self.place.n * op.in_channels + self.place.group * depth(op) + some.first
         first = channel * pitch + self.place.row * op.width + start
+
+        def pixel(k: Expr, j: Expr) -> Expr:
+            if self.numbers.paired:  # one group, and rows one behind the other
+                return x[self.place.n, some.first + k, 0, self.place.row * op.width + start + j, 0]
+            return x[first + k * pitch + j]
+
         with T.serial(some.channels) as k:
             emit.each(
                 run.pixels,
                 lanes,
-                lambda j: emit.store(self.memory.slab, x[first + k * pitch + j], k * width + j),
+                lambda j: emit.store(self.memory.slab, pixel(k, j), k * width + j),
             )
 
     def _gather(self, run: Stretch, some: Pass, start: Expr) -> None:
@@ -184,11 +192,15 @@ class Product:
                 lambda: pixel_rows.clear(acc, tile, lanes, bias, job * tile.rows),
                 lambda: self._wait(acc, tile, waiting, back=True),
             )
-            with T.serial(some.channels * taps) as k:
-                at = self.place.group * groups * depth(op) + groups * some.first * taps
-                weights = (w, (at + g * some.channels * taps + k) * tile.rows)
-                pixels = (self.memory.slab, k * width)
-                pixel_rows.multiply_add(acc, tile, self.target, weights, pixels, self.numbers)
+            at = self.place.group * groups * depth(op) + groups * some.first * taps
+            at, numbers, steps = at + g * some.channels * taps, self.numbers, some.channels * taps
+            if numbers.widening:
+                whole, w = (w, at * tile.rows), self.memory.filters
+                pixel_rows.widen(numbers, whole, steps * tile.rows, lanes, w)
+                at, numbers = 0, FLOAT32
+            with T.serial(steps) as k:
+                weights, pixels = (w, (at + k) * tile.rows), (self.memory.slab, k * width)
+                pixel_rows.multiply_add(acc, tile, self.target, weights, pixels, numbers)
             _either(
                 once,
                 turn[0] == turn[1] - 1,

@@ -2,9 +2,11 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
+from dlas.kernels.code.register_tile import Tile
+from dlas.kernels.code.walk import Channels
 from dlas.kernels.ground.knobs import Knobs
 from dlas.kernels.ground.shape import Conv2d
 from dlas.kernels.ground.target import CpuTarget
@@ -14,6 +16,8 @@ Fits = Callable[[Mapping[str, int]], bool]
 
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 CHANNELS = (4, 8, 12, 16, 24, 32, 48, 64, 128, 256)
+DEPTHS = (1, 2, 4, 8, 16)
+"""Input blocks of a pass of `spatial-pack`."""
 PANEL_FLOATS = 1 << 21
 """A panel of patches larger than 8 MB is not tried."""
 
@@ -91,3 +95,41 @@ def row_values(op: Conv2d, group: int = 1) -> Values:
 def rows_fit(s: Mapping[str, int], fixed: Mapping[str, int], cpu: CpuTarget) -> bool:
     """Return whether registers hold a tile of rows, and enough of it."""
     return holds(s["rows"] * s["vectors"], fixed["rows"] * fixed["vectors"], cpu)
+
+
+def tiles(
+    op: Conv2d, cpu: CpuTarget, tile: Tile, walk: Channels, most_depth: int | None = None
+) -> Space:
+    """Return the space of the tiles of a kernel on blocked channels.
+
+    Args:
+        op: the convolution over elements.
+        cpu: the CPU.
+        tile: the fixed tile.
+        walk: how its input channels are walked.
+        most_depth: input blocks of a pass where sums are in float16, of which a register holds
+            twice as many.
+    """
+    fixed, wide = asdict(tile), 1 if most_depth is None else 2
+    fixed_held = -(-tile.blocks // wide) * tile.columns * tile.rows
+    blocks = up_to(min(8, -(-op.out_channels // cpu.lanes)))
+    if op.groups > 1:
+        # Neighbouring blocks must read the same input channels.
+        per_group = op.out_channels // op.groups // cpu.lanes
+        blocks = tuple(b for b in blocks if walk.blocked and per_group % b == 0) or (1,)
+    depths = [d for d in DEPTHS if d < walk.outer and walk.outer % d == 0]
+    passes = [0, *depths] if most_depth is None else [d for d in depths if d <= most_depth]
+    values = {
+        "blocks": blocks,
+        "columns": tuple(range(1, min(room(cpu), op.out_width) + 1)),
+        "rows": up_to(min(4, op.out_height)),
+        "depth": passes if walk.blocked else [0],
+        "band": up_to(min(16, op.out_height), (1, 2, 4, 8, 16)),
+    }
+
+    def fits(s: Mapping[str, int]) -> bool:
+        held = -(-s["blocks"] // wide) * s["columns"] * s["rows"]
+        # Bands of several rows serve passes only.
+        return holds(held, fixed_held, cpu) and (s["depth"] > 0 or s["band"] == 1)
+
+    return Space.of(values, fixed, fits)

@@ -13,7 +13,7 @@ In int8 an element is four channels (see `numbers`): `op` is the convolution tha
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -23,15 +23,17 @@ from tvm.tirx.script.builder import ir as T
 from dlas.kernels.code import emit, requantize
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
 from dlas.kernels.code.epilogue import Epilogue
-from dlas.kernels.code.numbers import FLOAT32, INT8, Numbers
+from dlas.kernels.code.numbers import FLOAT32, Numbers, block_of
 from dlas.kernels.code.register_tile import Tile, default_tile, segments
 from dlas.kernels.code.walk import Channels, channels
-from dlas.kernels.convolution import space
+from dlas.kernels.convolution import arithmetic, half_sums, space, tiled
 from dlas.kernels.convolution.blocked_filters import pack_bias, pack_weight
 from dlas.kernels.convolution.blocked_store import BlockedStore
 from dlas.kernels.convolution.contract import Kernel, Primitive, Request
 from dlas.kernels.convolution.depthwise import Depthwise, default_columns
 from dlas.kernels.convolution.space import Space
+from dlas.kernels.convolution.tiled import TiledBand
+from dlas.kernels.ground import types
 from dlas.kernels.ground.knobs import FIXED, Knobs
 from dlas.kernels.ground.layout import AnyArray, Layout
 from dlas.kernels.ground.quantization import Quantization
@@ -42,8 +44,6 @@ MOST_AHEAD_BYTES = 1 << 17
 """Filters fetched further ahead would leave the second-level cache before they are used."""
 UNROLLED = 4
 """Steps of the reduction that are written out."""
-_DEPTHS = (1, 2, 4, 8, 16)
-"""Input blocks of a pass that tuning tries."""
 NARROW_VECTORS = 2
 """Vectors of outputs in a tile of int8: filters are read for as many pixels as fit."""
 
@@ -90,10 +90,10 @@ class SpatialPack:
         walk = channels(op, self.read.block, lanes)
         total = -(-op.out_channels // lanes)
         size = total * lanes * walk.outer * walk.inner * op.kernel[0] * op.kernel[1]
-        function = emit.Function(name, self.numbers.quantized)
+        function = emit.Function(name, numbers.group > 1)
         with function.body():
-            x = emit.argument("x", self.read.shape(op.in_shape), numbers.element)
-            w = emit.argument("weight", (size,), numbers.element)
+            x = numbers.argument(self.op, self.inp)
+            w = emit.argument("weight", (size,), numbers.filters)
             b = emit.argument("bias", (total * lanes,), numbers.sums)
             q = requantize.arguments(total * lanes) if numbers.quantized else None
             r = None
@@ -101,8 +101,9 @@ class SpatialPack:
                 shape = self.epilogue.residual.shape(op.out_shape)
                 r = emit.argument("residual", shape, numbers.stored)
             y = emit.argument("y", self.out.shape(op.out_shape), numbers.stored)
-            for first, count, blocks in segments(total, self.tile.blocks):
-                _Part(self, walk, (x, w, b, r, y), q, first, count, blocks).emit()
+            with numbers.image(x, self.op, self.inp, self.target, self.threads) as image:
+                for first, count, blocks in segments(total, self.tile.blocks):
+                    _Part(self, walk, (image, w, b, r, y), q, first, count, blocks).emit()
         return function.result
 
     def constants(self, weight: AnyArray, bias: AnyArray | None) -> tuple[AnyArray, ...]:
@@ -119,35 +120,17 @@ class SpatialPack:
     def describe(self) -> dict[str, Any]:
         """Return the schedule."""
         shared = "rows" if self.chunks > 1 else "channels"
-        return {"kernel": "spatial-pack", "tile": asdict(self.tile), "threads_share": shared}
+        kernel = "spatial-pack by AMX" if self.numbers.tiled else "spatial-pack"
+        said = {"kernel": kernel, "tile": asdict(self.tile), "threads_share": shared}
+        return said | ({"sums": half_sums.SAID} if self.numbers.passing else {})
 
     def space(self) -> Space | None:
         """Return the settings for tuning."""
-        op, cpu = self.reduced, self.target
-        room, tile = space.room(cpu), self.tile
-        fixed = asdict(tile)
-        fixed_held = tile.blocks * tile.columns * tile.rows
-        total = -(-op.out_channels // cpu.lanes)
-        walk = channels(op, self.read.block, cpu.lanes)
-        blocks = space.up_to(min(8, total))
-        if op.groups > 1:
-            # Neighbouring blocks must read the same input channels.
-            per_group = op.out_channels // op.groups // cpu.lanes
-            blocks = tuple(b for b in blocks if walk.blocked and per_group % b == 0) or (1,)
-        values = {
-            "blocks": blocks,
-            "columns": tuple(range(1, min(room, op.out_width) + 1)),
-            "rows": space.up_to(min(4, op.out_height)),
-            "depth": (0, *(d for d in _DEPTHS if walk.blocked and _divides(d, walk.outer))),
-            "band": space.up_to(min(16, op.out_height), (1, 2, 4, 8, 16)),
-        }
-
-        def fits(s: Mapping[str, int]) -> bool:
-            held = s["blocks"] * s["columns"] * s["rows"]
-            # Bands of several rows serve passes only.
-            return space.holds(held, fixed_held, cpu) and (s["depth"] > 0 or s["band"] == 1)
-
-        return Space.of(values, fixed, fits)
+        if self.numbers.tiled:
+            return tiled.tiles(self.op, self.tile)
+        op, walk = self.reduced, channels(self.reduced, self.read.block, self.target.lanes)
+        most = half_sums.most_depth(op, walk) if self.numbers.passing else None
+        return space.tiles(op, self.target, self.tile, walk, most)
 
 
 Place = tuple[Expr, Expr, Expr]
@@ -174,6 +157,15 @@ class _Part:
         return BlockedStore(
             plan.target, channels_out, plan.out, plan.epilogue, residual, y, self.scales
         )
+
+    @property
+    def _tiles(self) -> TiledBand:
+        """What computes a band by AMX."""
+        plan, numbers = self.plan, self.plan.numbers
+        return TiledBand(
+            plan.reduced, plan.read, self.walk, numbers.name, numbers.sums, self.buffers[:3],
+            self.first, self.blocks, self.store,
+        )  # fmt: skip
 
     def emit(self) -> None:
         """Emit the part: a job is a band of one group of outputs, or all of a chunk of rows."""
@@ -212,7 +204,9 @@ class _Part:
         """Emit `rows` whole rows of one group of output blocks."""
         op, y, out = self.plan.op, self.buffers[4], self.plan.out
         n, group, row = where
-        if self.depth == self.walk.outer:
+        if self.plan.numbers.tiled:
+            self._tiles.emit(where, rows)
+        elif self.depth == self.walk.outer and not self.plan.numbers.passing:
             self._each_tile(rows, lambda *tile: self._whole_tile(where, *tile))
         else:
             self._passes(where, rows)
@@ -247,6 +241,14 @@ class _Part:
             )
 
         def one_pass(step: Expr, r: Expr, c: Expr, high: int, wide: int) -> None:
+            sharing = (r * width + c * high, rows * width)
+            if self.plan.numbers.passing:
+                acc = half_sums.registers(high * wide, self.blocks, lanes)
+                self._reduce(acc, (n, group, step * self.depth), (row + r, c), wide, sharing)
+                with T.unroll(high) as i, T.unroll(wide) as k:
+                    here = at((r + i) * width + c + k, 0)
+                    half_sums.add(acc, i * wide + k, lanes, sums, here)
+                return
             acc = emit.registers((high * wide, self.blocks, lanes), self.plan.numbers.sums)
 
             def move(store: Callable[[Expr, Expr, Expr, Expr], None]) -> None:
@@ -255,7 +257,6 @@ class _Part:
                     emit.each_lane(lanes, lambda j: store(i * wide + k, o, j, here + j))
 
             move(lambda p, o, j, here: emit.store(acc, sums[here], p, o, j))
-            sharing = (r * width + c * high, rows * width)
             self._reduce(acc, (n, group, step * self.depth), (row + r, c), wide, sharing)
             move(lambda p, o, j, here: emit.store(sums, acc[p, o, j], here))
 
@@ -309,7 +310,8 @@ class _Part:
         up, side = inp.halo[0] - op.padding[0], inp.halo[1] - op.padding[1]
         pixels = int(acc.shape[0])
         # Written out, steps of a tile that does not fit spill many more sums than one step.
-        held = (pixels + 1) * self.blocks + 1
+        each = half_sums.WIDE if self.plan.numbers.passing else 1
+        held = (pixels + 1) * -(-self.blocks // each) + 1
         unrolled = 1 if held > self.plan.target.registers else math.gcd(walk.inner, UNROLLED)
         with (
             T.serial(self.depth) as step_in,
@@ -323,21 +325,21 @@ class _Part:
             block, lane = walk.index(op, lanes, inp.block, co, ci)
             step = ((group * walk.outer + ci) * kernel_h + kh) * kernel_w + kw
             start = base + (step * walk.inner + ii) * self.blocks * lanes
-            if 4 * int(w.shape[0]) >= emit.FETCHED_BYTES:
+            if emit.itemsize(w) * int(w.shape[0]) >= emit.FETCHED_BYTES:
                 turn_in_pass = ((step_in * kernel_h + kh) * kernel_w + kw) * walk.inner + ii
                 self._fetch(w, start, turn_in_pass, pixels, sharing)
-            with T.unroll(pixels) as p, T.unroll(self.blocks) as o:
+
+            def pixel(p: Expr) -> Expr:
                 h = up + (at[0] + p // columns) * op.stride[0] + kh * op.dilation[0]
                 v = side + (at[1] + p % columns) * op.stride[1] + kw * op.dilation[1]
-                self.plan.numbers.multiply_add(
-                    acc,
-                    (p, o),
-                    self.plan.target,
-                    (
-                        lambda _: x[n, block, h, v, lane + ii],
-                        lambda j: w[start + o * lanes + j],
-                    ),
-                )
+                return x[n, block, h, v, lane + ii]
+
+            if self.plan.numbers.passing:
+                half_sums.multiply_add(acc, lanes, pixel, lambda j: w[start + j])
+                return
+            with T.unroll(pixels) as p, T.unroll(self.blocks) as o:
+                factors = (lambda _: pixel(p), lambda j: w[start + o * lanes + j])
+                self.plan.numbers.multiply_add(acc, (p, o), self.plan.target, factors)
 
     def _fetch(
         self, w: Buffer, start: Expr, turn: Expr, pixels: int, sharing: tuple[Expr, int]
@@ -349,34 +351,31 @@ class _Part:
         """
         op, lanes, (done, every) = self.plan.op, self.plan.target.lanes, sharing
         steps = self.depth * op.kernel[0] * op.kernel[1] * self.walk.inner
-        size = steps * self.blocks * lanes
-        first, count = start + emit.AHEAD_BYTES // 4, self.blocks
-        if every > pixels and 4 * size <= MOST_AHEAD_BYTES:
+        size, each = steps * self.blocks * lanes, emit.itemsize(w)
+        first, count = start + emit.AHEAD_BYTES // each, self.blocks
+        if every > pixels and each * size <= MOST_AHEAD_BYTES:
             share = (done * steps + turn * pixels) * self.blocks // every
             first = start - turn * self.blocks * lanes + size + share * lanes
             count = -(-self.blocks * pixels // every)
         emit.prefetch(w, first, count * lanes)
 
 
-def _divides(part: int, whole: int) -> bool:
-    return part < whole and whole % part == 0
-
-
-def _needs(
-    op: Conv2d, target: CpuTarget, knobs: Knobs = FIXED, numbers: Numbers = FLOAT32
-) -> Layout:
+def _needs(op: Conv2d, target: CpuTarget, knobs: Knobs = FIXED, dtype: str = "float32") -> Layout:
     del knobs
     # Three colour channels in a block of 16 would multiply 13 zeros; read them as NCHW.
-    small = op.in_channels * 2 <= target.lanes and not op.depthwise
-    few = -(-op.in_channels // numbers.group) * numbers.group if numbers.group > 1 else 1
+    small, each = op.in_channels * 2 <= target.lanes and not op.depthwise, block_of(dtype)
+    few = -(-op.in_channels // each) * each if each > 1 else 1
     return Layout(few if small else target.lanes, op.padding)
 
 
-def _lower(op: Conv2d, r: Request, numbers: Numbers = FLOAT32) -> Kernel:
+def _lower(op: Conv2d, r: Request, dtype: str = "float32") -> Kernel:
+    numbers, own = arithmetic.chosen(dtype, op, r.target, r.inp)
     if op.depthwise:
         columns = r.knobs.get("columns", default_columns(op, r.target))
         return Depthwise(op, r.target, r.threads, r.inp, r.out, r.epilogue, columns, numbers)
-    if numbers is FLOAT32:
+    if own is not None:
+        fixed = own
+    elif numbers.group == 1:
         fixed = default_tile(op, r.target)
     else:
         block = numbers.layout(r.inp).block
@@ -387,11 +386,12 @@ def _lower(op: Conv2d, r: Request, numbers: Numbers = FLOAT32) -> Kernel:
 
 
 PRIMITIVE = Primitive("spatial-pack", "dense", _needs, lambda target: target.lanes, _lower)
-NARROW = (
+NARROW = tuple(
     replace(
         PRIMITIVE,
-        needs=partial(_needs, numbers=INT8),
-        lower=partial(_lower, numbers=INT8),
-        dtype="int8",
-    ),
+        needs=partial(_needs, dtype=dtype),
+        lower=partial(_lower, dtype=dtype),
+        dtype=dtype,
+    )
+    for dtype in types.NARROW
 )

@@ -35,11 +35,12 @@ class WholeWindow(PlainKernel):
     def product(self) -> SpatialPack:
         """The kernel of the linear layer."""
         op, epilogue, numbers = self.op, self.epilogue, self.numbers
-        inside = self.reduced.in_channels * numbers.group * op.height * op.width
+        each = numbers.block
+        inside = -(-op.in_channels // each) * each * op.height * op.width
         if epilogue.residual is not None:
             epilogue = replace(epilogue, residual=Layout(op.out_channels))
         linear = linear_op(op.batch, inside, op.out_channels)
-        return dense_linear(linear, self.target, self.threads, epilogue, self.knobs, numbers)
+        return dense_linear(linear, self.target, self.threads, epilogue, self.knobs, numbers.name)
 
     def function(self, name: str) -> PrimFunc:
         """Return the kernel: (x, weight, bias, [factors, parameters], [residual], y)."""
@@ -50,7 +51,7 @@ class WholeWindow(PlainKernel):
         product, (count, channels, high, wide), each = (
             self.product,
             weight.shape,
-            self.numbers.group,
+            self.numbers.block,
         )
         if each > 1:  # as the image lies: its elements' channels last
             filters = np.zeros((count, -(-channels // each) * each, high, wide), weight.dtype)

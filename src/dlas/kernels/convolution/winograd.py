@@ -8,7 +8,8 @@ time, in float64. A chunk of tiles goes through all three steps while it stays i
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,18 @@ from tvm.tirx.script.builder import ir as T
 from dlas.kernels.code import emit
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
 from dlas.kernels.code.epilogue import activate
+from dlas.kernels.code.numbers import FLOAT32, WIDENED
 from dlas.kernels.convolution import space
 from dlas.kernels.convolution.blocked_filters import pack_bias
-from dlas.kernels.convolution.contract import Primitive
+from dlas.kernels.convolution.contract import Kernel, Primitive, Request
 from dlas.kernels.convolution.space import Space
 from dlas.kernels.convolution.transforms import TRANSFORMS, combine
 from dlas.kernels.convolution.winograd_tiles import WinogradTiles, default_outputs
+from dlas.kernels.ground import types
 from dlas.kernels.ground.knobs import Knobs
 from dlas.kernels.ground.layout import Array, Halo, Layout
 from dlas.kernels.ground.shape import Conv2d
+from dlas.kernels.ground.target import CpuTarget
 
 Some = tuple[Expr, Expr]
 """First tile of a chunk, and its register tiles."""
@@ -61,7 +65,8 @@ class Winograd(WinogradTiles):
         function = emit.Function(name)
         with function.body():
             x = emit.argument("x", self.inp.shape(op.in_shape))
-            w = emit.argument("filters", (points * inside * outside * lanes * lanes,))
+            each = points * inside * outside * lanes * lanes
+            w = emit.argument("filters", (each,), self.numbers.filters)
             b = emit.argument("bias", (outside * lanes,))
             r = None
             if self.epilogue.residual:
@@ -180,7 +185,8 @@ class Winograd(WinogradTiles):
                         lambda k: emit.store(
                             acc,
                             acc[p, o, k]
-                            + v[start + p * lanes] * w[(step * group + o) * lanes + k],
+                            + v[start + p * lanes]
+                            * self.numbers.wide(w[(step * group + o) * lanes + k]),
                             p, o, k,
                         ),
                     )  # fmt: skip
@@ -200,7 +206,7 @@ class Winograd(WinogradTiles):
         """
         lanes, group, shared = self.target.lanes, self.group, self.chunk // self.columns
         whole = self.blocks[0] * lanes * group
-        first = step * group * lanes + emit.AHEAD_BYTES // 4
+        first = step * group * lanes + emit.AHEAD_BYTES // emit.itemsize(w)
         if shared > 1:
             begun = step // (self.blocks[0] * lanes) * whole
             first = (begun + whole + turn * group // shared) * lanes
@@ -269,13 +275,13 @@ class Winograd(WinogradTiles):
         """Return the transformed filters [point, group, I/b, b_in, group * b_out] and the bias."""
         lanes, (inside, outside) = self.target.lanes, self.blocks
         padded = np.zeros((outside * lanes, inside * lanes, 3, 3))
-        padded[: self.op.out_channels, : self.op.in_channels] = weight
+        padded[: self.op.out_channels, : self.op.in_channels] = self.numbers.rounded(weight)
         g: npt.NDArray[np.float64] = np.array(TRANSFORMS[self.m][1])
         points = np.einsum("ia,ocab,jb->ijoc", g, padded, g, optimize=True)
         shape = (self.side**2, outside // self.group, self.group, lanes, inside, lanes)
         ordered = points.reshape(shape).transpose(0, 1, 4, 5, 2, 3)
         packed = np.ascontiguousarray(ordered.reshape(-1), np.float32)
-        return packed, pack_bias(self.op, bias, self.target)
+        return self.numbers.stored_filters(packed), pack_bias(self.op, bias, self.target)
 
     def describe(self) -> dict[str, Any]:
         """Return the schedule."""
@@ -305,7 +311,7 @@ class Winograd(WinogradTiles):
         }
         fixed_held = self.group * self.columns
         values = {
-            "m": (2, 4),
+            "m": (2, 4) if self.numbers is FLOAT32 else (self.m,),
             "blocks": tuple(b for b in range(1, 9) if total % b == 0),
             "columns": tuple(range(1, space.room(cpu) + 1)),
             "passes": space.COUNTS,
@@ -335,18 +341,28 @@ def _exists(op: Conv2d, m: int, row: Expr, col: Expr, at: tuple[int, int]) -> Ex
     return tests[0] if len(tests) == 1 else T.And(tests[0], tests[1])
 
 
-def _outputs(op: Conv2d, knobs: Knobs) -> int:
+def _outputs(op: Conv2d, knobs: Knobs, dtype: str = "float32") -> int:
     """Return m of F(m x m, 3 x 3)."""
-    return knobs.get("m", default_outputs(op))
+    return knobs.get("m", default_outputs(op, dtype))
 
 
-PRIMITIVE = Primitive(
-    "winograd",
-    "dense",
-    lambda op, target, knobs: Layout(target.lanes, needed_halo(op, _outputs(op, knobs))),
-    lambda target: target.lanes,
-    lambda op, r: Winograd(
-        op, r.target, r.threads, r.inp, r.out, r.epilogue, _outputs(op, r.knobs), r.knobs
-    ),
-    why_not,
+def _needs(op: Conv2d, target: CpuTarget, knobs: Knobs, dtype: str = "float32") -> Layout:
+    return Layout(target.lanes, needed_halo(op, _outputs(op, knobs, dtype)))
+
+
+def _lower(op: Conv2d, r: Request, dtype: str = "float32") -> Kernel:
+    m = _outputs(op, r.knobs, dtype)
+    numbers = FLOAT32 if dtype == "float32" else WIDENED[dtype]
+    return Winograd(op, r.target, r.threads, r.inp, r.out, r.epilogue, m, r.knobs, numbers)
+
+
+PRIMITIVE = Primitive("winograd", "dense", _needs, lambda target: target.lanes, _lower, why_not)
+NARROW = tuple(
+    replace(
+        PRIMITIVE,
+        needs=partial(_needs, dtype=dtype),
+        lower=partial(_lower, dtype=dtype),
+        dtype=dtype,
+    )
+    for dtype in types.HALVES
 )

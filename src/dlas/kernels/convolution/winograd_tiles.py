@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from dlas.kernels.code.epilogue import Epilogue
+from dlas.kernels.code.numbers import FLOAT32, Numbers
 from dlas.kernels.ground.knobs import FIXED, Knobs
 from dlas.kernels.ground.layout import Layout
 from dlas.kernels.ground.shape import Conv2d
@@ -17,8 +20,13 @@ LARGE_FILTERS_BYTES, FEW_TILES = 8 << 20, 30
 the multiplications that F(2x2) has in addition, whose filters are less than half."""
 
 
-def default_outputs(op: Conv2d) -> int:
-    """Return m, the outputs a tile has on a side: the fixed rule."""
+def default_outputs(op: Conv2d, dtype: str = "float32") -> int:
+    """Return m, the outputs a tile has on a side: the fixed rule.
+
+    Transformed filters that are stored in bfloat16 leave F(4x4) too few digits.
+    """
+    if dtype == "bfloat16":
+        return 2
     filters = 36 * 4 * op.in_channels * op.out_channels
     tiles = op.batch * -(-op.out_height // 4) * -(-op.out_width // 4)
     small = max(op.out_height, op.out_width) <= 2
@@ -37,6 +45,7 @@ class WinogradTiles:
     epilogue: Epilogue
     m: int
     knobs: Knobs = FIXED
+    numbers: Numbers = FLOAT32
 
     @property
     def side(self) -> int:
@@ -110,7 +119,8 @@ class WinogradTiles:
     @property
     def filter_bytes(self) -> int:
         """Bytes of the transformed filters."""
-        return self.side**2 * self.blocks[0] * self.blocks[1] * self.target.lanes**2 * 4
+        each = np.dtype(self.numbers.filters).itemsize
+        return self.side**2 * self.blocks[0] * self.blocks[1] * self.target.lanes**2 * each
 
     @property
     def by_outputs(self) -> bool:

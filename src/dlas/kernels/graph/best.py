@@ -88,7 +88,7 @@ class _Assignment:
         convolutions = [n for n in graph.nodes if n.op == "conv2d"]
         # The largest first: the time for measuring may not suffice for all.
         for node in sorted(convolutions, key=lambda n: -n.attrs["conv"].multiplications):
-            if choices[node.name].asked == "best" and node.dtype == "float32":
+            if choices[node.name].asked == "best" and node.dtype != "int8":
                 self.seconds[node.name] = self._kernels(node)
 
     def _kernels(self, node: Node) -> dict[Key, float]:
@@ -97,7 +97,7 @@ class _Assignment:
         formats = ("dense", "csr") if choice.weights == "csr" else ("dense",)
         keys = [
             key
-            for key, primitive in primitives.PRIMITIVES.items()
+            for key, primitive in primitives.of_type(node.dtype).items()
             if key[0] != "native" and key[1] in formats and primitive.why_not(op) is None
         ]
         found = self.costs.of([self._task(node, op, key) for key in keys])
@@ -106,10 +106,11 @@ class _Assignment:
     def _task(self, node: Node, op: Conv2d, key: Key) -> Task:
         weight = node.attrs["weight"]
         zeros = 1 - np.count_nonzero(weight) / weight.size if key[1] == "csr" else 0.0
-        return {
+        task = {
             "kind": "conv", "op": _lists(asdict(op)), "primitive": key[0], "weights": key[1],
             "written": self.written, "zeros": round(float(zeros), 1),
         }  # fmt: skip
+        return task if node.dtype == "float32" else {**task, "dtype": node.dtype}
 
     def _form(self, key: Key) -> Form:
         primitive = primitives.PRIMITIVES[key]
@@ -236,7 +237,7 @@ class _Assignment:
         seconds = self.seconds.get(node.name)
         if before.asked != "best":
             return before
-        if node.dtype != "float32":
+        if node.dtype == "int8":
             return before._replace(measured={"note": f"by the rule: {node.dtype} is not measured"})
         if not seconds:
             return before._replace(measured={"note": "by the rule: no time left for measuring"})

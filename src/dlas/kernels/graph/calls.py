@@ -9,7 +9,7 @@ import numpy as np
 
 from dlas.kernels.code.emit import PrimFunc
 from dlas.kernels.code.epilogue import Epilogue
-from dlas.kernels.code.numbers import FLOAT32, KNOWN
+from dlas.kernels.code.numbers import FLOAT32
 from dlas.kernels.convolution import primitives
 from dlas.kernels.convolution.contract import Request
 from dlas.kernels.convolution.linear_csr import LinearCsr
@@ -22,7 +22,6 @@ from dlas.kernels.graph.weights import fitted, skippable, whole, zeros
 from dlas.kernels.ground.layout import NCHW, AnyArray, Layout
 from dlas.kernels.ground.shape import Conv2d
 from dlas.kernels.ground.target import CpuTarget
-from dlas.kernels.ground.types import TYPES
 from dlas.kernels.operators import attention, matmul
 from dlas.kernels.operators.fallback import fallback
 from dlas.kernels.operators.image import Concat, Elementwise, GlobalPool, WindowPool
@@ -162,7 +161,7 @@ class Calls:
         schedule = kernel.describe()
         record = {
             "dtype": _dtype(kernel),
-            "types": TYPES[_dtype(kernel)]._asdict(),
+            "types": primitives.types_of(kernel)._asdict(),
             "asked": choice.asked,
             "asked_weights": choice.asked_weights,
             "primitive": choice.primitive,
@@ -203,15 +202,16 @@ class Calls:
             )
         else:
             epilogue = Epilogue(activation, Layout(wide_out) if residual else None)
-            numbers = KNOWN[node.dtype]
-            kernel = dense_linear(op, self.target, self.threads, epilogue, choice.knobs, numbers)
+            kernel = dense_linear(
+                op, self.target, self.threads, epilogue, choice.knobs, node.dtype
+            )
             weight = weight.reshape(wide_out, wide_in, 1, 1)
         scales = node.attrs.get("quantization")
         constants = primitives.constants(kernel, weight, bias, scales)
         schedule = kernel.describe()
         record = {
             "dtype": _dtype(kernel),
-            "types": TYPES[_dtype(kernel)]._asdict(),
+            "types": primitives.types_of(kernel)._asdict(),
             "asked_weights": choice.asked_weights,
             "weights": choice.weights,
             "zeros": zeros(node),

@@ -10,7 +10,7 @@ from dlas.kernels.graph.weights import skippable
 from dlas.kernels.ground.errors import UnsupportedError, near
 from dlas.kernels.ground.knobs import FIXED, Knobs
 from dlas.kernels.ground.shape import Conv2d
-from dlas.kernels.ground.types import CSR_INT8
+from dlas.kernels.ground.types import no_csr
 
 Algorithm = str | Mapping[str, str | Mapping[str, Any]]
 FALLBACKS = ("spatial-pack", "direct")
@@ -159,8 +159,9 @@ def _refusal(name: str, weights: str, node: Node) -> str | None:
 
 def _one(node: Node, asked: str, sparsity: Sparsity) -> Chosen:
     weights, reason = sparsity.weights, None
-    if weights == "csr" and node.dtype != "float32" and node.op == "linear":
-        weights, reason = "dense", CSR_INT8
+    has = node.dtype == "float32" or (node.dtype == "int8" and node.op != "linear")
+    if weights == "csr" and not has:
+        weights, reason = "dense", no_csr(node.dtype)
     if weights == "csr":
         zeros, what = skippable(node)
         if zeros < sparsity.threshold:

@@ -34,8 +34,8 @@ class Node:
 
     @property
     def dtype(self) -> str:
-        """What the weights are multiplied in: `float32`, or `int8` where there are scales."""
-        return "int8" if "quantization" in self.attrs else "float32"
+        """What the weights are stored in: `int8` where there are scales, else what was asked."""
+        return "int8" if "quantization" in self.attrs else self.attrs.get("dtype", "float32")
 
     @property
     def output(self) -> str:

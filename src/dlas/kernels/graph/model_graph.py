@@ -23,3 +23,13 @@ def read_model(model: Any) -> Graph:
     if held or (isinstance(model, str | os.PathLike) and str(model).endswith(".onnx")):
         return simplify(qdq.match(name_clips(import_onnx(model))))
     return simplify(import_program(model))
+
+
+def stored_as(graph: Graph, dtype: str) -> None:
+    """Let convolutions and linear layers store their weights in a type of floats.
+
+    What is quantized stays so.
+    """
+    for node in graph.nodes:
+        if node.op in ("conv2d", "linear"):
+            node.attrs["dtype"] = dtype

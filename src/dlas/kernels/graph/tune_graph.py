@@ -57,10 +57,12 @@ def _task(
     if node.op == "linear":
         if automatic or choice.weights != "dense" or choice.asked == "native":
             return None
-        return Task(as_conv2d(graph, node), matrix.NAME, choice.weights, *threads)
-    check_primitive(tuning, choice.primitive, choice.weights)
+        op = as_conv2d(graph, node)
+        return Task(op, matrix.NAME, choice.weights, *threads, dtype=node.dtype)
+    check_primitive(tuning, choice.primitive, choice.weights, node.dtype)
     zeros = zeros_of(node.attrs["weight"], choice.weights)
-    task = Task(node.attrs["conv"], choice.primitive, choice.weights, *threads, zeros)
+    op = node.attrs["conv"]
+    task = Task(op, choice.primitive, choice.weights, *threads, zeros, dtype=node.dtype)
     if automatic:
         activation, residual = node.attrs["activation"], len(node.inputs) > 1
         task = replace(task, activation=activation, residual=residual)

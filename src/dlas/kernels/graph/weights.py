@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dlas.kernels.code.numbers import KNOWN
+from dlas.kernels.code.numbers import INT8
 from dlas.kernels.graph.graph import Node
 from dlas.kernels.ground.layout import AnyArray
 
@@ -24,18 +24,18 @@ def skippable(node: Node) -> tuple[float, str]:
 
     In int8 that are fours of input channels without any number but zero.
     """
-    weight, numbers = node.attrs["weight"], KNOWN[node.dtype]
-    if numbers.group == 1 or node.op == "linear":
+    weight = node.attrs["weight"]
+    if node.dtype != INT8.name or node.op == "linear":
         return float(1 - np.count_nonzero(weight) / weight.size), "zeros"
-    elements = numbers.elements(node.attrs["conv"], weight)
+    elements = INT8.elements(node.attrs["conv"], weight)
     empty = 1 - np.count_nonzero(elements) / elements.size
-    return float(empty), f"zero groups of {numbers.group} channels"
+    return float(empty), f"zero groups of {INT8.group} channels"
 
 
 def fitted(node: Node) -> tuple[AnyArray, AnyArray | None]:
     """Return the weights and the bias as kernels take them."""
     weight, bias = node.attrs["weight"], node.attrs["bias"]
-    if node.dtype != "float32":
+    if "quantization" in node.attrs:
         return np.ascontiguousarray(weight), bias
     weight = np.ascontiguousarray(weight, np.float32)
     return weight, None if bias is None else np.ascontiguousarray(bias, np.float32)

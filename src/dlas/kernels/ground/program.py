@@ -15,9 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dlas.kernels.ground import pool
+from dlas.kernels.ground import pool, tile_permission
 from dlas.kernels.ground.arrays import aligned, tensor
-from dlas.kernels.ground.errors import InputError, KernelError, UnsupportedError
+from dlas.kernels.ground.errors import (
+    InputError,
+    KernelError,
+    MissingFeatureError,
+    UnsupportedError,
+)
 from dlas.kernels.ground.shape import whole
 from dlas.kernels.ground.target import require
 
@@ -59,7 +64,7 @@ class Program:
         """
         if self._linked is None:
             require(self.plan["target"]["machine"], tuple(self.plan["target"]["features"]))
-            module = load_library(self._code)
+            module = load_library(self._code, tuple(self.plan["target"]["features"]))
             self._linked = [
                 (module[s["function"]], [tensor(self._view(a)) for a in s["arguments"]])
                 for s in self.plan["steps"]
@@ -190,8 +195,18 @@ def check_threads(threads: int) -> int:
     return number
 
 
-def load_library(code: bytes) -> Any:
-    """Return the TVM module in a shared library's bytes."""
+def load_library(code: bytes, features: tuple[str, ...] = ()) -> Any:
+    """Return the TVM module in a shared library's bytes.
+
+    Args:
+        code: the bytes.
+        features: CPU flags that it was built for: tiles need the system's permission.
+
+    Raises:
+        MissingFeatureError: the system does not give it.
+    """
+    if "amx_tile" in features and not tile_permission.given():
+        raise MissingFeatureError("the system gives no permission to use AMX (amx_tile)")
     load_runtime()
     from tvm_ffi import load_module
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dlas.kernels.ground import cpu as host
+from dlas.kernels.ground import tile_permission
 from dlas.kernels.ground.cpu import V3, V4
 from dlas.kernels.ground.errors import MissingFeatureError, UnsupportedError, near
 
@@ -28,6 +29,9 @@ X86_EXTRA: Mapping[str, str] = {
     "gfni": "gfni",
     "vaes": "vaes",
     "vpclmulqdq": "vpclmulqdq",
+    "amx_tile": "amx-tile",
+    "amx_bf16": "amx-bf16",
+    "amx_int8": "amx-int8",
 }
 """Flags beyond the base that `native` code may use where the CPU has them, with LLVM's names."""
 ARM_EXTRA: Mapping[str, str] = {
@@ -46,8 +50,9 @@ ARM_EXTRA: Mapping[str, str] = {
     "sve2": "sve2",
 }
 """The same on aarch64."""
-_AVX512_ONLY = "avx512"
-"""What begins so needs the 512-bit base."""
+_TILES = "amx_tile"
+_WIDE_ONLY = ("avx512", "amx")
+"""What begins so is used on the 512-bit base alone."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +115,11 @@ def resolve(name: str) -> CpuTarget:
 
 
 def _fixed(
-    name: str, cpu: str, machine: str, size: tuple[int, int], base: tuple[str, ...], more: str = ""
+    name: str, cpu: str, machine: str, size: tuple[int, int], base: tuple[str, ...], *more: str
 ) -> CpuTarget:
-    """Return a target by name, of so many lanes and registers; `more`: a flag beyond the base."""
+    """Return a target by name, of so many lanes and registers; `more`: flags beyond the base."""
     known = X86_EXTRA if machine == "x86_64" else ARM_EXTRA
-    extra = {more: known[more]} if more else {}
+    extra = {flag: known[flag] for flag in more}
     return replace(_target(cpu, machine, *size, base, extra), name=name)
 
 
@@ -126,7 +131,7 @@ def _native(flags: frozenset[str]) -> CpuTarget:
     if flags.issuperset(V4):
         return _target("x86-64-v4", "x86_64", 16, 32, V4, extra)
     if flags.issuperset(V3):
-        narrow = {f: name for f, name in extra.items() if not f.startswith(_AVX512_ONLY)}
+        narrow = {f: name for f, name in extra.items() if not f.startswith(_WIDE_ONLY)}
         return _target("x86-64-v3", "x86_64", 8, 16, V3, narrow)
     raise UnsupportedError(
         f"target 'native' needs x86-64 with AVX2 and FMA, or aarch64; this is "
@@ -135,7 +140,10 @@ def _native(flags: frozenset[str]) -> CpuTarget:
 
 
 def _having(known: Mapping[str, str], flags: frozenset[str]) -> dict[str, str]:
-    return {flag: name for flag, name in known.items() if flag in flags}
+    found = {flag: name for flag, name in known.items() if flag in flags}
+    if _TILES in found and not tile_permission.given():
+        return {flag: name for flag, name in found.items() if not flag.startswith("amx")}
+    return found
 
 
 def _target(
@@ -151,18 +159,24 @@ def _target(
 
 
 _NEON = ("generic", "aarch64", (4, 32), ("asimd",))
+_AMX = ("avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")
 FIXED: Mapping[str, CpuTarget] = {
     target.name: target
     for target in (
         _fixed("x86-64-v3", "x86-64-v3", "x86_64", (8, 16), V3),
         _fixed("x86-64-v4", "x86-64-v4", "x86_64", (16, 32), V4),
         _fixed("x86-64-v4-vnni", "x86-64-v4", "x86_64", (16, 32), V4, "avx512_vnni"),
+        _fixed("x86-64-v4-bf16", "x86-64-v4", "x86_64", (16, 32), V4, "avx512_bf16"),
+        _fixed("x86-64-v4-fp16", "x86-64-v4", "x86_64", (16, 32), V4, "avx512_fp16"),
+        _fixed("x86-64-v4-amx", "x86-64-v4", "x86_64", (16, 32), V4, *_AMX),
         _fixed("aarch64", *_NEON),
         _fixed("aarch64-dotprod", *_NEON, "asimddp"),
         _fixed("aarch64-i8mm", *_NEON, "i8mm"),
+        _fixed("aarch64-bf16", *_NEON, "bf16"),
+        _fixed("aarch64-fp16", *_NEON, "asimdhp"),
     )
 }
-"""Targets by name: what the levels of an architecture have, and what multiplies bytes."""
+"""Targets by name: the levels of an architecture, and with what multiplies narrow types."""
 
 
 def runs_here(target: CpuTarget) -> bool:

@@ -23,7 +23,6 @@ import numpy as np
 
 from dlas.kernels.code.emit import argument_shapes, argument_types
 from dlas.kernels.code.machine_code import compile_functions
-from dlas.kernels.code.numbers import KNOWN
 from dlas.kernels.convolution import matrix, metaschedule
 from dlas.kernels.convolution.native import unpacked
 from dlas.kernels.convolution.primitives import constants, plain_kernel
@@ -119,8 +118,8 @@ def _emitter(task: dict[str, Any], knobs: dict[str, int], cpu: CpuTarget) -> Any
         return Relayout(tuple(task["nchw"]), source, goal, task["written"], _dtype(task))
     op = _operator(task)
     if task["primitive"] == matrix.NAME:
-        numbers = KNOWN[_dtype(task)]
-        return matrix.dense_linear(op, cpu, task["written"], None, Knobs.of(knobs), numbers)
+        knobbed, dtype = Knobs.of(knobs), _dtype(task)
+        return matrix.dense_linear(op, cpu, task["written"], None, knobbed, dtype)
     return plain_kernel(
         op, task["primitive"], task["weights"], cpu, task["written"], Knobs.of(knobs), _dtype(task)
     )
@@ -136,7 +135,8 @@ def _operator(task: dict[str, Any]) -> Conv2d:
 
 def _loaded(task: dict[str, Any], candidate: dict[str, Any], cpu: CpuTarget) -> Loaded:
     """Return a call of a candidate's code on memory of its own, and what tells its output."""
-    function = load_library(Path(candidate["path"]).read_bytes())["candidate"]
+    code = Path(candidate["path"]).read_bytes()
+    function = load_library(code, cpu.features)["candidate"]
     arrays, output = _memory(task, candidate, cpu)
     asked = zip(arrays, candidate["shapes"], candidate["types"], strict=True)
     arguments = [tensor(viewed(a, s, t)) for a, s, t in asked]

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dlas.kernels.code.numbers import KNOWN
 from dlas.kernels.convolution import matrix
 from dlas.kernels.convolution.contract import Kernel
 from dlas.kernels.convolution.primitives import plain_kernel
@@ -26,6 +25,7 @@ from dlas.kernels.ground.records import Records
 from dlas.kernels.ground.shape import Conv2d, whole
 from dlas.kernels.ground.subprocesses import Workers
 from dlas.kernels.ground.target import CpuTarget, require
+from dlas.kernels.ground.types import NO_SEARCH
 from dlas.kernels.tune.gain import by_candidate, gain_of, together
 from dlas.kernels.tune.search import Search
 
@@ -177,8 +177,7 @@ class Tuner:
     def _search(self, task: Task) -> dict[str, Any]:
         kernel: Kernel
         if task.primitive == matrix.NAME:
-            numbers = KNOWN[task.dtype]
-            kernel = matrix.dense_linear(task.op, self.cpu, task.written, numbers=numbers)
+            kernel = matrix.dense_linear(task.op, self.cpu, task.written, dtype=task.dtype)
         else:
             kernel = plain_kernel(
                 task.op, task.primitive, task.weights, self.cpu, task.written, dtype=task.dtype
@@ -376,14 +375,17 @@ def target_key(target: CpuTarget) -> dict[str, Any]:
     }
 
 
-def check_primitive(tuning: Tuning, primitive: str, weights: str) -> None:
+def check_primitive(tuning: Tuning, primitive: str, weights: str, dtype: str = "float32") -> None:
     """Refuse what a scheduler cannot tune.
 
     Raises:
-        UnsupportedError: MetaSchedule with anything but the definition of a dense convolution.
+        UnsupportedError: MetaSchedule with anything but the definition of a dense convolution in
+            float32.
     """
     if tuning.scheduler != "metaschedule":
         return
+    if dtype != "float32":
+        raise UnsupportedError(NO_SEARCH.format(dtype))
     if primitive != "native":
         raise UnsupportedError(
             "metaschedule schedules TVM's own definition of a convolution (primitive native), "

@@ -9,7 +9,15 @@ from typing import Any, ClassVar
 
 from dlas.core.errors import UserError, near
 from dlas.core.keys import key
-from dlas.core.protocols import Algorithm, KernelChoice, Refusal, Techniques, impossible
+from dlas.core.protocols import (
+    Algorithm,
+    KernelChoice,
+    Refusal,
+    Techniques,
+    impossible,
+    unavailable,
+)
+from dlas.kernels.ground.types import SPARSE_INT8, no_csr
 from dlas.layers.algorithm.shared.sparsity import refuse_without_zeros
 
 OTHERS, BEST = "*", "best"
@@ -62,7 +70,7 @@ class OperatorMap(Algorithm):
         return BEST in asked or OTHERS not in self.operators
 
     def why_not(self, stack: Techniques) -> Refusal | None:
-        """Refuse CSR where nothing makes weights zero, and for transformed filters."""
+        """Refuse CSR where nothing makes weights zero, in narrow types, and with winograd."""
         sparse = {n: e for n, e in self.operators.items() if e["weights"] == "csr"}
         mixed = [name for name, entry in sparse.items() if entry["primitive"] == "winograd"]
         if mixed:
@@ -72,6 +80,11 @@ class OperatorMap(Algorithm):
             )
         if not sparse:
             return None
+        int8 = stack.precision == "int8"
+        if int8 and all(entry["primitive"] in SPARSE_INT8 for entry in sparse.values()):
+            return refuse_without_zeros(stack, min(e["threshold"] for e in sparse.values()))
+        if stack.precision != "float32":
+            return unavailable(f"map: {no_csr(stack.precision)}")
         return refuse_without_zeros(stack, min(e["threshold"] for e in sparse.values()))
 
     def kernel(self, operator: Any, target: str) -> KernelChoice:

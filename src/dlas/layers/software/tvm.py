@@ -28,6 +28,7 @@ from dlas.core.protocols import (
     unavailable,
 )
 from dlas.core.wording import said
+from dlas.kernels.ground.types import NO_SEARCH, KernelTypes
 from dlas.layers.software.shared import isa, refusals
 from dlas.layers.software.shared.work import Work, settle
 
@@ -35,8 +36,7 @@ if TYPE_CHECKING:
     from dlas.core.protocols import Array
 
 _TARGETS: Mapping[str, str] = {"native": "native", "avx2": "x86-64-v3", "avx512": "x86-64-v4"}
-PRECISIONS = ("float32", "int8")
-"""What its kernels multiply in."""
+HALVES = ("float16", "bfloat16")
 TRIALS = 32
 BESTS = ("best", "best-by-rule")
 """What asks for no primitive by name."""
@@ -51,6 +51,10 @@ class Tvm(Software):
     The machine code is made once, for the CPU or the instruction set asked for, and serves any
     number of threads; tuned code is made for one number of threads, on this machine. A process
     that measures loads TVM's runtime alone, no compiler.
+
+    ``float16`` and ``bfloat16`` store the weights of convolutions and linear layers so; kernels
+    multiply in the type where the CPU and the primitive can, else in float32, and all that is
+    between is float32.
     """
 
     name: ClassVar[str] = "tvm"
@@ -58,6 +62,7 @@ class Tvm(Software):
     requires: ClassVar[tuple[str, ...]] = ("tvm", "tvm_ffi")
     extra: ClassVar[str] = "tvm"
     libraries: ClassVar[tuple[str, ...]] = ("apache-tvm", "apache-tvm-ffi")
+    executes: ClassVar[Mapping[str, str]] = dict.fromkeys(HALVES, "float32")
     places: ClassVar[tuple[str, ...]] = ("python", "records")
     preload: ClassVar[tuple[str, ...]] = ("dlas.layers.software.shared.tvm_runtime",)
     sources: ClassVar[tuple[str, ...]] = (
@@ -95,12 +100,7 @@ class Tvm(Software):
         return replace(self, tuning="none")
 
     def why_not(self, stack: Techniques) -> Refusal | None:
-        """Refuse other types than float32 and int8, and what has no kernel in int8."""
-        if stack.precision not in PRECISIONS:
-            return unavailable(
-                f"tvm in {stack.precision} is not implemented in dlas: its kernels are "
-                f"{' or '.join(PRECISIONS)}"
-            )
+        """Refuse what has no kernel in int8, what is no torch model, and what is not tuned."""
         return (
             self._no_kernel(stack)
             if stack.precision == "int8"
@@ -128,24 +128,26 @@ class Tvm(Software):
                 f"native); for {type(stack.algorithm).name!r} it is not implemented in dlas: "
                 "tune by template"
             )
+        if self.tuning == "metaschedule" and stack.precision != "float32":
+            return unavailable(NO_SEARCH.format(stack.precision))
         return None
 
     def build(self, program: Program, hardware: HardwareTechnique, folder: Path) -> Any:
         """Choose a kernel for each convolution, compile, and store code, weights and plan."""
         from dlas import kernels
 
-        if program.precision not in PRECISIONS:
-            raise StepError(
-                f"tvm's kernels are {' or '.join(PRECISIONS)}, {program.precision} was asked for"
-            )
         target = _TARGETS[hardware.isa]
         # The quantized model is one for all runtimes, and there is no torch module of it.
-        model = program.onnx() if program.precision == "int8" else program.exported()
+        quantized = program.precision == "int8"
+        model = program.onnx() if quantized else program.exported()
+        dtype = None if quantized else program.precision
         try:
             chosen = _choose(model, program.algorithm, target)
             bakes = self.bakes_threads or program.algorithm.measures
             threads = hardware.threads if bakes else 1
-            compiled = kernels.compile_model(model, chosen, threads, target, self._search())
+            compiled = kernels.compile_model(
+                model, chosen, threads, target, self._search(), dtype=dtype
+            )
         except kernels.KernelError as error:
             raise StepError(f"tvm: {said(error)}") from error
         plan = compiled.describe()
@@ -283,9 +285,11 @@ class TvmSession:
             record = step["record"]
             if record["kind"] in ("conv2d", "linear"):
                 types = {a["dtype"] for a in step["arguments"]} - _POSITIONS
-                narrow = record["dtype"] != "float32"  # its numbers are read four at a time
-                kind = record["dtype"] if narrow else "+".join(sorted(types))
-                works.append(Work(record["operator"], kind))
+                narrow = record["dtype"] != "float32"  # filters are widened, or read by twos
+                factors = KernelTypes(**record["types"]).multiplied
+                works.append(
+                    Work(record["operator"], factors if narrow else "+".join(sorted(types)))
+                )
             elif record["kind"] in _PRODUCTS:
                 works.append(Work(record["operator"], "float32"))
         return works

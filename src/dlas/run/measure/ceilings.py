@@ -32,13 +32,24 @@ SPAN_S = 0.2
 LOOP = "loop.so"
 FMA = "multiply-adds in registers, float32"
 DOT = "dot products in registers, uint8 by int8"
+TILED = "products of tiles in registers, bfloat16"
+METHODS: Mapping[str, str] = {
+    "float32": FMA,
+    "float16": "multiply-adds in registers, float16",
+    "bfloat16": "dot products in registers, bfloat16",
+    "int8": DOT,
+}
 MATMUL = "matrix products by numpy, float32: a lower bound"
 ADD = "a = a + b over arrays larger than the last cache, by numpy; three words an element"
 _FUNCTION = "ceiling"
 _STEPS = 20_000
+_TILE_PRODUCTS = 32
+"""Products that a step adds to each sum of a tile of bfloat16."""
 _UNROLLED = 4
-_ONES = 0x01010101
-"""Four bytes, each a one."""
+_ONES: Mapping[str, float] = {
+    "float32": 0.5, "float16": 0.5, "bfloat16": 0x3F803F80, "int8": 0x01010101,
+}  # fmt: skip
+"""What is multiplied: two numbers of bfloat16 and four bytes are each a one."""
 _SIZE = 768
 _LARGER = 1.05
 """Each of the two arrays is so many times the last cache."""
@@ -55,7 +66,7 @@ class BuildLoopArgs:
     """The parallel copies."""
     folder: Path
     dtype: str = "float32"
-    """What is multiplied; in ``int8`` four products are one step of a lane."""
+    """What is multiplied: a step of a lane is four products in ``int8``, two in ``bfloat16``."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,8 @@ class Loop:
     lanes: int
     sums: int
     dtype: str = "float32"
+    tiles: bool = False
+    """Whether tiles are multiplied: a lane is one of the sums of a tile."""
 
 
 @dataclass(frozen=True)
@@ -115,27 +128,35 @@ def build_loop(args: JobArgs) -> dict[str, Json]:
     from tvm.tirx.script.builder import ir as T
 
     from dlas.kernels.code import emit
-    from dlas.kernels.code.dot import dot
     from dlas.kernels.code.machine_code import compile_functions
-    from dlas.kernels.code.numbers import KNOWN
+    from dlas.kernels.code.numbers import MULTIPLIED, TILES
     from dlas.kernels.ground.target import resolve
 
-    target, numbers = resolve(TARGETS[given.isa]), KNOWN[given.dtype]
-    threads, lanes, sums = given.threads, target.lanes, target.accumulators - 2
-    every = T.Ramp(0, 1, lanes)
-    function = emit.Function(_FUNCTION, numbers.quantized)
+    target, numbers = resolve(TARGETS[given.isa]), MULTIPLIED[given.dtype]
+    why = numbers.why_not(target)
+    if why is not None:
+        raise StepError(why)
+    if given.dtype == TILES.name and TILES.why_not(target) is None:
+        return _build_tiles(given)
+    threads, sums = given.threads, target.accumulators - 2
+    lanes = target.lanes * (2 if numbers.passing else 1)
+    kind = numbers.element if numbers.passing else numbers.sums
+    function = emit.Function(_FUNCTION, numbers.group > 1)
     with function.body():
         x = emit.argument("x", (sums + 2, lanes), numbers.element)
-        y = emit.argument("y", (threads, sums, lanes), numbers.sums)
-        with emit.outer(threads, threads) as t:
-            acc = emit.registers((sums, lanes), numbers.sums)
+        y = emit.argument("y", (threads, sums, lanes), kind)
+        with numbers.instructions(target), emit.outer(threads, threads) as t:
+            acc = emit.registers((sums, lanes), kind)
             with T.unroll(sums) as i:
-                emit.each_lane(lanes, lambda j: emit.store(acc, x[i, j], i, j))
+                first = emit.constant(1, kind) if numbers.paired else None
+                emit.each_lane(
+                    lanes, lambda j: emit.store(acc, x[i, j] if first is None else first, i, j)
+                )
             # Several steps are written out: the loop's own counting costs 7 % of a single one.
             with T.serial(_STEPS // _UNROLLED), T.unroll(_UNROLLED), T.unroll(sums) as i:
-                if numbers.quantized:
-                    total = dot(target, acc[i, every], x[sums, every], x[sums + 1, every])
-                    emit.store(acc, total, i, every)
+                if numbers.group > 1:
+                    factors = (lambda j: x[sums, j], lambda j: x[sums + 1, j])
+                    numbers.multiply_add(acc, (i,), target, factors)
                 else:
                     emit.each_lane(
                         lanes,
@@ -150,6 +171,36 @@ def build_loop(args: JobArgs) -> dict[str, Json]:
     return {"flops": flops, "lanes": lanes, "sums": sums, **narrow}
 
 
+def _build_tiles(given: BuildLoopArgs) -> dict[str, Json]:
+    """Compile the loop that multiplies tiles of bfloat16: four of sums, as the kernels hold."""
+    from tvm.tirx.script.builder import ir as T
+
+    from dlas.kernels.code import amx, emit
+    from dlas.kernels.code.machine_code import compile_functions
+    from dlas.kernels.ground.target import resolve
+
+    sums, lanes, row = amx.PIXELS * amx.BLOCKS, amx.SIDE**2, 4 * amx.SIDE
+    function = emit.Function(_FUNCTION, vectors=True)
+    with function.body():
+        x = emit.argument("x", (sums + 2, lanes), "int32")
+        y = emit.argument("y", (given.threads, sums, lanes), "float32")
+        with emit.outer(given.threads, given.threads) as t, amx.configured():
+            amx.clear()
+            pixels = [(x[p, 0], row) for p in range(amx.PIXELS)]
+            filters = [(x[amx.PIXELS + o, 0], row) for o in range(amx.BLOCKS)]
+            amx.load_factors(pixels, filters)
+            with T.serial(_STEPS // _UNROLLED), T.unroll(_UNROLLED):
+                amx.multiply("bfloat16", amx.PIXELS, amx.BLOCKS)
+            for p in range(amx.PIXELS):
+                for o in range(amx.BLOCKS):
+                    amx.store(p, o, y[t, p * amx.BLOCKS + o, 0], row)
+    code = compile_functions({_FUNCTION: function.result}, resolve(TARGETS[given.isa]))
+    (given.folder / LOOP).write_bytes(code)
+    flops = 2 * _TILE_PRODUCTS * lanes * sums * _STEPS * given.threads
+    told: dict[str, Json] = {"dtype": given.dtype, "tiles": True}
+    return {"flops": flops, "lanes": lanes, "sums": sums, **told}
+
+
 def arithmetic(args: JobArgs) -> Arithmetic:
     """Return ``value``: GFLOP/s of float32, a multiply-add counted as two, and the ``method``.
 
@@ -158,8 +209,10 @@ def arithmetic(args: JobArgs) -> Arithmetic:
     """
     if args.get("loop"):
         given = read_args(Loop, args)
-        method = FMA if given.dtype == "float32" else DOT
-        return {"value": given.flops / _best(loop(given)) / 1e9, "method": method}
+        return {
+            "value": given.flops / _best(loop(given)) / 1e9,
+            "method": TILED if given.tiles else METHODS[given.dtype],
+        }
     return {"value": _matmul(read_args(MatmulArgs, args).threads), "method": MATMUL}
 
 
@@ -216,14 +269,19 @@ def loop(built: Loop) -> Callable[[], object]:
     from dlas.kernels.ground.arrays import aligned, tensor
     from dlas.kernels.ground.program import load_library
 
-    function = load_library((built.loop / LOOP).read_bytes())[_FUNCTION]
-    whole = built.dtype != "float32"
-    kind = "int32" if whole else "float32"
+    needed = ("amx_tile",) if built.tiles else ()
+    function = load_library((built.loop / LOOP).read_bytes(), needed)[_FUNCTION]
+    kinds = {"float32": "float32", "float16": "float16"}
+    kind = kinds.get(built.dtype, "int32")
     values = aligned((built.sums + 2, built.lanes), kind)
-    result = aligned((threads, built.sums, built.lanes), kind)
-    values[:] = _ONES if whole else 0.5
-    # Four products of one and one a step; or the fixed point of x / 2 + 1 / 2.
-    expected = _ONES + 4 * _STEPS if whole else 1.0
+    sums = "float32" if built.dtype == "bfloat16" else kind
+    result = aligned((threads, built.sums, built.lanes), sums)
+    values[:] = _ONES[built.dtype]
+    # Products of one and one a step; or the fixed point of x / 2 + 1 / 2.
+    expected = {
+        "int8": _ONES["int8"] + 4 * _STEPS,
+        "bfloat16": _TILE_PRODUCTS * _STEPS if built.tiles else 1 + 2 * _STEPS,
+    }.get(built.dtype, 1.0)
     given = tensor(values), tensor(result)
 
     def run() -> None:
@@ -231,7 +289,8 @@ def loop(built: Loop) -> Callable[[], object]:
             function(*given)
 
     run()
-    if not np.allclose(result, expected, rtol=0 if whole else 1e-5):
+    exact = built.dtype in ("int8", "bfloat16")
+    if not np.allclose(result, expected, rtol=0 if exact else 1e-5):
         raise StepError("the loop of multiply-adds computed something else")
     return run
 

@@ -15,7 +15,7 @@ from dlas.core.protocols import (
     impossible,
     unavailable,
 )
-from dlas.kernels.ground.types import CSR_INT8, SPARSE_INT8
+from dlas.kernels.ground.types import SPARSE_INT8, no_csr
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +33,12 @@ class CsrCapable(Algorithm):
     the zeros that count are groups of four input channels."""
 
     def why_not(self, stack: Techniques) -> Refusal | None:
-        """Refuse CSR where nothing makes weights zero, and in int8 where there is no kernel."""
-        narrow = stack.precision == "int8" and self.name not in SPARSE_INT8
-        if self.weights == "csr" and narrow:
-            return unavailable(CSR_INT8)
+        """Refuse CSR in types that have no kernel, and where nothing makes weights zero."""
+        has = stack.precision == "float32" or (
+            stack.precision == "int8" and self.name in SPARSE_INT8
+        )
+        if self.weights == "csr" and not has:
+            return unavailable(no_csr(stack.precision))
         if self.weights == "csr":
             return refuse_without_zeros(stack, self.threshold)
         return None

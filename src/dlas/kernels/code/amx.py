@@ -1,0 +1,121 @@
+"""AMX: products of tiles, sixteen pixels by sixteen output channels at once.
+
+A tile register holds 16 rows of 64 bytes. `tdpbf16ps` (bfloat16) and `tdpbusd` (uint8 by int8) add
+to a tile of sums, pixels by output channels, the product of a tile of pixels (16 elements each:
+pairs or quads of channels) and one of filters (16 elements by 16 output channels). The tile
+registers are a thread's own, and so is their configuration: every job loads it and releases it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tvm import tirx
+from tvm.tirx.script.builder import ir as T
+
+from dlas.kernels.code import emit
+from dlas.kernels.code.emit import Expr
+from dlas.kernels.ground.target import CpuTarget
+
+SIDE = 16
+"""Rows of a tile, and elements of a row."""
+PIXELS, BLOCKS = 2, 2
+"""Tiles of pixels and of output channels that are multiplied with each other: four of sums."""
+_FLAGS = {
+    "bfloat16": {"amx_tile", "amx_bf16", "avx512_bf16"},  # the last one rounds to it
+    "int8": {"amx_tile", "amx_int8"},
+}
+_PRODUCTS = {"bfloat16": "llvm.x86.tdpbf16ps", "int8": "llvm.x86.tdpbusd"}
+_FIRST_PIXELS, _FIRST_FILTERS = PIXELS * BLOCKS, PIXELS * BLOCKS + PIXELS
+"""Numbers of the registers: sums come first."""
+_REGISTERS = 8
+_LINE = 64
+
+
+def multiplies(target: CpuTarget, dtype: str) -> bool:
+    """Whether a CPU has tiles of a type."""
+    return dtype in _FLAGS and _FLAGS[dtype] <= {*target.features}
+
+
+def rows_behind(stride: int, wide: int) -> int:
+    """Return the rows behind an image `wide` pixels wide that the last tile may read."""
+    return -(-SIDE * stride // wide)
+
+
+@contextmanager
+def configured() -> Iterator[None]:
+    """Open a job that uses tiles: all registers of 16 rows of 64 bytes."""
+    config = emit.registers((_LINE,), "uint8")
+    for at in range(_LINE):
+        emit.store(config, T.uint8(_configuration(at)), at)
+    _do("llvm.x86.ldtilecfg", T.address_of(config[0]))
+    yield
+    _do("llvm.x86.tilerelease")
+
+
+def _configuration(byte: int) -> int:
+    """Return a byte of the configuration: palette 1; bytes of a row from 16 on, rows from 48."""
+    if byte == 0:
+        return 1
+    if SIDE <= byte < SIDE + 2 * _REGISTERS:
+        return _LINE if byte % 2 == 0 else 0
+    return SIDE if 48 <= byte < 48 + _REGISTERS else 0
+
+
+def clear() -> None:
+    """Emit zeros into all tiles of sums."""
+    for tile in range(PIXELS * BLOCKS):
+        _do("llvm.x86.tilezero", T.int8(tile))
+
+
+def multiply_add(
+    dtype: str,
+    pixels: list[tuple[Expr, int]],
+    filters: list[tuple[Expr, int]],
+) -> None:
+    """Emit one step: every tile of sums plus its pixels times its filters.
+
+    Args:
+        dtype: what is multiplied.
+        pixels: tiles of pixels: the first element of each, and bytes from a row to the next.
+        filters: tiles of filters.
+    """
+    load_factors(pixels, filters)
+    multiply(dtype, len(pixels), len(filters))
+
+
+def load_factors(pixels: list[tuple[Expr, int]], filters: list[tuple[Expr, int]]) -> None:
+    """Emit the load of what is multiplied (see `multiply_add`)."""
+    for p, (first, step) in enumerate(pixels):
+        _move("llvm.x86.tileloadd64", _FIRST_PIXELS + p, first, step)
+    for o, (first, step) in enumerate(filters):
+        _move("llvm.x86.tileloadd64", _FIRST_FILTERS + o, first, step)
+
+
+def multiply(dtype: str, pixels: int, blocks: int) -> None:
+    """Emit the products of all tiles of pixels with all of filters that are loaded."""
+    for p in range(pixels):
+        for o in range(blocks):
+            tiles = (_sum(p, o), _FIRST_PIXELS + p, _FIRST_FILTERS + o)
+            _do(_PRODUCTS[dtype], *(T.int8(tile) for tile in tiles))
+
+
+def load(pixel: int, block: int, first: Expr, step: int) -> None:
+    """Emit the copy of sums from memory into their tile: the first, bytes from row to row."""
+    _move("llvm.x86.tileloadd64", _sum(pixel, block), first, step)
+
+
+def store(pixel: int, block: int, first: Expr, step: int) -> None:
+    """Emit the copy of a tile of sums to memory (see `load`)."""
+    _move("llvm.x86.tilestored64", _sum(pixel, block), first, step)
+
+
+def _sum(pixel: int, block: int) -> int:
+    return pixel * BLOCKS + block
+
+
+def _move(name: str, tile: int, first: Expr, step: int) -> None:
+    _do(name, T.int8(tile), T.address_of(first), T.int64(step))
+
+
+def _do(name: str, *arguments: Expr) -> None:
+    T.evaluate(tirx.call_llvm_intrin("void", name, *arguments))
