@@ -95,8 +95,9 @@ def plan(
     loaded = Study.load(study)
     place = Path(store) if store else (out / "store" if out else None)
     known = place.absolute() if place and not is_remote(store or "") else None
+    earlier = pilot.absolute() if pilot else None  # `inside` is the folder of the study
     with loaded.inside():
-        found = preview(loaded, known, Answers().seen, pilot)
+        found = preview(loaded, known, Answers().seen, earlier)
     for note in loaded.notes:
         print(note, file=sys.stderr)
     if format == "json":
