@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from dlas.core.protocols import Array
 
 MODEL = "model.tflite"
+LOOKS = 20
+"""Inferences in which threads are counted."""
 _HOW = (
     "python3 -m venv convert && convert/bin/pip install litert-torch, and say "
     "converter: convert/bin/python"
@@ -140,7 +142,7 @@ class LiteRtSession:
         import numpy as np
         from ai_edge_litert.interpreter import Interpreter
 
-        self._numpy = np
+        self._numpy, self._threads = np, threads
         self._interpreter = Interpreter(model_path=str(model), num_threads=threads)
         self._interpreter.allocate_tensors()
         (self._input,) = self._interpreter.get_input_details()
@@ -172,7 +174,7 @@ class LiteRtSession:
 
     def observe(self, x: Array) -> Ran:
         """Infer, and ask the interpreter which operators its delegate took, in which types."""
-        threads = own_threads.that_ran(lambda: self(x))
+        threads = self._seen(x)
         try:
             every = litert_graph.operators(self._interpreter)
         except AttributeError as error:  # these questions are no part of its public interface
@@ -184,6 +186,15 @@ class LiteRtSession:
             kernels=litert_graph.kernels(every),
             fallbacks=mixed,
         )
+
+    def _seen(self, x: Array) -> int | None:
+        """Return how many threads computed; None where fewer than asked had anything to do.
+
+        Of a small network one thread can be through before another one is awake, which says
+        nothing of how many there are.
+        """
+        seen = own_threads.that_ran(lambda: [self(x) for _ in range(LOOKS)])
+        return seen if seen is not None and seen >= self._threads else None
 
 
 # ---------------------------------------------------------------- the file
