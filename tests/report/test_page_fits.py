@@ -100,7 +100,7 @@ def test_it_fits_on_paper(at_any_width: Page) -> None:
         assert wide == []
         assert page.run(crowded.CHART_TEXTS) == []
         assert page.run(crowded.COLLISIONS + "('#main')") == []
-        style = "getComputedStyle(document.querySelector('#cells-table'))"
+        style = "getComputedStyle(document.querySelector('#data'))"
         assert page.run(f"{style}.page") == "wide"
     finally:
         page.send("Emulation.setEmulatedMedia", media="")
