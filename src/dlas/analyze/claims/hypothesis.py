@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dlas.core.rules import Rule
+from dlas.core.stack import DEFAULTS
 
 LEAST_CONTEXTS = 3
 """With fewer contexts nothing is said of *every*, *some* or *most*."""
@@ -24,6 +25,8 @@ HIGHEST, LOWEST = "highest", "lowest"
 """The highest and lowest level that there is of a column, all else equal."""
 
 
+NOTHING = DEFAULTS["optimization"]
+"""What a layer or parameter of nothing is called."""
 _EQUAL = re.compile(r"([\w.-]+) == (?:'([^']*)'|\"([^\"]*)\")")
 _HOLDS = re.compile(r"()(?:'([^']*)'|\"([^\"]*)\") in [\w.-]+")
 
@@ -31,7 +34,7 @@ _HOLDS = re.compile(r"()(?:'([^']*)'|\"([^\"]*)\") in [\w.-]+")
 def called(rule: Rule | None) -> str:
     """Return the choice that a rule names, as people call it; a longer rule stays as it is.
 
-    ``int8`` for ``optimization == 'int8'``, ``no tuning`` for ``software.tuning == 'none'``.
+    ``b`` for ``layer == 'b'``, ``no parameter`` for ``layer.parameter == 'none'``.
     """
     if rule is None:
         return "the baseline"
@@ -39,7 +42,7 @@ def called(rule: Rule | None) -> str:
     if found is None:
         return rule.text
     column, name = found[1], found[2] or found[3]
-    return f"no {column.rpartition('.')[2]}" if column and name == "none" else name
+    return f"no {column.rpartition('.')[2]}" if column and name == NOTHING else name
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ def _sides(term: Term) -> tuple[str, str]:
 
 
 def _has(term: Term, word: str, value: str, ends: str) -> str:
-    """Return ``int8 has 2.11 times (1.96 to 2.27) the speed of no optimization``."""
+    """Return ``a has 2.11 times (1.96 to 2.27) the speed of b``."""
     a, b = _sides(term)
     return f"{a} has {value} times {ends} the {word} of {b}"
 
