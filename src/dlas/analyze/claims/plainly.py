@@ -46,7 +46,7 @@ class Plainly:
         return text
 
     def place(self, place: Mapping[str, str]) -> str:
-        """Return a context: ``model resnet-8, hardware cpu``; nothing where it is all there is."""
+        """Return a context: ``layer a, other layer b``; nothing where it is all there is."""
         levels = self.evidence.table.levels
         shown = [
             f"{name} {value}"
