@@ -33,8 +33,11 @@ def combinations(known: Evidence, rules: RuleBook) -> list[Combination]:
     """Return combinations for the best stack's problem that may be faster by more than the noise.
 
     The model: the logarithm of the latency is a sum of one effect for each choice, fitted to the
-    stacks measured for the same data set and network; its error is the spread of what it leaves.
-    Choices whose accuracy surely misses the goals in all that was measured are left out.
+    stacks measured for the same data set and network; its error is the spread of what it leaves
+    of stacks that it was not fitted to, each left out in turn. It knows no interactions, so every
+    two choices of a combination were measured together: what an algorithm gains on one runtime
+    says nothing of it on another. Choices whose accuracy surely misses the goals in all that was
+    measured are left out.
     """
     fit = _fitted(known)
     if fit is None:
@@ -61,6 +64,8 @@ class _MainEffects:
     floor: float
     levels: dict[str, dict[str, tuple[Choice, ...]]]
     stacks: int
+    together: frozenset[frozenset[tuple[str, str]]]
+    """Every two choices, of two layers, that some stack has."""
     best: float
     """What the model says of the best stack."""
 
@@ -99,11 +104,17 @@ def _fitted(known: Evidence) -> _MainEffects | None:
         ridge, np.append(values - middle, np.zeros(len(order))), rcond=None
     )
     left = values - middle - design @ found
-    free = max(1, len(rows) - len(order) + len(VARIED) - 1)
-    sd = float(math.sqrt(float(left @ left) / free))
+    # How much of each value the fit takes from that value itself: the rest is its own guess.
+    own = np.einsum("ij,ji->i", design, np.linalg.pinv(ridge)[:, : len(rows)])
+    sd = float(np.sqrt(np.mean((left / np.maximum(1 - own, 1e-3)) ** 2)))
     effects = {name: float(found[at]) for name, at in order.items()}
     noise = known.analysis.estimates.floor() if known.analysis.estimates.known else 0.0
-    fit = _MainEffects(effects, sd, float(noise), levels, len(rows), 0.0)
+    met = frozenset(
+        frozenset(pair)
+        for stack, _ in rows
+        for pair in itertools.combinations([(x, stack.text(x)) for x in VARIED], 2)
+    )
+    fit = _MainEffects(effects, sd, float(noise), levels, len(rows), met, 0.0)
     return replace(fit, best=fit.of((layer, best.text(layer)) for layer in VARIED))
 
 
@@ -130,7 +141,9 @@ def _unmeasured(
     for texts in itertools.product(*(fit.levels[layer] for layer in VARIED)):
         pairs = list(zip(VARIED, texts, strict=True))
         gain = fit.best - fit.of(pairs)
-        if gain <= 0:
+        if gain <= 0 or any(
+            frozenset(two) not in fit.together for two in itertools.combinations(pairs, 2)
+        ):
             continue
         steps = {layer: fit.levels[layer][text] for layer, text in pairs}
         stack = replace(best, **steps, sublayers={})
