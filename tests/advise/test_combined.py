@@ -45,6 +45,7 @@ def test_what_an_algorithm_gains_on_one_runtime_says_nothing_of_it_on_another():
         (stack(software="two"), 1.1), (stack(software="two", optimization="narrow"), 1.0),
         (stack(software="one", optimization="narrow", algorithm="quick"), 0.9),
         (stack(software="two", hardware="more"), 0.95), (stack(hardware="more"), 70.0),
+        (stack(algorithm="quick", hardware="more"), 0.95), (stack(optimization="narrow"), 75.0),
     ]  # fmt: skip
     assert not any(
         s.text("software") == "two" and s.text("algorithm") == "quick" for s in told(times)
