@@ -4,6 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 import torch.nn.functional as F  # noqa: E402
+from torch import library as operators  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn.utils import prune  # noqa: E402
 
@@ -135,7 +136,7 @@ def test_what_is_not_counted_is_named_and_leaves_the_sum_empty(module, names):
 
 
 def test_a_custom_operator_is_named():
-    library = torch.library.Library("dlas_test_counting", "DEF")
+    library = operators.Library("dlas_test_counting", "DEF")
     library.define("twice(Tensor x) -> Tensor")
     library.impl("twice", lambda x: x * 2, "CPU")
 

@@ -47,11 +47,8 @@ OPERATORS = (
 """What is computed in int8. Sums and pools too: a residual network would otherwise go back to
 float between its convolutions. (Relu and Clip vanish into the range of what they cut.) Softmax,
 Gelu and LayerNormalization stay float: eight bits ruin them. See also :func:`_stay_float`."""
-SHARED: Mapping[str, Json] = {
-    "method": "minmax", "per_channel": True, "weight_bits": 8, "bias_correction": False,
-    "first_last": "int8",
-}  # fmt: skip
-"""How the shared model is quantized, unless asked otherwise."""
+SHARED = ("method", "per_channel", "weight_bits", "bias_correction", "first_last")
+"""The parameters of the shared model alone."""
 OPSET = 13
 """The first operator set whose DequantizeLinear takes a scale for each channel."""
 
@@ -111,7 +108,7 @@ class Int8(Optimization):
     """In what the layers that read the image and that write the output are computed."""
 
     def __post_init__(self) -> None:
-        asked = [name for name, usual in SHARED.items() if getattr(self, name) != usual]
+        asked = [name for name in SHARED if getattr(self, name) != getattr(Int8, name)]
         if self.route == "own" and asked:
             named = " and ".join(f"`{name}`" for name in asked)
             raise UserError(

@@ -68,13 +68,9 @@ class ExecuTorch(Software):
             return unavailable(
                 "executorch's XNNPACK has no bfloat16 kernels for convolutions and matrix products"
             )
-        if stack.precision == "int8" and not stack.left_to_runtime:
-            return unavailable(
-                "nothing reads the shared quantized model, which is an ONNX file, into "
-                "executorch: take int8: {route: own}, its own quantization"
-            )
         return (
-            refusals.torch_model(stack, self.name)
+            refusals.shared_int8(stack, self.name)
+            or refusals.torch_model(stack, self.name)
             or refusals.own_algorithm(stack, self.name)
             or refusals.cpu_only(stack, self.name)
             or refusals.native_isa(stack, self.name, "XNNPACK takes the widest that the CPU has")

@@ -29,6 +29,16 @@ def native_isa(stack: Techniques, runtime: str, why: str) -> Refusal | None:
     return None
 
 
+def shared_int8(stack: Techniques, runtime: str) -> Refusal | None:
+    """Refuse the shared quantized model, for a runtime that has int8 of its own alone."""
+    if stack.precision == "int8" and not stack.left_to_runtime:
+        return unavailable(
+            "nothing reads the shared quantized model, which is an ONNX file, into "
+            f"{runtime}: take int8: {{route: own}}, its own quantization"
+        )
+    return None
+
+
 def torch_model(stack: Techniques, runtime: str) -> Refusal | None:
     """Refuse a model that exists only as an ONNX file."""
     if stack.model.form == "onnx":
