@@ -15,6 +15,7 @@ import tvm
 from tvm import relax
 
 from dlas.kernels.graph.graph import Graph, Node, Value
+from dlas.kernels.graph.onnx_gather import slice_gathers
 from dlas.kernels.graph.relax import relax_module
 from dlas.kernels.ground.errors import UnsupportedError
 
@@ -56,7 +57,7 @@ def import_onnx(model: Any) -> Graph:
                 f"{model} is no ONNX model that can be read: {error}"
             ) from error
     try:
-        module = from_onnx(model, keep_params_in_input=False)
+        module = from_onnx(slice_gathers(model), keep_params_in_input=False)
     except Exception as error:
         raise UnsupportedError(f"TVM cannot import this ONNX model: {error}") from error
     return _read(module["main"], _initializer_names(model))
@@ -195,6 +196,10 @@ def _tensors(argument: Any) -> Iterator[Any]:
 
 def _value(ty: Any, name: str) -> Value:
     shape = getattr(ty, "shape", None)
+    if not hasattr(ty, "dtype"):
+        raise UnsupportedError(
+            f"{name} is no tensor but a shape, which is known when it runs: {ty}"
+        )
     try:
         extents = tuple(int(extent) for extent in (shape.values if shape is not None else ()))
     except (TypeError, AttributeError) as error:
