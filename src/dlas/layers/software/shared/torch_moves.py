@@ -81,7 +81,7 @@ def _flatten(given: Given) -> Run:
     axis = given.get("axis", 1)
 
     def run(x: Any) -> Any:
-        at = axis % (x.dim() + 1) if axis < 0 else axis
+        at = axis + x.dim() if axis < 0 else axis
         return x.reshape(math.prod(x.shape[:at]), -1)
 
     return run
