@@ -96,7 +96,7 @@ def observe_int8(run: Callable[[], Any]) -> Ran:
     events, log = _watched(run)
     outer = _outermost(events)
     works = [Work(e.name(), "int8") for e in outer if e.name() in _NARROW]
-    works += [Work(_KINDS[e.name()], _first_type(e)) for e in outer if e.name() in _KINDS]
+    works += [Work(_FLOAT[e.name()], _first_type(e)) for e in outer if e.name() in _FLOAT]
     precision, fallbacks = settle(works)
     logged = [each for each in _executed(log) if each.precision == "int8"]
     kernels = {"int8": _counted([e.name() for e in outer if e.name().startswith("quantized::")])}
@@ -145,6 +145,7 @@ def observe_compiled_int8(run: Callable[[], Any], calls: Mapping[str, str]) -> R
 
 _FLOAT_PRODUCT = re.compile(r"(?:mm|addmm|bmm|baddbmm|mkl_linear|\w*attention\w*)(?:_out)?")
 """What compiled code calls of PyTorch's own products."""
+_FLOAT = {**_KINDS, **{f"aten::{kind}": kind for kind in ("conv1d", "conv3d", "einsum")}}
 _NARROW = tuple(
     f"quantized::{kind}{relu}" for kind in ("conv2d", "linear") for relu in ("", "_relu")
 )

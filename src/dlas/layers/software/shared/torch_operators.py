@@ -168,7 +168,7 @@ def _gemm(given: Given) -> Run:
 
     def run(a: Any, b: Any, c: Any = None) -> Any:
         a, b = a.t() if left else a, b.t() if right else b
-        y = torch.mm(a, b) if alpha == 1.0 else alpha * torch.mm(a, b)
+        y = torch.matmul(a, b) if alpha == 1.0 else alpha * torch.matmul(a, b)
         return y if c is None else y + (c if beta == 1.0 else beta * c)
 
     return run
