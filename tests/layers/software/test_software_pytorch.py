@@ -322,14 +322,13 @@ def test_int8_on_a_gpu_is_unavailable_and_would_run_on_the_cpu(tmp_path):
     assert "int8" in runtime.load(tmp_path, cuda).observe(images()[:1]).kernels
 
 
-def test_int8_cannot_be_held_to_an_instruction_set_unless_by_onednn():
+def test_int8_by_fbgemm_cannot_be_held_to_an_instruction_set():
     held = registry.make("hardware", "cpu", {"isa": "avx2"})
-    refused = software("pytorch").why_not(
-        stack(software("pytorch"), precision="int8", hardware=held)
-    )
+    x86, plain = software("pytorch", options={"quantized.engine": "x86"}), software("pytorch")
+    refused = x86.why_not(stack(x86, precision="int8", hardware=held))
     assert refused is not None and refused.status == "unavailable" and "fbgemm" in refused.reason
-    onednn = software("pytorch", options={"quantized.engine": "onednn"})
-    assert onednn.why_not(stack(onednn, precision="int8", hardware=held)) is None
+    assert plain.why_not(stack(plain, precision="int8", hardware=held)) is None
+    assert x86.why_not(stack(x86, hardware=held)) is None
 
 
 @pytest.mark.skipif(
@@ -358,18 +357,23 @@ def test_fbgemm_would_not_be_held_and_onednn_is(tmp_path):
 
 
 def test_where_products_saturate_wrong_outputs_are_explained():
-    runtime = software("pytorch")
-    asked = stack(runtime, precision="int8")
-    assert "weight_bits: 7" in runtime.suspected(asked, {"avx2"})
-    # fbgemm has no kernels for the VNNI of processors without AVX-512.
-    assert "weight_bits: 7" in runtime.suspected(asked, {"avx2", "avx_vnni"})
-    held = stack(
-        runtime, precision="int8", hardware=registry.make("hardware", "cpu", {"isa": "avx2"})
+    runtime, x86 = software("pytorch"), software("pytorch", options={"quantized.engine": "x86"})
+    asked, held = (
+        stack(runtime, precision="int8"),
+        registry.make("hardware", "cpu", {"isa": "avx2"}),
     )
-    assert "weight_bits: 7" in runtime.suspected(held, {"avx2", "avx512_vnni"})
+    narrow = stack(runtime, precision="int8", hardware=held)
+    for said in (
+        runtime.suspected(asked, {"avx2"}),
+        runtime.suspected(asked, {"avx2", "avx_vnni"}),  # of processors without AVX-512
+        runtime.suspected(narrow, {"avx2", "avx512_vnni"}),
+        x86.suspected(asked, {"avx2", "avx512_vnni"}),
+    ):
+        assert "weight_bits: 7" in said
+    assert "depthwise" in x86.suspected(asked, {"avx2", "avx512_vnni"})
     assert runtime.suspected(asked, {"avx2", "avx512_vnni"}) == ""
     assert runtime.suspected(asked, {"asimd"}) == ""
-    assert runtime.suspected(stack(runtime), {"avx2"}) == ""
+    assert x86.suspected(stack(x86), {"avx2"}) == ""
 
 
 def test_a_chosen_algorithm_is_unavailable_and_would_change_nothing(tmp_path):

@@ -39,10 +39,12 @@ def load(folder: Path, settings: Mapping[str, Any], threads: int) -> Callable[[A
     import torch
 
     narrow = settings["precision"] == "int8"
-    module = None if narrow else stored(folder, settings)
+    module: Any = None if narrow else stored(folder, settings)
     torch.set_num_threads(threads)
     if torch.get_num_interop_threads() != 1:
         torch.set_num_interop_threads(1)
+    if narrow and "onednn" in torch.backends.quantized.supported_engines:
+        torch.backends.quantized.engine = "onednn"  # unless an option says otherwise
     for name, value in settings["options"].items():
         *path, leaf = name.split(".")
         owner: Any = torch.backends

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 INFO = "pytorch.json"
 ENGINE, VNNI = "quantized.engine", "avx512_vnni"
+EXACT = "onednn"
+"""The engine whose sums of 8-bit products are exact where the CPU has VNNI."""
 _ISA = {"avx2": ("avx2", "AVX2"), "avx512": ("avx512", "AVX512_CORE")}
 
 
@@ -43,10 +45,11 @@ class PyTorch(Software):
     dotted names, e.g. ``{mkldnn.enabled: false}``.
 
     int8 is the shared quantized model by PyTorch's quantized kernels (``torch.ops.quantized``):
-    what they have an operator in eight bits for runs so, the rest in float32.
-    ``{quantized.engine: onednn}`` chooses whose kernels multiply; PyTorch's own choice on x86-64
-    is oneDNN's for convolutions of up to 100 groups where the CPU has AVX-512 VNNI, and fbgemm's
-    for all else. (PyTorch 2.14 calls its quantized tensors deprecated: pytorch/pytorch#184982.)
+    what they have an operator in eight bits for runs so, the rest in float32. oneDNN's kernels
+    multiply, unless ``{quantized.engine: x86}`` asks for PyTorch's own default: that is fbgemm
+    for linear layers and for convolutions of more than 100 groups, whose depthwise kernels
+    saturate at eight bits on any CPU (it is made for activations of seven).
+    PyTorch 2.14 calls quantized tensors deprecated (pytorch/pytorch#184982).
     """
 
     name: ClassVar[str] = "pytorch"
@@ -86,21 +89,28 @@ class PyTorch(Software):
                 "pytorch's quantized kernels are those of CPUs: int8 on "
                 f"{stack.hardware.device} is not implemented in dlas"
             )
-        if stack.hardware.isa != "native" and self.options.get(ENGINE) != "onednn":
+        if stack.hardware.isa != "native" and self.options.get(ENGINE, EXACT) != EXACT:
             return unavailable(
-                f"pytorch's int8 cannot be held to {stack.hardware.isa}: fbgemm, which multiplies "
-                f"linear layers, chooses by itself; options: {{{ENGINE}: onednn}} can be held"
+                f"pytorch's int8 by {self.options[ENGINE]} cannot be held to "
+                f"{stack.hardware.isa}: fbgemm chooses by itself; {{{ENGINE}: {EXACT}}} can be held"
             )
         return None
 
     def suspected(self, stack: Techniques, flags: Collection[str]) -> str:
         """Say that 8-bit weights saturate without VNNI (pytorch/pytorch#103646 and #44939)."""
-        wide = VNNI in flags and stack.hardware.isa in ("native", "avx512")
-        if stack.precision != "int8" or "avx2" not in flags or wide:
+        if stack.precision != "int8" or "avx2" not in flags:
+            return ""
+        saturate = "add 8-bit products in pairs that saturate at 16 bits"
+        if VNNI not in flags or stack.hardware.isa == "avx2":
+            return (
+                f"without AVX-512 VNNI PyTorch's kernels, fbgemm's and oneDNN's, {saturate}: "
+                "`int8: {weight_bits: 7}` keeps clear of that"
+            )
+        if self.options.get(ENGINE, EXACT) == EXACT:
             return ""
         return (
-            "without AVX-512 VNNI PyTorch's kernels, fbgemm's and oneDNN's, add 8-bit products in "
-            "pairs that saturate at 16 bits: `int8: {weight_bits: 7}` keeps clear of that"
+            f"fbgemm's depthwise kernels {saturate} on any CPU: "
+            f"`int8: {{weight_bits: 7}}` keeps clear of that, or {{{ENGINE}: {EXACT}}}"
         )
 
     def environment(self, hardware: HardwareTechnique) -> dict[str, str]:
@@ -170,6 +180,8 @@ class PyTorch(Software):
 
         from dlas.layers.software.shared.torch_int8 import load_operations
 
+        if EXACT in torch.backends.quantized.supported_engines:
+            torch.backends.quantized.engine = EXACT
         self._set_up(hardware)
         return Int8Session(load_operations(folder), "cpu", torch.float32, self.layout == "nhwc")
 

@@ -21,9 +21,9 @@ from dlas.layers.software.shared.qdq_parts import (
     CLAMP,
     LEVELS,
     QUANTIZE,
-    Known,
     Listing,
     Operation,
+    QdqReading,
     attributes,
 )
 from dlas.layers.software.shared.qdq_patterns import CUT, add_narrow, narrow
@@ -60,16 +60,16 @@ def read_listing(model: ModelProto) -> Listing:
         raise StepError(
             f"the quantized model is written in opset {opset(plain)}, and is read from {OPSET} on"
         )
-    return _Reader(plain).listing()
+    return _ModelReader(plain).listing()
 
 
-class _Reader:
+class _ModelReader:
     """One model on its way to operations."""
 
     def __init__(self, model: ModelProto) -> None:
         from onnx import numpy_helper
 
-        graph, self.known = model.graph, Known()
+        graph, self.known = model.graph, QdqReading()
         self.known.constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
         self.nodes = [node for node in graph.node if not self._is_constant(node)]
         self.makers = {name: node for node in self.nodes for name in node.output if name}

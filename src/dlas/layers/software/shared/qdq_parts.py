@@ -94,7 +94,7 @@ class Kept:
         return bool(self.scale.size == 1 and self.numbers.dtype in (np.uint8, np.int8))
 
 
-class Known:
+class QdqReading:
     """What is known of a model while it is read, and the operations made so far."""
 
     def __init__(self) -> None:

@@ -12,8 +12,8 @@ from dlas.layers.software.shared.qdq_parts import (
     CONCAT,
     CONV,
     LINEAR,
-    Known,
     Meaning,
+    QdqReading,
     attributes,
 )
 
@@ -25,13 +25,13 @@ CUT = ("Conv", "Gemm", "MatMul", "Add")
 """Operators whose outcome can be cut by a Relu or Clip before it is quantized."""
 
 
-def narrow(known: Known, node: NodeProto, becomes: Meaning) -> bool:
+def narrow(known: QdqReading, node: NodeProto, becomes: Meaning) -> bool:
     """Whether an operator whose outcome is quantized is there in eight bits."""
     match = _MATCH.get(node.op_type)
     return match is not None and match(known, node, becomes)
 
 
-def add_narrow(known: Known, node: NodeProto, output: str, attrs: Mapping[str, Any]) -> None:
+def add_narrow(known: QdqReading, node: NodeProto, output: str, attrs: Mapping[str, Any]) -> None:
     """Add such an operator in eight bits; ``attrs``: what its outcome means, whether it is cut."""
     _MAKE[node.op_type](known, node, output, attrs)
 
@@ -39,7 +39,7 @@ def add_narrow(known: Known, node: NodeProto, output: str, attrs: Mapping[str, A
 # ---------------------------------------------------------------- what matches
 
 
-def _is_conv(known: Known, node: NodeProto, becomes: Meaning) -> bool:
+def _is_conv(known: QdqReading, node: NodeProto, becomes: Meaning) -> bool:
     """Two dimensions, padded alike on both sides, weights of int8, a bias that is a constant."""
     weight, attrs = known.kept.get(node.input[1]), attributes(node)
     return (
@@ -58,7 +58,7 @@ def _evenly_padded(attrs: Mapping[str, Any]) -> bool:
     return attrs.get("auto_pad", "NOTSET") in ("NOTSET", "VALID") and pads[:half] == pads[half:]
 
 
-def _is_linear(known: Known, node: NodeProto, becomes: Meaning) -> bool:
+def _is_linear(known: QdqReading, node: NodeProto, becomes: Meaning) -> bool:
     """A product with a matrix of int8 weights, a scale for each of its outputs or one."""
     weight, attrs = known.kept.get(node.input[1]), attributes(node)
     plain = attrs.get("alpha", 1.0), attrs.get("beta", 1.0), attrs.get("transA", 0)
@@ -73,31 +73,31 @@ def _is_linear(known: Known, node: NodeProto, becomes: Meaning) -> bool:
     )
 
 
-def _bias_is_known(known: Known, node: NodeProto, outputs: int) -> bool:
+def _bias_is_known(known: QdqReading, node: NodeProto, outputs: int) -> bool:
     if len(node.input) < 3 or not node.input[2]:
         return True
     value = known.value(node.input[2])
     return value is not None and value.size == outputs
 
 
-def _is_add(known: Known, node: NodeProto, becomes: Meaning) -> bool:
+def _is_add(known: QdqReading, node: NodeProto, becomes: Meaning) -> bool:
     """A sum of eight bits and eight bits, one of which may be a constant."""
     read = [name in known.quantized for name in node.input]
     kept = [name in known.kept and known.kept[name].one_scale for name in node.input]
     return any(read) and all(a or b for a, b in zip(read, kept, strict=True))
 
 
-def _is_concat(known: Known, node: NodeProto, becomes: Meaning) -> bool:
+def _is_concat(known: QdqReading, node: NodeProto, becomes: Meaning) -> bool:
     return all(name in known.quantized for name in node.input)
 
 
-def _keeps_meaning(known: Known, node: NodeProto, becomes: Meaning) -> bool:
+def _keeps_meaning(known: QdqReading, node: NodeProto, becomes: Meaning) -> bool:
     """Whether an operator moves numbers that mean the same before and after it."""
     found = known.quantized.get(node.input[0])
     return found is not None and found[1] == becomes
 
 
-def _is_pool(known: Known, node: NodeProto, becomes: Meaning) -> bool:
+def _is_pool(known: QdqReading, node: NodeProto, becomes: Meaning) -> bool:
     attrs = attributes(node)
     plain = _evenly_padded(attrs) and len(attrs["kernel_shape"]) == 2 and len(node.output) == 1
     return plain and _keeps_meaning(known, node, becomes)
@@ -106,16 +106,16 @@ def _is_pool(known: Known, node: NodeProto, becomes: Meaning) -> bool:
 # ---------------------------------------------------------------- what it becomes
 
 
-def _conv(known: Known, node: NodeProto, output: str, attrs: Mapping[str, Any]) -> None:
+def _conv(known: QdqReading, node: NodeProto, output: str, attrs: Mapping[str, Any]) -> None:
     _weighted(known, node, output, CONV, {**attributes(node), **attrs})
 
 
-def _linear(known: Known, node: NodeProto, output: str, attrs: Mapping[str, Any]) -> None:
+def _linear(known: QdqReading, node: NodeProto, output: str, attrs: Mapping[str, Any]) -> None:
     _weighted(known, node, output, LINEAR, attrs, turned=not attributes(node).get("transB"))
 
 
 def _weighted(
-    known: Known, node: NodeProto, output: str, op: str, attrs: Mapping[str, Any],
+    known: QdqReading, node: NodeProto, output: str, op: str, attrs: Mapping[str, Any],
     turned: bool = False,
 ) -> None:  # fmt: skip
     """Add a product with weights: numbers (outputs first), scales for each output, float bias."""
@@ -132,10 +132,10 @@ def _weighted(
     known.add(op, [numbers_read, *parts], output, {**attrs, "read": [meaning.attrs()]})
 
 
-def _several(op: str) -> Callable[[Known, NodeProto, str, Mapping[str, Any]], None]:
+def _several(op: str) -> Callable[[QdqReading, NodeProto, str, Mapping[str, Any]], None]:
     """Return what adds an operation on several values in eight bits."""
 
-    def make(known: Known, node: NodeProto, output: str, attrs: Mapping[str, Any]) -> None:
+    def make(known: QdqReading, node: NodeProto, output: str, attrs: Mapping[str, Any]) -> None:
         parts = [known.numbers(name) for name in node.input]
         read = [meaning.attrs() for _, meaning in parts]
         names = [name for name, _ in parts]
@@ -144,7 +144,7 @@ def _several(op: str) -> Callable[[Known, NodeProto, str, Mapping[str, Any]], No
     return make
 
 
-def _moved(known: Known, node: NodeProto, output: str, attrs: Mapping[str, Any]) -> None:
+def _moved(known: QdqReading, node: NodeProto, output: str, attrs: Mapping[str, Any]) -> None:
     """Add an operator that moves numbers: it is the same in eight bits."""
     known.add(
         node.op_type,
@@ -154,7 +154,7 @@ def _moved(known: Known, node: NodeProto, output: str, attrs: Mapping[str, Any])
     )
 
 
-_MATCH: Mapping[str, Callable[[Known, NodeProto, Meaning], bool]] = {
+_MATCH: Mapping[str, Callable[[QdqReading, NodeProto, Meaning], bool]] = {
     "Conv": _is_conv,
     "Gemm": _is_linear,
     "MatMul": _is_linear,
@@ -163,7 +163,7 @@ _MATCH: Mapping[str, Callable[[Known, NodeProto, Meaning], bool]] = {
     "MaxPool": _is_pool,
     **dict.fromkeys(VIEWS, _keeps_meaning),
 }
-_MAKE: Mapping[str, Callable[[Known, NodeProto, str, Mapping[str, Any]], None]] = {
+_MAKE: Mapping[str, Callable[[QdqReading, NodeProto, str, Mapping[str, Any]], None]] = {
     "Conv": _conv,
     "Gemm": _linear,
     "MatMul": _linear,

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from dlas.layers.software.shared.torch_moves import Given, Maker, Run
+from dlas.layers.software.shared.torch_moves import Fixed, Maker, Run
 from dlas.layers.software.shared.torch_operators import OPERATORS
 
 NETWORK, NUMBERS = "network.json", "numbers.safetensors"
@@ -46,8 +46,6 @@ def load_operations(folder: Path) -> Int8Network:
     Raises:
         ValueError: an operation cannot be made, with its name and the reason.
     """
-    # Said of each quantized tensor; the technique's own text says it, too.
-    warnings.filterwarnings("ignore", message="torch.quantize_per_tensor")
     network = json.loads((folder / NETWORK).read_text(encoding="utf-8"))
     stored = load_file(folder / NUMBERS)
     constants = {name: stored[number] for name, number in network["constants"].items()}
@@ -70,6 +68,8 @@ class Int8Network:
         ends: Sequence[str],
         narrow: Mapping[str, Maker],
     ) -> None:
+        # Said of quantized tensors; the technique's own text says it, too.
+        warnings.filterwarnings("ignore", message="torch.quantize_per_tensor")
         makers = {**OPERATORS, **narrow}
         known: dict[str, Any] = dict(constants)
         given, made = ends
@@ -121,7 +121,7 @@ def _with_ends(
 
 def _made(make: Maker, operation: Mapping[str, Any], inputs: Sequence[torch.Tensor | None]) -> Run:
     try:
-        return make(Given(operation["attrs"], tuple(inputs)))
+        return make(Fixed(operation["attrs"], tuple(inputs)))
     except ValueError as error:
         what = f"{operation['op']} of {operation['outputs'][0]!r}"
         raise ValueError(f"{what} cannot be computed by PyTorch: {error}") from error
@@ -130,21 +130,21 @@ def _made(make: Maker, operation: Mapping[str, Any], inputs: Sequence[torch.Tens
 # ---------------------------------------------------------------- operations in eight bits
 
 
-def _quantize(given: Given) -> Run:
+def _quantize(given: Fixed) -> Run:
     scale, zero = given.attrs["scale"], given.attrs["zero"]
     return lambda x: torch.quantize_per_tensor(x, scale, zero, torch.quint8)
 
 
-def _dequantize(given: Given) -> Run:
+def _dequantize(given: Fixed) -> Run:
     return torch.dequantize
 
 
-def _constant(given: Given) -> Run:
+def _constant(given: Fixed) -> Run:
     scale, zero = given.attrs["scale"], given.attrs["zero"]
     return lambda numbers: torch._make_per_tensor_quantized_tensor(numbers, scale, zero)
 
 
-def _weights(given: Given) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _weights(given: Fixed) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Return weights with their scales, one for each output, and the bias in float32."""
     _, numbers, scales, *bias = given.constants
     zeros = torch.zeros(len(scales), dtype=torch.int64)  # type: ignore[arg-type]
@@ -152,12 +152,12 @@ def _weights(given: Given) -> tuple[torch.Tensor, torch.Tensor | None]:
     return made, bias[0] if bias else None
 
 
-def _bound(kernel: Any, packed: Any, given: Given) -> Run:
+def _bound(kernel: Any, packed: Any, given: Fixed) -> Run:
     scale, zero = given.attrs["scale"], given.attrs["zero"]
     return lambda x, *rest: kernel(x, packed, scale, zero)
 
 
-def _conv(given: Given) -> Run:
+def _conv(given: Fixed) -> Run:
     weight, bias = _weights(given)
     pads, axes = given.get("pads") or [0, 0, 0, 0], weight.dim() - 2
     packed = torch.ops.quantized.conv2d_prepack(
@@ -169,27 +169,27 @@ def _conv(given: Given) -> Run:
                   packed, given)  # fmt: skip
 
 
-def _linear(given: Given) -> Run:
+def _linear(given: Fixed) -> Run:
     packed = torch.ops.quantized.linear_prepack(*_weights(given))
     kernels = torch.ops.quantized
     kernel = kernels.linear_relu if given.attrs["relu"] else kernels.linear
     return _bound(kernel.default, packed, given)
 
 
-def _add(given: Given) -> Run:
+def _add(given: Fixed) -> Run:
     kernels = torch.ops.quantized
     add = (kernels.add_relu if given.attrs["relu"] else kernels.add).default
     scale, zero = given.attrs["scale"], given.attrs["zero"]
     return lambda a, b: add(a, b, scale, zero)
 
 
-def _concat(given: Given) -> Run:
+def _concat(given: Fixed) -> Run:
     axis, scale, zero = (given.attrs[name] for name in ("axis", "scale", "zero"))
     cat = torch.ops.quantized.cat.default
     return lambda *parts: cat(list(parts), axis, scale, zero)
 
 
-def _clamp(given: Given) -> Run:
+def _clamp(given: Fixed) -> Run:
     scale, zero = given.attrs["scale"], given.attrs["zero"]
     low, high = ((given.attrs[end] - zero) * scale for end in ("low", "high"))
     return lambda x: torch.clamp(x, low, high)

@@ -22,7 +22,7 @@ _DTYPES = {
 
 
 @dataclass(frozen=True)
-class Given:
+class Fixed:
     """What is known of an operator before it runs: attributes, and which inputs are constants."""
 
     attrs: Mapping[str, Any]
@@ -54,7 +54,7 @@ class Given:
         return found
 
 
-Maker = Callable[[Given], Run]
+Maker = Callable[[Fixed], Run]
 MOVES: dict[str, Maker] = {}
 
 
@@ -67,7 +67,7 @@ def _operator(name: str) -> Callable[[Maker], Maker]:
 
 
 @_operator("Reshape")
-def _reshape(given: Given) -> Run:
+def _reshape(given: Fixed) -> Run:
     asked, zero = given.needed(1), bool(given.get("allowzero", 0))
 
     def run(x: Any, shape: Any) -> Any:
@@ -77,7 +77,7 @@ def _reshape(given: Given) -> Run:
 
 
 @_operator("Flatten")
-def _flatten(given: Given) -> Run:
+def _flatten(given: Fixed) -> Run:
     axis = given.get("axis", 1)
 
     def run(x: Any) -> Any:
@@ -88,19 +88,19 @@ def _flatten(given: Given) -> Run:
 
 
 @_operator("Transpose")
-def _transpose(given: Given) -> Run:
+def _transpose(given: Fixed) -> Run:
     order = given.get("perm")
     return lambda x: x.permute(order or list(reversed(range(x.dim()))))
 
 
 @_operator("Squeeze")
-def _squeeze(given: Given) -> Run:
+def _squeeze(given: Fixed) -> Run:
     axes = given.ints(1, "axes")
     return lambda x, *rest: torch.squeeze(x, tuple(axes)) if axes else torch.squeeze(x)
 
 
 @_operator("Unsqueeze")
-def _unsqueeze(given: Given) -> Run:
+def _unsqueeze(given: Fixed) -> Run:
     axes = given.needed(1, "axes")
 
     def run(x: Any, *rest: Any) -> Any:
@@ -112,25 +112,25 @@ def _unsqueeze(given: Given) -> Run:
 
 
 @_operator("Expand")
-def _expand(given: Given) -> Run:
+def _expand(given: Fixed) -> Run:
     shape = given.needed(1)
     return lambda x, asked: x.expand(torch.broadcast_shapes(x.shape, shape))
 
 
 @_operator("Tile")
-def _tile(given: Given) -> Run:
+def _tile(given: Fixed) -> Run:
     times = given.needed(1)
     return lambda x, asked: x.repeat(times)
 
 
 @_operator("Concat")
-def _concat(given: Given) -> Run:
+def _concat(given: Fixed) -> Run:
     axis = given.get("axis")
     return lambda *parts: torch.cat(parts, axis)
 
 
 @_operator("Split")
-def _split(given: Given) -> Run:
+def _split(given: Fixed) -> Run:
     axis, sizes, count = given.get("axis", 0), given.ints(1, "split"), given.get("num_outputs")
 
     def run(x: Any, *rest: Any) -> Any:
@@ -144,7 +144,7 @@ def _split(given: Given) -> Run:
 
 
 @_operator("Slice")
-def _slice(given: Given) -> Run:
+def _slice(given: Fixed) -> Run:
     starts, ends = given.needed(1), given.needed(2)
     axes, steps = given.ints(3) or list(range(len(starts))), given.ints(4) or [1] * len(starts)
     if min(steps) < 1:
@@ -160,7 +160,7 @@ def _slice(given: Given) -> Run:
 
 
 @_operator("Gather")
-def _gather(given: Given) -> Run:
+def _gather(given: Fixed) -> Run:
     axis, picked = given.get("axis", 0), given.needed(1)
     shape = given.constants[1].shape  # type: ignore[union-attr]
 
@@ -176,7 +176,7 @@ def _gather(given: Given) -> Run:
 
 
 @_operator("Pad")
-def _pad(given: Given) -> Run:
+def _pad(given: Fixed) -> Run:
     pads, axes, mode = given.needed(1), given.ints(3), given.get("mode", "constant")
     names = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}
     if mode not in names:
@@ -198,7 +198,7 @@ def _pad(given: Given) -> Run:
 
 
 @_operator("Cast")
-def _cast(given: Given) -> Run:
+def _cast(given: Fixed) -> Run:
     kind = _DTYPES.get(given.get("to"))
     if kind is None:
         raise ValueError(f"it casts to ONNX's type {given.get('to')}")
@@ -206,7 +206,7 @@ def _cast(given: Given) -> Run:
 
 
 @_operator("DepthToSpace")
-def _depth_to_space(given: Given) -> Run:
+def _depth_to_space(given: Fixed) -> Run:
     size = given.get("blocksize")
     if given.get("mode", "DCR") != "CRD":
         raise ValueError("its mode is DCR")

@@ -213,7 +213,7 @@ def _kernels(events: Any) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class _Executed:
+class _Logged:
     """A product that oneDNN executed."""
 
     kind: str
@@ -222,7 +222,7 @@ class _Executed:
     """The type of what it read."""
 
 
-def _executed(log: str) -> list[_Executed]:
+def _executed(log: str) -> list[_Logged]:
     """Return what oneDNN's log says it executed."""
     found = []
     for line in log.splitlines():
@@ -231,11 +231,11 @@ def _executed(log: str) -> list[_Executed]:
             at = parts.index("exec")
             if parts[at + 2] in ("convolution", "matmul", "inner_product"):
                 types = [_ONEDNN_TYPES.get(t, t) for t in re.findall(r"\bsrc:(\w+):", line)]
-                found.append(_Executed(parts[at + 2], parts[at + 3], *types[:1] or [""]))
+                found.append(_Logged(parts[at + 2], parts[at + 3], *types[:1] or [""]))
     return found
 
 
-def _by_kind(executed: Iterable[_Executed]) -> dict[str, str]:
+def _by_kind(executed: Iterable[_Logged]) -> dict[str, str]:
     """Return the implementations of each kind, counted."""
     found: dict[str, list[str]] = {}
     for each in executed:

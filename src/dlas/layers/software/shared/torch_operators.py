@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from dlas.layers.software.shared.torch_moves import MOVES, Given, Maker, Run
+from dlas.layers.software.shared.torch_moves import MOVES, Fixed, Maker, Run
 
 OPERATORS: dict[str, Maker] = {**MOVES}
 
@@ -45,12 +45,12 @@ OPERATORS.update({name: _same(run) for name, run in _UNCHANGED.items()})
 
 
 @_operator("Identity", "Dropout")
-def _identity(given: Given) -> Run:
+def _identity(given: Fixed) -> Run:
     return lambda x, *rest: x
 
 
 @_operator("Div")
-def _div(given: Given) -> Run:
+def _div(given: Fixed) -> Run:
     def run(a: Any, b: Any) -> Any:
         whole = not (a.is_floating_point() or b.is_floating_point())
         return torch.div(a, b, rounding_mode="trunc" if whole else None)
@@ -59,7 +59,7 @@ def _div(given: Given) -> Run:
 
 
 def _folded(pair: Run) -> Maker:
-    def make(given: Given) -> Run:
+    def make(given: Fixed) -> Run:
         def run(first: Any, *rest: Any) -> Any:
             for each in rest:
                 first = pair(first, each)
@@ -81,7 +81,7 @@ OPERATORS |= {
 
 
 @_operator("Clip")
-def _clip(given: Given) -> Run:
+def _clip(given: Fixed) -> Run:
     def run(x: Any, low: Any = None, high: Any = None) -> Any:
         return torch.clamp(x, low, high) if low is not None or high is not None else x
 
@@ -89,42 +89,42 @@ def _clip(given: Given) -> Run:
 
 
 @_operator("Gelu")
-def _gelu(given: Given) -> Run:
+def _gelu(given: Fixed) -> Run:
     approximate = given.get("approximate", "none")
     return lambda x: F.gelu(x, approximate=approximate)
 
 
 @_operator("HardSigmoid")
-def _hard_sigmoid(given: Given) -> Run:
+def _hard_sigmoid(given: Fixed) -> Run:
     alpha, beta = given.get("alpha", 0.2), given.get("beta", 0.5)
     return lambda x: torch.clamp(x * alpha + beta, 0.0, 1.0)
 
 
 @_operator("LeakyRelu")
-def _leaky_relu(given: Given) -> Run:
+def _leaky_relu(given: Fixed) -> Run:
     alpha = given.get("alpha", 0.01)
     return lambda x: F.leaky_relu(x, alpha)
 
 
 @_operator("Elu")
-def _elu(given: Given) -> Run:
+def _elu(given: Fixed) -> Run:
     alpha = given.get("alpha", 1.0)
     return lambda x: F.elu(x, alpha)
 
 
 @_operator("PRelu")
-def _prelu(given: Given) -> Run:
+def _prelu(given: Fixed) -> Run:
     return lambda x, slope: torch.where(x < 0, x * slope, x)
 
 
 @_operator("Softmax")
-def _softmax(given: Given) -> Run:
+def _softmax(given: Fixed) -> Run:
     axis = given.get("axis", -1)
     return lambda x: torch.softmax(x, axis)
 
 
 @_operator("LogSoftmax")
-def _log_softmax(given: Given) -> Run:
+def _log_softmax(given: Fixed) -> Run:
     axis = given.get("axis", -1)
     return lambda x: torch.log_softmax(x, axis)
 
@@ -133,7 +133,7 @@ def _log_softmax(given: Given) -> Run:
 
 
 @_operator("LayerNormalization")
-def _layer_norm(given: Given) -> Run:
+def _layer_norm(given: Fixed) -> Run:
     axis, epsilon = given.get("axis", -1), given.get("epsilon", 1e-5)
 
     def run(x: Any, scale: Any, bias: Any = None) -> Any:
@@ -145,7 +145,7 @@ def _layer_norm(given: Given) -> Run:
 
 
 @_operator("BatchNormalization")
-def _batch_norm(given: Given) -> Run:
+def _batch_norm(given: Fixed) -> Run:
     epsilon = given.get("epsilon", 1e-5)
     return lambda x, scale, bias, mean, var: F.batch_norm(
         x, mean, var, scale, bias, False, 0.0, epsilon
@@ -153,7 +153,7 @@ def _batch_norm(given: Given) -> Run:
 
 
 @_operator("InstanceNormalization")
-def _instance_norm(given: Given) -> Run:
+def _instance_norm(given: Fixed) -> Run:
     epsilon = given.get("epsilon", 1e-5)
     return lambda x, scale, bias: F.instance_norm(x, weight=scale, bias=bias, eps=epsilon)
 
@@ -162,7 +162,7 @@ def _instance_norm(given: Given) -> Run:
 
 
 @_operator("Gemm")
-def _gemm(given: Given) -> Run:
+def _gemm(given: Fixed) -> Run:
     alpha, beta = given.get("alpha", 1.0), given.get("beta", 1.0)
     left, right = given.get("transA", 0), given.get("transB", 0)
 
@@ -175,7 +175,7 @@ def _gemm(given: Given) -> Run:
 
 
 @_operator("Einsum")
-def _einsum(given: Given) -> Run:
+def _einsum(given: Fixed) -> Run:
     equation = given.get("equation")
     return lambda *inputs: torch.einsum(equation, *inputs)
 
@@ -190,14 +190,14 @@ def _halves(pads: Sequence[int]) -> tuple[list[int], list[int] | None]:
     return [0] * half, sides
 
 
-def _pads(given: Given, axes: int) -> list[int]:
+def _pads(given: Fixed, axes: int) -> list[int]:
     if given.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         raise ValueError(f"its auto_pad is {given.get('auto_pad')}: it has to state its pads")
     return given.get("pads") or [0] * 2 * axes
 
 
 @_operator("Conv")
-def _conv(given: Given) -> Run:
+def _conv(given: Fixed) -> Run:
     weight = given.constants[1]
     if weight is None or weight.dim() not in (3, 4, 5):
         raise ValueError("its weights are computed: they have to be constants")
@@ -218,7 +218,7 @@ def _conv(given: Given) -> Run:
 
 
 @_operator("MaxPool")
-def _max_pool(given: Given) -> Run:
+def _max_pool(given: Fixed) -> Run:
     window = given.get("kernel_shape")
     pool = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}[len(window)]
     even, sides = _halves(_pads(given, len(window)))
@@ -233,7 +233,7 @@ def _max_pool(given: Given) -> Run:
 
 
 @_operator("AveragePool")
-def _average_pool(given: Given) -> Run:
+def _average_pool(given: Fixed) -> Run:
     window = given.get("kernel_shape")
     pool = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[len(window)]
     even, sides = _halves(_pads(given, len(window)))
@@ -251,17 +251,17 @@ def _average_pool(given: Given) -> Run:
 
 
 @_operator("GlobalAveragePool")
-def _global_average(given: Given) -> Run:
+def _global_average(given: Fixed) -> Run:
     return lambda x: x.mean(dim=tuple(range(2, x.dim())), keepdim=True)
 
 
 @_operator("GlobalMaxPool")
-def _global_max(given: Given) -> Run:
+def _global_max(given: Fixed) -> Run:
     return lambda x: x.amax(dim=tuple(range(2, x.dim())), keepdim=True)
 
 
 def _reduced(reduce: Callable[[Any, Sequence[int], bool], Any]) -> Maker:
-    def make(given: Given) -> Run:
+    def make(given: Fixed) -> Run:
         axes = given.ints(1, "axes")
         keep, nothing = bool(given.get("keepdims", 1)), bool(given.get("noop_with_empty_axes", 0))
 

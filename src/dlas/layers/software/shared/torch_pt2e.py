@@ -22,7 +22,7 @@ from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
 
 from dlas.layers.software.shared.qdq_listing import read_listing
 from dlas.layers.software.shared.torch_int8 import Int8Network
-from dlas.layers.software.shared.torch_moves import Given, Maker, Run
+from dlas.layers.software.shared.torch_moves import Fixed, Maker, Run
 
 if TYPE_CHECKING:
     from dlas.core.protocols import Array
@@ -57,7 +57,7 @@ def shared(model: Path) -> torch.nn.Module:
     return _Shared(onnx.load(model))
 
 
-class _Shared(torch.nn.Module):  # type: ignore[misc]
+class _Shared(torch.nn.Module):
     """A module around the operations of a quantized model."""
 
     def __init__(self, model: Any) -> None:
@@ -88,7 +88,7 @@ def _widened(x: Any, attrs: Mapping[str, Any]) -> Any:
     return _ops.dequantize_per_tensor.default(x, attrs["scale"], attrs["zero"], *_OF_ACTIVATIONS)
 
 
-def _between(given: Given, compute: Callable[..., Any]) -> Run:
+def _between(given: Fixed, compute: Callable[..., Any]) -> Run:
     """Return what widens its inputs, computes, cuts off what is negative if asked, and narrows."""
     attrs = given.attrs
 
@@ -100,7 +100,7 @@ def _between(given: Given, compute: Callable[..., Any]) -> Run:
     return run
 
 
-def _weights(given: Given) -> tuple[Callable[[], Any], Any]:
+def _weights(given: Fixed) -> tuple[Callable[[], Any], Any]:
     """Return what widens the weights, and the bias."""
     _, numbers, scales, *bias = given.constants
     wide = scales.to(torch.float32)  # type: ignore[union-attr]
@@ -112,7 +112,7 @@ def _weights(given: Given) -> tuple[Callable[[], Any], Any]:
     return widened, bias[0] if bias else None
 
 
-def _conv(given: Given) -> Run:
+def _conv(given: Fixed) -> Run:
     weight, bias = _weights(given)
     pads = given.get("pads") or [0, 0, 0, 0]
     stride, dilation = given.get("strides") or [1, 1], given.get("dilations") or [1, 1]
@@ -122,17 +122,17 @@ def _conv(given: Given) -> Run:
     )
 
 
-def _linear(given: Given) -> Run:
+def _linear(given: Fixed) -> Run:
     weight, bias = _weights(given)
     return _between(given, lambda x: F.linear(x, weight(), bias))
 
 
-def _concat(given: Given) -> Run:
+def _concat(given: Fixed) -> Run:
     axis = given.attrs["axis"]
     return _between(given, lambda *parts: torch.cat(parts, axis))
 
 
-def _clamp(given: Given) -> Run:
+def _clamp(given: Fixed) -> Run:
     low, high = given.attrs["low"], given.attrs["high"]
     return lambda x: torch.clamp(x, low, high)
 
