@@ -90,6 +90,18 @@ def test_int8_really_runs_by_integer_kernels(own, built):
 
 
 @torchao
+@pytest.mark.parametrize(("flags", "reduced"), [(("avx2",), True), (("avx512_vnni",), False)])
+def test_activations_keep_to_seven_bits_where_products_saturate(flags, reduced, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "dlas.layers.software.shared.torch_pt2e.own",
+        lambda module, x, images, reduce_range: seen.append(reduce_range),
+    )
+    torch_compile._to_compile(LeftToRuntime("residual"), Stand(describe=lambda: {"flags": flags}))
+    assert seen == [reduced]
+
+
+@torchao
 def test_without_torchao_s_passes_int8_would_be_told_as_float(monkeypatch, built):
     """What was not put on integer kernels is read back as float, and so a run fails."""
     calls = {"inductor.extern": "mkldnn__convolution_pointwise x6, addmm_out x1"}

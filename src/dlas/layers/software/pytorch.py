@@ -92,7 +92,7 @@ class PyTorch(Software):
         if stack.hardware.isa != "native" and self.options.get(ENGINE, EXACT) != EXACT:
             return unavailable(
                 f"pytorch's int8 by {self.options[ENGINE]} cannot be held to "
-                f"{stack.hardware.isa}: fbgemm chooses by itself; {{{ENGINE}: {EXACT}}} can be held"
+                f"{stack.hardware.isa}: fbgemm chooses by itself, {{{ENGINE}: {EXACT}}} obeys"
             )
         return None
 
