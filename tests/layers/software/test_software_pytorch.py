@@ -356,6 +356,30 @@ def test_fbgemm_would_not_be_held_and_onednn_is(tmp_path):
     assert fbgemm == 200 and onednn < 150
 
 
+@pytest.mark.skipif(
+    "avx512_vnni" not in CPU.describe()["flags"], reason="without VNNI everything saturates anyhow"
+)
+def test_fbgemm_s_depthwise_kernels_saturate_even_so_and_onednn_s_do_not(engine):
+    """Why oneDNN's are taken though PyTorch's default is another; half of the range is exact."""
+    random = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (1, 128, 16, 16), generator=random).to(torch.uint8)
+
+    def farthest(asked: str, most: int) -> float:
+        torch.backends.quantized.engine = asked
+        w = torch.randint(-most, most + 1, (128, 1, 3, 3), generator=random).to(torch.int8)
+        exact = nn.functional.conv2d(x.double(), w.double(), padding=1, groups=128)
+        step = float(exact.abs().max()) / 127
+        one, zero = torch.ones(128, dtype=torch.float64), torch.zeros(128, dtype=torch.int64)
+        made = torch._make_per_channel_quantized_tensor(w, one, zero, 0)
+        packed = torch.ops.quantized.conv2d_prepack(made, None, [1, 1], [1, 1], [1, 1], 128)
+        given = torch._make_per_tensor_quantized_tensor(x, 1.0, 0)
+        y = torch.ops.quantized.conv2d.new(given, packed, step, 128).int_repr().double() - 128
+        return float((y - exact / step).abs().max())
+
+    assert farthest("fbgemm", 127) > 5
+    assert farthest("fbgemm", 63) < 2 and farthest("onednn", 127) < 2
+
+
 def test_where_products_saturate_wrong_outputs_are_explained():
     runtime, x86 = software("pytorch"), software("pytorch", options={"quantized.engine": "x86"})
     asked, held = (
