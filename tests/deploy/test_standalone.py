@@ -38,12 +38,14 @@ from fake_programs import CPU, FakeProgram, images
         ("executorch", {}),
         ("pytorch", {}),
         ("pytorch", {"layout": "nhwc"}),
+        ("pytorch int8", {"layout": "nhwc"}),
         ("tvm", {}),
     ],
 )  # fmt: skip
 def test_a_loader_gives_what_the_session_gives(
     name: str, params: dict[str, Any], tmp_path: Path
 ) -> None:
+    name, _, narrow = name.partition(" ")
     if name == "litert":
         converter = os.environ.get("DLAS_TEST_LITERT_CONVERTER", "")
         if not converter and importlib.util.find_spec("litert_torch") is None:
@@ -55,7 +57,7 @@ def test_a_loader_gives_what_the_session_gives(
         pytest.skip(absent.reason)
     # PyTorch's artefact is the module itself, and that of `residual` has classes of dlas.
     net = "depthwise" if name == "pytorch" else "residual"
-    software.build(FakeProgram(net), CPU, _made(tmp_path))
+    software.build(FakeProgram(net, narrow or "float32"), CPU, _made(tmp_path))
     needs = deployment(software, tmp_path / "artefact")
     for place, data in needs.beside.items():
         (tmp_path / place).parent.mkdir(exist_ok=True)

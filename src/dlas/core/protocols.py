@@ -254,6 +254,9 @@ class Software(Technique):
     quantizer: ClassVar[str] = ""
     """The distribution by which ``build`` quantizes a float32 network to int8 where that is left
     to it (``int8: {route: own}``); its version then enters the keys. Empty: it has no own way."""
+    int8_passes: ClassVar[str] = ""
+    """The distribution whose passes give the shared int8 model integer kernels in ``build``; its
+    version then enters the keys. Empty: the runtime needs none."""
     cpu_decides: ClassVar[tuple[Precision, ...]] = ()
     """Types that it computes in on some CPUs only: a run looks with a small network first, and
     a stack whose type runs in another, undeclared one is then refused."""

@@ -15,6 +15,7 @@ from dlas.deploy.shipping import Deployment
 
 STANDALONE = "dlas.deploy.standalone"
 KERNELS, KERNEL_LOADER = "dlas.kernels.ground", "kernel_loader"
+SHARED, INT8_OPERATORS = "dlas.layers.software.shared", "int8_operators"
 FASHION = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
     "Ankle boot",
@@ -65,6 +66,8 @@ def pytorch(software: Software, artifact: Path) -> Deployment:
         UserError: it is made of classes of dlas.
     """
     info = json.loads((artifact / "pytorch.json").read_text(encoding="utf-8"))
+    if info["precision"] == "int8":
+        return _pytorch_int8(software)
     index = json.loads((artifact / "module.json").read_text(encoding="utf-8"))
     named = list(index.get("globals", ()))
     own = {name for name in named if name.partition(".")[0] == "dlas"}
@@ -86,10 +89,25 @@ def pytorch(software: Software, artifact: Path) -> Deployment:
     return Deployment(f"{STANDALONE}.load_pytorch", settings, needed)
 
 
+def _pytorch_int8(software: Software) -> Deployment:
+    """Return how PyTorch loads a list of operations; what computes them goes along."""
+    settings = {
+        "precision": "int8",
+        "layout": getattr(software, "layout", "nchw"),
+        "options": _options(software),
+    }
+    about = '"""Operators of quantized networks in PyTorch (Apache-2.0), as dlas has them."""\n'
+    modules = _with_imports(f"{SHARED}.torch_int8", SHARED, INT8_OPERATORS, about)
+    beside = {f"{INT8_OPERATORS}/{name}": text.encode() for name, text in modules.items()}
+    needed = ("torch", "safetensors")
+    return Deployment(f"{STANDALONE}.load_pytorch", settings, needed, beside)
+
+
 def torch_compile(software: Software, artifact: Path) -> Deployment:
     """Return how PyTorch loads what its compiler made."""
     info = json.loads((artifact / "torch-compile.json").read_text(encoding="utf-8"))
-    settings = {"precision": info["precision"]}
+    narrow = info["precision"] == "int8"  # which takes and gives float32
+    settings = {"precision": "float32" if narrow else info["precision"]}
     return Deployment(
         f"{STANDALONE}.load_torch_compile", settings, ("torch",), system=("libgomp1",)
     )
@@ -113,15 +131,19 @@ def tvm(software: Software, artifact: Path) -> Deployment:
 
 
 def _kernel_loader() -> dict[str, str]:
-    """Return the modules that load and run a program of our kernels, under a package of their own.
+    """Return the modules that load and run a program of our kernels.
 
     They are those that dlas runs itself; only the package that they import each other from has
     another name.
     """
-    found = {
-        "__init__.py": '"""The loader of `dlas.kernels` (Apache-2.0), as it stands there."""\n'
-    }
-    waiting = deque([f"{KERNELS}.program"])
+    about = '"""The loader of `dlas.kernels` (Apache-2.0), as it stands there."""\n'
+    return _with_imports(f"{KERNELS}.program", KERNELS, KERNEL_LOADER, about)
+
+
+def _with_imports(first: str, package: str, called: str, about: str) -> dict[str, str]:
+    """Return a module's file and those of its package that it imports, in a package ``called``."""
+    found = {"__init__.py": about}
+    waiting = deque([first])
     while waiting:
         module = waiting.popleft()
         name = f"{module.rpartition('.')[2]}.py"
@@ -131,18 +153,18 @@ def _kernel_loader() -> dict[str, str]:
         assert spec is not None
         assert spec.origin is not None
         text = Path(spec.origin).read_text(encoding="utf-8")
-        waiting += _imported(text)
-        found[name] = text.replace(f"from {KERNELS}", f"from {KERNEL_LOADER}")
+        waiting += _imported(text, package)
+        found[name] = text.replace(f"from {package}", f"from {called}")
     return found
 
 
-def _imported(text: str) -> list[str]:
-    """Return the modules of the kernels' ground that a module imports."""
+def _imported(text: str, package: str) -> list[str]:
+    """Return the modules of a package that a module imports."""
     modules = []
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.ImportFrom) and node.module == KERNELS:
-            modules += [f"{KERNELS}.{alias.name}" for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{KERNELS}."):
+        if isinstance(node, ast.ImportFrom) and node.module == package:
+            modules += [f"{package}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{package}."):
             modules.append(str(node.module))
     return modules
 

@@ -1,7 +1,8 @@
 """Loads the network of this folder with PyTorch, as it was measured.
 
 The module is read by PyTorch's restricted unpickler, which admits the classes and functions that
-stack.json lists, and nothing else. Code that no package brings lies in artefact/sources.
+stack.json lists, and nothing else. Code that no package brings lies in artefact/sources. A network
+in int8 is a list of operations, which the folder `int8_operators` computes.
 """
 
 from __future__ import annotations
@@ -37,17 +38,22 @@ def load(folder: Path, settings: Mapping[str, Any], threads: int) -> Callable[[A
     """Return the network: one batch of float32 in, float32 out."""
     import torch
 
-    module = stored(folder, settings)
+    narrow = settings["precision"] == "int8"
+    module: Any = None if narrow else stored(folder, settings)
     torch.set_num_threads(threads)
     if torch.get_num_interop_threads() != 1:
         torch.set_num_interop_threads(1)
+    if narrow and "onednn" in torch.backends.quantized.supported_engines:
+        torch.backends.quantized.engine = "onednn"  # unless an option says otherwise
     for name, value in settings["options"].items():
         *path, leaf = name.split(".")
         owner: Any = torch.backends
         for part in path:
             owner = getattr(owner, part)
         setattr(owner, leaf, value)
-    kind = getattr(torch, settings["precision"])
+    if narrow:  # behind the options, which say whose kernels its weights are packed for
+        module = importlib.import_module("int8_operators.torch_int8").load_operations(folder)
+    kind = torch.float32 if narrow else getattr(torch, settings["precision"])
     last = settings["layout"] == "nhwc"
     form = torch.channels_last if last else torch.contiguous_format
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from dlas.core.protocols import Array
 
 INFO = "pytorch.json"
+ENGINE, VNNI = "quantized.engine", "avx512_vnni"
+EXACT = "onednn"
+"""The engine whose sums of 8-bit products are exact where the CPU has VNNI."""
 _ISA = {"avx2": ("avx2", "AVX2"), "avx512": ("avx512", "AVX512_CORE")}
 
 
@@ -39,6 +43,13 @@ class PyTorch(Software):
     converted as a whole and really run in that type. On a GPU float32 is float32: TF32, which
     PyTorch allows for convolutions, is off. ``options`` sets flags of ``torch.backends`` by their
     dotted names, e.g. ``{mkldnn.enabled: false}``.
+
+    int8 is the shared quantized model by PyTorch's quantized kernels (``torch.ops.quantized``):
+    what they have an operator in eight bits for runs so, the rest in float32. oneDNN's kernels
+    multiply, unless ``{quantized.engine: x86}`` asks for PyTorch's own default: that is fbgemm
+    for linear layers and for convolutions of more than 100 groups, whose depthwise kernels
+    saturate at eight bits on any CPU (it is made for activations of seven).
+    PyTorch 2.14 calls quantized tensors deprecated (pytorch/pytorch#184982).
     """
 
     name: ClassVar[str] = "pytorch"
@@ -52,19 +63,55 @@ class PyTorch(Software):
         "dlas.layers.software.shared.torch_store",
         "dlas.layers.software.shared.torch_observe",
         "dlas.layers.software.shared.isa",
+        "dlas.layers.software.shared.work",
+        "dlas.layers.software.shared.qdq_listing",
+        "dlas.layers.software.shared.qdq_parts",
+        "dlas.layers.software.shared.qdq_patterns",
+        "dlas.layers.software.shared.torch_int8",
+        "dlas.layers.software.shared.torch_moves",
+        "dlas.layers.software.shared.torch_operators",
     )
 
     layout: Literal["nchw", "nhwc"] = "nchw"
     options: dict[str, bool | int | float | str] = field(default_factory=dict)
 
     def why_not(self, stack: Techniques) -> Refusal | None:
-        """Refuse chosen algorithms, ONNX-only models and the shared int8 model."""
-        if stack.precision == "int8":
+        """Refuse chosen algorithms, ONNX-only models, and int8 where no kernels are for it."""
+        if stack.precision == "int8" and (said := self._no_int8(stack)):
+            return said
+        onnx = None if stack.asked_precision == "int8" else refusals.torch_model(stack, self.name)
+        return refusals.own_algorithm(stack, self.name) or onnx
+
+    def _no_int8(self, stack: Techniques) -> Refusal | None:
+        """Refuse int8 on other devices than CPUs, and held to an instruction set by fbgemm."""
+        if stack.hardware.device != "cpu":
             return unavailable(
-                "pytorch: running the shared quantized ONNX model on PyTorch's quantized kernels "
-                "is not implemented in dlas"
+                "pytorch's quantized kernels are those of CPUs: int8 on "
+                f"{stack.hardware.device} is not implemented in dlas"
             )
-        return refusals.own_algorithm(stack, self.name) or refusals.torch_model(stack, self.name)
+        if stack.hardware.isa != "native" and self.options.get(ENGINE, EXACT) != EXACT:
+            return unavailable(
+                f"pytorch's int8 by {self.options[ENGINE]} cannot be held to "
+                f"{stack.hardware.isa}: fbgemm chooses by itself, {{{ENGINE}: {EXACT}}} obeys"
+            )
+        return None
+
+    def suspected(self, stack: Techniques, flags: Collection[str]) -> str:
+        """Say that 8-bit weights saturate without VNNI (pytorch/pytorch#103646 and #44939)."""
+        if stack.precision != "int8" or "avx2" not in flags:
+            return ""
+        saturate = "add 8-bit products in pairs that saturate at 16 bits"
+        if VNNI not in flags or stack.hardware.isa == "avx2":
+            return (
+                f"without AVX-512 VNNI PyTorch's kernels, fbgemm's and oneDNN's, {saturate}: "
+                "`int8: {weight_bits: 7}` keeps clear of that"
+            )
+        if self.options.get(ENGINE, EXACT) == EXACT:
+            return ""
+        return (
+            f"fbgemm's depthwise kernels {saturate} on any CPU: "
+            f"`int8: {{weight_bits: 7}}` keeps clear of that, or {{{ENGINE}: {EXACT}}}"
+        )
 
     def environment(self, hardware: HardwareTechnique) -> dict[str, str]:
         """Hold ATen, oneDNN and MKL to an instruction set, where one is asked for."""
@@ -83,10 +130,12 @@ class PyTorch(Software):
 
         from dlas.layers.software.shared.torch_store import save_module
 
-        module = program.network().module
-        if module is None or program.precision == "int8":
-            raise StepError("pytorch builds from a torch module in a floating-point type")
         _check_options(self.options)
+        if program.precision == "int8":
+            return _build_int8(program, folder)
+        module = program.network().module
+        if module is None:
+            raise StepError("pytorch builds from a torch module in a floating-point type")
         kind = getattr(torch, program.precision)
         module = copy.deepcopy(module).eval().to(kind)
         example = torch.zeros(program.spec.shape, dtype=kind)
@@ -104,20 +153,69 @@ class PyTorch(Software):
         from dlas.layers.software.shared.torch_store import load_module
 
         info = json.loads((folder / INFO).read_text(encoding="utf-8"))
+        if info["precision"] == "int8":
+            return self._load_int8(folder, hardware)
         module, reason = load_module(folder)
         # After the module, whose code may set threads and flags when it is imported.
-        set_threads(hardware.threads)
-        _float32_means_float32()
-        _check_options(self.options)
-        for name, value in self.options.items():
-            owner, leaf = _option(name)
-            setattr(owner, leaf, value)
+        self._set_up(hardware)
         device = "cpu"
         if hardware.device == "cuda":
             device = f"cuda:{getattr(hardware, 'index', 0)}"
             module = module.to(device)
         kind = getattr(torch, info["precision"])
         return TorchSession(module, device, kind, self.layout == "nhwc", reason)
+
+    def _set_up(self, hardware: HardwareTechnique) -> None:
+        """Set the threads and flags of this process."""
+        set_threads(hardware.threads)
+        _float32_means_float32()
+        _check_options(self.options)
+        for name, value in self.options.items():
+            owner, leaf = _option(name)
+            setattr(owner, leaf, value)
+
+    def _load_int8(self, folder: Path, hardware: HardwareTechnique) -> Session:
+        """Pack the weights for the engine and return the network that PyTorch runs in int8."""
+        import torch
+
+        from dlas.layers.software.shared.torch_int8 import load_operations
+
+        if EXACT in torch.backends.quantized.supported_engines:
+            torch.backends.quantized.engine = EXACT
+        self._set_up(hardware)
+        return Int8Session(load_operations(folder), "cpu", torch.float32, self.layout == "nhwc")
+
+
+def _build_int8(program: Program, folder: Path) -> Any:
+    """Store the shared quantized model as what PyTorch computes, and load it once.
+
+    Raises:
+        StepError: PyTorch is to quantize, or cannot compute the model: which operator, and why.
+    """
+    import onnx
+    import torch
+
+    from dlas.layers.software.shared.qdq_listing import read_listing
+    from dlas.layers.software.shared.torch_int8 import load_operations, save_operations
+
+    if program.calibration() is not None:
+        raise StepError("pytorch runs the shared quantized model, and has no way to make its own")
+    gone = [name for name in ("quint8", "quantize_per_tensor") if not hasattr(torch, name)]
+    if gone:
+        raise StepError(
+            f"PyTorch {torch.__version__} has no quantized tensors any more (torch.{gone[0]}), "
+            "and so no quantized kernels: take torch-compile, or an older PyTorch"
+        )
+    listing = read_listing(onnx.load(program.onnx()))
+    operations = [asdict(each) for each in listing.operations]
+    save_operations(operations, listing.constants, (listing.given, listing.made), folder)
+    try:
+        load_operations(folder)
+    except ValueError as error:
+        raise StepError(str(error)) from error
+    (folder / INFO).write_text(json.dumps({"precision": "int8"}), encoding="utf-8")
+    counted = Counter(each.op for each in listing.operations)
+    return {"precision": "int8", "operations": dict(sorted(counted.items()))}
 
 
 def set_threads(threads: int) -> None:
@@ -183,6 +281,16 @@ class TorchSession:
         return ran
 
 
+class Int8Session(TorchSession):
+    """A quantized network on the CPU."""
+
+    def observe(self, x: Array) -> Ran:
+        """Run once under PyTorch's profiler and oneDNN's log: what ran in eight bits, what not."""
+        from dlas.layers.software.shared.torch_observe import observe_int8
+
+        return observe_int8(lambda: self(x))
+
+
 def _option(name: str) -> tuple[Any, str]:
     """Return the object in ``torch.backends`` and its attribute that an option's name means."""
     import torch
@@ -223,6 +331,11 @@ def _check_options(options: Mapping[str, Any]) -> None:
         if type(now) is not type(value):
             problems.append(
                 f"pytorch: options: {name!r} is {now!r} and takes a {type(now).__name__}, "
+                f"got {value!r}."
+            )
+        elif name == ENGINE and value not in owner.supported_engines:
+            problems.append(
+                f"pytorch: options: {name!r} is one of {', '.join(owner.supported_engines)} here, "
                 f"got {value!r}."
             )
     if problems:

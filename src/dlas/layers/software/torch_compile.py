@@ -13,6 +13,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -28,6 +29,7 @@ from dlas.core.protocols import (
     Techniques,
     unavailable,
 )
+from dlas.layers.software.pytorch import VNNI
 from dlas.layers.software.shared import refusals
 
 if TYPE_CHECKING:
@@ -47,6 +49,9 @@ class TorchCompile(Software):
     The code is generated and compiled once, for this CPU, and serves any number of threads; a
     process that measures only loads it. ``options`` sets entries of ``torch._inductor.config`` by
     their dotted names, e.g. ``{max_autotune: true}`` or ``{cpp.min_chunk_size: 1024}``.
+
+    int8 is compiled to oneDNN's integer kernels by torchao's passes: the shared quantized model,
+    or what torchao's quantizer for x86 makes of the network itself (``int8: {route: own}``).
     """
 
     name: ClassVar[str] = "torch-compile"
@@ -55,24 +60,36 @@ class TorchCompile(Software):
     extra: ClassVar[str] = "torch"
     libraries: ClassVar[tuple[str, ...]] = ("torch",)
     preload: ClassVar[tuple[str, ...]] = ("torch",)
+    quantizer: ClassVar[str] = "torchao"
+    int8_passes: ClassVar[str] = "torchao"
     sources: ClassVar[tuple[str, ...]] = (
         "dlas.layers.software.shared.refusals",
         "dlas.layers.software.pytorch",
         "dlas.layers.software.shared.torch_observe",
         "dlas.layers.software.shared.isa",
+        "dlas.layers.software.shared.work",
+        "dlas.layers.software.shared.qdq_listing",
+        "dlas.layers.software.shared.qdq_parts",
+        "dlas.layers.software.shared.qdq_patterns",
+        "dlas.layers.software.shared.torch_int8",
+        "dlas.layers.software.shared.torch_moves",
+        "dlas.layers.software.shared.torch_operators",
+        "dlas.layers.software.shared.torch_pt2e",
     )
 
     options: dict[str, bool | int | float | str] = field(default_factory=dict)
 
     def why_not(self, stack: Techniques) -> Refusal | None:
-        """Refuse int8, chosen algorithms and instruction sets, other devices, no compiler."""
-        if stack.precision == "int8":
+        """Refuse chosen algorithms, instruction sets, devices, and what it lacks tools for."""
+        if stack.precision == "int8" and not self.python and find_spec("torchao") is None:
             return unavailable(
-                "torch-compile: running the shared quantized ONNX model is not implemented in dlas"
+                "torch-compile finds integer kernels by torchao's passes, and torchao is not "
+                "installed: pip install 'dlas[torchao]'"
             )
+        as_onnx = stack.asked_precision == "int8" and not stack.left_to_runtime
         return (
             refusals.own_algorithm(stack, self.name)
-            or refusals.torch_model(stack, self.name)
+            or (None if as_onnx else refusals.torch_model(stack, self.name))
             or refusals.cpu_only(stack, self.name)
             or refusals.native_isa(stack, self.name, "it compiles for the CPU it runs on")
             or _no_compiler()
@@ -84,13 +101,8 @@ class TorchCompile(Software):
         from torch._inductor import aoti_compile_and_package
         from torch._inductor import config as inductor
 
-        module = program.network().module
-        if module is None or program.precision == "int8":
-            raise StepError("torch-compile builds from a torch module in a floating-point type")
         _check_options(self.options)
-        kind = getattr(torch, program.precision)
-        module = copy.deepcopy(module).eval().to(kind)
-        example = torch.zeros(program.spec.shape, dtype=kind)
+        module, example = _to_compile(program, hardware)
         os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
         inductor.compile_threads = 1  # no pool of worker processes that would outlive the build
         with tempfile.TemporaryDirectory() as place, torch.no_grad():
@@ -116,16 +128,49 @@ class TorchCompile(Software):
         loader = torch._C._aoti.AOTIModelPackageLoader(
             str(folder / PACKAGE), "model", False, 1, -1
         )
-        return CompiledSession(loader, getattr(torch, info["precision"]), info["kernels"])
+        return CompiledSession(loader, info["precision"], info["kernels"])
+
+
+def _to_compile(program: Program, hardware: HardwareTechnique) -> tuple[Any, Any]:
+    """Return the module to compile, in its precision, and an input of it.
+
+    Raises:
+        StepError: there is no module, or one operation of the quantized model cannot be computed.
+    """
+    import torch
+
+    images, whole = program.calibration(), program.precision != "int8"
+    kind = getattr(torch, program.precision) if whole else torch.float32
+    example = torch.zeros(program.spec.shape, dtype=kind)
+    if not whole and images is None:
+        from dlas.layers.software.shared import torch_pt2e
+
+        try:
+            return torch_pt2e.shared(program.onnx()), example
+        except ValueError as error:
+            raise StepError(str(error)) from error
+    module = program.network().module
+    if module is None:
+        raise StepError("torch-compile builds from a torch module, and got an ONNX file")
+    module = copy.deepcopy(module).eval().to(kind)
+    if images is None:
+        return module, example
+    from dlas.layers.software.shared import torch_pt2e
+
+    saturates = VNNI not in hardware.describe()["flags"]
+    with torch.no_grad():
+        return torch_pt2e.own(module, example, images, reduce_range=saturates), example
 
 
 class CompiledSession:
     """A compiled network."""
 
-    def __init__(self, loader: Any, kind: Any, kernels: Mapping[str, str]) -> None:
+    def __init__(self, loader: Any, precision: str, kernels: Mapping[str, str]) -> None:
         import torch
 
-        self._torch, self._loader, self._kind, self._kernels = torch, loader, kind, kernels
+        self._torch, self._loader, self._kernels = torch, loader, kernels
+        self._narrow = precision == "int8"
+        self._kind = torch.float32 if self._narrow else getattr(torch, precision)
         # Images may come from read-only memory; they are not written to.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
 
@@ -140,8 +185,10 @@ class CompiledSession:
 
     def observe(self, x: Array) -> Ran:
         """Run once under oneDNN's log; beside it stand the calls in the compiled code."""
-        from dlas.layers.software.shared.torch_observe import observe
+        from dlas.layers.software.shared.torch_observe import observe, observe_compiled_int8
 
+        if self._narrow:
+            return observe_compiled_int8(lambda: self(x), self._kernels)
         ran = observe(lambda: self(x), "cpu")
         return replace(ran, kernels={**ran.kernels, **self._kernels})
 

@@ -207,7 +207,7 @@ def _lacking(techniques: Techniques, interpreter: Interpreter) -> Refusal | None
     if interpreter.problem:
         return unavailable(interpreter.problem)
     software = techniques.software
-    needed = software.quantizer if techniques.left_to_runtime else ""
+    needed = _int8_by(techniques)
     if interpreter.asked and needed and needed not in interpreter.versions:
         return unavailable(
             f"{software.python} lacks {needed}, by which {software.name} quantizes: install it "
@@ -342,7 +342,7 @@ class _Chain:
             registry.identity(t.algorithm),
             [hardware.name, t.hardware.target()],
             t.hardware.threads if software.bakes_threads or t.algorithm.measures else None,
-            *([_quantizer(software, self.interpreter)] if t.left_to_runtime else []),
+            *([_versioned(by, self.interpreter)] if (by := _int8_by(t)) else []),
         ]
         return self.add(
             Stage.BUILD,
@@ -388,9 +388,15 @@ def versions_of(technique: Technique, elsewhere: Interpreter | None) -> dict[str
     return {name: version for name, version in there.items() if version and version != "absent"}
 
 
-def _quantizer(software: Software, interpreter: Interpreter | None) -> Json:
-    """Return what a key must know of what quantizes in a build: its name and version."""
-    name = software.quantizer
+def _int8_by(techniques: Techniques) -> str:
+    """Return the distribution that a build of int8 needs beside the runtime; empty: none."""
+    if techniques.left_to_runtime:
+        return techniques.software.quantizer
+    return techniques.software.int8_passes if techniques.precision == "int8" else ""
+
+
+def _versioned(name: str, interpreter: Interpreter | None) -> Json:
+    """Return what a key must know of a distribution: its name and version."""
     version = interpreter.versions.get(name) if interpreter else installed_version(name)
     return [name, version]
 
