@@ -126,3 +126,28 @@ class TestRunTrain:
         (tmp_path / "file").write_text("")
         with pytest.raises(UserError, match="cannot be written"):
             run_train(model("resnet-8"), digits(), tmp_path / "file" / "w", epochs=10_000)
+
+    def test_a_minute_is_a_minute_and_stands_on_the_card(self, tmp_path: Path) -> None:
+        card = run_train(
+            model("resnet-8"), digits(), tmp_path / "w", minutes=0.02, first_size=4,
+            label_smoothing=0.1, batch_size=64, threads=1,
+        )  # fmt: skip
+        recipe = card["recipe"]
+        assert isinstance(recipe, dict)
+        assert (recipe["minutes"], recipe["first_size"], recipe["label_smoothing"]) == (
+            0.02, 4, 0.1,
+        )  # fmt: skip
+        assert recipe["steps"] >= 1
+
+    @pytest.mark.parametrize(
+        ("size", "said"), [(9, "Allowed: 4 to 8"), (2, "the images are 8 x 8")]
+    )
+    def test_a_size_that_there_is_not_is_refused(
+        self, tmp_path: Path, size: int, said: str
+    ) -> None:
+        with pytest.raises(UserError, match=said):
+            run_train(model("resnet-8"), digits(), tmp_path / "w", epochs=10_000, first_size=size)
+
+    def test_a_network_of_one_size_is_told_before_training(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match="takes no images of that size"):
+            run_train(model("vit-tiny"), digits(), tmp_path / "w", epochs=10_000, first_size=4)
