@@ -175,7 +175,7 @@ class TestTrain:
 
         module = Sizes()
         facts = train(module, Stripes(), epochs=5, batch_size=96, first_size=4)
-        assert [shape[2:] for shape in module.seen] == [(4, 4)] * 3 + [(6, 6)] * 2
+        assert [shape[2:] for shape in module.seen] == [(4, 4)] * 4 + [(6, 6)]
         assert facts["first_size"] == 4
 
     def test_channels_last_gives_the_same_and_contiguous_weights(self) -> None:

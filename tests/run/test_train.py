@@ -118,6 +118,26 @@ class TestRunTrain:
         assert any(not torch.equal(one[n], two[n]) for n in one)
         assert narrow["accuracy"] > 0.7
 
+    def test_strided_depthwise_convolutions_stay_in_float32(self) -> None:
+        """Their gradients are slow in bfloat16 on CPUs; the module is as it was afterwards."""
+        from dlas.run.train import _computing
+
+        module = torch.nn.Sequential(
+            torch.nn.Conv2d(4, 4, 3, 2, groups=4), torch.nn.Conv2d(4, 4, 3, groups=4),
+            torch.nn.Conv2d(4, 2, 1),
+        )  # fmt: skip
+        seen: dict[int, Any] = {}
+        for at, part in enumerate(module):
+            part.register_forward_hook(lambda _, x, y, at=at: seen.update({at: (x[0], y)}))
+        x = torch.randn(1, 4, 9, 9, generator=torch.Generator().manual_seed(0))
+        before = module(x)
+        with _computing(module, "cpu", bfloat16=True):
+            narrow = module(x)
+            assert seen[0][1].dtype == torch.float32
+            assert seen[1][1].dtype == seen[2][1].dtype == torch.bfloat16
+        assert narrow.dtype == torch.float32
+        assert torch.equal(module(x), before)
+
     def test_an_onnx_file_cannot_be_trained(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="only an ONNX file"):
             run_train(model("onnx: {path: m.onnx}"), digits(), tmp_path / "w")
