@@ -198,7 +198,7 @@ def _changes(orders: _Orders, found: Levelled, test: Assertion) -> Answered | No
     levels = [at for at in found.by if len(orders.levels(at)) > 1]
     if len(levels) < 2:
         return None
-    best: tuple[_Overtaken, str, str] | None = None
+    best: tuple[_Dethroned, str, str] | None = None
     pairs = list(permutations(levels, 2))
     for here, there in pairs:
         shared = [x for x in orders.levels(here) if x in orders.levels(there)]
@@ -220,7 +220,7 @@ def _changes(orders: _Orders, found: Levelled, test: Assertion) -> Answered | No
 
 
 @dataclass(frozen=True, eq=False)
-class _Overtaken:
+class _Dethroned:
     """A choice that is the best at one level and beaten at another."""
 
     p: float
@@ -235,7 +235,7 @@ class _Overtaken:
 
 def _loses(
     orders: _Orders, x: str, shared: Sequence[str], here: str, there: str
-) -> _Overtaken | None:
+) -> _Dethroned | None:
     """Return how sure it is that x is the best here and beaten there; None: nobody can tell."""
     rivals = [y for y in shared if y != x]
     ahead = {y: orders.between(y, x, here, [there]) for y in rivals}
@@ -250,7 +250,7 @@ def _loses(
     second = len(beaten) * min(g.above(orders.more) for g in beaten.values())
     rival = min(known, key=lambda y: known[y].value)
     by = max(beaten, key=lambda y: beaten[y].value)
-    return _Overtaken(max(first, second), x, rival, known[rival], by, beaten[by])
+    return _Dethroned(max(first, second), x, rival, known[rival], by, beaten[by])
 
 
 def _steady(orders: _Orders, levels: Sequence[str]) -> float:
