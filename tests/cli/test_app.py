@@ -650,6 +650,11 @@ def test_train_says_what_is_wrong(said, tmp_path):
     code, _, err = said("train", "resnet-8", "digits", "--out", "w", "--augment", "flop")
     assert code == 2
     assert "Did you mean 'flip'" in err
+    code, _, err = said(
+        "train", "resnet-8", "digits", "--out", tmp_path / "w", "--epochs", "3", "--minutes", "2"
+    )
+    assert code == 2
+    assert "--epochs 3 and --minutes 2: one of them ends it" in err
 
 
 # ---------------------------------------------------------------- from Python

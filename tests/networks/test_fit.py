@@ -151,6 +151,33 @@ class TestTrain:
         )  # fmt: skip
         assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
+    def test_the_clock_ends_it_and_says_how_far_it_came(self) -> None:
+        data, seen = Stripes(), []
+        facts = train(
+            network(), data, epochs=0, batch_size=32, minutes=0.5 / 60,
+            progress=lambda step, steps, loss: seen.append((step, steps)),
+        )  # fmt: skip
+        assert facts["steps"] == len(seen) > 1
+        assert facts["epochs"] == pytest.approx(len(seen) / 3, abs=0.01)
+        assert facts["minutes"] == 0.5 / 60
+        assert facts["train_accuracy"] > 0.5
+        assert all(step <= steps for step, steps in seen)
+
+    def test_images_grow_while_it_trains(self) -> None:
+        class Sizes(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.fc, self.seen = nn.Linear(1, 2), []
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                self.seen.append(tuple(x.shape))
+                return self.fc(x.mean(dim=(2, 3)))
+
+        module = Sizes()
+        facts = train(module, Stripes(), epochs=5, batch_size=96, first_size=4)
+        assert [shape[2:] for shape in module.seen] == [(4, 4)] * 4 + [(6, 6)]
+        assert facts["first_size"] == 4
+
     def test_channels_last_gives_the_same_and_contiguous_weights(self) -> None:
         # no dropout: its random numbers are drawn in the order of memory; no bias before the
         # norm: its gradient is nothing but rounding

@@ -73,6 +73,7 @@ def test_verdicts_come_before_all_else(folder, tmp_path):
     assert '<td data-head="found in">6 yes</td>' in told
     assert "36 stacks were measured. A stack is one choice of each of: dataset, model" in told
     assert re.search(r": \S+ has \S+ times \(\S+ to \S+\) the time of", told)
+    assert re.search(r"<br>decided by \S.* against \S.*</details>", told)
 
 
 def test_what_was_written_afterwards_is_marked(folder):

@@ -118,6 +118,26 @@ class TestRunTrain:
         assert any(not torch.equal(one[n], two[n]) for n in one)
         assert narrow["accuracy"] > 0.7
 
+    def test_strided_depthwise_convolutions_stay_in_float32(self) -> None:
+        """Their gradients are slow in bfloat16 on CPUs; the module is as it was afterwards."""
+        from dlas.run.train import _computing
+
+        module = torch.nn.Sequential(
+            torch.nn.Conv2d(4, 4, 3, 2, groups=4), torch.nn.Conv2d(4, 4, 3, groups=4),
+            torch.nn.Conv2d(4, 2, 1),
+        )  # fmt: skip
+        seen: dict[int, Any] = {}
+        for at, part in enumerate(module):
+            part.register_forward_hook(lambda _, x, y, at=at: seen.update({at: (x[0], y)}))
+        x = torch.randn(1, 4, 9, 9, generator=torch.Generator().manual_seed(0))
+        before = module(x)
+        with _computing(module, "cpu", bfloat16=True):
+            narrow = module(x)
+            assert seen[0][1].dtype == torch.float32
+            assert seen[1][1].dtype == seen[2][1].dtype == torch.bfloat16
+        assert narrow.dtype == torch.float32
+        assert torch.equal(module(x), before)
+
     def test_an_onnx_file_cannot_be_trained(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="only an ONNX file"):
             run_train(model("onnx: {path: m.onnx}"), digits(), tmp_path / "w")
@@ -126,3 +146,28 @@ class TestRunTrain:
         (tmp_path / "file").write_text("")
         with pytest.raises(UserError, match="cannot be written"):
             run_train(model("resnet-8"), digits(), tmp_path / "file" / "w", epochs=10_000)
+
+    def test_a_minute_is_a_minute_and_stands_on_the_card(self, tmp_path: Path) -> None:
+        card = run_train(
+            model("resnet-8"), digits(), tmp_path / "w", minutes=0.02, first_size=4,
+            label_smoothing=0.1, batch_size=64, threads=1,
+        )  # fmt: skip
+        recipe = card["recipe"]
+        assert isinstance(recipe, dict)
+        assert (recipe["minutes"], recipe["first_size"], recipe["label_smoothing"]) == (
+            0.02, 4, 0.1,
+        )  # fmt: skip
+        assert recipe["steps"] >= 1
+
+    @pytest.mark.parametrize(
+        ("size", "said"), [(9, "Allowed: 4 to 8"), (2, "the images are 8 x 8")]
+    )
+    def test_a_size_that_there_is_not_is_refused(
+        self, tmp_path: Path, size: int, said: str
+    ) -> None:
+        with pytest.raises(UserError, match=said):
+            run_train(model("resnet-8"), digits(), tmp_path / "w", epochs=10_000, first_size=size)
+
+    def test_a_network_of_one_size_is_told_before_training(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match="takes no images of that size"):
+            run_train(model("vit-tiny"), digits(), tmp_path / "w", epochs=10_000, first_size=4)

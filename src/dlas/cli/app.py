@@ -254,11 +254,14 @@ def train(
     model: options.ModelText,
     dataset: options.DatasetText,
     out: options.Weights,
-    epochs: options.Epochs = 10,
+    epochs: options.Epochs = None,
+    minutes: options.Minutes = None,
     batch_size: options.BatchSize = 128,
     lr: options.Rate = 2e-3,
     seed: options.Seed = 0,
     augment: options.Augment = "flip",
+    label_smoothing: options.Smoothing = 0.0,
+    first_size: options.FirstSize = None,
     limit: options.Limit = None,
     threads: options.Threads = None,
     device: options.Device = "cpu",
@@ -271,24 +274,32 @@ def train(
     The test images are looked at once, at the end. Use the weights by `weights: PATH`.
 
         dlas train 'mobilenet-v2: {width: 0.5}' fashion-mnist --out weights/mine --epochs 20
+
+        dlas train resnet-8 digits --out weights/quick --minutes 0.5
     """
     from typing import cast, get_args
 
     from dlas.cli.display import training_progress
+    from dlas.core.errors import UserError
     from dlas.core.protocols import Dataset, Model
     from dlas.networks import fit
     from dlas.run.train import read_technique, run_train
 
     one_of(augment, get_args(fit.Augment), "--augment")
+    if epochs is not None and minutes is not None:
+        raise UserError(f"--epochs {epochs} and --minutes {minutes:g}: one of them ends it.")
     card = run_train(
         cast(Model, read_technique("model", model)),
         cast(Dataset, read_technique("dataset", dataset)),
         out,
-        epochs=epochs,
+        epochs=10 if epochs is None else epochs,
+        minutes=minutes,
         batch_size=batch_size,
         lr=lr,
         seed=seed,
         augment=cast(fit.Augment, augment),
+        label_smoothing=label_smoothing,
+        first_size=first_size,
         limit=limit,
         threads=threads,
         device=device,

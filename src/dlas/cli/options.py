@@ -323,7 +323,27 @@ Times = Annotated[int, typer.Option("--repeats", min=1, help="Runs of each sampl
 # ---------------------------------------------------------------- train
 
 Weights = Annotated[Path, typer.Option(help="File of the weights (safetensors).")]
-Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training images.")]
+Epochs = Annotated[
+    int | None, typer.Option(min=1, help="Passes over the training images; 10 if left out.")
+]
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        "--minutes", min=0.01, help="Train for so long instead, the schedule stretched to it."
+    ),
+]
+Smoothing = Annotated[
+    float,
+    typer.Option(
+        "--label-smoothing", min=0.0, max=0.99, help="Share of a label spread over all classes."
+    ),
+]
+FirstSize = Annotated[
+    int | None,
+    typer.Option(
+        "--first-size", min=1, help="Height of the images at first; it grows to the whole."
+    ),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images a step.")]
 Rate = Annotated[float, typer.Option(min=0, help="The highest learning rate.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of order, augmentation and dropout.")]

@@ -6,12 +6,14 @@ It knows the protocols only: any ``torch.nn.Module`` and any :class:`dlas.protoc
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from dlas.core.errors import StepError
 from dlas.core.keys import Json
+from dlas.networks.pace import Pace, sized
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +42,8 @@ def train(
     label_smoothing: float = 0.0,
     channels_last: bool = False,
     device: str = "cpu",
+    minutes: float | None = None,
+    first_size: int | None = None,
     after_step: Callable[[nn.Module], None] | None = None,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> dict[str, Json]:
@@ -52,7 +56,7 @@ def train(
     Args:
         module: a float32 ``torch.nn.Module`` that returns logits ``(n, classes)``.
         samples: the training split; images are asked for batch by batch.
-        epochs: passes over the images; 0 changes nothing.
+        epochs: passes over the images; 0 changes nothing. With ``minutes`` the clock decides.
         batch_size: images a step; a last incomplete batch is left out of the epoch.
         lr: the highest learning rate.
         seed: of the order, the augmentation and dropout.
@@ -65,6 +69,11 @@ def train(
             that calls ``view`` on feature maps refuses it. The weights end up contiguous.
         device: where to compute, as torch calls it: ``cpu``, ``cuda``, ``cuda:1``. The module ends
             up on the CPU. A GPU gives other weights than a CPU, and not twice the same bits.
+        minutes: train for so long, the schedule stretched to it, and for one step at least; then
+            ``epochs`` says nothing, and the same seed gives other weights.
+        first_size: height of the images in the first fifth of training; it grows to the whole
+            in the last fifth (progressive resizing: Howard, 2018; Tan and Le, 2021). A quarter
+            of the pixels costs about a quarter of the time.
         after_step: called with the module after every step, e.g. to put zeros back.
         progress: called as ``progress(step, steps, loss)`` after every step.
 
@@ -76,7 +85,8 @@ def train(
 
     picked = balanced(samples.labels, limit, seed)
     batch_size = min(batch_size, len(picked))
-    steps = epochs * (len(picked) // batch_size) if batch_size else 0
+    each = len(picked) // batch_size if batch_size else 0
+    steps = each * (epochs if minutes is None else 1)
     facts = {
         "optimizer": "adamw-cosine", "epochs": epochs, "images": len(picked), "steps": steps,
         "batch_size": batch_size, "lr": lr, "seed": seed, "augment": augment,
@@ -84,6 +94,7 @@ def train(
         "threads": threads or torch.get_num_threads(), "channels_last": channels_last,
         "device": device,
     }  # fmt: skip
+    facts |= {"first_size": first_size} if first_size is not None else {}
     if not steps:
         module.eval()
         return {**facts, "loss": None, "train_accuracy": None}
@@ -91,36 +102,39 @@ def train(
     optimizer = torch.optim.AdamW(_groups(module, weight_decay), lr=lr)
     criterion = torch.nn.CrossEntropyLoss(label_smoothing=label_smoothing)
     rng = np.random.default_rng(seed)
-    losses, hits, step = [0.0], 0, 0
+    batches = _batches(samples, picked, batch_size, augment, rng)
+    losses: deque[float] = deque(maxlen=each)
+    hits: deque[int] = deque(maxlen=each)
+    step = 0
     module.train()
     if channels_last:
         module.to(memory_format=torch.channels_last)
+    pace = Pace(steps, minutes)
     with _torch_state(seed, threads):
-        for _ in range(epochs):
-            losses, hits = [], 0
-            for indices in _batches(picked, batch_size, rng):
-                for group in optimizer.param_groups:
-                    group["lr"] = lr * _rate(step, steps)
-                images = augmented(samples.images(indices.tolist()), augment, rng)
-                labels = torch.from_numpy(samples.labels[indices]).to(device)
-                outputs = module(torch.from_numpy(images).to(device))
-                loss = criterion(outputs, labels)
-                _finite(loss, step, lr)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-                optimizer.step()
-                if after_step:
-                    after_step(module)
-                step += 1
-                losses.append(float(loss.detach()))
-                hits += int((outputs.detach().argmax(1) == labels).sum())
-                if progress:
-                    progress(step, steps, losses[-1])
+        while not pace.over(step):
+            for group in optimizer.param_groups:
+                group["lr"] = lr * pace.rate(step)
+            images, labels = (part.to(device) for part in next(batches))
+            outputs = module(sized(images, *pace.shape(step, first_size, *images.shape[2:])))
+            loss = criterion(outputs, labels)
+            _finite(loss, step, lr)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+            optimizer.step()
+            if after_step:
+                after_step(module)
+            step += 1
+            losses.append(float(loss.detach()))
+            hits.append(int((outputs.detach().argmax(1) == labels).sum()))
+            if progress:
+                progress(step, pace.expected(step), losses[-1])
     module.to("cpu", memory_format=torch.contiguous_format)
     module.eval()
+    if minutes is not None:
+        facts |= {"epochs": round(step / each, 2), "steps": step, "minutes": minutes}
     seen = len(losses) * batch_size
-    return {**facts, "loss": sum(losses) / len(losses), "train_accuracy": hits / seen}
+    return {**facts, "loss": sum(losses) / len(losses), "train_accuracy": sum(hits) / seen}
 
 
 def predict(module: nn.Module, images: Array, batch: int = 256) -> Array:
@@ -184,19 +198,18 @@ def augmented(images: Array, how: Augment, rng: np.random.Generator) -> Array:
 
 
 def _batches(
-    picked: NDArray[np.int64], size: int, rng: np.random.Generator
-) -> Iterator[NDArray[np.int64]]:
-    order = picked[rng.permutation(len(picked))]
-    for at in range(0, len(order) - size + 1, size):
-        yield order[at : at + size]
+    samples: Samples, picked: NDArray[np.int64], size: int, augment: Augment,
+    rng: np.random.Generator,
+) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+    """Give images and labels without end, each epoch's in an order of its own."""
+    import torch
 
-
-def _rate(step: int, steps: int) -> float:
-    """Return the share of the highest rate at a step: a linear rise, then a half cosine."""
-    rise = max(1, steps // 10)
-    if step < rise:
-        return (step + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+    while True:
+        order = picked[rng.permutation(len(picked))]
+        for at in range(0, len(order) - size + 1, size):
+            chosen = order[at : at + size]
+            images = augmented(samples.images(chosen.tolist()), augment, rng)
+            yield torch.from_numpy(images), torch.from_numpy(samples.labels[chosen])
 
 
 def _groups(module: nn.Module, weight_decay: float) -> Sequence[dict[str, list[Tensor] | float]]:

@@ -16,6 +16,7 @@ from dlas.analyze.claims.spoken import (
     VERDICTS,
     about,
     counts,
+    deciding,
     sentence,
 )
 from dlas.core.errors import UserError
@@ -104,15 +105,18 @@ def _table(plainly: Plainly, some: Sequence[Judged]) -> Iterator[str]:
         columns = ("<br>".join(escape(said(t)) for t in one.tests) for said in plainly.columns)
         named = zip(HEADS[1:], columns, strict=True)
         cells = "".join(f'<td data-head="{escape(head)}">{column}</td>' for head, column in named)
-        yield f'<tr><td class="claim">{escape(one.claim.sentence)}{_more(one)}</td>{cells}</tr>'
+        claim = f"{escape(one.claim.sentence)}{_more(plainly, one)}"
+        yield f'<tr><td class="claim">{claim}</td>{cells}</tr>'
     yield "</tbody></table></div>"
 
 
-def _more(one: Judged) -> str:
-    """Return what only some readers ask: its source, its test, what would change the verdict."""
+def _more(plainly: Plainly, one: Judged) -> str:
+    """Return what only some readers ask: where it is from, what decides and would change it."""
     parts = [f"{one.claim.id}."]
     parts += [f"Source: {one.claim.source}."] if one.claim.source else []
     parts += [sentence(one.reason)] if one.reason else []
     parts += [f"Would change it: {one.change}"] if one.change else []
     tests = "".join(f"<br><code>{escape(t.test.text)}</code>" for t in one.tests)
+    named = [told for t in one.tests if (told := deciding(plainly.evidence, t))]
+    tests += "".join(f"<br>decided by {escape(told)}" for told in named)
     return f"<details><summary>more</summary>{escape(' '.join(parts))}{tests}</details>"

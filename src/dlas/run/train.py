@@ -6,19 +6,24 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlas.core import registry
 from dlas.core.errors import UserError
 from dlas.core.keys import Json
-from dlas.core.protocols import Dataset, Model, Samples, Technique
+from dlas.core.protocols import Dataset, DataSpec, Model, Samples, Technique
 from dlas.networks.fit import Augment, predict, train
+from dlas.networks.kept import Kept
+from dlas.networks.pace import Pace, sized
 from dlas.study.choices import read_choice
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+LEAST_SIDE = 4
+"""Height of the smallest images to begin with."""
 CHUNK = 500  # test images that are decoded at a time
 
 
@@ -49,6 +54,8 @@ def run_train(
     device: str = "cpu",
     bfloat16: bool = False,
     float16: bool = False,
+    minutes: float | None = None,
+    first_size: int | None = None,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> dict[str, Json]:
     """Train a model on a data set's training images, write its weights, return their card.
@@ -58,11 +65,13 @@ def run_train(
     card beside it (``.json``): model, data set, recipe, and the accuracy on all test images of
     what was written. Use them by ``weights: PATH``. With ``bfloat16`` convolutions and products
     are computed in that type (autocast; weights, their updates and the loss stay float32): quick
-    on CPUs with AMX and on GPUs, slow elsewhere. See :func:`dlas.networks.fit.train` for the rest.
+    on CPUs with AMX and on GPUs, slow elsewhere. With ``minutes`` the clock ends it; what comes
+    before and after (reading, the test images) is beside it. Decoded images stay in memory as
+    far as they fit into a gigabyte. See :func:`dlas.networks.fit.train` for the rest.
 
     Raises:
-        UserError: the model is only an ONNX file, ``device`` is not there, or ``out`` cannot be
-            written.
+        UserError: the model is only an ONNX file, ``device`` is not there, the network takes no
+            images of ``first_size``, or ``out`` cannot be written.
         StepError: training diverged.
     """
     out = out if out.suffix == ".safetensors" else out.with_name(out.name + ".safetensors")
@@ -74,10 +83,11 @@ def run_train(
     _there(device)
     _writable(out)
     module = _from_scratch(model).build(dataset).module
+    _takes(module, dataset.spec(), first_size)
     with _computing(module, device, bfloat16):
         recipe = train(
             module,
-            dataset.load("train"),
+            Kept(dataset.load("train")),
             epochs=epochs,
             batch_size=batch_size,
             lr=lr,
@@ -89,6 +99,8 @@ def run_train(
             label_smoothing=label_smoothing,
             channels_last=channels_last,
             device=device,
+            minutes=minutes,
+            first_size=first_size,
             progress=progress,
         )
     recipe["compute"] = "bfloat16" if bfloat16 else "float32"
@@ -159,13 +171,16 @@ def _from_scratch(model: Model) -> Model:
 
 @contextmanager
 def _computing(module: nn.Module, device: str, bfloat16: bool) -> Iterator[None]:
-    """Have a module compute in bfloat16 where that is safe (autocast), for a while."""
+    """Have a module compute in bfloat16 where that is safe and quick (autocast), for a while."""
     import torch
 
     if not bfloat16:
         yield
         return
     whole = module.forward
+    wide = _strided_depthwise(module) if torch.device(device).type == "cpu" else []
+    for part in wide:
+        part.forward = partial(_in_float32, part.forward)
 
     def forward(x: Tensor) -> Tensor:
         with torch.autocast(torch.device(device).type, dtype=torch.bfloat16):
@@ -176,7 +191,58 @@ def _computing(module: nn.Module, device: str, bfloat16: bool) -> Iterator[None]
     try:
         yield
     finally:
-        del module.forward
+        for part in (module, *wide):
+            del part.forward
+
+
+def _strided_depthwise(module: nn.Module) -> list[nn.Module]:
+    """Return the depthwise convolutions with a stride, but the module itself.
+
+    In bfloat16 their gradient of the input is oneDNN's reference code on CPUs: six times as slow
+    as in float32 (docs/case-study.md).
+    """
+    import torch
+
+    return [
+        part
+        for part in module.modules()
+        if part is not module
+        and isinstance(part, torch.nn.Conv2d)
+        and part.groups == part.in_channels > 1
+        and max(part.stride) > 1
+    ]
+
+
+def _in_float32(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    import torch
+
+    with torch.autocast(x.device.type, enabled=False):
+        return forward(x.float()).to(x.dtype)
+
+
+def _takes(module: nn.Module, spec: DataSpec, first_size: int | None) -> None:
+    """Refuse images of a size that there is not, or that a network does not take."""
+    import torch
+
+    if first_size is None:
+        return
+    if not LEAST_SIDE <= first_size <= spec.height:
+        raise UserError(
+            f"--first-size {first_size}: the images are {spec.height} x {spec.width}. "
+            f"Allowed: {LEAST_SIDE} to {spec.height}."
+        )
+    images = torch.zeros(2, spec.channels, spec.height, spec.width)
+    module.eval()
+    try:
+        with torch.inference_mode():
+            shape = Pace(1).shape(0, first_size, spec.height, spec.width)
+            module(sized(images, *shape))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        line = (str(error).splitlines() or [""])[0]
+        raise UserError(
+            f"--first-size {first_size}: the network takes no images of that size "
+            f"({type(error).__name__}: {line}). Leave it out."
+        ) from error
 
 
 def _there(device: str) -> None:

@@ -92,7 +92,7 @@ def test_the_interval_decides_not_the_value():
     (one,) = judged(noisy, claim("speedup(opt == 'fast') > 1 in every context"))
     assert one.verdict == "cannot tell"
     assert one.tests[0].count(None) == 8
-    assert "0 of 8 contexts say yes, 0 no, 8 neither" in one.reason
+    assert "0 of 8 cases say yes, 0 no, 8 neither" in one.reason
     assert "More rounds" in one.change
 
 
@@ -263,7 +263,7 @@ def test_the_best_is_better_than_what_there_is_at_its_level_alone():
     assert verdict(found, "flips(opt, by=threads) in every model") == "reproduced"
     (one,) = judged(found, claim("changes_winner(opt, by=threads) in every model"))
     told = [a.told for a in one.tests[0].answers]
-    assert not any(t.startswith("fast, best at threads 1") for t in told)
+    assert not any("the next best, has" in t and "of fast; at threads 2" in t for t in told)
     slower = grid(lambda m, o, t: SIZE[m] * speed.get((t, o), 9.0))
     found = evidence(without(slower, *[(m, "slow", 2) for m in "abcd"]))
     assert verdict(found, "changes_winner(opt, by=threads) in every model") == "reproduced"
@@ -562,7 +562,7 @@ def test_what_a_layer_is_by_row_is_read_once():
         ),
         (
             "speedup(opt == 'fast') > 1 in every threads",
-            "2 contexts have both sides, at least 3 are needed",
+            "at least 3 cases with both sides are needed, there are 2",
         ),
     ],
 )
@@ -585,7 +585,7 @@ def test_more_contexts_may_be_asked_for():
     test = "speedup(opt == 'fast') > 1 in every context"
     assert verdict(evidence(PLAIN), test, least_contexts=8) == "reproduced"
     (one,) = judged(evidence(PLAIN), claim(test, least_contexts=9))
-    assert "8 contexts have both sides, at least 9 are needed" in one.reason
+    assert "at least 9 cases with both sides are needed, there are 8" in one.reason
 
 
 # ---------------------------------------------------------------- quantifiers, families
@@ -745,6 +745,10 @@ def test_a_page_for_people():
         "| open | Something. | every case | no case to look at | no column is called"
     )
     assert "- a note" in page and "Source: a | b." in page
+    asked, unknown = (line for line in page.splitlines() if line.startswith("  `speedup"))
+    first, second = re.search(r"decided by (.+) against (.+)\)$", asked).groups()
+    assert {first, second} <= set(found.table.rows["cell"]) and first != second
+    assert unknown.endswith("in every context`")
 
 
 def shown(found, test, **changed):
@@ -761,13 +765,17 @@ def shown(found, test, **changed):
         ("ratio(ms, opt == 'slow', opt == 'none') > 1 in every context",
          r"slow has \S+ times \(\S+ to \S+\) the ms of no opt$"),
         ("speedup(opt == 'fast') < ratio(ms, opt == 'none', opt == 'fast') in every context",
-         r"up of fast over the baseline is \S+ times \(.*\) the ratio of ms, no opt to fast$"),
+         r"the baseline is 2\.00, the ratio of ms, no opt to fast, 2\.00: "
+         r"1\.00 times \(\S+ to \S+\) of it$"),
+        ("changes_winner(opt, by=threads) in every model",
+         r"at threads 1 none, the next best, has 2\.00 times \(.*\) the time of fast; "
+         r"at threads 2 fast has 3\.00 times \(\S+ to \S+\) the time of slow$"),
         ("winner(opt) == 'fast' in every context",
          r"\w+, the next best, has \S+ times \(\S+ to \S+\) the time of fast$"),
     ],
 )  # fmt: skip
 def test_what_was_seen_is_a_sentence(test, said):
-    assert re.search(said, shown(evidence(PLAIN), test))
+    assert re.search(said, shown(evidence(TURNED if "changes" in test else PLAIN), test))
 
 
 def test_names_are_short_where_the_table_has_short_ones():

@@ -93,7 +93,8 @@ def _crossed(
     some = len(beyond) * min(d.above(0.0) for d in beyond)
     true, false = (every, some) if test.sign[0] == "<" else (some, every)
     low, high = beyond[0].interval()
-    told = f"at {at:g} {a} has {said(gauge, beyond[0])} of {b}; {told}"
+    column = test.quantity.columns["along"]
+    told = f"at {column} {at:g} {a} has {said(gauge, beyond[0])} of {b}; {told}"
     return Answered(
         place, min(1.0, true), min(1.0, false), float(np.exp(beyond[0].value)),
         float(np.exp(low)), float(np.exp(high)), beyond[0].side(1), beyond[0].side(-1), told,

@@ -104,8 +104,8 @@ def _tried(evidence: Basis, claim: Claim, test: Assertion) -> Tried:
     if test.how and len(found) < need:
         return replace(
             tried,
-            reason=f"{len(found)} contexts have both sides, at least {need} are needed"
-            + (f" ({len(lonely)} have one side only)" if lonely else ""),
+            reason=f"at least {need} cases with both sides are needed, there are {len(found)}"
+            + (f" ({len(lonely)} more have one side only)" if lonely else ""),
         )
     true, false = _combined(test.how, found)
     return replace(tried, true=min(1.0, 2 * true), false=min(1.0, 2 * false))
@@ -171,7 +171,7 @@ def _undecided(tests: Sequence[Tried], p: float) -> str:
         n = len(t.answers)
         sure, not_sure, open_ = (t.count(s) for s in (True, False, None))
         parts.append(
-            f"{sure} of {n} contexts say yes, {not_sure} no, {open_} neither" if t.test.how
+            f"{sure} of {n} cases say yes, {not_sure} no, {open_} neither" if t.test.how
             else "the interval lies on both sides"
         )  # fmt: skip
     if p < FAMILY:
@@ -186,15 +186,15 @@ def _change(one: Judged) -> str:
     some = {t.test.how for t in one.tests}
     if one.verdict == REPRODUCED:
         if some == {SOME}:
-            return "That it surely fails in every context."
+            return "That it surely fails in every case."
         if some <= {EVERY, ""}:
-            return "One more context in which it surely fails."
-        return "Contexts in which it surely fails, half of all or more."
+            return "One case in which it surely fails."
+        return "Cases in which it surely fails, half of all or more."
     if some == {SOME}:
-        return "One context in which it surely holds."
+        return "One case in which it surely holds."
     if some <= {EVERY, ""}:
         return "That it does not fail there when measured again, with more rounds or elsewhere."
-    return "Contexts in which it surely holds, more than half of all."
+    return "Cases in which it surely holds, more than half of all."
 
 
 def _to_tell(one: Judged) -> str:
@@ -203,9 +203,9 @@ def _to_tell(one: Judged) -> str:
     if any(t.reason and not t.answers for t in one.tests):
         said.append("A table that has what the claim names.")
     elif any(t.reason for t in one.tests):
-        said.append("More contexts: levels of the layers that make them.")
+        said.append("More cases: levels of the layers that make them.")
     if any(t.count(None) for t in one.tests) and not said:
         said.append("More rounds of the cells that are undecided, so that their intervals shrink.")
     if any(t.lonely for t in one.tests):
-        said.append("The missing side of the contexts that have one side only.")
+        said.append("The missing side of the cases that have one side only.")
     return " ".join(said)

@@ -198,42 +198,59 @@ def _changes(orders: _Orders, found: Levelled, test: Assertion) -> Answered | No
     levels = [at for at in found.by if len(orders.levels(at)) > 1]
     if len(levels) < 2:
         return None
-    best: tuple[float, Amount, tuple[str, str, str, str]] | None = None
+    best: tuple[_Dethroned, str, str] | None = None
     pairs = list(permutations(levels, 2))
     for here, there in pairs:
         shared = [x for x in orders.levels(here) if x in orders.levels(there)]
         for x in shared:
-            p, lost, by = _loses(orders, x, shared, here, there)
-            if lost is not None and (best is None or p < best[0]):
-                best = (p, lost, (x, here, by, there))
+            lost = _loses(orders, x, shared, here, there)
+            if lost is not None and (best is None or lost.p < best[0].p):
+                best = (lost, here, there)
     if best is None:
         return None
     steady = _steady(orders, levels)
     choices = max(len(orders.levels(at)) for at in levels)
-    x, here, other, there = best[2]
-    by = test.quantity.columns["by"]
+    (lost, here, there), by = best, test.quantity.columns["by"]
     told = (
-        f"{x}, best at {by} {here}, has {said(orders.gauge, best[1])} of {other} at {by} {there}"
+        f"at {by} {here} {lost.rival}, the next best, has {said(orders.gauge, lost.ahead)} of "
+        f"{lost.choice}; at {by} {there} {lost.choice} has {said(orders.gauge, lost.behind)} of "
+        f"{lost.by}"
     )
-    return _filled(best[1], told, len(pairs) * choices * best[0], steady)
+    return _filled(lost.behind, told, len(pairs) * choices * lost.p, steady)
+
+
+@dataclass(frozen=True, eq=False)
+class _Dethroned:
+    """A choice that is the best at one level and beaten at another."""
+
+    p: float
+    choice: str
+    rival: str
+    """What comes next where it is the best, and how much worse that is."""
+    ahead: Amount
+    by: str
+    """What beats it elsewhere, and how much better that is."""
+    behind: Amount
 
 
 def _loses(
     orders: _Orders, x: str, shared: Sequence[str], here: str, there: str
-) -> tuple[float, Amount | None, str]:
-    """Return the p value of "x is the best here and beaten there", by how much, and by what."""
+) -> _Dethroned | None:
+    """Return how sure it is that x is the best here and beaten there; None: nobody can tell."""
     rivals = [y for y in shared if y != x]
-    ahead = [orders.between(y, x, here, [there]) for y in rivals]
+    ahead = {y: orders.between(y, x, here, [there]) for y in rivals}
     # What there is here alone may be better still.
-    ahead += [orders.between(y, x, here) for y in orders.levels(here) if y not in shared]
+    ahead |= {y: orders.between(y, x, here) for y in orders.levels(here) if y not in shared}
     behind = {y: orders.between(x, y, there, [here]) for y in rivals}
+    known = {y: g for y, g in ahead.items() if g is not None}
     beaten = {y: g for y, g in behind.items() if g is not None}
-    if not beaten or any(g is None for g in ahead):
-        return 1.0, None, ""
-    first = max(g.above(orders.more) for g in ahead if g is not None)
-    by = max(beaten, key=lambda y: beaten[y].value)
+    if not beaten or len(known) < len(ahead):
+        return None
+    first = max(g.above(orders.more) for g in known.values())
     second = len(beaten) * min(g.above(orders.more) for g in beaten.values())
-    return max(first, second), beaten[by], by
+    rival = min(known, key=lambda y: known[y].value)
+    by = max(beaten, key=lambda y: beaten[y].value)
+    return _Dethroned(max(first, second), x, rival, known[rival], by, beaten[by])
 
 
 def _steady(orders: _Orders, levels: Sequence[str]) -> float:

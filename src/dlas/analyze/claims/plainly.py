@@ -11,6 +11,7 @@ from dlas.analyze.claims.amounts import Answered
 from dlas.analyze.claims.gauges import Basis
 from dlas.analyze.claims.hypothesis import EVERY, MOST, SOME, Term, called
 from dlas.analyze.claims.judge import Tried
+from dlas.analyze.claims.terms import AGAINST
 from dlas.analyze.tell.words import is_time, number
 
 NEEDED = {EVERY: "every case", SOME: "at least one case", MOST: "more than half of the cases"}
@@ -102,7 +103,11 @@ class Plainly:
             x, y = quantity.columns["x"], quantity.columns["y"]
             return f"rank correlation of {x} and {y} {one.told}: {number(one.value)} {ends}"
         if isinstance(test.bound, Term):
-            told = f"{_over(quantity)} is {number(one.value)} times {ends} {_over(test.bound)}"
+            first, _, second = one.told.partition(AGAINST)
+            told = (
+                f"{_over(quantity)} is {first}, {_over(test.bound)}, {second}: "
+                f"{number(one.value)} times {ends} of it"
+            )
         elif quantity.name == "ratio":
             told = _has(quantity, quantity.columns["metric"], number(one.value), ends)
         elif is_time(self.evidence.table.metric):

@@ -55,7 +55,7 @@ def _of_test(evidence: Basis, tried: Tried) -> list[str]:
     missing = f", {len(tried.lonely)} with one side missing" if tried.lonely else ""
     if tried.test.how:
         lines.append(
-            f"   contexts: {tried.count(True)} surely yes, {tried.count(False)} surely no, "
+            f"   cases: {tried.count(True)} surely yes, {tried.count(False)} surely no, "
             f"{tried.count(None)} undecided{missing}"
         )
     one = tried.decisive
@@ -177,7 +177,7 @@ def as_markdown(
         parts = [f"Source: {one.claim.source}." if one.claim.source else "", sentence(one.reason)]
         parts += [f"Would change it: {one.change}" if one.change else ""]
         lines.append(f"- **{one.claim.id}**: {' '.join(p for p in parts if p)}")
-        lines += [f"  `{t.test.text}`{_missing(t)}" for t in one.tests]
+        lines += [f"  `{t.test.text}`{_more(evidence, t)}" for t in one.tests]
     lines += ["", "## How it was measured", "", *(f"- {note}" for note in notes)]
     return "\n".join(lines) + "\n"
 
@@ -198,11 +198,20 @@ def _group(evidence: Basis, verdict: str, some: Sequence[Judged]) -> list[str]:
     return [*lines, ""]
 
 
-def _missing(tried: Tried) -> str:
-    """Say in how many contexts a claim could not be looked at."""
-    n = len(tried.lonely)
-    cases = "1 case has" if n == 1 else f"{n} cases have"
-    return f" ({cases} one side only)" if n else ""
+def _more(evidence: Basis, tried: Tried) -> str:
+    """Say in how many contexts a claim could not be looked at, and which cells decide."""
+    parts, n = [], len(tried.lonely)
+    if n:
+        parts.append(f"{'1 case has' if n == 1 else f'{n} cases have'} one side only")
+    parts += [f"decided by {told}"] if (told := deciding(evidence, tried)) else []
+    return f" ({'; '.join(parts)})" if parts else ""
+
+
+def deciding(evidence: Basis, tried: Tried) -> str:
+    """Name the cells on both sides of the case that decides; nothing where there is none."""
+    one = tried.decisive
+    sides = [rows for rows in (one.first, one.second) if rows] if one else []
+    return " against ".join(_cells(evidence, rows) for rows in sides)
 
 
 def _cell(text: str) -> str:

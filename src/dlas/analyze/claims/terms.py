@@ -22,9 +22,12 @@ from dlas.analyze.claims.pairs import (
     placed,
     places_of,
 )
+from dlas.analyze.tell.words import number as tell
 from dlas.core.errors import UserError
 from dlas.core.rules import Rule
 
+AGAINST = " against "
+"""Between two quantities that are compared."""
 EQUAL = 1e-9
 """Logarithms that differ by less are the same."""
 
@@ -164,7 +167,9 @@ def answers(
         lonely = [placed(found.names, k) for k in _apart(found, other)]
         differ = {k: plus([amounts[k], minus(other.amounts[k])]) for k in both}
         made = [_answer(differ[k], 0.0, test, claim, floor, found, k) for k in both]
-        return [_shown(a, amounts[k]) for a, k in zip(made, both, strict=True)], lonely
+        return [
+            _shown(a, amounts[k], other.amounts[k]) for a, k in zip(made, both, strict=True)
+        ], lonely
     assert isinstance(bound, float), "the language says so"
     at = math.log(bound) if found.logarithmic else bound
     lonely = [placed(found.names, key) for key in found.lonely]
@@ -192,10 +197,11 @@ def _answer(
     )
 
 
-def _shown(answer: Answered, amount: Amount) -> Answered:
-    """Return an answer about two quantities with both sides of the first and their quotient."""
-    told = "the first over the second"
-    return replace(answer, first=amount.side(1), second=amount.side(-1), told=told)
+def _shown(answer: Answered, one: Amount, two: Amount) -> Answered:
+    """Return an answer about two quantities, both told, with both sides of the first."""
+    first, second = (tell(float(np.exp(amount.value))) for amount in (one, two))
+    told = f"{first}{AGAINST}{second}"
+    return replace(answer, first=one.side(1), second=one.side(-1), told=told)
 
 
 def compared(

@@ -54,6 +54,7 @@ class ChannelPruning(Optimization):
         "dlas.layers.optimization.shared.operator_rules",
         "dlas.layers.optimization.shared.fine_tuning",
         "dlas.networks.fit",
+        "dlas.networks.pace",
         "dlas.networks.permanent",
     )
 

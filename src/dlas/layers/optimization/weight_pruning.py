@@ -38,6 +38,7 @@ class WeightPruning(Optimization):
     sources: ClassVar[tuple[str, ...]] = (
         "dlas.layers.optimization.shared.fine_tuning",
         "dlas.networks.fit",
+        "dlas.networks.pace",
         "dlas.networks.permanent",
     )
 
