@@ -29,6 +29,7 @@ from dlas.analyze.tell.roofline import roofline
 from dlas.analyze.tell.shares import importance
 from dlas.analyze.tell.taken import best
 from dlas.analyze.tell.waterfall import waterfalls
+from dlas.analyze.tell.ways import ways
 from dlas.analyze.tell.winners import dominance
 
 FDR = 0.05
@@ -84,6 +85,7 @@ def _claims(analysis: Analysis) -> Iterable[Finding]:
     yield from interactions(analysis)
     yield from flips(analysis)
     yield from dominance(analysis)
+    yield from ways(analysis)
     yield from scaling(analysis)
     yield from break_evens(analysis)
     yield from returns(analysis)
