@@ -26,6 +26,7 @@ from fake_programs import (
     FakeProgram,
     LeftToRuntime,
     Stand,
+    artefact,
     forked,
     images,
     infer,
@@ -54,13 +55,8 @@ def _converted(module: Any, shape: tuple[int, ...], half: bool) -> tuple[str, by
     return ncnn_files.converted(module, shape, half)
 
 
-def folder(net: str, precision: str = "float32", algorithm: str = "native") -> Path:
-    """Return an artefact, which is built once."""
-    made = _FILES / f"ncnn-{net}-{precision}-{algorithm}"
-    if not made.exists():
-        made.mkdir()
-        software("ncnn").build(FakeProgram(net, precision, algorithm), CPU, made)
-    return made
+def folder(*what: str) -> Path:
+    return artefact(software("ncnn"), *what)
 
 
 def session(*what: str, threads: int = 1, **params: Any) -> Any:
