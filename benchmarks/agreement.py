@@ -67,7 +67,7 @@ def optimized(network: Any, way: str, train: Any, folder: Path) -> tuple[Any, An
 
     if way == "float32":
         return network, None
-    params = {"route": "own", "images": 32} if way == "int8" else {}
+    params = {"route": "own"} if way == "int8" else {}
     technique = registry.make("optimization", way, params)
     done = technique.apply(network, train, folder).network
     return done, train.images(done.calibration) if done.calibration else None

@@ -72,7 +72,7 @@ def test_float16_is_stored_only_and_said_to_run_in_float32(net: str) -> None:
 
 
 @installed
-@pytest.mark.parametrize("net", ["residual", "depthwise"])  # a transformer's norms suffer
+@pytest.mark.parametrize("net", NETS)
 def test_its_own_int8_agrees_is_smaller_and_really_runs(net: str) -> None:
     runtime = litert()
     check_own_int8(runtime, net)
