@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 
-class JoinedAttention(nn.Module):  # type: ignore[misc]
+class JoinedAttention(nn.Module):
     """What timm's ``Attention`` computes, by ``nn.MultiheadAttention`` with the same weights."""
 
     def __init__(self, given: Any) -> None:
