@@ -316,6 +316,15 @@ def test_its_own_int8_agrees_is_smaller_and_really_runs(net: str) -> None:
     assert sizes[1] < 0.5 * sizes[0]
 
 
+def test_an_image_of_few_values_is_not_cut() -> None:
+    net = open_net(folder("residual"), {"num_threads": 1})
+    layers = ncnn_files.read_layers((folder("residual") / PARAM).read_text())
+    chosen = [layer for layer in layers if layer.kind in ncnn_int8.QUANTIZED]
+    few = np.where(images() > 1, np.float32(3), np.float32(0.5))
+    scales = ncnn_int8._scales(net, chosen, few)
+    assert scales[chosen[0].name] == pytest.approx(127 / 3)
+
+
 class _Own(nn.Module):
     """A convolution, and what a test is about behind it."""
 

@@ -73,7 +73,8 @@ class Ncnn(Software):
     float32; without instructions for it they are widened before they are multiplied.
 
     Its own int8 (``int8: {route: own}``) is that of its tools ``ncnn2table`` and ``ncnn2int8``,
-    done by dlas since its Python package lacks them. timm's attention becomes one layer of ncnn's.
+    done by dlas since its Python package lacks them; the image alone keeps its whole range. timm's
+    attention becomes one layer of ncnn's.
 
     The algorithm of convolutions can be chosen: ``winograd``, ``gemm`` or ``direct``. ``options``
     sets fields of ncnn's ``Option``, e.g. ``{lightmode: false}`` or ``{use_packing_layout:

@@ -6,6 +6,9 @@ information (S. Migacz: 8-bit Inference with TensorRT, GTC 2017); weights have a
 output channel, those of 3x3 convolutions of stride 1 six bits, since Winograd adds them up.
 Between two quantized convolutions nothing goes back to float. Of linear layers over tokens and of
 attention the weights alone are quantized here: what they multiply is scaled as it comes.
+
+The image itself is not cut, which ncnn's tools do: its few distinct values leave gaps between them,
+for which the divergence charges more than for bright pixels (Fashion-MNIST: cut at 40 %).
 """
 
 from __future__ import annotations
@@ -248,7 +251,11 @@ def _scales(net: Any, layers: Sequence[NcnnLayer], images: Array) -> dict[str, f
             at = np.abs(values[values != 0]) * (BINS / largest[name])
             bins = np.minimum(at.astype(np.int64), BINS - 1)
             counts[name] += np.bincount(bins, minlength=BINS)
-    return {name: _scale(counts[name], largest[name]) for name in largest}
+    whole = {layer.name for layer in layers if layer.bottoms[0] == INPUT}
+    return {
+        name: 127 / most if name in whole and most > 0 else _scale(counts[name], most)
+        for name, most in largest.items()
+    }
 
 
 def _seen(net: Any, layers: Sequence[NcnnLayer], images: Array) -> Iterator[tuple[str, Any]]:
