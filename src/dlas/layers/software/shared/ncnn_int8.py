@@ -7,8 +7,8 @@ output channel, those of 3x3 convolutions of stride 1 six bits, since Winograd a
 Between two quantized convolutions nothing goes back to float. Of linear layers over tokens and of
 attention the weights alone are quantized here: what they multiply is scaled as it comes.
 
-The image itself is not cut, which ncnn's tools do: its few distinct values leave gaps between them,
-for which the divergence charges more than for bright pixels (Fashion-MNIST: cut at 40 %).
+The image itself is not cut, which ncnn's tools do: its few distinct values leave gaps, for which
+the divergence charges more than for bright pixels that are lost (Fashion-MNIST: cut at 40 %).
 """
 
 from __future__ import annotations
