@@ -33,7 +33,7 @@ from dlas.analyze.tell.ways import ways
 from dlas.analyze.tell.winners import dominance
 
 FDR = 0.05
-FIRST = ("price", "best", "importance", "order", "noise")
+FIRST = ("price", "best", "importance", "order", "ways", "noise")
 """Kinds that answer the study's questions; they are told first, in this order."""
 PROBLEM = tuple(x for x in GIVEN if x != "hardware")
 """Layers of the problem: their choices are compared, but seldom chosen."""
