@@ -1,13 +1,15 @@
 # Two commands do everything on a fresh machine with Python 3.11+, a C++ compiler and pip:
 #   make demo   environment, install, the quickstart study, its report
 #   make case-study-small   the small case study, its claims and its report, a quarter of an hour
+#   make runtimes   more runtimes: ExecuTorch, LiteRT with its converter, NNCF
 #   make test   environment, install, ruff, mypy, import rules, tests
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+CONVERTER := .venv/convert/bin/python
 OUT ?= out/quickstart
 
-.PHONY: demo case-study-small test check test-cluster test-cluster-slow test-hosts test-kernels test-runtimes test-slow install
+.PHONY: demo case-study-small test check test-cluster test-cluster-slow test-hosts test-kernels runtimes test-runtimes test-slow install
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -53,11 +55,14 @@ test-cluster-slow: $(STAMP)
 	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[cluster]' 'moto[server]>=5'
 	$(BIN)/python -m pytest -q -s -o timeout=600 -m "cluster and slow" tests/cluster
 
-test-runtimes: $(STAMP)
+# Runtimes beside those of `make install`; LiteRT's converter does not share dlas's requirements.
+runtimes: $(STAMP)
 	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[dev,nncf,litert,executorch]'
-	test -x .venv/convert/bin/python || $(PYTHON) -m venv .venv/convert
-	.venv/convert/bin/python -m pip install --quiet --progress-bar off litert-torch
-	DLAS_TEST_LITERT_CONVERTER=$(CURDIR)/.venv/convert/bin/python $(BIN)/python -m pytest -q \
+	test -x $(CONVERTER) || $(PYTHON) -m venv .venv/convert
+	$(CONVERTER) -m pip install --quiet --progress-bar off litert-torch
+
+test-runtimes: runtimes
+	DLAS_TEST_LITERT_CONVERTER=$(CURDIR)/$(CONVERTER) $(BIN)/python -m pytest -q \
 	  tests/layers/software tests/layers/optimization tests/testing tests/run/plan tests/deploy/test_standalone.py
 
 test-slow: $(STAMP)

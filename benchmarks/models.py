@@ -11,9 +11,14 @@ is a network, a number of threads and a pruning; each is saved when it is comple
 the JSON file holds already is not measured again.
 `--zeros 0.9` prunes every convolution and linear layer, the first and last included: uniformly at
 random, or the smallest weights of each layer.
-`--precision int8` runs one quantized model by everyone (see `quantized.py`); `bfloat16` and
-`float16` are asked of dlas and of OpenVINO, ONNX Runtime beside them in float32. A file holds one
-precision or several.
+`--precision int8` runs one quantized model by everyone who reads it, and what runtimes quantize
+themselves (see `quantized.py`); `bfloat16` and `float16` are asked of dlas and of OpenVINO, ONNX
+Runtime beside them in float32. A file holds one precision or several.
+ExecuTorch and LiteRT are built as a study does it (`lowered.py`); what is not installed is left
+out with a sentence. LiteRT's converter lives in an environment of its own:
+
+    python benchmarks/models.py --models resnet18 mobilenetv2_100 --precision float32 int8 \
+        --converter .venv/convert/bin/python --json runtimes.json
 """
 
 import argparse
@@ -22,16 +27,15 @@ import itertools
 import json
 import random
 import statistics
-import tempfile
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import quantized
+from lowered import LeftOut, Lowered, Served, folder_of, once
 from saved import Saved, geometric_mean
 
 Run = Callable[[np.ndarray], np.ndarray]
@@ -81,27 +85,11 @@ def torch_compile(model: Any, x: np.ndarray, threads: int) -> Run:
     return run
 
 
-_MADE: MutableMapping[Any, dict[str, Any]] = WeakKeyDictionary()
-"""What was made of a network, by its name; a folder goes with its network."""
-
-
-def once(model: Any, what: str, make: Callable[[], Any]) -> Any:
-    """Return what was made of this network before; else make it."""
-    made = _MADE.setdefault(model, {})
-    if what not in made:
-        made[what] = make()
-    return made[what]
-
-
-def _folder(model: Any) -> Path:
-    return Path(once(model, "folder", tempfile.TemporaryDirectory).name)
-
-
 def _onnx(model: Any, x: np.ndarray) -> str:
     import torch
 
     def make() -> str:
-        path = str(_folder(model) / "model.onnx")
+        path = str(folder_of(model) / "model.onnx")
         torch.onnx.export(model, (torch.from_numpy(x),), path, dynamo=True, external_data=False)
         return path
 
@@ -114,7 +102,7 @@ def _pnnx(model: Any, x: np.ndarray) -> str:
     import torch
 
     def make() -> str:
-        path = str(_folder(model) / "model.pt")
+        path = str(folder_of(model) / "model.pt")
         pnnx.export(model, path, (torch.from_numpy(x),), fp16=False)
         return path.removesuffix(".pt")
 
@@ -168,6 +156,26 @@ def _ncnn(winograd: bool) -> Build:
     return build
 
 
+def layer(runtime: str, **params: str) -> Build:
+    """Return what serves a network by a study's technique, built once for all numbers of threads.
+
+    The peers above are written out, since `conv.py` times single layers by them, whose outputs
+    are images.
+    """
+
+    def build(model: Any, x: np.ndarray, threads: int) -> Run:
+        def served() -> Served:
+            from dlas.core.protocols import DataSpec, Network
+
+            home = folder_of(model) / runtime
+            network = Network(DataSpec(1000, *x.shape[1:]), model)
+            return Served(runtime, Lowered(network, home), home / "built", **params)
+
+        return once(model, runtime, served).load(threads)
+
+    return build
+
+
 def dlas(algorithm: str, weights: str = "dense", dtype: str = "float32") -> Build:
     def build(model: Any, x: np.ndarray, threads: int) -> Run:
         import torch
@@ -197,7 +205,9 @@ DENSE: dict[str, Build] = {f"dlas-{a}": dlas(a) for a in ALGORITHMS}
 SPARSE: dict[str, Build] = {
     f"dlas-{a}-csr": dlas(a, "csr") for a in ("direct", "gemm", "spatial-pack", "best")
 }
-EVERYONE = PEERS | DENSE | SPARSE
+LAYERS = ("executorch", "litert")
+EVERYONE = PEERS | {name: layer(name) for name in LAYERS} | DENSE | SPARSE
+NAMES = tuple(dict.fromkeys((*EVERYONE, *quantized.NAMES)))
 
 MODELS = (
     "resnet18",
@@ -217,10 +227,10 @@ TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.02}
 """Largest difference from PyTorch, relative to the largest output."""
 
 
-def everyone(precision: str) -> dict[str, Build]:
-    """Return who runs a float network in a precision."""
+def everyone(precision: str, converter: str = "") -> dict[str, Build]:
+    """Return who runs a float network in a precision; ``converter``: LiteRT's."""
     if precision not in HALVES:
-        return EVERYONE
+        return EVERYONE | ({"litert": layer("litert", converter=converter)} if converter else {})
     ours: dict[str, Build] = {f"dlas-{a}": dlas(a, dtype=precision) for a in ALGORITHMS}
     hinted = partial(openvino, hint=HALVES[precision])
     return ours | {"onnxruntime": onnxruntime, "openvino": hinted}
@@ -248,19 +258,27 @@ def make(name: str, size: int, zeros: float, by_magnitude: bool) -> Any:
 
 
 def build_all(
-    model: Any, x: np.ndarray, threads: int, names: list[str], precision: str = "float32"
+    model: Any,
+    x: np.ndarray,
+    threads: int,
+    names: list[str],
+    precision: str = "float32",
+    converter: str = "",
 ) -> dict[str, Run]:
     """Build everyone, check outputs; leave out, with a line, who fails or differs."""
     import torch
 
     with torch.no_grad():
         expected = model(torch.from_numpy(x)).numpy()
-    built, builders = {}, everyone(precision)
+    built, builders = {}, everyone(precision, converter)
     for name in (name for name in names if name in builders):
         start = time.perf_counter()
         try:
             run = builders[name](model, x, threads)
             y = run(x)
+        except LeftOut as why:
+            print(f"  {name}: left out: {why}")
+            continue
         except Exception as error:  # a peer that cannot do this network is a row of the table
             print(f"  {name}: failed: {str(error).splitlines()[0][:120]}")
             continue
@@ -335,13 +353,14 @@ def arguments() -> argparse.Namespace:
     """Return the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=list(MODELS))
-    parser.add_argument("--runtimes", nargs="+", default=list(EVERYONE), choices=list(EVERYONE))
+    parser.add_argument("--runtimes", nargs="+", default=list(NAMES), choices=list(NAMES))
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--precision", nargs="+", default=["float32"], choices=PRECISIONS)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--zeros", nargs="+", type=float, default=[0.0])
     parser.add_argument("--pruning", nargs="+", default=["random"], choices=PRUNING)
+    parser.add_argument("--converter", default="", help="the Python that has litert-torch")
     parser.add_argument("--json", type=Path, help="results; cases in it are not measured again")
     parser.add_argument("--summary", action="store_true", help="only print what --json holds")
     return parser.parse_args()
@@ -371,10 +390,10 @@ def main() -> None:
             told = f"{name}, {precision}, {threads} threads, {zeros:.0%} zeros ({pruned})"
             print(told, flush=True)
             if precision == "int8":
-                known = [r for r in options.runtimes if r in quantized.EVERYONE]
-                built = quantized.build_all(model, x, threads, known)
+                known = [r for r in options.runtimes if r in quantized.NAMES]
+                built = quantized.build_all(model, x, threads, known, options.converter)
             else:
-                built = build_all(model, x, threads, runtimes, precision)
+                built = build_all(model, x, threads, runtimes, precision, options.converter)
             samples = measure(built, x, options.rounds)
             rows = [{"runtime": r, "seconds": seconds} for r, seconds in samples.items()]
             saved.add(case, rows)

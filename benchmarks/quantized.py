@@ -1,7 +1,8 @@
-"""What `models.py --precision int8` measures: one QDQ model of a network, by every runtime.
+"""What `models.py --precision int8` measures: one QDQ model by every runtime, and their own int8.
 
 The model is the one that a study's `int8` technique writes, calibrated on random images: its
-numbers are of no use, its operators are those of a real one.
+numbers are of no use, its operators are those of a real one. `NAME-own` is what a runtime makes of
+the float32 network itself, on the same images (`int8: {route: own}`).
 """
 
 import tempfile
@@ -10,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lowered import LeftOut, Lowered, Served, folder_of, once
 
 Run = Callable[[np.ndarray], np.ndarray]
 FURTHER = 1.25
-"""How much farther from float32 than ONNX Runtime's output another one may be."""
+"""How much farther from float32 another runtime may be than ONNX Runtime with the same model."""
+OWN_FURTHER = 4
+"""The same of a runtime's own quantization, which is another model."""
 
 
 class Images:
@@ -30,17 +34,23 @@ class Images:
         return np.stack(made).astype(np.float32)
 
 
-def qdq(model: Any, x: np.ndarray) -> tuple[Path, Any]:
-    """Return the quantized network's file, and the folder that it goes with."""
+def int8(model: Any, x: np.ndarray, folder: Path, **params: Any) -> Any:
+    """Return the network as a study's `int8` technique leaves it, and its calibration images."""
     from dlas.core.protocols import DataSpec, Network
     from dlas.layers.optimization.int8 import Int8
 
-    folder = tempfile.TemporaryDirectory()
     spec = DataSpec(1000, x.shape[1], x.shape[2], x.shape[3])
-    images = Images(x.shape[1:])
-    done = Int8(images=8).apply(Network(spec, model), images, Path(folder.name))  # type: ignore
-    assert done.network.onnx is not None
-    return done.network.onnx, folder
+    images: Any = Images(x.shape[1:])
+    done = Int8(images=8, **params).apply(Network(spec, model), images, folder).network
+    return done, images.images(done.calibration) if done.calibration else None
+
+
+def qdq(model: Any, x: np.ndarray) -> tuple[Path, Any]:
+    """Return the quantized network's file, and the folder that it goes with."""
+    folder = tempfile.TemporaryDirectory()
+    network, _ = int8(model, x, Path(folder.name))
+    assert network.onnx is not None
+    return network.onnx, folder
 
 
 def onnxruntime(path: Path, threads: int) -> Run:
@@ -84,24 +94,53 @@ EVERYONE: dict[str, Callable[[Path, int], Run]] = {
 }
 
 
+OWN = ("openvino", "ncnn", "executorch", "litert")
+"""Runtimes with a quantization of their own."""
+NAMES = (*EVERYONE, *(f"{name}-own" for name in OWN))
+
+
+def own(name: str, model: Any, x: np.ndarray, threads: int, converter: str) -> Run:
+    """Return what a runtime makes of the float32 network itself."""
+
+    def served() -> Served:
+        home = folder_of(model) / f"{name}-own"
+        home.mkdir(exist_ok=True)
+        network, images = int8(model, x, home, route="own")
+        params = {"converter": converter} if name == "litert" and converter else {}
+        return Served(name, Lowered(network, home, images=images), home / "built", **params)
+
+    return once(model, f"{name}-own", served).load(threads)
+
+
 def distance(y: np.ndarray, expected: np.ndarray) -> float:
     """Return the relative L2 error."""
     return float(np.linalg.norm(y - expected) / np.linalg.norm(expected))
 
 
-def build_all(model: Any, x: np.ndarray, threads: int, names: list[str]) -> dict[str, Run]:
+def build_all(
+    model: Any, x: np.ndarray, threads: int, names: list[str], converter: str = ""
+) -> dict[str, Run]:
     """Build everyone; leave out, with a line, who fails or is too far from float32."""
     import torch
 
     path, folder = qdq(model, x)
     with torch.no_grad():
         expected = model(torch.from_numpy(x)).numpy()
-    allowed = FURTHER * distance(onnxruntime(path, threads)(x), expected)
+    nearest = distance(onnxruntime(path, threads)(x), expected)
     built = {}
     for name in names:
+        itself = name.removesuffix("-own")
+        allowed = nearest * (FURTHER if name == itself else OWN_FURTHER)
         try:
-            run = EVERYONE[name](path, threads)
+            run = (
+                EVERYONE[name](path, threads)
+                if name == itself
+                else own(itself, model, x, threads, converter)
+            )
             far = distance(run(x), expected)
+        except LeftOut as why:
+            print(f"  {name}: left out: {why}")
+            continue
         except Exception as error:  # a peer that cannot do this network is a row of the table
             print(f"  {name}: failed: {str(error).splitlines()[0][:120]}")
             continue

@@ -35,6 +35,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+from lowered import Lowered
 from saved import machine
 
 RUNTIMES = ("onnxruntime", "openvino", "tvm")
@@ -98,7 +99,7 @@ def look(name: str, sizes: Sequence[int], max_params: float, say: Say) -> None:
     _count(network, say)
     with tempfile.TemporaryDirectory() as folder:
         places = iter(Path(folder, str(n)) for n in range(20))
-        lowered = lower(Network(network.spec, network.module), next(places))
+        lowered = Lowered(Network(network.spec, network.module), next(places))
         for runtime in RUNTIMES:
             off = _step(say, runtime, lambda r=runtime: run(r, lowered, next(places)))
             _compared(say, runtime, off)
@@ -139,14 +140,12 @@ def _prune(network: Any, say: Say, places: Iterator[Path]) -> None:
     say("reasons", dict(Counter(a["left_alone"].values())))
     say("far", len(a["far"]))
     say("channel-pruning", text)
-    lowered = lower(done.network, next(places))
+    lowered = Lowered(done.network, next(places))
     off = _step(say, "pruned", lambda: run("onnxruntime", lowered, next(places)))
     _compared(say, "pruned", off)
 
 
-def _quantize(
-    network: Any, plain: "Lowered", train: Any, say: Say, places: Iterator[Path]
-) -> None:
+def _quantize(network: Any, plain: Lowered, train: Any, say: Say, places: Iterator[Path]) -> None:
     from dlas.core import registry
     from dlas.layers.optimization import int8 as technique
 
@@ -160,50 +159,10 @@ def _quantize(
         return
     share = sum(done.achieved["quantized"].values()) / sum(done.achieved["operators"].values())
     say("int8", f"{share:.0%} of operators")
-    lowered = lower(done.network, next(places))
+    lowered = Lowered(done.network, next(places))
     off = _step(say, "ran int8", lambda: run("onnxruntime", lowered, next(places), network.module))
     if off is not None:  # how far int8 may be off depends on the network
         say("ran int8", f"{'' if np.isfinite(off) else 'WRONG: '}differs by {off:.2g}")
-
-
-class Lowered:
-    """A network as a build sees it (`dlas.protocols.Program`), lowered once, when asked for."""
-
-    def __init__(self, network: Any, algorithm: Any, folder: Path) -> None:
-        self.made, self.algorithm, self.folder = network, algorithm, folder
-        self.spec, self.precision = network.spec, network.precision
-
-    def network(self) -> Any:
-        """The network itself."""
-        return self.made
-
-    def onnx(self) -> Path:
-        """Its ONNX file."""
-        from dlas.run.steps.convert import to_onnx
-
-        file = self.folder / "lowered.onnx"
-        if not file.exists():
-            to_onnx(self.made, file.with_suffix(".draft"))
-            file.with_suffix(".draft").replace(file)
-        return file
-
-    def exported(self) -> Any:
-        """Its exported program."""
-        from dlas.run.steps.convert import load_exported, to_exported
-
-        to_exported(self.made, self.folder / "lowered.pt2")
-        return load_exported(self.folder / "lowered.pt2")
-
-    def calibration(self) -> None:
-        """There is nothing that a runtime is to quantize itself."""
-
-
-def lower(network: Any, place: Path) -> Lowered:
-    """Return a network as builds see it, its files in a folder of its own."""
-    from dlas.core import registry
-
-    place.mkdir()
-    return Lowered(network, registry.make("algorithm", "native", {}), place)
 
 
 def run(runtime: str, lowered: Lowered, place: Path, reference: Any = None) -> float:

@@ -59,7 +59,7 @@ SAME_STEMS: dict[str, tuple[tuple[str, ...], str]] = {
 
 FOUND_AND_TOLD = (
     "breakeven", "correlate", "coverage", "effects", "elbows", "expected", "flips", "interactions",
-    "ordered", "pareto", "price", "roofline", "shares", "taken", "waterfall", "winners",
+    "ordered", "pareto", "price", "roofline", "shares", "taken", "waterfall", "ways", "winners",
 )  # fmt: skip
 SAME_STEMS |= dict.fromkeys(
     FOUND_AND_TOLD, (("analyze/parts", "analyze/tell"), "a part of the analysis: computed, told")

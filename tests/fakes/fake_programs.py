@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from dlas.core import registry
+from dlas.core.errors import StepError
 from dlas.core.protocols import Algorithm, DataSpec, Network, Software, Techniques
 
 torch = pytest.importorskip("torch")
@@ -170,8 +171,71 @@ def stack(runtime: Software, **layers: Any) -> Techniques:
     return Techniques(**given)  # type: ignore
 
 
+def artefact(
+    runtime: Software, net: str, precision: str = "float32", algorithm: str = "native"
+) -> Path:
+    """Return the artefact of a network, which is built once; int8 is the runtime's own."""
+    made = _FILES / f"{runtime.name}-{net}-{precision}-{algorithm}"
+    if not made.exists():
+        made.mkdir()
+        own = precision == "int8"
+        program = LeftToRuntime(net) if own else FakeProgram(net, precision, algorithm)
+        runtime.build(program, CPU, made)
+    return made
+
+
+def size_of(made: Path) -> int:
+    """Return the bytes of an artefact."""
+    return sum(path.stat().st_size for path in made.iterdir())
+
+
 def infer(session: Any) -> np.ndarray:
     return np.concatenate([session(x[None]) for x in images()])
+
+
+def check_own_int8(runtime: Software, net: str) -> None:
+    """A runtime's own int8 agrees with the float32 network, is smaller, and really runs."""
+    made = artefact(runtime, net, "int8")
+    loaded, expected = runtime.load(made, CPU), reference(net)  # type: ignore
+    error = np.linalg.norm(infer(loaded) - expected) / np.linalg.norm(expected)
+    assert 0 < error <= 0.15
+    assert loaded.observe(images()[:1]).precision == "int8"
+    # The depthwise network is more description than weights.
+    share = 1.0 if net == "depthwise" else 0.6
+    assert size_of(made) < share * size_of(artefact(runtime, net))
+
+
+def check_outputs_are_kept(session: Any) -> None:
+    """What an inference gave stays as it is when the next one runs."""
+    first = session(images()[:1])
+    kept = first.copy()
+    session(images()[1:2])
+    np.testing.assert_array_equal(first, kept)
+
+
+def check_refused(runtime: Software) -> None:
+    """Another device, an instruction set, an ONNX file and an algorithm cannot be asked for."""
+    held = registry.make("hardware", "cpu", {"isa": "avx2"})
+    for layers, said in (
+        ({"hardware": Stand(device="cuda")}, "cuda"),
+        ({"hardware": held}, "avx2"),
+        ({"model": Stand(form="onnx")}, "ONNX"),
+        ({"algorithm": registry.make("algorithm", "gemm")}, "'gemm'"),
+    ):
+        refused = runtime.why_not(stack(runtime, **layers))
+        assert refused is not None and refused.status == "unavailable" and said in refused.reason
+
+
+def check_narrow_refused(runtime: Software, folder: Path) -> None:
+    """A runtime has no bfloat16 and no way to the shared int8 model; its own int8 it takes."""
+    for precision, said in (("bfloat16", "no bfloat16 kernels"), ("int8", "route: own")):
+        refused = runtime.why_not(stack(runtime, precision=precision))
+        assert refused is not None and refused.status == "unavailable"
+        assert said in refused.reason
+        with pytest.raises(StepError):
+            runtime.build(FakeProgram("residual", precision), CPU, folder)  # type: ignore
+    own: Any = registry.make("optimization", "int8", {"route": "own"})
+    assert runtime.why_not(stack(runtime, optimization=(own,))) is None
 
 
 def forked(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 COSTS = (METRIC, "accuracy", "memory_mb", "build_s")
 """What is told of the two cells that stand for an effect."""
-INTERACTIONS = ("interaction", "flip", "flips", "winner", "break-even")
+INTERACTIONS = ("interaction", "flip", "flips", "winner", "ways", "break-even")
 MOST = 3
 RETURNS = ("returns", "scaling")
 

@@ -94,6 +94,7 @@ class Analysis:
     flip_counts: pd.DataFrame
     winners: pd.DataFrame
     winner_maps: pd.DataFrame
+    ways: pd.DataFrame
     scaling: pd.DataFrame
     returns: pd.DataFrame
     elbows: pd.DataFrame

@@ -29,6 +29,7 @@ from dlas.analyze.parts.roofline import roofline
 from dlas.analyze.parts.shares import left_out, shares
 from dlas.analyze.parts.taken import best, best_of_given
 from dlas.analyze.parts.waterfall import waterfalls
+from dlas.analyze.parts.ways import ways
 from dlas.analyze.parts.winners import winner_maps, winners
 from dlas.analyze.tell.findings import findings
 
@@ -59,6 +60,7 @@ def analyze(table: Table, *, triples: bool = False) -> Analysis:
         flip_counts=flip_counts(turned),
         winners=winners(table, noise),
         winner_maps=winner_maps(table, noise),
+        ways=ways(table, noise),
         scaling=scaling(table, noise),
         returns=returns(table, noise),
         elbows=elbows(table, noise),

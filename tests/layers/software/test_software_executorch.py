@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 
 from dlas.core import registry
-from dlas.core.errors import StepError
 from dlas.layers.software.executorch import ExecuTorchSession
 from dlas.layers.software.shared.work import settle
 from dlas.layers.software.shared.xnnpack_events import kernels, named, portable, works
 from dlas.run.measure.verdict import asked_and_ran
 from fake_programs import (
-    _FILES,
     CPU,
     NETS,
-    FakeProgram,
-    LeftToRuntime,
-    Stand,
+    artefact,
+    check_narrow_refused,
+    check_outputs_are_kept,
+    check_own_int8,
+    check_refused,
     forked,
     images,
     infer,
@@ -37,20 +37,9 @@ installed = pytest.mark.skipif(MISSING is not None, reason="ExecuTorch is not in
 # ---------------------------------------------------------------- where it is installed
 
 
-def folder(net: str, precision: str = "float32") -> Path:
-    """Return an artefact, which is built once."""
-    made = _FILES / f"executorch-{net}-{precision}"
-    if made.exists():
-        return made
-    made.mkdir()
-    own = precision == "int8"
-    program = LeftToRuntime(net) if own else FakeProgram(net, precision)
-    software("executorch").build(program, CPU, made)
-    return made
-
-
 def session(net: str, precision: str = "float32") -> Any:
-    return software("executorch").load(folder(net, precision), CPU)
+    runtime = software("executorch")
+    return runtime.load(artefact(runtime, net, precision), CPU)
 
 
 @installed
@@ -77,12 +66,7 @@ def test_float16_runs_or_is_refused() -> None:
 @installed
 @pytest.mark.parametrize("net", ["residual", "depthwise"])
 def test_its_own_int8_agrees_is_smaller_and_really_runs(net: str) -> None:
-    loaded, expected = session(net, "int8"), reference(net)
-    error = np.linalg.norm(infer(loaded) - expected) / np.linalg.norm(expected)
-    assert 0 < error <= 0.15
-    assert loaded.observe(images()[:1]).precision == "int8"
-    sizes = [(folder(net, kind) / "model.pte").stat().st_size for kind in ("float32", "int8")]
-    assert sizes[1] < 0.6 * sizes[0]
+    check_own_int8(software("executorch"), net)
 
 
 @installed
@@ -96,16 +80,12 @@ def test_what_ran_is_read_from_its_trace() -> None:
 
 @installed
 def test_outputs_do_not_share_memory_between_calls() -> None:
-    loaded = session("depthwise")
-    first = loaded(images()[:1])
-    kept = first.copy()
-    loaded(images()[1:2])
-    np.testing.assert_array_equal(first, kept)
+    check_outputs_are_kept(session("depthwise"))
 
 
 @installed
 def test_forked_children_give_the_same_with_the_threads_asked(tmp_path: Path) -> None:
-    done = forked(software("executorch"), folder("residual"), tmp_path)
+    done = forked(software("executorch"), artefact(software("executorch"), "residual"), tmp_path)
     for count, (outputs, facts) in enumerate(done, start=1):
         np.testing.assert_allclose(outputs, reference("residual"), atol=1e-3)
         assert facts["ran"]["threads"] == count
@@ -189,15 +169,7 @@ def test_where_it_is_not_installed_it_is_unavailable_and_says_how_to_get_it() ->
 
 
 def test_narrow_types_that_it_has_no_way_to_are_unavailable(tmp_path: Path) -> None:
-    runtime = software("executorch")
-    for precision, said in (("bfloat16", "no bfloat16 kernels"), ("int8", "route: own")):
-        refused = runtime.why_not(stack(runtime, precision=precision))
-        assert refused is not None and refused.status == "unavailable"
-        assert said in refused.reason
-        with pytest.raises(StepError):
-            runtime.build(FakeProgram("residual", precision), CPU, tmp_path)
-    own: Any = registry.make("optimization", "int8", {"route": "own"})
-    assert runtime.why_not(stack(runtime, optimization=(own,))) is None
+    check_narrow_refused(software("executorch"), tmp_path)
 
 
 def test_float16_is_expected_where_the_cpu_converts_it() -> None:
@@ -208,16 +180,7 @@ def test_float16_is_expected_where_the_cpu_converts_it() -> None:
 
 
 def test_what_it_cannot_be_asked_for_is_unavailable() -> None:
-    runtime = software("executorch")
-    held = registry.make("hardware", "cpu", {"isa": "avx2"})
-    for layers, said in (
-        ({"hardware": Stand(device="cuda")}, "cuda"),
-        ({"hardware": held}, "avx2"),
-        ({"model": Stand(form="onnx")}, "ONNX"),
-        ({"algorithm": registry.make("algorithm", "gemm")}, "'gemm'"),
-    ):
-        refused = runtime.why_not(stack(runtime, **layers))
-        assert refused is not None and refused.status == "unavailable" and said in refused.reason
+    check_refused(software("executorch"))
 
 
 def test_plain_stacks_are_not_refused() -> None:

@@ -16,16 +16,19 @@ from dlas.layers.software.litert import LiteRtSession
 from dlas.layers.software.shared import litert_graph
 from dlas.layers.software.shared.work import settle
 from fake_programs import (
-    _FILES,
     CPU,
     NETS,
     FakeProgram,
-    LeftToRuntime,
-    Stand,
+    artefact,
+    check_narrow_refused,
+    check_outputs_are_kept,
+    check_own_int8,
+    check_refused,
     forked,
     images,
     infer,
     reference,
+    size_of,
     software,
     stack,
 )
@@ -44,20 +47,9 @@ def litert(**params: Any) -> Any:
 # ---------------------------------------------------------------- where it is installed
 
 
-def folder(net: str, precision: str = "float32") -> Path:
-    """Return an artefact, which is built once."""
-    made = _FILES / f"litert-{net}-{precision}"
-    if made.exists():
-        return made
-    made.mkdir()
-    own = precision == "int8"
-    program = LeftToRuntime(net) if own else FakeProgram(net, precision)
-    litert().build(program, CPU, made)
-    return made
-
-
 def session(net: str, precision: str = "float32") -> Any:
-    return litert().load(folder(net, precision), CPU)
+    runtime = litert()
+    return runtime.load(artefact(runtime, net, precision), CPU)
 
 
 @installed
@@ -74,22 +66,15 @@ def test_float16_is_stored_only_and_said_to_run_in_float32(net: str) -> None:
     loaded, expected = session(net, "float16"), reference(net)
     error = np.abs(infer(loaded) - expected).max() / np.abs(expected).max()
     assert 0 < error <= 0.02
-    sizes = [
-        (folder(net, kind) / "model.tflite").stat().st_size for kind in ("float32", "float16")
-    ]
+    sizes = [size_of(artefact(litert(), net, kind)) for kind in ("float32", "float16")]
     assert sizes[1] < (0.7 if net == "residual" else 1) * sizes[0]
     assert loaded.observe(images()[:1]).precision == "float32"
 
 
 @installed
-@pytest.mark.parametrize("net", ["residual", "depthwise"])  # a transformer's norms suffer
+@pytest.mark.parametrize("net", NETS)
 def test_its_own_int8_agrees_is_smaller_and_really_runs(net: str) -> None:
-    loaded, expected = session(net, "int8"), reference(net)
-    error = np.linalg.norm(infer(loaded) - expected) / np.linalg.norm(expected)
-    assert 0 < error <= 0.15
-    assert loaded.observe(images()[:1]).precision == "int8"
-    sizes = [(folder(net, kind) / "model.tflite").stat().st_size for kind in ("float32", "int8")]
-    assert sizes[1] < (0.6 if net == "residual" else 1) * sizes[0]
+    check_own_int8(litert(), net)
 
 
 @installed
@@ -103,16 +88,12 @@ def test_what_ran_is_what_the_interpreter_lists() -> None:
 
 @installed
 def test_outputs_do_not_share_memory_between_calls() -> None:
-    loaded = session("depthwise")
-    first = loaded(images()[:1])
-    kept = first.copy()
-    loaded(images()[1:2])
-    np.testing.assert_array_equal(first, kept)
+    check_outputs_are_kept(session("depthwise"))
 
 
 @installed
 def test_forked_children_give_the_same_with_the_threads_asked(tmp_path: Path) -> None:
-    done = forked(litert(), folder("residual"), tmp_path)
+    done = forked(litert(), artefact(litert(), "residual"), tmp_path)
     for count, (outputs, facts) in enumerate(done, start=1):
         np.testing.assert_allclose(outputs, reference("residual"), atol=1e-3)
         assert facts["ran"]["threads"] in (count, None)
@@ -282,28 +263,11 @@ def test_what_is_not_converted_is_told_in_its_words(
 def test_narrow_types_that_it_has_no_way_to_are_unavailable(
     environment: str, tmp_path: Path
 ) -> None:
-    runtime = litert(converter=environment)
-    for precision, said in (("bfloat16", "no bfloat16 kernels"), ("int8", "route: own")):
-        refused = runtime.why_not(stack(runtime, precision=precision))
-        assert refused is not None and refused.status == "unavailable"
-        assert said in refused.reason
-        with pytest.raises(StepError):
-            runtime.build(FakeProgram("residual", precision), CPU, tmp_path)
-    own: Any = registry.make("optimization", "int8", {"route": "own"})
-    assert runtime.why_not(stack(runtime, optimization=(own,))) is None
+    check_narrow_refused(litert(converter=environment), tmp_path)
 
 
 def test_what_it_cannot_be_asked_for_is_unavailable(environment: str) -> None:
-    runtime = litert(converter=environment)
-    held = registry.make("hardware", "cpu", {"isa": "avx2"})
-    for layers, said in (
-        ({"hardware": Stand(device="cuda")}, "cuda"),
-        ({"hardware": held}, "avx2"),
-        ({"model": Stand(form="onnx")}, "ONNX"),
-        ({"algorithm": registry.make("algorithm", "gemm")}, "'gemm'"),
-    ):
-        refused = runtime.why_not(stack(runtime, **layers))
-        assert refused is not None and refused.status == "unavailable" and said in refused.reason
+    check_refused(litert(converter=environment))
 
 
 def test_plain_stacks_are_not_refused(environment: str) -> None:

@@ -15,7 +15,7 @@ from dlas.core.errors import StepError, UserError
 from dlas.core.protocols import KernelChoice, Software
 from dlas.layers.software import ncnn as software_ncnn
 from dlas.layers.software.shared import ncnn_files, ncnn_int8, ncnn_kernels, own_threads
-from dlas.layers.software.shared.ncnn_blobs import SeenBlobs, open_net, write_net
+from dlas.layers.software.shared.ncnn_blobs import PARAM, SeenBlobs, open_net, write_net
 from dlas.layers.software.shared.ncnn_kernels import by_memory
 from dlas.run.measure.verdict import asked_and_ran
 from dlas.testing.stand_ins import NamedKernels
@@ -26,6 +26,7 @@ from fake_programs import (
     FakeProgram,
     LeftToRuntime,
     Stand,
+    artefact,
     forked,
     images,
     infer,
@@ -39,6 +40,8 @@ ncnn = pytest.importorskip("ncnn")
 pytest.importorskip("pnnx")
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
+
+from dlas.layers.software.shared.ncnn_attention import joined  # noqa: E402
 
 ALGORITHMS = ("winograd", "gemm", "direct")
 
@@ -54,13 +57,8 @@ def _converted(module: Any, shape: tuple[int, ...], half: bool) -> tuple[str, by
     return ncnn_files.converted(module, shape, half)
 
 
-def folder(net: str, precision: str = "float32", algorithm: str = "native") -> Path:
-    """Return an artefact, which is built once."""
-    made = _FILES / f"ncnn-{net}-{precision}-{algorithm}"
-    if not made.exists():
-        made.mkdir()
-        software("ncnn").build(FakeProgram(net, precision, algorithm), CPU, made)
-    return made
+def folder(*what: str) -> Path:
+    return artefact(software("ncnn"), *what)
 
 
 def session(*what: str, threads: int = 1, **params: Any) -> Any:
@@ -249,10 +247,36 @@ def test_a_layer_is_the_convolution_that_the_module_has() -> None:
     assert (kept.out_height, kept.out_width) == (14, 8)
 
 
-def test_what_ncnn_has_no_layer_for_is_said(tmp_path: Path) -> None:
-    """timm's attention takes a tensor of five dimensions apart."""
+def test_what_ncnn_has_no_layer_for_is_said() -> None:
+    class Apart(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x.reshape(1, 1, 2, 14, 28).unbind(2)[0].flatten(1)
+
     with pytest.raises(StepError, match=r"ncnn has no layer for .*torch.unbind"):
-        software("ncnn").build(FakeProgram("vit"), CPU, tmp_path)
+        ncnn_files.converted(Apart(), (1, 1, 28, 28), False)
+
+
+def test_attention_becomes_one_layer_with_the_same_outputs() -> None:
+    loaded = session("vit")
+    np.testing.assert_allclose(infer(loaded), reference("vit"), atol=1e-3)
+    kinds = [o.kind for o in ncnn_files.read_layers((folder("vit") / PARAM).read_text())]
+    assert kinds.count("MultiHeadAttention") == 2
+
+
+def test_attention_with_more_in_it_is_left_alone() -> None:
+    attention = pytest.importorskip("timm.layers.attention").Attention
+    plain, normed = (
+        attention(8, 2, qkv_bias=True),
+        attention(8, 2, qk_norm=True, norm_layer=nn.LayerNorm),
+    )
+    module = nn.ModuleDict({"plain": plain, "normed": normed}).eval()
+    x = torch.randn(1, 5, 8)
+    expected = plain(x)
+    joined(module)
+    assert module["normed"] is normed
+    torch.testing.assert_close(module["plain"](x), expected)
+    with pytest.raises(ValueError, match="mask"):
+        module["plain"](x, attn_mask=torch.zeros(5, 5))
 
 
 def test_options_reach_ncnn_and_are_checked(tmp_path: Path) -> None:
@@ -290,6 +314,15 @@ def test_its_own_int8_agrees_is_smaller_and_really_runs(net: str) -> None:
     assert ran.precision == "int8" and ran.fallbacks == ()
     sizes = [(each / "model.ncnn.bin").stat().st_size for each in (folder(net), made)]
     assert sizes[1] < 0.5 * sizes[0]
+
+
+def test_an_image_of_few_values_is_not_cut() -> None:
+    net = open_net(folder("residual"), {"num_threads": 1})
+    layers = ncnn_files.read_layers((folder("residual") / PARAM).read_text())
+    chosen = [layer for layer in layers if layer.kind in ncnn_int8.QUANTIZED]
+    few = np.where(images() > 1, np.float32(3), np.float32(0.5))
+    scales = ncnn_int8._scales(net, chosen, few)
+    assert scales[chosen[0].name] == pytest.approx(127 / 3)
 
 
 class _Own(nn.Module):

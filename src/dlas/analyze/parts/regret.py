@@ -19,12 +19,12 @@ from scipy.stats.contingency import association
 
 from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.halves import Halves, halves
-from dlas.analyze.estimate.levels import Bools, Floats, Ints
+from dlas.analyze.estimate.levels import Floats, Ints
 from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.contenders import groups
 from dlas.analyze.parts.contrasts import tested
 from dlas.analyze.parts.taken import named
-from dlas.analyze.parts.within import meeting
+from dlas.analyze.parts.tops import candidates, top, top_over_top
 
 ALIASED = 0.8
 """Cramer's V (0: independent, 1: one follows from the other) of layers that are confounded."""
@@ -57,14 +57,14 @@ def regrets(table: Table, estimates: Estimates) -> pd.DataFrame:
     nobody can tell whose cost it is, and ``missing`` a stack that would tell.
     """
     both = halves(table, estimates)
-    rows = _candidates(table, estimates, both)
+    rows = candidates(table, estimates, both)
     if not len(rows) or not table.free:
         return pd.DataFrame(columns=COLUMNS)
     number, given = groups(table)
     free = [x for x in table.free if x not in given]
     group = pd.factorize(number[rows])[0].astype(np.int64)
     found = {x: _read(table, estimates, both, rows, group, x) for x in free}
-    joint = _best(estimates.mean, rows, np.ones(len(rows), dtype=bool), group)
+    joint = top(estimates.mean, rows, np.ones(len(rows), dtype=bool), group)
     labels = named(table, sorted(given, key=table.layers.index))
     out = [_row(table, estimates, x, found[x], joint, labels) for x in free]
     frame = pd.DataFrame(out, columns=COLUMNS)
@@ -77,40 +77,13 @@ def regrets(table: Table, estimates: Estimates) -> pd.DataFrame:
     return frame.assign(tied=_tied(estimates, frame, found))
 
 
-def _candidates(table: Table, estimates: Estimates, both: Halves) -> Ints:
-    surely, may = meeting(table, estimates)
-    usable = (
-        np.isfinite(estimates.mean) & np.isfinite(both.one.mean) & np.isfinite(both.other.mean)
-    )
-    return np.flatnonzero(usable & (surely if (usable & surely).any() else may))
-
-
-def _best(mean: Floats, rows: Ints, which: Bools, group: Ints) -> Ints:
-    """Return by group the best of some rows, -1 where there is none."""
-    out = np.full(int(group.max(initial=-1)) + 1, -1, dtype=np.int64)
-    some = np.flatnonzero(which)
-    order = some[np.argsort(-mean[rows[some]], kind="stable")]
-    out[group[order]] = rows[order]
-    return out
-
-
 def _read(
     table: Table, estimates: Estimates, both: Halves, rows: Ints, group: Ints, layer: str
 ) -> _Frozen:
     default = table.reference(layer)
     has = (table.cells[layer].to_numpy()[rows] == default).astype(bool)
-    every = np.ones(len(rows), dtype=bool)
-    values, variances = [], []
-    for chosen, read in ((both.one, both.other), (both.other, both.one)):
-        top, kept = _best(chosen.mean, rows, every, group), _best(chosen.mean, rows, has, group)
-        there = kept >= 0
-        gap = np.where(there & (kept != top), read.mean[kept] - read.mean[top], 0.0)
-        values.append(np.where(there, gap, np.nan))
-        var = read.gap(kept, top)
-        variances.append(np.where((there & (kept != top))[:, None], var, 0.0))
-    # Two halves that share no round are independent; without rounds both are the same.
-    var = np.mean(variances, axis=0) / (2 if both.split else 1)
-    return _Frozen(np.mean(values, axis=0), var, _best(estimates.mean, rows, has, group))
+    value, var = top_over_top(both, rows, group, has, np.ones(len(rows), dtype=bool))
+    return _Frozen(value, var, top(estimates.mean, rows, has, group))
 
 
 def _row(

@@ -29,10 +29,11 @@ from dlas.analyze.tell.roofline import roofline
 from dlas.analyze.tell.shares import importance
 from dlas.analyze.tell.taken import best
 from dlas.analyze.tell.waterfall import waterfalls
+from dlas.analyze.tell.ways import ways
 from dlas.analyze.tell.winners import dominance
 
 FDR = 0.05
-FIRST = ("price", "best", "importance", "order", "noise")
+FIRST = ("price", "best", "importance", "order", "ways", "noise")
 """Kinds that answer the study's questions; they are told first, in this order."""
 PROBLEM = tuple(x for x in GIVEN if x != "hardware")
 """Layers of the problem: their choices are compared, but seldom chosen."""
@@ -84,6 +85,7 @@ def _claims(analysis: Analysis) -> Iterable[Finding]:
     yield from interactions(analysis)
     yield from flips(analysis)
     yield from dominance(analysis)
+    yield from ways(analysis)
     yield from scaling(analysis)
     yield from break_evens(analysis)
     yield from returns(analysis)

@@ -4,8 +4,9 @@ A primitive answers three questions: can it do this operator (`why_not`), which 
 input have at least (`needs`), and what is the kernel (`lower`).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 from dlas.kernels.code.emit import PrimFunc
@@ -99,3 +100,21 @@ class Primitive:
         if self.form is None:
             return Layout(self.block(target))
         return self.form(op, target, knobs)
+
+
+def narrowed(
+    primitive: Primitive,
+    needs: Callable[..., Layout],
+    lower: Callable[..., Kernel],
+    dtypes: Iterable[str],
+) -> tuple[Primitive, ...]:
+    """Return a primitive for narrow types; `needs` and `lower` take the type as `dtype`."""
+    return tuple(
+        replace(
+            primitive,
+            needs=partial(needs, dtype=dtype),
+            lower=partial(lower, dtype=dtype),
+            dtype=dtype,
+        )
+        for dtype in dtypes
+    )

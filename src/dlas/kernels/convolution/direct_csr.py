@@ -46,16 +46,10 @@ class DirectCsr(PlainKernel):
         """Return the kernel: (x, starts, offsets, values, bias, [factors, ...], [residual], y)."""
         op, lanes, numbers = self.reduced, self.target.lanes, self.numbers
         rows, kind = self.rows_out * numbers.group, numbers.element
-        outputs = op.batch * self.rows_out * op.out_height * op.out_width
         width = self.vectors * self.target.lanes
         function = emit.Function(name, numbers.quantized)
         with function.body():
-            x = emit.argument("x", (*op.in_shape, 1), kind)
-            matrix = sparse.arguments(rows, values=kind)
-            bias = emit.argument("bias", (rows,), numbers.sums)
-            scales = requantize.arguments(rows) if numbers.quantized else None
-            r = emit.argument("residual", (outputs,), kind) if self.epilogue.residual else None
-            y = emit.argument("y", (outputs,), kind)
+            x, matrix, bias, scales, r, y = self.csr_arguments()
             staging = Staging(op, outside=None if scales is None else scales.outside)
             blocks = -(-op.out_height * staging.pitch // width)
             slack = blocks * width - op.out_height * staging.pitch + lanes

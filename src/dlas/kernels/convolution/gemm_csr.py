@@ -53,21 +53,14 @@ class GemmCsr(PlainKernel):
     def function(self, name: str) -> PrimFunc:
         """Return the kernel: (x, starts, offsets, values, bias, [factors, ...], [residual], y)."""
         op, numbers = self.reduced, self.numbers
-        rows, kind = self.rows_out * numbers.group, numbers.element
-        outputs = op.batch * self.rows_out * op.out_height * op.out_width
         bands = -(-op.out_height // self.band)
         function = emit.Function(name, numbers.quantized)
         with function.body():
-            x = emit.argument("x", (*op.in_shape, 1), kind)
-            matrix = sparse.arguments(rows, values=kind)
-            bias = emit.argument("bias", (rows,), numbers.sums)
-            scales = requantize.arguments(rows) if numbers.quantized else None
-            r = emit.argument("residual", (outputs,), kind) if self.epilogue.residual else None
-            y = emit.argument("y", (outputs,), kind)
+            x, matrix, bias, scales, r, y = self.csr_arguments()
             staging = Staging(op, outside=None if scales is None else scales.outside)
             # Rows past the image are gathered too (the last band may overhang), then dropped.
             slack = self.target.lanes + (bands * self.band - op.out_height) * staging.pitch
-            staged = T.alloc_buffer((staging.size(slack),), kind)
+            staged = T.alloc_buffer((staging.size(slack),), numbers.element)
             with T.serial(op.batch) as n:
                 staging.fill(x, n, staged, slack, self.target.lanes, self.threads)
                 with emit.outer(op.groups * bands, self.threads) as job:

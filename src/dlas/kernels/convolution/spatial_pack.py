@@ -14,8 +14,7 @@ In int8 an element is four channels (see `numbers`): `op` is the convolution tha
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from tvm.tirx.script.builder import ir as T
@@ -29,7 +28,7 @@ from dlas.kernels.code.walk import Channels, channels
 from dlas.kernels.convolution import arithmetic, half_sums, space, tiled
 from dlas.kernels.convolution.blocked_filters import pack_bias, pack_weight
 from dlas.kernels.convolution.blocked_store import BlockedStore
-from dlas.kernels.convolution.contract import Kernel, Primitive, Request
+from dlas.kernels.convolution.contract import Kernel, Primitive, Request, narrowed
 from dlas.kernels.convolution.depthwise import Depthwise, default_columns
 from dlas.kernels.convolution.space import Space
 from dlas.kernels.convolution.tiled import TiledBand
@@ -386,12 +385,4 @@ def _lower(op: Conv2d, r: Request, dtype: str = "float32") -> Kernel:
 
 
 PRIMITIVE = Primitive("spatial-pack", "dense", _needs, lambda target: target.lanes, _lower)
-NARROW = tuple(
-    replace(
-        PRIMITIVE,
-        needs=partial(_needs, dtype=dtype),
-        lower=partial(_lower, dtype=dtype),
-        dtype=dtype,
-    )
-    for dtype in types.NARROW
-)
+NARROW = narrowed(PRIMITIVE, _needs, _lower, types.NARROW)

@@ -8,8 +8,7 @@ time, in float64. A chunk of tiles goes through all three steps while it stays i
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from dlas.kernels.code.epilogue import activate
 from dlas.kernels.code.numbers import FLOAT32, WIDENED
 from dlas.kernels.convolution import space
 from dlas.kernels.convolution.blocked_filters import pack_bias
-from dlas.kernels.convolution.contract import Kernel, Primitive, Request
+from dlas.kernels.convolution.contract import Kernel, Primitive, Request, narrowed
 from dlas.kernels.convolution.space import Space
 from dlas.kernels.convolution.transforms import TRANSFORMS, combine
 from dlas.kernels.convolution.winograd_tiles import WinogradTiles, default_outputs
@@ -357,12 +356,4 @@ def _lower(op: Conv2d, r: Request, dtype: str = "float32") -> Kernel:
 
 
 PRIMITIVE = Primitive("winograd", "dense", _needs, lambda target: target.lanes, _lower, why_not)
-NARROW = tuple(
-    replace(
-        PRIMITIVE,
-        needs=partial(_needs, dtype=dtype),
-        lower=partial(_lower, dtype=dtype),
-        dtype=dtype,
-    )
-    for dtype in types.HALVES
-)
+NARROW = narrowed(PRIMITIVE, _needs, _lower, types.HALVES)

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from dlas.core.protocols import Array
 
 MODEL = "model.tflite"
+NORM = "RSQRT"
+"""The operator that a norm ends with where it is computed as the network runs."""
+WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D_TRANSPOSE", "FULLY_CONNECTED")
+"""Products with weights, as the quantizer calls them."""
 LOOKS = 20
 """Inferences in which threads are counted."""
 _HOW = (
@@ -51,8 +55,8 @@ class LiteRt(Software):
     ``float16`` stores the weights so and computes in float32: the interpreter has no setting for
     XNNPACK's float16. Its own int8 (``int8: {route: own}``) is ai-edge-quantizer's: int8
     activations with a zero point, weights with a scale for each output channel; inputs and
-    outputs are int8, too, and converted within the timed region. It quantizes what a LayerNorm is
-    made of as well, so that a transformer can be too far off to be complete.
+    outputs are int8, too, and converted within the timed region. Of a network with LayerNorms only
+    convolutions and linear layers are quantized, as in the shared model.
 
     What converts (litert-torch) brings a gigabyte of packages and pins versions that dlas does not
     share. So ``converter: PATH`` names the Python of an environment of its own, which needs
@@ -236,14 +240,42 @@ def _converted(module: Any, shape: tuple[int, ...], python: str) -> bytes:
 
 
 def _quantized(content: bytes, images: Array, batch: int) -> bytes:
-    """Return a file quantized on images, calibrated on all of them."""
-    from ai_edge_quantizer import quantizer, recipe
+    """Return a file quantized on images: ranges are the least and the largest seen on all of them.
 
-    made = quantizer.Quantizer(bytearray(content), recipe.static_wi8_ai8())
+    (The quantizer's default is a moving average over images, which cuts off the few large values
+    that a transformer rests on.)
+    """
+    from ai_edge_quantizer import quantizer
+    from ai_edge_quantizer.calibrator import Calibrator
+    from ai_edge_quantizer.utils.qsv_utils import min_max_update
+
+    manager = _recipe(content)
+    made = quantizer.Quantizer(bytearray(content), manager.get_quantization_recipe())
+    seen = Calibrator(bytearray(content), num_threads=1, qsv_update_func=min_max_update)
     key, name = _signature(content)
     batches = [{name: images[at : at + batch]} for at in range(0, len(images), batch)]
-    found = made.calibrate({key: batches}, num_threads=1)
-    return bytes(made.quantize(found).quantized_model)
+    seen.calibrate({key: batches}, manager)
+    return bytes(made.quantize(seen.get_model_qsvs()).quantized_model)
+
+
+def _recipe(content: bytes) -> Any:
+    """Return how to quantize a file: all of it; of one that normalizes as it runs, its products.
+
+    A norm over tokens is made of means, squares and their roots, which eight bits ruin, and its
+    sums carry a few large values.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_quantizer.recipe import TFLOperationName
+    from ai_edge_quantizer.recipe_manager import RecipeManager
+
+    kinds = {node["op_name"] for node in Interpreter(model_content=content)._get_ops_details()}
+    every = [TFLOperationName(kind) for kind in WEIGHTED] if NORM in kinds else [
+        TFLOperationName.ALL_SUPPORTED
+    ]  # fmt: skip
+    manager = RecipeManager()
+    for kind in every:
+        manager.add_static_config(".*", kind, activation_num_bits=8, weight_num_bits=8)
+    return manager
 
 
 def _halved(content: bytes) -> bytes:

@@ -37,7 +37,7 @@ from dlas.layers.software.shared.ncnn_files import (
     read_layers,
     with_features_off,
 )
-from dlas.layers.software.shared.ncnn_int8 import QUANTIZED, quantized
+from dlas.layers.software.shared.ncnn_int8 import AS_IT_COMES, QUANTIZED, quantized
 from dlas.layers.software.shared.work import Work, settle
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ class Ncnn(Software):
     float32; without instructions for it they are widened before they are multiplied.
 
     Its own int8 (``int8: {route: own}``) is that of its tools ``ncnn2table`` and ``ncnn2int8``,
-    done by dlas since its Python package lacks them.
+    done by dlas since its Python package lacks them; the image alone keeps its whole range. timm's
+    attention becomes one layer of ncnn's.
 
     The algorithm of convolutions can be chosen: ``winograd``, ``gemm`` or ``direct``. ``options``
     sets fields of ncnn's ``Option``, e.g. ``{lightmode: false}`` or ``{use_packing_layout:
@@ -92,6 +93,7 @@ class Ncnn(Software):
     sources: ClassVar[tuple[str, ...]] = (
         "dlas.layers.software.shared.refusals",
         "dlas.layers.software.shared.work",
+        "dlas.layers.software.shared.ncnn_attention",
         "dlas.layers.software.shared.ncnn_blobs",
         "dlas.layers.software.shared.ncnn_files",
         "dlas.layers.software.shared.ncnn_int8",
@@ -340,7 +342,7 @@ class NcnnSession:
         every = blobs.products()
         narrow = "bfloat16" if self._options["use_bf16_storage"] else "float16"
         types = {32: "float32", 16: narrow, 8: "int8"}
-        can = [layer for layer in every if self._int8 and layer.kind in QUANTIZED]
+        can = [o for o in every if self._int8 and o.kind in (*QUANTIZED, *AS_IT_COMES)]
         ints = ncnn_kernels.in_int8(self._opened, can, blobs.inputs) if can else set()
         return [
             Work(f"{o.kind} {o.name}", "int8" if o.name in ints else types[blobs.bits(o)])

@@ -116,14 +116,15 @@ def converted(module: Any, shape: Iterable[int], half: bool) -> tuple[str, bytes
     """
     import torch
 
+    from dlas.layers.software.shared.ncnn_attention import joined
+
     shape = tuple(shape)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tracing: what is fixed here is fixed on purpose
-            traced = torch.jit.trace(
-                copy.deepcopy(module).eval(), torch.zeros(shape), check_trace=False
-            )
+            made = joined(copy.deepcopy(module).eval())
+            traced = torch.jit.trace(made, torch.zeros(shape), check_trace=False)
         traced.save(str(folder / "model.pt"))
         log = _run_pnnx(folder, shape, half)
         description, weights = folder / "model.ncnn.param", folder / "model.ncnn.bin"

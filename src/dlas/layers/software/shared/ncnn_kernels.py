@@ -15,6 +15,7 @@ from typing import Any
 
 from dlas.core.errors import StepError
 from dlas.layers.software.shared.ncnn_files import NcnnLayer
+from dlas.layers.software.shared.ncnn_int8 import AS_IT_COMES
 
 Asked = tuple[int, ...]
 """The sizes of working memory that a layer asked for."""
@@ -49,20 +50,22 @@ def in_int8(open_net: OpenNet, layers: Sequence[NcnnLayer], inputs: Mapping[str,
     """Return which layers multiply in int8, by name.
 
     The first memory that they ask for is a copy of their input in a quarter of its bytes, unless
-    that is int8 already.
+    that is int8 already. Layers over tokens ask for a scale for each row of what they read.
 
     Raises:
         StepError: one of them cannot be run alone.
     """
     asked = _memory(open_net({"num_threads": 1}), layers, inputs)
-    found = set()
-    for layer in layers:
-        blob = inputs[layer.bottoms[0]]
-        whole = blob.total() * blob.elemsize
-        first = asked[layer.name][0] if asked[layer.name] else 0
-        if blob.elembits() == 8 or 0.2 * whole < first < 0.4 * whole:
-            found.add(layer.name)
-    return found
+    return {o.name for o in layers if _is_int8(o, inputs[o.bottoms[0]], asked[o.name])}
+
+
+def _is_int8(layer: NcnnLayer, blob: Any, asked: Asked) -> bool:
+    if layer.kind in AS_IT_COMES:
+        rows = 4 * blob.h * blob.elempack
+        return any(rows <= size < rows + 64 for size in asked)
+    whole = blob.total() * blob.elemsize
+    first = asked[0] if asked else 0
+    return bool(blob.elembits() == 8 or 0.2 * whole < first < 0.4 * whole)
 
 
 def _algorithm(layer: NcnnLayer, as_it_is: Asked, no_winograd: Asked, neither: Asked) -> str:
