@@ -17,7 +17,7 @@ from dlas.store.results import CellRow, FactRow, HostRow, RoundRow, SessionRow
 from lab import Lab, lab_at
 from living import gone
 from place import Place, place
-from team import LAYERS, MEASURE, begun, rows, undisturbed
+from team import LAYERS, MEASURE, begun, rows
 
 
 @pytest.fixture
@@ -47,19 +47,19 @@ def each_once(store: Path) -> None:
 
 
 def test_workers_do_the_steps_one_of_them_dies_and_the_rows_are_those_of_a_local_run(
-    lab: Lab,
+    lab: Lab, undisturbed: Place
 ) -> None:
     study, shared = lab.place.study(layers=LAYERS, measure=MEASURE), lab.place.root / "shared"
     lab.run(study, "--store", str(shared))
     steps_done(shared, 3)
     os.kill(lab.worker_process("one"), signal.SIGKILL)
     lab.ends()
-    assert set(lab.place.rounds()) == undisturbed(lab.place)
+    assert set(lab.place.rounds()) == set(undisturbed.rounds())
     assert {row.status for row in lab.place.cells().values()} == {"complete"}
     each_once(shared)
     machines = lab.place.root / "machines"
     assert {m.name for m in machines.iterdir() if [*m.glob("study-*/jobs")]} == {"one", "two"}
-    local, found = lab.place.facts("local"), lab.place.facts()
+    local, found = undisturbed.facts(), lab.place.facts()
     assert {name: (f.key, f.content, f.status) for name, f in found.items()} == {
         name: (f.key, f.content, f.status) for name, f in local.items()
     }
@@ -127,7 +127,7 @@ def test_cells_are_measured_where_they_say_under_their_own_host_while_the_server
     assert all(host in shown for host in hosts)
 
     measured = len(found[RoundRow])
-    again = three.run(study, "--store", bucket, "--results", database)
+    again = three.run(study, "--store", bucket, "--results", database, DLAS_GATHER="1")
     three.ends()
     assert again.returncode == 0
     assert len(rows(database)[RoundRow]) == measured
@@ -141,7 +141,7 @@ def test_rows_of_other_machines_do_not_go_into_a_file(there: Place, bucket: str)
         assert "--results postgresql://" in lab.log("run")
 
 
-def test_an_interrupted_run_leaves_nothing_at_work(lab: Lab) -> None:
+def test_an_interrupted_run_leaves_nothing_at_work(lab: Lab, undisturbed: Place) -> None:
     study, store = lab.place.study(layers=LAYERS, measure=MEASURE), lab.place.root / "shared"
     run = lab.run(study, "--store", str(store))
     steps_done(store, 3)
@@ -153,7 +153,7 @@ def test_an_interrupted_run_leaves_nothing_at_work(lab: Lab) -> None:
         time.sleep(0.2)
     lab.run(study, "--store", str(store))
     lab.ends()
-    assert set(lab.place.rounds()) == undisturbed(lab.place)
+    assert set(lab.place.rounds()) == set(undisturbed.rounds())
     each_once(store)
 
 

@@ -30,15 +30,16 @@ def shared(lab: Place, database: str, bucket: str) -> list[str]:
 
 
 def test_a_second_machine_finds_all_done(
-    lab: Place, database: str, bucket: str, capfdbinary: pytest.CaptureFixture[bytes]
-) -> None:
+    lab: Place, database: str, bucket: str, undisturbed: Place,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:  # fmt: skip
     command = shared(lab, database, bucket)
     first = lab.dlas(*command, "one")
     assert first.returncode == 0, first.stderr
-    whole(lab, database, bucket)
+    whole(lab, database, bucket, undisturbed)
     again = lab.dlas(*command, "two")
     assert again.returncode == 0, again.stderr
-    whole(lab, database, bucket)
+    whole(lab, database, bucket, undisturbed)
     assert len(rows(database)[SessionRow]) == 2
     shown = []
     for name in ("one", "two"):
@@ -65,7 +66,7 @@ def ends(process: subprocess.Popen[bytes]) -> None:
 
 
 def test_one_is_stopped_for_longer_than_its_lease_and_woken(
-    lab: Place, database: str, bucket: str
+    lab: Place, database: str, bucket: str, undisturbed: Place
 ) -> None:
     command, mark = shared(lab, database, bucket), uuid.uuid4().hex
     sleeper = started(lab, command, "one", mark)
@@ -78,11 +79,11 @@ def test_one_is_stopped_for_longer_than_its_lease_and_woken(
     ends(other)
     ends(sleeper)
     assert gone(mark) == []
-    whole(lab, database, bucket)
+    whole(lab, database, bucket, undisturbed)
 
 
 def test_one_is_killed_while_the_servers_stumble(
-    lab: Place, database: str, bucket: str, postgres: Any, s3: Any
+    lab: Place, database: str, bucket: str, undisturbed: Place, postgres: Any, s3: Any
 ) -> None:
     command, mark = shared(lab, database, bucket), uuid.uuid4().hex
     killed, other = (started(lab, command, out, mark) for out in ("one", "two"))
@@ -96,4 +97,4 @@ def test_one_is_killed_while_the_servers_stumble(
     ends(other)
     killed.wait()
     assert gone(mark) == []
-    whole(lab, database, bucket)
+    whole(lab, database, bucket, undisturbed)

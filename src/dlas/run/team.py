@@ -9,6 +9,7 @@ here, as ever.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,8 +31,10 @@ from dlas.run.plan.plan import CellPlan, Refused, Runnable, Step
 from dlas.store.remote import is_remote
 from dlas.store.results import FactRow
 
+VARIABLE = "DLAS_GATHER"
+"""The environment's name for the seconds that workers which are not there are waited for."""
 GATHER_S = 20.0
-"""How long workers are waited for that are not there when a run begins."""
+"""How long they are waited for otherwise."""
 _SHOW_S = 0.2
 
 
@@ -86,13 +89,31 @@ class Team:
                 progress.note(f"{said.machine}: {said.text}" if said.machine else said.text)
 
 
-def dask(wire: Wire, gather_s: float = GATHER_S) -> Form:
+def gathering() -> float:
+    """Return for how many seconds workers are waited for that are not there when a run begins.
+
+    Raises:
+        UserError: the environment asks for what is no number of seconds.
+    """
+    said = os.environ.get(VARIABLE, "")
+    try:
+        seconds = float(said or GATHER_S)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 86400:
+        raise UserError(f"{VARIABLE}={said!r}: must be seconds from 0 to 86400")
+    return seconds
+
+
+def dask(wire: Wire) -> Form:
     """Return what forms a run's company of the machines of a scheduler.
 
-    Raises (when it is called):
-        UserError: no scheduler answers; or cells are to be measured elsewhere, and their rows
-            would have to go into a file.
+    Raises:
+        UserError: the environment asks for what is no time to wait. When it is called: no
+            scheduler answers; or cells are to be measured elsewhere, and their rows would have to
+            go into a file.
     """
+    gather_s = gathering()
 
     @contextmanager
     def form(occasion: Occasion) -> Iterator[Company]:
