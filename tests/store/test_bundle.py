@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import sqlite3
-import stat
-import zipfile
-from collections.abc import Callable
-from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bundles import contents, manifest, with_database, written
 from dlas.cli.app import main
 from dlas.core.errors import DlasError, StorageError, UserError
-from dlas.core.keys import file_hash
 from dlas.run.send import pack
 from dlas.store import bundle
 from dlas.store.results import FILE_NAME, ResultStore
 from dlas.tables.read import read
-from bundles import contents, manifest, with_database, written
 from table_rows import SENTINEL, SESSION, cell_row, fact, fill, round_row, stack
 
 STUDY = "dlas: 1\nname: st\ngoals: {minimize: [latency_ms]}\n"
@@ -89,7 +81,7 @@ def test_nothing_is_left_behind(packed: Path, tmp_path: Path, monkeypatch) -> No
     assert not any((tmp_path / "scratch").iterdir())
 
 
-# ------------------------------------------------------------ hostile ones, more of test_hostile.py
+# ------------------------------------------------------------ hostile ones, as test_hostile.py
 
 
 def refused(path: Path, said: str, kind: type[DlasError] = StorageError) -> None:

@@ -37,7 +37,7 @@ pytest.importorskip("fsspec", reason="pip install 'dlas[cluster]'")
 
 DOCS = Path(__file__).parents[2] / "docs" / "together.md"
 UP = "../" * 6 + "up"
-SECRET = "s3cr3t-of-the-lab"  # noqa: S105
+SECRET = "s3cr3t-of-the-lab"
 
 
 @dataclass(frozen=True)
@@ -379,7 +379,7 @@ def _(bait: Bait) -> Act:
 
 @case("a scheduler that others reach, without TLS")
 def _(bait: Bait) -> Act:
-    return ["scheduler", "--host", "0.0.0.0"]  # noqa: S104
+    return ["scheduler", "--host", "0.0.0.0"]
 
 
 @case("a password in a scheduler's address")

@@ -128,7 +128,7 @@ def test_a_lease_that_nobody_renews_runs_out(here: SharedStore, url: str) -> Non
         assert number == 2
 
 
-# ------------------------------------------------------------ what is refused, more of test_hostile.py
+# ------------------------------------------------------------ refused, as test_hostile.py
 
 
 def changed(url: str, content: str, files: Any) -> None:
@@ -136,9 +136,7 @@ def changed(url: str, content: str, files: Any) -> None:
     Remote(url).write(f"objects/{content}/manifest.json", text)
 
 
-@pytest.mark.parametrize(
-    "name", ["a/../../b", "a\\..\\b", "", "./a", "a//b", "nul\0"]
-)
+@pytest.mark.parametrize("name", ["a/../../b", "a\\..\\b", "", "./a", "a//b", "nul\0"])
 def test_names_that_leave_the_folder_are_refused(
     here: SharedStore, there: SharedStore, url: str, tmp_path: Path, name: str
 ) -> None:

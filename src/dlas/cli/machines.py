@@ -3,8 +3,34 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dlas.cli import options
+
+if TYPE_CHECKING:
+    from dlas.run.company import Form
+
+
+def form_of(engine: str | None, tls: tuple[Path | None, Path | None, Path | None]) -> Form:
+    """Return what brings in the machines of a scheduler; nobody without one.
+
+    Raises:
+        UserError: the address is none, its certificates cannot be read, or Dask is not installed.
+    """
+    from dlas.core.errors import UserError
+    from dlas.run.company import nobody
+    from dlas.run.engines.wire import Tls, wire_to
+
+    certified = Tls.of(*tls)
+    if engine is None:
+        if certified is not None:
+            raise UserError("--tls-ca, --tls-cert and --tls-key go with --engine")
+        return nobody
+    wire = wire_to(engine, certified, "--engine")
+    from dlas.run.team import dask
+
+    return dask(wire)
 
 
 def scheduler(

@@ -24,7 +24,7 @@ from dlas.core.protocols import unavailable
 from dlas.core.stack import Stack
 from dlas.run.company import Company, Form, Occasion
 from dlas.run.engines.dask import Crew, Errand
-from dlas.run.engines.errands import Commission, Enrolled, Lost, Reply
+from dlas.run.engines.errands import Commission, Enrolled, Lost, MeasureErrand, Reply
 from dlas.run.engines.spread import Spread
 from dlas.run.engines.wire import Wire
 from dlas.run.plan.plan import CellPlan, Refused, Runnable, Step
@@ -227,7 +227,7 @@ class _Measuring:
             if posting.runnable:
                 errand = Errand(
                     method="measure",
-                    given=posting.runnable,
+                    given=MeasureErrand(posting.runnable, frozenset(posting.steps)),
                     text=f"measure-{posting.label}",
                     able=posting.able,
                     alone=True,
