@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from place import Place, place
-from team import LAYERS, MEASURE, free_port
+from team import LAYERS, MEASURE, SECRETS, free_port
 
 EXTRAS = ("psycopg", "s3fs", "moto", "distributed")
 
@@ -105,7 +105,9 @@ def postgres() -> Iterator[Postgres]:
     server = Postgres(folder, programs[-1], user, free_port())
     try:
         server.make()
-        yield server
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("PGPASSWORD", SECRETS[1])  # which the server does not ask for
+            yield server
     finally:
         if (folder / "data" / "postmaster.pid").exists():
             server.stop()
@@ -137,7 +139,7 @@ class S3:
     def environment(self) -> dict[str, str]:
         return {
             "AWS_ENDPOINT_URL": self.endpoint, "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_SECRET_ACCESS_KEY": SECRETS[0], "AWS_DEFAULT_REGION": "us-east-1",
         }  # fmt: skip
 
 

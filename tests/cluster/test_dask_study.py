@@ -25,9 +25,10 @@ def there(tmp_path: Path, s3: Any) -> Place:
     return place(tmp_path)
 
 
-@pytest.fixture
-def lab(there: Place) -> Iterator[Lab]:
-    with lab_at(there, "one", "two") as made:
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, s3_server: Any) -> Iterator[Lab]:
+    """Return two workers that outlive what is done to them."""
+    with lab_at(place(tmp_path_factory.mktemp("lab")), "one", "two") as made:
         yield made
 
 
@@ -142,8 +143,8 @@ def test_rows_of_other_machines_do_not_go_into_a_file(there: Place, bucket: str)
 
 
 def test_an_interrupted_run_leaves_nothing_at_work(lab: Lab, undisturbed: Place) -> None:
-    study, store = lab.place.study(layers=LAYERS, measure=MEASURE), lab.place.root / "shared"
-    run = lab.run(study, "--store", str(store))
+    study, store = lab.place.study(layers=LAYERS, measure=MEASURE), lab.place.root / "again"
+    run = lab.run(study, "--store", str(store), out="interrupted")
     steps_done(store, 3)
     os.killpg(run.pid, signal.SIGINT)
     assert run.wait(timeout=60) == 130
@@ -151,10 +152,27 @@ def test_an_interrupted_run_leaves_nothing_at_work(lab: Lab, undisturbed: Place)
     while [p for p in (*lab.members("one"), *lab.members("two")) if _is_member(p)]:
         assert time.monotonic() < until, "something still works for it"
         time.sleep(0.2)
-    lab.run(study, "--store", str(store))
+    lab.run(study, "--store", str(store), out="interrupted")
     lab.ends()
-    assert set(lab.place.rounds()) == set(undisturbed.rounds())
+    assert set(lab.place.rounds("interrupted")) == set(undisturbed.rounds())
     each_once(store)
+
+
+def test_machines_build_what_exploring_and_settling_measure_here(lab: Lab) -> None:
+    study = lab.place.study(
+        "sought.yaml", layers=LAYERS, measure=MEASURE,
+        goals={"minimize": ["latency_ms"], "accuracy_drop_at_most": 0.9},
+    )  # fmt: skip
+    before = {*(lab.place.root / "machines").glob("*/study-*/jobs")}
+    more = ["--engine", lab.address, "--store", str(lab.place.root / "sought")]
+    lab.start("run", "explore", str(study), "--out", "sought", "--budget", "1", *more)
+    assert "settled: 1 stack is left of 1" in lab.ends()
+    assert len({cell for cell, *_ in lab.place.rounds("sought")}) == 1
+    assert {*(lab.place.root / "machines").glob("*/study-*/jobs")} > before
+    lab.start("run", "run", str(study), "--out", "sought", "--settle", *more)
+    assert "of 2 that could be the answer" in lab.ends()
+    assert {row.status for row in lab.place.cells("sought").values()} == {"complete"}
+    each_once(lab.place.root / "sought")
 
 
 def _is_member(pid: int) -> bool:

@@ -14,9 +14,9 @@ import pytest
 
 from dlas.cli.app import main
 from dlas.store.results import SessionRow
-from living import gone
+from living import gone, marked
 from place import Place, place
-from team import LAYERS, LEASE_S, MEASURE, begun, rows, whole
+from team import LAYERS, LEASE_S, MEASURE, SECRETS, begun, rows, whole
 
 
 @pytest.fixture
@@ -47,10 +47,9 @@ def test_a_second_machine_finds_all_done(
         assert main(["table", str(lab.root / name), "--format", "csv"]) == 0
         shown.append(capfdbinary.readouterr().out)
     assert shown[0] == shown[1]
-    for name in ("one", "two"):  # no secret anywhere that people look
-        for file in (lab.root / name).rglob("*"):
-            if file.is_file() and file.suffix in (".json", ".yaml"):
-                assert b"AWS_SECRET" not in file.read_bytes()
+    seen = [repr(rows(database)), first.stdout, first.stderr, again.stdout, again.stderr]
+    seen += [f.read_text(errors="replace") for f in lab.root.rglob("*") if f.is_file()]
+    assert not [text for text in seen for secret in SECRETS if secret in text]
 
 
 def started(lab: Place, command: list[str], out: str, mark: str) -> subprocess.Popen[bytes]:
@@ -72,6 +71,9 @@ def test_one_is_stopped_for_longer_than_its_lease_and_woken(
     sleeper = started(lab, command, "one", mark)
     begun(bucket, lab.root / "looks", 2)
     os.killpg(sleeper.pid, signal.SIGSTOP)
+    commands = marked(mark)
+    assert len(commands) >= 2
+    assert not [text for text in commands for secret in SECRETS if secret in text]
     other = started(lab, command, "two", mark)
     begun(bucket, lab.root / "looks", 5)  # they go on without it
     time.sleep(2)

@@ -16,6 +16,8 @@ LAYERS = {"optimization": ["none", {"weight-pruning": {"sparsity": 0.5, "epochs"
           "software": ["onnxruntime"], "hardware": ["cpu"]}  # fmt: skip
 MEASURE = {"rounds": 2, "memory": False, "accuracy_samples": 20, "min_controls": 0}
 LEASE_S = "3"
+SECRETS = ("s3cr3t-of-the-store", "s3cr3t-of-the-database")
+"""Passwords in the environment of all that runs, to be seen nowhere."""
 
 
 def rows(database: str) -> Mapping[type, list[Any]]:
