@@ -108,8 +108,8 @@ def run(servers: Servers, database: str, bucket: str, faults: tuple[str, ...]) -
     servers.s3.refused = 0
     began = time.monotonic()
     lab.run(study, "--store", bucket, "--results", database)
+    begun(bucket, lab.place.root / "looks", BEFORE)
     if faults:
-        begun(bucket, lab.place.root / "looks", BEFORE)
         servers.harm(faults)
         time.sleep(DOWN_S)
         servers.mend(faults)

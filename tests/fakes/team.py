@@ -47,7 +47,7 @@ def committed(bucket: str, cache: Path) -> dict[str, int]:
 def begun(bucket: str, cache: Path, steps: int) -> None:
     """Return when so many steps are done."""
     store = SharedStore(bucket, cache)
-    until = time.monotonic() + 120
+    until = time.monotonic() + 240
     while len(store._steps.every()) < steps:
         assert time.monotonic() < until, "nothing is ever done"
         time.sleep(0.1)
