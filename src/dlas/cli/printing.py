@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from dlas.core.errors import UserError, near
 
-
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
