@@ -258,15 +258,13 @@ def certificates(folder: Path) -> Tls:
     return found
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a scheduler that does not answer be given up after two seconds."""
-    monkeypatch.setattr("dlas.run.engines.dask._CONNECT_S", 2.0)
+CONNECT_S = "dlas.run.engines.dask._CONNECT_S"
 
 
-@pytest.mark.usefixtures("impatient")
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
-def test_over_tls_and_for_nobody_without_a_certificate(tmp_path: Path) -> None:
+def test_over_tls_and_for_nobody_without_a_certificate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "pki").mkdir()
     steps = naps(rows=2, long=2)
     with lab_at(Place(tmp_path), "one", tls=certificates(tmp_path / "pki")) as lab:
@@ -283,12 +281,15 @@ def test_over_tls_and_for_nobody_without_a_certificate(tmp_path: Path) -> None:
         other = certificates(stranger)  # signed by somebody else
         study = Study.from_dict({"name": "naps", "layers": LAYERS}, tmp_path)
         commission = Commission("s", study, str(tmp_path), None, "", (), False)
+        monkeypatch.setattr(CONNECT_S, 2.0)
         with pytest.raises(UserError, match="no Dask scheduler answers at tls://"):
             Crew(Wire("127.0.0.1", lab.port, other), commission, lambda machine: True)
 
 
-@pytest.mark.usefixtures("impatient")
-def test_nobody_is_waited_for_where_nobody_listens(tmp_path: Path) -> None:
+def test_nobody_is_waited_for_where_nobody_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CONNECT_S, 2.0)
     place = Place(tmp_path)
     study = Study.from_dict({"name": "naps", "layers": LAYERS}, tmp_path)
     commission = Commission("s", study, str(place.root), None, "", (), False)
