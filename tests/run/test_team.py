@@ -57,6 +57,7 @@ class Crew:
 def test_what_failed_in_this_run_is_not_tried_again_by_who_measures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv(registry.LABELS, "big")
     study = Study.from_dict({"name": "s", "layers": LAYERS}, tmp_path)
     plan = make(study, [(stack, registry.resolve(stack)) for stack in study.stacks])
     crew: Any = Crew()

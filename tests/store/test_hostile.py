@@ -376,8 +376,9 @@ def _(bait: Bait) -> Act:
 
 @case("a study with a program in it")
 def _(bait: Bait) -> Act:
-    path = bait.folder / "study.yaml"
-    path.write_text(f"dlas: 1\nname: !!python/object/apply:os.mkdir [{bait.canary}]\n")
+    path = bait.study()
+    with path.open("a") as file:
+        file.write(f"folder: !!python/object/apply:os.mkdir [{bait.canary}]\n")
     return ["run", str(path), "--out", str(bait.folder / "out")]
 
 
