@@ -69,6 +69,7 @@ def test_goals_are_sought_on_one_machine(
         (["workers", "--scheduler", "dask://lab.example:8786"], "whoever reaches it could run"),
         (["workers", "--scheduler", "dask://127.0.0.1", "--labels", "a;rm"], "label is one word"),
         (["workers", "--scheduler", "dask://127.0.0.1", "--name", "../x"], "label is one word"),
+        (["workers", "--scheduler", "dask://127.0.0.1", "--name", ","], "--name ',': a label is"),
     ],
 )
 def test_no_door_is_opened_to_others(

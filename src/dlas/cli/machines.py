@@ -77,6 +77,7 @@ def workers(
     """
     from dlas.run.engines.supervise import (
         checked_labels,
+        checked_name,
         default_name,
         default_place,
         supervise,
@@ -85,7 +86,7 @@ def workers(
 
     wire = wire_to(scheduler, Tls.of(tls_ca, tls_cert, tls_key), "--scheduler")
     carried = checked_labels(labels)
-    called = checked_labels(name, "--name")[0] if name else default_name()
+    called = checked_name(name) if name is not None else default_name()
     _say(f"{called} works for {wire.url}" + (f" as {', '.join(carried)}" if carried else ""))
     try:
         supervise(wire, carried, called, folder or default_place(called), _say)
