@@ -164,7 +164,8 @@ def test_machines_build_what_exploring_and_settling_measure_here(lab: Lab) -> No
         goals={"minimize": ["latency_ms"], "accuracy_drop_at_most": 0.9},
     )  # fmt: skip
     before = {*(lab.place.root / "machines").glob("*/study-*/jobs")}
-    more = ["--engine", lab.address, "--store", str(lab.place.root / "sought")]
+    store = lab.place.root / "built"
+    more = ["--engine", lab.address, "--store", str(store)]
     lab.start("run", "explore", str(study), "--out", "sought", "--budget", "1", *more)
     assert "settled: 1 stack is left of 1" in lab.ends()
     assert len({cell for cell, *_ in lab.place.rounds("sought")}) == 1
@@ -172,7 +173,7 @@ def test_machines_build_what_exploring_and_settling_measure_here(lab: Lab) -> No
     lab.start("run", "run", str(study), "--out", "sought", "--settle", *more)
     assert "settled: " in lab.ends().rpartition("settled: 1 stack is left of 1")[2]
     assert {row.status for row in lab.place.cells("sought").values()} == {"complete"}
-    each_once(lab.place.root / "sought")
+    each_once(store)
 
 
 def _is_member(pid: int) -> bool:
