@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pwd
 import shutil
@@ -148,6 +149,7 @@ def s3_server() -> Iterator[S3]:
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each of thousands
     inner = DomainDispatcherApplication(create_backend_app)
     made = S3(f"http://127.0.0.1:{free_port()}")
 
