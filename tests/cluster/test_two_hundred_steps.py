@@ -25,7 +25,7 @@ from team import begun, committed, rows
 PRUNED = [round(0.02 * n, 2) for n in range(1, 41)]
 LAYERS = {
     "optimization": [
-        "none", {"weight-pruning": {"sparsity": PRUNED, "epochs": 1, "images": 100}},
+        "none", {"weight-pruning": {"sparsity": PRUNED, "epochs": 0}},
     ],
     "software": ["onnxruntime"], "hardware": ["cpu"],
 }  # fmt: skip
