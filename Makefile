@@ -50,10 +50,11 @@ test-cluster: $(STAMP)
 	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[cluster]' 'moto[server]>=5'
 	$(BIN)/python -m pytest -q -m "cluster and not slow" tests/cluster
 
-# 200 steps, each fault alone and two together, with what it cost.
+# 200 steps of a real study, each fault alone and each two together, and a table of what they cost.
+# Half an hour; in slices by K=alone, K=database, K=killed-stopped, ...
 test-cluster-slow: $(STAMP)
 	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[cluster]' 'moto[server]>=5'
-	$(BIN)/python -m pytest -q -s -o timeout=600 -m "cluster and slow" tests/cluster
+	$(BIN)/python -m pytest -q -o timeout=900 -m "cluster and slow" -k "$(K)" tests/cluster
 
 # Runtimes beside those of `make install`; LiteRT's converter does not share dlas's requirements.
 runtimes: $(STAMP)

@@ -249,5 +249,14 @@ def test_make_has_what_the_documents_say() -> None:
         assert set(named) <= targets, path
 
 
+def test_tests_that_the_documents_name_are_there() -> None:
+    named = re.compile(r"`((?:tests|benchmarks)/[\w/]+\.py)(?:::(\w+))?`")
+    found = [each for file in DOCUMENTS for each in named.findall(file.read_text("utf-8"))]
+    assert len(found) >= 10
+    for path, name in found:
+        text = (ROOT / path).read_text("utf-8")
+        assert f"def {name}(" in text or not name, f"{path} has no {name}"
+
+
 def test_every_block_is_of_a_kind_that_is_tried() -> None:
     assert {block.language for block in BLOCKS} <= {"", "python", "yaml"}

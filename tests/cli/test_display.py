@@ -15,7 +15,9 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize(
     ("value", "text"),
     [(None, ""), (math.nan, ""), (True, "true"), (2.0, "2"), (0.123456, "0.1235"), (12, "12"),
-     ("a\n b", "a b"), (1e20, "1e+20"), ([1, 2], "[1, 2]")],
+     ("a\n b", "a b"),
+     ("\x1b]0;me\x07 \x9b1m", "\\x1b]0;me\\x07 \\x9b1m"),
+     (1e20, "1e+20"), ([1, 2], "[1, 2]")],
 )  # fmt: skip
 def test_text_of(value, text):
     assert text_of(value) == text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pwd
 import shutil
@@ -17,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from team import free_port
+from place import Place, place
+from team import LAYERS, MEASURE, SECRETS, free_port
 
 EXTRAS = ("psycopg", "s3fs", "moto", "distributed")
 
@@ -71,6 +73,20 @@ class Postgres:
     def stop(self, how: str = "immediate") -> None:
         self.call("pg_ctl", "-D", "data", "-w", "-m", how, "stop")
 
+    def start_again(self) -> None:
+        """Start it where a test left it stopped."""
+        if not (self.folder / "data" / "postmaster.pid").exists():
+            self.start()
+
+    def made(self) -> str:
+        """Return the address of a new, empty database."""
+        import psycopg
+
+        name = f"t{uuid.uuid4().hex[:12]}"
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")  # type: ignore[call-overload]
+        return self.url(name)
+
     def url(self, database: str) -> str:
         return f"postgresql://lab@127.0.0.1:{self.port}/{database}"
 
@@ -90,7 +106,9 @@ def postgres() -> Iterator[Postgres]:
     server = Postgres(folder, programs[-1], user, free_port())
     try:
         server.make()
-        yield server
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("PGPASSWORD", SECRETS[1])  # which the server does not ask for
+            yield server
     finally:
         if (folder / "data" / "postmaster.pid").exists():
             server.stop()
@@ -100,12 +118,7 @@ def postgres() -> Iterator[Postgres]:
 @pytest.fixture
 def database(postgres: Postgres) -> str:
     """Return the address of an empty database."""
-    import psycopg
-
-    name = f"t{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[call-overload]
-    return postgres.url(name)
+    return postgres.made()
 
 
 @dataclass
@@ -116,10 +129,18 @@ class S3:
     failing: threading.Event = field(default_factory=threading.Event)
     refused: int = 0
 
+    def made(self) -> str:
+        """Return the address of a new, empty bucket."""
+        import boto3
+
+        name = f"b{uuid.uuid4().hex[:12]}"
+        boto3.client("s3").create_bucket(Bucket=name)
+        return f"s3://{name}/lab/artefacts"
+
     def environment(self) -> dict[str, str]:
         return {
             "AWS_ENDPOINT_URL": self.endpoint, "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_SECRET_ACCESS_KEY": SECRETS[0], "AWS_DEFAULT_REGION": "us-east-1",
         }  # fmt: skip
 
 
@@ -128,6 +149,7 @@ def s3_server() -> Iterator[S3]:
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each of thousands
     inner = DomainDispatcherApplication(create_backend_app)
     made = S3(f"http://127.0.0.1:{free_port()}")
 
@@ -141,15 +163,16 @@ def s3_server() -> Iterator[S3]:
     server = make_server("127.0.0.1", int(made.endpoint.rpartition(":")[2]), app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield made
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in made.environment().items():
+            environment.setenv(name, value)
+        yield made
     server.shutdown()
     thread.join(timeout=10)
 
 
 @pytest.fixture
-def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
-    for name, value in s3_server.environment().items():
-        monkeypatch.setenv(name, value)
+def s3(s3_server: S3) -> Iterator[S3]:
     yield s3_server
     s3_server.failing.clear()
 
@@ -157,8 +180,27 @@ def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
 @pytest.fixture
 def bucket(s3: S3) -> str:
     """Return the address of an empty bucket."""
-    import boto3
+    return s3.made()
 
-    name = f"b{uuid.uuid4().hex[:12]}"
-    boto3.client("s3").create_bucket(Bucket=name)
-    return f"s3://{name}/lab/artefacts"
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Return the folder of a local run of the study that several machines share elsewhere."""
+    made = place(tmp_path_factory.mktemp("undisturbed"))
+    done = made.dlas("run", made.study(layers=LAYERS, measure=MEASURE), "--out", "out")
+    assert done.returncode == 0, done.stderr
+    return made
+
+
+ENDURED = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="session")
+def endured(request: pytest.FixtureRequest) -> list[str]:
+    """Return the lines of a table that is printed when all tests have ended."""
+    return request.config.stash.setdefault(ENDURED, [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in terminalreporter.config.stash.get(ENDURED, []):
+        terminalreporter.write_line(line)

@@ -17,7 +17,7 @@ from dlas.store.results import CellRow, FactRow, HostRow, RoundRow, SessionRow
 from lab import Lab, lab_at
 from living import gone
 from place import Place, place
-from team import LAYERS, MEASURE, begun, rows, undisturbed
+from team import LAYERS, MEASURE, begun, rows
 
 
 @pytest.fixture
@@ -25,9 +25,10 @@ def there(tmp_path: Path, s3: Any) -> Place:
     return place(tmp_path)
 
 
-@pytest.fixture
-def lab(there: Place) -> Iterator[Lab]:
-    with lab_at(there, "one", "two") as made:
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, s3_server: Any) -> Iterator[Lab]:
+    """Return two workers that outlive what is done to them."""
+    with lab_at(place(tmp_path_factory.mktemp("lab")), "one", "two") as made:
         yield made
 
 
@@ -47,19 +48,19 @@ def each_once(store: Path) -> None:
 
 
 def test_workers_do_the_steps_one_of_them_dies_and_the_rows_are_those_of_a_local_run(
-    lab: Lab,
+    lab: Lab, undisturbed: Place
 ) -> None:
     study, shared = lab.place.study(layers=LAYERS, measure=MEASURE), lab.place.root / "shared"
     lab.run(study, "--store", str(shared))
     steps_done(shared, 3)
     os.kill(lab.worker_process("one"), signal.SIGKILL)
     lab.ends()
-    assert set(lab.place.rounds()) == undisturbed(lab.place)
+    assert set(lab.place.rounds()) == set(undisturbed.rounds())
     assert {row.status for row in lab.place.cells().values()} == {"complete"}
     each_once(shared)
     machines = lab.place.root / "machines"
     assert {m.name for m in machines.iterdir() if [*m.glob("study-*/jobs")]} == {"one", "two"}
-    local, found = lab.place.facts("local"), lab.place.facts()
+    local, found = undisturbed.facts(), lab.place.facts()
     assert {name: (f.key, f.content, f.status) for name, f in found.items()} == {
         name: (f.key, f.content, f.status) for name, f in local.items()
     }
@@ -127,7 +128,7 @@ def test_cells_are_measured_where_they_say_under_their_own_host_while_the_server
     assert all(host in shown for host in hosts)
 
     measured = len(found[RoundRow])
-    again = three.run(study, "--store", bucket, "--results", database)
+    again = three.run(study, "--store", bucket, "--results", database, DLAS_GATHER="1")
     three.ends()
     assert again.returncode == 0
     assert len(rows(database)[RoundRow]) == measured
@@ -141,9 +142,9 @@ def test_rows_of_other_machines_do_not_go_into_a_file(there: Place, bucket: str)
         assert "--results postgresql://" in lab.log("run")
 
 
-def test_an_interrupted_run_leaves_nothing_at_work(lab: Lab) -> None:
-    study, store = lab.place.study(layers=LAYERS, measure=MEASURE), lab.place.root / "shared"
-    run = lab.run(study, "--store", str(store))
+def test_an_interrupted_run_leaves_nothing_at_work(lab: Lab, undisturbed: Place) -> None:
+    study, store = lab.place.study(layers=LAYERS, measure=MEASURE), lab.place.root / "again"
+    run = lab.run(study, "--store", str(store), out="interrupted")
     steps_done(store, 3)
     os.killpg(run.pid, signal.SIGINT)
     assert run.wait(timeout=60) == 130
@@ -151,9 +152,27 @@ def test_an_interrupted_run_leaves_nothing_at_work(lab: Lab) -> None:
     while [p for p in (*lab.members("one"), *lab.members("two")) if _is_member(p)]:
         assert time.monotonic() < until, "something still works for it"
         time.sleep(0.2)
-    lab.run(study, "--store", str(store))
+    lab.run(study, "--store", str(store), out="interrupted")
     lab.ends()
-    assert set(lab.place.rounds()) == undisturbed(lab.place)
+    assert set(lab.place.rounds("interrupted")) == set(undisturbed.rounds())
+    each_once(store)
+
+
+def test_machines_build_what_exploring_and_settling_measure_here(lab: Lab) -> None:
+    study = lab.place.study(
+        "sought.yaml", layers=LAYERS, measure=MEASURE,
+        goals={"minimize": ["latency_ms"], "accuracy_drop_at_most": 0.9},
+    )  # fmt: skip
+    before = {*(lab.place.root / "machines").glob("*/study-*/jobs")}
+    store = lab.place.root / "built"
+    more = ["--engine", lab.address, "--store", str(store)]
+    lab.start("run", "explore", str(study), "--out", "sought", "--budget", "1", *more)
+    assert "settled: 1 stack is left of 1" in lab.ends()
+    assert len({cell for cell, *_ in lab.place.rounds("sought")}) == 1
+    assert {*(lab.place.root / "machines").glob("*/study-*/jobs")} > before
+    lab.start("run", "run", str(study), "--out", "sought", "--settle", *more)
+    assert "settled: " in lab.ends().rpartition("settled: 1 stack is left of 1")[2]
+    assert {row.status for row in lab.place.cells("sought").values()} == {"complete"}
     each_once(store)
 
 

@@ -14,9 +14,9 @@ import pytest
 
 from dlas.cli.app import main
 from dlas.store.results import SessionRow
-from living import gone
+from living import gone, marked
 from place import Place, place
-from team import LAYERS, LEASE_S, MEASURE, begun, rows, whole
+from team import LAYERS, LEASE_S, MEASURE, SECRETS, begun, rows, whole
 
 
 @pytest.fixture
@@ -30,15 +30,16 @@ def shared(lab: Place, database: str, bucket: str) -> list[str]:
 
 
 def test_a_second_machine_finds_all_done(
-    lab: Place, database: str, bucket: str, capfdbinary: pytest.CaptureFixture[bytes]
-) -> None:
+    lab: Place, database: str, bucket: str, undisturbed: Place,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:  # fmt: skip
     command = shared(lab, database, bucket)
     first = lab.dlas(*command, "one")
     assert first.returncode == 0, first.stderr
-    whole(lab, database, bucket)
+    whole(lab, database, bucket, undisturbed)
     again = lab.dlas(*command, "two")
     assert again.returncode == 0, again.stderr
-    whole(lab, database, bucket)
+    whole(lab, database, bucket, undisturbed)
     assert len(rows(database)[SessionRow]) == 2
     shown = []
     for name in ("one", "two"):
@@ -46,10 +47,9 @@ def test_a_second_machine_finds_all_done(
         assert main(["table", str(lab.root / name), "--format", "csv"]) == 0
         shown.append(capfdbinary.readouterr().out)
     assert shown[0] == shown[1]
-    for name in ("one", "two"):  # no secret anywhere that people look
-        for file in (lab.root / name).rglob("*"):
-            if file.is_file() and file.suffix in (".json", ".yaml"):
-                assert b"AWS_SECRET" not in file.read_bytes()
+    seen = [repr(rows(database)), first.stdout, first.stderr, again.stdout, again.stderr]
+    seen += [f.read_text(errors="replace") for f in lab.root.rglob("*") if f.is_file()]
+    assert not [text for text in seen for secret in SECRETS if secret in text]
 
 
 def started(lab: Place, command: list[str], out: str, mark: str) -> subprocess.Popen[bytes]:
@@ -65,12 +65,15 @@ def ends(process: subprocess.Popen[bytes]) -> None:
 
 
 def test_one_is_stopped_for_longer_than_its_lease_and_woken(
-    lab: Place, database: str, bucket: str
+    lab: Place, database: str, bucket: str, undisturbed: Place
 ) -> None:
     command, mark = shared(lab, database, bucket), uuid.uuid4().hex
     sleeper = started(lab, command, "one", mark)
     begun(bucket, lab.root / "looks", 2)
     os.killpg(sleeper.pid, signal.SIGSTOP)
+    commands = marked(mark)
+    assert len(commands) >= 2
+    assert not [text for text in commands for secret in SECRETS if secret in text]
     other = started(lab, command, "two", mark)
     begun(bucket, lab.root / "looks", 5)  # they go on without it
     time.sleep(2)
@@ -78,11 +81,11 @@ def test_one_is_stopped_for_longer_than_its_lease_and_woken(
     ends(other)
     ends(sleeper)
     assert gone(mark) == []
-    whole(lab, database, bucket)
+    whole(lab, database, bucket, undisturbed)
 
 
 def test_one_is_killed_while_the_servers_stumble(
-    lab: Place, database: str, bucket: str, postgres: Any, s3: Any
+    lab: Place, database: str, bucket: str, undisturbed: Place, postgres: Any, s3: Any
 ) -> None:
     command, mark = shared(lab, database, bucket), uuid.uuid4().hex
     killed, other = (started(lab, command, out, mark) for out in ("one", "two"))
@@ -96,4 +99,4 @@ def test_one_is_killed_while_the_servers_stumble(
     ends(other)
     killed.wait()
     assert gone(mark) == []
-    whole(lab, database, bucket)
+    whole(lab, database, bucket, undisturbed)

@@ -26,6 +26,7 @@ from dlas.explore.settling import (
     surely_meeting,
 )
 from dlas.explore.sought import Sought
+from dlas.run.company import Alone
 from dlas.store.results import FILE_NAME, ResultStore, RoundRow
 from dlas.tables import cells_frame
 from table_rows import HOST, SESSION, cell_row, fact, fill, round_row, stack
@@ -62,6 +63,8 @@ class MadeCampaign:
             SimpleNamespace(cell=each.cell, text=lambda *x, s=each: " ".join(map(s.text, x)))
             for each in made
         ]
+        self.company = Alone()
+        self.maker: Any = None
         self.asked: list[tuple[int, int]] = []
         """How many cells were measured, and from which round on."""
         self.measured = 0
@@ -248,6 +251,22 @@ def after(made: MadeCampaign, sought: Sought = FASTEST) -> Settled:
     hook(made, made.cells)  # type: ignore[arg-type]
     assert hook.settled is not None
     return hook.settled
+
+
+def test_cells_of_other_machines_are_left_out_and_told(tmp_path: Path) -> None:
+    made = MadeCampaign(tmp_path, [10.0, 20.0])
+    far = [SimpleNamespace(stack=SimpleNamespace(label=name)) for name in ("far", "big", "far")]
+    made.company = Alone(cells=tuple(far))  # type: ignore[arg-type]
+    told: list[str] = []
+    made.maker = SimpleNamespace(progress=SimpleNamespace(note=told.append))
+    assert after(made).contenders >= 1
+    assert told == [
+        "settled is what is measured on this machine; cells of other machines (on: big, far) are "
+        "not measured again"
+    ]
+    hook = AfterRun(FASTEST)
+    hook(made, [])  # type: ignore[arg-type]
+    assert hook.settled is None
 
 
 def test_a_run_settles_only_what_its_own_rounds_leave_open(tmp_path: Path) -> None:

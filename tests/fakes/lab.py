@@ -77,9 +77,11 @@ class Lab:
             "--folder", folder, *self._tls, **more,
         )  # fmt: skip
 
-    def run(self, study: Path, *more: str | Path, out: str = "out") -> subprocess.Popen[bytes]:
+    def run(
+        self, study: Path, *more: str | Path, out: str = "out", **environment: str
+    ) -> subprocess.Popen[bytes]:
         arguments = ["run", str(study), "--out", out, "--engine", self.address, *map(str, more)]
-        return self.start("run", *arguments)
+        return self.start("run", *arguments, **environment)
 
     def log(self, name: str) -> str:
         return (self.place.root / f"{name}.log").read_text()

@@ -16,6 +16,8 @@ LAYERS = {"optimization": ["none", {"weight-pruning": {"sparsity": 0.5, "epochs"
           "software": ["onnxruntime"], "hardware": ["cpu"]}  # fmt: skip
 MEASURE = {"rounds": 2, "memory": False, "accuracy_samples": 20, "min_controls": 0}
 LEASE_S = "3"
+SECRETS = ("s3cr3t-of-the-store", "s3cr3t-of-the-database")
+"""Passwords in the environment of all that runs, to be seen nowhere."""
 
 
 def rows(database: str) -> Mapping[type, list[Any]]:
@@ -23,31 +25,29 @@ def rows(database: str) -> Mapping[type, list[Any]]:
         return store.snapshot()
 
 
-def undisturbed(lab: Place) -> set[tuple[str, int, int]]:
-    """Return what a local run has: which cell was measured in which rounds."""
-    done = lab.dlas("run", lab.study(layers=LAYERS, measure=MEASURE), "--out", "local")
-    assert done.returncode == 0, done.stderr
-    return set(lab.rounds("local"))
-
-
-def whole(lab: Place, database: str, bucket: str) -> None:
+def whole(lab: Place, database: str, bucket: str, undisturbed: Place) -> None:
     """Check that the run is as an undisturbed one, and each step was committed once."""
     found = rows(database)
     assert {row.status for row in found[CellRow]} == {"complete"}
     measured = [(row.cell, row.control, row.round) for row in found[RoundRow]]
-    assert sorted(measured) == sorted(undisturbed(lab))
-    store = SharedStore(bucket, lab.root / "looks")
-    keys = store._steps.every()
-    assert len(keys) >= 10
-    assert {store.generation(key) for key in keys} == {0}
+    assert sorted(measured) == sorted(undisturbed.rounds())
+    generations = committed(bucket, lab.root / "looks")
+    assert len(generations) >= 10
+    assert set(generations.values()) == {0}
     rested = {key for row in found[FactRow] if row.kind == "steps" for key in row.value["keys"]}
-    assert rested <= set(keys)
+    assert rested <= set(generations)
+
+
+def committed(bucket: str, cache: Path) -> dict[str, int]:
+    """Return the newest generation of each step in a store; 0: it was committed once."""
+    store = SharedStore(bucket, cache)
+    return {key: store.generation(key) for key in store._steps.every()}
 
 
 def begun(bucket: str, cache: Path, steps: int) -> None:
     """Return when so many steps are done."""
     store = SharedStore(bucket, cache)
-    until = time.monotonic() + 120
+    until = time.monotonic() + 240
     while len(store._steps.every()) < steps:
         assert time.monotonic() < until, "nothing is ever done"
         time.sleep(0.1)

@@ -163,6 +163,24 @@ def test_failed_builds_are_tried_again_with_what_they_need(
     assert bench.ran()["evaluate"] == 3
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_what_fails_again_is_tried_once_in_a_run(
+    tmp_path: Path,
+    fakes: None,  # noqa: F811
+    elsewhere: bool,
+) -> None:
+    """Also where another machine has just tried it for the same run."""
+    bench = Bench(tmp_path)
+    bench.pool.broken = "build"
+    _, plan = bench.make()
+    bench.ran()
+    tried = {*plan.steps} if elsewhere else set()
+    maker, plan = bench.make(retry=(Status.FAILED,), tried=tried)
+    assert bench.ran().get("build", 0) == (0 if elsewhere else 3)
+    maker.make(plan)
+    assert bench.ran() == {}
+
+
 def test_a_budget_is_kept_and_each_step_runs_once(bench: Bench, tmp_path: Path) -> None:
     everything = bench.used()
     (tmp_path / "other").mkdir()

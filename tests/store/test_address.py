@@ -41,6 +41,8 @@ def test_a_folder_remembers_its_database(tmp_path: Path) -> None:
         "postgresql://:secret@db/study",
         "postgresql://lab@db/study?password=secret",
         "postgresql://db/study?user=lab&PASSWORD=secret&x=1",
+        "postgresql://db/study?%70assword=secret",
+        "postgresql://lab:s/e?secret@db/study",
     ],
 )
 def test_a_password_is_refused_and_not_repeated(
@@ -53,6 +55,13 @@ def test_a_password_is_refused_and_not_repeated(
     assert main(["table", str(tmp_path)]) == 2
     said = capsys.readouterr()
     assert "secret" not in said.out + said.err
+
+
+@pytest.mark.parametrize(
+    "url", [URL, "postgresql://lab@[::1]:5432/study?sslmode=verify-full&passfile=/x", URL + "?a"]
+)
+def test_an_address_without_a_password_is_taken_as_it_is(url: str) -> None:
+    assert checked_url(url) == url
 
 
 @pytest.mark.parametrize("url", ["mysql://x/y", "results", "postgresql:/x", "http://a:secret@b"])

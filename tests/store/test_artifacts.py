@@ -114,6 +114,21 @@ def test_links_are_refused(store: ArtifactStore, tmp_path: Path) -> None:
     assert store.get(KEY) is None
 
 
+def test_a_file_with_a_second_name_gets_bytes_of_its_own(
+    store: ArtifactStore, tmp_path: Path
+) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.write_text("x")
+    mode = theirs.stat().st_mode
+    folder = filled(store, b="y")
+    (folder / "a").hardlink_to(theirs)
+    content = store.commit(KEY, "build", folder, {}, 0).content
+    assert content is not None
+    theirs.write_text("changed")
+    assert theirs.stat().st_mode == mode
+    assert (ArtifactStore(store.root).path(content) / "a").read_text() == "x"
+
+
 def test_a_folder_from_another_file_system_is_copied(store: ArtifactStore) -> None:
     shm = Path("/dev/shm")
     if not shm.is_dir() or shm.stat().st_dev == store.root.stat().st_dev:

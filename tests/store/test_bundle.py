@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import sqlite3
-import stat
-import zipfile
-from collections.abc import Callable
-from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bundles import contents, manifest, with_database, written
 from dlas.cli.app import main
 from dlas.core.errors import DlasError, StorageError, UserError
-from dlas.core.keys import file_hash
 from dlas.run.send import pack
 from dlas.store import bundle
 from dlas.store.results import FILE_NAME, ResultStore
 from dlas.tables.read import read
 from table_rows import SENTINEL, SESSION, cell_row, fact, fill, round_row, stack
 
-Files = dict[str, bytes]
 STUDY = "dlas: 1\nname: st\ngoals: {minimize: [latency_ms]}\n"
 
 
@@ -89,44 +81,7 @@ def test_nothing_is_left_behind(packed: Path, tmp_path: Path, monkeypatch) -> No
     assert not any((tmp_path / "scratch").iterdir())
 
 
-# ------------------------------------------------------------ hostile ones
-
-
-def contents(packed: Path) -> Files:
-    with zipfile.ZipFile(packed) as file:
-        return {name: file.read(name) for name in file.namelist()}
-
-
-def written(packed: Path, files: Files, kinds: dict[str, int] | None = None) -> Path:
-    target = packed.with_name("hostile.dlas.zip")
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as made:
-        for name, data in files.items():
-            info = zipfile.ZipInfo(name)
-            info.compress_type = zipfile.ZIP_DEFLATED
-            info.external_attr = ((kinds or {}).get(name, stat.S_IFREG) | 0o644) << 16
-            made.writestr(info, data)
-    return target
-
-
-def manifest(files: Files, change: Callable[[dict], None]) -> Files:
-    said = json.loads(files["manifest.json"])
-    change(said)
-    return {**files, "manifest.json": json.dumps(said).encode()}
-
-
-def with_database(packed: Path, tmp_path: Path, *statements: str) -> Path:
-    """Change the rows and tell the manifest so: whoever lies does it well."""
-    files = contents(packed)
-    file = tmp_path / "changed.sqlite"
-    file.write_bytes(files["results.sqlite"])
-    with closing(sqlite3.connect(file)) as connection, connection:
-        for statement in statements:
-            connection.execute(statement)
-    with closing(sqlite3.connect(file)) as connection:
-        connection.execute("PRAGMA journal_mode=DELETE")
-    files["results.sqlite"] = file.read_bytes()
-    told = {"sha256": file_hash(file), "bytes": file.stat().st_size}
-    return written(packed, manifest(files, lambda m: m["files"].update({"results.sqlite": told})))
+# ------------------------------------------------------------ hostile ones, as test_hostile.py
 
 
 def refused(path: Path, said: str, kind: type[DlasError] = StorageError) -> None:
@@ -136,7 +91,7 @@ def refused(path: Path, said: str, kind: type[DlasError] = StorageError) -> None
     assert main(["table", str(path)]) == 2
 
 
-@pytest.mark.parametrize("name", ["../up", "/etc/passwd", "a\\..\\b", "store/objects/x", "x/"])
+@pytest.mark.parametrize("name", ["/etc/passwd", "a\\..\\b", "store/objects/x", "x/"])
 def test_a_file_of_another_name_is_refused(packed: Path, tmp_path: Path, name: str) -> None:
     before = sorted(tmp_path.rglob("*"))
     hostile = written(packed, {**contents(packed), name: b"x"})
@@ -144,42 +99,10 @@ def test_a_file_of_another_name_is_refused(packed: Path, tmp_path: Path, name: s
     assert sorted(tmp_path.rglob("*")) == sorted([*before, hostile])
 
 
-def test_a_link_is_refused(packed: Path) -> None:
-    files = {**contents(packed), "study.yaml": b"/etc/passwd"}
-    refused(written(packed, files, {"study.yaml": stat.S_IFLNK}), "'study.yaml' in it is a link")
-
-
-def test_a_device_is_refused(packed: Path) -> None:
-    kinds = {"study.yaml": stat.S_IFCHR}
-    refused(written(packed, contents(packed), kinds), "'study.yaml' in it is no file")
-
-
-def test_a_bomb_is_refused_before_it_is_unpacked(packed: Path) -> None:
-    files = {**contents(packed), "results.sqlite": b"\0" * 50_000_000}
-    refused(written(packed, files), "would become 50000000 bytes from .*: a bomb")
-
-
-def test_a_file_that_is_there_twice_is_refused(packed: Path) -> None:
-    with zipfile.ZipFile(packed, "a") as file, pytest.warns(UserWarning, match="Duplicate"):
-        file.writestr("study.yaml", "other")
-    refused(packed, "'study.yaml' in it is there twice")
-
-
-def test_a_file_that_says_it_is_smaller_is_refused(packed: Path) -> None:
-    data = bytearray(packed.read_bytes())
-    at = data.rindex(b"results.sqlite") - 46  # its entry in the list at the end
-    assert data[at : at + 4] == b"PK\1\2"
-    data[at + 24 : at + 28] = (100).to_bytes(4, "little")
-    packed.write_bytes(data)
-    refused(packed, "refused|damaged|lies")
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda m: m["files"]["results.sqlite"].update(sha256="0" * 64), "manifest lies"),
         (lambda m: m["files"]["results.sqlite"].update(bytes=1), "manifest lies"),
-        (lambda m: m["rows"].update(rounds=4), "manifest lies: there are 3 rounds for 4"),
         (lambda m: m["rows"].pop("cells"), "manifest lies: there are 1 cells for 0"),
         (lambda m: m["files"].update(more={}), "manifest lies: 'more'"),
         (lambda m: m["files"].pop("study.yaml"), "manifest lies: 'study.yaml'"),
@@ -192,20 +115,9 @@ def test_a_manifest_that_lies_is_refused(packed: Path, change, said: str) -> Non
     refused(written(packed, manifest(contents(packed), change)), said)
 
 
-def test_a_newer_bundle_is_refused(packed: Path) -> None:
-    files = manifest(contents(packed), lambda m: m.update(bundle=99))
-    refused(written(packed, files), "version 99.*upgrade dlas", UserError)
-
-
-def test_rows_of_a_newer_schema_are_refused(packed: Path, tmp_path: Path) -> None:
-    hostile = with_database(packed, tmp_path, "UPDATE meta SET schema_version = 99")
-    refused(hostile, r"hostile.dlas.zip was written by a newer dlas", UserError)
-
-
 @pytest.mark.parametrize(
     ("statement", "said"),
     [
-        ("CREATE TRIGGER t AFTER INSERT ON cells BEGIN DELETE FROM rounds; END", "trigger 't'"),
         ("CREATE VIEW v AS SELECT * FROM cells", "view 'v'"),
         ("UPDATE cells SET status = 'excellent'", "a row of cells is damaged"),
         ("UPDATE cells SET stack = '{'", "a row of cells is damaged"),
@@ -228,15 +140,3 @@ def test_what_only_begins_like_one_is_refused(packed: Path, data: bytes) -> None
 def test_half_of_one_is_refused(packed: Path) -> None:
     packed.write_bytes(packed.read_bytes()[: packed.stat().st_size // 2])
     refused(packed, "no results bundle, or a damaged one")
-
-
-def test_a_row_under_another_cells_name_is_refused_by_a_merge(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    other = stack(sparsity=0.5)
-    lie = fill(tmp_path / "lie", SESSION, replace(cell_row(other), cell=stack().cell))
-    assert main(["merge", str(folder), str(lie), "--into", str(tmp_path / "both")]) == 2
-    assert f"is called cell {stack().cell}, its stack is cell {other.cell}" in (
-        capsys.readouterr().err
-    )
-    assert not (tmp_path / "both").exists()

@@ -19,13 +19,13 @@ from dlas.cli.after_run import analyze, check, compare, report, show, table
 from dlas.cli.decide import advise, export, init, optimize
 from dlas.cli.exits import guarded
 from dlas.cli.explore import explore
-from dlas.cli.machines import scheduler, workers
+from dlas.cli.machines import form_of, scheduler, workers
 from dlas.cli.printing import one_of, print_json
 from dlas.cli.together import merge, pack
+from dlas.core.errors import UserError
 
 if TYPE_CHECKING:
     from dlas.explore.settling import AfterRun
-    from dlas.run.company import Form
     from dlas.study.study import Study
 
 app = typer.Typer(
@@ -146,7 +146,12 @@ def run(
     from dlas.study.study import Study
 
     limit = None if max_disk is None else parse_size(max_disk)
-    form = _form(engine, (tls_ca, tls_cert, tls_key), settle, limit)
+    form = form_of(engine, (tls_ca, tls_cert, tls_key))
+    if engine is not None and limit is not None:
+        raise UserError(
+            "--max-disk: with --engine other machines may be about to read any artefact: leave "
+            "one of them out"
+        )
     loaded = Study.load(study)
     for note in (*loaded.notes, *_registered(loaded, out, claims or (), results)):
         print(note, file=sys.stderr)
@@ -175,33 +180,6 @@ def run(
     print(summary_text(summary))
     if after is not None and after.settled is not None:
         print(after.settled.text())
-
-
-def _form(
-    engine: str | None,
-    tls: tuple[Path | None, Path | None, Path | None],
-    settle: bool,
-    limit: int | None,
-) -> Form:
-    """Return what brings in the machines of a scheduler; nobody without one."""
-    from dlas.core.errors import UserError
-    from dlas.run.company import nobody
-    from dlas.run.engines.wire import Tls, wire_to
-
-    certified = Tls.of(*tls)
-    if engine is None:
-        if certified is not None:
-            raise UserError("--tls-ca, --tls-cert and --tls-key go with --engine")
-        return nobody
-    if settle or limit is not None:
-        raise UserError(
-            f"{'--settle' if settle else '--max-disk'} is for one machine: leave it or --engine "
-            "out"
-        )
-    wire = wire_to(engine, certified, "--engine")
-    from dlas.run.team import dask
-
-    return dask(wire)
 
 
 def _settling(study: Study) -> AfterRun:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from dlas.cli.printing import harmless
 from dlas.core.errors import listed
 from dlas.core.protocols import SPLITS
 
@@ -33,7 +34,7 @@ def text_of(value: object) -> str:
     if isinstance(value, float):
         whole = value.is_integer() and abs(value) < 1e15
         return str(int(value)) if whole else f"{value:.4g}"
-    return " ".join(str(value).split())
+    return harmless(" ".join(str(value).split()))
 
 
 def duration(seconds: float) -> str:

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
+from dlas.cli.printing import harmless
 from dlas.core.errors import DlasError
 from dlas.kernels import KernelError
 
@@ -112,7 +113,7 @@ def _streams() -> _Nowhere | None:
 def _fail(message: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    sys.stderr.write(f"{message}\n")
+    sys.stderr.write(f"{harmless(message)}\n")
     return code
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, cast
 import typer
 
 from dlas.cli import options
+from dlas.cli.machines import form_of
 from dlas.cli.printing import one_of, print_json
 from dlas.core.errors import UserError
 
 if TYPE_CHECKING:
     from dlas.core.keys import Json
     from dlas.core.sampler import Sampler
+    from dlas.explore.account import Explored
+    from dlas.run.progress import Progress
+    from dlas.study.study import Study
 
 PLAYED = ("dlas", "random", "tpe", "nsga2")
 """The samplers played where none is named; Optuna's ``gp`` takes minutes."""
@@ -30,6 +34,11 @@ def explore(
     sampler: options.SamplerNames = None,
     seed: options.Seed = 0,
     store: options.Store = None,
+    results: options.Results = None,
+    engine: options.Engine = None,
+    tls_ca: options.TlsCa = None,
+    tls_cert: options.TlsCert = None,
+    tls_key: options.TlsKey = None,
     replay: options.Replay = None,
     layers: options.Layers = None,
     minimize: options.MinimizeColumns = None,
@@ -46,13 +55,21 @@ def explore(
 
         dlas explore studies/quickstart.yaml --out out/quickstart --budget 10%
 
+        dlas explore study.yaml --out out/lab --engine dask://127.0.0.1:8786 --store s3://lab/artefacts
+
         dlas explore --replay out/quickstart --budgets 5%,10% --repeats 20
 
         dlas explore --replay table.csv --layers model,threads --minimize latency,error
     """
     one_of(format, ("text", "json"))
     if replay is not None:
-        _refuse("--replay", {"STUDY": study, "--out": out, "--budget": budget, "--store": store})
+        _refuse(
+            "--replay",
+            {
+                "STUDY": study, "--out": out, "--budget": budget, "--store": store,
+                "--results": results, "--engine": engine,
+            },
+        )  # fmt: skip
         _play(replay, _split(layers), _split(minimize), _split(maximize), sampler, budgets,
               repeats, seed, format)  # fmt: skip
         return
@@ -62,7 +79,18 @@ def explore(
     )
     if study is None or out is None:
         raise UserError("give a STUDY and --out DIR, or --replay TABLE_OR_DIR")
-    _for_real(study, out, budget, sampler, seed, store, quiet, format)
+    from dlas.explore.live import explore as explore_study
+    from dlas.explore.names import OWN
+
+    form, folder = form_of(engine, (tls_ca, tls_cert, tls_key)), out
+
+    def begin(loaded: Study, shown: Progress) -> Explored:
+        return explore_study(
+            loaded, folder, budget=budget, sampler=sampler or OWN, seed=seed, store=store,
+            results=results, progress=shown, form=form,
+        )  # fmt: skip
+
+    _for_real(study, begin, quiet, format)
 
 
 def _refuse(beside: str, given: dict[str, object]) -> None:
@@ -76,18 +104,9 @@ def _split(text: str | None) -> tuple[str, ...]:
 
 
 def _for_real(
-    study: Path,
-    out: Path,
-    budget: str | None,
-    sampler: str | None,
-    seed: int,
-    store: str | None,
-    quiet: bool,
-    format: str,
+    study: Path, begin: Callable[[Study, Progress], Explored], quiet: bool, format: str
 ) -> None:
     from dlas.cli.display import progress
-    from dlas.explore.live import explore as explore_study
-    from dlas.explore.names import OWN
     from dlas.study.study import Study
 
     loaded = Study.load(study)
@@ -95,10 +114,7 @@ def _for_real(
         print(note, file=sys.stderr)
     shown = progress(sys.stderr, quiet)
     try:
-        found = explore_study(
-            loaded, out, budget=budget, sampler=sampler or OWN, seed=seed, store=store,
-            progress=shown,
-        )  # fmt: skip
+        found = begin(loaded, shown)
     except KeyboardInterrupt:
         shown.close()
         print("\nstopped; nothing finished is lost: the same command goes on", file=sys.stderr)

@@ -3,8 +3,34 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dlas.cli import options
+
+if TYPE_CHECKING:
+    from dlas.run.company import Form
+
+
+def form_of(engine: str | None, tls: tuple[Path | None, Path | None, Path | None]) -> Form:
+    """Return what brings in the machines of a scheduler; nobody without one.
+
+    Raises:
+        UserError: the address is none, its certificates cannot be read, or Dask is not installed.
+    """
+    from dlas.core.errors import UserError
+    from dlas.run.company import nobody
+    from dlas.run.engines.wire import Tls, wire_to
+
+    certified = Tls.of(*tls)
+    if engine is None:
+        if certified is not None:
+            raise UserError("--tls-ca, --tls-cert and --tls-key go with --engine")
+        return nobody
+    wire = wire_to(engine, certified, "--engine")
+    from dlas.run.team import dask
+
+    return dask(wire)
 
 
 def scheduler(
@@ -51,6 +77,7 @@ def workers(
     """
     from dlas.run.engines.supervise import (
         checked_labels,
+        checked_name,
         default_name,
         default_place,
         supervise,
@@ -59,7 +86,7 @@ def workers(
 
     wire = wire_to(scheduler, Tls.of(tls_ca, tls_cert, tls_key), "--scheduler")
     carried = checked_labels(labels)
-    called = checked_labels(name, "--name")[0] if name else default_name()
+    called = checked_name(name) if name is not None else default_name()
     _say(f"{called} works for {wire.url}" + (f" as {', '.join(carried)}" if carried else ""))
     try:
         supervise(wire, carried, called, folder or default_place(called), _say)

@@ -10,6 +10,7 @@ from typing import Any
 from dlas.cli.achieved import achieved_text
 from dlas.cli.display import table, text_of
 from dlas.cli.formats import rows_of
+from dlas.cli.printing import harmless
 from dlas.core.errors import UserError
 from dlas.core.stack import LAYERS, Stack
 from dlas.store.address import address_of
@@ -126,9 +127,9 @@ def show_text(known: Mapping[str, Any], width: int | None) -> str:
         blocks.append(f"{fact['kind']}\n" + _pairs(text))
         blocks += [achieved_text(done, width) for done in fact["value"].get("achieved") or ()]
     if known["log"]:
-        blocks.append(f"end of the log\n{known['log'].rstrip()}")
+        blocks.append(f"end of the log\n{harmless(known['log'].rstrip())}")
     commands = dict.fromkeys(s["command"] for s in known["sessions"] if s["command"])
-    blocks.append("was run by\n" + "\n".join(f"  {line}" for line in commands))
+    blocks.append("was run by\n" + "\n".join(f"  {harmless(line)}" for line in commands))
     blocks.append("reproduce\n" + "\n".join(f"  {line}" for line in known["reproduce"]))
     return "\n\n".join(blocks)
 

@@ -29,6 +29,8 @@ from dlas.explore.settling import (
 )
 from dlas.explore.sought import Sought
 from dlas.explore.start import starting
+from dlas.run.asked import parted
+from dlas.run.company import Form, nobody
 from dlas.run.progress import Progress, Silent
 from dlas.run.run import Campaign, campaign
 from dlas.study.study import Study
@@ -57,8 +59,10 @@ def explore(
     sampler: str = names.OWN,
     seed: int = 0,
     store: Path | str | None = None,
+    results: str | None = None,
     beside: str = "",
     progress: Progress | None = None,
+    form: Form = nobody,
 ) -> Explored:
     """Measure few of a study's stacks, and find its front under its goals.
 
@@ -73,14 +77,16 @@ def explore(
             likely to join the front.
         sampler: the name of an installed sampler.
         seed: of the sampler.
-        store: a folder of artefacts to share with other studies.
+        store: a folder of artefacts to share with other studies, or ``s3://bucket/prefix``.
+        results: a PostgreSQL database for the rows.
         beside: the cell that others are to be compared with: it is measured first, and again
             beside those that are left in the end.
         progress: who is told where it is.
+        form: brings in other machines, which build; all is measured here.
 
     Raises:
         UserError: the study seeks nothing, the budget is none, there is no such sampler, no stack
-            can run here, or a goal's column is not measured here.
+            can run here, a goal's column is not measured here, or stacks are for other machines.
         StorageError: the disk is full, read-only or damaged.
     """
     began = time.monotonic()
@@ -88,9 +94,25 @@ def explore(
     sought = sought_of(study, "explore")
     kind = names.find(sampler)
     progress = progress or Silent()
-    with campaign(study, out, store=store, progress=progress) as begun:
+    if form is not nobody:
+        _require_here(study)
+    with campaign(study, out, store=store, results=results, progress=progress, form=form) as begun:
         made = _Exploration(begun, sought, kind, sampler, seed, allowed, progress, began, beside)
         return made.run()
+
+
+def _require_here(study: Study) -> None:
+    """Refuse stacks of other machines: what is chosen next follows from what is measured here.
+
+    Raises:
+        UserError: names their labels.
+    """
+    _, elsewhere = parted(study.stacks)
+    if labels := sorted({stack.label for stack in elsewhere}):
+        raise UserError(
+            f"study {study.name!r}: explore measures on one machine, and some stacks are for "
+            f"others (on: {', '.join(labels)}): leave `on` out, or run dlas explore there"
+        )
 
 
 @dataclass

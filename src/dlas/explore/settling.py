@@ -270,11 +270,18 @@ class AfterRun:
     settled: Settled | None = None
 
     def __call__(self, campaign: Campaign, measured: Sequence[Runnable]) -> None:
-        """Settle what a study's own rounds leave open.
+        """Settle what a study's own rounds leave open between the cells of this machine.
 
         Raises:
             UserError: a goal's column was not measured here.
         """
+        if away := sorted({cell.stack.label for cell in campaign.company.cells}):
+            campaign.maker.progress.note(
+                "settled is what is measured on this machine; cells of other machines "
+                f"(on: {', '.join(away)}) are not measured again"
+            )
+            if not measured:
+                return
         settings = campaign.study.measure.model_copy(update={"ceilings": False})
         first = settings.rounds.max
         chosen = self._chosen(campaign, measured, first)

@@ -40,6 +40,8 @@ class Maker:
     """The keys of the steps that have ended."""
     hands: Hands | None = None
     """Who does the steps; None: this machine."""
+    tried: set[str] = field(default_factory=set)
+    """The keys of the steps done since the run began: what failed of them is not retried."""
 
     def ok(self, key: str) -> bool:
         """Return whether a step yielded something."""
@@ -121,6 +123,7 @@ class Maker:
             budget=self.budget,
             later=later,
             hands=self.hands,
+            tried=self.tried,
         )
 
     def _later(self, plan: Plan) -> set[str]:

@@ -23,7 +23,14 @@ from dlas.core.errors import DlasError, StorageError, UserError
 from dlas.core.keys import key
 from dlas.core.protocols import unavailable
 from dlas.core.stack import Stack
-from dlas.run.engines.errands import Commission, Enrolled, Remark, Reply, StepErrand
+from dlas.run.engines.errands import (
+    Commission,
+    Enrolled,
+    MeasureErrand,
+    Remark,
+    Reply,
+    StepErrand,
+)
 from dlas.run.engines.hands import default_workers
 from dlas.run.engines.local import LocalEngine
 from dlas.run.executed import Answers
@@ -159,18 +166,19 @@ class Member:
 
     # ------------------------------------------------------------ measuring
 
-    def measure(self, cells: frozenset[str]) -> Reply:
+    def measure(self, asked: MeasureErrand) -> Reply:
         """Evaluate and measure cells whose steps are done, as a run of its own does."""
         commission = self.commission
         assert commission is not None, "nobody has enrolled"
         if self._engine is not None:
             self._engine.pool.restart()  # idle servers hold memory
-        stacks = [stack for stack in commission.study.stacks if stack.cell in cells]
+        stacks = [stack for stack in commission.study.stacks if stack.cell in asked.cells]
         try:
             with campaign(
                 commission.study, self._own(commission), stacks=stacks, store=commission.store,
                 retry=commission.retry, remeasure=commission.remeasure,
                 results=commission.results, progress=_Relay(self.name, self.tell),
+                tried=asked.tried,
             ) as begun:  # fmt: skip
                 begun.run()
                 return Reply(counts=begun.close().cells)

@@ -119,10 +119,12 @@ def campaign(
     results: str | None = None,
     progress: Progress | None = None,
     form: Form = nobody,
+    tried: Collection[str] = (),
 ) -> Iterator[Campaign]:
     """Open a folder for work on a study (on some of its stacks): planned, nothing done yet.
 
-    The arguments are those of :func:`run`.
+    The arguments are those of :func:`run`; ``tried`` are steps that are not to be retried, since
+    they just were.
     """
     limit = checked_size(max_disk)
     folder = made(Path(out).absolute())
@@ -140,7 +142,7 @@ def campaign(
             host, session = hosts.host_class(description), uuid.uuid4().hex[:12]
             bench = Bench(pool, rows, study.measure, host, session, paths)
             budget = Budget(artifacts, limit, progress.note) if limit else None
-            maker = Maker(bench, artifacts, retry, remeasure, progress, budget)
+            maker = Maker(bench, artifacts, retry, remeasure, progress, budget, tried={*tried})
             occasion = Occasion(
                 study, elsewhere, plan, artifacts, str(place), bench, description["libraries"],
                 retry, remeasure, progress,

@@ -9,6 +9,7 @@ here, as ever.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,15 +24,17 @@ from dlas.core.protocols import unavailable
 from dlas.core.stack import Stack
 from dlas.run.company import Company, Form, Occasion
 from dlas.run.engines.dask import Crew, Errand
-from dlas.run.engines.errands import Commission, Enrolled, Lost, Reply
+from dlas.run.engines.errands import Commission, Enrolled, Lost, MeasureErrand, Reply
 from dlas.run.engines.spread import Spread
 from dlas.run.engines.wire import Wire
 from dlas.run.plan.plan import CellPlan, Refused, Runnable, Step
 from dlas.store.remote import is_remote
 from dlas.store.results import FactRow
 
+VARIABLE = "DLAS_GATHER"
+"""The environment's name for the seconds that workers which are not there are waited for."""
 GATHER_S = 20.0
-"""How long workers are waited for that are not there when a run begins."""
+"""How long they are waited for otherwise."""
 _SHOW_S = 0.2
 
 
@@ -86,13 +89,31 @@ class Team:
                 progress.note(f"{said.machine}: {said.text}" if said.machine else said.text)
 
 
-def dask(wire: Wire, gather_s: float = GATHER_S) -> Form:
+def gathering() -> float:
+    """Return for how many seconds workers are waited for that are not there when a run begins.
+
+    Raises:
+        UserError: the environment asks for what is no number of seconds.
+    """
+    said = os.environ.get(VARIABLE, "")
+    try:
+        seconds = float(said or GATHER_S)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 86400:
+        raise UserError(f"{VARIABLE}={said!r}: must be seconds from 0 to 86400")
+    return seconds
+
+
+def dask(wire: Wire) -> Form:
     """Return what forms a run's company of the machines of a scheduler.
 
-    Raises (when it is called):
-        UserError: no scheduler answers; or cells are to be measured elsewhere, and their rows
-            would have to go into a file.
+    Raises:
+        UserError: the environment asks for what is no time to wait. When it is called: no
+            scheduler answers; or cells are to be measured elsewhere, and their rows would have to
+            go into a file.
     """
+    gather_s = gathering()
 
     @contextmanager
     def form(occasion: Occasion) -> Iterator[Company]:
@@ -206,7 +227,7 @@ class _Measuring:
             if posting.runnable:
                 errand = Errand(
                     method="measure",
-                    given=posting.runnable,
+                    given=MeasureErrand(posting.runnable, frozenset(posting.steps)),
                     text=f"measure-{posting.label}",
                     able=posting.able,
                     alone=True,

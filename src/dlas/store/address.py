@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from dlas.core.errors import StorageError, UserError
 from dlas.core.keys import canonical
@@ -93,9 +94,14 @@ def checked_url(url: str) -> str:
 
 
 def _hidden(url: str) -> str:
-    """Return an address without the password in it."""
-    found = re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:...@", str(url))
-    return re.sub(r"(?i)(password=)[^&]*", r"\1...", found)
+    """Return an address without the password in it, however its letters are written."""
+    found = re.sub(r"(://[^:@]*):.*@", r"\1:...@", str(url))
+    head, separator, query = found.partition("?")
+    shown = [
+        f"{name}=..." if "password" in unquote(name).lower() else f"{name}{is_}{value}"
+        for name, is_, value in (part.partition("=") for part in query.split("&"))
+    ]
+    return head + separator + "&".join(shown)
 
 
 def opened(place: Path | str, *, read_only: bool) -> SqliteFile | Postgres | Bundle:

@@ -126,7 +126,7 @@ class ArtifactStore:
                 if problem := damage(files.parent, content):
                     raise DamagedObject(
                         content,
-                        f"the artefact {files.parent} is damaged: {problem}. "
+                        f"the artefact {files.parent} is damaged: {problem.rstrip('.')}. "
                         "It has to be discarded and its step done anew.",
                     )
             self._verified.add(content)

@@ -54,6 +54,7 @@ def pack(folder: Path, wrap: Path) -> str:
             raise
         shutil.copytree(folder, files)
         remove_tree(folder)
+    _part_with_others(files, wrap / "own")
     manifest = folder_manifest(files)
     for name in manifest:
         (files / name).chmod(0o444)  # nobody changes an artefact by accident
@@ -65,6 +66,14 @@ def pack(folder: Path, wrap: Path) -> str:
     text = canonical({"files": manifest})
     write_atomically(wrap / "manifest.json", text + "\n", wrap / "manifest.tmp")
     return key("artifact", manifest)
+
+
+def _part_with_others(files: Path, temporary: Path) -> None:
+    """Give each file that has a second name bytes of its own: by that name they could change."""
+    for path in files.rglob("*"):
+        if path.is_file() and path.stat().st_nlink > 1:
+            shutil.copyfile(path, temporary)
+            temporary.replace(path)
 
 
 def damage(target: Path, content: str) -> str | None:

@@ -29,7 +29,7 @@ from sqlalchemy import (
     text,
 )
 
-from dlas.core.errors import StorageError, UserError
+from dlas.core.errors import StorageError, UserError, listed
 from dlas.core.records import SCHEMA_VERSION, Status
 from dlas.store.rows import ROWS, JsonObject, Row, types
 
@@ -134,8 +134,7 @@ def version_of(connection: Connection, place: Path | str) -> int | None:
         if len(found) == 1 and isinstance(found[0], int):
             return found[0]
     raise StorageError(
-        f"{place} is no dlas result store (its tables: {', '.join(names[:5])}): "
-        "give another folder."
+        f"{place} is no dlas result store (its tables: {listed(names)}): give another folder."
     )
 
 

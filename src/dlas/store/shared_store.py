@@ -198,6 +198,8 @@ class SharedStore(ArtifactStore):
             if len(data) > _LARGEST_MANIFEST:
                 raise ValueError(f"it has {len(data)} bytes")
             files = json.loads(data)["files"]
+            if not isinstance(files, dict):
+                raise ValueError("it lists no files")
             for name in files:
                 if not _inside(name):
                     raise ValueError(f"it names {name!r}")

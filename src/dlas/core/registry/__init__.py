@@ -7,6 +7,7 @@ whose libraries are not installed stays in the catalogue with the reason.
 
 from dlas.core.registry.entries import BASES, find, importable, load, missing, names
 from dlas.core.registry.parameters import (
+    A_LABEL,
     LABELS,
     CatalogueRow,
     algorithm,
@@ -36,6 +37,7 @@ from dlas.core.registry.versions import (
 )
 
 __all__ = [
+    "A_LABEL",
     "BASES",
     "LABELS",
     "CatalogueRow",

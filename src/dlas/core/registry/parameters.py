@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 from dlas.core.errors import UserError, near
 from dlas.core.keys import Json
 from dlas.core.protocols import (
+    LABEL,
     Algorithm,
     Dataset,
     HardwareTechnique,
@@ -33,6 +34,10 @@ from dlas.core.stack import LAYERS, Choice, Stack
 T = TypeVar("T", bound=Technique)
 LABELS = "DLAS_LABELS"
 """The environment's name for the labels of this machine, with commas."""
+A_LABEL = (
+    "a label is one word of letters, digits, '.', '_' and '-', at most 63, the first a letter or "
+    "digit"
+)
 # A memo each and no ``cache``: mypy takes a frozen dataclass's own __hash__ for its class's.
 _ADAPTERS: dict[type[Technique], TypeAdapter[Technique]] = {}
 _CALLED: dict[type[Technique], Mapping[str, str]] = {}
@@ -84,6 +89,8 @@ def _sentence(label: str, known: Collection[str], error: ErrorDetails) -> str:
         return f"{label} has no parameter {place!r}.{near(place, known)} Parameters: {allowed}."
     if error["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
         return f"{label} needs the parameter {place!r}."
+    if error.get("ctx", {}).get("pattern") == LABEL:
+        return f"{label}.{place}: {A_LABEL}, got {json.dumps(error['input'])}"
     return f"{label}.{place}: {error['msg']}, got {json.dumps(error['input'], default=str)}"
 
 

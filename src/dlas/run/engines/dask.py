@@ -37,6 +37,7 @@ PATIENCE_S = 300.0
 TRIES = 3
 """How often an errand is given to a machine whose process died over it."""
 _CALL_S = 30.0
+_CONNECT_S = 10.0
 
 Able = Callable[[Enrolled], bool]
 
@@ -190,7 +191,7 @@ class Crew:
         from distributed import Client
 
         client = Client(
-            self._wire.url, security=self._wire.security(), timeout=_CALL_S / 3,
+            self._wire.url, security=self._wire.security(), timeout=_CONNECT_S,
             set_as_default=False, name="dlas",
         )  # fmt: skip
         client.subscribe_topic(deputy.topic(self._commission.session), self._hear)

@@ -85,6 +85,15 @@ class StepErrand:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasureErrand:
+    """Cells to evaluate and measure; their steps up to the build are done."""
+
+    cells: frozenset[str]
+    tried: frozenset[str]
+    """The keys of those steps: what failed of them was tried by this run, and is not again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """What became of an errand: a record, or why the run cannot go on like this."""
 

@@ -48,7 +48,8 @@ class LocalEngine:
     """Runs steps in children of this process, or has them run by other ``hands``.
 
     ``paths`` are put first on the children's ``sys.path`` (the study's folder); ``retry`` names
-    the statuses that are not taken as finished; with ``anew`` nothing is. ``upstream`` are steps
+    the statuses that are not taken as finished, but for steps that were ``tried`` since the run
+    began; with ``anew`` nothing is. ``upstream`` are steps
     done before: one runs again only where a given step needs files of it that are gone. With a
     ``budget`` artefacts are evicted; those of the steps named ``later`` are read after this.
     """
@@ -64,6 +65,7 @@ class LocalEngine:
     budget: Budget | None = None
     later: Collection[str] = ()
     hands: Hands | None = None
+    tried: set[str] = field(default_factory=set)
 
     def run(self, steps: Mapping[str, Step], done: Done) -> dict[str, StepRecord]:
         """Return the record of every step; what is finished is not run again.
@@ -132,7 +134,8 @@ class LocalEngine:
         return self.store.fail(step.key, step.stage, failed, 2, after=base), False
 
     def _finished(self, step: Step, known: StepRecord, contents: Contents) -> bool:
-        if known.status in self.retry or self.anew:
+        again = known.status in self.retry and step.key not in self.tried
+        if again or self.anew:
             return False
         if known.needs is not None and known.needs != contents:
             return False  # what it was made from has been made again, and differs
@@ -334,6 +337,8 @@ class _Once:
     def _take(self, step: Step, record: StepRecord, known: bool) -> None:
         self.records[step.key] = record
         self.due.discard(step.key)
+        if not known:
+            self.engine.tried.add(step.key)
         self.done(step, record, known)
         if step.key in self.recalled and self.recalled[step.key] != record.content:
             self.changed = step.key

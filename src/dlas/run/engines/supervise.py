@@ -20,7 +20,7 @@ from types import FrameType
 
 from dlas.core.errors import UserError
 from dlas.core.protocols import LABEL
-from dlas.core.registry import LABELS
+from dlas.core.registry import A_LABEL, LABELS
 from dlas.kernels.ground.records import kept_in
 from dlas.run.engines import deputy
 from dlas.run.engines.dask import SLOTS
@@ -44,7 +44,7 @@ _QUIET = {
 """A machine that measures has nothing else to do; a worker that looks at itself is something."""
 
 
-def checked_labels(text: str, option: str = "--labels") -> tuple[str, ...]:
+def checked_labels(text: str) -> tuple[str, ...]:
     """Return the labels of a list with commas.
 
     Raises:
@@ -53,12 +53,19 @@ def checked_labels(text: str, option: str = "--labels") -> tuple[str, ...]:
     labels = tuple(dict.fromkeys(each.strip() for each in text.split(",") if each.strip()))
     wrong = [label for label in labels if not re.fullmatch(LABEL, label)]
     if wrong:
-        raise UserError([
-            f"{option} {label!r}: a label is one word of letters, digits, '.', '_' and '-', at "
-            "most 63, the first a letter or digit"
-            for label in wrong
-        ])  # fmt: skip
+        raise UserError([f"--labels {label!r}: {A_LABEL}" for label in wrong])
     return labels
+
+
+def checked_name(text: str) -> str:
+    """Return the name of a machine, a word like a label.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not re.fullmatch(LABEL, text):
+        raise UserError(f"--name {text!r}: {A_LABEL}")
+    return text
 
 
 def default_name() -> str:
