@@ -8,6 +8,7 @@ import pandas as pd
 
 from dlas.analyze.conclusion import Analysis
 from dlas.analyze.estimate.estimated import Estimates
+from dlas.analyze.estimate.halves import halves
 from dlas.analyze.estimate.noise import estimate
 from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.alike import repeats_noted
@@ -42,13 +43,15 @@ def analyze(table: Table, *, triples: bool = False) -> Analysis:
         triples: also split the variance into triples of layers.
     """
     table, noise, split = _estimated(noted(table), triples=triples)
-    one, promised, paid, kept = (p(table, noise) for p in (speedups, expected, price, waterfalls))
+    one, promised, kept = (p(table, noise) for p in (speedups, expected, waterfalls))
+    both = halves(table, noise)
+    paid = price(table, noise, both)
     tetrads, turned = interactions(table, noise), flips(table, noise)
     parts = Analysis(
         table=table,
         estimates=noise,
         near=near_best(table, noise),
-        regrets=regrets(table, noise),
+        regrets=regrets(table, noise, both),
         shares=split,
         left_out=left_out(table, noise),
         speedups=one[0],

@@ -12,6 +12,7 @@ from scipy import stats
 
 from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import EMPTY, Bools, Floats, Ints, codes
+from dlas.analyze.estimate.student import above, quantile
 from dlas.analyze.estimate.table import Factor, Table
 
 
@@ -123,7 +124,7 @@ def upper(value: Floats, var: Floats, estimates: Estimates) -> Floats:
     """Return one-sided p values of contrasts above nothing; their variance is by stratum."""
     with np.errstate(divide="ignore", invalid="ignore"):
         t = value / np.sqrt(var.sum(axis=-1))
-        return np.asarray(stats.t.sf(t, satterthwaite(var, estimates.df)))
+        return np.asarray(above(t, satterthwaite(var, estimates.df)))
 
 
 @dataclass(frozen=True)
@@ -164,9 +165,9 @@ def tested(
     other = value if median is None else np.asarray(median, dtype=float)
     se = np.sqrt(var.sum(axis=-1))
     df = satterthwaite(var, estimates.df)
-    half = stats.t.ppf((1 + level) / 2, df) * se
+    half = quantile((1 + level) / 2, df) * se
     with np.errstate(divide="ignore", invalid="ignore"):
-        p = 2 * stats.t.sf(np.abs(smaller(value, other)) / se, df)
+        p = 2 * above(np.abs(smaller(value, other)) / se, df)
     low, high = np.minimum(value, other) - half, np.maximum(value, other) + half
     return Tested(value, se, df, low, high, np.asarray(p))
 

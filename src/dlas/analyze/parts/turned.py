@@ -40,12 +40,13 @@ def groups_of(found: Grid) -> Groups:
     # What is the same in all contexts is no condition.
     names = [str(c) for c in found.contexts.columns if found.contexts[c].nunique() > 1]
     columns = {c: found.contexts[c].to_numpy() for c in names}
+    numbers = {c: codes([columns[c]], len(found.contexts)) for c in names}
     k = len(found.contexts)
     fixed = [tuple((c, f[c]) for c in names) for f in found.fixed]
     members = [np.array([i]) for i in range(k)]
     for size in (1, 2):
         for some in combinations(names, size):
-            group = codes([columns[c] for c in some], k)
+            group = codes([numbers[c] for c in some], k)
             order = np.argsort(group, kind="stable")
             for where in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
                 if 1 < len(where) < k:
