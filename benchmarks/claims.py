@@ -14,9 +14,9 @@ counts as reproduced only if it would be so among all claims of its file whateve
 
     python benchmarks/claims.py [--nulls 200] [--planted 50] [--state FILE --minutes 3]
 
-With ``--state`` it goes on where an earlier run stopped. The exit status is 3 where tables are left
-to be made, else 1 where a claim is reproduced in more than 5 % of its nulls or in fewer than 90 %
-of the tables where it holds.
+With ``--state`` it goes on where an earlier run stopped. The exit status is 3 where tables are
+left to be made, else 1 where a claim is reproduced in more than 5 % of its nulls or in fewer than
+90 % of the tables where it holds.
 """
 
 from __future__ import annotations
