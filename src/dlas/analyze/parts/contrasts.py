@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import stats
 
 from dlas.analyze.estimate.estimated import Estimates
@@ -31,10 +33,14 @@ class Grid:
     """Row of ``Table.cells`` by context and level, -1 where no complete cell is."""
 
     @cached_property
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """What contexts are made of, by name."""
+        return {str(c): self.contexts[c].to_numpy(dtype=object) for c in self.contexts.columns}
+
+    @cached_property
     def fixed(self) -> list[dict[str, str]]:
         """Each context as a mapping."""
-        names = [str(c) for c in self.contexts.columns]
-        columns = [self.contexts[c].tolist() for c in self.contexts.columns]
+        names, columns = list(self.columns), [c.tolist() for c in self.columns.values()]
         return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)] or [
             {} for _ in range(len(self.contexts))
         ]
