@@ -149,7 +149,7 @@ def tested(
     value: Floats,
     var: Floats,
     estimates: Estimates,
-    level: float = 0.95,
+    level: float | Floats = 0.95,
     *,
     median: Floats | None = None,
 ) -> Tested:
@@ -159,7 +159,7 @@ def tested(
         value: the contrasts of means over rounds.
         var: their variance by stratum.
         estimates: what is known of the noise.
-        level: of the intervals.
+        level: of the intervals, of all or of each.
         median: the same contrasts of medians over rounds, as a guard against single bad rounds:
             the interval reaches from the lower of both to the higher, and what is tested is the
             smaller of them, nothing where they disagree on the sign.
