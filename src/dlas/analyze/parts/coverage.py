@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ def coverage(table: Table) -> pd.DataFrame:
     status, reason = (table.rows[c].to_numpy() for c in ("status", "reason"))
     broken = np.flatnonzero(status != COMPLETE).tolist()
     numbered = {x: pd.factorize(table.cells[x].to_numpy(), sort=True) for x in table.layers}
-    frames = []
+    parts: list[dict[str, Any]] = []
     for one, two in combinations(table.layers, 2):
         (a, levels), (b, others) = numbered[one], numbered[two]
         pair, size = a * len(others) + b, len(levels) * len(others)
@@ -35,16 +36,15 @@ def coverage(table: Table) -> pd.DataFrame:
         why: dict[int, list[str]] = {}
         for i in broken:
             why.setdefault(int(pair[i]), []).append(reason[i])
-        out = {
-            "layer": one, "level": levels[there // len(others)],
-            "by": two, "at": others[there % len(others)],
+        parts.append({
+            "layer": [one] * len(there), "level": levels[there // len(others)],
+            "by": [two] * len(there), "at": others[there % len(others)],
             "cells": every[there], **counts, "other": every[there] - sum(counts.values()),
             "reasons": [_top(why.get(k, [])) for k in there.tolist()],
-        }  # fmt: skip
-        frames.append(pd.DataFrame(out))
-    if not frames:
-        return pd.DataFrame(columns=COLUMNS)
-    return pd.concat(frames, ignore_index=True)[COLUMNS]
+        })  # fmt: skip
+    return pd.DataFrame(
+        {c: [value for part in parts for value in part[c]] for c in COLUMNS}, columns=COLUMNS
+    )
 
 
 def _top(reasons: Sequence[str]) -> dict[str, int]:
