@@ -122,11 +122,12 @@ def loss(raw: Raw, f: dict[str, Any]) -> Iterator[Number]:
 
 def dominance(raw: Raw, f: dict[str, Any]) -> Iterator[Number]:
     layer, _, level = f["choices"][0].partition("=")
-    found = wide(raw, layer)
-    found = found[found.notna().sum(axis=1) >= 2]
+    every = wide(raw, layer)
+    found = every[every.notna().sum(axis=1) >= 2]
     own = found[found[level].notna()]
     yield "contexts", f["coverage"]["contexts"], len(own)
-    yield "contexts of the layer", f["coverage"]["of"], len(found)
+    alone = int((every[level].notna() & (every.notna().sum(axis=1) == 1)).sum())
+    yield "contexts in which any ran", f["coverage"]["of"], len(every) - alone
     best = own.idxmin(axis=1) == level
     yield "of them the best in", f["coverage"]["contexts"], int(best.sum())
 

@@ -86,8 +86,7 @@ def test_a_sentence_that_is_wrong_is_found(study, run, tmp_path) -> None:
     assert status == 1 and "1 numbers differ." in told
 
 
-@pytest.mark.parametrize("model", made_study.MODELS)
-def test_the_price_of_a_model_is_what_one_comes_to_by_hand(study, run, model) -> None:
-    status, told = run("price_by_hand", study, "--model", model)
+def test_the_price_of_a_model_is_what_one_comes_to_by_hand(study, run) -> None:
+    status, told = run("price_by_hand", study, "--model", "resnet-8")
     assert status == 0, told
     assert "0 differ." in told and told.count("told") >= 8

@@ -134,6 +134,7 @@ def test_without_time_what_stands_is_told(truth, tmp_path):
     late = opened(truth, state, minutes=0)
     found = count(500, (3,), tossed, late, __file__)
     assert (found.told, found.tables, late.left) == ("10 of 500", 10, 98)  # worlds of five
+    del late  # and with it the lock on its file
     (row,) = truth.counting.rate(found, "heads", "at most 5 %")
     assert row["tables"] == "10 of 500" and row["reached"] == "NO"
     nothing = count(500, (4,), tossed, opened(truth, state, minutes=0), __file__)
