@@ -10,6 +10,7 @@ the cells there are, they are said to be confounded and the gain is shared betwe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import combinations
 from math import comb
 from typing import Any
@@ -21,7 +22,7 @@ from scipy import sparse, stats
 from scipy.linalg import solve_triangular
 
 from dlas.analyze.estimate.estimated import Estimates
-from dlas.analyze.estimate.levels import EMPTY, Floats, codes
+from dlas.analyze.estimate.levels import EMPTY, Floats, Ints, codes
 from dlas.analyze.estimate.table import Table, layer_of
 from dlas.analyze.parts.limits import MOST_COLUMNS, refitted, shared
 
@@ -104,18 +105,20 @@ def left_out(table: Table, estimates: Estimates) -> pd.DataFrame:
     """
     rows = np.flatnonzero(np.isfinite(estimates.mean))
     columns = ["layer", "level", "cells", *map(_column, table.varied), *LEFT_OUT[3:]]
-    whole = _layer_shares(table, estimates, rows) if refitted(table) else None
+    levels = {x: table.cells[x].to_numpy(dtype=object) for x in table.varied}
+    numbers = {x: codes([texts], len(texts)) for x, texts in levels.items()}
+    whole = _layer_shares(table, estimates, rows, numbers) if refitted(table) else None
     if whole is None:
         return pd.DataFrame(columns=columns)
     out = [_left_row("", "", len(rows), whole, whole, False)]
     for layer in table.varied:
-        values = table.cells[layer].to_numpy()[rows]
+        values = levels[layer][rows]
         for level in table.levels[layer]:
             kept = rows[values != level]
-            part = _layer_shares(table, estimates, kept)
+            part = _layer_shares(table, estimates, kept, numbers)
             if part is not None:
-                others = (x for x in table.varied if x != layer)
-                gone = any(len(set(table.cells[x].to_numpy()[kept])) < 2 for x in others)
+                others = (numbers[x][kept] for x in table.varied if x != layer)
+                gone = any((n == n[0]).all() for n in others)
                 out.append(_left_row(layer, level, len(kept), part, whole, gone))
     return pd.DataFrame(out, columns=columns)
 
@@ -149,14 +152,19 @@ def _left_row(
     }  # fmt: skip
 
 
-def _layer_shares(table: Table, estimates: Estimates, rows: np.ndarray) -> dict[str, float] | None:
-    """Return the shares of main effects alone on some cells; ``None`` where nothing varies."""
+def _layer_shares(
+    table: Table, estimates: Estimates, rows: np.ndarray, numbers: Mapping[str, Ints]
+) -> dict[str, float] | None:
+    """Return the shares of main effects alone on some cells; ``None`` where nothing varies.
+
+    ``numbers`` are the levels of every layer by row, as numbers.
+    """
     if len(rows) < 3:
         return None
     y = _centred(table, estimates.mean, rows)
     if float(y @ y) <= 1e-12:
         return None
-    blocks = {x: _block([table.cells[x].to_numpy()[rows]]) for x in table.varied}
+    blocks = {x: _block([numbers[x][rows]]) for x in table.varied}
     found = _stagewise(blocks, [list(blocks)], _products(table, blocks, rows, y), y)
     return {x: float(found[x]["share"]) for x in table.varied}
 
