@@ -48,12 +48,20 @@ def pair(raw: Raw, good: str, bad: str) -> tuple[pd.DataFrame, str, str, str]:
     """Return the contexts of two choices, ``layer=level`` each, that hold both."""
     name, _, one = good.partition("=")
     two = bad.partition("=")[2]
-    if name == "hardware.threads":
-        cells = raw.done.assign(hardware=raw.done["threads"].astype(str))
-        found = cells.pivot(index=LAYERS[:-1], columns="hardware", values="quiet_ms")
-    else:
-        found = wide(raw, name)
+    found = wide(raw, name) if name in LAYERS else of_parameter(raw, name)
     return found[[one, two]].dropna(), name, one, two
+
+
+def of_parameter(raw: Raw, name: str) -> pd.DataFrame:
+    """Return the time by level of a parameter and context: the techniques, and all else."""
+    layer = name.partition(".")[0]
+    own = [c for c in raw.known if c.startswith(f"{layer}.") and c != name]
+    kinds = ["+".join(t["name"] for t in json.loads(s)[layer]) for s in raw.done["stack"]]
+    known = raw.known.loc[raw.done["cell"], [*own, name]].set_index(raw.done.index)
+    cells = raw.done.drop(columns=layer).assign(kind=kinds, **{c: known[c] for c in known})
+    cells = cells[cells[name] != ""]
+    index = [*(x for x in LAYERS if x != layer), "kind", *own]
+    return cells.pivot(index=index, columns=name, values="quiet_ms")
 
 
 def geo(ratio: pd.Series) -> float:
@@ -150,9 +158,9 @@ def expectation(raw: Raw, f: dict[str, Any]) -> Iterator[Number]:
     n = f["numbers"]
     if n["cost"] not in raw.done:
         return
-    both, name, level, base = pair(raw, *f["choices"])
-    if name not in LAYERS:
+    if f["choices"][0].partition("=")[0] not in LAYERS:
         return
+    both, name, level, base = pair(raw, *f["choices"])
     cost = wide(raw, name, n["cost"])[[level, base]].loc[both.index]
     promise = cost[base] / cost[level]
     use = np.abs(np.log(promise)) > math.log(1.05)
