@@ -5,8 +5,8 @@
 Opens it in headless Chromium at 1600 pixels, again and again, each time in a new browser, and
 prints when the first screen was painted, when the page could be used and when its last chart was
 drawn, in the median and at worst; its height; and at 360 to 1600 pixels the texts that overflow or
-lie on each other (``tests/fakes/crowded.py``). The exit status is 1 where the page can be used only
-after more than 3 s, is longer than 9,000 pixels, or any text overflows or collides.
+lie on each other (``tests/fakes/crowded.py``). The exit status is 1 where the page can be used
+only after more than 3 s, is longer than 9,000 pixels, or any text overflows or collides.
 """
 
 from __future__ import annotations
