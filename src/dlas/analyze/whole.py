@@ -44,8 +44,7 @@ def analyze(table: Table, *, triples: bool = False) -> Analysis:
     """
     table, noise, split = _estimated(noted(table), triples=triples)
     one, promised, kept = (p(table, noise) for p in (speedups, expected, waterfalls))
-    both = halves(table, noise)
-    paid = price(table, noise, both)
+    paid = price(table, noise, both := halves(table, noise))
     tetrads, turned = interactions(table, noise), flips(table, noise)
     parts = Analysis(
         table=table,
