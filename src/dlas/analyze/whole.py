@@ -45,7 +45,6 @@ def analyze(table: Table, *, triples: bool = False) -> Analysis:
     table, noise, split = _estimated(noted(table), triples=triples)
     one, promised, kept = (p(table, noise) for p in (speedups, expected, waterfalls))
     paid = price(table, noise, both := halves(table, noise))
-    tetrads, turned = interactions(table, noise), flips(table, noise)
     parts = Analysis(
         table=table,
         estimates=noise,
@@ -56,13 +55,13 @@ def analyze(table: Table, *, triples: bool = False) -> Analysis:
         speedups=one[0],
         speedup_contexts=one[1],
         losses=losses(table, noise),
-        interactions=tetrads,
+        interactions=(tetrads := interactions(table, noise)),
         layer_pairs=layer_pairs(tetrads, table.floor, table.layers),
-        flips=turned,
+        flips=(turned := flips(table, noise)),
         flip_counts=flip_counts(turned),
         winners=winners(table, noise),
         winner_maps=winner_maps(table, noise),
-        ways=ways(table, noise),
+        ways=ways(table, noise, both),
         scaling=scaling(table, noise),
         returns=returns(table, noise),
         elbows=elbows(table, noise),
