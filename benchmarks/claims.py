@@ -14,18 +14,16 @@ counts as reproduced only if it would be so among all claims of its file whateve
 
     python benchmarks/claims.py [--nulls 200] [--planted 50] [--state FILE --minutes 3]
 
-With ``--state`` it goes on where an earlier run stopped. The exit status is 1 where a claim is
-reproduced in more than 5 % of its nulls or in fewer than 90 % of the tables where it holds.
+With ``--state`` it goes on where an earlier run stopped. The exit status is 3 where tables are
+left to be made, else 1 where a claim is reproduced in more than 5 % of its nulls or in fewer than
+90 % of the tables where it holds.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import sys
 import tempfile
-import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -35,6 +33,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
+from slices import LEFT, Refused, Slices, sources
 
 from dlas.analyze import load_table
 from dlas.analyze.claims import Basis, ClaimsFile, judge
@@ -316,35 +315,20 @@ def of_made() -> list[Case]:
 # ---------------------------------------------------------------- counting
 
 
-@dataclass
-class Counted:
-    """Whether a claim was reproduced in each table, kept in a file so that a run can stop."""
+def judged(
+    slices: Slices, name: str, file: ClaimsFile, make: Make, times: int, among: int
+) -> list[int]:
+    """Say of tables whether a claim is reproduced, each table with a seed of its own.
 
-    path: Path | None
-    deadline: float
-    found: dict[str, list[int]]
+    ``among``: the one claim of the file counts as reproduced only if it is so among so many.
+    """
 
-    @classmethod
-    def read(cls, path: Path | None, minutes: float) -> Counted:
-        found = json.loads(path.read_text()) if path and path.exists() else {}
-        return cls(path, time.monotonic() + 60 * minutes, found)
+    def one(number: int) -> int:
+        rng = np.random.default_rng([zlib.crc32(name.encode()), number])
+        (found,) = judge(make(rng), file)
+        return int(found.verdict == REPRODUCED and among * found.p < FAMILY)
 
-    def fill(self, name: str, file: ClaimsFile, make: Make, times: int, among: int) -> None:
-        """Judge tables until there are so many or the time is over; each has a seed of its own.
-
-        ``among``: the one claim of the file counts as reproduced only if it is so among so many.
-        """
-        hits, began = self.found.setdefault(name, []), time.monotonic()
-        start = len(hits)
-        while len(hits) < times and time.monotonic() < self.deadline:
-            rng = np.random.default_rng([zlib.crc32(name.encode()), len(hits)])
-            (found,) = judge(make(rng), file)
-            hits.append(int(found.verdict == REPRODUCED and among * found.p < FAMILY))
-        if len(hits) > start:
-            each = (time.monotonic() - began) / (len(hits) - start)
-            print(f"{name}: {sum(hits)} of {len(hits)}, {each:.2f} s each", file=sys.stderr)
-            if self.path:
-                self.path.write_text(json.dumps(self.found))
+    return slices.fill(name, times, one, sources(__file__, IISWC, PUBLISHED))
 
 
 def alone(file: ClaimsFile, claim: str) -> ClaimsFile:
@@ -353,15 +337,14 @@ def alone(file: ClaimsFile, claim: str) -> ClaimsFile:
 
 
 def rows(
-    name: str, file: ClaimsFile, cases: list[Case], counted: Counted, nulls: int, plants: int
+    name: str, file: ClaimsFile, cases: list[Case], slices: Slices, nulls: int, plants: int
 ) -> Iterator[str]:
     """Judge the tables of every case, and give a row of the result for each that is whole."""
     for case in cases:
         null, plant = f"{name}: {case.claim}, {case.kind}", f"{name}: {case.claim}, planted"
         one = alone(file, case.claim)
-        counted.fill(null, one, case.null, nulls, 1)
-        counted.fill(plant, one, case.planted, plants, len(file.claims))
-        false, true = counted.found[null][:nulls], counted.found[plant][:plants]
+        false = judged(slices, null, one, case.null, nulls, 1)
+        true = judged(slices, plant, one, case.planted, plants, len(file.claims))
         if len(false) < nulls or len(true) < plants:
             continue
         good = np.mean(false) <= 0.05 and np.mean(true) >= 0.9
@@ -385,19 +368,22 @@ def as_published(file: ClaimsFile) -> list[str]:
     ]
 
 
-def arguments() -> argparse.Namespace:
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--nulls", type=int, default=200, help="tables without the claim, each")
     parser.add_argument("--planted", type=int, default=50, help="tables with it, each claim")
-    parser.add_argument("--state", type=Path, help="keep counts here, and go on from them")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so many")
     parser.add_argument("--only", default="", help="cases whose claim begins so")
-    return parser.parse_args()
+    Slices.arguments(parser)
+    return parser
 
 
 def main() -> int:
-    asked, file = arguments(), read_claims(IISWC)
-    counted = Counted.read(asked.state, asked.minutes)
+    parser, file = arguments(), read_claims(IISWC)
+    asked = parser.parse_args()
+    try:
+        slices = Slices.of(asked)
+    except Refused as error:
+        parser.error(str(error))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "made.yaml"
         path.write_text(MADE)
@@ -415,13 +401,16 @@ def main() -> int:
     wanted = 0
     for name, claims, cases in (("published", file, of_iiswc()), ("made", made, of_made())):
         some = [c for c in cases if c.claim.startswith(asked.only)]
-        lines += rows(name, claims, some, counted, asked.nulls, asked.planted)
+        try:
+            lines += rows(name, claims, some, slices, asked.nulls, asked.planted)
+        except Refused as error:
+            parser.error(str(error))
         wanted += len(some)
     print("\n".join(lines))
     whole = [line for line in lines if line.endswith(("| yes |", "| NO |"))]
     if len(whole) < wanted:
         print(f"{wanted - len(whole)} of {wanted} cases are not done: the same again goes on.")
-    return int(len(whole) < wanted or any(line.endswith("| NO |") for line in whole))
+    return LEFT if slices.left else int(any(line.endswith("| NO |") for line in whole))
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
     python benchmarks/sentences.py out/quickstart [--findings FILE] [--most 20]
 
-Nothing of ``dlas`` is imported: rounds, evaluations and builds are read from ``results.sqlite``;
-the undisturbed latency, contexts, ratios and the limits of the goals are worked out anew, in
-other ways than the analysis does. ``findings.json`` is what ``dlas analyze DIR`` wrote. Every
-sentence is printed with the numbers that it tells, the same recomputed, and what a practitioner
-would do on reading it. The exit status is 1 where a number differs by more than 0.1 %.
+Nothing of ``dlas`` is imported: ``raw.py`` beside this works the undisturbed latencies out from
+``results.sqlite``; contexts, ratios and the limits of the goals are worked out here, in other ways
+than the analysis does. ``findings.json`` is what ``dlas analyze DIR`` wrote. Every sentence is
+printed with the numbers that it tells, the same recomputed, and what a practitioner would do on
+reading it. The exit status is 1 where a number differs by more than 0.1 %.
 """
 
 from __future__ import annotations
@@ -14,127 +14,22 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sqlite3
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
+from raw import LAYERS, Raw, fails, halves, load, meets
 
-LAYERS = ["dataset", "model", "optimization", "algorithm", "software", "hardware"]
 GIVEN = ["dataset", "model", "hardware"]
-FREE = ["optimization", "algorithm", "software"]
 PLAIN = {"optimization": "none", "algorithm": "native"}
 CLOSE = 1e-3
 A_KIND = 5
 """Sentences of one kind that are recomputed at most."""
-Z = 1.959964
 Number = tuple[str, float, float]
 """What it is, as told, as recomputed."""
-
-
-# ---------------------------------------------------------------- the raw rows
-
-
-def least_of(values: np.ndarray, k: int) -> float:
-    """Return the mean least of all choices of k values: what ``docs/measuring.md`` defines."""
-    ordered, n = np.sort(values), len(values)
-    k = min(k, n)
-    return float(
-        sum(math.comb(n - 1 - i, k - 1) * v for i, v in enumerate(ordered[: n - k + 1]))
-        / math.comb(n, k)
-    )
-
-
-@dataclass
-class Raw:
-    """What the folder holds."""
-
-    cells: pd.DataFrame
-    """One row per cell of the study, with what was measured of it."""
-    rounds: pd.DataFrame
-    """``cell, round, log`` of the cells themselves, controls left out."""
-    limit: float
-    """The largest drop of accuracy that the goals allow; infinite without one."""
-    goals: list[str]
-
-    @property
-    def done(self) -> pd.DataFrame:
-        return self.cells[self.cells["status"] == "complete"]
-
-
-def load(folder: Path) -> Raw:
-    """Read an output folder."""
-    connection = sqlite3.connect(f"file:{folder / 'results.sqlite'}?mode=ro", uri=True)
-    cells = pd.read_sql("select * from cells where dropped = ''", connection)
-    facts = pd.read_sql("select cell, kind, value from facts", connection)
-    rounds = pd.read_sql(
-        "select cell, round, samples from rounds where control = 0 and status = 'complete'",
-        connection,
-    )
-    read = (np.frombuffer(blob, "<f8") * 1e3 for blob in rounds["samples"])
-    rounds = rounds.assign(log=[math.log(least_of(ms, 10)) for ms in read])
-    by_cell = rounds.sort_values("round").groupby("cell")["log"]
-    quiet = by_cell.apply(lambda logs: math.exp(least_of(logs.to_numpy(), 3))).rename("quiet_ms")
-    for kind in ("build", "memory", "evaluate", "observe"):
-        own = facts[facts["kind"] == kind]
-        values = pd.DataFrame([json.loads(v) for v in own["value"]], index=own["cell"].to_numpy())
-        values = values[[c for c in values if c not in cells]]
-        cells = cells.join(values, on="cell")
-    cells = cells.join(quiet, on="cell").join(scores(cells))
-    cells["threads"] = [threads(json.loads(s)) for s in cells["stack"]]
-    study = yaml.safe_load((folder / "study.yaml").read_text())
-    goals = study.get("goals", {})
-    limit = float(goals.get("accuracy_drop_at_most", math.inf))
-    sought = ["quiet_ms" if g == "latency_ms" else g for g in goals.get("minimize", [])]
-    return Raw(cells, rounds, limit, sought)
-
-
-def threads(stack: dict[str, Any]) -> int:
-    return int(stack["hardware"][0]["params"]["threads"])
-
-
-def scores(cells: pd.DataFrame) -> pd.DataFrame:
-    """Return accuracy, its drop against the baseline, and how many labels are other."""
-    rows = []
-    for correct, base, labels, others in zip(
-        cells["correct"], cells["baseline_correct"], cells["labels"], cells["baseline_labels"],
-        strict=True,
-    ):  # fmt: skip
-        if not isinstance(correct, list):
-            rows.append((math.nan,) * 4)
-            continue
-        flips = sum(a != b for a, b in zip(labels, others, strict=True))
-        drop = (sum(base) - sum(correct)) / len(correct)
-        rows.append((sum(correct) / len(correct), drop, flips, len(correct)))
-    return pd.DataFrame(rows, columns=["accuracy", "drop", "changed", "seen"], index=cells.index)
-
-
-def score_at(cells: pd.DataFrame, limit: float) -> pd.Series:
-    """Return Tango's score statistic of every drop at the limit itself."""
-    n, flips = cells["seen"], cells["changed"]
-    lost, won = (flips + cells["drop"] * n) / 2, (flips - cells["drop"] * n) / 2
-    b = -lost - won + (2 * n - lost + won) * limit
-    shared = (np.sqrt(b**2 + 8 * n * won * limit * (1 - limit)) - b) / (4 * n)
-    return (lost - won - n * limit) / np.sqrt(n * (2 * shared + limit * (1 - limit)))
-
-
-def meets(raw: Raw) -> pd.Series:
-    """Say which complete cells surely meet the limit."""
-    if not math.isfinite(raw.limit):
-        return pd.Series(True, index=raw.done.index)
-    return score_at(raw.done, raw.limit) <= -Z
-
-
-def fails(raw: Raw) -> pd.Series:
-    """Say which complete cells surely fail it."""
-    if not math.isfinite(raw.limit):
-        return pd.Series(False, index=raw.done.index)
-    return score_at(raw.done, raw.limit) > Z
 
 
 # ---------------------------------------------------------------- contexts
@@ -153,12 +48,20 @@ def pair(raw: Raw, good: str, bad: str) -> tuple[pd.DataFrame, str, str, str]:
     """Return the contexts of two choices, ``layer=level`` each, that hold both."""
     name, _, one = good.partition("=")
     two = bad.partition("=")[2]
-    if name == "hardware.threads":
-        cells = raw.done.assign(hardware=raw.done["threads"].astype(str))
-        found = cells.pivot(index=LAYERS[:-1], columns="hardware", values="quiet_ms")
-    else:
-        found = wide(raw, name)
+    found = wide(raw, name) if name in LAYERS else of_parameter(raw, name)
     return found[[one, two]].dropna(), name, one, two
+
+
+def of_parameter(raw: Raw, name: str) -> pd.DataFrame:
+    """Return the time by level of a parameter and context: the techniques, and all else."""
+    layer = name.partition(".")[0]
+    own = [c for c in raw.known if c.startswith(f"{layer}.") and c != name]
+    kinds = ["+".join(t["name"] for t in json.loads(s)[layer]) for s in raw.done["stack"]]
+    known = raw.known.loc[raw.done["cell"], [*own, name]].set_index(raw.done.index)
+    cells = raw.done.drop(columns=layer).assign(kind=kinds, **{c: known[c] for c in known})
+    cells = cells[cells[name] != ""]
+    index = [*(x for x in LAYERS if x != layer), "kind", *own]
+    return cells.pivot(index=index, columns=name, values="quiet_ms")
 
 
 def geo(ratio: pd.Series) -> float:
@@ -227,11 +130,12 @@ def loss(raw: Raw, f: dict[str, Any]) -> Iterator[Number]:
 
 def dominance(raw: Raw, f: dict[str, Any]) -> Iterator[Number]:
     layer, _, level = f["choices"][0].partition("=")
-    found = wide(raw, layer)
-    found = found[found.notna().sum(axis=1) >= 2]
+    every = wide(raw, layer)
+    found = every[every.notna().sum(axis=1) >= 2]
     own = found[found[level].notna()]
     yield "contexts", f["coverage"]["contexts"], len(own)
-    yield "contexts of the layer", f["coverage"]["of"], len(found)
+    alone = int((every[level].notna() & (every.notna().sum(axis=1) == 1)).sum())
+    yield "contexts in which any ran", f["coverage"]["of"], len(every) - alone
     best = own.idxmin(axis=1) == level
     yield "of them the best in", f["coverage"]["contexts"], int(best.sum())
 
@@ -254,9 +158,9 @@ def expectation(raw: Raw, f: dict[str, Any]) -> Iterator[Number]:
     n = f["numbers"]
     if n["cost"] not in raw.done:
         return
-    both, name, level, base = pair(raw, *f["choices"])
-    if name not in LAYERS:
+    if f["choices"][0].partition("=")[0] not in LAYERS:
         return
+    both, name, level, base = pair(raw, *f["choices"])
     cost = wide(raw, name, n["cost"])[[level, base]].loc[both.index]
     promise = cost[base] / cost[level]
     use = np.abs(np.log(promise)) > math.log(1.05)
@@ -275,9 +179,7 @@ def best(raw: Raw, f: dict[str, Any]) -> Iterator[Number]:
 
 def importance(raw: Raw, f: dict[str, Any]) -> Iterator[Number]:
     """Choose on every other round, read on the others, both ways; by model and hardware."""
-    rank = raw.rounds.sort_values("round").groupby("cell").cumcount()
-    half = raw.rounds.assign(half=rank % 2).groupby(["cell", "half"])["log"].min().unstack()
-    cells = raw.done[meets(raw)].join(half, on="cell")
+    cells = raw.done[meets(raw)].join(halves(raw), on="cell").dropna(subset=[0, 1])
     for layer, told in f["numbers"]["regrets"].items():
         default = PLAIN.get(layer) or baseline_of(raw, f, layer)
         if default is None:

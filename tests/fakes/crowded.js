@@ -10,7 +10,7 @@ function texts(root) {
   const found = [];
   for (let node; (node = walker.nextNode());) {
     const parent = node.parentElement;
-    if (!node.data.trim() || parent.closest('svg, script, style, select, .hidden, .skip, #decide-h') || !shown(parent)) continue;
+    if (!node.data.trim() || parent.closest('svg, script, style, select, .hidden, .skip, #decide-h') || parent.matches('details:not([open])') || !shown(parent)) continue;
     const range = document.createRange();
     range.selectNodeContents(node);
     const rects = [...range.getClientRects()].filter((r) => r.width > 0.5);

@@ -82,6 +82,22 @@ def test_rounds_are_fitted_once_for_the_tables_and_the_analysis(
     np.testing.assert_allclose(found.estimates.var.max(1), again.var.max(1), rtol=1e-9)
 
 
+def test_heavy_tails_of_rounds_go_with_the_estimates(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    chosen = [stack(), *(stack(0.5 + i / 100) for i in range(20))]
+    rows = [
+        round_row(one.cell, r, [10 * math.exp(0.02 * float(rng.standard_t(3)))])
+        for one in chosen
+        for r in range(12)
+    ]
+    folder = fill(tmp_path, SESSION, *(cell_row(s, i) for i, s in enumerate(chosen)), *rows)
+    found = of_folders([folder], Asked("latency_ms"))
+    again = noise.estimate(replace(found, estimates=None))
+    assert found.estimates is not None and found.estimates.tails is not None
+    assert (found.estimates.tails > 0).all()
+    np.testing.assert_allclose(found.estimates.tails, again.tails, rtol=1e-6)
+
+
 def test_each_host_keeps_its_own_noise(tmp_path: Path) -> None:
     steps = {"quiet": 0.001, "loud": 0.1}
     chosen = [stack(), stack(0.5), stack(0.6), stack(0.7)]

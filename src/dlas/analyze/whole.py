@@ -8,6 +8,7 @@ import pandas as pd
 
 from dlas.analyze.conclusion import Analysis
 from dlas.analyze.estimate.estimated import Estimates
+from dlas.analyze.estimate.halves import halves
 from dlas.analyze.estimate.noise import estimate
 from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.alike import repeats_noted
@@ -42,25 +43,25 @@ def analyze(table: Table, *, triples: bool = False) -> Analysis:
         triples: also split the variance into triples of layers.
     """
     table, noise, split = _estimated(noted(table), triples=triples)
-    one, promised, paid, kept = (p(table, noise) for p in (speedups, expected, price, waterfalls))
-    tetrads, turned = interactions(table, noise), flips(table, noise)
+    one, promised, kept = (p(table, noise) for p in (speedups, expected, waterfalls))
+    paid = price(table, noise, both := halves(table, noise))
     parts = Analysis(
         table=table,
         estimates=noise,
         near=near_best(table, noise),
-        regrets=regrets(table, noise),
+        regrets=regrets(table, noise, both),
         shares=split,
         left_out=left_out(table, noise),
         speedups=one[0],
         speedup_contexts=one[1],
         losses=losses(table, noise),
-        interactions=tetrads,
+        interactions=(tetrads := interactions(table, noise)),
         layer_pairs=layer_pairs(tetrads, table.floor, table.layers),
-        flips=turned,
+        flips=(turned := flips(table, noise)),
         flip_counts=flip_counts(turned),
         winners=winners(table, noise),
         winner_maps=winner_maps(table, noise),
-        ways=ways(table, noise),
+        ways=ways(table, noise, both),
         scaling=scaling(table, noise),
         returns=returns(table, noise),
         elbows=elbows(table, noise),

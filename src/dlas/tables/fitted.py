@@ -87,6 +87,7 @@ def estimates_of(every: Sequence[Results], cells: pd.DataFrame, metric: str) -> 
     if not known:
         return None
     mean, median = (np.full(len(cells), np.nan) for _ in range(2))
+    tails = np.zeros(len(cells))
     var = [np.zeros((len(cells), len(own.df))) for own, _, _ in known]
     # strata first, then what belongs to sessions, as in each of the parts
     of_strata = [np.arange(len(own.df)) < own.own for own, _, _ in known]
@@ -95,6 +96,7 @@ def estimates_of(every: Sequence[Results], cells: pd.DataFrame, metric: str) -> 
         told = np.flatnonzero(place >= 0)
         mean[place[told]], median[place[told]] = own.mean[told], own.median[told]
         block[place[told]] = own.var[told]
+        tails[place[told]] = 0.0 if own.tails is None else own.tails[told]
         strata.append(own.strata.assign(stratum=name + own.strata["stratum"].astype(str)))
         pairs = own.controls.assign(row=place[own.controls["row"].to_numpy(dtype=int)])
         controls.append(pairs[pairs["row"] >= 0])
@@ -114,6 +116,7 @@ def estimates_of(every: Sequence[Results], cells: pd.DataFrame, metric: str) -> 
         max(own.inflation for own, _, _ in known),
         sum(own.sessions for own, _, _ in known),
         tuple(f"{name}{note}" for own, name, _ in known for note in own.notes),
+        tails,
     )
 
 

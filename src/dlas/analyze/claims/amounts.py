@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import stats
 
 from dlas.analyze.claims.gauges import Gauge
 from dlas.analyze.estimate.levels import Floats
+from dlas.analyze.estimate.student import above, quantile
 from dlas.analyze.parts.contrasts import satterthwaite
 from dlas.analyze.tell.words import is_time, number
 
@@ -70,7 +70,7 @@ class Amount:
 
     def interval(self) -> tuple[float, float]:
         """Return the 95 % interval."""
-        half = float(stats.t.ppf(1 - SURE, self.freedom)) * self.se if self.se else 0.0
+        half = float(quantile(1 - SURE, self.freedom)) * self.se if self.se else 0.0
         return self.value - half, self.value + half
 
     def above(self, bound: float) -> float:
@@ -78,12 +78,12 @@ class Amount:
         gap = self.value - bound
         if not self.se:
             return 0.0 if gap > 1e-12 else 1.0
-        p = float(stats.t.sf(gap / self.se, self.freedom))
+        p = float(above(gap / self.se, self.freedom))
         if self.tail <= 0:
             return p
         # Far out a mean of few rounds with heavy tails is no normal one: t has such tails, too.
         nu = 4 + 6 / self.tail
-        return max(p, float(stats.t.sf(gap / self.se * np.sqrt(nu / (nu - 2)), nu)))
+        return max(p, float(above(gap / self.se * np.sqrt(nu / (nu - 2)), nu)))
 
     def below(self, bound: float) -> float:
         """Return the one-sided p value of "it is below the bound"."""

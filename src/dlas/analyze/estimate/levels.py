@@ -75,6 +75,9 @@ def codes(columns: Sequence[NDArray[Any]], n: int) -> Ints:
         return np.zeros(n, dtype=np.int64)
     out = np.zeros(n, dtype=np.int64)
     for column in columns:
-        part, uniques = pd.factorize(np.asarray(column, dtype=object))
+        values = np.asarray(column)
+        part, uniques = pd.factorize(
+            values if values.dtype.kind in "iub" else values.astype(object)
+        )
         out = pd.factorize(out * (len(uniques) + 1) + part)[0].astype(np.int64)
     return out

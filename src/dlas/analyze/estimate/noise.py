@@ -31,6 +31,7 @@ from dlas.analyze.estimate.rounds import (
 from dlas.analyze.estimate.sessions import Linked, linked
 from dlas.analyze.estimate.steady import Steady, steadied
 from dlas.analyze.estimate.strata import labels
+from dlas.analyze.estimate.student import quantile
 from dlas.analyze.estimate.table import Table
 from dlas.core.least import OF_ROUNDS, scale
 
@@ -169,7 +170,7 @@ def _strata(units: Units, fitted: _Fitted, inflation: float) -> pd.DataFrame:
     noise = fitted.noise
     k = range(len(noise.df))
     var = np.array([np.median(fitted.var[noise.of_unit == s]) for s in k])
-    crit = stats.t.ppf((1 + LEVEL) / 2, noise.df)
+    crit = quantile((1 + LEVEL) / 2, noise.df)
     return pd.DataFrame(
         {
             "stratum": noise.names,
@@ -192,7 +193,7 @@ def _controls(units: Units, mean: Floats, var: Floats, df: Floats) -> tuple[pd.D
         return pd.DataFrame(columns=["row", "control", "ratio", "floor", "inside"]), 1.0
     a, b = np.array(pairs).T
     d, se = mean[b] - mean[a], np.sqrt(var[a] + var[b])
-    floor = stats.t.ppf((1 + LEVEL) / 2, df[a]) * se
+    floor = quantile((1 + LEVEL) / 2, df[a]) * se
     inside: Bools = np.abs(d) <= floor
     outside = int((~inside).sum())
     inflation = 1.0

@@ -260,6 +260,16 @@ class Table:
         by what choices make of the metric everything else equal: never the best, and never a
         straw man. Where no choices meet it is the commonest, of equally common ones the first.
         """
+        if layer not in self._references:
+            self._references[layer] = self._reference(layer)
+        return self._references[layer]
+
+    @cached_property
+    def _references(self) -> dict[str, str]:
+        """The levels that were found so far (see ``reference``)."""
+        return {}
+
+    def _reference(self, layer: str) -> str:
         levels = self.levels[layer]
         if layer in self.baseline and self.baseline[layer] in levels:
             return self.baseline[layer]

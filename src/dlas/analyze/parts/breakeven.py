@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import Bools, Floats, Ints, codes, numbers
+from dlas.analyze.estimate.student import quantile
 from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.contrasts import Grid, grid, satterthwaite, smaller, upper
 from dlas.analyze.parts.curves import Curves, averaged, candidates, joined, some_of
@@ -248,7 +248,7 @@ def _interval(
     Between two levels the test is a quadratic inequality in the place u between them:
     (d0 + u D)^2 <= t^2 ((1 - u)^2 v0 + u^2 v1 + shared).
     """
-    crit = stats.t.ppf(0.975, np.minimum(df[:, :-1], df[:, 1:])) ** 2
+    crit = quantile(0.975, np.minimum(df[:, :-1], df[:, 1:])) ** 2
     d0, step = d[:, :-1], d[:, 1:] - d[:, :-1]
     v0, v1 = own[:, :-1], own[:, 1:]
     a = step**2 - crit * (v0 + v1)

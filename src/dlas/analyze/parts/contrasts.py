@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import stats
 
 from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import EMPTY, Bools, Floats, Ints, codes
+from dlas.analyze.estimate.student import above, quantile
 from dlas.analyze.estimate.table import Factor, Table
 
 
@@ -30,10 +33,14 @@ class Grid:
     """Row of ``Table.cells`` by context and level, -1 where no complete cell is."""
 
     @cached_property
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """What contexts are made of, by name."""
+        return {str(c): self.contexts[c].to_numpy(dtype=object) for c in self.contexts.columns}
+
+    @cached_property
     def fixed(self) -> list[dict[str, str]]:
         """Each context as a mapping."""
-        names = [str(c) for c in self.contexts.columns]
-        columns = [self.contexts[c].tolist() for c in self.contexts.columns]
+        names, columns = list(self.columns), [c.tolist() for c in self.columns.values()]
         return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)] or [
             {} for _ in range(len(self.contexts))
         ]
@@ -123,7 +130,7 @@ def upper(value: Floats, var: Floats, estimates: Estimates) -> Floats:
     """Return one-sided p values of contrasts above nothing; their variance is by stratum."""
     with np.errstate(divide="ignore", invalid="ignore"):
         t = value / np.sqrt(var.sum(axis=-1))
-        return np.asarray(stats.t.sf(t, satterthwaite(var, estimates.df)))
+        return np.asarray(above(t, satterthwaite(var, estimates.df)))
 
 
 @dataclass(frozen=True)
@@ -142,7 +149,7 @@ def tested(
     value: Floats,
     var: Floats,
     estimates: Estimates,
-    level: float = 0.95,
+    level: float | Floats = 0.95,
     *,
     median: Floats | None = None,
 ) -> Tested:
@@ -152,7 +159,7 @@ def tested(
         value: the contrasts of means over rounds.
         var: their variance by stratum.
         estimates: what is known of the noise.
-        level: of the intervals.
+        level: of the intervals, of all or of each.
         median: the same contrasts of medians over rounds, as a guard against single bad rounds:
             the interval reaches from the lower of both to the higher, and what is tested is the
             smaller of them, nothing where they disagree on the sign.
@@ -164,9 +171,9 @@ def tested(
     other = value if median is None else np.asarray(median, dtype=float)
     se = np.sqrt(var.sum(axis=-1))
     df = satterthwaite(var, estimates.df)
-    half = stats.t.ppf((1 + level) / 2, df) * se
+    half = quantile((1 + level) / 2, df) * se
     with np.errstate(divide="ignore", invalid="ignore"):
-        p = 2 * stats.t.sf(np.abs(smaller(value, other)) / se, df)
+        p = 2 * above(np.abs(smaller(value, other)) / se, df)
     low, high = np.minimum(value, other) - half, np.maximum(value, other) + half
     return Tested(value, se, df, low, high, np.asarray(p))
 

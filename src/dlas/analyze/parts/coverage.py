@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,24 +23,28 @@ MOST_LONELY = 200
 
 def coverage(table: Table) -> pd.DataFrame:
     """Count cells by status for each pair of choices of two layers, with the top reasons."""
-    cells, status = table.cells, table.rows["status"]
-    reason = table.rows["reason"].to_numpy()
-    broken = np.flatnonzero(status.ne(COMPLETE))
-    frames = []
+    status, reason = (table.rows[c].to_numpy() for c in ("status", "reason"))
+    broken = np.flatnonzero(status != COMPLETE).tolist()
+    numbered = {x: pd.factorize(table.cells[x].to_numpy(), sort=True) for x in table.layers}
+    parts: list[dict[str, Any]] = []
     for one, two in combinations(table.layers, 2):
-        keys = [cells[one].to_numpy(), cells[two].to_numpy()]
-        counts = pd.crosstab(keys, status.to_numpy(), rownames=["level", "at"], colnames=[""])
-        out = pd.DataFrame({s: counts.get(s, 0) for s in STATUSES}, index=counts.index)
-        out["cells"] = counts.sum(axis=1)
-        out["other"] = out["cells"] - out[list(STATUSES)].sum(axis=1)
-        why: dict[tuple[object, object], list[str]] = {}
+        (a, levels), (b, others) = numbered[one], numbered[two]
+        pair, size = a * len(others) + b, len(levels) * len(others)
+        every = np.bincount(pair, minlength=size)
+        there = np.flatnonzero(every)
+        counts = {s: np.bincount(pair[status == s], minlength=size)[there] for s in STATUSES}
+        why: dict[int, list[str]] = {}
         for i in broken:
-            why.setdefault((keys[0][i], keys[1][i]), []).append(reason[i])
-        out["reasons"] = [_top(why.get(k, [])) for k in out.index]
-        frames.append(out.reset_index().assign(layer=one, by=two))
-    if not frames:
-        return pd.DataFrame(columns=COLUMNS)
-    return pd.concat(frames, ignore_index=True)[COLUMNS]
+            why.setdefault(int(pair[i]), []).append(reason[i])
+        parts.append({
+            "layer": [one] * len(there), "level": levels[there // len(others)],
+            "by": [two] * len(there), "at": others[there % len(others)],
+            "cells": every[there], **counts, "other": every[there] - sum(counts.values()),
+            "reasons": [_top(why.get(k, [])) for k in there.tolist()],
+        })  # fmt: skip
+    return pd.DataFrame(
+        {c: [value for part in parts for value in part[c]] for c in COLUMNS}, columns=COLUMNS
+    )
 
 
 def _top(reasons: Sequence[str]) -> dict[str, int]:

@@ -130,9 +130,9 @@ def in_common(table: Table, found: Grid, here: Bools) -> tuple[str, ...]:
     A parameter is named where the layer that it is of differs.
     """
     out: list[str] = []
-    for name in found.contexts.columns:
-        values = set(found.contexts[name][here])
-        if len(values) == 1 and len(set(table.levels.get(str(name), ())) - {EMPTY}) > 1:
+    for name, column in found.columns.items():
+        values = set(column[here])
+        if len(values) == 1 and len(set(table.levels.get(name, ())) - {EMPTY}) > 1:
             out.append(f"{name}={values.pop()}")
     return (*out, *_parameters(table, found, here, out))
 

@@ -74,16 +74,15 @@ def candidates(
 def _other_layer(
     table: Table, estimates: Estimates, found: Grid, layer: str
 ) -> Iterator[tuple[str, str, str, Curves]]:
-    rest_frame = found.contexts.drop(columns=layer)
-    rest = codes([rest_frame[c].to_numpy() for c in rest_frame.columns], len(rest_frame))
+    others = {c: column for c, column in found.columns.items() if c != layer}
+    rest = codes(list(others.values()), len(found.contexts))
     first = np.unique(rest, return_index=True)[1]
-    told = [c for c in rest_frame.columns if _several(table, str(c))]
+    told = [c for c in others if _several(table, c)]
     names = [
-        ", ".join(f"{c}={v}" for c, v in zip(told, row, strict=True) if v != EMPTY)
-        for row in rest_frame.iloc[first][told].itertuples(index=False)
+        ", ".join(f"{c}={others[c][i]}" for c in told if others[c][i] != EMPTY) for i in first
     ]
     levels = table.levels[layer]
-    level = pd.Index(levels).get_indexer(found.contexts[layer])
+    level = pd.Index(levels).get_indexer(found.columns[layer])
     row = np.full((len(levels), len(first), len(found.levels)), -1, dtype=np.int64)
     row[level, rest] = found.row
     for i, j in zip(*np.triu_indices(len(levels), 1), strict=True):
@@ -101,21 +100,22 @@ def _own_layer(
     others = [c for c in table.context_columns if c != layer]
     usable = np.isfinite(estimates.mean)
     without = usable & (table.cells[found.factor.name] == EMPTY).to_numpy(dtype=bool)
-    siblings = list(table.siblings(found.factor))
-    for kind, part in _kinds(table, found, [layer, *siblings]):
-        keys = pd.MultiIndex.from_frame(found.contexts.loc[part, others])
-        told = [i for i, c in enumerate(others) if _several(table, c)]
+    columns = [table.cells[c].to_numpy(dtype=object) for c in others]
+    own = table.cells[layer].to_numpy(dtype=object)
+    told = [i for i, c in enumerate(others) if _several(table, c)]
+    for kind, part in _kinds(table, found, [layer, *table.siblings(found.factor)]):
+        keys = list(zip(*(found.columns[c][part] for c in others), strict=True))
         names = [", ".join(f"{others[i]}={k[i]}" for i in told) for k in keys]
         for level in table.levels[layer]:
-            rows = np.flatnonzero(without & (table.cells[layer] == level).to_numpy(dtype=bool))
+            rows = np.flatnonzero(without & (own == level))
             if not len(rows):
                 continue
-            index = pd.MultiIndex.from_frame(table.cells.iloc[rows][others])
-            place = index.get_indexer(keys)
+            row_of = {tuple(c[r] for c in columns): r for r in rows.tolist()}
+            base = np.array([row_of.get(k, -1) for k in keys], dtype=np.int64)
             a = found.row[part]
-            keep = (place >= 0) & ((a >= 0).sum(axis=1) >= 2)
+            keep = (base >= 0) & ((a >= 0).sum(axis=1) >= 2)
             if keep.any():
-                b = np.where(a[keep] >= 0, rows[place[keep]][:, None], -1)
+                b = np.where(a[keep] >= 0, base[keep][:, None], -1)
                 some = [names[k] for k in np.flatnonzero(keep)]
                 yield layer, kind, level, _curves(estimates, a[keep], b, some, shared=True)
 
@@ -128,10 +128,10 @@ def _several(table: Table, column: str) -> bool:
 def _kinds(table: Table, found: Grid, columns: list[str]) -> Iterator[tuple[str, Ints]]:
     """Yield the contexts of each technique, named by the parameters of which there are several."""
     told = [c for c in columns[1:] if _several(table, c)]
-    group = codes([found.contexts[c].to_numpy() for c in columns], len(found.contexts))
+    group = codes([found.columns[c] for c in columns], len(found.contexts))
     for g in range(int(group.max(initial=-1)) + 1):
         part = np.flatnonzero(group == g)
-        first = found.contexts.iloc[part[0]]
+        first = {c: found.columns[c][part[0]] for c in columns}
         extra = [f"{c}={first[c]}" for c in told if first[c] != EMPTY]
         yield " with ".join([str(first[columns[0]]), *extra]), part
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import EMPTY, Floats, Ints, number
+from dlas.analyze.estimate.student import above
 from dlas.analyze.estimate.table import Factor, Table
 from dlas.analyze.parts.contrasts import Grid, grid, satterthwaite
 from dlas.analyze.parts.limits import crowded
@@ -270,4 +270,4 @@ def _above(value: float, se: float, df: float) -> float:
         return 1.0
     if se == 0:
         return 0.0 if value > 0 else 1.0
-    return float(stats.t.sf(value / se, df))
+    return float(above(value / se, df))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -47,7 +49,7 @@ def expected(table: Table, estimates: Estimates) -> tuple[pd.DataFrame, pd.DataF
     """
     promises = _promises(table)
     rows: list[dict[str, object]] = []
-    contexts: list[pd.DataFrame] = []
+    contexts: list[dict[str, Any]] = []
     for factor in table.compared:
         if crowded(table, factor) or factor.layer in OF_THE_PROBLEM:
             continue
@@ -64,11 +66,12 @@ def expected(table: Table, estimates: Estimates) -> tuple[pd.DataFrame, pd.DataF
                 label: dict[str, object] = {"factor": factor.name, "level": found.levels[i]}
                 label |= {"baseline": found.levels[base], "cost": cost}
                 rows += [label | r for r in _grouped(table, estimates, found, diff, use, promise)]
-                contexts.append(_by_context(table, diff, use, promise).assign(**label))
+                contexts.append(_by_context(table, diff, use, promise, label))
     one = pd.DataFrame(rows, columns=COLUMNS)
     if not contexts:
         return one, pd.DataFrame(columns=CONTEXT_COLUMNS)
-    return one, pd.concat(contexts, ignore_index=True)[CONTEXT_COLUMNS]
+    every = {c: np.concatenate([some[c] for some in contexts]) for c in CONTEXT_COLUMNS}
+    return one, pd.DataFrame(every)
 
 
 def _promises(table: Table) -> dict[str, Floats]:
@@ -159,15 +162,17 @@ def _verdict(share: float, low: float, high: float, half: float) -> str:
     return OPEN if low <= 0 else UNDER
 
 
-def _by_context(table: Table, diff: Differences, use: Bools, promise: Floats) -> pd.DataFrame:
+def _by_context(
+    table: Table, diff: Differences, use: Bools, promise: Floats, label: dict[str, object]
+) -> dict[str, Any]:
+    """Return the columns of the contexts of one choice and cost."""
     here = np.flatnonzero(use)
     ids = table.rows["cell"].to_numpy()
-    return pd.DataFrame(
-        {
-            "context": [diff.grid.texts[i] for i in here],
-            "expected": np.exp(promise[here]),
-            "observed": np.exp(diff.mean[here, 0]),
-            "cell": ids[diff.grid.row[here, diff.second[0]]],
-            "baseline_cell": ids[diff.grid.row[here, diff.first[0]]],
-        }
-    )
+    return {
+        "context": np.array([diff.grid.texts[i] for i in here], dtype=object),
+        "expected": np.exp(promise[here]),
+        "observed": np.exp(diff.mean[here, 0]),
+        "cell": ids[diff.grid.row[here, diff.second[0]]],
+        "baseline_cell": ids[diff.grid.row[here, diff.first[0]]],
+        **{name: np.full(len(here), value, dtype=object) for name, value in label.items()},
+    }

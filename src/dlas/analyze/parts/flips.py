@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import Bools, Floats, Ints
+from dlas.analyze.estimate.student import above, below
 from dlas.analyze.estimate.table import Factor, Table
 from dlas.analyze.parts.contrasts import (
     Differences,
@@ -130,8 +130,8 @@ def _statistics(diff: Differences, groups: Groups, estimates: Estimates) -> _Sta
     return _Statistics(
         mean,
         count,
-        np.where(count > 0, stats.t.cdf(t, df), 1.0),
-        np.where(count > 0, stats.t.sf(t, df), 1.0),
+        np.where(count > 0, below(t, df), 1.0),
+        np.where(count > 0, above(t, df), 1.0),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
@@ -35,43 +37,48 @@ def scaling(table: Table, estimates: Estimates) -> pd.DataFrame:
     """
     rows: list[dict[str, object]] = []
     for factor in table.scaled:
-        found = grid(table, factor, estimates)
-        for k in np.flatnonzero((found.row >= 0).sum(axis=1) >= 2):
-            rows.append(_profile(table, estimates, found, int(k)))
+        rows += _profiles(table, estimates, grid(table, factor, estimates))
     return pd.DataFrame(rows, columns=SCALING_COLUMNS)
 
 
-def _profile(table: Table, estimates: Estimates, found: Grid, k: int) -> dict[str, object]:
-    there = np.flatnonzero(found.row[k] >= 0)
-    rows = found.row[k, there]
-    y, middle = estimates.mean[rows], estimates.median[rows]
-    best = int(np.argmin(y))
-    pairs = [(0, len(rows) - 1), (0, best), (len(rows) - 1, best)]
-    ends = np.array([y[i] - y[j] for i, j in pairs])
-    var = np.array([estimates.gap(rows[i], rows[j]) for i, j in pairs])
-    medians = np.array([middle[i] - middle[j] for i, j in pairs])
-    result = tested(ends, var, estimates, median=medians)
-    sure = result.low > 0 if estimates.known else ends > np.log1p(table.floor)
-    loses = result.high[0] < 0 if estimates.known else ends[0] < -np.log1p(table.floor)
-    shape = "gains" if sure[0] else "loses" if loses else "flat"
-    if 0 < best < len(rows) - 1 and sure[1] and sure[2]:
-        shape += f", best at {found.levels[there[best]]}"
+def _profiles(table: Table, estimates: Estimates, found: Grid) -> Iterator[dict[str, object]]:
+    """Give what a factor does in each context with at least two of its levels."""
+    there = found.row >= 0
+    contexts = np.flatnonzero(there.sum(axis=1) >= 2)
+    row, there = found.row[contexts], there[contexts]
+    y = np.where(there, estimates.mean[row], np.inf)
+    lowest, best = there.argmax(axis=1), y.argmin(axis=1)
+    highest = there.shape[1] - 1 - there[:, ::-1].argmax(axis=1)
+    every = np.arange(len(row))
+    ends = np.stack([row[every, level] for level in (lowest, highest, best)], axis=1)
+    before, after = ends[:, [0, 0, 1]], ends[:, [1, 2, 2]]
+    gain = estimates.mean[before] - estimates.mean[after]
+    middle = estimates.median[before] - estimates.median[after]
+    result = tested(gain, estimates.gap(before, after), estimates, median=middle)
+    half, known = np.log1p(table.floor), estimates.known
+    sure = result.low > 0 if known else gain > half
+    loses = result.high[:, 0] < 0 if known else gain[:, 0] < -half
     ids = table.rows["cell"].to_numpy()
-    return {
-        "factor": found.factor.name,
-        "context": found.texts[k],
-        "fixed": found.fixed[k],
-        "lowest": found.levels[there[0]],
-        "highest": found.levels[there[-1]],
-        "gain": float(np.exp(ends[0])),
-        "low": float(np.exp(result.low[0])),
-        "high": float(np.exp(result.high[0])),
-        "p": float(result.p[0]),
-        "best": found.levels[there[best]],
-        "best_gain": float(np.exp(ends[1])),
-        "shape": shape,
-        "cells": [str(ids[rows[i]]) for i in dict.fromkeys((0, best, len(rows) - 1))],
-    }
+    for i, k in enumerate(contexts.tolist()):
+        shape = "gains" if sure[i, 0] else "loses" if loses[i] else "flat"
+        if lowest[i] < best[i] < highest[i] and sure[i, 1] and sure[i, 2]:
+            shape += f", best at {found.levels[best[i]]}"
+        low, high, top = ends[i].tolist()
+        yield {
+            "factor": found.factor.name,
+            "context": found.texts[k],
+            "fixed": found.fixed[k],
+            "lowest": found.levels[lowest[i]],
+            "highest": found.levels[highest[i]],
+            "gain": float(np.exp(gain[i, 0])),
+            "low": float(np.exp(result.low[i, 0])),
+            "high": float(np.exp(result.high[i, 0])),
+            "p": float(result.p[i, 0]),
+            "best": found.levels[best[i]],
+            "best_gain": float(np.exp(gain[i, 1])),
+            "shape": shape,
+            "cells": [str(ids[r]) for r in dict.fromkeys((low, top, high))],
+        }
 
 
 def returns(table: Table, estimates: Estimates) -> pd.DataFrame:

@@ -15,11 +15,11 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.halves import Halves, halves
 from dlas.analyze.estimate.levels import Floats
+from dlas.analyze.estimate.student import quantile
 from dlas.analyze.estimate.table import COMPLETE, Table
 from dlas.analyze.parts.contrasts import place, satterthwaite, tested
 from dlas.analyze.parts.partition import Partition, contexts_of, layers_of, starts_of
@@ -40,7 +40,9 @@ BY_COLUMNS = [
 ]  # fmt: skip
 
 
-def price(table: Table, estimates: Estimates) -> tuple[pd.DataFrame, pd.DataFrame]:
+def price(
+    table: Table, estimates: Estimates, both: Halves | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the price of tuning layer by layer, by what is given, and by context and start.
 
     Choices are made on one half of the rounds and the ratio read on the other, both ways, averaged
@@ -48,6 +50,11 @@ def price(table: Table, estimates: Estimates) -> tuple[pd.DataFrame, pd.DataFram
     A choice inside the floor of the two stacks is a tie, and what stands stays. Small gains left
     so add up even where layers do not interact; so a price is ``sure``, and the lower end of its
     interval above 1, only if who takes every gain stays behind as well.
+
+    Args:
+        table: the table.
+        estimates: what is known of its rows.
+        both: the two halves of the rounds, where they were split before.
 
     Returns:
         By group (what is given less hardware and host): ``ratio`` is the median over starts and
@@ -67,7 +74,7 @@ def price(table: Table, estimates: Estimates) -> tuple[pd.DataFrame, pd.DataFram
     found = layers_of(table)
     if found is None:
         return pd.DataFrame(columns=BY_COLUMNS), pd.DataFrame(columns=COLUMNS)
-    both = halves(table, estimates)
+    both = both or halves(table, estimates)
     sure, may = meeting(table, estimates)
     usable = np.isfinite(both.one.mean) & np.isfinite(both.other.mean)
     rows: list[dict[str, object]] = []
@@ -221,7 +228,7 @@ def _floor(
         return given
     if (a, b) not in known:
         var = estimates.gap(np.array(a), np.array(b))
-        crit = float(stats.t.ppf(0.975, satterthwaite(var, estimates.df)))
+        crit = float(quantile(0.975, satterthwaite(var, estimates.df)))
         found = crit * float(np.sqrt(var.sum()))
         known[a, b] = max(found, given) if table.floor_given else found
     return known[a, b]

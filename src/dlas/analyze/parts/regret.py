@@ -45,7 +45,7 @@ class _Frozen:
     """Row of the best with the default by group, on all rounds, -1 where there is none."""
 
 
-def regrets(table: Table, estimates: Estimates) -> pd.DataFrame:
+def regrets(table: Table, estimates: Estimates, both: Halves | None = None) -> pd.DataFrame:
     """Return for every free layer what its default costs, the dearest first.
 
     ``ratio`` is the geometric mean over groups of the best stack with the ``default`` over the
@@ -54,9 +54,10 @@ def regrets(table: Table, estimates: Estimates) -> pd.DataFrame:
     ``most`` the largest ratio, in ``most_at``; ``cells`` are the best with the default and the
     best of all there. ``tied`` names the layers whose cost cannot be told from this one's.
     ``confounded`` names those whose choices go together with this layer's in the table, so that
-    nobody can tell whose cost it is, and ``missing`` a stack that would tell.
+    nobody can tell whose cost it is, and ``missing`` a stack that would tell. ``both`` are the two
+    halves of the rounds, where they were split before.
     """
-    both = halves(table, estimates)
+    both = both or halves(table, estimates)
     rows = candidates(table, estimates, both)
     if not len(rows) or not table.free:
         return pd.DataFrame(columns=COLUMNS)
@@ -135,9 +136,12 @@ def _tied(estimates: Estimates, frame: pd.DataFrame, found: dict[str, _Frozen]) 
 
 def _together(table: Table, rows: Ints, free: list[str]) -> Iterator[tuple[str, str]]:
     """Give the pairs of layers of which the one nearly follows from the other."""
+    numbered = {x: pd.factorize(table.cells[x].to_numpy()[rows], sort=True)[0] for x in free}
     for one, two in combinations(free, 2):
-        counts = pd.crosstab(table.cells[one].to_numpy()[rows], table.cells[two].to_numpy()[rows])
-        if min(counts.shape) > 1 and association(counts.to_numpy(), method="cramer") >= ALIASED:
+        a, b = numbered[one], numbered[two]
+        shape = (int(a.max()) + 1, int(b.max()) + 1)
+        counts = np.bincount(a * shape[1] + b, minlength=shape[0] * shape[1]).reshape(shape)
+        if min(shape) > 1 and association(counts, method="cramer") >= ALIASED:
             yield one, two
 
 

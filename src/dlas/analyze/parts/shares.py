@@ -10,7 +10,9 @@ the cells there are, they are said to be confounded and the gain is shared betwe
 
 from __future__ import annotations
 
-from itertools import combinations, permutations
+from collections.abc import Mapping
+from itertools import combinations
+from math import comb
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from scipy import sparse, stats
 from scipy.linalg import solve_triangular
 
 from dlas.analyze.estimate.estimated import Estimates
-from dlas.analyze.estimate.levels import EMPTY, Floats, codes
+from dlas.analyze.estimate.levels import EMPTY, Floats, Ints, codes
 from dlas.analyze.estimate.table import Table, layer_of
 from dlas.analyze.parts.limits import MOST_COLUMNS, refitted, shared
 
@@ -103,18 +105,20 @@ def left_out(table: Table, estimates: Estimates) -> pd.DataFrame:
     """
     rows = np.flatnonzero(np.isfinite(estimates.mean))
     columns = ["layer", "level", "cells", *map(_column, table.varied), *LEFT_OUT[3:]]
-    whole = _layer_shares(table, estimates, rows) if refitted(table) else None
+    levels = {x: table.cells[x].to_numpy(dtype=object) for x in table.varied}
+    numbers = {x: codes([texts], len(texts)) for x, texts in levels.items()}
+    whole = _layer_shares(table, estimates, rows, numbers) if refitted(table) else None
     if whole is None:
         return pd.DataFrame(columns=columns)
     out = [_left_row("", "", len(rows), whole, whole, False)]
     for layer in table.varied:
-        values = table.cells[layer].to_numpy()[rows]
+        values = levels[layer][rows]
         for level in table.levels[layer]:
             kept = rows[values != level]
-            part = _layer_shares(table, estimates, kept)
+            part = _layer_shares(table, estimates, kept, numbers)
             if part is not None:
-                others = (x for x in table.varied if x != layer)
-                gone = any(len(set(table.cells[x].to_numpy()[kept])) < 2 for x in others)
+                others = (numbers[x][kept] for x in table.varied if x != layer)
+                gone = any((n == n[0]).all() for n in others)
                 out.append(_left_row(layer, level, len(kept), part, whole, gone))
     return pd.DataFrame(out, columns=columns)
 
@@ -148,14 +152,19 @@ def _left_row(
     }  # fmt: skip
 
 
-def _layer_shares(table: Table, estimates: Estimates, rows: np.ndarray) -> dict[str, float] | None:
-    """Return the shares of main effects alone on some cells; ``None`` where nothing varies."""
+def _layer_shares(
+    table: Table, estimates: Estimates, rows: np.ndarray, numbers: Mapping[str, Ints]
+) -> dict[str, float] | None:
+    """Return the shares of main effects alone on some cells; ``None`` where nothing varies.
+
+    ``numbers`` are the levels of every layer by row, as numbers.
+    """
     if len(rows) < 3:
         return None
     y = _centred(table, estimates.mean, rows)
     if float(y @ y) <= 1e-12:
         return None
-    blocks = {x: _block([table.cells[x].to_numpy()[rows]]) for x in table.varied}
+    blocks = {x: _block([numbers[x][rows]]) for x in table.varied}
     found = _stagewise(blocks, [list(blocks)], _products(table, blocks, rows, y), y)
     return {x: float(found[x]["share"]) for x in table.varied}
 
@@ -235,23 +244,58 @@ def _stagewise(
     done: list[str] = []
     out: dict[str, dict[str, Any]] = {}
     for stage in stages:
-        orders = _orders(stage, ORDERS if len(moment) <= MOST_COLUMNS else FEW_ORDERS)
-        gains, last_df, first_df = _gains(orders, done, columns, gram, moment)
+        orders = ORDERS if len(moment) <= MOST_COLUMNS else FEW_ORDERS
+        # What stages before explain is taken out once; only this stage is then permuted.
+        before = [columns[t] for t in done]
+        head = np.concatenate(before) if before else np.array([], dtype=int)
+        inner = _sweep(gram, moment, head, np.concatenate([columns[t] for t in stage]))
+        place = dict(zip(stage, _places([len(columns[t]) for t in stage]), strict=True))
+        if len(stage) <= (EXACT if orders == ORDERS else EXACT - 1):
+            found = _over_all(stage, place, *inner)
+        else:
+            found = _over_some(_orders(stage, orders), place, *inner)
         for t in stage:
-            rank_alone, rank_last = first_df[t], last_df[t]
-            out[t] = {
-                "share": float(np.mean(gains[t])) / total,
-                "df": rank_alone,
-                "confounded": rank_last < rank_alone,
-            }
+            gain, alone, last = found[t]
+            out[t] = {"share": gain / total, "df": alone, "confounded": last < alone}
         done += stage
     return out
 
 
+def _places(widths: list[int]) -> list[np.ndarray]:
+    """Return the numbers of columns that stand side by side, so many of each."""
+    return np.split(np.arange(sum(widths)), np.cumsum(widths)[:-1])
+
+
+Gains = dict[str, tuple[float, int, int]]
+"""By term its mean gain over orders, its rank entered first, and entered last."""
+
+
+def _over_all(
+    terms: list[str], place: dict[str, np.ndarray], gram: Floats, moment: Floats
+) -> Gains:
+    """Average over all orders: what a term adds to each set of others, as often as it does so."""
+    n = len(terms)
+    explained, rank = np.zeros(1 << n), np.zeros(1 << n, dtype=int)
+    for some in range(1, 1 << n):
+        index = np.concatenate([place[t] for i, t in enumerate(terms) if some >> i & 1])
+        if not len(index):
+            continue
+        squares, adds = _sequential(gram[np.ix_(index, index)], moment[index])
+        explained[some], rank[some] = squares.sum(), adds.sum()
+    sets = np.arange(1 << n)
+    size = np.array([int(some).bit_count() for some in sets])
+    often = np.array([1 / (n * comb(n - 1, k)) for k in range(n)])
+    out, every = {}, (1 << n) - 1
+    for i, t in enumerate(terms):
+        without = sets[sets >> i & 1 == 0]
+        gains = explained[without | 1 << i] - explained[without]
+        last = rank[every] - rank[every & ~(1 << i)]
+        out[t] = (float(gains @ often[size[without]]), int(rank[1 << i]), int(last))
+    return out
+
+
 def _orders(terms: list[str], orders: int) -> list[list[str]]:
-    """Return all orders of few terms, else a fixed sample of them with their reverses."""
-    if len(terms) <= (EXACT if orders == ORDERS else EXACT - 1):
-        return [list(p) for p in permutations(terms)]
+    """Return a fixed sample of the orders of some terms, with their reverses."""
     rng = default_rng(0)
     some = range(orders // 2)
     half = [list(rng.permutation(np.array(terms, dtype=object))) for _ in some]
@@ -260,41 +304,21 @@ def _orders(terms: list[str], orders: int) -> list[list[str]]:
     return half + [o[::-1] for o in half] + turned + [o[::-1] for o in turned]
 
 
-def _gains(
-    orders: list[list[str]],
-    done: list[str],
-    columns: dict[str, np.ndarray],
-    gram: Floats,
-    moment: Floats,
-) -> tuple[dict[str, list[float]], dict[str, int], dict[str, int]]:
-    """Return each term's sums of squares over orders, its rank entered last and first."""
-    before = [columns[t] for t in done]
-    head = np.concatenate(before) if before else np.array([], dtype=int)
+def _over_some(
+    orders: list[list[str]], place: dict[str, np.ndarray], gram: Floats, moment: Floats
+) -> Gains:
+    """Average over some orders, in which every term comes first and last."""
     gains: dict[str, list[float]] = {t: [] for t in orders[0]}
-    last: dict[str, int] = {}
-    first: dict[str, int] = {}
-    # What stages before explain is taken out once; only this stage is then permuted.
-    inner = np.concatenate([columns[t] for t in orders[0]])
-    g, b = _sweep(gram, moment, head, inner)
-    place = {}
-    at = 0
-    for t in orders[0]:
-        place[t] = np.arange(at, at + len(columns[t]))
-        at += len(columns[t])
+    first, last = dict.fromkeys(orders[0], 0), dict.fromkeys(orders[0], 0)
     for order in orders:
         index = np.concatenate([place[t] for t in order])
-        squares, ranks = _sequential(g[np.ix_(index, index)], b[index])
-        at = 0
-        for i, t in enumerate(order):
-            part = slice(at, at + len(place[t]))
+        squares, adds = _sequential(gram[np.ix_(index, index)], moment[index])
+        parts = _places([len(place[t]) for t in order])
+        for t, part in zip(order, parts, strict=True):
             gains[t].append(float(squares[part].sum()))
-            rank = int(ranks[part].sum())
-            if i == 0:
-                first[t] = rank
-            if i == len(order) - 1:
-                last[t] = rank
-            at += len(place[t])
-    return gains, last, first
+        first[order[0]] = int(adds[parts[0]].sum())
+        last[order[-1]] = int(adds[parts[-1]].sum())
+    return {t: (float(np.mean(gains[t])), first[t], last[t]) for t in gains}
 
 
 def _sweep(

@@ -8,13 +8,13 @@ stands is left only for what is better by more than the floor.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
-from dlas.analyze.estimate.levels import Floats
+from dlas.analyze.estimate.levels import Floats, Ints
 
 Place = tuple[str, ...]
 """The level of every free layer."""
@@ -46,10 +46,16 @@ class Ground:
     @cached_property
     def joint(self) -> int:
         """The best of all candidates."""
-        return self._best(self.candidates)
+        return self._ranked[0][0]
 
-    def _best(self, rows: Iterable[int]) -> int:
-        return min(rows, key=lambda row: (float(self.value[row]), row))
+    @cached_property
+    def _ranked(self) -> tuple[list[int], Ints, list[dict[str, int]]]:
+        """The candidates, the best first; by layer their levels as numbers, and what these are."""
+        rows = sorted(self.candidates, key=lambda row: (float(self.value[row]), row))
+        columns = list(zip(*(self.candidates[row] for row in rows), strict=True))
+        numbers = [{level: n for n, level in enumerate(dict.fromkeys(c))} for c in columns]
+        codes = [[known[s] for s in c] for known, c in zip(numbers, columns, strict=True)]
+        return rows, np.array(codes, dtype=np.int64), numbers
 
     def kept(self, stands: int, other: int) -> bool:
         """Say whether what stands is left alone: no worse than the other by more than a tie."""
@@ -66,32 +72,36 @@ class Ground:
         return known
 
     def _step(self, row: int, group: Group) -> int:
-        here = self.place_of[row]
-        near = [
-            other
-            for other, place in self.candidates.items()
-            if all(i in group or place[i] == level for i, level in enumerate(here))
-        ]
-        if not near:
+        rows, codes, numbers = self._ranked
+        near = np.ones(len(rows), dtype=bool)
+        for i, level in enumerate(self.place_of[row]):
+            if i not in group:
+                near &= codes[i] == numbers[i].get(level, -1)
+        first = int(near.argmax())
+        if not near[first]:
             return row
-        best = self._best(near)
+        best = rows[first]
         return row if best == row or self.kept(row, best) else best
 
     def arrivals(self, start: int, groups: Sequence[Group]) -> Counter[int]:
         """Return where one pass over the groups ends, with the number of orders that end there."""
-        memory: dict[tuple[int, frozenset[Group]], Counter[int]] = {}
+        memory: dict[tuple[int, int], dict[int, int]] = {}
+        ordered = sorted(groups)
 
-        def after(row: int, left: frozenset[Group]) -> Counter[int]:
+        def after(row: int, left: int) -> dict[int, int]:
+            """Return the same for the groups whose bits are set."""
             if not left:
-                return Counter({row: 1})
+                return {row: 1}
             if (row, left) not in memory:
-                total: Counter[int] = Counter()
-                for group in sorted(left):
-                    total.update(after(self.step(row, group), left - {group}))
+                total: dict[int, int] = {}
+                for i, group in enumerate(ordered):
+                    if left >> i & 1:
+                        for end, n in after(self.step(row, group), left & ~(1 << i)).items():
+                            total[end] = total.get(end, 0) + n
                 memory[row, left] = total
             return memory[row, left]
 
-        return after(start, frozenset(groups))
+        return Counter(after(start, (1 << len(ordered)) - 1))
 
     def separate(self, start: int, groups: Sequence[Group]) -> Place:
         """Return the place that the best of every layer, each found from the start, make."""

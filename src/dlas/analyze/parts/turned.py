@@ -38,14 +38,15 @@ class Groups:
 def groups_of(found: Grid) -> Groups:
     """Return single contexts, then sets with one and with two choices in common."""
     # What is the same in all contexts is no condition.
-    names = [str(c) for c in found.contexts.columns if found.contexts[c].nunique() > 1]
-    columns = {c: found.contexts[c].to_numpy() for c in names}
+    columns = {c: values for c, values in found.columns.items() if len(set(values)) > 1}
+    names = list(columns)
+    numbers = {c: codes([columns[c]], len(found.contexts)) for c in names}
     k = len(found.contexts)
     fixed = [tuple((c, f[c]) for c in names) for f in found.fixed]
     members = [np.array([i]) for i in range(k)]
     for size in (1, 2):
         for some in combinations(names, size):
-            group = codes([columns[c] for c in some], k)
+            group = codes([numbers[c] for c in some], k)
             order = np.argsort(group, kind="stable")
             for where in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
                 if 1 < len(where) < k:
@@ -60,10 +61,13 @@ def groups_of(found: Grid) -> Groups:
 
 def always_so(diff: Differences, pair: int) -> dict[str, str]:
     """Return what all contexts that hold both choices have in common, though others differ."""
-    here = diff.grid.contexts[diff.there[:, pair] > 0]
-    every = diff.grid.contexts
-    names = [c for c in every.columns if here[c].nunique() == 1 and every[c].nunique() > 1]
-    return {str(c): str(here[c].iloc[0]) for c in names}
+    here = diff.there[:, pair] > 0
+    out = {}
+    for name, column in diff.grid.columns.items():
+        values = set(column[here])
+        if len(values) == 1 and len(set(column)) > 1:
+            out[name] = str(values.pop())
+    return out
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.table import Factor, Table
@@ -26,6 +28,11 @@ STEPS = ("macs", "width", "zeros", "precision", "kernels", "overhead")
 """The factors in order; what is left after them is the speed-up that was measured."""
 NOTHING = "no kernel"
 TELLING = ("macs", "ran_precision")
+READ = (
+    "macs", "effective_macs", "params", "nonzero_params", "ran_precision", "ran_sparsity",
+    "ran_kernels",
+)  # fmt: skip
+"""What is read of a cell beside its time."""
 STACK_COLUMNS = [
     "level", "cell", "base_cell", "host", *STEPS, "left", "why", "kernels_ran",
 ]  # fmt: skip
@@ -60,8 +67,11 @@ def waterfalls(table: Table, estimates: Estimates) -> tuple[pd.DataFrame, pd.Dat
     found = grid(table, Factor(LAYER, LAYER, levels), estimates)
     overheads = roofline(table).set_index(["cell", "host"])["overhead_ms"].to_dict()
     first = found.row[:, found.levels.index(base)]
+    read = {c: table.cells[c].to_numpy(dtype=object) for c in READ if c in columns}
+    read |= {c: table.rows[c].to_numpy(dtype=object) for c in ("cell", "host", "value")}
+    read["kind"] = table.skeletons[LAYER].to_numpy(dtype=object)
     rows = [
-        {"level": level, **_stack(table, estimates, overheads, int(a), int(b))}
+        {"level": level, **_stack(table, estimates, overheads, read, int(a), int(b))}
         for i, level in enumerate(found.levels)
         if level != base
         for a, b in zip(first.tolist(), found.row[:, i].tolist(), strict=True)
@@ -72,17 +82,17 @@ def waterfalls(table: Table, estimates: Estimates) -> tuple[pd.DataFrame, pd.Dat
 
 
 def _stack(
-    table: Table, estimates: Estimates, overheads: Mapping[tuple[str, str], float], a: int, b: int
-) -> dict[str, object]:
+    table: Table, estimates: Estimates, overheads: Mapping[tuple[str, str], float],
+    read: Mapping[str, NDArray[Any]], a: int, b: int,
+) -> dict[str, object]:  # fmt: skip
     """Return the factors of one stack (row ``b``) over its base (row ``a``)."""
-    cells, own = table.cells, table.rows[["cell", "host", "value"]]
-    before, now = (cells.iloc[row].to_dict() | own.iloc[row].to_dict() for row in (a, b))
+    before, now = ({c: values[row] for c, values in read.items()} for row in (a, b))
     left = float(np.exp(estimates.mean[a] - estimates.mean[b]))
     why: dict[str, str] = {}
     factors = {
         "macs": _ratio(before, now, why),
         "zeros": _zeros(now, why),
-        **_types(table, before, now, why),
+        **_types(before, now, why),
     }
     overhead = _overhead(table, overheads, before, now, left, why)
     known = [factors[s] for s in STEPS if s in factors and np.isfinite(factors[s])]
@@ -131,12 +141,12 @@ def _zeros(now: Mapping[str, object], why: dict[str, str]) -> float:
 
 
 def _types(
-    table: Table, before: Mapping[str, object], now: Mapping[str, object], why: dict[str, str]
+    before: Mapping[str, object], now: Mapping[str, object], why: dict[str, str]
 ) -> dict[str, float]:
     """Return what a narrower type promises, and what is kept of it by the type that ran."""
     was, ran = (bits(str(c.get("ran_precision"))) for c in (before, now))
-    kinds = dict(zip(table.cells[LAYER], table.skeletons[LAYER], strict=True))
-    asked = [n for each in str(kinds[now[LAYER]]).split("+") if (n := bits(each)) is not None]
+    kind = str(now["kind"])
+    asked = [n for each in kind.split("+") if (n := bits(each)) is not None]
     if was is None:
         reason = "the type that ran without the optimization is not known"
         why |= {"precision": reason} | ({"width": reason} if asked else {})

@@ -33,7 +33,7 @@ ALPHA = 0.05
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 
 
-def ways(table: Table, estimates: Estimates) -> pd.DataFrame:
+def ways(table: Table, estimates: Estimates, both: Halves | None = None) -> pd.DataFrame:
     """Return for every technique with several ways which one is the best of each group.
 
     One row per technique (``kind``) and group (``at``) in which at least two ways meet the goals:
@@ -41,9 +41,10 @@ def ways(table: Table, estimates: Estimates) -> pd.DataFrame:
     ``other_stack`` what that stands with; ``ratio`` is the other over the best with an interval
     that holds for all groups together (NaN where no noise is known), ``sure`` whether it is above
     1, without noise above the floor; ``cells`` are both. ``apart`` names the layers of which not
-    every choice goes with every way.
+    every choice goes with every way. ``both`` are the two halves of the rounds, where they were
+    split before.
     """
-    both = halves(table, estimates)
+    both = both or halves(table, estimates)
     rows = candidates(table, estimates, both)
     frames = []
     for layer in _chosen(table) if len(rows) else ():

@@ -117,7 +117,7 @@ def winner_maps(table: Table, estimates: Estimates) -> pd.DataFrame:
     frames = []
     for layer in paired(table):
         found = grid(table, Factor(layer, layer, table.levels[layer]), estimates)
-        others = [c for c in found.contexts.columns if found.contexts[c].nunique() > 1]
+        others = [c for c, levels in found.columns.items() if len(set(levels)) > 1]
         for one, two in combinations(others, 2):
             frames += _map(table, estimates, found, one, two)
     return pd.DataFrame(frames, columns=MAP_COLUMNS)
@@ -127,29 +127,29 @@ def _map(
     table: Table, estimates: Estimates, found: Grid, one: str, two: str
 ) -> list[dict[str, object]]:
     """Return one map: a row for each combination of two layers."""
-    contexts = found.contexts
-    group = codes([contexts[one].to_numpy(), contexts[two].to_numpy()], len(contexts))
+    rows, columns = found.columns[one], found.columns[two]
+    group = codes([rows, columns], len(rows))
     first = np.unique(group, return_index=True)[1]
     normal, inverse, effect, noise, count = _solved(estimates, found, group)
-    linked = _linked(normal, inverse)
+    takes = [np.flatnonzero(np.diag(each) > 0) for each in normal]
+    linked = [g for g in np.flatnonzero(_linked(normal, inverse)).tolist() if len(takes[g]) > 1]
+    compared = [
+        _beside(effect[g, takes[g]], inverse[g][np.ix_(takes[g], takes[g])]) for g in linked
+    ]
+    tied = _tied(table, estimates, compared, noise[linked])
     out: list[dict[str, object]] = []
-    for g in np.flatnonzero(linked):
-        takes = np.flatnonzero(np.diag(normal[g]) > 0)
-        if len(takes) < 2:
-            continue
-        names = [found.levels[i] for i in takes]
-        part = inverse[g][np.ix_(takes, takes)]
-        best, tied, gain = _best_of(table, estimates, effect[g, takes], part, noise[g])
+    for g, (best, gap, _), alike in zip(linked, compared, tied, strict=True):
+        names, order = [found.levels[i] for i in takes[g]], np.argsort(gap, kind="stable")
         out.append(
             {
                 "layer": found.factor.layer,
                 "row_layer": one,
                 "column_layer": two,
-                "row": contexts[one].iloc[first[g]],
-                "column": contexts[two].iloc[first[g]],
+                "row": rows[first[g]],
+                "column": columns[first[g]],
                 "best": names[best],
-                "tied": [names[i] for i in tied],
-                "over_second": gain,
+                "tied": [names[i] for i in order if alike[i] and i != best],
+                "over_second": float(np.exp(gap[order[1]])),
                 "contexts": int(count[g]),
                 "levels": len(names),
             }
@@ -213,17 +213,24 @@ def _mean_var(estimates: Estimates, found: Grid, v: Floats, group: Ints, n: int)
     return np.asarray(mean)
 
 
-def _best_of(
-    table: Table, estimates: Estimates, effect: Floats, inverse: Floats, noise: Floats
-) -> tuple[int, list[int], float]:
-    """Return the best level, those tied with it (itself left out) and its gain over the next."""
+def _beside(effect: Floats, inverse: Floats) -> tuple[int, Floats, Floats]:
+    """Return the best level, how far the others are from it, and the variance of that."""
     best = int(np.argmin(effect))
-    gap = effect - effect[best]
     spread = np.diag(inverse) + inverse[best, best] - 2 * inverse[best]
+    return best, effect - effect[best], np.maximum(spread, 0)
+
+
+def _tied(
+    table: Table, estimates: Estimates, compared: list[tuple[int, Floats, Floats]], noise: Floats
+) -> list[Bools]:
+    """Return which levels cannot be told from the best, for each of some groups of contexts."""
+    if not compared:
+        return []
+    sizes = np.array([len(gap) for _, gap, _ in compared])
+    gap, spread = (np.concatenate([each[i] for each in compared]) for i in (1, 2))
     tied = gap <= np.log1p(table.floor)
     if estimates.known:
-        level = 1 - 2 * 0.05 / max(len(effect) - 1, 1)
-        result = tested(gap, np.maximum(spread, 0)[:, None] * noise[None, :], estimates, level)
-        tied = tied | (result.low <= 0)
-    order = np.argsort(gap, kind="stable")
-    return best, [int(i) for i in order if tied[i] and i != best], float(np.exp(gap[order[1]]))
+        level = np.repeat(1 - 2 * 0.05 / np.maximum(sizes - 1, 1), sizes)
+        var = spread[:, None] * np.repeat(noise, sizes, axis=0)
+        tied = tied | (tested(gap, var, estimates, level).low <= 0)
+    return np.split(tied, np.cumsum(sizes)[:-1])

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 from dlas.analyze.conclusion import SIGNIFICANT, Analysis, Finding
+from dlas.analyze.estimate.levels import codes
 from dlas.analyze.parts import breakeven
 from dlas.analyze.parts.covered import Coverage
 from dlas.analyze.parts.curves import AVERAGE
@@ -20,15 +22,19 @@ def break_evens(analysis: Analysis) -> Iterator[Finding]:
     An average that crosses though no context does (one above, another below) is no break-even.
     """
     found = analysis.break_evens
-    for (factor, layer), part in found.groupby(["factor", "layer"], sort=False):
-        pairs = len(part[["a", "b"]].drop_duplicates())
-        for _, rows in part.groupby(["a", "b"], sort=False):
-            single = rows[rows["context"] != AVERAGE]
-            crossing = single[single["verdict"] == breakeven.CROSSES]
-            for (first, then), some in crossing.groupby(["first", "then"], sort=False):
-                mean = rows[(rows["context"] == AVERAGE) & (rows["first"] == first)]
-                yield _told(analysis, (str(factor), str(layer)), (first, then), single, some,
-                            mean, pairs)  # fmt: skip
+    single = found["context"].to_numpy() != AVERAGE
+    crosses = single & (found["verdict"].to_numpy() == breakeven.CROSSES)
+    names = [found[c].to_numpy(dtype=object) for c in ("factor", "layer", "a", "b")]
+    where, pair = codes(names[:2], len(found)), codes(names, len(found))
+    for one in pd.unique(pair[crosses]):
+        own = pair == one
+        factor, layer = (str(c[own.argmax()]) for c in names[:2])
+        pairs = len(np.unique(pair[where == where[own.argmax()]]))
+        crossing, averages = found[own & crosses], found[own & ~single]
+        for (first, then), some in crossing.groupby(["first", "then"], sort=False):
+            mean = averages[averages["first"] == first]
+            yield _told(analysis, (factor, layer), (first, then), found[own & single], some, mean,
+                        pairs)  # fmt: skip
 
 
 def _told(

@@ -6,12 +6,12 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from dlas.analyze.conclusion import records
 from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import Floats
 from dlas.analyze.estimate.noise import estimate
+from dlas.analyze.estimate.student import above, quantile
 from dlas.analyze.estimate.table import COMPLETE, Table
 from dlas.analyze.parts.contrasts import benjamini_hochberg
 from dlas.analyze.tell.words import better, listed, number, percent, times
@@ -155,10 +155,10 @@ def _cells(
             changed=np.abs(d) > floor, beyond_shift=np.abs(d - shift) > floor,
         )  # fmt: skip
     se, freedom = _spread(var, df)
-    half = stats.t.ppf(0.975, freedom) * se
+    half = quantile(0.975, freedom) * se
     with np.errstate(divide="ignore", invalid="ignore"):
-        p = 2 * stats.t.sf(np.abs(d) / se, freedom)
-        p_net = 2 * stats.t.sf(np.abs(d - shift) / se, freedom)
+        p = 2 * above(np.abs(d) / se, freedom)
+        p_net = 2 * above(np.abs(d - shift) / se, freedom)
     q = benjamini_hochberg(p)
     return frame.assign(
         low=np.exp(d - half), high=np.exp(d + half), p=p, q=q,
@@ -179,8 +179,8 @@ def _levels(
                 continue
             mean = float(d[here].mean())
             se, freedom = _spread(var[here].sum(axis=0)[None, :] / n**2, df)
-            half = float(stats.t.ppf(0.975, freedom)[0] * se[0]) if known else np.nan
-            p = float(2 * stats.t.sf(abs(mean) / se[0], freedom)[0]) if known and se[0] else np.nan
+            half = float(quantile(0.975, freedom)[0] * se[0]) if known else np.nan
+            p = float(2 * above(abs(mean) / se[0], freedom)[0]) if known and se[0] else np.nan
             rows.append(
                 {
                     "layer": layer, "level": level, "cells": n, "ratio": np.exp(mean),
@@ -263,7 +263,7 @@ def _both_sure(
         return min(gains) > float(np.log1p(table.floor))
     for gain, e, rows in ((gains[0], one, i), (gains[1], two, j)):
         se, df = _spread(e.gap(rows[pair[0]], rows[pair[1]])[None, :], e.df)
-        if not gain > stats.t.ppf(0.975, df)[0] * se[0]:
+        if not gain > quantile(0.975, df)[0] * se[0]:
             return False
     return True
 

@@ -44,14 +44,14 @@ SAME = 0.05
 
 def expected(analysis: Analysis) -> Iterator[Finding]:
     """Say of each choice what its costs promised, what came of it, and what capped it."""
-    found = analysis.expected
-    parts_of = dict(iter(found[found["by"] != ""].groupby([*CHOICE, "cost"])))
-    contexts_of = dict(iter(analysis.expected_contexts.groupby([*CHOICE, "cost"])))
+    found, every = analysis.expected, analysis.expected_contexts
+    split = found[found["by"] != ""]
+    parts_of, contexts_of = (f.groupby([*CHOICE, "cost"]).indices for f in (split, every))
     for _, rows in found[found["by"] == ""].groupby(CHOICE, sort=False):
         r = min(rows.itertuples(), key=lambda row: _directness(str(row.cost)))
         key = (r.factor, r.level, r.cost)
-        parts, by = _split(analysis, parts_of.get(key, found.iloc[:0]))
-        some = contexts_of[key]
+        parts, by = _split(analysis, split.iloc[parts_of.get(key, [])])
+        some = every.iloc[contexts_of[key]]
         ratio, low, high = above_one(r.achieved, r.achieved_low, r.achieved_high)
         yield Finding(
             "expectation",

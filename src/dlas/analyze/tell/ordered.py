@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dlas.analyze.conclusion import SIGNIFICANT, Analysis, Finding
+from dlas.analyze.estimate.levels import codes
 from dlas.analyze.estimate.scales import VERSIONS
 from dlas.analyze.parts.covered import Coverage
 from dlas.analyze.parts.paid import SCORE
@@ -129,19 +130,20 @@ def _grouped(
     """
     fixed = part["fixed"].tolist()
     # What is the same everywhere is no condition.
-    names = [c for c in fixed[0] if len({f[c] for f in fixed}) > 1]
+    columns = {c: np.array([f[c] for f in fixed], dtype=object) for c in fixed[0]}
+    names = [c for c, levels in columns.items() if len(set(levels)) > 1]
+    numbers = {c: codes([columns[c]], len(fixed)) for c in names}
     worse = part.index.isin(loses.index)
     left = worse.copy()
     for size in (0, 1, 2):
         for some in combinations(names, size):
-            keys = [tuple(f[c] for c in some) for f in fixed]
-            group = pd.factorize(pd.Series(keys, dtype=object))[0]
+            group = codes([numbers[c] for c in some], len(fixed))
             count = np.bincount(group)
             whole = (np.bincount(group, worse) == count) & (count > 1)
             for g in np.flatnonzero(whole & (np.bincount(group, left) > 0)):
                 inside = group == g
                 left &= ~inside
-                yield dict(zip(some, keys[int(np.argmax(inside))], strict=True)), part[inside]
+                yield {c: fixed[int(np.argmax(inside))][c] for c in some}, part[inside]
     rest = part[left].nsmallest(SINGLES, "gain")
     for i in rest.index:
         yield {c: v for c, v in rest.loc[i, "fixed"].items() if c in names}, rest.loc[[i]]

@@ -99,7 +99,7 @@ function el(tag, attributes = {}, ...children) {
 }
 const cellButton = (row, text) => el("button", { type: "button", class: "cell", "data-row": row,
   "aria-label": `All that is known of ${CELLS[row].cell}: ${stackText(CELLS[row])}`, onclick: () => openCell(row) },
-  text || stackText(CELLS[row]));
+  ...breakable(text || stackText(CELLS[row])));
 // A sentence in which the hash of a cell is a button that opens it.
 function sentence(text) {
   const said = readable(text);

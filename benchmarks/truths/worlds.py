@@ -1,8 +1,8 @@
-"""Worlds in which an analysis is easily wrong, for ``truth.py``: undisturbed latency of a study.
+"""Worlds in which an analysis is easily wrong: undisturbed latency of a study.
 
-Unlike the worlds there, rounds only ever read too much (a neighbour takes time, none gives any),
+Unlike the other worlds, rounds only ever read too much (a neighbour takes time, none gives any),
 by amounts that differ by model, by session, and in whole rounds now and then. The analysis knows
-none of it. As there, nothing of ``dlas.analyze`` makes the data.
+none of it. Here, too, nothing of ``dlas.analyze`` makes the data.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-import truth
+from slices import Slices
 
 from dlas.analyze import Finding, analyze, from_study
 from dlas.analyze.estimate.noise import estimate
 from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.effects import speedups
+from truths import grids
+from truths.asking import inside
+from truths.counting import Counted, Row, counted, each, rate, rates
 
 ROUNDS = 5
 BURST = 0.25
@@ -47,9 +50,9 @@ KINDS = {
 }
 
 
-def table_of(rng: np.random.Generator, true: truth.World, kind: Kind) -> Table:
+def table_of(rng: np.random.Generator, true: grids.World, kind: Kind) -> Table:
     """Measure a world as a study does, in one session."""
-    cells = truth.cells_of(true)
+    cells = grids.cells_of(true)
     log = true.log[true.there]
     model = np.argwhere(true.there)[:, 0]
     sd = np.array(kind.by_model)[model][:, None]
@@ -81,30 +84,32 @@ def rows(names: list[str], logs: np.ndarray, session: str = "one") -> pd.DataFra
 
 def covered(rng: np.random.Generator, draws: int, kind: Kind) -> Iterator[tuple[str, int, int]]:
     """Say by level of every layer whether paired speed-ups in one context are held."""
-    true = truth.world(rng, truth.mixed(rng))
-    log = dict(zip(truth.cells_of(true)["cell"], true.log[true.there], strict=True))
+    true = grids.world(rng, grids.mixed(rng))
+    log = dict(zip(grids.cells_of(true)["cell"], true.log[true.there], strict=True))
     for _ in range(draws):
         table = table_of(rng, true, kind)
         _, contexts = speedups(table, estimate(table))
         each = contexts["baseline_cell"].map(log) - contexts["cell"].map(log)
-        held = truth.inside(each, contexts)
-        for layer in truth.NAMES:
+        held = inside(each, contexts)
+        for layer in grids.NAMES:
             level_of = table.cells.set_index("cell")[layer]
             places = contexts["cell"].map(level_of).to_numpy()
-            for level in truth.CHOICES[layer]:
+            for level in grids.CHOICES[layer]:
                 own = held[places == level]
                 yield f"{layer}={level}", int(own.sum()), len(own)
 
 
-def run_levels(n: int, seed: int, progress: truth.Progress | None) -> Iterator[dict[str, object]]:
+def run_levels(n: int, seed: int, slices: Slices | None) -> Iterator[Row]:
     """Measure coverage for the worst of all levels of all layers."""
     for number, (name, kind) in enumerate(KINDS.items()):
-        counts = truth.counted(n, (seed, 6, number), partial(covered, kind=kind), progress)
-        level, (good, of) = min(counts.items(), key=lambda each: each[1][0] / max(each[1][1], 1))
-        ok = good >= 0.93 * of
-        check = f"coverage: {name}, worst of all levels ({level})"
-        row = truth.rate(check, good, of, "at least 93 %", ok)
-        yield row | {"tables": f"{n} ({of} intervals)"}
+        found = counted(n, (seed, 6, number), partial(covered, kind=kind), slices, __file__)
+        if found.counts:
+            level = min(
+                found.counts, key=lambda x: found.counts[x][0] / max(found.counts[x][1], 1)
+            )
+            worst = Counted({level: found.counts[level]}, found.tables, found.wanted)
+            told = f"coverage: {name}, worst of all levels ({level})"
+            yield from rates(worst, lambda _, told=told: (told, "at least 93 %"), "intervals")
 
 
 # ---------------------------------------------------------------- sessions
@@ -113,10 +118,10 @@ SHIFT, OWN = 0.08, 0.027
 """How much slower the later session is, and by how much each cell differs between sessions."""
 
 
-def later(rng: np.random.Generator, true: truth.World, anchors: int) -> Table:
+def later(rng: np.random.Generator, true: grids.World, anchors: int) -> Table:
     """Measure the last runtime in a later session, with so many anchors."""
-    cells = truth.cells_of(true)
-    late = cells["software"].eq(truth.CHOICES["software"][-1]).to_numpy()
+    cells = grids.cells_of(true)
+    late = cells["software"].eq(grids.CHOICES["software"][-1]).to_numpy()
     log = true.log[true.there]
     names = cells["cell"].to_numpy()
 
@@ -131,15 +136,15 @@ def later(rng: np.random.Generator, true: truth.World, anchors: int) -> Table:
         session(np.concatenate([np.flatnonzero(late), again]), "two", SHIFT),
     ]
     rounds = pd.concat(parts, ignore_index=True)
-    first = {"software": truth.CHOICES["software"][0]}
+    first = {"software": grids.CHOICES["software"][0]}
     return from_study(cells.assign(quiet_ms=1.0), rounds, baseline=first)
 
 
 def across(rng: np.random.Generator, draws: int, anchors: int) -> Iterator[tuple[str, int, int]]:
     """Say whether the speed-up of the runtime of the later session is held."""
-    true = truth.world(rng, truth.mixed(rng))
-    log = dict(zip(truth.cells_of(true)["cell"], true.log[true.there], strict=True))
-    level = truth.CHOICES["software"][-1]
+    true = grids.world(rng, grids.mixed(rng))
+    log = dict(zip(grids.cells_of(true)["cell"], true.log[true.there], strict=True))
+    level = grids.CHOICES["software"][-1]
     for _ in range(draws):
         table = later(rng, true, anchors)
         one, contexts = speedups(table, estimate(table))
@@ -149,22 +154,19 @@ def across(rng: np.random.Generator, draws: int, anchors: int) -> Iterator[tuple
             continue
         each = contexts["baseline_cell"].map(log) - contexts["cell"].map(log)
         own = (contexts["factor"] == "software") & (contexts["level"] == level)
-        held = truth.inside(each[own].groupby(level=0).mean(), contexts[own])
+        held = inside(each[own].groupby(level=0).mean(), contexts[own])
         yield "in one context", int(held.sum()), len(held)
         mean = pd.Series([each[own].mean()])
-        yield "main effect", int(truth.inside(mean, mine).sum()), 1
+        yield "main effect", int(inside(mean, mine).sum()), 1
 
 
-def run_sessions(
-    n: int, seed: int, progress: truth.Progress | None
-) -> Iterator[dict[str, object]]:
+def run_sessions(n: int, seed: int, slices: Slices | None) -> Iterator[Row]:
     """Measure coverage across sessions with anchors, and claims without."""
-    counts = truth.counted(n, (seed, 7), partial(across, anchors=18), progress)
-    for name, (good, of) in counts.items():
-        check = f"coverage: runtime of a later session, 18 anchors, {name}"
-        yield truth.rate(check, good, of, "at least 93 %", good >= 0.93 * of)
-    ((claims, of),) = truth.counted(n, (seed, 8), partial(across, anchors=0), progress).values()
-    yield truth.rate("claims across sessions without anchors", claims, of, "none", claims == 0)
+    found = counted(n, (seed, 7), partial(across, anchors=18), slices, __file__)
+    told = "coverage: runtime of a later session, 18 anchors, "
+    yield from rates(found, lambda name: (told + name, "at least 93 %"), "intervals")
+    found = counted(n, (seed, 8), partial(across, anchors=0), slices, __file__)
+    yield from rate(found, "claims across sessions without anchors", "none")
 
 
 # ---------------------------------------------------------------- nothing to be found
@@ -176,9 +178,9 @@ def false(rng: np.random.Generator, draws: int, additive: bool, kind: Kind) -> I
     That more threads do not keep what they promise is true of equal tables. How noisy a model is
     belongs to its undisturbed latency, too: its own effect is not counted.
     """
-    log = truth.mains(rng) if additive else np.zeros(truth.SHAPE)
+    log = grids.mains(rng) if additive else np.zeros(grids.SHAPE)
     for _ in range(draws):
-        found = analyze(table_of(rng, truth.world(rng, log), kind)).findings
+        found = analyze(table_of(rng, grids.world(rng, log), kind)).findings
         yield any(
             f.certainty == "significant" and "model" not in f.layers and untrue(f, log)
             for f in found
@@ -200,7 +202,7 @@ def untrue(f: Finding, log: np.ndarray) -> bool:
         return bool(good >= bad - 1e-9)
     if f.kind == "dominance":
         layer = f.choices[0].partition("=")[0]
-        axis = truth.NAMES.index(layer)
+        axis = grids.NAMES.index(layer)
         return bool(effect(f.choices[0], log) > means(log, axis).min() + 1e-9)
     return True
 
@@ -212,7 +214,7 @@ def means(log: np.ndarray, axis: int) -> np.ndarray:
 
 def along(factor: str, log: np.ndarray) -> np.ndarray:
     """Return what the levels of an ordered factor make of it, the lowest first."""
-    axis = truth.NAMES.index(factor.partition(".")[0])
+    axis = grids.NAMES.index(factor.partition(".")[0])
     effects = means(log, axis)
     return effects[1:4] if factor.startswith("optimization") else effects
 
@@ -221,9 +223,9 @@ def effect(choice: str, log: np.ndarray) -> float:
     """Return what a choice, or a parameter's level, makes of it."""
     layer, _, level = choice.partition("=")
     name, _, parameter = layer.partition(".")
-    levels = truth.CHOICES[name]
+    levels = grids.CHOICES[name]
     text = next(x for x in levels if f"({parameter}={level})" in x) if parameter else level
-    return float(means(log, truth.NAMES.index(name))[levels.index(text)])
+    return float(means(log, grids.NAMES.index(name))[levels.index(text)])
 
 
 def crosses(f: Finding, log: np.ndarray) -> bool:
@@ -233,21 +235,18 @@ def crosses(f: Finding, log: np.ndarray) -> bool:
     return bool(gap.min() < 0 < gap.max())
 
 
-def run_false(n: int, seed: int, progress: truth.Progress | None) -> Iterator[dict[str, object]]:
+def run_false(n: int, seed: int, slices: Slices | None) -> Iterator[Row]:
     """Measure how often equal and additive tables are said to hold effects they do not hold."""
     for number, (name, kind) in enumerate(KINDS.items()):
         for additive in (False, True):
             what = "additive, any untrue finding" if additive else "equal, any finding"
-            ask = truth.each("", partial(false, additive=additive, kind=kind))
-            seeds = (seed, 9, 2 * number + additive)
-            ((hits, of),) = truth.counted(n, seeds, ask, progress, step=1).values()
-            yield truth.rate(f"null: {what}; {name}", hits, of, "at most 5 %", hits <= 0.05 * of)
+            ask = each(partial(false, additive=additive, kind=kind))
+            found = counted(n, (seed, 9, 2 * number + additive), ask, slices, __file__, step=1)
+            yield from rate(found, f"null: {what}; {name}", "at most 5 %")
 
 
-def run(
-    n: int, seed: int = 1, progress: truth.Progress | None = None
-) -> Iterator[dict[str, object]]:
+def run(n: int, seed: int = 1, slices: Slices | None = None) -> Iterator[Row]:
     """Measure all of it."""
-    yield from run_levels(n, seed, progress)
-    yield from run_sessions(n, seed, progress)
-    yield from run_false(max(1, n // 2), seed, progress)
+    yield from run_levels(n, seed, slices)
+    yield from run_sessions(n, seed, slices)
+    yield from run_false(max(1, n // 2), seed, slices)

@@ -1,4 +1,4 @@
-"""Truths that are easily told wrong, for ``truth.py``: what is planted, and what the findings say.
+"""Truths that are easily told wrong: what is planted, and what the findings say.
 
 Each world plants one thing (a runtime that fails on large networks, a straw man, a curve that
 returns) and reads the findings as a person would: by their sentences and by what they are said to
@@ -13,13 +13,15 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-import truth
-import worlds
+from slices import Slices
 
 from dlas.analyze import Analysis, Finding, analyze, from_study, load_table
 from dlas.analyze.estimate.noise import estimate
 from dlas.analyze.parts.flips import flips
 from dlas.analyze.parts.interactions import interactions
+from truths import grids, worlds
+from truths.asking import ratio_of_ratios
+from truths.counting import Row, counted, each, rate, rates
 
 ROUNDS = 5
 NOISE = 0.01
@@ -40,7 +42,7 @@ def study(
 ) -> Analysis:  # fmt: skip
     """Measure a grid as a study does; ``fails`` are cells that were tried and did not run."""
     tried = there if fails is None else there | fails
-    cells = truth.cells_of(truth.World(log, tried, np.full(truth.SHAPE, 0.9)))
+    cells = grids.cells_of(grids.World(log, tried, np.full(grids.SHAPE, 0.9)))
     ran = there[tried]
     cells = cells.assign(
         quiet_ms=np.where(ran, 1.0, np.nan),
@@ -54,7 +56,7 @@ def study(
 
 def holed(rng: np.random.Generator, share: float = 0.2) -> np.ndarray:
     """Return which cells there are, some missing at random."""
-    return np.asarray(rng.random(truth.SHAPE) >= share)
+    return np.asarray(rng.random(grids.SHAPE) >= share)
 
 
 # ---------------------------------------------------------------- a runtime that fails
@@ -67,11 +69,11 @@ def fails_on_large(
 
     Its cells are all of small networks, so that it looks faster where means are compared.
     """
-    log = truth.mains(rng, 0.2)
-    log += truth.along(np.array([0.0, 0.0, 1.5]), 0)
+    log = grids.mains(rng, 0.2)
+    log += grids.along(np.array([0.0, 0.0, 1.5]), 0)
     moved = np.moveaxis(log, 3, 0)
     moved[RUNTIME] = (np.minimum if gain > 0 else np.maximum)(moved[0], moved[1]) - gain
-    there, name = holed(rng), f"software={truth.CHOICES['software'][RUNTIME]}"
+    there, name = holed(rng), f"software={grids.CHOICES['software'][RUNTIME]}"
     fails = there.copy()
     fails[:LARGE], fails[:, :, :, [s for s in range(3) if s != RUNTIME]] = False, False
     there &= ~fails
@@ -99,20 +101,18 @@ def said_so(f: Finding) -> bool:
     return "did not run in" in f.sentence
 
 
-def run_fails(n: int, seed: int, progress: truth.Progress | None) -> Iterator[dict[str, object]]:
+def run_fails(n: int, seed: int, slices: Slices | None) -> Iterator[Row]:
     """Measure what is told of a runtime that fails on the large network."""
+    who = "planted: a runtime that fails on large networks, "
     ask = partial(fails_on_large, gain=-0.15)
-    ((hits, of),) = truth.counted(n, (seed, 20), ask, progress, step=1).values()
-    check = (
-        "planted: a runtime that fails on large networks, slower where both run, told as better"
+    found = counted(n, (seed, 20), ask, slices, __file__, step=1)
+    yield from rate(found, f"{who}slower where both run, told as better", "none")
+    ask = partial(fails_on_large, gain=0.15)
+    found = counted(n, (seed, 21), ask, slices, __file__, step=1)
+    bars = {"told with its coverage": "at least 90 %"}
+    yield from rates(
+        found, lambda name: (f"{who}faster where both run, {name}", bars.get(name, "none"))
     )
-    yield truth.rate(check, hits, of, "none", hits == 0)
-    counts = truth.counted(n, (seed, 21), partial(fails_on_large, gain=0.15), progress, step=1)
-    for name, (hits, of) in counts.items():
-        with_it = name.startswith("told with ")
-        ok = hits >= 0.9 * of if with_it else hits == 0
-        check = f"planted: a runtime that fails on large networks, faster where both run, {name}"
-        yield truth.rate(check, hits, of, "at least 90 %" if with_it else "none", ok)
 
 
 # ---------------------------------------------------------------- straw men
@@ -120,9 +120,9 @@ def run_fails(n: int, seed: int, progress: truth.Progress | None) -> Iterator[di
 
 def straw_first(rng: np.random.Generator, draws: int) -> Iterator[bool]:
     """A runtime eight times as slow, the first in the file: is it a baseline, or told first?"""
-    log = truth.mixed(rng)
+    log = grids.mixed(rng)
     np.moveaxis(log, 3, 0)[0] += np.log(8.0)
-    there, straw = holed(rng), truth.CHOICES["software"][0]
+    there, straw = holed(rng), grids.CHOICES["software"][0]
     for _ in range(draws):
         found = study(rng, log, there)
         told = [f for f in found.findings if f.choices and f.kind not in ("best", "price")]
@@ -193,16 +193,18 @@ def breaks(
             yield "told to turn back", int(any("turns back" in f.sentence for f in found)), 1
 
 
-def run_curves(n: int, seed: int, progress: truth.Progress | None) -> Iterator[dict[str, object]]:
+def run_curves(n: int, seed: int, slices: Slices | None) -> Iterator[Row]:
     """Measure what is told of curves."""
     for number, (name, curves) in enumerate(CURVES.items()):
         ask = partial(breaks, curves=curves)
-        counts = truth.counted(n, (seed, 22, number), ask, progress, step=1)
-        for what, (hits, of) in counts.items():
-            wrong = what == "wrong"
-            ok = hits <= 0.05 * of if wrong else hits >= 0.8 * of
-            bar = "at most 5 %" if wrong else "at least 80 %"
-            yield truth.rate(f"break-even: {name}, {what}", hits, of, bar, ok)
+        found = counted(n, (seed, 22, number), ask, slices, __file__, step=1)
+        bars, told = {"wrong": SELDOM}, f"break-even: {name}"
+        yield from rates(
+            found,
+            lambda what, bars=bars, told=told: (
+                f"{told}, {what}", bars.get(what, "at least 80 %")
+            ),
+        )  # fmt: skip
 
 
 # ---------------------------------------------------------------- layers that go together
@@ -210,10 +212,10 @@ def run_curves(n: int, seed: int, progress: truth.Progress | None) -> Iterator[d
 
 def aliased(rng: np.random.Generator, draws: int) -> Iterator[bool]:
     """Runtimes that nearly always come with one algorithm, which does nothing by itself."""
-    log = truth.mains(rng, 0.1)
-    log = log - truth.along(log.mean(axis=(0, 1, 3, 4)), 2)
-    log += truth.along(np.array([0.3, 0.0, 0.0]), 3)
-    there = np.ones(truth.SHAPE, dtype=bool)
+    log = grids.mains(rng, 0.1)
+    log = log - grids.along(log.mean(axis=(0, 1, 3, 4)), 2)
+    log += grids.along(np.array([0.3, 0.0, 0.0]), 3)
+    there = np.ones(grids.SHAPE, dtype=bool)
     there[:, :, 1, 0], there[:, :, 0, 1:] = False, False
     again = rng.choice(np.flatnonzero(~there), 4, replace=False)
     there.flat[again] = True
@@ -226,9 +228,9 @@ def aliased(rng: np.random.Generator, draws: int) -> Iterator[bool]:
 
 def tied(rng: np.random.Generator, draws: int) -> Iterator[bool]:
     """Two layers whose defaults cost exactly the same: is one said to matter more?"""
-    log = truth.mains(rng, 0.0)
-    log += truth.along(np.array([0.25, 0.0]), 2) + truth.along(np.array([0.25, 0.0, 0.1]), 3)
-    there = np.ones(truth.SHAPE, dtype=bool)
+    log = grids.mains(rng, 0.0)
+    log += grids.along(np.array([0.25, 0.0]), 2) + grids.along(np.array([0.25, 0.0, 0.1]), 3)
+    there = np.ones(grids.SHAPE, dtype=bool)
     named = {"algorithm": "a0", "software": "s0"}
     for _ in range(draws):
         found = study(rng, log, there, baseline=named)
@@ -241,9 +243,9 @@ def tied(rng: np.random.Generator, draws: int) -> Iterator[bool]:
 
 def hosts(rng: np.random.Generator, draws: int, disagree: bool) -> Iterator[bool]:
     """Two machines on which a runtime gains and loses alike, or does the same: is it told?"""
-    true = truth.World(truth.mains(rng, 0.2), holed(rng), np.full(truth.SHAPE, 0.9))
-    cells = truth.cells_of(true)
-    late = cells["software"].eq(truth.CHOICES["software"][1]).to_numpy()
+    true = grids.World(grids.mains(rng, 0.2), holed(rng), np.full(grids.SHAPE, 0.9))
+    cells = grids.cells_of(true)
+    late = cells["software"].eq(grids.CHOICES["software"][1]).to_numpy()
     for _ in range(draws):
         parts, rounds = [], []
         for host, sign in (("one", -1.0), ("two", 1.0)):
@@ -265,9 +267,9 @@ def hosts(rng: np.random.Generator, draws: int, disagree: bool) -> Iterator[bool
 
 def repeats(rng: np.random.Generator, draws: int, alike: bool) -> Iterator[bool]:
     """Repeats that share their cell's error, or real rounds with as large an error: a warning?"""
-    true = truth.world(rng, truth.mixed(rng))
-    cells = truth.cells_of(true)
-    layers = [x for x in truth.NAMES if cells[x].nunique() > 1]
+    true = grids.world(rng, grids.mixed(rng))
+    cells = grids.cells_of(true)
+    layers = [x for x in grids.NAMES if cells[x].nunique() > 1]
     for _ in range(draws):
         own = rng.normal(0, 0.03, (int(true.there.sum()), 1 if alike else ROUNDS))
         logs = true.log[true.there][:, None] + own + rng.normal(0, 0.004, (len(own), ROUNDS))
@@ -282,12 +284,12 @@ def repeats(rng: np.random.Generator, draws: int, alike: bool) -> Iterator[bool]
 
 def named_flips(rng: np.random.Generator, draws: int) -> Iterator[tuple[str, int, int]]:
     """Flips of a world full of interactions: does the named layer turn the pair by itself?"""
-    log = truth.mains(rng, 0.15)
-    for i in range(len(truth.SHAPE)):
+    log = grids.mains(rng, 0.15)
+    for i in range(len(grids.SHAPE)):
         for j in range(i):
-            log = log + truth.along(rng.normal(0, 0.1, (truth.SHAPE[i], truth.SHAPE[j])), i, j)
+            log = log + grids.along(rng.normal(0, 0.1, (grids.SHAPE[i], grids.SHAPE[j])), i, j)
     there = holed(rng, 0.4)
-    cells = truth.cells_of(truth.World(log, there, np.full(truth.SHAPE, 0.9)))
+    cells = grids.cells_of(grids.World(log, there, np.full(grids.SHAPE, 0.9)))
     for _ in range(draws):
         rounds = worlds.rows(cells["cell"].tolist(), read(rng, log[there], 0.02))
         table = from_study(cells.assign(quiet_ms=1.0), rounds)
@@ -298,8 +300,8 @@ def named_flips(rng: np.random.Generator, draws: int) -> Iterator[tuple[str, int
 
 def turned_by(log: np.ndarray, there: np.ndarray, r: object) -> bool:
     """Say whether in truth contexts equal but for one layer hold both orders of a pair."""
-    layer, by = truth.NAMES.index(r.layer), truth.NAMES.index(r.by)  # type: ignore[attr-defined]
-    a, b = (truth.index(r.layer, x) for x in (r.a, r.b))  # type: ignore[attr-defined]
+    layer, by = grids.NAMES.index(r.layer), grids.NAMES.index(r.by)  # type: ignore[attr-defined]
+    a, b = (grids.index(r.layer, x) for x in (r.a, r.b))  # type: ignore[attr-defined]
     gap = np.take(log, a, layer) - np.take(log, b, layer)
     both = np.take(there, a, layer) & np.take(there, b, layer)
     axis = by - (by > layer)
@@ -310,10 +312,10 @@ def turned_by(log: np.ndarray, there: np.ndarray, r: object) -> bool:
 
 def largest(rng: np.random.Generator, draws: int) -> Iterator[tuple[str, int, int]]:
     """The largest interaction of two noisy layers: is its likely size above the true one?"""
-    true = truth.World(
-        truth.mixed(rng), np.ones(truth.SHAPE, dtype=bool), np.full(truth.SHAPE, 0.9)
+    true = grids.World(
+        grids.mixed(rng), np.ones(grids.SHAPE, dtype=bool), np.full(grids.SHAPE, 0.9)
     )
-    cells = truth.cells_of(true)
+    cells = grids.cells_of(true)
     for _ in range(draws):
         # rounds far noisier than usual, and few
         log = true.log[true.there]
@@ -326,7 +328,7 @@ def largest(rng: np.random.Generator, draws: int) -> Iterator[tuple[str, int, in
         for _, part in found.groupby(["layer", "by"]):
             r = part.iloc[int(np.abs(np.log(part["ratio"])).to_numpy().argmax())]
             sign = 1.0 if r["ratio"] > 1 else -1.0
-            size = sign * truth.ratio_of_ratios(true, r)
+            size = sign * ratio_of_ratios(true, r)
             yield "as measured", int(sign * np.log(r["ratio"]) > size), 1
             yield "likely", int(sign * np.log(r["likely"]) > size), 1
 
@@ -334,44 +336,42 @@ def largest(rng: np.random.Generator, draws: int) -> Iterator[tuple[str, int, in
 MOSTLY, SELDOM = "at least 95 %", "at most 5 %"
 
 
-def run_told(n: int, seed: int, progress: truth.Progress | None) -> Iterator[dict[str, object]]:
+def run_told(n: int, seed: int, slices: Slices | None) -> Iterator[Row]:
     """Measure what is told, yes or no, of the other worlds."""
     asked = {
-        "a straw man first in the file leads": (straw_first, "none", 0.0),
-        "layers that go together are said to be confounded": (aliased, "at least 90 %", 0.9),
-        "layers that cost the same are not told apart": (tied, "at least 90 %", 0.9),
-        "hosts that disagree are said to": (partial(hosts, disagree=True), MOSTLY, 0.95),
-        "hosts that agree are said to disagree": (partial(hosts, disagree=False), SELDOM, -0.05),
-        "repeats given as rounds are warned of": (partial(repeats, alike=True), MOSTLY, 0.95),
-        "real rounds are warned of": (partial(repeats, alike=False), SELDOM, -0.05),
-    }  # fmt: skip
-    for number, (name, (ask, bar, limit)) in enumerate(asked.items()):
-        counted = truth.counted(n, (seed, 23, number), truth.each("", ask), progress, step=1)
-        ((hits, of),) = counted.values()
-        ok = hits >= limit * of if limit > 0 else hits <= -limit * of
-        yield truth.rate(f"planted: {name}", hits, of, bar, ok)
+        "a straw man first in the file leads": (straw_first, "none"),
+        "layers that go together are said to be confounded": (aliased, "at least 90 %"),
+        "layers that cost the same are not told apart": (tied, "at least 90 %"),
+        "hosts that disagree are said to": (partial(hosts, disagree=True), MOSTLY),
+        "hosts that agree are said to disagree": (partial(hosts, disagree=False), SELDOM),
+        "repeats given as rounds are warned of": (partial(repeats, alike=True), MOSTLY),
+        "real rounds are warned of": (partial(repeats, alike=False), SELDOM),
+    }
+    for number, (name, (ask, bar)) in enumerate(asked.items()):
+        found = counted(n, (seed, 23, number), each(ask), slices, __file__, step=1)
+        yield from rate(found, f"planted: {name}", bar)
 
 
-def run_sizes(n: int, seed: int, progress: truth.Progress | None) -> Iterator[dict[str, object]]:
+def run_sizes(n: int, seed: int, slices: Slices | None) -> Iterator[Row]:
     """Measure which layers flips name, and how large the largest interaction is said to be."""
-    counts = truth.counted(n, (seed, 24), named_flips, progress, step=1)
-    ((hits, of),) = counts.values()
-    row = truth.rate("flip: the layer that is named turns the pair by itself", hits, of,
-                     "at least 95 %", hits >= 0.95 * of)  # fmt: skip
-    yield row | {"tables": f"{n} ({of} flips)"}
-    counts = truth.counted(max(1, n // 4), (seed, 25), largest, progress, step=1)
-    for name, (hits, of) in counts.items():
-        check = f"interaction: the largest of two layers, noisy, {name}, above the true one"
-        bar = "at most 60 %" if name == "likely" else "beside it"
-        ok = name != "likely" or hits <= 0.6 * of
-        yield truth.rate(check, hits, of, bar, ok) | {"tables": f"{max(1, n // 4)} ({of} pairs)"}
+    found = counted(n, (seed, 24), named_flips, slices, __file__, step=1)
+    check = "flip: the layer that is named turns the pair by itself"
+    yield from rates(found, lambda _: (check, MOSTLY), "flips")
+    found = counted(max(1, n // 4), (seed, 25), largest, slices, __file__, step=1)
+    bars = {"likely": "at most 60 %"}
+    yield from rates(
+        found,
+        lambda name: (
+            f"interaction: the largest of two layers, noisy, {name}, above the true one",
+            bars.get(name, "beside it"),
+        ),
+        "pairs",
+    )
 
 
-def run(
-    n: int, seed: int = 1, progress: truth.Progress | None = None
-) -> Iterator[dict[str, object]]:
+def run(n: int, seed: int = 1, slices: Slices | None = None) -> Iterator[Row]:
     """Measure all of it."""
-    yield from run_fails(n, seed, progress)
-    yield from run_told(n, seed, progress)
-    yield from run_curves(n, seed, progress)
-    yield from run_sizes(n, seed, progress)
+    yield from run_fails(n, seed, slices)
+    yield from run_told(n, seed, slices)
+    yield from run_curves(n, seed, slices)
+    yield from run_sizes(n, seed, slices)

@@ -1,0 +1,92 @@
+"""Sentences and a price of a made study, recomputed from its raw rows without the analysis."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import made_study
+from dlas.analyze import analyze
+from dlas.store.results import RoundRow, Row
+from dlas.tables import intake
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+PROGRAMS = ("raw", "sentences", "price_by_hand")
+
+
+def drifting(rows: list[Row]) -> Iterator[Row]:
+    """Measure the rounds one after another, shuffled, on a machine whose speed wanders."""
+    rng, start = np.random.default_rng(7), datetime(2026, 1, 1, tzinfo=UTC)
+    rounds = sorted(
+        (r for r in rows if isinstance(r, RoundRow)), key=lambda r: (r.round, rng.random())
+    )
+    yield from (r for r in rows if not isinstance(r, RoundRow))
+    for i, row in enumerate(rounds):
+        at = (start + timedelta(seconds=0.3 * i)).isoformat(timespec="milliseconds")
+        slow = math.exp(0.06 * math.sin(i / 30))
+        yield replace(row, created_at=at, samples=tuple(slow * s for s in row.samples))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study whose rounds drifted, and what the analysis found in it."""
+    made = list(made_study.rows(made_study.combinations(), rounds=5, noise=0.01))
+    folder = made_study.fill(tmp_path_factory.mktemp("drifted") / "made", drifting(made))
+    found = analyze(intake.of_folders([folder], intake.Asked("quiet_ms")))
+    assert any("drift" in note for note in found.estimates.notes)
+    (folder / "findings.json").write_text(found.to_json())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def programs() -> Iterator[dict[str, ModuleType]]:
+    sys.path.insert(0, str(BENCHMARKS))
+    yield {name: importlib.import_module(name) for name in PROGRAMS}
+    sys.path.remove(str(BENCHMARKS))
+    for name in PROGRAMS:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def run(
+    programs: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> Callable[..., tuple[int, str]]:
+    """Run a program and return its status and what it printed."""
+
+    def ran(name: str, *args: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, args)])
+        return programs[name].main(), capsys.readouterr().out
+
+    return ran
+
+
+def test_twenty_sentences_are_what_the_raw_rows_say(study, run) -> None:
+    status, told = run("sentences", study)
+    assert status == 0, told
+    assert "20 sentences, 0 numbers differ." in told
+    assert told.count("On reading it one would") == 20
+
+
+def test_a_sentence_that_is_wrong_is_found(study, run, tmp_path) -> None:
+    found = json.loads((study / "findings.json").read_text())
+    one = next(f for f in found["findings"] if f["kind"] == "speed-up")
+    one["ratio"] *= 1.01
+    (tmp_path / "findings.json").write_text(json.dumps(found))
+    status, told = run("sentences", study, "--findings", tmp_path / "findings.json")
+    assert status == 1 and "1 numbers differ." in told
+
+
+def test_the_price_of_a_model_is_what_one_comes_to_by_hand(study, run) -> None:
+    status, told = run("price_by_hand", study, "--model", "resnet-8")
+    assert status == 0, told
+    assert "0 differ." in told and told.count("told") >= 8
