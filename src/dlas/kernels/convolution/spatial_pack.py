@@ -19,7 +19,7 @@ from typing import Any
 
 from tvm.tirx.script.builder import ir as T
 
-from dlas.kernels.code import emit, requantize
+from dlas.kernels.code import amx, emit, requantize
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
 from dlas.kernels.code.epilogue import Epilogue
 from dlas.kernels.code.numbers import FLOAT32, Numbers, block_of
@@ -62,8 +62,13 @@ class SpatialPack:
 
     @property
     def reduced(self) -> Conv2d:
-        """The convolution over elements."""
-        return self.numbers.reduced(self.op)
+        """The convolution whose reduction is written: over elements, or rows of taps."""
+        return tiled.multiplied(self.numbers, self.op)
+
+    @property
+    def block(self) -> int:
+        """Input channels of the written convolution that lie side by side."""
+        return amx.SIDE if self.numbers.taps else self.read.block
 
     @property
     def read(self) -> Layout:
@@ -86,7 +91,7 @@ class SpatialPack:
     def function(self, name: str) -> PrimFunc:
         """Return the kernel: (x, weight, bias, [factors, parameters], [residual], y)."""
         op, lanes, numbers = self.reduced, self.target.lanes, self.numbers
-        walk = channels(op, self.read.block, lanes)
+        walk = channels(op, self.block, lanes)
         total = -(-op.out_channels // lanes)
         size = total * lanes * walk.outer * walk.inner * op.kernel[0] * op.kernel[1]
         function = emit.Function(name, numbers.group > 1)
@@ -107,8 +112,8 @@ class SpatialPack:
 
     def constants(self, weight: AnyArray, bias: AnyArray | None) -> tuple[AnyArray, ...]:
         """Return the packed filters and the padded bias, in the order of the arguments."""
-        filters = self.numbers.elements(self.op, weight)
-        packed = pack_weight(self.reduced, filters, self.read.block, self.tile, self.target)
+        filters = tiled.in_rows(self.numbers, self.numbers.elements(self.op, weight))
+        packed = pack_weight(self.reduced, filters, self.block, self.tile, self.target)
         return packed, pack_bias(self.op, bias, self.target, self.numbers.sums)
 
     def scales(self, quantization: Quantization) -> tuple[AnyArray, ...]:
@@ -121,13 +126,14 @@ class SpatialPack:
         shared = "rows" if self.chunks > 1 else "channels"
         kernel = "spatial-pack by AMX" if self.numbers.tiled else "spatial-pack"
         said = {"kernel": kernel, "tile": asdict(self.tile), "threads_share": shared}
-        return said | ({"sums": half_sums.SAID} if self.numbers.passing else {})
+        more = {"rows_of_tiles": "taps"} if self.numbers.taps else {}
+        return said | (more | {"sums": half_sums.SAID} if self.numbers.passing else more)
 
     def space(self) -> Space | None:
         """Return the settings for tuning."""
         if self.numbers.tiled:
             return tiled.tiles(self.op, self.tile)
-        op, walk = self.reduced, channels(self.reduced, self.read.block, self.target.lanes)
+        op, walk = self.reduced, channels(self.reduced, self.block, self.target.lanes)
         most = half_sums.most_depth(op, walk) if self.numbers.passing else None
         return space.tiles(op, self.target, self.tile, walk, most)
 
@@ -160,29 +166,27 @@ class _Part:
     @property
     def _tiles(self) -> TiledBand:
         """What computes a band by AMX."""
-        plan, numbers = self.plan, self.plan.numbers
+        plan = self.plan
         return TiledBand(
-            plan.reduced, plan.read, self.walk, numbers.name, numbers.sums, self.buffers[:3],
-            self.first, self.blocks, self.store,
+            plan.reduced, plan.read, self.walk, plan.numbers, self.buffers[:3], self.first,
+            self.blocks, self.store, plan.op.out_height // plan.chunks,
         )  # fmt: skip
 
     def emit(self) -> None:
         """Emit the part: a job is a band of one group of outputs, or all of a chunk of rows."""
         op, chunks = self.plan.op, self.plan.chunks
+        jobs = partial(amx.jobs, threads=self.plan.threads, tiled=self.plan.numbers.tiled)
         height = self.plan.tile.rows * self.plan.tile.band
         if chunks > 1:
             share = op.out_height // chunks
-            with (
-                emit.outer(op.batch * chunks, self.plan.threads) as job,
-                T.serial(self.count) as group,
-            ):
+            with jobs(op.batch * chunks) as job, T.serial(self.count) as group:
                 for first, count, high in segments(share, height):
                     with T.serial(count) as turn:
                         row = job % chunks * share + first + turn * high
                         self._band((job // chunks, group, row), high)
             return
         bands = -(-op.out_height // height)
-        with emit.outer(op.batch * self.count * bands, self.plan.threads) as job:
+        with jobs(op.batch * self.count * bands) as job:
             n, group, band = job // (self.count * bands), job // bands % self.count, job % bands
             full, rest = divmod(op.out_height, height)
             if full and rest:
