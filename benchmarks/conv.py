@@ -556,15 +556,15 @@ def sampled(built: BuiltConv2d, x: np.ndarray, count: int) -> list[float]:
     return built.samples(x, repeats=count, warm_up=2)
 
 
-def held(rounds: int, repeats: int) -> None:
-    """Print what each kernel reaches of what it is held to, on one thread."""
+def held(words: str, rounds: int, repeats: int) -> None:
+    """Print what each kernel reaches of what it is held to, on one thread, if it is called so."""
     print("| bar | layer | GOP/s | ceiling, or of the other | reached | bar | |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     tops: dict[tuple[str, str], Ceiling] = {}
     for bar in (*shares(), *speeds()):
         kernel, other = bar.kernel, bar.over
-        named = resolve(kernel.target)
-        if not runs_here(named):
+        here = words in bar.what and runs_here(resolve(kernel.target))
+        if not here:
             continue
         samplers = {"own": checked_kernel(kernel)}
         if other is None:
@@ -604,7 +604,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="results; layers in it are not measured again")
     parser.add_argument("--quantile", type=float, default=0.5, help="of samples, in the summary")
     parser.add_argument("--summary", action="store_true", help="only print what --json holds")
-    parser.add_argument("--bars", action="store_true", help="what narrow types are held to")
+    parser.add_argument("--bars", nargs="?", const="", metavar="WORDS",
+                        help="what narrow types are held to, where it is called so")  # fmt: skip
     return parser.parse_args()
 
 
@@ -614,8 +615,8 @@ def main() -> None:
     if options.summary:
         summary(saved.rows, options.quantile)
         return
-    if options.bars:
-        held(options.rounds, options.repeats)
+    if options.bars is not None:
+        held(options.bars, options.rounds, options.repeats)
         return
     found = layers(options.models, options.size)
     if options.kernel:
