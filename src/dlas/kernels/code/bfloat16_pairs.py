@@ -79,7 +79,7 @@ def dot(target: CpuTarget, acc: Expr, x: Expr, w: Expr) -> Expr:
     return T.call_extern(f"float32x{lanes}", _NAME, acc, x, w)
 
 
-def _rounded(value: Expr) -> Expr:
+def rounded(value: Expr) -> Expr:
     """Return the bits of a float32, its upper half rounded to bfloat16, ties to even."""
     bits = T.reinterpret("int32", value)
     odd = T.bitwise_and(T.shift_right(bits, T.int32(16)), T.int32(1))
@@ -90,15 +90,19 @@ def _rounded(value: Expr) -> Expr:
 
 def _pair(first: Expr, second: Expr) -> Expr:
     """Return two numbers as a pair."""
-    low = T.bitwise_and(T.shift_right(_rounded(first), T.int32(16)), T.int32(0xFFFF))
-    return T.bitwise_or(low, T.bitwise_and(_rounded(second), T.int32(_UPPER)))
+    low = T.bitwise_and(T.shift_right(rounded(first), T.int32(16)), T.int32(0xFFFF))
+    return T.bitwise_or(low, T.bitwise_and(rounded(second), T.int32(_UPPER)))
 
 
 def _pairs(values: Expr) -> Expr:
     """Return a vector of numbers as one of pairs of neighbours."""
     lanes = values.ty.dtype.lanes
-    halves = T.call_extern(f"int16x{lanes}", _ROUND, values)
-    return T.reinterpret(f"int32x{lanes // PAIR}", halves)
+    return T.reinterpret(f"int32x{lanes // PAIR}", halves(values))
+
+
+def halves(values: Expr) -> Expr:
+    """Return a vector of numbers rounded to bfloat16, its bits as int16."""
+    return T.call_extern(f"int16x{values.ty.dtype.lanes}", _ROUND, values)
 
 
 def fill(x: Buffer, layout: Layout, goal: Buffer, nchw: Shape4, schedule: tuple[int, int]) -> None:

@@ -115,12 +115,15 @@ class Numbers:
         count = max(self.group // math.gcd(self.group, side) for side in sides)
         return count if op.groups % count == 0 else op.groups
 
-    def argument(self, op: Conv2d, layout: Layout) -> Buffer:
-        """Declare the image as the next argument."""
-        if self.quantized:
+    def argument(self, op: Conv2d, layout: Layout, stored: str = "float32") -> Buffer:
+        """Declare the image, stored in a type (bytes where these are multiplied), as an argument.
+
+        Bytes are read by fours, bfloat16 by twos where pairs are multiplied.
+        """
+        if self.quantized or (self.paired and stored != "float32"):
             given = replace(self, tiled=False, taps=0)
             return emit.argument("x", given._shape(op, layout), self.element)
-        return emit.argument("x", layout.shape(op.in_shape), self.stored)
+        return emit.argument("x", layout.shape(op.in_shape), stored)
 
     def _shape(self, op: Conv2d, layout: Layout) -> tuple[int, ...]:
         n, blocks, high, wide, block = self.layout(layout).shape(self.reduced(op).in_shape)
@@ -155,7 +158,7 @@ class Numbers:
             return
         with self.instructions(target):
             made = T.alloc_buffer(self._shape(op, layout), self.element)
-            if self.paired:
+            if self.paired and str(x.dtype) != self.element:
                 bfloat16_pairs.fill(x, layout, made, op.in_shape, (threads, target.lanes))
                 if self.taps:  # nothing times zero must be a number
                     _clear_behind(made, layout.shape(op.in_shape)[2])
@@ -308,6 +311,14 @@ def _convert(x: Buffer, made: Buffer, schedule: tuple[int, int]) -> None:
     def whole(at: tuple[Expr, Expr, Expr, Expr], part: int) -> None:
         emit.each(block, min(lanes, block), lambda lane: pixel(*at, lane, part))
 
+    def none(at: tuple[Expr, Expr, Expr, Expr], part: int) -> None:
+        zero = emit.constant(0, kind)
+        emit.each(
+            block,
+            min(lanes, block),
+            lambda lane: emit.store(made, zero, *at, part * block + lane),
+        )
+
     with emit.outer(wide if alone else jobs, threads) as job:
         n, b, row = job // (high * goals), job // high % goals, job % high
         if alone:
@@ -318,8 +329,11 @@ def _convert(x: Buffer, made: Buffer, schedule: tuple[int, int]) -> None:
             with T.serial(wide) as col:
                 for part in range(each):
                     if blocks % each and part >= blocks % each:  # the last goal is not full
-                        with T.If(b < goals - 1), T.Then():
-                            whole((n, b, row, col), part)
+                        with T.If(b < goals - 1):
+                            with T.Then():
+                                whole((n, b, row, col), part)
+                            with T.Else():  # nothing times zero must be a number
+                                none((n, b, row, col), part)
                     else:
                         whole((n, b, row, col), part)
 

@@ -5,11 +5,23 @@ from dataclasses import dataclass
 
 from tvm.tirx.script.builder import ir as T
 
-from dlas.kernels.code import emit, requantize
+from dlas.kernels.code import emit, half_images, requantize
 from dlas.kernels.code.emit import Buffer, Expr
 from dlas.kernels.code.epilogue import Epilogue, activate
+from dlas.kernels.code.half_images import Images
 from dlas.kernels.ground.layout import Layout
+from dlas.kernels.ground.shape import Conv2d
 from dlas.kernels.ground.target import CpuTarget
+
+
+def declared(
+    op: Conv2d, out: Layout, epilogue: Epilogue, images: Images
+) -> tuple[Buffer | None, Buffer]:
+    """Declare the last arguments of a kernel: the residual, if there is one, and the output."""
+    r = None
+    if epilogue.residual:
+        r = emit.argument("residual", epilogue.residual.shape(op.out_shape), images.other)
+    return r, emit.argument("y", out.shape(op.out_shape), images.y)
 
 
 @dataclass(frozen=True)
@@ -29,11 +41,15 @@ class BlockedStore:
         lanes, channels_out = self.target.lanes, self.channels_out
 
         def one(j: Expr) -> None:
-            self._finish(total(j), (*at, j))
+            value = half_images.narrow(self._finished(total(j), (*at, j)), self.y)
+            emit.store(self.y, value, *self._where(self.out, (*at, j)))
 
         def whole() -> None:
             if self.scales is None:
-                emit.each_lane(lanes, one)
+                half_images.put(
+                    self.y, lanes, lambda j: self._finished(total(j), (*at, j)),
+                    lambda j: self._where(self.out, (*at, j)),
+                )  # fmt: skip
             else:
                 self._quantized(total, at, lanes)
 
@@ -88,9 +104,8 @@ class BlockedStore:
         channel, wide, (top, left) = block * self.target.lanes, layout.block, layout.halo[:2]
         return (n, channel // wide, row + top, col + left, channel % wide + lane)
 
-    def _finish(self, value: Expr, at: tuple[Expr, Expr, Expr, Expr, Expr]) -> None:
+    def _finished(self, value: Expr, at: tuple[Expr, Expr, Expr, Expr, Expr]) -> Expr:
         residual, epilogue = self.residual, self.epilogue
         if residual is not None and epilogue.residual is not None:
-            value = value + residual[self._where(epilogue.residual, at)]
-        value = activate(value, epilogue.activation)
-        emit.store(self.y, value, *self._where(self.out, at))
+            value = value + half_images.wide(residual[self._where(epilogue.residual, at)])
+        return activate(value, epilogue.activation)

@@ -19,15 +19,16 @@ from typing import Any
 
 from tvm.tirx.script.builder import ir as T
 
-from dlas.kernels.code import amx, emit, requantize
+from dlas.kernels.code import amx, emit, half_images, requantize
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
 from dlas.kernels.code.epilogue import Epilogue
+from dlas.kernels.code.half_images import WIDE, Images
 from dlas.kernels.code.numbers import FLOAT32, Numbers, block_of
 from dlas.kernels.code.register_tile import Tile, default_tile, segments
 from dlas.kernels.code.walk import Channels, channels
 from dlas.kernels.convolution import arithmetic, half_sums, space, tiled
 from dlas.kernels.convolution.blocked_filters import pack_bias, pack_weight
-from dlas.kernels.convolution.blocked_store import BlockedStore
+from dlas.kernels.convolution.blocked_store import BlockedStore, declared
 from dlas.kernels.convolution.contract import Kernel, Primitive, Request, narrowed
 from dlas.kernels.convolution.depthwise import Depthwise, default_columns
 from dlas.kernels.convolution.space import Space
@@ -59,6 +60,7 @@ class SpatialPack:
     epilogue: Epilogue
     tile: Tile
     numbers: Numbers = FLOAT32
+    images: Images = WIDE
 
     @property
     def reduced(self) -> Conv2d:
@@ -94,18 +96,16 @@ class SpatialPack:
         walk = channels(op, self.block, lanes)
         total = -(-op.out_channels // lanes)
         size = total * lanes * walk.outer * walk.inner * op.kernel[0] * op.kernel[1]
-        function = emit.Function(name, numbers.group > 1)
+        function = emit.Function(name, numbers.group > 1 or self.images.narrow)
+        stored = self.images.or_bytes(numbers.quantized)
         with function.body():
-            x = numbers.argument(self.op, self.inp)
+            x = numbers.argument(self.op, self.inp, stored.x)
             w = emit.argument("weight", (size,), numbers.filters)
             b = emit.argument("bias", (total * lanes,), numbers.sums)
             q = requantize.arguments(total * lanes) if numbers.quantized else None
-            r = None
-            if self.epilogue.residual:
-                shape = self.epilogue.residual.shape(op.out_shape)
-                r = emit.argument("residual", shape, numbers.stored)
-            y = emit.argument("y", self.out.shape(op.out_shape), numbers.stored)
-            with numbers.image(x, self.op, self.inp, self.target, self.threads) as image:
+            r, y = declared(op, self.out, self.epilogue, stored)
+            words = half_images.rounding(self.target, WIDE if numbers.paired else self.images)
+            with words, numbers.image(x, self.op, self.inp, self.target, self.threads) as image:
                 for first, count, blocks in segments(total, self.tile.blocks):
                     _Part(self, walk, (image, w, b, r, y), q, first, count, blocks).emit()
         return function.result
@@ -335,7 +335,7 @@ class _Part:
             def pixel(p: Expr) -> Expr:
                 h = up + (at[0] + p // columns) * op.stride[0] + kh * op.dilation[0]
                 v = side + (at[1] + p % columns) * op.stride[1] + kw * op.dilation[1]
-                return x[n, block, h, v, lane + ii]
+                return half_images.wide(x[n, block, h, v, lane + ii])
 
             if self.plan.numbers.passing:
                 half_sums.multiply_add(acc, lanes, pixel, lambda j: w[start + j])
@@ -373,20 +373,18 @@ def _needs(op: Conv2d, target: CpuTarget, knobs: Knobs = FIXED, dtype: str = "fl
 
 def _lower(op: Conv2d, r: Request, dtype: str = "float32") -> Kernel:
     numbers, own = arithmetic.chosen(dtype, op, r.target, r.inp)
+    common = (op, r.target, r.threads, r.inp, r.out, r.epilogue)
     if op.depthwise:
         columns = r.knobs.get("columns", default_columns(op, r.target))
-        return Depthwise(op, r.target, r.threads, r.inp, r.out, r.epilogue, columns, numbers)
-    if own is not None:
-        fixed = own
-    elif numbers.group == 1:
-        fixed = default_tile(op, r.target)
-    else:
-        block = numbers.layout(r.inp).block
-        fixed = default_tile(numbers.reduced(op), r.target, block, NARROW_VECTORS)
-    get = r.knobs.get
-    tile = Tile(*(get(name, value) for name, value in asdict(fixed).items()))
-    return SpatialPack(op, r.target, r.threads, r.inp, r.out, r.epilogue, tile, numbers)
+        return Depthwise(*common, columns, numbers, r.images)
+    how = () if numbers.group == 1 else (numbers.layout(r.inp).block, NARROW_VECTORS)
+    fixed = own or default_tile(numbers.reduced(op), r.target, *how)
+    tile = Tile(*(r.knobs.get(name, value) for name, value in asdict(fixed).items()))
+    return SpatialPack(*common, tile, numbers, r.images)
 
 
 PRIMITIVE = Primitive("spatial-pack", "dense", _needs, lambda target: target.lanes, _lower)
-NARROW = narrowed(PRIMITIVE, _needs, _lower, types.NARROW)
+NARROW = tuple(
+    replace(each, halves=each.dtype == "bfloat16")
+    for each in narrowed(PRIMITIVE, _needs, _lower, types.NARROW)
+)

@@ -33,6 +33,9 @@ Place = tuple[Expr, Expr, Expr]
 """Image, group of output blocks, and a first row."""
 LEAST_PIXELS = 5
 """A run of the output as long as this fills a tile well enough: it does sixteen times the work."""
+MOST_FEW = {"int8": 16, "bfloat16": 8}
+"""Input channels up to which tiles, of which they fill a part of each row, are slower than what
+there is without them: dot products of bytes, multiply-adds of float32."""
 LEAST_TAPS = 3
 """Elements of a row of a filter for which a row of a tile, which costs the same, is worth it."""
 MOST_AHEAD_BYTES = 1 << 19
@@ -53,7 +56,7 @@ def fitting(numbers: Numbers, op: Conv2d, layout: Layout) -> Numbers | None:
         return None
     row = amx.SIDE * numbers.group
     whole = layout.block == amx.SIDE or layout.block % row == 0
-    if whole and 2 * op.in_channels > row:
+    if whole and op.in_channels > MOST_FEW[numbers.name]:
         return numbers
     pixel = -(-op.in_channels // numbers.group)
     taps = op.kernel[1] * pixel
