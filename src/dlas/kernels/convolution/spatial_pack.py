@@ -265,11 +265,10 @@ class _Part:
 
         with T.serial(self.walk.outer // self.depth) as step:
             self._each_tile(rows, lambda *tile: one_pass(step, *tile))
-        with T.serial(rows) as r, T.serial(width) as c, T.unroll(self.blocks) as o:
-            self.store.vector(
-                lambda j: sums[at(r * width + c, o) + j],
-                (n, co + o, row + r, c),
-            )
+        self.store.band(
+            (rows, width, self.blocks), lambda r, c, o, j: sums[at(r * width + c, o) + j],
+            (n, co, row, 0),
+        )  # fmt: skip
 
     def _whole_tile(self, where: Place, r: Expr, col: Expr, rows: int, columns: int) -> None:
         lanes = self.plan.target.lanes
@@ -284,11 +283,10 @@ class _Part:
         share = self.plan.op.out_height // self.plan.chunks
         done = ((row + r) % share if self.plan.chunks > 1 else row + r) * width + col * rows
         self._reduce(acc, (n, group, 0), (row + r, col), columns, (done, share * width))
-        with T.unroll(rows) as i, T.unroll(columns) as c, T.unroll(self.blocks) as o:
-            self.store.vector(
-                lambda j: acc[i * columns + c, o, j],
-                (n, co + o, row + r + i, col + c),
-            )
+        self.store.tile(
+            (rows, columns, self.blocks), lambda i, c, o, j: acc[i * columns + c, o, j],
+            (n, co, row + r, col),
+        )  # fmt: skip
 
     def _reduce(
         self,

@@ -168,9 +168,11 @@ class TiledBand:
         else:
             with T.serial(rows) as r:
                 self._run(sums, r * self.pitch, (n, group, row + r), self.pitch)
-        with T.serial(rows) as r, T.serial(width) as c, T.unroll(self.blocks) as o:
-            here = ((r * self.pitch + c) * self.blocks + o) * lanes
-            self.store.vector(lambda j: sums[here + j], (n, co + o, row + r, c))
+
+        def total(r: Expr, c: Expr, o: Expr, j: Expr) -> Expr:
+            return sums[((r * self.pitch + c) * self.blocks + o) * lanes + j]
+
+        self.store.band((rows, width, self.blocks), total, (n, co, row, 0))
 
     def _run(self, sums: Buffer, first: Expr, where: Place, count: int) -> None:
         """Emit a run of pixels from the beginning of a row on; its sums begin at `first`."""
