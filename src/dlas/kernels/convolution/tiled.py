@@ -10,9 +10,12 @@ rows that are there for this alone: see `amx.rows_behind`.)
 Where a pixel has few channels (a network's first layer), a row of a tile is a row of the filter's
 taps: neighbouring pixels with all their channels, zeros among the filters for what is too many.
 
-Sums begin with the bias and wait in memory until all of a band are stored.
+Sums begin with the bias and go to memory from the tiles. They are stored, four pixels at a time,
+between the steps by which the next tiles are multiplied: tiles and vectors are multiplied by
+different parts of a CPU, which would wait for each other.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,7 +27,7 @@ from dlas.kernels.code.numbers import Numbers
 from dlas.kernels.code.register_tile import SUMS_BYTES, Tile, segments
 from dlas.kernels.code.walk import Channels
 from dlas.kernels.convolution import space
-from dlas.kernels.convolution.blocked_store import BlockedStore
+from dlas.kernels.convolution.blocked_store import FOUR, BlockedStore
 from dlas.kernels.convolution.space import Space
 from dlas.kernels.ground.layout import AnyArray, Layout
 from dlas.kernels.ground.shape import Conv2d
@@ -42,6 +45,9 @@ MOST_AHEAD_BYTES = 1 << 19
 """Filters fetched further ahead would leave the second-level cache before they are used."""
 _BYTES = 4
 """Of an element, and of a sum."""
+_PAIR = amx.PIXELS * amx.SIDE
+Between = Callable[[Expr, int], None]
+"""Emits what is done in a step of so many."""
 
 
 def fitting(numbers: Numbers, op: Conv2d, layout: Layout) -> Numbers | None:
@@ -101,7 +107,7 @@ def default_tile(op: Conv2d, layout: Layout) -> Tile:
     row = pitch(op, layout.shape(op.in_shape)[3]) * blocks * amx.SIDE * _BYTES
     most = max(1, SUMS_BYTES // row)
     bands = -(-op.out_height // most)
-    return Tile(blocks, amx.PIXELS * amx.SIDE, band=-(-op.out_height // bands))
+    return Tile(blocks, _PAIR, band=-(-op.out_height // bands))
 
 
 def joined(op: Conv2d) -> bool:
@@ -164,27 +170,77 @@ class TiledBand:
             count = -(-((rows - 1) * self.pitch + width) // lanes) * lanes
         sums = T.alloc_buffer((count * self.blocks * lanes,), self.numbers.sums)
         if joined(self.op):
-            self._run(sums, 0, where, count)
+            self._run(sums, 0, (n, group, row, 0), count)
         else:
             with T.serial(rows) as r:
-                self._run(sums, r * self.pitch, (n, group, row + r), self.pitch)
+                self._run(sums, r * self.pitch, (n, group, row, r), self.pitch)
 
         def total(r: Expr, c: Expr, o: Expr, j: Expr) -> Expr:
             return sums[((r * self.pitch + c) * self.blocks + o) * lanes + j]
 
-        self.store.band((rows, width, self.blocks), total, (n, co, row, 0))
+        if not self.quads:
+            self.store.band((rows, width, self.blocks), total, (n, co, row, 0))
+            return
+        last = segments(count if joined(self.op) else self.pitch, _PAIR)[-1][2]
+        stored = self._complete(count - last)
+        with T.serial(rows * self.quads - stored) as q:
+            self._store(sums, where, stored + q)
+        if whole := width % FOUR:
+            size, at = (rows, whole, self.blocks), (n, co, row, width - whole)
+            self.store.band(size, lambda r, c, o, j: total(r, width - whole + c, o, j), at)
 
-    def _run(self, sums: Buffer, first: Expr, where: Place, count: int) -> None:
-        """Emit a run of pixels from the beginning of a row on; its sums begin at `first`."""
+    @property
+    def quads(self) -> int:
+        """Fours of a row's pixels that are stored between steps; 0: all are stored at the end."""
+        return self.op.out_width // FOUR if self.blocks <= amx.BLOCKS else 0
+
+    def _complete(self, pixels: Expr) -> Expr:
+        """Return how many fours are complete once so many pixels of the band are computed."""
+        row, least = pixels % self.pitch, min if isinstance(pixels, int) else T.min
+        return pixels // self.pitch * self.quads + least(row, self.op.out_width) // FOUR
+
+    def _store(self, sums: Buffer, where: Place, four: Expr) -> None:
+        """Emit the stores of a four of pixels of a band."""
         n, group, row = where
-        for start, turns, wide in segments(count, amx.PIXELS * amx.SIDE):
+        r, c = four // self.quads, four % self.quads * FOUR
+        first = (r * self.pitch + c) * self.blocks
+        self.store.tile(
+            (1, FOUR, self.blocks),
+            lambda i, k, o, j: sums[(first + k * self.blocks + o) * amx.SIDE + j],
+            (n, self.first + group * self.blocks, row + r, c),
+        )
+
+    def _run(
+        self, sums: Buffer, first: Expr, where: tuple[Expr, Expr, Expr, Expr], count: int
+    ) -> None:
+        """Emit a run of pixels; its sums begin at `first`.
+
+        `where`: image, group, the band's first row, and rows from there to that of the run.
+        """
+        n, group, row, r = where
+        runs = segments(count, _PAIR)
+        before = runs[-1][2]  # pixels of the tiles that came before these
+        for start, turns, wide in runs:
             with T.serial(turns) as turn:
                 column = start + turn * wide
+                earlier = T.Select(turn > 0, T.int32(wide), T.int32(before))
+                pixels = first + column
+                ready = (self._complete(T.max(pixels - earlier, 0)), self._complete(pixels))
+
+                def between(step: Expr, steps: int, ready: tuple[Expr, Expr] = ready) -> None:
+                    each = -(-(_PAIR // FOUR) // steps)
+                    for i in range(each):
+                        four = ready[0] + step * each + i
+                        with T.If(four < ready[1]), T.Then():
+                            self._store(sums, (n, group, row), four)
+
                 for o in range(0, self.blocks, amx.BLOCKS):
                     some = (o, min(amx.BLOCKS, self.blocks - o))
-                    here = ((first + column) * self.blocks + o) * amx.SIDE
-                    at = (n, group, row, column)
-                    self._tiles(sums, here, at, some, wide // amx.SIDE)
+                    here = (pixels * self.blocks + o) * amx.SIDE
+                    at = (n, group, row + r, column)
+                    done = between if self.quads else None
+                    self._tiles(sums, here, at, some, wide // amx.SIDE, done)
+            before = wide
 
     def _tiles(
         self,
@@ -193,6 +249,7 @@ class TiledBand:
         at: tuple[Expr, Expr, Expr, Expr],
         some: tuple[int, int],
         pixels: int,
+        between: Between | None,
     ) -> None:
         """Emit the whole reduction of some tiles of pixels and some of output channels.
 
@@ -202,11 +259,12 @@ class TiledBand:
             at: image, group, row and column.
             some: the first of the output blocks, and how many.
             pixels: tiles of pixels.
+            between: emits what is done in each step.
         """
         first, blocks = some
         bias, co = self.buffers[2], self.first + at[1] * self.blocks + first
         amx.begin(pixels, [bias[(co + o) * amx.SIDE] for o in range(blocks)])
-        self._reduce(at, some, pixels)
+        self._reduce(at, some, pixels, between)
         step = self.blocks * amx.SIDE
         for p in range(pixels):
             for o in range(blocks):
@@ -214,7 +272,11 @@ class TiledBand:
                 amx.store(p, o, sums[place], step * _BYTES)
 
     def _reduce(
-        self, at: tuple[Expr, Expr, Expr, Expr], some: tuple[int, int], pixels: int
+        self,
+        at: tuple[Expr, Expr, Expr, Expr],
+        some: tuple[int, int],
+        pixels: int,
+        between: Between | None,
     ) -> None:
         op, inp, walk, side = self.op, self.inp, self.walk, amx.SIDE
         x, w, _ = self.buffers
@@ -249,6 +311,8 @@ class TiledBand:
                 [(pixel(p), op.stride[1] * inp.block * _BYTES) for p in range(pixels)],
                 [(w[start + (first_out + o) * side], each * _BYTES) for o in range(blocks)],
             )
+            if between is not None:
+                between(step, steps)
 
     def _fetch(
         self, base: Expr, at: tuple[Expr, int], pixel: tuple[Expr, Expr], done: int
