@@ -13,13 +13,13 @@ from tvm.tirx.script.builder import ir as T
 from dlas.kernels.code import emit, half_images, requantize
 from dlas.kernels.code.dot import BYTES, dot
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
-from dlas.kernels.code.epilogue import Epilogue, activate
+from dlas.kernels.code.epilogue import Epilogue
 from dlas.kernels.code.half_images import WIDE, Images
 from dlas.kernels.code.numbers import FLOAT32, Numbers
 from dlas.kernels.code.register_tile import segments
 from dlas.kernels.convolution import space
 from dlas.kernels.convolution.blocked_filters import pack_bias
-from dlas.kernels.convolution.blocked_store import declared
+from dlas.kernels.convolution.blocked_store import BlockedStore, declared
 from dlas.kernels.convolution.space import Space
 from dlas.kernels.ground.layout import AnyArray, Layout
 from dlas.kernels.ground.quantization import Quantization
@@ -81,7 +81,7 @@ class Depthwise:
     ) -> None:
         lanes = self.target.lanes
         x, w, b, r, y = buffers
-        n, c, h, col = at
+        c = at[1]
         acc = emit.registers((columns, lanes), self.numbers.sums)
         with T.unroll(columns) as p:
             emit.each_lane(lanes, lambda j: emit.store(acc, b[c * lanes + j], p, j))
@@ -90,32 +90,8 @@ class Depthwise:
         else:
             self._sum_joined(acc, (x, w), at, columns)
 
-        def finished(p: Expr, j: Expr) -> Expr:
-            value = acc[p, j]
-            added = self.epilogue.residual
-            other = None
-            if r is not None and added is not None:
-                top, left = added.halo[:2]
-                other = r[n, c, h + top, col + p + left, j]
-            if scales is not None:
-                order = self.epilogue.other_first
-                value = scales.store(value, c * lanes + j, other, order, self.target)
-                return T.Cast(f"uint8x{lanes}", value)
-            total = value if other is None else value + half_images.wide(other)
-            return activate(total, self.epilogue.activation)
-
-        top, left = self.out.halo[:2]
-        with T.unroll(columns) as p:
-            if scales is None:
-                half_images.put(
-                    y,
-                    lanes,
-                    lambda j: finished(p, j),
-                    lambda j: (n, c, h + top, col + p + left, j),
-                )
-            else:
-                j = T.Ramp(T.int32(0), 1, lanes)
-                emit.store(y, finished(p, j), n, c, h + top, col + p + left, j)
+        to = (self.target, self.op.out_channels, self.out, self.epilogue, r, y, scales)
+        BlockedStore(*to).tile((1, columns, 1), lambda i, p, o, j: acc[p, j], at)
 
     def _sum(
         self,
