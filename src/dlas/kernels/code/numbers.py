@@ -157,6 +157,9 @@ class Numbers:
             yield x
             return
         with self.instructions(target):
+            if not self.tiled and str(x.dtype) == self.element:
+                yield x
+                return
             made = T.alloc_buffer(self._shape(op, layout), self.element)
             if self.paired and str(x.dtype) != self.element:
                 bfloat16_pairs.fill(x, layout, made, op.in_shape, (threads, target.lanes))
