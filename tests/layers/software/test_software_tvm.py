@@ -239,7 +239,8 @@ def test_int8_needs_an_algorithm_that_has_kernels_in_it():
         return runtime.why_not(asked) or algorithm.why_not(asked)
 
     assert refused("spatial-pack") is None and refused("gemm") is None
-    assert refused("gemm", weights="csr", threshold=0.0) is None
+    for name in ("gemm", "best"):
+        assert refused(name, weights="csr", threshold=0.0) is None
     for name, params, said in (
         ("native", {}, "name an algorithm that chooses kernels"),
         ("winograd", {}, "winograd in int8 is not implemented: its transforms"),
