@@ -54,7 +54,7 @@ ODD = [
 """Channels that fill no pair, tile or vector; odd numbers of blocks; strides and batches."""
 INSTRUCTIONS = {
     "x86-64-v4-bf16": ("bfloat16", ["direct", "gemm", "spatial-pack"]),
-    "x86-64-v4-fp16": ("float16", ["spatial-pack"]),
+    "x86-64-v4-fp16": ("float16", ["spatial-pack", "direct"]),
     "x86-64-v4-amx": ("bfloat16", ["spatial-pack"]),
 }
 
