@@ -7,6 +7,7 @@ are widened and added to those of all (see `half_sums`).
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -156,10 +157,8 @@ class Direct(PlainKernel):
                         c = start + turn * some + i
                         at = staging.offset(job // groups * per_in + c, kh, kw) + q * block
                         step = ((job * per_in + c) * kernel_h + kh) * kernel_w + kw
-                        half_sums.multiply_add(
-                            acc, lanes, lambda o: w[step * tile.rows + o],
-                            lambda j: staged[at + j],
-                        )  # fmt: skip
+                        filters, pixels = _from(w, step * tile.rows), _from(staged, at)
+                        half_sums.multiply_add(acc, lanes, filters, pixels)
                     with T.unroll(tile.rows) as o:
                         half_sums.add(acc, o, lanes, run, o * every + q * block)
 
@@ -206,6 +205,11 @@ class Direct(PlainKernel):
                         op.out_width, self.target, (scales, job * tile.rows + o * each),
                         (y, residual, to), self.epilogue.other_first, room,
                     )  # fmt: skip
+
+
+def _from(buffer: Buffer, first: Expr) -> Callable[[Expr], Expr]:
+    """Return the elements of a buffer, counted from one of them."""
+    return lambda at: buffer[first + at]
 
 
 def _lower(op: Conv2d, r: Request, dtype: str = "float32") -> Kernel:
