@@ -1,6 +1,6 @@
 """The last store of `spatial-pack`: a vector of output channels, residual and activation fused."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -99,7 +99,7 @@ class BlockedStore:
             for c in range(whole, columns):
                 self.vector(partial(total, i, c, o), (n, block + o, row + i, col + c))
 
-    def _four(self, totals: list[Callable[[Expr], Expr]], at: Place) -> None:
+    def _four(self, totals: Sequence[Callable[[Expr], Expr]], at: Place) -> None:
         """Emit the store of four neighbouring pixels of a block."""
         assert self.scales is not None
         (n, block, row, col), lanes, added = at, self.target.lanes, self.epilogue.residual
