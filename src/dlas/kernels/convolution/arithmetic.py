@@ -23,7 +23,7 @@ def chosen(
         if dtype == tiles.name and tiles.why_not(target) is None:
             fitting = tiled.fitting(tiles, op, layout)
             if fitting is not None:
-                return fitting, tiled.default_tile(op, layout)
+                return fitting, tiled.default_tile(op)
     numbers = numbers_of(dtype, op, target, passes=True)
     if not numbers.passing:
         return numbers, None

@@ -10,9 +10,10 @@ rows that are there for this alone: see `amx.rows_behind`.)
 Where a pixel has few channels (a network's first layer), a row of a tile is a row of the filter's
 taps: neighbouring pixels with all their channels, zeros among the filters for what is too many.
 
-Sums begin with the bias and go to memory from the tiles. They are stored, four pixels at a time,
-between the steps by which the next tiles are multiplied: tiles and vectors are multiplied by
-different parts of a CPU, which would wait for each other.
+Sums begin with the bias and go to memory from the tiles, to a ring that holds those of two pairs
+of tiles. They are stored, four pixels at a time, between the steps by which the next tiles are
+multiplied: tiles and vectors are multiplied by different parts of a CPU, which would wait for
+each other.
 """
 
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from tvm.tirx.script.builder import ir as T
 from dlas.kernels.code import amx, emit
 from dlas.kernels.code.emit import Buffer, Expr
 from dlas.kernels.code.numbers import Numbers
-from dlas.kernels.code.register_tile import SUMS_BYTES, Tile, segments
+from dlas.kernels.code.register_tile import Tile, segments
 from dlas.kernels.code.walk import Channels
 from dlas.kernels.convolution import space
 from dlas.kernels.convolution.blocked_store import FOUR, BlockedStore
@@ -46,6 +47,10 @@ MOST_AHEAD_BYTES = 1 << 19
 _BYTES = 4
 """Of an element, and of a sum."""
 _PAIR = amx.PIXELS * amx.SIDE
+_RING = 2 * _PAIR
+"""Pixels whose sums wait: those of the tiles before, and of the ones that are multiplied."""
+LEAST_JOBS = 4
+"""Of groups of outputs and bands: threads share them."""
 Between = Callable[[Expr, int], None]
 """Emits what is done in a step of so many."""
 
@@ -96,17 +101,11 @@ def in_rows(numbers: Numbers, filters: AnyArray) -> AnyArray:
     return rows
 
 
-def default_tile(op: Conv2d, layout: Layout) -> Tile:
-    """Return the fixed tile: two vectors of outputs, bands whose sums fit a first-level cache.
-
-    Args:
-        op: the convolution.
-        layout: that of the input.
-    """
+def default_tile(op: Conv2d) -> Tile:
+    """Return the fixed tile: two vectors of outputs, and as few bands as there must be jobs."""
     blocks = min(amx.BLOCKS, -(-op.out_channels // amx.SIDE))
-    row = pitch(op, layout.shape(op.in_shape)[3]) * blocks * amx.SIDE * _BYTES
-    most = max(1, SUMS_BYTES // row)
-    bands = -(-op.out_height // most)
+    groups = -(-op.out_channels // (blocks * amx.SIDE))
+    bands = min(op.out_height, -(-LEAST_JOBS // groups))
     return Tile(blocks, _PAIR, band=-(-op.out_height // bands))
 
 
@@ -168,45 +167,58 @@ class TiledBand:
         count = rows * self.pitch
         if joined(self.op):
             count = -(-((rows - 1) * self.pitch + width) // lanes) * lanes
-        sums = T.alloc_buffer((count * self.blocks * lanes,), self.numbers.sums)
+        held = _RING if self.fours else count
+        sums = T.alloc_buffer((held * self.blocks * lanes,), self.numbers.sums)
         if joined(self.op):
             self._run(sums, 0, (n, group, row, 0), count)
         else:
             with T.serial(rows) as r:
                 self._run(sums, r * self.pitch, (n, group, row, r), self.pitch)
 
-        def total(r: Expr, c: Expr, o: Expr, j: Expr) -> Expr:
-            return sums[((r * self.pitch + c) * self.blocks + o) * lanes + j]
-
-        if not self.quads:
-            self.store.band((rows, width, self.blocks), total, (n, co, row, 0))
+        if not self.fours:
+            self.store.band(
+                (rows, width, self.blocks),
+                lambda r, c, o, j: sums[((r * self.pitch + c) * self.blocks + o) * lanes + j],
+                (n, co, row, 0),
+            )
             return
         last = segments(count if joined(self.op) else self.pitch, _PAIR)[-1][2]
         stored = self._complete(count - last)
-        with T.serial(rows * self.quads - stored) as q:
+        with T.serial(rows * self.fours - stored) as q:
             self._store(sums, where, stored + q)
-        if whole := width % FOUR:
-            size, at = (rows, whole, self.blocks), (n, co, row, width - whole)
-            self.store.band(size, lambda r, c, o, j: total(r, width - whole + c, o, j), at)
 
     @property
-    def quads(self) -> int:
-        """Fours of a row's pixels that are stored between steps; 0: all are stored at the end."""
-        return self.op.out_width // FOUR if self.blocks <= amx.BLOCKS else 0
+    def fours(self) -> int:
+        """Fours of a row's pixels that are stored between steps; 0: all are stored at the end.
+
+        The last one of a row begins where it ends with the row: what it shares with the one before
+        is stored twice.
+        """
+        width = self.op.out_width
+        return -(-width // FOUR) if self.blocks <= amx.BLOCKS and width >= FOUR else 0
+
+    @property
+    def most(self) -> int:
+        """Fours that two tiles of pixels may complete."""
+        ends = range(amx.SIDE, 2 * _PAIR * self.pitch, amx.SIDE)
+        return max(self._complete(end) - self._complete(max(end - _PAIR, 0)) for end in ends)
 
     def _complete(self, pixels: Expr) -> Expr:
         """Return how many fours are complete once so many pixels of the band are computed."""
-        row, least = pixels % self.pitch, min if isinstance(pixels, int) else T.min
-        return pixels // self.pitch * self.quads + least(row, self.op.out_width) // FOUR
+        row, width, whole = pixels % self.pitch, self.op.out_width, pixels // self.pitch
+        if isinstance(pixels, int):
+            return whole * self.fours + (self.fours if row >= width else row // FOUR)
+        part = T.Select(row >= width, T.int32(self.fours), row // FOUR)
+        return whole * self.fours + part
 
     def _store(self, sums: Buffer, where: Place, four: Expr) -> None:
         """Emit the stores of a four of pixels of a band."""
         n, group, row = where
-        r, c = four // self.quads, four % self.quads * FOUR
-        first = (r * self.pitch + c) * self.blocks
+        r, c = four // self.fours, T.min(four % self.fours * FOUR, self.op.out_width - FOUR)
+        first = r * self.pitch + c
         self.store.tile(
             (1, FOUR, self.blocks),
-            lambda i, k, o, j: sums[(first + k * self.blocks + o) * amx.SIDE + j],
+            lambda i, k, o, j: sums[((first + k) % _RING * self.blocks + o) * amx.SIDE + j],
             (n, self.first + group * self.blocks, row + r, c),
         )
 
@@ -218,7 +230,7 @@ class TiledBand:
         `where`: image, group, the band's first row, and rows from there to that of the run.
         """
         n, group, row, r = where
-        runs = segments(count, _PAIR)
+        runs, most = segments(count, _PAIR), self.most if self.fours else 0
         before = runs[-1][2]  # pixels of the tiles that came before these
         for start, turns, wide in runs:
             with T.serial(turns) as turn:
@@ -228,7 +240,7 @@ class TiledBand:
                 ready = (self._complete(T.max(pixels - earlier, 0)), self._complete(pixels))
 
                 def between(step: Expr, steps: int, ready: tuple[Expr, Expr] = ready) -> None:
-                    each = -(-(_PAIR // FOUR) // steps)
+                    each = -(-most // steps)
                     for i in range(each):
                         four = ready[0] + step * each + i
                         with T.If(four < ready[1]), T.Then():
@@ -236,10 +248,9 @@ class TiledBand:
 
                 for o in range(0, self.blocks, amx.BLOCKS):
                     some = (o, min(amx.BLOCKS, self.blocks - o))
-                    here = (pixels * self.blocks + o) * amx.SIDE
                     at = (n, group, row + r, column)
-                    done = between if self.quads else None
-                    self._tiles(sums, here, at, some, wide // amx.SIDE, done)
+                    done = between if self.fours else None
+                    self._tiles(sums, pixels, at, some, wide // amx.SIDE, done)
             before = wide
 
     def _tiles(
@@ -255,7 +266,7 @@ class TiledBand:
 
         Args:
             sums: where their sums go.
-            here: the first of these.
+            here: the band's pixel with which the tiles begin.
             at: image, group, row and column.
             some: the first of the output blocks, and how many.
             pixels: tiles of pixels.
@@ -267,9 +278,10 @@ class TiledBand:
         self._reduce(at, some, pixels, between)
         step = self.blocks * amx.SIDE
         for p in range(pixels):
+            pixel = here + p * amx.SIDE
+            place = (pixel % _RING if self.fours else pixel) * step
             for o in range(blocks):
-                place = here + p * amx.SIDE * step + o * amx.SIDE
-                amx.store(p, o, sums[place], step * _BYTES)
+                amx.store(p, o, sums[place + (first + o) * amx.SIDE], step * _BYTES)
 
     def _reduce(
         self,
