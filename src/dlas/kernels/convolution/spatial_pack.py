@@ -14,7 +14,8 @@ In int8 an element is four channels (see `numbers`): `op` is the convolution tha
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from tvm.tirx.script.builder import ir as T
