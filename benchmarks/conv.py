@@ -3,6 +3,7 @@
     python benchmarks/conv.py --models resnet18 --threads 1 2 --json conv.json
     python benchmarks/conv.py --models resnet18 --precision int8 --json conv-int8.json
     python benchmarks/conv.py --json conv.json --summary
+    python benchmarks/conv.py --bars
 
 Kernel time of dlas: carried layouts, halo in place, weights packed. A peer's layer time is its
 time in a chain: nine equal convolutions less one, divided by eight, for layers that keep their
@@ -13,25 +14,32 @@ a shared machine a core is not always as fast as at its best, and then it shows 
 Everyone is measured in turns within a layer. Each layer is saved when it is complete; one that the
 JSON file holds already is not measured again. `--summary --quantile 0.2` prints the figures of the
 samples that a fifth does not exceed, instead of the medians.
+
+`--bars` prints, in a few minutes, one table of what the kernels in narrow types are held to:
+shares of their type's ceiling, sparse over dense, depthwise over float32. What this CPU lacks is
+left out.
 """
 
 import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from models import MODELS, PEERS
 from saved import Saved, geometric_mean
 
-from dlas.kernels import Conv2d, Quantization, Scale, UnsupportedError, build_conv2d
+from dlas.kernels import BuiltConv2d, Conv2d, Quantization, Scale, UnsupportedError, build_conv2d
 from dlas.kernels.convolution import oracle
 from dlas.kernels.ground import half_floats
+from dlas.kernels.ground.target import resolve, runs_here
 from dlas.kernels.ground.types import DTYPES
+from dlas.layers.hardware.cpu import cache_sizes
 
 Sampler = Callable[[int], list[float]]
 """Returns seconds, as many as asked."""
@@ -79,13 +87,13 @@ class Ceiling:
     sample: Sampler
 
 
-def ceiling(threads: int, precision: str = "float32") -> Ceiling:
-    """Return the ceiling of this machine on so many threads, in a type of numbers."""
+def ceiling(threads: int, precision: str = "float32", target: str = "native") -> Ceiling:
+    """Return the ceiling of this machine on so many threads, in a type, on a target."""
     from dlas.run.measure import ceilings
     from dlas.run.measure.args import read_args
 
     folder = tempfile.TemporaryDirectory()
-    given = {"isa": "native", "threads": threads, "folder": folder.name, "dtype": precision}
+    given = {"isa": target, "threads": threads, "folder": folder.name, "dtype": precision}
     loop = ceilings.build_loop(given) | {"threads": threads, "loop": folder.name}
 
     def read() -> float:
@@ -135,14 +143,27 @@ def _rounded(values: np.ndarray, dtype: str) -> np.ndarray:
     )
 
 
-def ours_int8(op: Conv2d, threads: int) -> dict[str, Sampler]:
-    """Return a sampler of every primitive in int8, checked bit for bit, float32 beside them."""
+def quantized(op: Conv2d, kept: float = 1.0, block: int = 1) -> tuple[np.ndarray, ...]:
+    """Return an image, filters of which a share is kept (in blocks of input channels), biases."""
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, op.in_shape).astype(np.uint8)
     weight = rng.integers(-127, 128, op.weight_shape).astype(np.int8)
     bias = rng.integers(-4000, 4000, op.out_channels).astype(np.int32)
+    per_in = op.weight_shape[1]
+    drawn = rng.random((op.out_channels, -(-per_in // block), *op.kernel))
+    weight[drawn.repeat(block, 1)[:, :per_in] >= kept] = 0
+    return x, weight, bias
+
+
+def scales_of(op: Conv2d) -> Quantization:
+    """Return scales under which outputs of such images and filters fill the range of a byte."""
     spread = 0.02 * 0.01 * 73 * 73 * float(np.prod(op.weight_shape[1:])) ** 0.5 / 60
-    scales = Quantization(Scale(0.02, 7), (0.01,), Scale(spread, 128))
+    return Quantization(Scale(0.02, 7), (0.01,), Scale(spread, 128))
+
+
+def ours_int8(op: Conv2d, threads: int) -> dict[str, Sampler]:
+    """Return a sampler of every primitive in int8, checked bit for bit, float32 beside them."""
+    (x, weight, bias), scales = quantized(op), scales_of(op)
     exact = oracle.quantized_conv2d(op, x, weight, bias, scales)
     samplers: dict[str, Sampler] = {}
     for primitive in ("direct", "gemm", "spatial-pack"):
@@ -424,6 +445,148 @@ def judged_int8(
     return found
 
 
+class Kernel(NamedTuple):
+    """One kernel of ours, and what it multiplies."""
+
+    op: Conv2d
+    dtype: str
+    target: str = "native"
+    primitive: str = "spatial-pack"
+    kept: float = 1.0
+    """Share of the filters that are no zeros; below 1: CSR."""
+    block: int = 1
+    """Input channels that are kept or not together."""
+
+    def text(self) -> str:
+        """Return the layer in a table's words."""
+        op = self.op
+        size = f"{op.kernel[0]}x{op.kernel[1]}, {op.in_channels}x{op.height} to {op.out_channels}"
+        return size + (f", stride {op.stride[0]}" if op.stride != (1, 1) else "")
+
+
+class Bar(NamedTuple):
+    """What a kernel is held to: a share of its type's ceiling, or a speed over another kernel."""
+
+    what: str
+    kernel: Kernel
+    least: float
+    over: Kernel | None = None
+
+
+def square(channels: int, size: int, out: int, kernel: int = 3, stride: int = 1) -> Conv2d:
+    """Return a convolution that keeps the image but for its stride."""
+    pad = kernel // 2
+    return Conv2d(1, channels, size, size, out, (kernel, kernel), (stride, stride), (pad,) * 4)
+
+
+THREES = [
+    *(square(64, 56, 64), square(128, 28, 128), square(256, 14, 256)),
+    *(square(64, 56, 128, 3, 2), square(128, 28, 256, 3, 2)),
+]
+WIDE_ONES = [square(256, 56, 64, 1), square(512, 28, 128, 1), square(1024, 14, 256, 1)]
+NARROW_ONES = [square(64, 56, 64, 1), square(64, 56, 256, 1)]
+DEPTHWISE = [(96, 112, 1), (96, 112, 2), (144, 56, 1), (384, 14, 1), (576, 14, 2)]
+SPARSE = [square(64, 56, 64), square(256, 14, 256)]
+DOTS, TILED = {"int8": "x86-64-v4-vnni", "bfloat16": "x86-64-v4-bf16"}, "x86-64-v4-amx"
+"""Targets of dot products, and of tiles."""
+
+
+def shares() -> Iterator[Bar]:
+    """Yield the bars that are shares of a ceiling."""
+    dots = DOTS["int8"]
+    for least, ops in (
+        (0.9, THREES), (0.75, [square(512, 7, 512)]), (0.8, WIDE_ONES), (0.6, NARROW_ONES),
+    ):  # fmt: skip
+        yield from (Bar("int8, dot products", Kernel(op, "int8", dots), least) for op in ops)
+    gemm = (Kernel(op, "int8", dots, "gemm") for op in (*THREES[:3], WIDE_ONES[0]))
+    yield from (Bar("int8 gemm, dot products", kernel, 0.65) for kernel in gemm)
+    some = [*THREES, *WIDE_ONES[:1]]
+    halves = (Kernel(op, "bfloat16", DOTS["bfloat16"]) for op in some)
+    yield from (Bar("bfloat16, dot products", kernel, 0.85) for kernel in halves)
+    for dtype in ("bfloat16", "int8"):
+        tiles = (Kernel(op, dtype, TILED) for op in [*some, square(512, 7, 512)])
+        yield from (Bar(f"{dtype}, tiles", kernel, 0.6) for kernel in tiles)
+
+
+def speeds() -> Iterator[Bar]:
+    """Yield the bars that are speeds over another kernel."""
+    second = cache_sizes().get("L2", 1 << 20)
+    for channels, size, stride in DEPTHWISE:
+        op = replace(square(channels, size, channels, 3, stride), groups=channels)
+        large = 4 * channels * size * size > second
+        what = "int8 over float32, depthwise, image " + ("beyond" if large else "within") + " L2"
+        yield Bar(what, Kernel(op, "int8"), 1.3 if large else 1.0, Kernel(op, "float32"))
+    for what, kept, block, least in (
+        ("90 % zeros", 0.1, 1, 1.15), ("95 % zeros", 0.05, 1, 2.0), ("90 % in 1x4", 0.1, 4, 3.0),
+    ):  # fmt: skip
+        for op in SPARSE:
+            dense = Kernel(op, "int8", DOTS["int8"])
+            sparse = dense._replace(primitive="direct", kept=kept, block=block)
+            yield Bar(f"int8 CSR over dense, {what}", sparse, least, dense)
+
+
+def checked_kernel(kernel: Kernel) -> Sampler:
+    """Return a sampler of a kernel that computes what its reference does.
+
+    Raises:
+        SystemExit: it computes something else.
+    """
+    op, dtype = kernel.op, kernel.dtype
+    x, weight, bias = quantized(op, kernel.kept, kernel.block)
+    how = {"weights": "csr" if kernel.kept < 1 else "dense", "target": kernel.target}
+    if dtype == "int8":
+        scales = scales_of(op)
+        built = build_conv2d(
+            op, weight, bias, kernel.primitive, dtype=dtype, quantization=scales, **how
+        )
+        right = (built(x) == oracle.quantized_conv2d(op, x, weight, bias, scales)).all()
+    else:
+        x, weight = (a.astype(np.float32) for a in (x, weight))  # no type rounds them
+        built = build_conv2d(op, weight, primitive=kernel.primitive, dtype=dtype, **how)
+        exact = oracle.conv2d(op, x, weight)
+        bound = oracle.bound(kernel.primitive, dtype, built.describe()["types"]["input"])
+        right = (np.abs(built(x) - exact.y) <= bound * exact.magnitude).all()
+    if not right:
+        raise SystemExit(f"{kernel}: WRONG")
+    return partial(sampled, built, x)
+
+
+def sampled(built: BuiltConv2d, x: np.ndarray, count: int) -> list[float]:
+    """Return seconds of a kernel, warm."""
+    return built.samples(x, repeats=count, warm_up=2)
+
+
+def held(words: str, rounds: int, repeats: int) -> None:
+    """Print what each kernel reaches of what it is held to, on one thread, if it is called so."""
+    print("| bar | layer | GOP/s | ceiling, or of the other | reached | bar | |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    tops: dict[tuple[str, str], Ceiling] = {}
+    for bar in (*shares(), *speeds()):
+        kernel, other = bar.kernel, bar.over
+        here = words in bar.what and runs_here(resolve(kernel.target))
+        if not here:
+            continue
+        samplers = {"own": checked_kernel(kernel)}
+        if other is None:
+            key = (kernel.dtype, kernel.target)
+            tops[key] = tops.get(key) or ceiling(1, *key)
+            top = tops[key]
+            samples, best = measure(samplers, top, rounds, repeats)
+        else:
+            samplers["other"] = checked_kernel(other)
+            samples = {name: [] for name in samplers}
+            for _ in range(rounds):
+                for name, sample in samplers.items():
+                    samples[name] += sample(repeats)
+        work = 2e-9 * kernel.op.multiplications
+        rates = {name: work / float(np.median(seconds)) for name, seconds in samples.items()}
+        beside = best if other is None else rates["other"]
+        reached = rates["own"] / beside
+        met = "" if reached >= bar.least else "**missed**"
+        print(f"| {bar.what} | {kernel.text()} | {rates['own']:.0f} | {beside:.0f} | "
+              f"{reached:.2f} | {bar.least:g} | {met} |", flush=True)  # fmt: skip
+
+
 def arguments() -> argparse.Namespace:
     """Return the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -441,6 +604,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="results; layers in it are not measured again")
     parser.add_argument("--quantile", type=float, default=0.5, help="of samples, in the summary")
     parser.add_argument("--summary", action="store_true", help="only print what --json holds")
+    parser.add_argument("--bars", nargs="?", const="", metavar="WORDS",
+                        help="what narrow types are held to, where it is called so")  # fmt: skip
     return parser.parse_args()
 
 
@@ -449,6 +614,9 @@ def main() -> None:
     saved = Saved(options.json)
     if options.summary:
         summary(saved.rows, options.quantile)
+        return
+    if options.bars is not None:
+        held(options.bars, options.rounds, options.repeats)
         return
     found = layers(options.models, options.size)
     if options.kernel:

@@ -90,7 +90,7 @@ def dlas(algorithm: str) -> Callable[[Path, int], Run]:
 EVERYONE: dict[str, Callable[[Path, int], Run]] = {
     "onnxruntime": onnxruntime,
     "openvino": openvino,
-    **{f"dlas-{a}": dlas(a) for a in ("direct", "gemm", "spatial-pack")},
+    **{f"dlas-{a}": dlas(a) for a in ("direct", "gemm", "spatial-pack", "best")},
 }
 
 

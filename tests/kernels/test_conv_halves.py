@@ -14,7 +14,7 @@ from dlas.kernels.code.machine_code import compile_functions
 from dlas.kernels.convolution import primitives
 from dlas.kernels.convolution.winograd import why_not
 from dlas.kernels.ground.half_floats import STORED
-from dlas.kernels.ground.target import resolve, runs_here
+from dlas.kernels.ground.target import INSTRUCTION_SETS, of_level, resolve, runs_here
 from dlas.kernels.ground.types import HALVES
 from kernel_checks import check_half, pairwise, random
 from kernel_shapes import SHAPES, name
@@ -48,11 +48,13 @@ ODD = [
     Conv2d(1, 3, 8, 9, 18, (3, 3), (2, 2), (1, 1, 1, 1)),
     Conv2d(3, 35, 2, 3, 21, (2, 3)),
     Conv2d(1, 70, 6, 18, 33, (1, 1)),
+    Conv2d(2, 5, 9, 8, 35, (4, 4), padding=(1, 2, 2, 1)),
+    Conv2d(1, 1, 12, 17, 20, (5, 7), (1, 2), (2, 3, 2, 3)),
 ]
 """Channels that fill no pair, tile or vector; odd numbers of blocks; strides and batches."""
 INSTRUCTIONS = {
     "x86-64-v4-bf16": ("bfloat16", ["direct", "gemm", "spatial-pack"]),
-    "x86-64-v4-fp16": ("float16", ["spatial-pack"]),
+    "x86-64-v4-fp16": ("float16", ["spatial-pack", "direct"]),
     "x86-64-v4-amx": ("bfloat16", ["spatial-pack"]),
 }
 
@@ -145,15 +147,40 @@ def test_code_for_narrow_types_holds_the_instructions_of_its_target(
     dtype: str, target: str, wanted: list[str], tmp_path: Path
 ) -> None:
     """Compiled for a CPU that has them, on any."""
-    op = Conv2d(1, 64, 9, 20, 48, (3, 3), padding=(1, 1, 1, 1))
-    kernel = primitives.plain_kernel(op, "spatial-pack", "dense", resolve(target), 2, dtype=dtype)
-    code = tmp_path / "kernels.so"
-    code.write_bytes(compile_functions({"conv": kernel.function("conv")}, resolve(target)))
-    command = ["objdump", "-d", "--no-show-raw-insn", str(code)]
-    seen = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    seen = disassembled(dtype, target, tmp_path)
     found = {word: seen.count(word) for word in wanted}
     assert all(found.values()), found
     assert found.get("ldtilecfg") == found.get("tilerelease")  # in every job
+
+
+def disassembled(dtype: str, target: str, folder: Path) -> str:
+    """Return the instructions of a convolution by `spatial-pack`."""
+    op, cpu = Conv2d(1, 64, 9, 20, 48, (3, 3), padding=(1, 1, 1, 1)), resolve(target)
+    kernel = primitives.plain_kernel(op, "spatial-pack", "dense", cpu, 2, dtype=dtype)
+    code = folder / "kernels.so"
+    code.write_bytes(compile_functions({"conv": kernel.function("conv")}, cpu))
+    command = ["objdump", "-d", "--no-show-raw-insn", str(code)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+LEVELS = {
+    "avx2": ("vpmaddwd", ["zmm", "%k", "vpdp", "vdpbf16", "tdp", "tile"]),
+    "avx512": ("vpmaddwd", ["vpdp", "vdpbf16", "tdp", "tile"]),
+    "vnni": ("vpdpbusd", ["vdpbf16", "tdp", "tile"]),
+    "amx": ("tdpbusd", []),
+}
+"""What multiplies bytes at each level of x86-64, and what belongs to higher ones."""
+
+
+@pytest.mark.skipif(shutil.which("objdump") is None, reason="objdump is not installed")
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_code_of_a_level_holds_nothing_of_higher_ones(isa: str, tmp_path: Path) -> None:
+    wanted, higher = LEVELS[isa]
+    seen = {
+        dtype: disassembled(dtype, of_level(isa).name, tmp_path) for dtype in ("int8", "bfloat16")
+    }
+    assert wanted in seen["int8"]
+    assert not [sign for text in seen.values() for sign in higher if sign in text]
 
 
 def test_what_cannot_be_built_in_halves_says_why() -> None:

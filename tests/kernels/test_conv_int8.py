@@ -92,14 +92,23 @@ TILED = [
     Conv2d(1, 48, 9, 11, 40, (3, 3), (2, 1), (1, 0, 2, 1)),
     Conv2d(2, 130, 5, 18, 33, (1, 1)),
     Conv2d(1, 64, 6, 7, 16, (3, 3), padding=(1, 1, 1, 1), dilation=(1, 2)),
+    Conv2d(3, 96, 3, 2, 24, (3, 3), padding=(1, 1, 1, 1)),
+    Conv2d(1, 64, 1, 37, 70, (1, 1)),
+    Conv2d(1, 3, 20, 23, 40, (7, 7), (2, 2), (3, 3, 3, 3)),
+    Conv2d(2, 7, 9, 6, 20, (3, 5), padding=(1, 2, 1, 2), dilation=(2, 1)),
+    Conv2d(1, 2, 6, 17, 16, (1, 4), (1, 3), (0, 3, 1, 2)),
 ]
+"""Runs over several rows of the image and rows of their own; rows of tiles of channels and of
+taps; batches, what fills no tile, strides, dilation."""
 
 
 @pytest.mark.skipif("x86-64-v4-amx" not in HERE, reason="this CPU has no AMX")
 @pytest.mark.parametrize("op", TILED, ids=name)
 def test_tiles_of_bytes_are_exact(op: Conv2d) -> None:
     built = check_int8(op, "spatial-pack", turn=1, threads=2, target="x86-64-v4-amx")
-    assert built.describe()["schedule"]["kernel"] == "spatial-pack by AMX"
+    schedule = built.describe()["schedule"]
+    assert schedule["kernel"] == "spatial-pack by AMX"
+    assert ("rows_of_tiles" in schedule) == (op.in_channels < 16)
 
 
 @pytest.mark.parametrize("primitive", PRIMITIVES)
@@ -120,8 +129,10 @@ def test_description_says_the_types() -> None:
     assert said["types"] == {
         "input": "uint8", "weight": "int8", "accumulate": "int32", "output": "uint8",
     }  # fmt: skip
-    in_floats = build_conv2d(SMALL, weight.astype(np.float32)).describe()
-    assert said["weight_bytes"] < in_floats["weight_bytes"] / 2
+    scales, plain = scales_of(SMALL), "x86-64-v3"  # AMX's tiles are filled up with zeros
+    small = build_conv2d(SMALL, weight, dtype="int8", quantization=scales, target=plain)
+    whole = build_conv2d(SMALL, weight.astype(np.float32), target=plain)
+    assert small.describe()["weight_bytes"] < whole.describe()["weight_bytes"] / 2
 
 
 def test_what_cannot_be_built_in_int8_says_why() -> None:

@@ -14,6 +14,7 @@ from torch import nn  # noqa: E402
 from dlas.kernels import UnsupportedError, compile_model, load  # noqa: E402
 from dlas.kernels.ground.half_floats import ROUND_OFF  # noqa: E402
 from dlas.kernels.ground.records import VARIABLE  # noqa: E402
+from dlas.kernels.ground.target import resolve, runs_here  # noqa: E402
 from dlas.kernels.ground.types import HALVES  # noqa: E402
 
 TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -88,6 +89,28 @@ def test_network_is_right_in_halves(network: Any, algorithm: str, dtype: str) ->
     assert len(products) == 7
     assert {(o["dtype"], o["types"]["weight"]) for o in products} == {(dtype, dtype)}
     assert {o["types"]["accumulate"] for o in products} == {"float32"}
+
+
+@pytest.mark.parametrize("target", ["x86-64-v4-bf16", "x86-64-v4-amx", "x86-64-v4"])
+def test_images_are_halves_between_operators_that_know_them(network: Any, target: str) -> None:
+    program = compile_model(exported(network), "spatial-pack", 1, target, dtype="bfloat16")
+    stored = {s["record"]["operator"]: s["arguments"][-1]["dtype"] for s in program.plan["steps"]}
+    inside = "float32" if target == "x86-64-v4" else "uint16"
+    assert stored["stem.0"] == stored["wide"] == inside
+    # What a concatenation reads, a product of another kind, and what goes outside.
+    assert stored["deep"] == stored["side"] == stored["grouped"] == stored["fc"] == "float32"
+    said = {o["operator"]: o for o in program.describe()["operators"]}
+    assert said["wide"]["types"]["output"] == ("bfloat16" if inside == "uint16" else "float32")
+    if runs_here(resolve(target)):
+        assert error_of(program, network, "bfloat16") <= 16 * ROUND_OFF["bfloat16"]
+
+
+def test_images_stay_float32_by_primitives_that_know_no_others(network: Any) -> None:
+    program = compile_model(exported(network), "gemm", 1, "x86-64-v4-bf16", dtype="bfloat16")
+    kinds = {
+        a["dtype"] for s in program.plan["steps"] for a in s["arguments"] if a["in"] == "arena"
+    }
+    assert "uint16" not in kinds
 
 
 @pytest.mark.parametrize("dtype", HALVES[:1])

@@ -16,6 +16,7 @@ from torch import nn  # noqa: E402
 
 from dlas.core.protocols import DataSpec, Network  # noqa: E402
 from dlas.kernels import Program, UnsupportedError, compile_model, load  # noqa: E402
+from dlas.kernels.ground.records import VARIABLE  # noqa: E402
 from dlas.kernels.ground.target import resolve, runs_here  # noqa: E402
 from dlas.layers.optimization.int8 import Int8  # noqa: E402
 
@@ -162,12 +163,29 @@ def test_sparse_weights_give_what_dense_ones_give(model: Any, algorithm: str) ->
     assert all("zero groups of 4 channels, less than the threshold" in r for r in reasons)
 
 
-def test_best_leaves_int8_to_the_rule(model: Any) -> None:
-    program, x = compile_model(model, "best"), inputs()[0]
+@pytest.mark.parametrize("weights", ["dense", "csr"])
+def test_best_measures_in_int8_and_is_exact(
+    model: Any, weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    program = compile_model(model, "best", weights=weights, csr_threshold=0.0)
     said = [o for o in program.describe()["operators"] if o["kind"] == "conv2d"]
-    assert {o["primitive"] for o in said} == {"spatial-pack"}
-    assert {o["measured"]["note"] for o in said} == {"by the rule: int8 is not measured"}
+    names = {"direct dense", "gemm dense", "spatial-pack dense"}
+    names |= {"direct csr", "gemm csr"} if weights == "csr" else set()
+    for operator in said:
+        assert set(operator["measured"]["seconds"]) == names
+        ran = f"{operator['primitive']} {operator['weights']}"
+        assert ran in names and operator["asked_weights"] == weights
+    x = inputs()[0]
     np.testing.assert_array_equal(program.run(x), session(model).run(None, {"input": x})[0])
+
+
+def test_the_rule_of_best_in_int8(model: Any) -> None:
+    for weights, primitive in (("dense", "spatial-pack"), ("csr", "direct")):
+        program = compile_model(model, "best-by-rule", weights=weights, csr_threshold=0.0)
+        said = [o for o in program.describe()["operators"] if o["kind"] == "conv2d"]
+        assert {(o["primitive"], o["weights"]) for o in said} == {(primitive, weights)}
+        assert {o["fallback_reason"] for o in said} == {None}
 
 
 def test_saved_program_gives_the_same(model: Any, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from dlas.kernels.graph.calls import Call, Calls
 from dlas.kernels.graph.choose import Algorithm, Sparsity, choose, read
 from dlas.kernels.graph.cost import Costs
 from dlas.kernels.graph.model_graph import read_model, stored_as
+from dlas.kernels.graph.store_halves import store_halves
 from dlas.kernels.graph.tune_graph import counted, tune_choices
 from dlas.kernels.ground.arena import Life, place
 from dlas.kernels.ground.arrays import ALIGNMENT
@@ -83,6 +84,8 @@ def compile_model(
         if search is not None:
             tuner = Tuner(search, cpu, workers)
             choices = tune_choices(graph, choices, tuner, threads, written)
+    if kind == "bfloat16":
+        store_halves(graph, choices, cpu)
     calls = Calls(graph, choices, cpu, written)
     return _assemble(calls, cpu, threads, search is not None)
 

@@ -8,7 +8,8 @@ from dlas.kernels import Conv2d
 from dlas.kernels.convolution.few_pixels import FewPixels, suits
 from dlas.kernels.convolution.primitives import plain_kernel
 from dlas.kernels.ground.target import resolve
-from kernel_checks import check
+from dlas.kernels.ground.types import HALVES
+from kernel_checks import check, check_half, check_int8
 from kernel_shapes import name
 
 PAD = (1, 1, 1, 1)
@@ -29,6 +30,18 @@ def test_it_is_right(turn: int) -> None:
     kernel = plain_kernel(op, "gemm", "dense", cpu, threads)
     assert isinstance(kernel, FewPixels) == suits(op, cpu)
     check(op, "gemm", turn, threads, target)
+
+
+@pytest.mark.parametrize("turn", range(len(FEW)), ids=lambda i: name(FEW[i]))
+def test_it_is_right_in_narrow_types(turn: int) -> None:
+    target = ("x86-64-v3", "native")[turn // 2 % 2]
+    op, threads, cpu = FEW[turn], 1 + turn % 2, resolve(target)
+    taken = suits(op, cpu)
+    for dtype in (HALVES[turn % 2], "int8"):
+        kernel = plain_kernel(op, "gemm", "dense", cpu, threads, dtype=dtype)
+        assert isinstance(kernel, FewPixels) == taken
+    check_half(op, "gemm", HALVES[turn % 2], turn, threads, target)
+    check_int8(op, "gemm", turn, threads, target)
 
 
 def test_filters_beyond_the_caches_are_fetched_ahead() -> None:

@@ -41,6 +41,27 @@ def test_an_instruction_set_that_is_absent_is_missing_with_its_flags(monkeypatch
     assert reason is not None and "avx512bw" in reason and "avx2," not in reason
 
 
+@pytest.mark.parametrize("isa", ["vnni", "amx"])
+def test_a_level_of_narrow_types_is_missing_with_its_flags(monkeypatch, isa):
+    monkeypatch.setattr(cpu_module.platform, "machine", lambda: "x86_64")
+    own = [f for f in NEEDS[isa] if f not in NEEDS["avx512"]]
+    for flag in own:
+        has = frozenset(NEEDS[isa]) - {flag}
+        monkeypatch.setattr(cpu_module.host, "flags", lambda has=has: has)
+        reason = Cpu(isa=isa).missing()
+        assert reason is not None and f"lacks {flag}, which {isa} needs" in reason
+    assert own and Cpu(isa=isa).target()["isa"] == isa
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_tiles_are_missing_where_the_system_does_not_allow_them(monkeypatch, given):
+    monkeypatch.setattr(cpu_module.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(cpu_module.host, "flags", lambda: frozenset(NEEDS["amx"]))
+    monkeypatch.setattr(cpu_module.tile_permission, "given", lambda: given)
+    assert Cpu(isa="vnni").missing() is None
+    assert ("permission" in (Cpu(isa="amx").missing() or "")) == (not given)
+
+
 def test_an_instruction_set_of_x86_is_missing_elsewhere(monkeypatch):
     monkeypatch.setattr(cpu_module.platform, "machine", lambda: "aarch64")
     assert "aarch64" in (Cpu(isa="avx2").missing() or "")

@@ -12,6 +12,7 @@ import pytest
 from dlas.core import registry
 from dlas.core.errors import StepError, UserError
 from dlas.core.protocols import Network
+from dlas.kernels.ground.target import INSTRUCTION_SETS
 from dlas.layers.software.onnxruntime import VNNI
 from dlas.layers.software.shared import torch_store
 from fake_programs import (
@@ -189,6 +190,15 @@ def test_avx2_holds(tmp_path):
     assert facts["ran"]["isa"] == "avx2"
     assert "avx512" not in str(facts["ran"]["kernels"])
     assert runtime.load(tmp_path, CPU).observe(images()[:1]).isa == "avx512"
+
+
+def test_every_level_is_told_to_every_library():
+    runtime, told = software("pytorch"), []
+    for isa in INSTRUCTION_SETS:
+        told.append(runtime.environment(registry.make("hardware", "cpu", {"isa": isa})))
+        assert set(told[-1].values()) and set(told[-1]) == set(told[0])
+    assert len({each["ONEDNN_MAX_CPU_ISA"] for each in told}) == len(INSTRUCTION_SETS)
+    assert runtime.environment(CPU) == {}
 
 
 def test_options_reach_torch_backends_and_are_checked(tmp_path):

@@ -138,6 +138,21 @@ def test_avx2_holds(tmp_path):
     assert session.observe(images()[:1]).isa == "avx2"
 
 
+def test_levels_of_narrow_types_hold_and_are_read_back(tmp_path):
+    native = built(tmp_path / "native", "residual", precision="int8", algorithm="spatial-pack")
+    levels = [registry.make("hardware", "cpu", {"isa": isa}) for isa in ("vnni", "amx")]
+    here = [level for level in levels if level.missing() is None]
+    if not here:
+        pytest.skip(levels[0].missing())
+    for level in here:
+        folder = tmp_path / level.isa
+        session = built(folder, "residual", level, precision="int8", algorithm="spatial-pack")
+        assert session.observe(images()[:1]).isa == level.isa
+        np.testing.assert_array_equal(infer(session), infer(native))
+    floats = built(tmp_path / "floats", "residual", here[-1], algorithm="spatial-pack")
+    assert floats.observe(images()[:1]).isa == "avx512"  # what is there for others did not run
+
+
 def test_outputs_do_not_share_memory_between_calls(tmp_path):
     check_outputs_are_kept(built(tmp_path, "depthwise", algorithm="direct"))
 
@@ -224,7 +239,8 @@ def test_int8_needs_an_algorithm_that_has_kernels_in_it():
         return runtime.why_not(asked) or algorithm.why_not(asked)
 
     assert refused("spatial-pack") is None and refused("gemm") is None
-    assert refused("gemm", weights="csr", threshold=0.0) is None
+    for name in ("gemm", "best"):
+        assert refused(name, weights="csr", threshold=0.0) is None
     for name, params, said in (
         ("native", {}, "name an algorithm that chooses kernels"),
         ("winograd", {}, "winograd in int8 is not implemented: its transforms"),

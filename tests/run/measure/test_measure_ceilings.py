@@ -12,6 +12,7 @@ import pytest
 from dlas.core.errors import StepError
 from dlas.core.protocols import DataSpec
 from dlas.kernels.ground import cpu
+from dlas.kernels.ground.target import resolve
 from dlas.run.measure import ceilings, one_operator
 
 SPEC = DataSpec(classes=10, channels=3, height=8, width=6, batch=2)
@@ -74,14 +75,21 @@ def test_the_loop_of_multiply_adds_is_at_least_as_fast_as_matrices(tmp_path: Pat
     assert said["value"] > 1.0
 
 
-def test_the_loop_of_dot_products_counts_four_a_lane(tmp_path: Path) -> None:
+@pytest.mark.parametrize("isa", ["native", "avx2"])
+def test_the_loop_of_bytes_counts_four_a_lane_and_64_in_a_tile(isa: str, tmp_path: Path) -> None:
     pytest.importorskip("tvm")
-    given = {"isa": "native", "threads": 1, "folder": str(tmp_path), "dtype": "int8"}
+    if platform.machine() != "x86_64" and isa != "native":
+        pytest.skip("a level of x86-64")
+    given = {"isa": isa, "threads": 1, "folder": str(tmp_path), "dtype": "int8"}
     info = ceilings.build_loop(given)
-    assert info["flops"] == 8 * info["lanes"] * info["sums"] * ceilings._STEPS
+    tiled = "tiles" in info
+    assert tiled == (isa == "native" and "amx_int8" in resolve("native").features)
+    products = 64 if tiled else 4
+    assert info["flops"] == 2 * products * info["lanes"] * info["sums"] * ceilings._STEPS
     # Its result is checked when it is loaded: a step that was left out would show.
     said = ceilings.arithmetic({"threads": 1, "loop": str(tmp_path), **info})
-    assert said["value"] > 1.0 and said["method"] == ceilings.DOT
+    assert said["value"] > 1.0
+    assert said["method"] == (ceilings.TILED["int8"] if tiled else ceilings.DOT)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

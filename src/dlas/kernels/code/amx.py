@@ -36,9 +36,29 @@ def multiplies(target: CpuTarget, dtype: str) -> bool:
     return dtype in _FLAGS and _FLAGS[dtype] <= {*target.features}
 
 
-def rows_behind(stride: int, wide: int) -> int:
-    """Return the rows behind an image `wide` pixels wide that the last tile may read."""
-    return -(-SIDE * stride // wide)
+def rows_behind(step: int, wide: int, more: int = 0) -> int:
+    """Return the rows behind an image that the last tile may read.
+
+    Args:
+        step: elements from a row of a tile to the next.
+        wide: elements of a row of the image.
+        more: elements of a row of a tile that belong to other pixels than its first.
+    """
+    return -(-(SIDE * step + more) // wide)
+
+
+@contextmanager
+def jobs(count: int, threads: int, tiled: bool = True) -> Iterator[Expr]:
+    """Open the outermost loop of code that may use tiles, each thread's registers configured."""
+    if not tiled:
+        with emit.outer(count, threads) as job:
+            yield job
+    elif threads > 1 and count > 1:
+        with emit.outer(count, threads) as job, configured():
+            yield job
+    else:
+        with configured(), emit.outer(count, threads) as job:
+            yield job
 
 
 @contextmanager
@@ -59,6 +79,18 @@ def _configuration(byte: int) -> int:
     if SIDE <= byte < SIDE + 2 * _REGISTERS:
         return _LINE if byte % 2 == 0 else 0
     return SIDE if 48 <= byte < 48 + _REGISTERS else 0
+
+
+def begin(pixels: int, first: list[Expr]) -> None:
+    """Emit the load of sums: each tile's rows begin with the same numbers, of a row in memory.
+
+    Args:
+        pixels: tiles of pixels.
+        first: the first of the numbers, for each tile of output channels.
+    """
+    for p in range(pixels):
+        for o, place in enumerate(first):
+            _move("llvm.x86.tileloadd64", _sum(p, o), place, 0)
 
 
 def clear() -> None:
@@ -99,13 +131,8 @@ def multiply(dtype: str, pixels: int, blocks: int) -> None:
             _do(_PRODUCTS[dtype], *(T.int8(tile) for tile in tiles))
 
 
-def load(pixel: int, block: int, first: Expr, step: int) -> None:
-    """Emit the copy of sums from memory into their tile: the first, bytes from row to row."""
-    _move("llvm.x86.tileloadd64", _sum(pixel, block), first, step)
-
-
 def store(pixel: int, block: int, first: Expr, step: int) -> None:
-    """Emit the copy of a tile of sums to memory (see `load`)."""
+    """Emit the copy of a tile of sums to memory: the first, bytes from row to row."""
     _move("llvm.x86.tilestored64", _sum(pixel, block), first, step)
 
 

@@ -79,7 +79,7 @@ def dot(target: CpuTarget, acc: Expr, x: Expr, w: Expr) -> Expr:
     return T.call_extern(f"float32x{lanes}", _NAME, acc, x, w)
 
 
-def _rounded(value: Expr) -> Expr:
+def rounded(value: Expr) -> Expr:
     """Return the bits of a float32, its upper half rounded to bfloat16, ties to even."""
     bits = T.reinterpret("int32", value)
     odd = T.bitwise_and(T.shift_right(bits, T.int32(16)), T.int32(1))
@@ -90,15 +90,19 @@ def _rounded(value: Expr) -> Expr:
 
 def _pair(first: Expr, second: Expr) -> Expr:
     """Return two numbers as a pair."""
-    low = T.bitwise_and(T.shift_right(_rounded(first), T.int32(16)), T.int32(0xFFFF))
-    return T.bitwise_or(low, T.bitwise_and(_rounded(second), T.int32(_UPPER)))
+    low = T.bitwise_and(T.shift_right(rounded(first), T.int32(16)), T.int32(0xFFFF))
+    return T.bitwise_or(low, T.bitwise_and(rounded(second), T.int32(_UPPER)))
 
 
 def _pairs(values: Expr) -> Expr:
     """Return a vector of numbers as one of pairs of neighbours."""
     lanes = values.ty.dtype.lanes
-    halves = T.call_extern(f"int16x{lanes}", _ROUND, values)
-    return T.reinterpret(f"int32x{lanes // PAIR}", halves)
+    return T.reinterpret(f"int32x{lanes // PAIR}", halves(values))
+
+
+def halves(values: Expr) -> Expr:
+    """Return a vector of numbers rounded to bfloat16, its bits as int16."""
+    return T.call_extern(f"int16x{values.ty.dtype.lanes}", _ROUND, values)
 
 
 def fill(x: Buffer, layout: Layout, goal: Buffer, nchw: Shape4, schedule: tuple[int, int]) -> None:
@@ -106,8 +110,8 @@ def fill(x: Buffer, layout: Layout, goal: Buffer, nchw: Shape4, schedule: tuple[
 
     Args:
         x: the image in float32.
-        layout: its layout; the pairs' block holds the channels of one of its blocks or of two
-            (of single channels: of two).
+        layout: its layout; the pairs' block holds the channels of one of its blocks or of
+            several (of single channels: of two, or of all).
         goal: the pairs.
         nchw: shape of the image.
         schedule: threads, and lanes of a vector.
@@ -126,24 +130,31 @@ def fill(x: Buffer, layout: Layout, goal: Buffer, nchw: Shape4, schedule: tuple[
                 if c % PAIR:
                     second = T.Select(PAIR * p + 1 < c, second, T.float32(0))
                 value = _pair(x[image, PAIR * p, row, q, 0], second)
-                emit.store(goal, value, image, p, row, q, 0)
+                to = (p, row, q, 0) if int(goal.shape[4]) == 1 else (0, row, q, p)
+                emit.store(goal, value, image, *to)
 
             emit.each(wide, lanes, one)
         return
-    rows, each = n * blocks * high, int(goal.shape[4]) * PAIR // layout.block
-    with emit.outer(rows if rows > 1 else wide, threads) as job:
-        row, block, image = job % high, job // high % blocks, job // (high * blocks)
-        if rows == 1:
+    goals, each = int(goal.shape[1]), int(goal.shape[4]) * PAIR // layout.block
+    rows, half = n * goals * high, layout.block // PAIR
+    alone = rows == blocks == 1
+    with emit.outer(wide if alone else rows, threads) as job:
+        if alone:
             _pixel(x, goal, (0, 0, 0, job), (0, 0), (layout.block, lanes))
             return
-        to = (block // each, block % each * layout.block // PAIR) if each > 1 else (block, 0)
+        row, to, image = job % high, job // high % goals, job // (high * goals)
         with T.serial(wide) as col:
-            _pixel(x, goal, (image, block, row, col), to, (layout.block, lanes))
-            if each > 1 and blocks % each:
-                with T.If(block == blocks - 1), T.Then():
-                    half = layout.block // PAIR
-                    every = T.Ramp(T.int32(half), 1, half)
-                    emit.store(goal, T.Broadcast(T.int32(0), half), image, to[0], row, col, every)
+            for part in range(each):
+                at, place = (image, to * each + part, row, col), (to, part * half)
+                if not (blocks % each and part >= blocks % each):
+                    _pixel(x, goal, at, place, (layout.block, lanes))
+                    continue
+                with T.If(to < goals - 1):
+                    with T.Then():
+                        _pixel(x, goal, at, place, (layout.block, lanes))
+                    with T.Else():
+                        every = T.Ramp(T.int32(part * half), 1, half)
+                        emit.store(goal, T.Broadcast(T.int32(0), half), image, to, row, col, every)
 
 
 def _pixel(

@@ -206,7 +206,7 @@ def zero_halo(
                 lanes,
                 lambda j: store(
                     y,
-                    T.float32(0) if fill is None else fill,
+                    constant(0, str(y.dtype)) if fill is None else fill,
                     *(n, block, first_row + r, first + c, j)[: len(y.shape)],
                 ),
             )

@@ -47,6 +47,9 @@ class Numbers:
     types: KernelTypes
     tiled: bool = False
     """Whether tiles of them are multiplied (see `amx`)."""
+    taps: int = 0
+    """Elements of a pixel, where a row of a tile holds a row of the filter's taps (images of few
+    channels); 0: it holds channels of one pixel."""
 
     @property
     def quantized(self) -> bool:
@@ -81,6 +84,8 @@ class Numbers:
     @property
     def outside(self) -> Expr:
         """What is around a staged image where there are no zero points; None: 0 in float32."""
+        if self.passing:
+            return T.float16(0)
         return T.int32(0) if self.paired else None
 
     @property
@@ -90,6 +95,8 @@ class Numbers:
 
     def layout(self, layout: Layout) -> Layout:
         """Return a layout of blocks of channels as one of blocks of elements."""
+        if self.taps:
+            return replace(layout, block=self.taps)
         block = -(-layout.block // self.group)
         return replace(layout, block=max(block, amx.SIDE) if self.tiled else block)
 
@@ -110,16 +117,22 @@ class Numbers:
         count = max(self.group // math.gcd(self.group, side) for side in sides)
         return count if op.groups % count == 0 else op.groups
 
-    def argument(self, op: Conv2d, layout: Layout) -> Buffer:
-        """Declare the image as the next argument."""
-        if self.quantized:
-            given = replace(self, tiled=False)
+    def argument(self, op: Conv2d, layout: Layout, stored: str = "float32") -> Buffer:
+        """Declare the image, stored in a type (bytes where these are multiplied), as an argument.
+
+        Bytes are read by fours, bfloat16 by twos where pairs are multiplied.
+        """
+        if self.quantized or (self.paired and stored != "float32"):
+            given = replace(self, tiled=False, taps=0)
             return emit.argument("x", given._shape(op, layout), self.element)
-        return emit.argument("x", layout.shape(op.in_shape), self.stored)
+        return emit.argument("x", layout.shape(op.in_shape), stored)
 
     def _shape(self, op: Conv2d, layout: Layout) -> tuple[int, ...]:
         n, blocks, high, wide, block = self.layout(layout).shape(self.reduced(op).in_shape)
-        behind = amx.rows_behind(op.stride[1], wide) if self.tiled else 0
+        behind = 0
+        if self.tiled:
+            step, more = (block, amx.SIDE) if self.taps else (1, 0)
+            behind = amx.rows_behind(op.stride[1] * step, wide * step, more)
         return n, blocks, high + behind, wide, block
 
     def why_not(self, target: CpuTarget) -> str | None:
@@ -146,9 +159,14 @@ class Numbers:
             yield x
             return
         with self.instructions(target):
+            if not self.tiled and str(x.dtype) == self.element:
+                yield x
+                return
             made = T.alloc_buffer(self._shape(op, layout), self.element)
-            if self.paired:
+            if self.paired and str(x.dtype) != self.element:
                 bfloat16_pairs.fill(x, layout, made, op.in_shape, (threads, target.lanes))
+                if self.taps:  # nothing times zero must be a number
+                    _clear_behind(made, layout.shape(op.in_shape)[2])
             else:
                 _convert(x, made, (threads, target.lanes))
             yield made
@@ -273,27 +291,56 @@ def numbers_of(dtype: str, op: Conv2d, target: CpuTarget, passes: bool = False) 
     return {"float32": FLOAT32, "int8": INT8, **WIDENED}[dtype]
 
 
+def _clear_behind(made: Buffer, high: int) -> None:
+    """Emit zeros into the rows behind images so many rows high."""
+    outside, blocks, rows, wide, block = (int(extent) for extent in made.shape)
+    behind = outside * blocks * (rows - high)
+    with T.serial(behind) as at, T.serial(wide) as col, T.serial(block) as lane:
+        image, row = at // (rows - high), at % (rows - high)
+        where = (image // blocks, image % blocks, high + row)
+        emit.store(made, T.int32(0), *where, col, lane)
+
+
 def _convert(x: Buffer, made: Buffer, schedule: tuple[int, int]) -> None:
     """Emit the copy of an image in another type, or in blocks that hold several of its blocks."""
-    *outside, high, wide, block = (int(extent) for extent in x.shape)
-    (threads, lanes), each = schedule, int(made.shape[4]) // block
-    kind, jobs = str(made.dtype), math.prod(outside) * high
+    outside, blocks, high, wide, block = (int(extent) for extent in x.shape)
+    goals, (threads, lanes), each = int(made.shape[1]), schedule, int(made.shape[4]) // block
+    kind, jobs = str(made.dtype), outside * goals * high
+    alone = jobs == blocks == 1
 
-    def pixel(n: Expr, b: Expr, row: Expr, col: Expr, lane: Expr) -> None:
-        value = x[n, b, row, col, lane]
-        to, first = (b, 0) if each == 1 else (b // each, b % each * block)
+    def pixel(n: Expr, b: Expr, row: Expr, col: Expr, lane: Expr, part: int = 0) -> None:
+        value = x[n, b * each + part, row, col, lane]
         value = value if kind == str(x.dtype) else T.Cast(kind, value)
-        emit.store(made, value, n, to, row, col, first + lane)
+        emit.store(made, value, n, b, row, col, part * block + lane)
 
-    with emit.outer(jobs if jobs > 1 else wide, threads) as job:
-        at = (job // (high * outside[1]), job // high % outside[1], job % high)
-        if jobs == 1:
+    def whole(at: tuple[Expr, Expr, Expr, Expr], part: int) -> None:
+        emit.each(block, min(lanes, block), lambda lane: pixel(*at, lane, part))
+
+    def none(at: tuple[Expr, Expr, Expr, Expr], part: int) -> None:
+        zero = emit.constant(0, kind)
+        emit.each(
+            block,
+            min(lanes, block),
+            lambda lane: emit.store(made, zero, *at, part * block + lane),
+        )
+
+    with emit.outer(wide if alone else jobs, threads) as job:
+        n, b, row = job // (high * goals), job // high % goals, job % high
+        if alone:
             emit.each(block, lanes, lambda lane: pixel(0, 0, 0, job, lane))
         elif block == 1:
-            emit.each(wide, lanes, lambda col: pixel(*at, col, 0))
+            emit.each(wide, lanes, lambda col: pixel(n, b, row, col, 0))
         else:
             with T.serial(wide) as col:
-                emit.each(block, lanes, lambda lane: pixel(*at, col, lane))
+                for part in range(each):
+                    if blocks % each and part >= blocks % each:  # the last goal is not full
+                        with T.If(b < goals - 1):
+                            with T.Then():
+                                whole((n, b, row, col), part)
+                            with T.Else():  # nothing times zero must be a number
+                                none((n, b, row, col), part)
+                    else:
+                        whole((n, b, row, col), part)
 
 
 def block_of(dtype: str) -> int:

@@ -10,6 +10,9 @@ from dlas.kernels.code.emit import Buffer, Expr
 from dlas.kernels.ground import quantization as places
 from dlas.kernels.ground.target import CpuTarget
 
+SIXTEEN = 16
+"""Numbers of 32 bits in a vector of AVX-512."""
+
 
 def number(parameters: Buffer, place: int) -> Expr:
     """Return one of `Quantization.parameters` that is a float."""
@@ -58,17 +61,51 @@ def quantized(total: Expr, factor: Expr, parameters: Buffer, target: CpuTarget) 
     return rounded + T.Broadcast(parameters[places.ZERO], lanes)
 
 
-def summed(a: Expr, b: Expr, parameters: Buffer, target: CpuTarget) -> Expr:
-    """Return the sum of two quantized tensors, both and the result from 0 to 255 in int32."""
-    lanes = target.lanes
+def added(a: Expr, b: Expr, parameters: Buffer, lanes: int) -> Expr:
+    """Return the unrounded sum of two quantized tensors, both from 0 to 255 in int32."""
     p, q, offset = (
         T.Broadcast(number(parameters, place), lanes)
         for place in (places.FIRST, places.SECOND, places.OFFSET)
     )
     a, b = (T.Cast(f"float32x{lanes}", term) for term in (a, b))
-    total = multiply_add(a, p, multiply_add(b, q, offset, lanes), lanes)
+    return multiply_add(a, p, multiply_add(b, q, offset, lanes), lanes)
+
+
+def summed(a: Expr, b: Expr, parameters: Buffer, target: CpuTarget) -> Expr:
+    """Return the sum of two quantized tensors, both and the result from 0 to 255 in int32."""
+    lanes = target.lanes
+    total = added(a, b, parameters, lanes)
     bounds = (number(parameters, places.SUM_LOW), number(parameters, places.SUM_HIGH))
     return nearest(bounded(total, *bounds, lanes), target)
+
+
+def packs(target: CpuTarget) -> bool:
+    """Whether a CPU packs four vectors of sums into one of bytes (`StoreScales.four`)."""
+    return target.machine == "x86_64" and target.lanes == SIXTEEN
+
+
+def _packed(values: Sequence[Expr], zero: Expr, low: Expr) -> Expr:
+    """Return four vectors of int32 behind each other, plus a number, as uint8 above a bound.
+
+    What is outside of uint8 saturates; below -32768 and above 32767 it did before.
+    """
+    call = T.call_llvm_pure_intrin
+    words = []
+    for pair in (values[:2], values[2:]):
+        word = call("int16x32", "llvm.x86.avx512.packssdw.512", *pair)
+        if zero is not None:
+            word = call("int16x32", "llvm.sadd.sat", word, T.Broadcast(T.Cast("int16", zero), 32))
+        words.append(word)
+    # Each quarter of a vector is packed by itself: its four numbers of the first vector, then
+    # those of the second, ...
+    joined = T.reinterpret("int32x16", call("int8x64", "llvm.x86.avx512.packuswb.512", *words))
+    every = T.Ramp(T.int32(0), 1, SIXTEEN)
+    quarter, vector = (T.Broadcast(T.int32(number), SIXTEEN) for number in (3, 2))
+    order = T.bitwise_or(
+        T.shift_left(T.bitwise_and(every, quarter), vector), T.shift_right(every, vector)
+    )
+    moved = call("int32x16", "llvm.x86.avx512.permvar.si.512", joined, order)
+    return T.max(T.reinterpret("uint8x64", moved), T.Broadcast(T.Cast("uint8", low), 64))
 
 
 class StoreScales(NamedTuple):
@@ -99,6 +136,44 @@ class StoreScales(NamedTuple):
         added = T.Cast(f"int32x{lanes}", other)
         first, second = (added, value) if other_first else (value, added)
         return summed(first, second, self.parameters, target)
+
+    def four(
+        self,
+        totals: Sequence[Expr],
+        channel: Expr,
+        others: Sequence[Expr],
+        other_first: bool,
+        target: CpuTarget,
+    ) -> Expr:
+        """Return what is stored for four vectors of sums of the same channels: 64 uint8.
+
+        The upper bound is one of floats, so that all fit into an int32; the lower one is one of
+        bytes, and between both numbers saturate.
+
+        Args:
+            totals: the sums.
+            channel: their output channels.
+            others: vectors of uint8 that are added to the quantized outputs, or none.
+            other_first: whether these are the first operands of the sums.
+            target: the CPU.
+        """
+        factor, lanes, parameters = self.factors[channel], target.lanes, self.parameters
+        if not others:
+            high = T.Broadcast(number(parameters, places.BOUND_HIGH), lanes)
+            scaled = (T.Cast(f"float32x{lanes}", total) * factor for total in totals)
+            rounded = [nearest(T.min(value, high), target) for value in scaled]
+            zero = parameters[places.ZERO]
+            low = T.Cast("int32", number(parameters, places.BOUND_LOW)) + zero
+            return _packed(rounded, zero, low)
+        high = T.Broadcast(number(parameters, places.SUM_HIGH), lanes)
+        rounded = []
+        for total, other in zip(totals, others, strict=True):
+            value = quantized(total, factor, parameters, target)
+            terms = (T.Cast(f"int32x{lanes}", other), value)
+            both = added(*(terms if other_first else terms[::-1]), parameters, lanes)
+            rounded.append(nearest(T.min(both, high), target))
+        low = T.Cast("int32", number(parameters, places.SUM_LOW))
+        return _packed(rounded, None, low)
 
     def joined(
         self,

@@ -20,9 +20,10 @@ def chosen(
         layout: that of the input.
     """
     for tiles in (TILES, INT8_TILES):
-        here = dtype == tiles.name and tiles.why_not(target) is None
-        if here and tiled.suits(op, layout, tiles.group):
-            return tiles, tiled.default_tile(op, target)
+        if dtype == tiles.name and tiles.why_not(target) is None:
+            fitting = tiled.fitting(tiles, op, layout)
+            if fitting is not None:
+                return fitting, tiled.default_tile(op)
     numbers = numbers_of(dtype, op, target, passes=True)
     if not numbers.passing:
         return numbers, None

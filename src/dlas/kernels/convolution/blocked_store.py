@@ -1,15 +1,40 @@
 """The last store of `spatial-pack`: a vector of output channels, residual and activation fused."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 
 from tvm.tirx.script.builder import ir as T
 
-from dlas.kernels.code import emit, requantize
+from dlas.kernels.code import emit, half_images, requantize
 from dlas.kernels.code.emit import Buffer, Expr
 from dlas.kernels.code.epilogue import Epilogue, activate
+from dlas.kernels.code.half_images import Images
+from dlas.kernels.code.register_tile import segments
 from dlas.kernels.ground.layout import Layout
+from dlas.kernels.ground.shape import Conv2d
 from dlas.kernels.ground.target import CpuTarget
+
+FOUR = 4
+"""Pixels whose bytes fill a vector."""
+Total = Callable[[Expr, Expr, Expr, Expr], Expr]
+Place = tuple[Expr, Expr, Expr, Expr]
+
+
+def _moved(total: Total, r: Expr, c: Expr, i: Expr, k: Expr, o: Expr, j: Expr) -> Expr:
+    """Return the sums of a pixel that is counted from another one."""
+    return total(r + i, c + k, o, j)
+
+
+def declared(
+    op: Conv2d, out: Layout, epilogue: Epilogue, images: Images
+) -> tuple[Buffer | None, Buffer]:
+    """Declare the last arguments of a kernel: the residual, if there is one, and the output."""
+    r = None
+    if epilogue.residual:
+        r = emit.argument("residual", epilogue.residual.shape(op.out_shape), images.other)
+    return r, emit.argument("y", out.shape(op.out_shape), images.y)
 
 
 @dataclass(frozen=True)
@@ -24,16 +49,85 @@ class BlockedStore:
     y: Buffer
     scales: requantize.StoreScales | None
 
+    @property
+    def fours(self) -> bool:
+        """Whether four neighbouring pixels of a block are stored at once."""
+        lanes, added = self.target.lanes, self.epilogue.residual
+        blocks = {self.out.block, lanes if added is None else added.block}
+        return self.scales is not None and requantize.packs(self.target) and blocks == {lanes}
+
+    def band(self, size: tuple[int, int, int], total: Total, at: Place) -> None:
+        """Emit the stores of whole rows: loops over rows and columns.
+
+        Args:
+            size: rows, columns and output blocks.
+            total: the sums of a lane of a row, column and block.
+            at: where the first vector goes: image, block, row, column.
+        """
+        rows, width, blocks = size
+        n, block, row, col = at
+        if not self.fours:
+            with T.serial(rows) as r, T.serial(width) as c, T.unroll(blocks) as o:
+                self.vector(lambda j: total(r, c, o, j), (n, block + o, row + r, col + c))
+            return
+        with T.serial(rows) as r:
+            for first, count, wide in segments(width, FOUR):
+                with T.serial(count) as turn:
+                    c = first + turn * wide
+                    here = (n, block, row + r, col + c)
+                    self._part((1, wide, blocks), partial(_moved, total, r, c), here)
+
+    def tile(self, size: tuple[int, int, int], total: Total, at: Place) -> None:
+        """Emit the stores of a tile that is held in registers: no loop (see `band`)."""
+        rows, columns, blocks = size
+        n, block, row, col = at
+        if self.fours:
+            self._part(size, total, at)
+            return
+        with T.unroll(rows) as i, T.unroll(columns) as c, T.unroll(blocks) as o:
+            self.vector(lambda j: total(i, c, o, j), (n, block + o, row + i, col + c))
+
+    def _part(self, size: tuple[int, int, int], total: Total, at: Place) -> None:
+        """Emit the stores of some pixels, by fours where there are as many beside each other."""
+        rows, columns, blocks = size
+        n, block, row, col = at
+        for i, o in product(range(rows), range(blocks)):
+            whole = columns // FOUR * FOUR
+            for c in range(0, whole, FOUR):
+                totals = [partial(total, i, c + p, o) for p in range(FOUR)]
+                self._four(totals, (n, block + o, row + i, col + c))
+            for c in range(whole, columns):
+                self.vector(partial(total, i, c, o), (n, block + o, row + i, col + c))
+
+    def _four(self, totals: Sequence[Callable[[Expr], Expr]], at: Place) -> None:
+        """Emit the store of four neighbouring pixels of a block."""
+        assert self.scales is not None
+        (n, block, row, col), lanes, added = at, self.target.lanes, self.epilogue.residual
+        j, others = T.Ramp(T.int32(0), 1, lanes), []
+        if self.residual is not None and added is not None:
+            places = (self._where(added, (n, block, row, col + p, j)) for p in range(FOUR))
+            others = [self.residual[place] for place in places]
+        value = self.scales.four(
+            [total(j) for total in totals], block * lanes + j, others, self.epilogue.other_first,
+            self.target,
+        )  # fmt: skip
+        every = T.Ramp(T.int32(0), 1, FOUR * lanes)
+        emit.store(self.y, value, *self._where(self.out, (n, block, row, col, every)))
+
     def vector(self, total: Callable[[Expr], Expr], at: tuple[Expr, Expr, Expr, Expr]) -> None:
         """Emit the stores of one vector; of a channels-last row's last, only what exists."""
         lanes, channels_out = self.target.lanes, self.channels_out
 
         def one(j: Expr) -> None:
-            self._finish(total(j), (*at, j))
+            value = half_images.narrow(self._finished(total(j), (*at, j)), self.y)
+            emit.store(self.y, value, *self._where(self.out, (*at, j)))
 
         def whole() -> None:
             if self.scales is None:
-                emit.each_lane(lanes, one)
+                half_images.put(
+                    self.y, lanes, lambda j: self._finished(total(j), (*at, j)),
+                    lambda j: self._where(self.out, (*at, j)),
+                )  # fmt: skip
             else:
                 self._quantized(total, at, lanes)
 
@@ -88,9 +182,8 @@ class BlockedStore:
         channel, wide, (top, left) = block * self.target.lanes, layout.block, layout.halo[:2]
         return (n, channel // wide, row + top, col + left, channel % wide + lane)
 
-    def _finish(self, value: Expr, at: tuple[Expr, Expr, Expr, Expr, Expr]) -> None:
+    def _finished(self, value: Expr, at: tuple[Expr, Expr, Expr, Expr, Expr]) -> Expr:
         residual, epilogue = self.residual, self.epilogue
         if residual is not None and epilogue.residual is not None:
-            value = value + residual[self._where(epilogue.residual, at)]
-        value = activate(value, epilogue.activation)
-        emit.store(self.y, value, *self._where(self.out, at))
+            value = value + half_images.wide(residual[self._where(epilogue.residual, at)])
+        return activate(value, epilogue.activation)

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from dlas.kernels.code.emit import PrimFunc
 from dlas.kernels.code.epilogue import Epilogue
+from dlas.kernels.code.half_images import WIDE, Images
 from dlas.kernels.convolution.space import Space
 from dlas.kernels.ground.knobs import FIXED, Knobs
 from dlas.kernels.ground.layout import AnyArray, Layout
@@ -73,6 +74,8 @@ class Request:
     epilogue: Epilogue
     knobs: Knobs = FIXED
     """Values that differ from the fixed schedule."""
+    images: Images = WIDE
+    """In what images are stored."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,8 @@ class Primitive:
     """Layout of the output; None: blocks of channels."""
     dtype: str = "float32"
     """In what filters are stored: one of `DTYPES`."""
+    halves: bool = False
+    """Whether it reads and writes images in bfloat16, too."""
     plain: bool = False
     """Whether it reads and writes plain elements, without any halo."""
 

@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 from tvm.tirx.script.builder import ir as T
 
-from dlas.kernels.code import emit, requantize
+from dlas.kernels.code import emit, half_images, requantize
 from dlas.kernels.code.dot import BYTES, dot
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
-from dlas.kernels.code.epilogue import Epilogue, activate
+from dlas.kernels.code.epilogue import Epilogue
+from dlas.kernels.code.half_images import WIDE, Images
 from dlas.kernels.code.numbers import FLOAT32, Numbers
 from dlas.kernels.code.register_tile import segments
 from dlas.kernels.convolution import space
 from dlas.kernels.convolution.blocked_filters import pack_bias
+from dlas.kernels.convolution.blocked_store import BlockedStore, declared
 from dlas.kernels.convolution.space import Space
 from dlas.kernels.ground.layout import AnyArray, Layout
 from dlas.kernels.ground.quantization import Quantization
@@ -37,6 +39,7 @@ class Depthwise:
     epilogue: Epilogue
     columns: int
     numbers: Numbers = FLOAT32
+    images: Images = WIDE
 
     @property
     def taps(self) -> tuple[int, int]:
@@ -45,20 +48,19 @@ class Depthwise:
 
     def function(self, name: str) -> PrimFunc:
         """Return the kernel: (x, weight, bias, [factors, parameters], [residual], y)."""
-        stored = self.numbers.stored
+        stored = self.images.or_bytes(self.numbers.quantized)
         op, lanes = self.op, self.target.lanes
         blocks = -(-op.out_channels // lanes)
-        function = emit.Function(name, self.numbers.quantized)
+        function = emit.Function(name, self.numbers.quantized or self.images.narrow)
         with function.body():
-            x = emit.argument("x", self.inp.shape(op.in_shape), stored)
+            x = emit.argument("x", self.inp.shape(op.in_shape), stored.x)
             w = emit.argument("weight", (blocks, *self.taps, lanes), self.numbers.filters)
             b = emit.argument("bias", (blocks * lanes,), self.numbers.sums)
             scales = requantize.arguments(blocks * lanes) if self.numbers.quantized else None
-            r = None
-            if self.epilogue.residual:
-                r = emit.argument("residual", self.epilogue.residual.shape(op.out_shape), stored)
-            y = emit.argument("y", self.out.shape(op.out_shape), stored)
-            with emit.outer(op.batch * blocks * op.out_height, self.threads) as job:
+            r, y = declared(op, self.out, self.epilogue, stored)
+            jobs = op.batch * blocks * op.out_height
+            words = half_images.rounding(self.target, self.images)
+            with words, emit.outer(jobs, self.threads) as job:
                 h, c = job % op.out_height, job // op.out_height % blocks
                 n = job // (op.out_height * blocks)
                 for first, count, columns in segments(op.out_width, self.columns):
@@ -79,7 +81,7 @@ class Depthwise:
     ) -> None:
         lanes = self.target.lanes
         x, w, b, r, y = buffers
-        n, c, h, col = at
+        c = at[1]
         acc = emit.registers((columns, lanes), self.numbers.sums)
         with T.unroll(columns) as p:
             emit.each_lane(lanes, lambda j: emit.store(acc, b[c * lanes + j], p, j))
@@ -88,29 +90,8 @@ class Depthwise:
         else:
             self._sum_joined(acc, (x, w), at, columns)
 
-        def finish(p: Expr, j: Expr) -> None:
-            value = acc[p, j]
-            added = self.epilogue.residual
-            other = None
-            if r is not None and added is not None:
-                top, left = added.halo[:2]
-                other = r[n, c, h + top, col + p + left, j]
-            if scales is not None:
-                order = self.epilogue.other_first
-                value = scales.store(value, c * lanes + j, other, order, self.target)
-                value = T.Cast(f"uint8x{lanes}", value)
-            else:
-                value = activate(
-                    value if other is None else value + other, self.epilogue.activation
-                )
-            top, left = self.out.halo[:2]
-            emit.store(y, value, n, c, h + top, col + p + left, j)
-
-        with T.unroll(columns) as p:
-            if scales is None:
-                emit.each_lane(lanes, lambda j: finish(p, j))
-            else:
-                finish(p, T.Ramp(T.int32(0), 1, lanes))
+        to = (self.target, self.op.out_channels, self.out, self.epilogue, r, y, scales)
+        BlockedStore(*to).tile((1, columns, 1), lambda i, p, o, j: acc[p, j], at)
 
     def _sum(
         self,
@@ -135,7 +116,8 @@ class Depthwise:
                 lanes,
                 lambda j: emit.store(
                     acc,
-                    acc[p, j] + x[n, c, row, v, j] * self.numbers.wide(w[c, kh, kw, j]),
+                    acc[p, j]
+                    + half_images.wide(x[n, c, row, v, j]) * self.numbers.wide(w[c, kh, kw, j]),
                     p, j,
                 ),
             )  # fmt: skip

@@ -2,9 +2,12 @@
 
 The image is copied once with its padding (see `staging`); then a register tile of a few output
 channels times a few vectors of pixels runs over all input channels and taps, reading the pixels of
-each tap where they lie.
+each tap where they lie. In float16 a vector holds twice as many pixels, and sums of a few channels
+are widened and added to those of all (see `half_sums`).
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -15,8 +18,9 @@ from dlas.kernels.code import emit, pixel_rows, requantize
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
 from dlas.kernels.code.numbers import FLOAT32, numbers_of
 from dlas.kernels.code.pixel_rows import RowTile
+from dlas.kernels.code.register_tile import segments
 from dlas.kernels.code.staging import Staging
-from dlas.kernels.convolution import space
+from dlas.kernels.convolution import half_sums, space
 from dlas.kernels.convolution.contract import Kernel, Request
 from dlas.kernels.convolution.plain import PlainKernel, nchw_primitive
 from dlas.kernels.convolution.space import Space
@@ -46,7 +50,14 @@ class Direct(PlainKernel):
 
     def describe(self) -> dict[str, Any]:
         """Return the schedule."""
-        return {"kernel": "direct", "tile": asdict(self.tile)}
+        said = {"kernel": "direct", "tile": asdict(self.tile)}
+        return said | ({"sums": half_sums.SAID} if self.numbers.passing else {})
+
+    @property
+    def block(self) -> int:
+        """Pixels of a block."""
+        wide = half_sums.WIDE if self.numbers.passing else 1
+        return self.tile.vectors * self.target.lanes * wide
 
     def space(self) -> Space | None:
         """Return the settings for tuning."""
@@ -56,11 +67,11 @@ class Direct(PlainKernel):
 
     def function(self, name: str) -> PrimFunc:
         """Return the kernel: (x, weight, bias, [factors, parameters], [residual], y)."""
-        op, tile, lanes, numbers = self.reduced, self.tile, self.target.lanes, self.numbers
+        op, tile, numbers = self.reduced, self.tile, self.numbers
         per_in = op.in_channels // op.groups
         padded = op.groups * pixel_rows.row_groups(op, tile) * tile.rows
         outputs, kind = op.batch * self.rows_out * op.out_height * op.out_width, numbers.written
-        slack, filters = tile.vectors * lanes, padded * per_in * op.kernel[0] * op.kernel[1]
+        slack, filters = self.block, padded * per_in * op.kernel[0] * op.kernel[1]
         function = emit.Function(name, numbers.group > 1)
         with function.body():
             x = numbers.argument(self.op, self.inp)
@@ -92,12 +103,16 @@ class Direct(PlainKernel):
         staged, w, bias, _, _ = buffers
         per_in = op.in_channels // op.groups
         kernel_h, kernel_w = op.kernel
-        block = tile.vectors * lanes
+        block = self.block
         blocks = -(-op.out_height * staging.pitch // block)
         groups = pixel_rows.row_groups(op, tile)
         past = 0 if scales is None else lanes  # whole vectors are read
         run = T.alloc_buffer((tile.rows * blocks * block + past,), self.numbers.sums)
         numbers, mine = self.numbers, job
+        if numbers.passing:
+            self._passes((staging, staged, w, bias), run, blocks, job)
+            self._finish((run, blocks, block, staging.pitch), buffers[3:], scales, n, job)
+            return
         if numbers.widening:
             size, whole = per_in * kernel_h * kernel_w * tile.rows, w
             w = T.alloc_buffer((size,), numbers.sums)
@@ -114,6 +129,38 @@ class Direct(PlainKernel):
                 )
             pixel_rows.spill(acc, tile, lanes, run, q * block, blocks * block)
         self._finish((run, blocks, block, staging.pitch), buffers[3:], scales, n, job)
+
+    def _passes(
+        self, read: tuple[Staging, Buffer, Buffer, Buffer], run: Buffer, blocks: int, job: Expr
+    ) -> None:
+        """Emit the sums of a group of rows in float16, a few channels at a time.
+
+        Args:
+            read: geometry of the copied image, the image, filters and bias.
+            run: where the sums go.
+            blocks: of pixels, of a row.
+            job: the group of rows.
+        """
+        op, tile, block, (staging, staged, w, bias) = self.reduced, self.tile, self.block, read
+        lanes, every = self.target.lanes, blocks * block
+        per_in, (kernel_h, kernel_w) = op.in_channels // op.groups, op.kernel
+        each = half_sums.STEPS // (kernel_h * kernel_w)
+        groups = pixel_rows.row_groups(op, tile)
+        with T.serial(tile.rows) as o:
+            first = bias[job * tile.rows + o]
+            emit.each(every, lanes, lambda j: emit.store(run, first, o * every + j))
+        with T.serial(blocks) as q:
+            for start, count, some in segments(per_in, each):
+                with T.serial(count) as turn:
+                    acc = half_sums.registers(tile.rows, block // lanes, lanes)
+                    with T.serial(some) as i, T.serial(kernel_h) as kh, T.serial(kernel_w) as kw:
+                        c = start + turn * some + i
+                        at = staging.offset(job // groups * per_in + c, kh, kw) + q * block
+                        step = ((job * per_in + c) * kernel_h + kh) * kernel_w + kw
+                        filters, pixels = _from(w, step * tile.rows), _from(staged, at)
+                        half_sums.multiply_add(acc, lanes, filters, pixels)
+                    with T.unroll(tile.rows) as o:
+                        half_sums.add(acc, o, lanes, run, o * every + q * block)
 
     def _finish(
         self,
@@ -160,8 +207,13 @@ class Direct(PlainKernel):
                     )  # fmt: skip
 
 
+def _from(buffer: Buffer, first: Expr) -> Callable[[Expr], Expr]:
+    """Return the elements of a buffer, counted from one of them."""
+    return lambda at: buffer[first + at]
+
+
 def _lower(op: Conv2d, r: Request, dtype: str = "float32") -> Kernel:
-    numbers = numbers_of(dtype, op, r.target)
+    numbers = numbers_of(dtype, op, r.target, passes=math.prod(op.kernel) <= half_sums.STEPS)
     fixed = pixel_rows.default_tile(numbers.reduced(op), r.target, numbers.block)
     tile = pixel_rows.with_knobs(fixed, r.knobs)
     return Direct(op, r.target, r.threads, r.epilogue, tile, numbers=numbers)

@@ -5,6 +5,9 @@ itself. Here the patches are gathered first, [K, pixels]; then a job takes a few
 channels through the whole reduction, as fast as memory delivers filters: every step is a few
 vectors of them times the pixels, one broadcast each. Where not all pixels fit in registers the
 reduction runs in passes, so that filters are read a second time from the first-level cache.
+
+In int8 an element is four channels, as everywhere: a vector of output channels is stored as
+several elements of a pixel. Halves are widened when they are loaded: their bytes take the time.
 """
 
 import math
@@ -16,16 +19,19 @@ from typing import Any
 import numpy as np
 from tvm.tirx.script.builder import ir as T
 
-from dlas.kernels.code import emit, pixel_rows, transpose
+from dlas.kernels.code import emit, pixel_rows, requantize, transpose
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
+from dlas.kernels.code.numbers import FLOAT32, INT8, WIDENED
 from dlas.kernels.code.register_tile import equal_segments
 from dlas.kernels.code.staging import Staging
 from dlas.kernels.convolution import space
+from dlas.kernels.convolution.blocked_filters import pack_bias
 from dlas.kernels.convolution.contract import Request
 from dlas.kernels.convolution.plain import PlainKernel
 from dlas.kernels.convolution.product import in_place
 from dlas.kernels.convolution.space import Space
 from dlas.kernels.ground.layout import AnyArray
+from dlas.kernels.ground.quantization import Quantization
 from dlas.kernels.ground.shape import Conv2d
 from dlas.kernels.ground.target import CpuTarget
 
@@ -33,7 +39,7 @@ PASS_BYTES = 1 << 15
 """Filters of a pass, where several tiles of pixels read them."""
 UNROLLED = 4
 """Steps of the reduction that are written out, at most."""
-Buffers = tuple[Buffer, Buffer, Buffer, Buffer | None, Buffer]
+Buffers = tuple[Buffer, Buffer, Buffer, Buffer | None, Buffer, requantize.StoreScales | None]
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ class FewPixels(PlainKernel):
     @property
     def channels(self) -> int:
         """Input channels of a pass: all, where all pixels are in one tile."""
-        op = self.op
+        op = self.reduced
         if self.tile.pixels >= self.pixels:
             return op.in_channels
         step = self.taps * self.tile.blocks * self.target.lanes * 4
@@ -112,17 +118,20 @@ class FewPixels(PlainKernel):
     def constants(self, weight: AnyArray, bias: AnyArray | None) -> tuple[AnyArray, ...]:
         """Return the filters [groups, K, vectors of a group] and the bias, flat, zeros behind."""
         lanes, count = self.target.lanes, self.op.out_channels
-        depth = weight[0].size
-        padded = np.zeros((-(-count // lanes) * lanes, depth), weight.dtype)
-        padded[:count] = weight.reshape(count, depth)
+        elements = self.numbers.elements(self.op, weight)
+        depth = elements[0].size
+        padded = np.zeros((-(-count // lanes) * lanes, depth), elements.dtype)
+        padded[:count] = elements.reshape(count, depth)
         parts = []
         for first, groups, vectors in self.groups:
             rows = padded[first * lanes : (first + groups * vectors) * lanes]
             parts.append(rows.reshape(groups, vectors * lanes, depth).transpose(0, 2, 1).ravel())
-        biases = np.zeros(len(padded), np.float32)
-        if bias is not None:
-            biases[:count] = bias
-        return np.concatenate(parts), biases
+        return np.concatenate(parts), pack_bias(self.op, bias, self.target, self.numbers.sums)
+
+    def scales(self, quantization: Quantization) -> tuple[AnyArray, ...]:
+        """Return what the last store of an int8 kernel reads."""
+        factors = quantization.factors(self.op.out_channels)
+        return pack_bias(self.op, factors, self.target), quantization.parameters()
 
     def describe(self) -> dict[str, Any]:
         """Return the schedule."""
@@ -150,42 +159,45 @@ class FewPixels(PlainKernel):
         return Space.of(values, fixed, fits)
 
     def function(self, name: str) -> PrimFunc:
-        """Return the kernel: (x, weight, bias, [residual], y)."""
-        op, lanes = self.op, self.target.lanes
-        padded = -(-op.out_channels // lanes) * lanes
-        depth, outputs = op.in_channels * self.taps, op.batch * op.out_channels * self.pixels
+        """Return the kernel: (x, weight, bias, [factors, parameters], [residual], y)."""
+        op, lanes, numbers = self.reduced, self.target.lanes, self.numbers
+        padded, kind = -(-op.out_channels // lanes) * lanes, numbers.element
+        depth, outputs = op.in_channels * self.taps, op.batch * self.rows_out * self.pixels
         function = emit.Function(name, vectors=True)
         with function.body():
             inputs = op.batch * op.in_channels * op.height * op.width
-            x = emit.argument("x", (inputs,) if in_place(op) else (*op.in_shape, 1))
-            w = emit.argument("weight", (padded * depth,))
-            b = emit.argument("bias", (padded,))
-            r = emit.argument("residual", (outputs,)) if self.epilogue.residual else None
-            y = emit.argument("y", (outputs,))
+            x = emit.argument("x", (inputs,) if in_place(op) else (*op.in_shape, 1), kind)
+            w = emit.argument("weight", (padded * depth,), numbers.filters)
+            b = emit.argument("bias", (padded,), numbers.sums)
+            scales = requantize.arguments(padded) if numbers.quantized else None
+            r = emit.argument("residual", (outputs,), kind) if self.epilogue.residual else None
+            y = emit.argument("y", (outputs,), kind)
             patches = x
             if not in_place(op):
-                patches = T.alloc_buffer((op.in_channels * self.pitch,), "float32")
+                patches = T.alloc_buffer((op.in_channels * self.pitch,), kind)
             with T.serial(op.batch) as n:
                 start: Expr = n * op.in_channels * self.pixels
                 if not in_place(op):
                     start = 0
-                    self._gather(x, patches, n)
-                self._groups((patches, w, b, r, y), start, n)
+                    self._gather(x, patches, n, scales)
+                self._groups((patches, w, b, r, y, scales), start, n)
         return function.result
 
-    def _gather(self, x: Buffer, patches: Buffer, n: Expr) -> None:
+    def _gather(
+        self, x: Buffer, patches: Buffer, n: Expr, scales: requantize.StoreScales | None
+    ) -> None:
         """Emit the patches of an image, channel by channel; rows overhang, ascending."""
-        op, lanes = self.op, self.target.lanes
-        staging = Staging(op)
+        op, lanes, kind = self.reduced, self.target.lanes, self.numbers.element
+        staging = Staging(op, outside=None if scales is None else scales.outside)
         across = -(-op.out_width // lanes)
         with emit.outer(op.in_channels, self.threads) as c:
             size = staging.plane + across * lanes
-            staged = T.alloc_buffer((size,), "float32")
+            staged = T.alloc_buffer((size,), kind)
             staging.channel(x, (n, c, 0), staged, 0, lanes)
             emit.each(
                 size - staging.plane,
                 lanes,
-                lambda j: emit.store(staged, T.float32(0), staging.plane + j),
+                lambda j: emit.store(staged, emit.constant(0, kind), staging.plane + j),
             )
             with (
                 T.serial(op.kernel[0]) as kh,
@@ -243,9 +255,9 @@ class FewPixels(PlainKernel):
             at: the image, and the first vector.
             size: vectors, and output channels in them.
         """
-        op, lanes, (n, vector), (vectors, present) = self.op, self.target.lanes, at, size
+        op, lanes, (n, vector), (vectors, present) = self.reduced, self.target.lanes, at, size
         width, bias = vectors * lanes, buffers[2]
-        sums = T.alloc_buffer((self.pixels * width,), "float32")
+        sums = T.alloc_buffer((self.pixels * width,), self.numbers.sums)
         with T.serial(self.pixels) as p, T.unroll(vectors) as v:
             emit.each_lane(
                 lanes,
@@ -260,6 +272,9 @@ class FewPixels(PlainKernel):
             )
         if rest:
             self._pass(buffers, sums, start, (vector, whole * self.channels), (vectors, rest))
+        if buffers[5] is not None:
+            self._finish_quads(sums, buffers, (n, vector), (vectors, present))
+            return
         run = sums
         if self.pixels > 1:
             run = T.alloc_buffer((self.pixels * width,), "float32")
@@ -268,6 +283,37 @@ class FewPixels(PlainKernel):
         pixel_rows.finish(
             run, 0, present * self.pixels, lanes, self.epilogue, (buffers[4], buffers[3], to)
         )
+
+    def _finish_quads(
+        self, sums: Buffer, buffers: Buffers, at: tuple[Expr, Expr], size: tuple[int, int]
+    ) -> None:
+        """Emit the last store in int8: a vector is some elements of a pixel; see `_group`."""
+        (_, _, _, residual, y, scales), (n, vector), (vectors, present) = buffers, at, size
+        lanes, each = self.target.lanes, self.numbers.group
+        assert scales is not None
+        every, quads = T.Ramp(T.int32(0), 1, lanes), lanes // each
+        room = emit.registers((quads,), "int32")
+        whole, kind = (
+            (T.Ramp(T.int32(0), 1, quads), f"int32x{quads}") if quads > 1 else (0, "int32")
+        )
+        first = n * self.rows_out + vector * quads
+        with T.serial(self.pixels) as p:
+            for v in range(-(-present // lanes)):
+                here = [
+                    (first + v * quads + q) * self.pixels + p
+                    for q in range(min(quads, -(-(present - v * lanes) // each)))
+                ]
+                other = None
+                if residual is not None:
+                    for q, place in enumerate(here):
+                        emit.store(room, residual[place], q)
+                    other = T.reinterpret(f"uint8x{lanes}", room[whole])
+                total = sums[(p * vectors + v) * lanes + every]
+                channel = (vector + v) * lanes + every
+                value = scales.store(total, channel, other, self.epilogue.other_first, self.target)
+                emit.store(room, T.reinterpret(kind, T.Cast(f"uint8x{lanes}", value)), whole)
+                for q, place in enumerate(here):
+                    emit.store(y, room[q], place)
 
     def _pass(
         self,
@@ -283,7 +329,7 @@ class FewPixels(PlainKernel):
         for first, count, pixels in equal_segments(self.pixels, tall):
             with T.serial(count) as turn:
                 place = start + channel * self.pitch + first + turn * pixels
-                filters = (vector * self.op.in_channels + channel * vectors) * self.taps
+                filters = (vector * self.reduced.in_channels + channel * vectors) * self.taps
                 self._tile(
                     (buffers[0], place), (buffers[1], filters * self.target.lanes), sums,
                     (first + turn * pixels, pixels), (vectors, channels), first == 0,
@@ -310,7 +356,7 @@ class FewPixels(PlainKernel):
         """
         lanes, (first, count), (vectors, channels) = self.target.lanes, pixels, size
         width, (x, at), (w, start) = vectors * lanes, patches, filters
-        acc = emit.registers((count, vectors, lanes))
+        acc = emit.registers((count, vectors, lanes), self.numbers.sums)
 
         def move(back: bool) -> None:
             with T.unroll(count) as p, T.unroll(vectors) as v:
@@ -322,18 +368,12 @@ class FewPixels(PlainKernel):
 
         def step(c: Expr, tap: Expr) -> None:
             here = start + (c * self.taps + tap) * width
-            if ahead and 4 * int(w.shape[0]) >= emit.FETCHED_BYTES:
-                emit.prefetch(w, here + emit.AHEAD_BYTES // 4, width)
+            if ahead and emit.itemsize(w) * int(w.shape[0]) >= emit.FETCHED_BYTES:
+                emit.prefetch(w, here + emit.AHEAD_BYTES // emit.itemsize(w), width)
             with T.unroll(count) as p, T.unroll(vectors) as v:
-                emit.each_lane(
-                    lanes,
-                    lambda j: emit.store(
-                        acc,
-                        acc[p, v, j]
-                        + x[at + c * self.pitch + tap * self.pixels + p] * w[here + v * lanes + j],
-                        p, v, j,
-                    ),
-                )  # fmt: skip
+                patch = at + c * self.pitch + tap * self.pixels + p
+                factors = (lambda _: x[patch], lambda j: w[here + v * lanes + j])
+                self.numbers.multiply_add(acc, (p, v), self.target, factors)
 
         move(back=False)
         if self.taps == 1:
@@ -352,8 +392,9 @@ class FewPixels(PlainKernel):
         move(back=True)
 
 
-def few_pixels(op: Conv2d, r: Request) -> FewPixels:
-    """Return the kernel of a convolution for which `suits` holds."""
+def few_pixels(op: Conv2d, r: Request, dtype: str = "float32") -> FewPixels:
+    """Return the kernel of a convolution for which `suits` holds, its filters stored in a type."""
     fixed = asdict(default_tile(op, r.target, r.threads))
     tile = PixelTile(**{name: r.knobs.get(name, value) for name, value in fixed.items()})
-    return FewPixels(op, r.target, r.threads, r.epilogue, tile)
+    numbers = {FLOAT32.name: FLOAT32, INT8.name: INT8, **WIDENED}[dtype]
+    return FewPixels(op, r.target, r.threads, r.epilogue, tile, numbers=numbers)

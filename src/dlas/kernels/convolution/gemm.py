@@ -349,8 +349,8 @@ def _lower(op: Conv2d, r: Request, dtype: str = "float32") -> Kernel:
     rows = op.batch == 1 or op.out_channels % numbers.block == 0
     if is_whole_window(op) and rows:
         return WholeWindow(op, r.target, r.threads, r.epilogue, r.knobs, numbers=numbers)
-    if dtype == "float32" and few_pixels.suits(op, r.target):
-        return few_pixels.few_pixels(op, r)
+    if few_pixels.suits(op, r.target):
+        return few_pixels.few_pixels(op, r, dtype)
     if dtype == "float32" and compact.suits(op, r.target):
         return compact.Compact(op, r.target, r.threads, r.epilogue)
     fixed = default_tile(numbers.reduced(op), r.target, r.threads, numbers.block)

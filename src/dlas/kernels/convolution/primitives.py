@@ -12,6 +12,7 @@ import numpy as np
 
 from dlas.kernels.code.dot import taken
 from dlas.kernels.code.epilogue import Epilogue
+from dlas.kernels.code.half_images import BITS, WIDE
 from dlas.kernels.code.numbers import FLOAT32, Numbers
 from dlas.kernels.convolution.contract import Kernel, Primitive, Request, Scaled
 from dlas.kernels.ground.errors import UnsupportedError, near
@@ -130,6 +131,8 @@ def constants(
 def types_of(kernel: Any) -> KernelTypes:
     """Return the types of a kernel: of what it was made for, not of what was asked."""
     numbers: Numbers = getattr(kernel, "numbers", FLOAT32)
+    if getattr(kernel, "images", WIDE).y == BITS:
+        return numbers.types._replace(output="bfloat16")
     return numbers.types
 
 

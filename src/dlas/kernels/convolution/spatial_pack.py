@@ -14,20 +14,22 @@ In int8 an element is four channels (see `numbers`): `op` is the convolution tha
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from tvm.tirx.script.builder import ir as T
 
-from dlas.kernels.code import emit, requantize
+from dlas.kernels.code import amx, emit, half_images, requantize
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
 from dlas.kernels.code.epilogue import Epilogue
+from dlas.kernels.code.half_images import WIDE, Images
 from dlas.kernels.code.numbers import FLOAT32, Numbers, block_of
 from dlas.kernels.code.register_tile import Tile, default_tile, segments
 from dlas.kernels.code.walk import Channels, channels
 from dlas.kernels.convolution import arithmetic, half_sums, space, tiled
 from dlas.kernels.convolution.blocked_filters import pack_bias, pack_weight
-from dlas.kernels.convolution.blocked_store import BlockedStore
+from dlas.kernels.convolution.blocked_store import BlockedStore, declared
 from dlas.kernels.convolution.contract import Kernel, Primitive, Request, narrowed
 from dlas.kernels.convolution.depthwise import Depthwise, default_columns
 from dlas.kernels.convolution.space import Space
@@ -59,11 +61,17 @@ class SpatialPack:
     epilogue: Epilogue
     tile: Tile
     numbers: Numbers = FLOAT32
+    images: Images = WIDE
 
     @property
     def reduced(self) -> Conv2d:
-        """The convolution over elements."""
-        return self.numbers.reduced(self.op)
+        """The convolution whose reduction is written: over elements, or rows of taps."""
+        return tiled.multiplied(self.numbers, self.op)
+
+    @property
+    def block(self) -> int:
+        """Input channels of the written convolution that lie side by side."""
+        return amx.SIDE if self.numbers.taps else self.read.block
 
     @property
     def read(self) -> Layout:
@@ -86,29 +94,27 @@ class SpatialPack:
     def function(self, name: str) -> PrimFunc:
         """Return the kernel: (x, weight, bias, [factors, parameters], [residual], y)."""
         op, lanes, numbers = self.reduced, self.target.lanes, self.numbers
-        walk = channels(op, self.read.block, lanes)
+        walk = channels(op, self.block, lanes)
         total = -(-op.out_channels // lanes)
         size = total * lanes * walk.outer * walk.inner * op.kernel[0] * op.kernel[1]
-        function = emit.Function(name, numbers.group > 1)
+        function = emit.Function(name, numbers.group > 1 or self.images.narrow)
+        stored = self.images.or_bytes(numbers.quantized)
         with function.body():
-            x = numbers.argument(self.op, self.inp)
+            x = numbers.argument(self.op, self.inp, stored.x)
             w = emit.argument("weight", (size,), numbers.filters)
             b = emit.argument("bias", (total * lanes,), numbers.sums)
             q = requantize.arguments(total * lanes) if numbers.quantized else None
-            r = None
-            if self.epilogue.residual:
-                shape = self.epilogue.residual.shape(op.out_shape)
-                r = emit.argument("residual", shape, numbers.stored)
-            y = emit.argument("y", self.out.shape(op.out_shape), numbers.stored)
-            with numbers.image(x, self.op, self.inp, self.target, self.threads) as image:
+            r, y = declared(op, self.out, self.epilogue, stored)
+            words = half_images.rounding(self.target, WIDE if numbers.paired else self.images)
+            with words, numbers.image(x, self.op, self.inp, self.target, self.threads) as image:
                 for first, count, blocks in segments(total, self.tile.blocks):
                     _Part(self, walk, (image, w, b, r, y), q, first, count, blocks).emit()
         return function.result
 
     def constants(self, weight: AnyArray, bias: AnyArray | None) -> tuple[AnyArray, ...]:
         """Return the packed filters and the padded bias, in the order of the arguments."""
-        filters = self.numbers.elements(self.op, weight)
-        packed = pack_weight(self.reduced, filters, self.read.block, self.tile, self.target)
+        filters = tiled.in_rows(self.numbers, self.numbers.elements(self.op, weight))
+        packed = pack_weight(self.reduced, filters, self.block, self.tile, self.target)
         return packed, pack_bias(self.op, bias, self.target, self.numbers.sums)
 
     def scales(self, quantization: Quantization) -> tuple[AnyArray, ...]:
@@ -121,13 +127,14 @@ class SpatialPack:
         shared = "rows" if self.chunks > 1 else "channels"
         kernel = "spatial-pack by AMX" if self.numbers.tiled else "spatial-pack"
         said = {"kernel": kernel, "tile": asdict(self.tile), "threads_share": shared}
-        return said | ({"sums": half_sums.SAID} if self.numbers.passing else {})
+        more = {"rows_of_tiles": "taps"} if self.numbers.taps else {}
+        return said | (more | {"sums": half_sums.SAID} if self.numbers.passing else more)
 
     def space(self) -> Space | None:
         """Return the settings for tuning."""
         if self.numbers.tiled:
             return tiled.tiles(self.op, self.tile)
-        op, walk = self.reduced, channels(self.reduced, self.read.block, self.target.lanes)
+        op, walk = self.reduced, channels(self.reduced, self.block, self.target.lanes)
         most = half_sums.most_depth(op, walk) if self.numbers.passing else None
         return space.tiles(op, self.target, self.tile, walk, most)
 
@@ -160,29 +167,27 @@ class _Part:
     @property
     def _tiles(self) -> TiledBand:
         """What computes a band by AMX."""
-        plan, numbers = self.plan, self.plan.numbers
+        plan = self.plan
         return TiledBand(
-            plan.reduced, plan.read, self.walk, numbers.name, numbers.sums, self.buffers[:3],
-            self.first, self.blocks, self.store,
+            plan.reduced, plan.read, self.walk, plan.numbers, self.buffers[:3], self.first,
+            self.blocks, self.store, plan.op.out_height // plan.chunks,
         )  # fmt: skip
 
     def emit(self) -> None:
         """Emit the part: a job is a band of one group of outputs, or all of a chunk of rows."""
         op, chunks = self.plan.op, self.plan.chunks
+        jobs = partial(amx.jobs, threads=self.plan.threads, tiled=self.plan.numbers.tiled)
         height = self.plan.tile.rows * self.plan.tile.band
         if chunks > 1:
             share = op.out_height // chunks
-            with (
-                emit.outer(op.batch * chunks, self.plan.threads) as job,
-                T.serial(self.count) as group,
-            ):
+            with jobs(op.batch * chunks) as job, T.serial(self.count) as group:
                 for first, count, high in segments(share, height):
                     with T.serial(count) as turn:
                         row = job % chunks * share + first + turn * high
                         self._band((job // chunks, group, row), high)
             return
         bands = -(-op.out_height // height)
-        with emit.outer(op.batch * self.count * bands, self.plan.threads) as job:
+        with jobs(op.batch * self.count * bands) as job:
             n, group, band = job // (self.count * bands), job // bands % self.count, job % bands
             full, rest = divmod(op.out_height, height)
             if full and rest:
@@ -261,11 +266,10 @@ class _Part:
 
         with T.serial(self.walk.outer // self.depth) as step:
             self._each_tile(rows, lambda *tile: one_pass(step, *tile))
-        with T.serial(rows) as r, T.serial(width) as c, T.unroll(self.blocks) as o:
-            self.store.vector(
-                lambda j: sums[at(r * width + c, o) + j],
-                (n, co + o, row + r, c),
-            )
+        self.store.band(
+            (rows, width, self.blocks), lambda r, c, o, j: sums[at(r * width + c, o) + j],
+            (n, co, row, 0),
+        )  # fmt: skip
 
     def _whole_tile(self, where: Place, r: Expr, col: Expr, rows: int, columns: int) -> None:
         lanes = self.plan.target.lanes
@@ -280,11 +284,10 @@ class _Part:
         share = self.plan.op.out_height // self.plan.chunks
         done = ((row + r) % share if self.plan.chunks > 1 else row + r) * width + col * rows
         self._reduce(acc, (n, group, 0), (row + r, col), columns, (done, share * width))
-        with T.unroll(rows) as i, T.unroll(columns) as c, T.unroll(self.blocks) as o:
-            self.store.vector(
-                lambda j: acc[i * columns + c, o, j],
-                (n, co + o, row + r + i, col + c),
-            )
+        self.store.tile(
+            (rows, columns, self.blocks), lambda i, c, o, j: acc[i * columns + c, o, j],
+            (n, co, row + r, col),
+        )  # fmt: skip
 
     def _reduce(
         self,
@@ -331,7 +334,7 @@ class _Part:
             def pixel(p: Expr) -> Expr:
                 h = up + (at[0] + p // columns) * op.stride[0] + kh * op.dilation[0]
                 v = side + (at[1] + p % columns) * op.stride[1] + kw * op.dilation[1]
-                return x[n, block, h, v, lane + ii]
+                return half_images.wide(x[n, block, h, v, lane + ii])
 
             if self.plan.numbers.passing:
                 half_sums.multiply_add(acc, lanes, pixel, lambda j: w[start + j])
@@ -369,20 +372,18 @@ def _needs(op: Conv2d, target: CpuTarget, knobs: Knobs = FIXED, dtype: str = "fl
 
 def _lower(op: Conv2d, r: Request, dtype: str = "float32") -> Kernel:
     numbers, own = arithmetic.chosen(dtype, op, r.target, r.inp)
+    common = (op, r.target, r.threads, r.inp, r.out, r.epilogue)
     if op.depthwise:
         columns = r.knobs.get("columns", default_columns(op, r.target))
-        return Depthwise(op, r.target, r.threads, r.inp, r.out, r.epilogue, columns, numbers)
-    if own is not None:
-        fixed = own
-    elif numbers.group == 1:
-        fixed = default_tile(op, r.target)
-    else:
-        block = numbers.layout(r.inp).block
-        fixed = default_tile(numbers.reduced(op), r.target, block, NARROW_VECTORS)
-    get = r.knobs.get
-    tile = Tile(*(get(name, value) for name, value in asdict(fixed).items()))
-    return SpatialPack(op, r.target, r.threads, r.inp, r.out, r.epilogue, tile, numbers)
+        return Depthwise(*common, columns, numbers, r.images)
+    how = () if numbers.group == 1 else (numbers.layout(r.inp).block, NARROW_VECTORS)
+    fixed = own or default_tile(numbers.reduced(op), r.target, *how)
+    tile = Tile(*(r.knobs.get(name, value) for name, value in asdict(fixed).items()))
+    return SpatialPack(*common, tile, numbers, r.images)
 
 
 PRIMITIVE = Primitive("spatial-pack", "dense", _needs, lambda target: target.lanes, _lower)
-NARROW = narrowed(PRIMITIVE, _needs, _lower, types.NARROW)
+NARROW = tuple(
+    replace(each, halves=each.dtype == "bfloat16")
+    for each in narrowed(PRIMITIVE, _needs, _lower, types.NARROW)
+)

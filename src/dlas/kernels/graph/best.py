@@ -24,9 +24,11 @@ from dlas.kernels.graph.arrange import PLAIN_OPERATORS, image_shape, in_blocks
 from dlas.kernels.graph.choose import Chosen
 from dlas.kernels.graph.cost import Costs, Task, cheapest
 from dlas.kernels.graph.graph import Graph, Node
+from dlas.kernels.graph.weights import skippable
 from dlas.kernels.ground.knobs import FIXED
 from dlas.kernels.ground.layout import NCHW, Layout, layout_fields
 from dlas.kernels.ground.shape import Conv2d
+from dlas.kernels.operators.quantized import QUAD
 
 LIMIT_S = 35.0
 """Seconds for measuring; what they do not suffice for is decided by the rule."""
@@ -88,7 +90,7 @@ class _Assignment:
         convolutions = [n for n in graph.nodes if n.op == "conv2d"]
         # The largest first: the time for measuring may not suffice for all.
         for node in sorted(convolutions, key=lambda n: -n.attrs["conv"].multiplications):
-            if choices[node.name].asked == "best" and node.dtype != "int8":
+            if choices[node.name].asked == "best":
                 self.seconds[node.name] = self._kernels(node)
 
     def _kernels(self, node: Node) -> dict[Key, float]:
@@ -104,26 +106,30 @@ class _Assignment:
         return {k: s for k, s in zip(keys, found, strict=True) if s is not None}
 
     def _task(self, node: Node, op: Conv2d, key: Key) -> Task:
-        weight = node.attrs["weight"]
-        zeros = 1 - np.count_nonzero(weight) / weight.size if key[1] == "csr" else 0.0
+        zeros = skippable(node)[0] if key[1] == "csr" else 0.0
         task = {
             "kind": "conv", "op": _lists(asdict(op)), "primitive": key[0], "weights": key[1],
             "written": self.written, "zeros": round(float(zeros), 1),
         }  # fmt: skip
         return task if node.dtype == "float32" else {**task, "dtype": node.dtype}
 
-    def _form(self, key: Key) -> Form:
-        primitive = primitives.PRIMITIVES[key]
+    def _form(self, key: Key, dtype: str) -> Form:
+        primitive = primitives.find(*key, dtype)
         if primitive.form is not None:
             return Form.TILES
-        return Form.BLOCKED if primitive.block(self.costs.cpu) > 1 else Form.PLAIN
+        return Form.PLAIN if primitive.plain else Form.BLOCKED
+
+    def _plain(self, name: str) -> Layout:
+        """Return the layout of plain channels: bytes lie in fours."""
+        return Layout(QUAD) if self.graph.values[name].dtype == "uint8" else NCHW
 
     def _sides(self, node: Node) -> Sides:
         """Return the seconds of an operator in each form."""
         sides = dict.fromkeys(Form, FOREVER)
         if node.op == "conv2d":
             for key, cost in self._candidates(node).items():
-                sides[self._form(key)] = min(sides[self._form(key)], cost)
+                form = self._form(key, node.dtype)
+                sides[form] = min(sides[form], cost)
             return sides
         image = len(self.graph.values[node.inputs[0]].shape) == 4
         sides[Form.PLAIN] = 0.0
@@ -173,7 +179,7 @@ class _Assignment:
             return
         yield _blocked(made), _blocked(reader), self._unpacked(name)
         halo = self.blocks.with_halo((1, 1, 1, 1))
-        yield _blocked(reader), _blocked(made), self._change(name, NCHW, halo)
+        yield _blocked(reader), _blocked(made), self._change(name, self._plain(name), halo)
 
     def _left(self, name: str, made: int, reader: int, goal: Layout) -> Iterator[Edge]:
         """Yield what it costs where the producer or the reader has tiles, and the other not.
@@ -213,11 +219,11 @@ class _Assignment:
 
     def _reads_plain(self, node: Node) -> bool:
         """Whether even the blocked kernels read plain channels (an image of few)."""
-        needs = primitives.find("spatial-pack").needs
-        return needs(node.attrs["conv"], self.costs.cpu, FIXED).block == 1
+        needs = primitives.find("spatial-pack", "dense", node.dtype).needs
+        return needs(node.attrs["conv"], self.costs.cpu, FIXED).block != self.blocks.block
 
     def _unpacked(self, name: str) -> float:
-        return self._change(name, self.blocks, NCHW)
+        return self._change(name, self.blocks, self._plain(name))
 
     def _change(self, name: str, source: Layout, goal: Layout) -> float:
         """Return the seconds of a change of layout; one that is not measured counts by bytes."""
@@ -228,8 +234,10 @@ class _Assignment:
             "kind": "relayout", "nchw": list(nchw), "written": self.written,
             "source": layout_fields(source), "goal": layout_fields(goal),
         }  # fmt: skip
-        (seconds,) = self.costs.of([task])
-        return 8 * float(np.prod(nchw)) / 4e9 if seconds is None else seconds
+        dtype = self.graph.values[name].dtype
+        (seconds,) = self.costs.of([task if dtype == "float32" else {**task, "dtype": dtype}])
+        size = np.dtype(dtype).itemsize * float(np.prod(nchw))
+        return 2 * size / 4e9 if seconds is None else seconds
 
     def chosen(self, node: Node, form: Form) -> Chosen:
         """Return the choice of a convolution, the fastest of its form, with what was measured."""
@@ -237,11 +245,9 @@ class _Assignment:
         seconds = self.seconds.get(node.name)
         if before.asked != "best":
             return before
-        if node.dtype == "int8":
-            return before._replace(measured={"note": f"by the rule: {node.dtype} is not measured"})
         if not seconds:
             return before._replace(measured={"note": "by the rule: no time left for measuring"})
-        own = {k: s for k, s in seconds.items() if self._form(k) == form}
+        own = {k: s for k, s in seconds.items() if self._form(k, node.dtype) == form}
         primitive, weights = min(own, key=lambda k: own[k])
         reason = before.reason
         if before.weights == "csr" and weights == "dense":

@@ -9,6 +9,7 @@ import numpy as np
 
 from dlas.kernels.code.emit import PrimFunc
 from dlas.kernels.code.epilogue import Epilogue
+from dlas.kernels.code.half_images import Images
 from dlas.kernels.code.numbers import FLOAT32
 from dlas.kernels.convolution import primitives
 from dlas.kernels.convolution.contract import Request
@@ -144,6 +145,11 @@ class Calls:
             found.append((self._read(name, layout), layout))
         return found
 
+    def _images(self, node: Node) -> Images:
+        """Return in what an operator's images are stored."""
+        names = (node.inputs[0], node.output, node.inputs[-1])
+        return Images(*(self.graph.values[name].dtype for name in names))
+
     def _add(self, call: Call) -> None:
         self.all.append(call)
 
@@ -155,7 +161,8 @@ class Calls:
         scales = node.attrs.get("quantization")
         ahead = scales is not None and scales.sum is not None and scales.sum.first
         epilogue = Epilogue(node.attrs["activation"], residual, ahead)
-        request = Request(self.target, self.threads, inputs[0][1], out, epilogue, choice.knobs)
+        more = (epilogue, choice.knobs, self._images(node))
+        request = Request(self.target, self.threads, inputs[0][1], out, *more)
         kernel = primitives.find(choice.primitive, choice.weights, node.dtype).lower(op, request)
         constants = primitives.constants(kernel, *fitted(node), scales)
         schedule = kernel.describe()
@@ -232,8 +239,9 @@ class Calls:
         goal, out = self._write(node.output)
         nchw = image_shape(self.graph.values[node.output].shape)
         kernel = Elementwise(
-            "affine", nchw, (layout,), out, node.attrs["activation"], self.schedule
-        )
+            "affine", nchw, (layout,), out, node.attrs["activation"], self.schedule,
+            images=self._images(node),
+        )  # fmt: skip
         constants = list(kernel.constants(node.attrs["scale"], node.attrs["shift"]))
         self._add(Call(node.name, "affine", kernel, [source], constants, [goal]))
 
@@ -274,20 +282,20 @@ class Calls:
         layouts = tuple(layout for _, layout in inputs)
         kernel = Elementwise(
             kind, image_shape(shape), layouts, out, node.attrs["activation"], self.schedule,
-            per_channel,
+            per_channel, self._images(node),
         )  # fmt: skip
         self._add(Call(node.name, kind, kernel, [n for n, _ in inputs], [], [goal]))
 
     def _pool(self, node: Node) -> None:
         ((source, layout),) = self._inputs(node)
         goal, out = self._write(node.output)
-        a = node.attrs
+        a, value = node.attrs, self.graph.values[node.output]
         nchw = image_shape(self.graph.values[node.inputs[0]].shape)
-        value = self.graph.values[node.output]
         size = image_shape(value.shape)[2:]
         pool = WindowPool(
             a["kind"], nchw, size, a["kernel"], a["stride"], a["padding"], a["dilation"],
             a["count_padding"], layout, out, self.schedule, value.dtype, value.zero,
+            self._images(node).x,
         )  # fmt: skip
         kernel = TilePool(pool) if layout.tiling else pool
         self._add(Call(node.name, f"{a['kind']}_pool", kernel, [source], [], [goal]))
@@ -296,7 +304,7 @@ class Calls:
         ((source, layout),) = self._inputs(node)
         goal, out = self._write(node.output)
         nchw = image_shape(self.graph.values[node.inputs[0]].shape)
-        kernel = GlobalPool(nchw, layout, out, self.threads)
+        kernel = GlobalPool(nchw, layout, out, self.threads, self._images(node))
         self._add(Call(node.name, "global_pool", kernel, [source], [], [goal]))
 
     def _concat(self, node: Node) -> None:

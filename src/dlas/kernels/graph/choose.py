@@ -10,7 +10,7 @@ from dlas.kernels.graph.weights import skippable
 from dlas.kernels.ground.errors import UnsupportedError, near
 from dlas.kernels.ground.knobs import FIXED, Knobs
 from dlas.kernels.ground.shape import Conv2d
-from dlas.kernels.ground.types import no_csr
+from dlas.kernels.ground.types import SPARSE_INT8, no_csr
 
 Algorithm = str | Mapping[str, str | Mapping[str, Any]]
 FALLBACKS = ("spatial-pack", "direct")
@@ -135,12 +135,14 @@ def _share(threshold: Any, what: str) -> float:
     raise UnsupportedError(f"{what} must be a share of zeros from 0 to 1, got {threshold!r}{hint}")
 
 
-def by_rule(op: Conv2d, weights: str) -> str:
+def by_rule(op: Conv2d, weights: str, dtype: str = "float32") -> str:
     """Return the primitive that `best-by-rule` stands for: a fixed rule, no measurement.
 
     Winograd where it saves most of the multiplications and its filters fit a cache; else
-    `spatial-pack`.
+    `spatial-pack`. In narrow types that, too; and what there is for CSR weights.
     """
+    if dtype != "float32":
+        return SPARSE_INT8[0] if weights == "csr" else FALLBACKS[0]
     if weights == "csr" or winograd.why_not(op) is not None:
         return "spatial-pack"
     channels = (op.in_channels, op.out_channels)
@@ -171,7 +173,7 @@ def _one(node: Node, asked: str, sparsity: Sparsity) -> Chosen:
         return Chosen(asked, "linear", weights, reason, sparsity.weights)
     wanted = asked
     if asked in BESTS:
-        wanted = by_rule(node.attrs["conv"], weights) if node.dtype == "float32" else FALLBACKS[0]
+        wanted = by_rule(node.attrs["conv"], weights, node.dtype)
     for name in (wanted, *FALLBACKS):
         refusal = _refusal(name, weights, node)
         if refusal is None:

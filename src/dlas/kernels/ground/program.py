@@ -97,10 +97,10 @@ class Program:
     def profile(self, *inputs: npt.ArrayLike, repeats: int = 10) -> list[dict[str, Any]]:
         """Return each step's record with its raw `seconds`, one a repeat, after one warm-up."""
         calls = self.link()
-        self._put(inputs)
         seconds: list[list[float]] = [[] for _ in calls]
         with pool.limited(self.threads) as self.ran_threads:
             for turn in range(repeats + 1):
+                self._put(inputs)  # later tensors lie where they lay
                 for at, (function, arguments) in enumerate(calls):
                     start = time.perf_counter()
                     function(*arguments)

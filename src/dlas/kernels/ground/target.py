@@ -177,6 +177,18 @@ FIXED: Mapping[str, CpuTarget] = {
     )
 }
 """Targets by name: the levels of an architecture, and with what multiplies narrow types."""
+INSTRUCTION_SETS: Mapping[str, str] = {
+    "avx2": "x86-64-v3",
+    "avx512": "x86-64-v4",
+    "vnni": "x86-64-v4-vnni",
+    "amx": "x86-64-v4-amx",
+}
+"""Levels of x86-64 as studies name them, the lowest first, each with its target."""
+
+
+def of_level(isa: str) -> CpuTarget:
+    """Return the target of an instruction set as studies name it; `native`: this CPU's."""
+    return resolve(INSTRUCTION_SETS.get(isa, isa))
 
 
 def runs_here(target: CpuTarget) -> bool:

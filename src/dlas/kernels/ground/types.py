@@ -36,6 +36,8 @@ WINOGRAD_INT8 = (
 )
 SPARSE_INT8 = ("direct", "gemm")
 """The primitives that have CSR weights in int8, in groups of four input channels."""
+ASKED_SPARSE_INT8 = (*SPARSE_INT8, "best", "best-by-rule")
+"""What may be asked for CSR weights in int8: those, or what chooses among them."""
 CSR_INT8 = (
     "CSR weights in int8 are implemented for convolutions by direct and gemm: the other sparse "
     "kernels are float32"

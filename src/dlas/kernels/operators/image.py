@@ -9,6 +9,7 @@ from tvm.tirx.script.builder import ir as T
 from dlas.kernels.code import emit
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
 from dlas.kernels.code.epilogue import activate
+from dlas.kernels.code.half_images import BITS, WIDE, Images, narrow, wide
 from dlas.kernels.ground.layout import Array, Layout, Shape4
 
 At = tuple[Expr, Expr, Expr, Expr, Expr]
@@ -18,7 +19,7 @@ At = tuple[Expr, Expr, Expr, Expr, Expr]
 def load(x: Buffer, layout: Layout, at: At) -> Expr:
     """Read one element (in `each_pixel`, one vector)."""
     n, block, row, col, lane = at
-    return x[n, block, row + layout.halo[0], col + layout.halo[1], lane]
+    return wide(x[n, block, row + layout.halo[0], col + layout.halo[1], lane])
 
 
 def each_pixel(
@@ -47,7 +48,7 @@ def each_pixel(
         row, block, image = job % h, job // h % blocks, job // (h * blocks)
 
         def one(col: Expr, lane: Expr) -> None:
-            result = value((image, block, row, col, lane))
+            result = narrow(value((image, block, row, col, lane)), y)
             emit.store(y, result, image, block, row + top, col + left, lane)
 
         if layout.block > 1:
@@ -79,21 +80,22 @@ class Elementwise:
     activation: str | None
     schedule: tuple[int, int]
     per_channel: bool = False
+    images: Images = WIDE
 
     def function(self, name: str) -> PrimFunc:
         """Return the kernel: (x, [y or scale, shift], out)."""
         n, c, _, _ = self.nchw
         function = emit.Function(name)
         with function.body():
-            x = emit.argument("x", self.inputs[0].shape(self.nchw))
+            x = emit.argument("x", self.inputs[0].shape(self.nchw), self.images.x)
             more = []
             if self.kind == "affine":
                 size = -(-c // self.out.block) * self.out.block
                 more = [emit.argument("scale", (size,)), emit.argument("shift", (size,))]
             elif len(self.inputs) == 2:
                 shape = (n, c, 1, 1) if self.per_channel else self.nchw
-                more = [emit.argument("other", self.inputs[1].shape(shape))]
-            y = emit.argument("y", self.out.shape(self.nchw))
+                more = [emit.argument("other", self.inputs[1].shape(shape), self.images.other)]
+            y = emit.argument("y", self.out.shape(self.nchw), self.images.y)
             each_pixel(y, self.out, self.nchw, self.schedule, lambda at: self._value(x, more, at))
         return function.result
 
@@ -134,13 +136,15 @@ class WindowPool:
     dtype: str = "float32"
     zero: int = 0
     """What the halo of a quantized image holds."""
+    read: str = ""
+    """In what the input is stored, if not as the output (`dtype`)."""
 
     def function(self, name: str) -> PrimFunc:
         """Return the kernel: (x, y)."""
         shape: Shape4 = (*self.nchw[:2], *self.out_size)
         function = emit.Function(name)
         with function.body():
-            x = emit.argument("x", self.inp.shape(self.nchw), self.dtype)
+            x = emit.argument("x", self.inp.shape(self.nchw), self.read or self.dtype)
             y = emit.argument("y", self.out.shape(shape), self.dtype)
             fill = emit.constant(self.zero, self.dtype)
             each_pixel(y, self.out, shape, self.schedule, lambda at: self._value(x, at), fill)
@@ -153,7 +157,8 @@ class WindowPool:
             tap: of row and column of the window and the value of what does not count: the value of
                 the pixel there, and one if it counts, else zero.
         """
-        none = T.float32(0) if self.kind == "avg" else T.min_value(self.dtype)
+        kind = "float32" if self.dtype == BITS else self.dtype
+        none = T.float32(0) if self.kind == "avg" else T.min_value(kind)
         total, count = none, T.float32(0)
         for kh in range(self.kernel[0]):
             for kw in range(self.kernel[1]):
@@ -211,6 +216,7 @@ class GlobalPool:
     inp: Layout
     out: Layout
     threads: int
+    images: Images = WIDE
 
     def function(self, name: str) -> PrimFunc:
         """Return the kernel: (x, y)."""
@@ -218,8 +224,8 @@ class GlobalPool:
         blocks, lanes = -(-c // self.inp.block), self.inp.block
         function = emit.Function(name)
         with function.body():
-            x = emit.argument("x", self.inp.shape(self.nchw))
-            y = emit.argument("y", self.out.shape((n, c, 1, 1)))
+            x = emit.argument("x", self.inp.shape(self.nchw), self.images.x)
+            y = emit.argument("y", self.out.shape((n, c, 1, 1)), self.images.y)
             with emit.outer(n * blocks, self.threads) as job:
                 image, block = job // blocks, job % blocks
                 total = emit.registers((lanes,))
@@ -237,9 +243,10 @@ class GlobalPool:
                 emit.each_lane(
                     lanes,
                     lambda lane: emit.store(
-                        y, total[lane] * T.float32(1 / (h * w)), image, block, top, left, lane
+                        y, narrow(total[lane] * T.float32(1 / (h * w)), y),
+                        image, block, top, left, lane,
                     ),
-                )
+                )  # fmt: skip
                 if any(self.out.halo):
                     emit.zero_halo(y, image, block, 0, (1, 1), self.out)
         return function.result

@@ -23,6 +23,7 @@ import numpy as np
 
 from dlas.kernels.code.emit import argument_shapes, argument_types
 from dlas.kernels.code.machine_code import compile_functions
+from dlas.kernels.code.numbers import INT8
 from dlas.kernels.convolution import matrix, metaschedule
 from dlas.kernels.convolution.native import unpacked
 from dlas.kernels.convolution.primitives import constants, plain_kernel
@@ -174,7 +175,7 @@ def _arrays(task: dict[str, Any], kernel: Any) -> list[Array]:
     """Return the arguments of a convolution: the same numbers for every candidate."""
     op, random = _operator(task), np.random.default_rng(0)
     if _dtype(task) == "int8":
-        return _quantized(op, kernel, random)
+        return _quantized(op, kernel, random, task["zeros"])
     x = random.standard_normal(op.in_shape).astype(np.float32)
     weight = random.standard_normal(op.weight_shape).astype(np.float32)
     weight[random.random(op.weight_shape) < task["zeros"]] = 0
@@ -185,10 +186,16 @@ def _arrays(task: dict[str, Any], kernel: Any) -> list[Array]:
     return [aligned_copy(packed, packed.shape), *constants, output]
 
 
-def _quantized(op: Conv2d, kernel: Any, random: Any) -> list[Any]:
-    """Return the arguments of a convolution in int8, with outputs spread over all of uint8."""
+def _quantized(op: Conv2d, kernel: Any, random: Any, zeros: float) -> list[Any]:
+    """Return the arguments of a convolution in int8, with outputs spread over all of uint8.
+
+    `zeros` is the share of groups of four input channels that hold nothing else.
+    """
     x = random.integers(0, 256, op.in_shape).astype(np.uint8)
     weight = random.integers(-127, 128, op.weight_shape).astype(np.int8)
+    per_in, each = op.weight_shape[1], INT8.group
+    drawn = random.random((op.out_channels, -(-per_in // each), *op.kernel)) < zeros
+    weight[drawn.repeat(each, 1)[:, :per_in]] = 0
     deviation = 73.0 * 73.0 * float(np.prod(op.weight_shape[1:])) ** 0.5
     scales = Quantization(Scale(1.0, 128), (1.0,), Scale(deviation / 60, 128))
     packed = [pack(x, kernel.inp, 128), *constants(kernel, weight, None, scales)]

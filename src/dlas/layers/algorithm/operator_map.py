@@ -17,7 +17,7 @@ from dlas.core.protocols import (
     impossible,
     unavailable,
 )
-from dlas.kernels.ground.types import SPARSE_INT8, no_csr
+from dlas.kernels.ground.types import ASKED_SPARSE_INT8, no_csr
 from dlas.layers.algorithm.shared.sparsity import refuse_without_zeros
 
 OTHERS, BEST = "*", "best"
@@ -81,7 +81,7 @@ class OperatorMap(Algorithm):
         if not sparse:
             return None
         int8 = stack.precision == "int8"
-        if int8 and all(entry["primitive"] in SPARSE_INT8 for entry in sparse.values()):
+        if int8 and all(entry["primitive"] in ASKED_SPARSE_INT8 for entry in sparse.values()):
             return refuse_without_zeros(stack, min(e["threshold"] for e in sparse.values()))
         if stack.precision != "float32":
             return unavailable(f"map: {no_csr(stack.precision)}")

@@ -14,9 +14,13 @@ from pydantic import Field
 
 from dlas.core.protocols import HardwareTechnique
 from dlas.kernels.ground import cpu as host
+from dlas.kernels.ground import tile_permission
+from dlas.kernels.ground.target import FIXED, INSTRUCTION_SETS
 
-NEEDS: Mapping[str, tuple[str, ...]] = {"avx2": host.V3, "avx512": host.V4}
-"""Flags, as Linux names them, that each instruction set means (x86-64-v3 and x86-64-v4)."""
+NEEDS: Mapping[str, tuple[str, ...]] = {
+    isa: FIXED[name].features for isa, name in INSTRUCTION_SETS.items()
+}
+"""Flags, as Linux names them, that each instruction set means (avx2, avx512: x86-64-v3, -v4)."""
 
 _COMPUTE = (
     *("sse", "ssse", "avx", "amx", "fma", "f16c", "bmi", "abm", "popcnt", "movbe", "gfni", "vaes"),
@@ -29,14 +33,15 @@ _COMPUTE = (
 class Cpu(HardwareTechnique):
     """The processor of this machine: ``threads`` of it, with an instruction set.
 
-    ``isa: native`` leaves the choice to the runtime; ``avx2`` and ``avx512`` hold it to that
-    instruction set, where the runtime can be held.
+    ``isa: native`` leaves the choice to the runtime; the others hold it to that instruction set,
+    where the runtime can be held: ``avx2``, ``avx512``, that with dot products of bytes
+    (``vnni``), or with products of tiles of bytes and of bfloat16 as well (``amx``).
     """
 
     name: ClassVar[str] = "cpu"
     device: ClassVar[str] = "cpu"
     threads: Annotated[int, Field(ge=1)] = 1
-    isa: Literal["native", "avx2", "avx512"] = "native"
+    isa: Literal["native", "avx2", "avx512", "vnni", "amx"] = "native"
 
     def describe(self) -> dict[str, Any]:
         """Return model, flags, cores, caches in bytes by level, and memory in bytes.
@@ -65,6 +70,8 @@ class Cpu(HardwareTechnique):
         absent = sorted(set(NEEDS.get(self.isa, ())) - host.flags())
         if absent:
             return f"this CPU ({host.model()}) lacks {', '.join(absent)}, which {self.isa} needs"
+        if self.isa == "amx" and not tile_permission.given():
+            return "this system gives no permission to use AMX, which isa amx needs"
         if self.threads > allowed_cores():
             return (
                 f"{self.threads} threads were asked for and this process may use "

@@ -32,7 +32,13 @@ INFO = "pytorch.json"
 ENGINE, VNNI = "quantized.engine", "avx512_vnni"
 EXACT = "onednn"
 """The engine whose sums of 8-bit products are exact where the CPU has VNNI."""
-_ISA = {"avx2": ("avx2", "AVX2"), "avx512": ("avx512", "AVX512_CORE")}
+_ISA = {
+    "avx2": ("avx2", "AVX2"),
+    "avx512": ("avx512", "AVX512_CORE"),
+    "vnni": ("avx512", "AVX512_CORE_VNNI"),
+    "amx": ("avx512", "AVX512_CORE_AMX"),
+}
+"""What ATen (and MKL) and oneDNN call the instruction sets."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ from dlas.core.protocols import (
     unavailable,
 )
 from dlas.core.wording import said
+from dlas.kernels.ground.target import INSTRUCTION_SETS
 from dlas.kernels.ground.types import NO_SEARCH, KernelTypes
 from dlas.layers.software.shared import isa, refusals
 from dlas.layers.software.shared.work import Work, settle
@@ -35,7 +36,6 @@ from dlas.layers.software.shared.work import Work, settle
 if TYPE_CHECKING:
     from dlas.core.protocols import Array
 
-_TARGETS: Mapping[str, str] = {"native": "native", "avx2": "x86-64-v3", "avx512": "x86-64-v4"}
 HALVES = ("float16", "bfloat16")
 TRIALS = 32
 BESTS = ("best", "best-by-rule")
@@ -136,7 +136,7 @@ class Tvm(Software):
         """Choose a kernel for each convolution, compile, and store code, weights and plan."""
         from dlas import kernels
 
-        target = _TARGETS[hardware.isa]
+        target = INSTRUCTION_SETS.get(hardware.isa, hardware.isa)
         # The quantized model is one for all runtimes, and there is no torch module of it.
         quantized = program.precision == "int8"
         model = program.onnx() if quantized else program.exported()
@@ -265,14 +265,15 @@ class TvmSession:
     def observe(self, x: Array) -> Ran:
         """Run once and read the plan, which lists the calls that a run makes."""
         self(x)
-        operators = self._program.describe()["operators"]
+        plan = self._program.describe()
+        operators = plan["operators"]
         kernels = {o["operator"]: _ran(o) for o in operators if o["kind"] == "conv2d"}
         others = Counter(_ran(o) for o in operators if o["kind"] != "conv2d")
         precision, mixed = settle(self._works())
         return Ran(
             precision=precision,
             threads=self._program.ran_threads,
-            isa=isa.widest(self._program.describe()["target"]["features"]),
+            isa=isa.widest(_instructions(plan["target"]["features"], operators)),
             kernels={**kernels, **{kind: f"x{n}" for kind, n in sorted(others.items())}},
             fallbacks=(*(_fallback(o) for o in operators if o.get("fallback_reason")), *mixed),
             sparsity=_skipped(operators),
@@ -299,6 +300,15 @@ _PRODUCTS = ("nn.conv2d", "matmul", "attention")
 """Products whose factors are both computed, or that have no kernel of dlas's own."""
 _POSITIONS = {"int32", "uint16"}
 """Types of CSR's starts and offsets, which are not what a kernel computes in."""
+
+
+def _instructions(features: Sequence[str], operators: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the CPU's features that the code rests on: those of narrow types where these ran."""
+    kernels = {o.get("schedule", {}).get("kernel", "") for o in operators}
+    narrow = {o.get("dtype") for o in operators}
+    ran = {"amx": any("AMX" in kernel for kernel in kernels), "avx512_vnni": "int8" in narrow}
+    left_out = tuple(sign for sign, used in ran.items() if not used)
+    return [feature for feature in features if not feature.startswith(left_out)]
 
 
 def _ran(operator: Mapping[str, Any]) -> str:

@@ -25,14 +25,15 @@ from dlas.run.measure.args import JobArgs, read_args
 if TYPE_CHECKING:
     from dlas.core.protocols import Array
 
-TARGETS: Mapping[str, str] = {"native": "native", "avx2": "x86-64-v3", "avx512": "x86-64-v4"}
-"""Instruction sets as the hardware layer names them, in the words of ``dlas.kernels``."""
 SPAN_S = 0.2
 """Seconds of repetitions that a ceiling is the best of."""
 LOOP = "loop.so"
 FMA = "multiply-adds in registers, float32"
 DOT = "dot products in registers, uint8 by int8"
-TILED = "products of tiles in registers, bfloat16"
+TILED: Mapping[str, str] = {
+    "bfloat16": "products of tiles in registers, bfloat16",
+    "int8": "products of tiles in registers, uint8 by int8",
+}
 METHODS: Mapping[str, str] = {
     "float32": FMA,
     "float16": "multiply-adds in registers, float16",
@@ -43,8 +44,8 @@ MATMUL = "matrix products by numpy, float32: a lower bound"
 ADD = "a = a + b over arrays larger than the last cache, by numpy; three words an element"
 _FUNCTION = "ceiling"
 _STEPS = 20_000
-_TILE_PRODUCTS = 32
-"""Products that a step adds to each sum of a tile of bfloat16."""
+_TILE_PRODUCTS: Mapping[str, int] = {"bfloat16": 32, "int8": 64}
+"""Products that a step adds to each sum of a tile."""
 _UNROLLED = 4
 _ONES: Mapping[str, float] = {
     "float32": 0.5, "float16": 0.5, "bfloat16": 0x3F803F80, "int8": 0x01010101,
@@ -127,16 +128,16 @@ def build_loop(args: JobArgs) -> dict[str, Json]:
     given = read_args(BuildLoopArgs, args)
     from tvm.tirx.script.builder import ir as T
 
-    from dlas.kernels.code import emit
+    from dlas.kernels.code import amx, emit
     from dlas.kernels.code.machine_code import compile_functions
-    from dlas.kernels.code.numbers import MULTIPLIED, TILES
-    from dlas.kernels.ground.target import resolve
+    from dlas.kernels.code.numbers import MULTIPLIED
+    from dlas.kernels.ground.target import of_level
 
-    target, numbers = resolve(TARGETS[given.isa]), MULTIPLIED[given.dtype]
+    target, numbers = of_level(given.isa), MULTIPLIED[given.dtype]
     why = numbers.why_not(target)
     if why is not None:
         raise StepError(why)
-    if given.dtype == TILES.name and TILES.why_not(target) is None:
+    if amx.multiplies(target, given.dtype):
         return _build_tiles(given)
     threads, sums = given.threads, target.accumulators - 2
     lanes = target.lanes * (2 if numbers.passing else 1)
@@ -172,31 +173,32 @@ def build_loop(args: JobArgs) -> dict[str, Json]:
 
 
 def _build_tiles(given: BuildLoopArgs) -> dict[str, Json]:
-    """Compile the loop that multiplies tiles of bfloat16: four of sums, as the kernels hold."""
+    """Compile the loop that multiplies tiles: four of sums, as the kernels hold."""
     from tvm.tirx.script.builder import ir as T
 
     from dlas.kernels.code import amx, emit
     from dlas.kernels.code.machine_code import compile_functions
-    from dlas.kernels.ground.target import resolve
+    from dlas.kernels.ground.target import of_level
 
     sums, lanes, row = amx.PIXELS * amx.BLOCKS, amx.SIDE**2, 4 * amx.SIDE
     function = emit.Function(_FUNCTION, vectors=True)
     with function.body():
         x = emit.argument("x", (sums + 2, lanes), "int32")
-        y = emit.argument("y", (given.threads, sums, lanes), "float32")
+        kind = "int32" if given.dtype == "int8" else "float32"
+        y = emit.argument("y", (given.threads, sums, lanes), kind)
         with emit.outer(given.threads, given.threads) as t, amx.configured():
             amx.clear()
             pixels = [(x[p, 0], row) for p in range(amx.PIXELS)]
             filters = [(x[amx.PIXELS + o, 0], row) for o in range(amx.BLOCKS)]
             amx.load_factors(pixels, filters)
             with T.serial(_STEPS // _UNROLLED), T.unroll(_UNROLLED):
-                amx.multiply("bfloat16", amx.PIXELS, amx.BLOCKS)
+                amx.multiply(given.dtype, amx.PIXELS, amx.BLOCKS)
             for p in range(amx.PIXELS):
                 for o in range(amx.BLOCKS):
                     amx.store(p, o, y[t, p * amx.BLOCKS + o, 0], row)
-    code = compile_functions({_FUNCTION: function.result}, resolve(TARGETS[given.isa]))
+    code = compile_functions({_FUNCTION: function.result}, of_level(given.isa))
     (given.folder / LOOP).write_bytes(code)
-    flops = 2 * _TILE_PRODUCTS * lanes * sums * _STEPS * given.threads
+    flops = 2 * _TILE_PRODUCTS[given.dtype] * lanes * sums * _STEPS * given.threads
     told: dict[str, Json] = {"dtype": given.dtype, "tiles": True}
     return {"flops": flops, "lanes": lanes, "sums": sums, **told}
 
@@ -211,7 +213,7 @@ def arithmetic(args: JobArgs) -> Arithmetic:
         given = read_args(Loop, args)
         return {
             "value": given.flops / _best(loop(given)) / 1e9,
-            "method": TILED if given.tiles else METHODS[given.dtype],
+            "method": TILED[given.dtype] if given.tiles else METHODS[given.dtype],
         }
     return {"value": _matmul(read_args(MatmulArgs, args).threads), "method": MATMUL}
 
@@ -278,10 +280,11 @@ def loop(built: Loop) -> Callable[[], object]:
     result = aligned((threads, built.sums, built.lanes), sums)
     values[:] = _ONES[built.dtype]
     # Products of one and one a step; or the fixed point of x / 2 + 1 / 2.
-    expected = {
-        "int8": _ONES["int8"] + 4 * _STEPS,
-        "bfloat16": _TILE_PRODUCTS * _STEPS if built.tiles else 1 + 2 * _STEPS,
-    }.get(built.dtype, 1.0)
+    expected = {"int8": _ONES["int8"] + 4 * _STEPS, "bfloat16": 1 + 2 * _STEPS}.get(
+        built.dtype, 1.0
+    )
+    if built.tiles:
+        expected = _TILE_PRODUCTS[built.dtype] * _STEPS
     given = tensor(values), tensor(result)
 
     def run() -> None:

@@ -15,7 +15,7 @@ from dlas.core.protocols import (
     impossible,
     unavailable,
 )
-from dlas.kernels.ground.types import SPARSE_INT8, no_csr
+from dlas.kernels.ground.types import ASKED_SPARSE_INT8, no_csr
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class CsrCapable(Algorithm):
     def why_not(self, stack: Techniques) -> Refusal | None:
         """Refuse CSR in types that have no kernel, and where nothing makes weights zero."""
         has = stack.precision == "float32" or (
-            stack.precision == "int8" and self.name in SPARSE_INT8
+            stack.precision == "int8" and self.name in ASKED_SPARSE_INT8
         )
         if self.weights == "csr" and not has:
             return unavailable(no_csr(stack.precision))

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-ORDER = ("sse42", "avx2", "avx512")
+ORDER = ("sse42", "avx2", "avx512", "vnni", "amx")
 """Instruction sets, the narrowest first."""
 _SIGNS = (
-    ("avx512", ("avx512", "avx10", "amx")),
+    ("amx", ("amx",)),
+    ("vnni", ("avx512_vnni", "avx512_core_vnni")),
+    ("avx512", ("avx512", "avx10")),
     ("avx2", ("avx2",)),
     ("sse42", ("sse4", "default")),
 )
 
 
 def family(name: str) -> str | None:
-    """Return ``sse42``, ``avx2`` or ``avx512`` for a kernel's name, None where it names none."""
+    """Return the instruction set, one of `ORDER`, of a kernel's name; None where it names none."""
     lower = name.lower()
     for known, signs in _SIGNS:
         if any(sign in lower for sign in signs):
