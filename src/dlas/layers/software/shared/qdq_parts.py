@@ -66,7 +66,7 @@ class Meaning:
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredBytes:
     """A dequantized constant as it is stored."""
 
     numbers: Numbers
@@ -99,7 +99,7 @@ class QdqReading:
 
     def __init__(self) -> None:
         self.constants: dict[str, Numbers] = {}
-        self.kept: dict[str, Kept] = {}
+        self.kept: dict[str, StoredBytes] = {}
         """Dequantized constants, by the name of the float value."""
         self.quantized: dict[str, tuple[str, Meaning]] = {}
         """Dequantized values: the numbers behind each, and what they mean."""
@@ -137,7 +137,7 @@ class QdqReading:
             else np.zeros(1, self.constants[numbers].dtype)
         )
         axis = int(attributes(node).get("axis", 1))
-        self.kept[name] = Kept(self.constants[numbers], self.constants[scale], zero, axis)
+        self.kept[name] = StoredBytes(self.constants[numbers], self.constants[scale], zero, axis)
 
     def value(self, name: str) -> Numbers | None:
         """Return a constant's values, None: it is computed."""
