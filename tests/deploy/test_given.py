@@ -82,7 +82,9 @@ def test_an_onnx_file_says_its_size_channels_and_classes(place: Path) -> None:
     assert not given.labelled
     assert any("agreement" in note for note in given.notes)
     study = _study(given)
-    assert "pytorch" not in {s.text("software") for s in study.stacks}
+    # PyTorch has no reader of ONNX files but for the quantized operators that it has kernels of.
+    by_torch = {s.text("optimization") for s in study.stacks if s.text("software") == "pytorch"}
+    assert by_torch == {"int8"}
     assert {s.text("optimization") for s in study.stacks} >= {"none", "int8"}
 
 

@@ -39,7 +39,7 @@ def network():
 
 
 def test_builds_find_all_that_they_may_ask_for(timm_networks, network, tmp_path):
-    lowered = timm_networks.lower(network, tmp_path / "a")
+    lowered = timm_networks.Lowered(network, tmp_path / "a")
     for name in vars(Program):
         assert name.startswith("_") or hasattr(lowered, name), name
 
@@ -83,7 +83,7 @@ def test_what_pruning_and_int8_made_is_judged_by_what_ran(
 
     monkeypatch.setattr(timm_networks, "run", run)
     places, said = iter(tmp_path / str(n) for n in range(9)), {}
-    plain = timm_networks.lower(network, next(places))
+    plain = timm_networks.Lowered(network, next(places))
     timm_networks._prune(network, said.__setitem__, places)
     timm_networks._quantize(network, plain, DATA.load("train"), said.__setitem__, places)
     found = {step: timm_networks.kind(said.get(step, "")) for step in timm_networks.STEPS}
