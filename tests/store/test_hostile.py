@@ -302,22 +302,23 @@ def _(bait: Bait) -> Act:
     return ["table", str(with_database(bait.packed(), bait.folder, trigger))]
 
 
-@case("a SQLite file that is no database of ours")
-def _(bait: Bait) -> Act:
+def foreign_database(bait: Bait, table: str) -> Path:
+    """Return a folder of results whose database holds one table, that of somebody else."""
     folder = bait.folder / "rows"
     folder.mkdir()
     with closing(sqlite3.connect(folder / "results.sqlite")) as connection:
-        connection.execute("CREATE TABLE accounts (x)")
-    return ["table", str(folder)]
+        connection.execute(f'CREATE TABLE "{table}" (x)')
+    return folder
+
+
+@case("a SQLite file that is no database of ours")
+def _(bait: Bait) -> Act:
+    return ["table", str(foreign_database(bait, "accounts"))]
 
 
 @case("names that would drive the terminal")
 def _(bait: Bait) -> Act:
-    folder = bait.folder / "rows"
-    folder.mkdir()
-    with closing(sqlite3.connect(folder / "results.sqlite")) as connection:
-        connection.execute('CREATE TABLE "\x1b]0;title\x07" (x)')
-    return ["table", str(folder)]
+    return ["table", str(foreign_database(bait, "\x1b]0;title\x07"))]
 
 
 @case("a row under another cell's name")

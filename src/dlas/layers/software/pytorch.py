@@ -32,6 +32,16 @@ INFO = "pytorch.json"
 ENGINE, VNNI = "quantized.engine", "avx512_vnni"
 EXACT = "onednn"
 """The engine whose sums of 8-bit products are exact where the CPU has VNNI."""
+INT8_SOURCES = (
+    "dlas.layers.software.shared.work",
+    "dlas.layers.software.shared.qdq_listing",
+    "dlas.layers.software.shared.qdq_parts",
+    "dlas.layers.software.shared.qdq_patterns",
+    "dlas.layers.software.shared.torch_int8",
+    "dlas.layers.software.shared.torch_moves",
+    "dlas.layers.software.shared.torch_operators",
+)
+"""What reads the shared quantized model and computes it in PyTorch."""
 _ISA = {
     "avx2": ("avx2", "AVX2"),
     "avx512": ("avx512", "AVX512_CORE"),
@@ -69,13 +79,7 @@ class PyTorch(Software):
         "dlas.layers.software.shared.torch_store",
         "dlas.layers.software.shared.torch_observe",
         "dlas.layers.software.shared.isa",
-        "dlas.layers.software.shared.work",
-        "dlas.layers.software.shared.qdq_listing",
-        "dlas.layers.software.shared.qdq_parts",
-        "dlas.layers.software.shared.qdq_patterns",
-        "dlas.layers.software.shared.torch_int8",
-        "dlas.layers.software.shared.torch_moves",
-        "dlas.layers.software.shared.torch_operators",
+        *INT8_SOURCES,
     )
 
     layout: Literal["nchw", "nhwc"] = "nchw"

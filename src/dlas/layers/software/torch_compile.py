@@ -29,7 +29,7 @@ from dlas.core.protocols import (
     Techniques,
     unavailable,
 )
-from dlas.layers.software.pytorch import VNNI
+from dlas.layers.software.pytorch import INT8_SOURCES, VNNI
 from dlas.layers.software.shared import refusals
 
 if TYPE_CHECKING:
@@ -67,13 +67,7 @@ class TorchCompile(Software):
         "dlas.layers.software.pytorch",
         "dlas.layers.software.shared.torch_observe",
         "dlas.layers.software.shared.isa",
-        "dlas.layers.software.shared.work",
-        "dlas.layers.software.shared.qdq_listing",
-        "dlas.layers.software.shared.qdq_parts",
-        "dlas.layers.software.shared.qdq_patterns",
-        "dlas.layers.software.shared.torch_int8",
-        "dlas.layers.software.shared.torch_moves",
-        "dlas.layers.software.shared.torch_operators",
+        *INT8_SOURCES,
         "dlas.layers.software.shared.torch_pt2e",
     )
 
