@@ -58,6 +58,7 @@ class ExecuTorch(Software):
     quantizer: ClassVar[str] = "torchao"
     sources: ClassVar[tuple[str, ...]] = (
         "dlas.layers.software.shared.refusals",
+        "dlas.layers.software.shared.pt2e",
         "dlas.layers.software.shared.work",
         "dlas.layers.software.shared.xnnpack_events",
     )
@@ -181,16 +182,13 @@ def _lowered(module: Any, shape: tuple[int, ...], half: bool, images: Array | No
 
 def _quantized(module: Any, x: Any, images: Array) -> Any:
     """Return a module that XNNPACK's quantizer has quantized on images, batches of ``x``'s."""
-    import torch
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
         XNNPACKQuantizer,
         get_symmetric_quantization_config,
     )
-    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    from dlas.layers.software.shared.pt2e import calibrated
 
     quantizer = XNNPACKQuantizer()
     quantizer.set_global(get_symmetric_quantization_config(is_per_channel=True))
-    prepared = prepare_pt2e(torch.export.export(module, (x,)).module(), quantizer)
-    for at in range(0, len(images), len(x)):
-        prepared(torch.from_numpy(images[at : at + len(x)]))
-    return convert_pt2e(prepared)
+    return calibrated(module, x, images, quantizer)

@@ -69,6 +69,7 @@ class TorchCompile(Software):
         "dlas.layers.software.shared.isa",
         *INT8_SOURCES,
         "dlas.layers.software.shared.torch_pt2e",
+        "dlas.layers.software.shared.pt2e",
     )
 
     options: dict[str, bool | int | float | str] = field(default_factory=dict)

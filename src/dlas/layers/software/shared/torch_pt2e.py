@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.ao.quantization.fx import _decomposed  # noqa: F401  registers quantized_decomposed
 from torch.nn import functional as F
-from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
     X86InductorQuantizer,
     get_default_x86_inductor_quantization_config,
 )
 
+from dlas.layers.software.shared.pt2e import calibrated
 from dlas.layers.software.shared.qdq_listing import read_listing
 from dlas.layers.software.shared.torch_int8 import Int8Network
 from dlas.layers.software.shared.torch_moves import Fixed, Maker, Run
@@ -39,10 +39,7 @@ def own(module: Any, example: Any, images: Array, reduce_range: bool) -> Any:
     """
     quantizer = X86InductorQuantizer()
     quantizer.set_global(get_default_x86_inductor_quantization_config(reduce_range=reduce_range))
-    prepared = prepare_pt2e(torch.export.export(module, (example,)).module(), quantizer)
-    for at in range(0, len(images), len(example)):
-        prepared(torch.from_numpy(images[at : at + len(example)]))
-    return convert_pt2e(prepared)
+    return calibrated(module, example, images, quantizer)
 
 
 def shared(model: Path) -> torch.nn.Module:
