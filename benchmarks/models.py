@@ -10,7 +10,9 @@ and not timed. A round runs everyone once, in a new random order; the table show
 is a network, a number of threads and a pruning; each is saved when it is complete, and one that
 the JSON file holds already is not measured again.
 `--zeros 0.9` prunes every convolution and linear layer, the first and last included: uniformly at
-random, or the smallest weights of each layer.
+random, or the smallest weights of each layer. `--channels 0.3` takes channels away instead, as a
+study's `channel-pruning` does. Networks are timm's, or `cifar-form:resnet-18` and its like (with
+`--size 32`).
 `--precision int8` runs one quantized model by everyone who reads it, and what runtimes quantize
 themselves (see `quantized.py`); `bfloat16` and `float16` are asked of dlas and of OpenVINO, ONNX
 Runtime beside them in float32. A file holds one precision or several.
@@ -36,6 +38,7 @@ from typing import Any
 import numpy as np
 import quantized
 from lowered import LeftOut, Lowered, Served, folder_of, once
+from networks import make
 from saved import Saved, geometric_mean
 
 Run = Callable[[np.ndarray], np.ndarray]
@@ -236,27 +239,6 @@ def everyone(precision: str, converter: str = "") -> dict[str, Build]:
     return ours | {"onnxruntime": onnxruntime, "openvino": hinted}
 
 
-def make(name: str, size: int, zeros: float, by_magnitude: bool) -> Any:
-    """Return the network with weights that keep every layer's output alive."""
-    import timm
-    import torch
-
-    torch.manual_seed(0)
-    options = {"img_size": size} if name.startswith("vit") else {}
-    model = timm.create_model(name, pretrained=False, **options).eval()
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            # Networks that start their last norms at zero would hide whole branches.
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-            torch.nn.init.normal_(module.bias, 0, 0.2)
-        if zeros and isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
-            weight = module.weight.data
-            score = weight.abs() if by_magnitude else torch.rand_like(weight)
-            cut = score.flatten().kthvalue(max(1, int(zeros * weight.numel()))).values
-            weight[score <= cut] = 0
-    return model
-
-
 def build_all(
     model: Any,
     x: np.ndarray,
@@ -335,6 +317,8 @@ def summary(rows: list[dict[str, Any]]) -> None:
         zeros = f"{case['zeros']:.0%} {case['pruning']}" if case["zeros"] else "none"
         if "precision" in case:
             zeros += f", {case['precision']}"
+        if "channels" in case:
+            zeros += f", {case['channels']:.0%} of channels away"
         print(
             f"| {case['model']} | {case['threads']} | {zeros} | {ours} | "
             f"{1e3 * medians[ours]:.2f} | {peer} | {1e3 * medians[peer]:.2f} | {ratio:.2f} |"
@@ -360,6 +344,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--zeros", nargs="+", type=float, default=[0.0])
     parser.add_argument("--pruning", nargs="+", default=["random"], choices=PRUNING)
+    parser.add_argument("--channels", type=float, default=0.0, help="share of them to prune")
     parser.add_argument("--converter", default="", help="the Python that has litert-torch")
     parser.add_argument("--json", type=Path, help="results; cases in it are not measured again")
     parser.add_argument("--summary", action="store_true", help="only print what --json holds")
@@ -381,9 +366,13 @@ def main() -> None:
         common = {"model": name, "zeros": zeros, "pruning": pruned, "size": options.size}
         if precision != "float32":  # files of before have none
             common["precision"] = precision
+        if options.channels:
+            common["channels"] = options.channels
         cases = [common | {"threads": threads} for threads in options.threads]
         cases = [case for case in cases if not saved.has(case)]
-        model = make(name, options.size, zeros, pruning == "magnitude") if cases else None
+        model = None
+        if cases:
+            model = make(name, options.size, zeros, pruning == "magnitude", options.channels)
         runtimes = [r for r in options.runtimes if zeros or r not in SPARSE]
         for case in cases:
             threads = case["threads"]

@@ -7,6 +7,7 @@ and OpenMP waits by spinning. Children are not touched, and what asks for more t
 from __future__ import annotations
 
 import hashlib
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -41,6 +42,12 @@ def one_thread() -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     one_thread()
+
+
+def pytest_sessionstart() -> None:
+    """Let the programs that tests start hear Ctrl-C, though pytest may run behind a shell's &."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
