@@ -60,14 +60,14 @@ from dlas.run.process.tasks import Server
 from dlas.store.artifacts import ArtifactStore
 
 folder = Path(sys.argv[2])
-(folder / "empty_step.py").write_text("def run(args):\\n    return {}\\n")
 store = ArtifactStore(folder / "store")
 took = []
 with store.use(), Pool(store.scratch()) as pool:
     settings = MeasureSettings.model_validate({})
     engine = LocalEngine(store, pool, settings, (str(folder),))
     for n in range(45):
-        step = Step(key("empty", n), Stage.OPTIMIZE, "empty_step:run", {}, {}, Server(), str(n))
+        name = key("empty", n)
+        step = Step(name, Stage.OPTIMIZE, "dlas.empty_step:run", {}, {}, Server(), str(n))
         began = time.perf_counter()
         (record,) = engine.run({step.key: step}, lambda *_: None).values()
         took.append(time.perf_counter() - began)
@@ -98,7 +98,8 @@ def git(*arguments: str) -> None:
 
 
 def describe(tree: Path) -> None:
-    """Write what an installation of a tree would say of it."""
+    """Write what an installation of a tree would say of it, and a step that does nothing."""
+    (tree / "src" / "dlas" / "empty_step.py").write_text("def run(args):\n    return {}\n")
     project = tomllib.loads((tree / "pyproject.toml").read_text())["project"]
     folder = tree / "src" / f"dlas-{project['version']}.dist-info"
     folder.mkdir()
