@@ -150,8 +150,11 @@ def test_several_who_come_at_once_make_the_tables_once(database: str) -> None:
 def test_of_two_machines_that_measure_a_round_the_first_counts(database: str) -> None:
     row = round_row("c", 0, [1.0])
     with ResultStore(database) as one, ResultStore(database) as two:
-        assert one.insert(row)
-        assert not two.insert(replace(row, session="other", samples=(9.0,)))
+        seen = fact("c", "observe", {"precision": "float32"})
+        assert one.insert(row, seen)
+        late = replace(seen, session="other", value={"precision": "int8"})
+        assert not two.insert(replace(row, session="other", samples=(9.0,)), late)
+        assert two.rows(FactRow) == [seen]
         assert not two.amend(replace(row, session="other"))
         assert one.amend(replace(row, overhead_s=2.0))
         assert [r.overhead_s for r in two.rows(RoundRow)] == [2.0]

@@ -150,6 +150,8 @@ def calm(
     assert len(ended.generations) >= STEPS
     assert {status for _, status, _ in ended.rows["cells"].values()} == {"complete"}
     assert set(ended.generations.values()) == {0}
+    observed = {cell for cell, kind in ended.rows["facts"] if kind == "observe"}
+    assert observed == set(ended.rows["cells"])
     endured += [
         "", f"{len(ended.generations)} steps, {len(ended.rows['rounds'])} rounds; undisturbed "
         f"{ended.seconds:.1f} s",

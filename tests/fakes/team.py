@@ -31,6 +31,7 @@ def whole(lab: Place, database: str, bucket: str, undisturbed: Place) -> None:
     assert {row.status for row in found[CellRow]} == {"complete"}
     measured = [(row.cell, row.control, row.round) for row in found[RoundRow]]
     assert sorted(measured) == sorted(undisturbed.rounds())
+    assert {(fact.cell, fact.kind) for fact in found[FactRow]} == set(undisturbed.facts())
     generations = committed(bucket, lab.root / "looks")
     assert len(generations) >= 10
     assert set(generations.values()) == {0}

@@ -122,8 +122,9 @@ class ResultStore:
 
         kind, encoded = type(row), _encoded(beside)
         values = encode(row)
-        # inline: asked for keys that it made itself, a driver would count no rows
-        statement = self._database.insert(TABLES[kind]).inline().on_conflict_do_nothing()
+        # Not every driver counts the rows of an insert unless it is asked to: -1, silently.
+        statement = self._database.insert(TABLES[kind]).on_conflict_do_nothing()
+        statement = statement.execution_options(preserve_rowcount=True)
 
         def work(connection: Connection) -> bool:
             if connection.execute(statement, values).rowcount != 1:
