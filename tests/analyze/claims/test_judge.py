@@ -19,6 +19,7 @@ from dlas.analyze.claims.gauges import within
 from dlas.analyze.claims.hypothesis import Claim, ClaimsFile
 from dlas.analyze.claims.language import parse
 from dlas.analyze.claims.plainly import Plainly
+from dlas.analyze.claims.spoken import numbered
 from dlas.analyze.estimate.noise import estimate
 from dlas.core.goals import Goals
 from dlas.core.rules import Rule
@@ -839,3 +840,18 @@ def test_heavy_tails_make_far_out_values_less_sure_and_normal_ones_do_not():
     assert z["normal"] < 1e-4 < z["heavy"]
     assert verdict(heavy, test) == "cannot tell"
     assert verdict(rounds_of(0.03 * rng.standard_t(3, shape), 0.5), test) == "reproduced"
+
+
+def test_what_is_said_of_several_tests_is_numbered():
+    assert numbered(["a"]) == ["a"]
+    assert numbered(["a", "a"]) == ["a"]
+    assert numbered(["a", "b"]) == ["1) a", "2) b"]
+    found = evidence(PLAIN)
+    tests = [f"speedup(opt == 'fast') {sign} 1 in every model, threads" for sign in "><"]
+    tests[1] += " where model != 'a'"
+    file = ClaimsFile("f", (claim(tests),), "h", "")
+    page = as_markdown(found, file, judge(found, file))
+    (row,) = (line for line in page.splitlines() if line.startswith("| c |"))
+    assert re.search(r"\| every case \| 1\) 8 yes<br>2\) 6 no \| 1\) model .*<br>2\) model ", row)
+    assert "where model != 'a': fast is" in row
+    assert "\n  1) `speedup" in page and "\n  2) `speedup" in page

@@ -12,7 +12,7 @@ from dlas.core.errors import UserError
 from dlas.core.records import Stage
 from dlas.core.stack import Choice, Stack
 from dlas.run.plan.durations import GUESS_S, OVERHEAD_S
-from dlas.run.plan.pilot import Named, Pilot, Took, alike, read_pilot
+from dlas.run.plan.pilot import Named, Pilot, Took, Yielded, alike, read_pilot
 from dlas.run.plan.plan import make
 from dlas.run.plan.preview import preview
 from dlas.store.artifacts import ArtifactStore
@@ -93,16 +93,17 @@ class TestPilot:
         pilot = Pilot(
             {
                 Stage.PREPARE: [Took(small, 1, 100, 100), Took(large, 1, 1000, 1000)],
-                Stage.BUILD: [Took(small, 1, 150, 100), Took(large, 1, 4000, 1000)],
+                Stage.BUILD: [Took(small, 1, 150, 100, "lowered"), Took(large, 1, 4000, 1000)],
                 Stage.EVALUATE: [Took(small, 1, 0, 100)],
             }
         )
         assert (pilot.network(small), pilot.network(large)) == (100, 1000)
-        assert (pilot.share(Stage.BUILD, small), pilot.share(Stage.BUILD, large)) == (1.5, 4)
+        assert pilot.yielded(Stage.BUILD, small) == Yielded(1.5, "lowered")
+        assert pilot.yielded(Stage.BUILD, large) == Yielded(4, "")
         other = of(model=Choice("other"))
         assert pilot.network(other) is None
-        assert pilot.share(Stage.BUILD, other) == pytest.approx((1.5 + 4) / 2)
-        assert pilot.share(Stage.LOWER, small) is None
+        assert pilot.yielded(Stage.BUILD, other) == Yielded(pytest.approx((1.5 + 4) / 2), "")
+        assert pilot.yielded(Stage.LOWER, small) is None
 
     def test_a_folder_without_results_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"--pilot .* holds no results"):

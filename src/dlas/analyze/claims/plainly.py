@@ -81,7 +81,9 @@ class Plainly:
         one = tried.decisive
         if one is None:
             return tried.reason
-        place = self.place(one.place)
+        where = " and ".join(rule.text for rule in tried.test.where)
+        parts = (self.place(one.place), f"where {where}" if where else "")
+        place = ", ".join(part for part in parts if part)
         return f"{place}: {self._found(tried, one)}" if place else self._found(tried, one)
 
     def _found(self, tried: Tried, one: Answered) -> str:

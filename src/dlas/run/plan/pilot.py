@@ -68,6 +68,18 @@ class Took:
     """Of what it yielded; 0: it is not known, or nothing."""
     network: int = 0
     """Bytes of the stack's network as it was prepared; 0: they are not known."""
+    given: str = ""
+    """The input whose files it yielded as they were, so that they are stored once; empty: none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Yielded:
+    """What steps like one yielded."""
+
+    share: float
+    """Their bytes for each of their networks' as these were prepared."""
+    given: str
+    """The input whose files they yielded as they were; empty: none, or not all of them."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +94,12 @@ class Pilot:
         found = self._most_alike(self.took.get(stage, ()), of, TIME[stage])
         return _mean(each.seconds for each in found)
 
-    def share(self, stage: Stage, of: Named) -> float | None:
-        """Return the bytes that the most similar steps of a stage yielded, for each prepared one.
-
-        That is, over the bytes of their networks as they were prepared; None: there is none.
-        """
+    def yielded(self, stage: Stage, of: Named) -> Yielded | None:
+        """Return what the most similar steps of a stage yielded; None: there is none."""
         known = [t for t in self.took.get(stage, ()) if t.bytes and t.network]
-        return _mean(t.bytes / t.network for t in self._most_alike(known, of, SIZE[stage]))
+        found = self._most_alike(known, of, SIZE[stage])
+        share, given = _mean(t.bytes / t.network for t in found), {t.given for t in found}
+        return None if share is None else Yielded(share, given.pop() if len(given) == 1 else "")
 
     def network(self, of: Named) -> float | None:
         """Return the bytes of a stack's network as it was prepared there; None: it was not."""
@@ -185,8 +196,10 @@ def _steps(
             if record.stage == Stage.PREPARE:
                 networks[cell] = record.stored_bytes
     for key, record in records.items():
-        cell = cells[key]
+        of, network = stacks[cells[key]], networks.get(cells[key], 0)
+        needs = (record.needs or {}).items()
+        given = next((name for name, content in needs if content == record.content), "")
         took[Stage(record.stage)].append(
-            Took(stacks[cell], record.seconds, record.stored_bytes, networks.get(cell, 0))
+            Took(of, record.seconds, record.stored_bytes, network, given)
         )
     return took

@@ -66,12 +66,15 @@ def disk(plan: Plan, store: Path | None, pilot: Pilot) -> dict[str, Any]:
     for cell in plan.runnable:
         guessed.add(cell, plan.steps)
     sizes = guessed.bytes | {key: step.bytes for key, step in known.items()}
-    names = {key: known[key].content if key in known else key for key in plan.steps}
+    names: dict[str, str] = {}
+    for key in plan.steps:
+        same = guessed.same.get(key, key)
+        names[key] = known[key].content if key in known else names.get(same, key)
     beside = _beside(plan)
-    objects = {names[key]: (str(step.stage), sizes[key]) for key, step in plan.steps.items()}
+    first = {names[key]: key for key in reversed([*plan.steps])}
     by_stage: Counter[str] = Counter()
-    for stage, size in objects.values():
-        by_stage[stage] += size
+    for key in first.values():
+        by_stage[str(plan.steps[key].stage)] += sizes[key]
     networks = {cell.prepared for cell in plan.runnable}
     return {
         "expected_mb": _mb(sum(by_stage.values()) + beside),
@@ -133,6 +136,8 @@ class _Sizes:
     """Steps that prepare a network of unknown size."""
     of_pilot: set[str] = field(default_factory=set)
     """Steps whose size the pilot tells."""
+    same: dict[str, str] = field(default_factory=dict)
+    """Steps that yield what another one yields, as it is: stored once."""
     _specs: dict[str, DataSpec] = field(default_factory=dict)
 
     def add(self, cell: Runnable, steps: Mapping[str, Step]) -> None:
@@ -149,12 +154,14 @@ class _Sizes:
             if stage in (Stage.INPUTS, Stage.REFERENCE):
                 self.bytes[key] = self._arrays(stage, cell)
                 continue
-            known = self.pilot.share(stage, of)
+            known = self.pilot.yielded(stage, of)
             if known is None:
                 self.bytes[key] = round(guess * weights) + _code(stage, t)
-            else:
-                self.bytes[key] = round(known * weights)
-                self.of_pilot.add(key)
+                continue
+            self.bytes[key] = round(known.share * weights)
+            self.of_pilot.add(key)
+            if known.given in steps[key].inputs:
+                self.same[key] = steps[key].inputs[known.given]
 
     def _network(self, key: str, t: Techniques, of: Named) -> int:
         """Return the bytes of a network as it is prepared."""
