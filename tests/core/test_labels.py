@@ -43,3 +43,18 @@ def test_values_with_brackets_and_commas_are_no_trouble():
 
 def test_a_level_that_nothing_is_known_of_stays_whole():
     assert short_names(["a(b=1)"], {}) == {"a(b=1)": "a(b=1)"}
+
+
+def test_the_default_of_what_alone_varies_is_told_on_request():
+    levels = {f"cpu{n}": [Choice("cpu", {"threads": n}, ("threads",) * (n > 1))] for n in (1, 2)}
+    assert list(short_names(levels, levels).values()) == ["cpu", "cpu(threads=2)"]
+    assert list(short_names(levels, levels, defaults=True).values()) == [
+        "cpu(threads=1)",
+        "cpu(threads=2)",
+    ]
+    tuned = Choice("tvm", {"tuning": "template", "trials": 8}, ("trials", "tuning"))
+    plain = Choice("tvm", {"tuning": "none", "trials": 32})
+    both = {"tvm": [plain], tuned.text: [tuned], "none": [Choice("none")]}
+    assert list(short_names(both, both, defaults=True)) == list(both)
+    assert short_names(both, both, defaults=True)["tvm"] == "tvm"
+    assert list(short_names(["tvm"], both, defaults=True).values()) == ["tvm"]

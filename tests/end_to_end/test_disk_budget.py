@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -128,5 +130,24 @@ def test_plan_takes_the_sizes_that_are_known(whole: Place) -> None:
     assert (guess["sizes_known"], guess["networks_unknown"]) == (0, guess["networks"])
     assert guess["expected_mb"] > 10
     text = whole.dlas("plan", study).stdout
+    assert "networks is not known beforehand: each is taken for 10.0 MB" in text
     assert "with --max-disk at least" in text
     assert "(a guess)" in text
+
+
+def test_plan_takes_the_sizes_that_an_earlier_run_had(whole: Place) -> None:
+    def planned(study: Path, *more: str) -> Any:
+        return json.loads(whole.dlas("plan", study, *more, "--format", "json").stdout)
+
+    there = planned(whole.root / "study.yaml", "--out", "whole")
+    found = planned(whole.root / "study.yaml", "--pilot", "whole")
+    assert (found["sizes_known"], found["networks_unknown"]) == (0, 0)
+    assert found["sizes_of_pilot"] > 0
+    assert found["mb_by_stage"].keys() == there["mb_by_stage"].keys()
+    for stage, mb in there["mb_by_stage"].items():
+        assert found["mb_by_stage"][stage] == pytest.approx(mb, rel=0.1, abs=0.002), stage
+    more = {"weight-pruning": {"sparsity": {"values": [0.3, 0.4, 0.5, 0.6]}, "epochs": 1}}
+    other = whole.study("other.yaml", layers={**LAYERS, "optimization": [more]}, measure=MEASURE)
+    found = planned(other, "--pilot", "whole")
+    each = there["mb_by_stage"]["optimize"] / 2
+    assert found["mb_by_stage"]["optimize"] == pytest.approx(4 * each, rel=0.1, abs=0.002)

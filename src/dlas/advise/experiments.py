@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dlas.advise.combined import Combination
 from dlas.advise.evidence import Evidence
 from dlas.advise.said import Experiment, Said
@@ -18,6 +16,7 @@ from dlas.core import registry
 from dlas.core.errors import StorageError
 from dlas.core.goals import AT_LEAST, AT_MOST, Goals
 from dlas.core.stack import LAYERS, Choice, Stack
+from dlas.study.source import flow
 from dlas.study.study import Study
 from dlas.tables.intake import study_folder
 
@@ -153,10 +152,7 @@ def _text(data: Mapping[str, Any]) -> str:
 def _flow(value: Any) -> str:
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
-    text = yaml.safe_dump(
-        value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000
-    )
-    return text.removesuffix("...\n").strip()
+    return flow(value)
 
 
 def save(found: Sequence[Experiment]) -> None:

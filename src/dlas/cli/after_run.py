@@ -269,16 +269,16 @@ def check(
     judged = judge(evidence, file)
     registered = for_claims.when(file, folders or [], evidence.study)
     notes = (*registered, *provenance.measured(results), *evidence.table.notes)
-    if folders:
-        notes = (*notes, f"This page: `dlas check {claims} {' '.join(map(str, folders))}`.")
-    told = (evidence, file, judged, notes)
+    told = (evidence, file, judged)
+    by = f"This page: `dlas check {claims} {' '.join(map(str, folders))}`." if folders else ""
+    page = as_markdown(*told, (*notes, by) if by else notes)
     if format == "json":
-        print_json(as_json(*told))
+        print_json(as_json(*told, notes))
     else:
-        print((as_markdown if format == "markdown" else as_text)(*told), end="")
+        print(page if format == "markdown" else as_text(*told, notes), end="")
     if output:
-        page = output.suffix == ".md"
-        intake.save(as_markdown(*told) if page else json.dumps(as_json(*told), indent=2), output)
+        values = json.dumps(as_json(*told, notes), indent=2)
+        intake.save(page if output.suffix == ".md" else values, output)
 
 
 def _kept(save: Callable[[], None]) -> None:

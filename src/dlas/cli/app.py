@@ -74,8 +74,9 @@ def plan(
     """Say what a run would do: cells by status, steps with and without sharing, time and disk.
 
     Runs nothing and loads no runtime. Times and sizes are guesses from typical values; of
-    artefacts that are there already (--out, --store) the real sizes count, and of steps that an
-    earlier run on this machine took (--pilot) the real times, data set by data set.
+    artefacts that are there already (--out, --store) the real sizes count, and of an earlier run
+    on this machine (--pilot) the real times and sizes of the steps that are most alike. Files of
+    weights that are missing are named, each with the command that trains it.
 
         dlas plan studies/quickstart.yaml
 

@@ -105,22 +105,64 @@ def preview_text(found: Mapping[str, Any]) -> str:
     rows += [{"": f"  {stage}", "count": n} for stage, n in found["by_stage"].items()]
     rows += [{"": "steps without sharing", "count": found["steps_unshared"]}]
     rows += [{"": "measurements", "count": found["measurements"]}]
-    guess = f"as {found['pilot']} took" if found["pilot"] else "a guess"
-    cost = (
-        f"about {duration(found['expected_s'])} ({guess}) and {found['expected_mb']} MB of disk "
-        f"(a guess); with --max-disk at least {found['least_disk_mb']} MB (a guess)"
-    )
-    if len(found["by_dataset"]) > 1 or found["pilot"]:
-        cost += "".join(f"\n  {_share_text(part)}" for part in found["by_dataset"])
-    if found["sizes_known"]:
-        cost += f"\nof {found['sizes_known']} steps the artefact's size is known"
-    if unknown := found["networks_unknown"]:
-        cost += f"\nthe size of {unknown} of {found['networks']} networks is not known beforehand"
+    cost = _cost_text(found)
     reasons = [f"{r['status']} ({r['cells']} cells): {r['reason']}" for r in found["refusals"]]
     reasons += [f"not looked at (a run does): {path}" for path in found["not_looked_at"]]
     data = [line for each in found["data"] for line in _data_lines(each)]
     named = f"study {found['study']}, hash {found['hash'][:12]}"
-    return "\n".join([named, *data, "", table(rows, ("", "count")), "", cost, *reasons])
+    lacking = _lacking_lines(found)
+    return "\n".join([named, *data, "", table(rows, ("", "count")), "", cost, *reasons, *lacking])
+
+
+def _lacking_lines(found: Mapping[str, Any]) -> list[str]:
+    """Return which files of weights are missing, what follows, and how to make them."""
+    files = found["missing_weights"]
+    if not files:
+        return []
+    cells = sum(each["cells"] for each in files)
+    trained = [each for each in files if each["train"]]
+    lines = [
+        "",
+        f"missing weights: {len(files)} files, which {cells} of {found['cells']} cells need. "
+        "`dlas run` refuses the study until they are there, and what a store may hold of these "
+        "cells was not looked up: their keys hold what is in the files.",
+        *(f"  {each['file']}: {each['cells']} cells" for each in files),
+        "Put them there"
+        + (", or train them" if trained else "")
+        + "; without `weights` in the study a network has random ones, and no accuracy.",
+    ]
+    if trained:
+        lines += [
+            f"In {found['folder']} (`dlas train --help` has what makes it longer and better):",
+            *(f"  {each['train']}" for each in trained),
+        ]
+    return lines
+
+
+def _cost_text(found: Mapping[str, Any]) -> str:
+    """Return how long a run would take and what of the disk, and by what that is expected."""
+    from dlas.store.budget import size_text
+
+    took = f"as {found['pilot']} took" if found["pilot"] else "a guess"
+    stored = took if found["sizes_of_pilot"] else "a guess"
+    whole, least = (size_text(1e6 * found[k]) for k in ("expected_mb", "least_disk_mb"))
+    cost = (
+        f"about {duration(found['expected_s'])} ({took}) and {whole} of disk ({stored}); "
+        f"with --max-disk at least {least} ({stored})"
+    )
+    if len(found["by_dataset"]) > 1 or found["pilot"]:
+        cost += "".join(f"\n  {_share_text(part)}" for part in found["by_dataset"])
+    if sizes := found["mb_by_stage"]:
+        of = (f"{stage} {size_text(1e6 * mb)}" for stage, mb in sizes.items())
+        cost += f"\n  disk: {', '.join(of)}"
+    if found["sizes_known"]:
+        cost += f"\nof {found['sizes_known']} steps the artefact's size is known"
+    if unknown := found["networks_unknown"]:
+        cost += (
+            f"\nthe size of {unknown} of {found['networks']} networks is not known beforehand: "
+            f"each is taken for {size_text(1e6 * found['unknown_network_mb'])}"
+        )
+    return cost
 
 
 def _share_text(part: Mapping[str, Any]) -> str:

@@ -31,7 +31,9 @@ KnownOut = Annotated[Path | None, typer.Option("--out", help="Folder of the resu
 Pilot = Annotated[
     Path | None,
     typer.Option(
-        "--pilot", metavar="DIR", help="An earlier run here: expect what its steps took."
+        "--pilot",
+        metavar="DIR",
+        help="An earlier run here: expect what its steps took of time and disk.",
     ),
 ]
 Store = Annotated[

@@ -8,6 +8,7 @@ from pathlib import Path
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
+UNKNOWN = "unknown:"
 KEY_VERSION = 1  # raise when the meaning of any key changes: every step then runs anew
 
 
@@ -26,6 +27,19 @@ def canonical(value: object) -> str:
 def key(*parts: object) -> str:
     """Return the hash (64 hex digits) of JSON parts."""
     return hashlib.sha256(canonical([KEY_VERSION, *parts]).encode()).hexdigest()
+
+
+def unknown(*parts: object) -> str:
+    """Return a name for what has no key, since not all that decides it is known.
+
+    It tells such things apart within one plan. It is no hash, and no store takes it.
+    """
+    return f"{UNKNOWN}{key(*parts)[:16]}"
+
+
+def is_unknown(name: str) -> bool:
+    """Return whether a name is one of :func:`unknown`, and no key."""
+    return name.startswith(UNKNOWN)
 
 
 def short(full: str) -> str:

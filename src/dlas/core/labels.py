@@ -11,19 +11,37 @@ Steps = Sequence[tuple[str, Mapping[str, str]]]
 """Technique and parameters of each step of a choice."""
 
 
-def short_names(levels: Iterable[str], choices: Mapping[str, Sequence[Choice]]) -> dict[str, str]:
+def short_names(
+    levels: Iterable[str], choices: Mapping[str, Sequence[Choice]], defaults: bool = False
+) -> dict[str, str]:
     """Return a short name for each level of a layer; the whole text where two would collide.
 
     ``choices`` are what the levels stand for; a level that is not among them stays whole.
     ``prune(epochs=1,sparsity=0.5)`` beside ``prune(epochs=1,sparsity=0.8)`` becomes
-    ``prune(sparsity=0.5)``; alone it becomes ``prune``.
+    ``prune(sparsity=0.5)``; alone it becomes ``prune``. With ``defaults``, ``cpu`` beside
+    ``cpu(threads=2)`` becomes ``cpu(threads=1)``: who does not know the default is told it, where
+    nothing else varies of the technique.
     """
     texts = list(dict.fromkeys(levels))
-    steps = {text: [(c.name, c.written) for c in choices.get(text, ())] for text in texts}
+    steps: dict[str, Steps] = {
+        text: [(c.name, c.written) for c in choices.get(text, ())] for text in texts
+    }
     varying = _varying(each for each in steps.values() if each)
+    if defaults:
+        steps = {text: _told(choices.get(text, ()), varying) for text in texts}
     names = {text: _named(each, varying) if each else text for text, each in steps.items()}
     taken = list(names.values())
     return {text: name if taken.count(name) == 1 else text for text, name in names.items()}
+
+
+def _told(choices: Sequence[Choice], varying: set[tuple[str, str]]) -> Steps:
+    """Return a choice's steps with the default of the one parameter that varies, if it has it."""
+    steps = []
+    for choice in choices:
+        own = [param for name, param in varying if name == choice.name]
+        missing = len(own) == 1 and own[0] in choice.params
+        steps.append((choice.name, choice.written | (choice.texts(own) if missing else {})))
+    return steps
 
 
 def _varying(all_steps: Iterable[Steps]) -> set[tuple[str, str]]:

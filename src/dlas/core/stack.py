@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,7 +56,11 @@ class Choice:
     @property
     def written(self) -> dict[str, str]:
         """The parameters that stand in the canonical text, each as it is written there."""
-        return {name: _plain(self.params[name]) for name in sorted(self.shown)}
+        return self.texts(sorted(self.shown))
+
+    def texts(self, names: Iterable[str]) -> dict[str, str]:
+        """Some parameters as they would be written in the canonical text."""
+        return {name: _plain(self.params[name]) for name in names}
 
     def identity(self) -> Json:
         """What the choice is, for keys: its name and all of its parameters."""

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dlas.core import registry
 from dlas.core.errors import UserError
 from dlas.deploy.given import Given
@@ -22,6 +20,7 @@ from dlas.run.executed import Answers
 from dlas.run.plan import plan as planning
 from dlas.run.plan.plan import Plan, Refused, Runnable
 from dlas.run.plan.preview import preview
+from dlas.study.source import flow
 from dlas.study.study import Study
 
 SAFETY = 1.5
@@ -247,20 +246,13 @@ def written(
         elif key == "exclude":
             body = "exclude:\n" + "".join(f"  - {rule}\n" for rule in value)
         else:
-            body = f"{key}: {_flow(value)}"
+            body = f"{key}: {flow(value)}"
         parts.append((f"# {SAID[key]}\n" if key in SAID else "") + body.rstrip("\n"))
     return "\n".join(parts) + "\n"
 
 
 def _layer(layer: str, value: Any) -> str:
     if isinstance(value, Mapping):
-        inner = "".join(f"    {name}: {_flow(each)}\n" for name, each in value.items())
+        inner = "".join(f"    {name}: {flow(each)}\n" for name, each in value.items())
         return f"  {layer}:\n{inner}"
-    return f"  {layer}: {_flow(value)}\n"
-
-
-def _flow(value: Any) -> str:
-    text = yaml.safe_dump(
-        value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000
-    )
-    return text.removesuffix("...\n").strip()
+    return f"  {layer}: {flow(value)}\n"

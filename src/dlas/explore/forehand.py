@@ -14,7 +14,7 @@ import numpy as np
 
 from dlas.core.protocols import Techniques
 from dlas.explore.anova import Floats
-from dlas.run.plan.preview import WIDTH, weights_bytes
+from dlas.run.plan.sizes import WIDTH, weights_bytes
 
 
 def known(stacks: Sequence[tuple[str, Techniques]]) -> Floats | None:

@@ -17,6 +17,7 @@ from dlas.analyze.claims.spoken import (
     about,
     counts,
     deciding,
+    numbered,
     sentence,
 )
 from dlas.core.errors import UserError
@@ -102,7 +103,8 @@ def _table(plainly: Plainly, some: Sequence[Judged]) -> Iterator[str]:
     heads = "".join(f'<th scope="col">{escape(name.capitalize())}</th>' for name in HEADS)
     yield f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>'
     for one in some:
-        columns = ("<br>".join(escape(said(t)) for t in one.tests) for said in plainly.columns)
+        told = (numbered([said(t) for t in one.tests]) for said in plainly.columns)
+        columns = ("<br>".join(map(escape, each)) for each in told)
         named = zip(HEADS[1:], columns, strict=True)
         cells = "".join(f'<td data-head="{escape(head)}">{column}</td>' for head, column in named)
         claim = f"{escape(one.claim.sentence)}{_more(plainly, one)}"
@@ -116,7 +118,8 @@ def _more(plainly: Plainly, one: Judged) -> str:
     parts += [f"Source: {one.claim.source}."] if one.claim.source else []
     parts += [sentence(one.reason)] if one.reason else []
     parts += [f"Would change it: {one.change}"] if one.change else []
-    tests = "".join(f"<br><code>{escape(t.test.text)}</code>" for t in one.tests)
+    codes = [f"<code>{escape(t.test.text)}</code>" for t in one.tests]
+    tests = "".join(f"<br>{code}" for code in numbered(codes))
     named = [told for t in one.tests if (told := deciding(plainly.evidence, t))]
     tests += "".join(f"<br>decided by {escape(told)}" for told in named)
     return f"<details><summary>more</summary>{escape(' '.join(parts))}{tests}</details>"

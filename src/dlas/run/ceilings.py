@@ -23,7 +23,9 @@ from dlas.core.records import Outcome, Stage
 from dlas.run.bench import Bench, measure
 from dlas.run.measure import ceilings
 from dlas.run.measure.host import placement
-from dlas.run.plan.plan import NETWORK_SERVER, Runnable, Step, build_server, software_identity
+from dlas.run.plan.identities import software_identity
+from dlas.run.plan.plan import Runnable, Step
+from dlas.run.plan.servers import NETWORK_SERVER, build_server
 from dlas.run.process.tasks import Server
 from dlas.store.results import CeilingRow
 from dlas.store.step_record import StepRecord

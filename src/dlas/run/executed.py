@@ -27,7 +27,8 @@ from dlas.core.stack import Choice, Stack
 from dlas.kernels.ground.records import kept_in
 from dlas.run.engines.local import LocalEngine
 from dlas.run.measure import host as hosts
-from dlas.run.plan.plan import Live, Refused, Runnable, Step, live, plan_cell, software_identity
+from dlas.run.plan.identities import Identities, software_identity
+from dlas.run.plan.plan import Live, Refused, Runnable, Step, live, plan_cell
 from dlas.run.process.interpreters import Interpreters
 from dlas.run.process.isolate import Pool
 from dlas.store.artifacts import ArtifactStore, StepRecord
@@ -189,7 +190,7 @@ class Answers:
         if small.cell not in self._probes:
             steps: dict[str, Step] = {}
             [each] = live([small])
-            cell = plan_cell(each, steps, _as_asked, self.interpreters)
+            cell = plan_cell(each, steps, Identities(), _as_asked, self.interpreters)
             self._probes[small.cell] = (
                 None
                 if isinstance(cell, Refused)

@@ -15,7 +15,8 @@ from dlas.run.bench import Bench
 from dlas.run.making import Maker
 from dlas.run.measure.verdict import output_problem
 from dlas.run.plan.after_build import baseline_step, evaluate_step, memory_step
-from dlas.run.plan.plan import CellPlan, Plan, Refused, Runnable, versions_of
+from dlas.run.plan.identities import versions_of
+from dlas.run.plan.plan import CellPlan, Plan, Refused, Runnable
 from dlas.store.facts import Built, Evaluated, Fact, Memory, Rests
 from dlas.store.results import CellRow, FactRow, RoundRow
 from dlas.store.step_record import StepRecord

@@ -22,7 +22,8 @@ from dlas.run.enough import undecided
 from dlas.run.measure.sentinel import Drift, Watch
 from dlas.run.measure.verdict import asked_and_ran
 from dlas.run.plan.after_build import TOLD
-from dlas.run.plan.plan import Runnable, control_count, stratum
+from dlas.run.plan.counts import control_count, stratum
+from dlas.run.plan.plan import Runnable
 from dlas.run.process.tasks import Launch, Server
 from dlas.run.progress import Progress
 from dlas.store.facts import Observed, flagged

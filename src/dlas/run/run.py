@@ -25,8 +25,8 @@ from dlas.run.making import Maker
 from dlas.run.measure import host as hosts
 from dlas.run.measure.alone import folder_lock, machine_lock
 from dlas.run.noting import Notes, cell_row, left_over, moved, versions
-from dlas.run.plan import plan as planning
 from dlas.run.plan.after_build import measure_key
+from dlas.run.plan.counts import measurement_count
 from dlas.run.plan.plan import Plan, Runnable, Step
 from dlas.run.process.isolate import Pool
 from dlas.run.progress import Progress, Silent
@@ -196,7 +196,7 @@ class Campaign:
         """Open, make and measure whatever the plan lacks; return the cells that were measured."""
         runnable = self.plan.runnable
         self.open()
-        measurements = planning.measurement_count(runnable, self.bench.settings)
+        measurements = measurement_count(runnable, self.bench.settings)
         beside = self.company.steps
         self.maker.total = len({**self.plan.steps, **beside})
         self.maker.progress.start(self.maker.total, measurements)

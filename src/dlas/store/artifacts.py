@@ -27,7 +27,7 @@ from typing import Any
 
 from dlas.core.clock import now
 from dlas.core.errors import StorageError
-from dlas.core.keys import canonical
+from dlas.core.keys import canonical, is_unknown
 from dlas.core.records import Outcome, Status
 from dlas.store import marker
 from dlas.store.disk import remove_tree, storage, sync, tree_bytes
@@ -397,6 +397,7 @@ class ArtifactStore:
 
 
 def _check_name(name: str) -> str:
-    if not name or name.startswith(".") or set(name) & set("/\\\0") or len(name) > 200:
+    bad = not name or name.startswith(".") or set(name) & set("/\\\0") or len(name) > 200
+    if bad or is_unknown(name):
         raise ValueError(f"{name!r} is no key")
     return name

@@ -74,6 +74,15 @@ def dump(data: object) -> str:
     return text
 
 
+def flow(data: object) -> str:
+    """Return the same in one line, as it may stand behind a key or on a command line."""
+    text: str = yaml.dump(
+        data, Dumper=_Dumper, default_flow_style=True, sort_keys=False, allow_unicode=True,
+        width=MAX_BYTES,
+    )  # fmt: skip
+    return text.removesuffix("...\n").strip()
+
+
 def dotted(place: Place) -> str:
     """Return a place as people write it: ``layers.optimization[1].sparsity``."""
     text = ""

@@ -140,7 +140,7 @@ def of_folders(
         others[column] = _beside(partial(intake.of_results, results, folders, other), table)
     found = _evidence(table, others, names, None, COUNTED)
     choices = choices_of(results)
-    short = {x: short_names(table.levels[x], choices.get(x, {})) for x in table.layers}
+    short = {x: short_names(table.levels[x], choices.get(x, {}), True) for x in table.layers}
     return replace(found, study=_study_of(folders), short=short)
 
 

@@ -19,6 +19,7 @@ from dlas.analyze.claims.gauges import within
 from dlas.analyze.claims.hypothesis import Claim, ClaimsFile
 from dlas.analyze.claims.language import parse
 from dlas.analyze.claims.plainly import Plainly
+from dlas.analyze.claims.spoken import numbered
 from dlas.analyze.estimate.noise import estimate
 from dlas.core.goals import Goals
 from dlas.core.rules import Rule
@@ -433,7 +434,7 @@ def test_few_models_have_no_order():
         evidence(ranked((1, 2, 3, 4), "abcd")), claim("correlation(macs, ms, over=model) > 0")
     )
     assert one.verdict == "cannot tell"
-    assert "needs 5 levels of it in one context, there are 4" in one.reason
+    assert "needs 5 different ones, measured with all else equal, and there are 4" in one.reason
 
 
 def test_levels_without_a_place_in_common_have_no_order():
@@ -739,7 +740,7 @@ def test_a_page_for_people():
     row = sure.splitlines()[-1]
     assert row.startswith("| yes | Something. | every case | 8 yes | model ")
     assert re.search(
-        r": fast has [\d.]+ times \([\d.]+ to [\d.]+\) the speed of the baseline \|", row
+        r": fast is [\d.]+ times as fast \([\d.]+ to [\d.]+\) as the baseline \|", row
     )
     assert open_.splitlines()[-1].startswith(
         "| open | Something. | every case | no case to look at | no column is called"
@@ -761,17 +762,17 @@ def shown(found, test, **changed):
     ("test", "said"),
     [
         ("speedup(opt == 'fast', of=opt == 'none') > 1 in every context",
-         r"fast has \S+ times \(\S+ to \S+\) the speed of no opt$"),
+         r"fast is \S+ times as fast \(\S+ to \S+\) as no opt$"),
         ("ratio(ms, opt == 'slow', opt == 'none') > 1 in every context",
-         r"slow has \S+ times \(\S+ to \S+\) the ms of no opt$"),
+         r"slow takes \S+ times as long \(\S+ to \S+\) as no opt$"),
         ("speedup(opt == 'fast') < ratio(ms, opt == 'none', opt == 'fast') in every context",
-         r"the baseline is 2\.00, the ratio of ms, no opt to fast, 2\.00: "
-         r"1\.00 times \(\S+ to \S+\) of it$"),
+         r"fast is 2\.00 times as fast as the baseline; no opt takes 2\.00 times as long as fast; "
+         r"the first is 1\.00 times the second \(\S+ to \S+\)$"),
         ("changes_winner(opt, by=threads) in every model",
-         r"at threads 1 none, the next best, has 2\.00 times \(.*\) the time of fast; "
-         r"at threads 2 fast has 3\.00 times \(\S+ to \S+\) the time of slow$"),
+         r"at threads 1, none, the best of the others, takes 2\.00 times as long \(.*\) as fast; "
+         r"at threads 2, fast takes 3\.00 times as long \(\S+ to \S+\) as slow$"),
         ("winner(opt) == 'fast' in every context",
-         r"\w+, the next best, has \S+ times \(\S+ to \S+\) the time of fast$"),
+         r"\w+, the best of the others, takes \S+ times as long \(\S+ to \S+\) as fast$"),
     ],
 )  # fmt: skip
 def test_what_was_seen_is_a_sentence(test, said):
@@ -782,7 +783,10 @@ def test_names_are_short_where_the_table_has_short_ones():
     found = evidence(PLAIN)
     brief = replace(found, short={"opt": {"fast": "f", "slow": "s"}})
     test = "speedup(opt == 'fast', of=opt == 'slow') > 1 in every context"
-    assert "f has " in shown(brief, test) and shown(brief, test).endswith("the speed of s")
+    assert re.search(r"f is 3\.00 times as fast \(\S+ to \S+\) as s$", shown(brief, test))
+    turned = replace(evidence(TURNED), short=brief.short)
+    said = shown(turned, "flips(opt, by=threads) in every model")
+    assert re.search(r"\b[fs] takes \S+ times as long \(\S+ to \S+\) as ", said), said
 
 
 def test_nothing_in_the_table_is_changed():
@@ -836,3 +840,18 @@ def test_heavy_tails_make_far_out_values_less_sure_and_normal_ones_do_not():
     assert z["normal"] < 1e-4 < z["heavy"]
     assert verdict(heavy, test) == "cannot tell"
     assert verdict(rounds_of(0.03 * rng.standard_t(3, shape), 0.5), test) == "reproduced"
+
+
+def test_what_is_said_of_several_tests_is_numbered():
+    assert numbered(["a"]) == ["a"]
+    assert numbered(["a", "a"]) == ["a"]
+    assert numbered(["a", "b"]) == ["1) a", "2) b"]
+    found = evidence(PLAIN)
+    tests = [f"speedup(opt == 'fast') {sign} 1 in every model, threads" for sign in "><"]
+    tests[1] += " where model != 'a'"
+    file = ClaimsFile("f", (claim(tests),), "h", "")
+    page = as_markdown(found, file, judge(found, file))
+    (row,) = (line for line in page.splitlines() if line.startswith("| c |"))
+    assert re.search(r"\| every case \| 1\) 8 yes<br>2\) 6 no \| 1\) model .*<br>2\) model ", row)
+    assert "where model != 'a': fast is" in row
+    assert "\n  1) `speedup" in page and "\n  2) `speedup" in page

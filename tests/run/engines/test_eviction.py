@@ -15,7 +15,7 @@ from dlas.core.errors import StorageError
 from dlas.core.records import Outcome, Stage, Status
 from dlas.run.engines.local import Remade
 from dlas.run.plan.plan import Plan
-from dlas.run.plan.preview import _least
+from dlas.run.plan.sizes import _least
 from dlas.run.process.tasks import Job, Server
 from dlas.store.artifacts import ArtifactStore
 from dlas.store.budget import Budget, Inventory

@@ -1,4 +1,4 @@
-"""How long a plan is expected to take: by guesses, and as an earlier run took."""
+"""What a plan is expected to take of time and disk: by guesses, and as an earlier run took."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import pytest
 from dlas.cli.display import preview_text
 from dlas.core.errors import UserError
 from dlas.core.records import Stage
-from dlas.run.plan.durations import GUESS_S, OVERHEAD_S, Pilot, Took, read_pilot
+from dlas.core.stack import Choice, Stack
+from dlas.run.plan.durations import GUESS_S, OVERHEAD_S
+from dlas.run.plan.pilot import Named, Pilot, Took, Yielded, alike, read_pilot
 from dlas.run.plan.plan import make
 from dlas.run.plan.preview import preview
 from dlas.store.artifacts import ArtifactStore
@@ -32,26 +34,76 @@ def study(**layers: object) -> Study:
     return Study.from_dict({"name": "small", "layers": given, "measure": MEASURE})
 
 
-def took(seconds: float, **layers: str) -> Took:
-    known = {"dataset": "d", "model": "m", "optimization": "none", "algorithm": "native",
-             "software": "s", "hardware": "cpu"}  # fmt: skip
-    return Took(known | layers, seconds)
+def of(**choices: Choice) -> Named:
+    """Return a stack with some choices; at the other layers all stacks here have the same."""
+    layers = {
+        "dataset": Choice("d"),
+        "model": Choice("m"),
+        "optimization": Choice("none"),
+        "algorithm": Choice("native"),
+        "software": Choice("s"),
+        "hardware": Choice("cpu"),
+    }
+    return Named(Stack(**{layer: (made,) for layer, made in (layers | choices).items()}))
+
+
+def tvm(trials: int = 32) -> Choice:
+    return Choice("tvm", {"trials": trials}, ("trials",) if trials != 32 else ())
+
+
+LARGE = Choice("large")
 
 
 class TestPilot:
     def test_the_steps_that_are_most_alike_count(self) -> None:
         build = [
-            took(1, software="tvm"), took(100, software="tvm(trials=8)"),
-            took(300, software="tvm(trials=8)", model="large"),
-            took(500, software="tvm(trials=8)", model="large"),
+            Took(of(software=tvm()), 1), Took(of(software=tvm(8)), 100),
+            Took(of(software=tvm(8), model=LARGE), 300),
+            Took(of(software=tvm(8), model=LARGE), 500),
         ]  # fmt: skip
         pilot = Pilot({Stage.BUILD: build})
-        assert pilot.expected(Stage.BUILD, took(0, software="tvm").layers) == 1
-        large = took(0, software="tvm(trials=8)", model="large").layers
-        assert pilot.expected(Stage.BUILD, large) == 400
-        more = took(0, software="tvm(trials=9)", model="other(x=1)").layers
-        assert pilot.expected(Stage.BUILD, more) == pytest.approx((1 + 100 + 300 + 500) / 4)
-        assert pilot.expected(Stage.LOWER, large) is None
+        assert pilot.seconds(Stage.BUILD, of(software=tvm())) == 1
+        large = of(software=tvm(8), model=LARGE)
+        assert pilot.seconds(Stage.BUILD, large) == 400
+        more = of(software=tvm(9), model=Choice("other", {"x": 1}, ("x",)))
+        assert pilot.seconds(Stage.BUILD, more) == pytest.approx((1 + 100 + 300 + 500) / 4)
+        assert pilot.seconds(Stage.LOWER, large) is None
+
+    def test_choices_are_the_more_alike_the_more_parameters_they_share(self) -> None:
+        one = Choice("w", {"a": 1, "b": 2}, ("a", "b"))
+        assert alike("model", [one], [one]) == 2
+        assert alike("model", [one], [Choice("w", {"a": 1, "b": 3})]) == 1.5
+        assert alike("model", [one], [Choice("w", {"a": 0, "b": 3})]) == 1
+        assert alike("model", [one], [Choice("v", {"a": 1, "b": 2})]) == 0
+        assert alike("optimization", [one, one], [one]) == 0
+
+    def test_where_weights_lie_tells_nothing_apart(self) -> None:
+        there, here = (
+            Choice("cifar-form", {"name": "vgg-16", "weights": file}, ("name", "weights"))
+            for file in ("w/vgg-16.safetensors", "")
+        )
+        other = Choice("cifar-form", {"name": "resnet-18", "weights": ""}, ("name",))
+        assert alike("model", [there], [here]) == 2
+        assert alike("model", [here], [other]) == 1
+        took = [Took(of(model=other), 5.0), Took(of(model=here), 7.0)]
+        assert Pilot({Stage.PREPARE: took}).seconds(Stage.PREPARE, of(model=there)) == 7
+
+    def test_sizes_go_by_the_network_as_it_was_prepared(self) -> None:
+        small, large = of(model=Choice("small")), of(model=LARGE)
+        pilot = Pilot(
+            {
+                Stage.PREPARE: [Took(small, 1, 100, 100), Took(large, 1, 1000, 1000)],
+                Stage.BUILD: [Took(small, 1, 150, 100, "lowered"), Took(large, 1, 4000, 1000)],
+                Stage.EVALUATE: [Took(small, 1, 0, 100)],
+            }
+        )
+        assert (pilot.network(small), pilot.network(large)) == (100, 1000)
+        assert pilot.yielded(Stage.BUILD, small) == Yielded(1.5, "lowered")
+        assert pilot.yielded(Stage.BUILD, large) == Yielded(4, "")
+        other = of(model=Choice("other"))
+        assert pilot.network(other) is None
+        assert pilot.yielded(Stage.BUILD, other) == Yielded(pytest.approx((1.5 + 4) / 2), "")
+        assert pilot.yielded(Stage.LOWER, small) is None
 
     def test_a_folder_without_results_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"--pilot .* holds no results"):

@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pytest
 
 from dlas.core.records import Stage
-from dlas.run.plan import plan
+from dlas.run.plan import identities, plan
 from dlas.study.study import Study
 
 pytest.importorskip("nncf", reason="without NNCF OpenVINO's own int8 is refused")
@@ -39,12 +39,17 @@ def test_a_network_left_to_its_runtime_is_lowered_and_a_quantized_one_is_a_file_
     assert stages(shared).count(Stage.LOWER) == 0
 
 
+def _made_with_nncf(version: str, of: Study) -> plan.Plan:
+    def installed(name: str) -> str:
+        return version if name == "nncf" else "same"
+
+    with patch.object(identities, "installed_version", installed):
+        return plan.make(of)
+
+
 def test_the_version_of_what_quantizes_is_in_the_key_of_its_builds_alone() -> None:
     every = study("none", "int8", {"int8": {"route": "own"}})
-    with patch.object(plan, "installed_version", lambda name: "7" if name == "nncf" else "same"):
-        newer = plan.make(every)
-    with patch.object(plan, "installed_version", lambda name: "8" if name == "nncf" else "same"):
-        after = plan.make(every)
+    newer, after = (_made_with_nncf(version, every) for version in ("7", "8"))
     assert len(newer.runnable) == 3
     changed = {
         b.stack.text("optimization")

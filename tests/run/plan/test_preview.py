@@ -10,8 +10,10 @@ import pytest
 
 from dlas.core.protocols import Model
 from dlas.core.records import Stage
+from dlas.run.plan.pilot import Pilot
 from dlas.run.plan.plan import Plan, Step, make
-from dlas.run.plan.preview import UNKNOWN_NETWORK, _float32_bytes, _least, preview
+from dlas.run.plan.preview import preview
+from dlas.run.plan.sizes import CODE, UNKNOWN_NETWORK, _float32_bytes, _least, _Sizes
 from dlas.run.process.tasks import Server
 from dlas.store.artifacts import ArtifactStore
 from dlas.study.study import Study
@@ -134,3 +136,50 @@ def test_what_a_store_knows_counts_with_its_real_size(tmp_path: Path) -> None:
     with store.use(), store.only_user():
         store.evict(made.content or "")
     assert preview(small, root) == after  # the record says how large it was
+
+
+def sized(**layers: object) -> dict[str, float]:
+    """Return the share of its network that is expected of each artefact, code left out."""
+    given = {"dataset": ["fashion-mnist"], "model": ["resnet-8"], "software": ["tvm"]} | layers
+    plan = make(Study.from_dict({"name": "sizes", "layers": given, "measure": MEASURE}))
+    (cell,) = plan.runnable
+    sizes = _Sizes(Pilot())
+    sizes.add(cell, plan.steps)
+    assert not sizes.unknown, "its weights come with dlas"
+    network = sizes.bytes[cell.prepared]
+    assert 300_000 < network < 330_000
+    code = {Stage.BUILD: CODE["exported"], Stage.LOWER: 5 * CODE["onnx"]}
+    found = {k: sizes.bytes[k] - code.get(plan.steps[k].stage, 0) for k in cell.steps}
+    return {plan.steps[k].stage: round(found[k] / network, 3) for k in cell.steps}
+
+
+CSR_90: dict[str, object] = {
+    "optimization": [{"weight-pruning": {"sparsity": 0.9, "epochs": 0}}],
+    "algorithm": [{"gemm": {"weights": "csr"}}],
+}
+PRUNED = [{"channel-pruning": {"ratio": 0.5, "epochs": 0}}]
+
+
+@pytest.mark.parametrize(
+    ("layers", "optimized", "lowered", "built"),
+    [
+        ({"algorithm": ["direct"]}, None, 1, 1),
+        ({"algorithm": ["winograd"]}, None, 1, 1.8),
+        (CSR_90, 1, 1, 0.2),
+        ({**CSR_90, "algorithm": ["gemm"]}, 1, 1, 1),
+        ({"algorithm": ["winograd"], "optimization": PRUNED}, 0.25, 0.25, 0.45),
+        ({"algorithm": ["direct"], "optimization": ["float16"]}, 1, 1, 0.5),
+        ({"algorithm": ["direct"], "optimization": ["int8"]}, 0.3, None, 0.3),
+    ],
+    ids=["dense", "winograd", "csr", "zeros stored", "channels", "float16", "int8"],
+)
+def test_sizes_follow_from_what_is_left_its_type_and_how_it_is_packed(
+    layers: dict[str, object],
+    optimized: float | None,
+    lowered: float | None,
+    built: float,
+) -> None:
+    pytest.importorskip("tvm")
+    found = sized(**layers)
+    expected = {Stage.OPTIMIZE: optimized, Stage.LOWER: lowered, Stage.BUILD: built}
+    assert {stage: found.get(stage) for stage in expected} == pytest.approx(expected, abs=0.002)

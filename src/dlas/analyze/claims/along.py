@@ -11,7 +11,7 @@ from typing import cast
 
 import numpy as np
 
-from dlas.analyze.claims.amounts import SURE, Amount, Answered, gap, mean, plus, said, scaled
+from dlas.analyze.claims.amounts import SURE, Amount, Answered, beside, gap, mean, plus, scaled
 from dlas.analyze.claims.gauges import Basis, Gauge
 from dlas.analyze.claims.hypothesis import Assertion, Claim, called
 from dlas.analyze.claims.pairs import (
@@ -61,7 +61,7 @@ def break_even(evidence: Basis, claim: Claim, test: Assertion) -> Answers:
             means = {x: mean(ds) for x, ds in curve.items()}
             made.append(_crossed(gauge, means, test, place))
     if not made:
-        raise CannotTell(f"no context has both choices at two levels of {column}")
+        raise CannotTell(f"no case has both choices at two levels of {column}")
     return made, lonely
 
 
@@ -94,7 +94,7 @@ def _crossed(
     true, false = (every, some) if test.sign[0] == "<" else (some, every)
     low, high = beyond[0].interval()
     column = test.quantity.columns["along"]
-    told = f"at {column} {at:g} {a} has {said(gauge, beyond[0])} of {b}; {told}"
+    told = f"at {column} {at:g}, {a} {beside(gauge, beyond[0], b)}; {told}"
     return Answered(
         place, min(1.0, true), min(1.0, false), float(np.exp(beyond[0].value)),
         float(np.exp(low)), float(np.exp(high)), beyond[0].side(1), beyond[0].side(-1), told,
@@ -147,7 +147,7 @@ def elbow(evidence: Basis, claim: Claim, test: Assertion) -> Answers:
         else:
             made.append(_bent(found, cast(float, test.bound), test.sign, place, matrix))
     if not made:
-        raise CannotTell(f"no context has accuracy at two levels of {given}")
+        raise CannotTell(f"no case has accuracy at two levels of {given}")
     return made, lonely
 
 

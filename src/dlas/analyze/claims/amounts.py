@@ -155,11 +155,17 @@ def gap(gauge: Gauge, first: Sequence[int], second: Sequence[int]) -> Amount:
 
 
 def said(gauge: Gauge, amount: Amount) -> str:
-    """Return how much worse something is in words: ``1.23 times (1.1 to 1.4) the time``."""
+    """Return how much worse something is: ``1.23 times as long (1.1 to 1.4)``."""
     ends = sorted(gauge.sign * x for x in amount.interval())
     value, low, high = (number(float(np.exp(x))) for x in (gauge.sign * amount.value, *ends))
-    word = "time" if is_time(gauge.column) else gauge.column
-    return f"{value} times ({low} to {high}) the {word}"
+    what = "as long" if is_time(gauge.column) else f"the {gauge.column}"
+    return f"{value} times {what} ({low} to {high})"
+
+
+def beside(gauge: Gauge, amount: Amount, other: str) -> str:
+    """Return the same as a predicate: ``takes 1.23 times as long (1.1 to 1.4) as b``."""
+    verb, than = ("takes", "as") if is_time(gauge.column) else ("has", "of")
+    return f"{verb} {said(gauge, amount)} {than} {other}"
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,10 @@ class Basis:
     study: str = ""
     """The hash of the study that was run."""
 
+    def brief(self, column: str, text: str) -> str:
+        """Return the short name of a choice at a layer; of what has none the text itself."""
+        return self.short.get(self.named(column), {}).get(text, text)
+
     @cached_property
     def main(self) -> Gauge:
         """The metric analysed."""

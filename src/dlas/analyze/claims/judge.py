@@ -201,7 +201,7 @@ def _to_tell(one: Judged) -> str:
     """Say what would settle a claim."""
     said = []
     if any(t.reason and not t.answers for t in one.tests):
-        said.append("A table that has what the claim names.")
+        said.append("Results that have what the claim needs.")
     elif any(t.reason for t in one.tests):
         said.append("More cases: levels of the layers that make them.")
     if any(t.count(None) for t in one.tests) and not said:

@@ -7,13 +7,14 @@ false answer in a context is that of one test.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import combinations, permutations
 
 import numpy as np
 
-from dlas.analyze.claims.amounts import Amount, Answered, gap, mean, said, scaled
+from dlas.analyze.claims.amounts import Amount, Answered, beside, gap, mean, said, scaled
 from dlas.analyze.claims.gauges import Basis, Gauge
 from dlas.analyze.claims.hypothesis import Assertion, Claim
 from dlas.analyze.claims.pairs import CannotTell, Key, Levelled, chosen, levelled, placed
@@ -30,6 +31,10 @@ class _Orders:
 
     gauge: Gauge
     places: Places
+    choice: Callable[[str], str]
+    """How a choice is called in a sentence."""
+    at: Callable[[str], str]
+    """How a level of what varies is."""
     more: float
     """How much further than equal: a logarithm."""
     same: float
@@ -73,8 +78,13 @@ def answers(
     more, same = float(np.log1p(claim.least_effect)), float(np.log1p(floor))
     judge = {"winner": _winner, "flips": _flips, "changes_winner": _changes}[test.quantity.name]
     made, lonely = [], []
+    choice = partial(evidence.brief, columns["layer"])
+
+    def at(level: str) -> str:
+        return f"at {columns['by']} {evidence.brief(columns['by'], level)}"
+
     for key, places in found.rows.items():
-        orders = _Orders(gauge, places, more, max(more, same))
+        orders = _Orders(gauge, places, choice, at, more, max(more, same))
         answer = judge(orders, found, test)
         place = placed(found.names, key)
         if answer is None:
@@ -83,7 +93,7 @@ def answers(
             made.append(replace(answer, place=place))
     if not made:
         raise CannotTell(
-            f"in no context are there two choices of {columns['layer']} to compare"
+            f"no case has two choices of {columns['layer']} to compare"
             + (f", at two levels of {columns['by']}" if "by" in columns else "")
         )
     return made, lonely
@@ -124,12 +134,13 @@ def _winner(orders: _Orders, found: Levelled, test: Assertion) -> Answered | Non
         nearest = min(met, key=lambda y: met[y].value)
         if best is None or met[nearest].value > best[0].value:
             apart = [y for y in others if y not in met]
-            never = f"; {', '.join(apart)} is nowhere beside {x}" if apart else ""
-            best = (met[nearest], nearest, f"{x}{never}")
+            name = orders.choice(x)
+            never = f"; {', '.join(map(orders.choice, apart))} is nowhere beside {name}"
+            best = (met[nearest], orders.choice(nearest), name + (never if apart else ""))
     if best is None:
         return None
     gap_, nearest, x = best
-    told = f"{nearest}, the next best, has {said(orders.gauge, gap_)} of {x}"
+    told = f"{nearest}, the best of the others, {beside(orders.gauge, gap_, x)}"
     return _filled(gap_, told, len(named) * min(is_best), max(is_beaten))
 
 
@@ -167,10 +178,9 @@ def _flips(orders: _Orders, found: Levelled, test: Assertion) -> Answered | None
     if best is None:
         return None
     rank, better, worse, (a, b, here, there) = best
-    by = test.quantity.columns["by"]
     told = (
-        f"{a} has {said(orders.gauge, better)} of {b} at {by} {here}, "
-        f"and {said(orders.gauge, worse)} at {by} {there}"
+        f"{orders.choice(a)} {beside(orders.gauge, better, orders.choice(b))} {orders.at(here)}, "
+        f"and {said(orders.gauge, worse)} {orders.at(there)}"
     )
     return replace(
         _filled(worse, told, tests * -rank[0], never),
@@ -210,11 +220,12 @@ def _changes(orders: _Orders, found: Levelled, test: Assertion) -> Answered | No
         return None
     steady = _steady(orders, levels)
     choices = max(len(orders.levels(at)) for at in levels)
-    (lost, here, there), by = best, test.quantity.columns["by"]
+    lost, here, there = best
+    rival, choice, by = (orders.choice(x) for x in (lost.rival, lost.choice, lost.by))
     told = (
-        f"at {by} {here} {lost.rival}, the next best, has {said(orders.gauge, lost.ahead)} of "
-        f"{lost.choice}; at {by} {there} {lost.choice} has {said(orders.gauge, lost.behind)} of "
-        f"{lost.by}"
+        f"{orders.at(here)}, {rival}, the best of the others, "
+        f"{beside(orders.gauge, lost.ahead, choice)}; "
+        f"{orders.at(there)}, {choice} {beside(orders.gauge, lost.behind, by)}"
     )
     return _filled(lost.behind, told, len(pairs) * choices * lost.p, steady)
 

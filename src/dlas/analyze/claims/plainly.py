@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,31 +31,25 @@ class Plainly:
     evidence: Basis
 
     @cached_property
-    def _shorter(self) -> list[tuple[str, str]]:
-        """Texts of choices and their short names, the longest first."""
-        found = {
-            text: name
-            for names in self.evidence.short.values()
-            for text, name in names.items()
-            if text != name
-        }
-        return sorted(found.items(), key=lambda pair: -len(pair[0]))
+    def _brief(self) -> Mapping[str, str]:
+        """The short name of every choice of any layer."""
+        return ChainMap(*(dict(names) for names in self.evidence.short.values()))
 
-    def short(self, text: str) -> str:
-        """Return words with the short names of all choices in them."""
-        for long, name in self._shorter:
-            text = text.replace(long, name)
-        return text
+    def _sides(self, term: Term) -> tuple[str, str]:
+        """Return how the two sides of a quantity are called."""
+        sides = term.sides["a"], term.sides.get("b", term.sides.get("of"))
+        first, second = (self._brief.get(name, name) for name in map(called, sides))
+        return first, second
 
     def place(self, place: Mapping[str, str]) -> str:
         """Return a context: ``layer a, other layer b``; nothing where it is all there is."""
         levels = self.evidence.table.levels
         shown = [
-            f"{name} {value}"
+            f"{name} {self.evidence.brief(name, value)}"
             for name, value in place.items()
             if len(levels.get(name, ("", ""))) > 1
         ]
-        return self.short(", ".join(shown))
+        return ", ".join(shown)
 
     # ------------------------------------------------------------ a test
 
@@ -86,16 +81,18 @@ class Plainly:
         one = tried.decisive
         if one is None:
             return tried.reason
-        place = self.place(one.place)
+        where = " and ".join(rule.text for rule in tried.test.where)
+        parts = (self.place(one.place), f"where {where}" if where else "")
+        place = ", ".join(part for part in parts if part)
         return f"{place}: {self._found(tried, one)}" if place else self._found(tried, one)
 
     def _found(self, tried: Tried, one: Answered) -> str:
         test, quantity = tried.test, tried.test.quantity
         if not math.isfinite(one.value):
-            return self.short(one.told)
+            return one.told
         ends = f"({number(one.low)} to {number(one.high)})"
         if quantity.name in ("elbow", "flips", "winner", "changes_winner", "breakeven"):
-            return self.short(one.told)
+            return one.told
         if quantity.name == "drop":
             low, high = (f"{100 * x:.1f}" for x in (one.low, one.high))
             return f"{100 * one.value:.1f} points of accuracy lost ({low} to {high})"
@@ -104,32 +101,20 @@ class Plainly:
             return f"rank correlation of {x} and {y} {one.told}: {number(one.value)} {ends}"
         if isinstance(test.bound, Term):
             first, _, second = one.told.partition(AGAINST)
-            told = (
-                f"{_over(quantity)} is {first}, {_over(test.bound)}, {second}: "
-                f"{number(one.value)} times {ends} of it"
+            return (
+                f"{self._has(quantity, first)}; {self._has(test.bound, second)}; "
+                f"the first is {number(one.value)} times the second {ends}"
             )
-        elif quantity.name == "ratio":
-            told = _has(quantity, quantity.columns["metric"], number(one.value), ends)
-        elif is_time(self.evidence.table.metric):
-            told = _has(quantity, "speed", number(one.value), ends)
-        else:
-            told = f"{_over(quantity)} is {number(one.value)} {ends}"
-        return self.short(told)
+        return self._has(quantity, number(one.value), f" {ends}")
 
-
-def _sides(term: Term) -> tuple[str, str]:
-    return called(term.sides["a"]), called(term.sides.get("b", term.sides.get("of")))
-
-
-def _has(term: Term, word: str, value: str, ends: str) -> str:
-    """Return ``a has 2.11 times (1.96 to 2.27) the speed of b``."""
-    a, b = _sides(term)
-    return f"{a} has {value} times {ends} the {word} of {b}"
-
-
-def _over(term: Term) -> str:
-    """Return ``the speed-up of a over b``, or ``the ratio of macs, a to b``."""
-    a, b = _sides(term)
-    if term.name == "speedup":
-        return f"the speed-up of {a} over {b}"
-    return f"the ratio of {term.columns['metric']}, {a} to {b}"
+    def _has(self, term: Term, value: str, ends: str = "") -> str:
+        """Return ``a is 2.11 times as fast (1.96 to 2.27) as b``, or of what a ratio is."""
+        a, b = self._sides(term)
+        speedup = term.name == "speedup"
+        metric = self.evidence.table.metric if speedup else term.columns["metric"]
+        if is_time(metric):
+            verb, how = ("is", "fast") if speedup else ("takes", "long")
+            return f"{a} {verb} {value} times as {how}{ends} as {b}"
+        if speedup:
+            return f"{a} is {value} times as good{ends} as {b} in {metric}"
+        return f"{a} has {value} times the {metric}{ends} of {b}"

@@ -66,8 +66,8 @@ def answers(
         made.append(_answer((x, y), units, test, placed(names, key)))
     if not made:
         raise CannotTell(
-            f"a correlation over {columns['over']} needs {LEAST} levels of it in one context, "
-            f"there are {most} (of those that share a place where all else is equal)"
+            f"a correlation over {columns['over']} needs {LEAST} different ones, measured with "
+            f"all else equal, and there are {most}"
         )
     return made, lonely
 

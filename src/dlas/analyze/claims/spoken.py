@@ -177,7 +177,8 @@ def as_markdown(
         parts = [f"Source: {one.claim.source}." if one.claim.source else "", sentence(one.reason)]
         parts += [f"Would change it: {one.change}" if one.change else ""]
         lines.append(f"- **{one.claim.id}**: {' '.join(p for p in parts if p)}")
-        lines += [f"  `{t.test.text}`{_more(evidence, t)}" for t in one.tests]
+        tests = numbered([f"`{t.test.text}`{_more(evidence, t)}" for t in one.tests])
+        lines += [f"  {told}" for told in tests]
     lines += ["", "## How it was measured", "", *(f"- {note}" for note in notes)]
     return "\n".join(lines) + "\n"
 
@@ -192,7 +193,7 @@ def _group(evidence: Basis, verdict: str, some: Sequence[Judged]) -> list[str]:
         f"| | {' | '.join(HEADS)} |", f"| --- |{' --- |' * len(HEADS)}",
     ]  # fmt: skip
     for one in some:
-        columns = [[_cell(said(t)) for t in one.tests] for said in plainly.columns]
+        columns = [numbered([_cell(said(t)) for t in one.tests]) for said in plainly.columns]
         cells = [_cell(one.claim.sentence), *("<br>".join(each) for each in columns)]
         lines.append(f"| {one.claim.id} | {' | '.join(cells)} |")
     return [*lines, ""]
@@ -205,6 +206,13 @@ def _more(evidence: Basis, tried: Tried) -> str:
         parts.append(f"{'1 case has' if n == 1 else f'{n} cases have'} one side only")
     parts += [f"decided by {told}"] if (told := deciding(evidence, tried)) else []
     return f" ({'; '.join(parts)})" if parts else ""
+
+
+def numbered(texts: Sequence[str]) -> list[str]:
+    """Return what is said of each test of a claim, numbered where they are several and differ."""
+    if len(set(texts)) == 1:
+        return [texts[0]]
+    return [f"{n}) {text}" for n, text in enumerate(texts, start=1)]
 
 
 def deciding(evidence: Basis, tried: Tried) -> str:

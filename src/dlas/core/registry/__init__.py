@@ -31,6 +31,7 @@ from dlas.core.registry.parameters import (
 from dlas.core.registry.versions import (
     identity,
     installed_version,
+    place_names,
     source_version,
     version,
     without_places,
@@ -60,6 +61,7 @@ __all__ = [
     "names",
     "optimization",
     "other_type",
+    "place_names",
     "refusal",
     "resolve",
     "revive",

@@ -12,6 +12,7 @@ from pathlib import Path
 from dlas.core.errors import UserError
 from dlas.core.keys import Json, bytes_hash, key
 from dlas.core.protocols import Technique
+from dlas.core.registry.entries import find
 from dlas.core.registry.parameters import called, choice
 
 
@@ -52,10 +53,23 @@ def installed_version(distribution: str) -> str:
         return "absent"
 
 
+@cache
+def place_names(layer: str, name: str) -> frozenset[str]:
+    """Return which parameters of a technique are places; none of one that is not installed."""
+    try:
+        return _place_names(find(layer, name))
+    except UserError:
+        return frozenset()
+
+
+def _place_names(technique: type[Technique]) -> frozenset[str]:
+    names = called(technique)
+    return frozenset(names.get(place, place) for place in technique.places)
+
+
 def without_places(technique: Technique) -> dict[str, Json]:
     """Return the parameters but for those that are places (``technique.places``)."""
-    names = called(type(technique))
-    left_out = {names.get(place, place) for place in technique.places}
+    left_out = _place_names(type(technique))
     return {k: v for k, v in choice(technique).params.items() if k not in left_out}
 
 

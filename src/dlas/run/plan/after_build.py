@@ -9,7 +9,9 @@ from __future__ import annotations
 from dlas.core import registry
 from dlas.core.keys import Json, key
 from dlas.core.records import MeasureSettings, Stage
-from dlas.run.plan.plan import NETWORK_SERVER, Runnable, Step, software_identity
+from dlas.run.plan.identities import software_identity
+from dlas.run.plan.plan import Runnable, Step
+from dlas.run.plan.servers import NETWORK_SERVER
 from dlas.store.artifacts import StepRecord
 
 PROTOCOL = ("min_runs", "min_seconds", "warmup_runs", "warmup_seconds", "warmup_max_seconds")

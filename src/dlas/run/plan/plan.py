@@ -7,37 +7,37 @@
 A step's key is the hash of the step, the choices up to its layer with their versions and
 libraries, and the keys of what it needs. Evaluations and measurements are keyed by the *content*
 of the artefact they look at, which is known once it is built.
+
+Where a file of weights is missing, the key of the network is not known, nor are those of what is
+made of it. A run is refused then; a plan that only counts names such steps (``keys.unknown``).
 """
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
 from dlas.core import registry
-from dlas.core.keys import Json, key
+from dlas.core.errors import UserError
+from dlas.core.keys import Json, is_unknown, key, unknown
 from dlas.core.protocols import (
     Optimization,
     Ran,
     Refusal,
     Software,
-    Technique,
     Techniques,
     unavailable,
 )
-from dlas.core.records import MeasureSettings, Stage
+from dlas.core.records import Stage
 from dlas.core.registry import installed_version
 from dlas.core.stack import Choice, Stack
+from dlas.run.plan.identities import Identities, int8_by, software_identity, versioned
+from dlas.run.plan.servers import NETWORK_SERVER, build_server, runtime_server
 from dlas.run.process.interpreters import Asked, Interpreter, Interpreters, not_looked_at
 from dlas.run.process.tasks import Server
 from dlas.study.study import Study
-
-NETWORK_SERVER = Server(preload=("torch", "timm"), environment=(("OMP_NUM_THREADS", "1"),))
-"""Where networks are made: one thread, so that fine-tuning does not depend on the machine."""
 
 LOWER_LIBRARIES = {"exported": ("torch",), "onnx": ("torch", "onnx", "onnxscript")}
 
@@ -175,22 +175,43 @@ def make(
     stacks: Sequence[Live] | None = None,
     seen: Seen = nobody_looked,
     interpreters: Interpreters = MappingProxyType({}),
+    without_weights: bool = False,
 ) -> Plan:
     """Return the plan of a study (of some of its stacks). Loads no runtime, starts no process.
 
     ``interpreters`` are the answers of other interpreters that are known; of one that was not
     asked the versions are not known, and nor are then the keys of what it builds.
+    ``without_weights``: files of weights may be missing, and what rests on one has no key.
+
+    Raises:
+        UserError: files that techniques name are missing or damaged: all of them.
     """
+    identities = Identities(without_weights)
     steps: dict[str, Step] = {}
-    every = live(study.stacks) if stacks is None else stacks
-    cells = tuple(plan_cell(each, steps, seen, interpreters) for each in every)
-    return Plan(study, cells, steps)
+    cells: list[CellPlan] = []
+    problems: dict[str, None] = {}
+    for each in live(study.stacks) if stacks is None else stacks:
+        try:
+            cells.append(plan_cell(each, steps, identities, seen, interpreters))
+        except UserError as error:
+            problems |= dict.fromkeys((*error.problems, *identities.problems(*each)))
+    if problems:
+        raise UserError(tuple(problems))
+    return Plan(study, tuple(cells), steps)
 
 
 def plan_cell(
-    each: Live, steps: dict[str, Step], seen: Seen, interpreters: Interpreters
+    each: Live,
+    steps: dict[str, Step],
+    identities: Identities,
+    seen: Seen,
+    interpreters: Interpreters,
 ) -> CellPlan:
-    """Return the plan of one stack; its steps are added to those that are there."""
+    """Return the plan of one stack; its steps are added to those that are there.
+
+    Raises:
+        UserError: a file that a technique names is missing or damaged.
+    """
     stack, techniques = each
     techniques = replace(techniques, probed=seen(stack, techniques))
     refusal = registry.refusal(techniques)
@@ -199,7 +220,7 @@ def plan_cell(
         refusal = _lacking(techniques, interpreter)
     if refusal is not None:
         return Refused(stack, refusal)
-    return _Chain(stack, techniques, interpreter, steps).cell()
+    return _Chain(stack, techniques, interpreter, steps, identities).cell()
 
 
 def _lacking(techniques: Techniques, interpreter: Interpreter) -> Refusal | None:
@@ -207,7 +228,7 @@ def _lacking(techniques: Techniques, interpreter: Interpreter) -> Refusal | None
     if interpreter.problem:
         return unavailable(interpreter.problem)
     software = techniques.software
-    needed = _int8_by(techniques)
+    needed = int8_by(techniques)
     if interpreter.asked and needed and needed not in interpreter.versions:
         return unavailable(
             f"{software.python} lacks {needed}, by which {software.name} quantizes: install it "
@@ -232,11 +253,13 @@ class _Chain:
         techniques: Techniques,
         interpreter: Interpreter | None,
         steps: dict[str, Step],
+        identities: Identities,
     ) -> None:
         self.stack = stack
         self.techniques = techniques
         self.interpreter = interpreter
         self.steps = steps
+        self.identities = identities
         self.mine: list[str] = []
 
     def add(
@@ -248,10 +271,12 @@ class _Chain:
         inputs: Mapping[str, str],
         server: Server = NETWORK_SERVER,
         alone: bool = False,
+        known: bool = True,
     ) -> str:
         task = TASKS[stage]
         source = registry.source_version(task.partition(":")[0])
-        found = key(stage, identity, source, sorted(inputs.items()))
+        known = known and not any(map(is_unknown, inputs.values()))
+        found = (key if known else unknown)(stage, identity, source, sorted(inputs.items()))
         if found not in self.steps:
             self.steps[found] = Step(found, stage, task, args, inputs, server, text, alone=alone)
         self.mine.append(found)
@@ -259,7 +284,7 @@ class _Chain:
 
     def cell(self) -> Runnable:
         data = self.stack.dataset[0]
-        dataset = registry.identity(self.techniques.dataset)
+        dataset = self.identities.of(data, self.techniques.dataset)
         args = {"dataset": data.to_json()}
         inputs = self.add(
             Stage.INPUTS, dataset, data.text, args, {}, server=Server(preload=("numpy",))
@@ -292,12 +317,15 @@ class _Chain:
 
     def prepare(self, dataset: Json) -> str:
         data, model = self.stack.dataset[0], self.stack.model[0]
+        lacks = self.identities.lacks_weights(self.techniques)
+        of = model.identity() if lacks else self.identities.of(model, self.techniques.model)
         return self.add(
             Stage.PREPARE,
-            [dataset, registry.identity(self.techniques.model)],
+            [dataset, of],
             f"{data.text} {model.text}",
             {"dataset": data.to_json(), "model": model.to_json()},
             {},
+            known=not lacks,
         )
 
     def optimize(self, network: str) -> str:
@@ -311,7 +339,7 @@ class _Chain:
             for choice, each in [*_on_the_way(technique), (made, technique)]:
                 network = self.add(
                     Stage.OPTIMIZE,
-                    registry.identity(each),
+                    self.identities.of(choice, each),
                     f"{model} {choice.text}",
                     {"technique": choice.to_json(), "dataset": data.to_json()},
                     {"network": network},
@@ -342,7 +370,7 @@ class _Chain:
             registry.identity(t.algorithm),
             [hardware.name, t.hardware.target()],
             t.hardware.threads if software.bakes_threads or t.algorithm.measures else None,
-            *([_versioned(by, self.interpreter)] if (by := _int8_by(t)) else []),
+            *([versioned(by, self.interpreter)] if (by := int8_by(t)) else []),
         ]
         return self.add(
             Stage.BUILD,
@@ -368,83 +396,3 @@ def _on_the_way(technique: Optimization) -> list[tuple[Choice, Optimization]]:
         found.insert(0, (registry.choice(before), before))
         before = before.before()
     return found
-
-
-def software_identity(software: Software, interpreter: Interpreter | None) -> Json:
-    """Return what a key must know of a software technique.
-
-    Another interpreter counts by its versions, not by its path.
-    """
-    return registry.identity(software, interpreter.versions if interpreter else None)
-
-
-def versions_of(technique: Technique, elsewhere: Interpreter | None) -> dict[str, str]:
-    """Return the versions of a technique's libraries, in dlas's own interpreter or another one.
-
-    What is not there is left out.
-    """
-    there = {n: elsewhere.versions.get(n) if elsewhere else installed_version(n)
-             for n in technique.libraries}  # fmt: skip
-    return {name: version for name, version in there.items() if version and version != "absent"}
-
-
-def _int8_by(techniques: Techniques) -> str:
-    """Return the distribution that a build of int8 needs beside the runtime; empty: none."""
-    if techniques.left_to_runtime:
-        return techniques.software.quantizer
-    return techniques.software.int8_passes if techniques.precision == "int8" else ""
-
-
-def _versioned(name: str, interpreter: Interpreter | None) -> Json:
-    """Return what a key must know of a distribution: its name and version."""
-    version = interpreter.versions.get(name) if interpreter else installed_version(name)
-    return [name, version]
-
-
-def runtime_server(techniques: Techniques) -> Server:
-    """Return the server whose children load and run a stack's artefact."""
-    software = techniques.software
-    variables = tuple(sorted(software.environment(techniques.hardware).items()))
-    return Server(software.preload, variables, software.python)
-
-
-def build_server(techniques: Techniques) -> Server:
-    """Return the server whose children build: torch is ready where the program is torch's."""
-    runtime = runtime_server(techniques)
-    preload = NETWORK_SERVER.preload if techniques.software.form != "onnx" else runtime.preload
-    return Server(preload, runtime.environment, runtime.python)
-
-
-# ---------------------------------------------------------------- what it comes to
-
-
-def stratum(plan: Runnable) -> tuple[str, int]:
-    """Return the runtime and thread count within which noise is pooled."""
-    return plan.stack.software[0].name, plan.threads
-
-
-def control_count(strata: Collection[int], settings: MeasureSettings) -> int:
-    """Return how many cells are measured twice (A/A), given the sizes of the strata.
-
-    max(``min_controls``, ``controls`` x cells), and at least two for each stratum; none where both
-    settings are zero.
-    """
-    if settings.controls == 0 and settings.min_controls == 0:
-        return 0
-    cells = sum(strata)
-    wanted = max(settings.min_controls, math.ceil(settings.controls * cells))
-    return max(min(wanted, cells), sum(min(2, size) for size in strata))
-
-
-def measurement_count(cells: Iterable[Runnable], settings: MeasureSettings) -> int:
-    """Return how many measurements a study makes at most, A/A controls included."""
-    strata = Counter(stratum(cell) for cell in cells).values()
-    return settings.rounds.max * (sum(strata) + control_count(strata, settings))
-
-
-def explain(plan: Plan, done: Mapping[str, str]) -> list[dict[str, str]]:
-    """Return a row per step: stage, text, key, and whether it is there already (``done``)."""
-    return [
-        {"stage": str(s.stage), "text": s.text, "key": s.key, "state": done.get(s.key, "to do")}
-        for s in plan.steps.values()
-    ]
