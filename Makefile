@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh machine with Python 3.11+, a C++ compiler and pip:
 #   make demo   environment, install, the quickstart study, its report
 #   make case-study-small   the small case study, its claims and its report, a quarter of an hour
-#   make runtimes   more runtimes: ExecuTorch, LiteRT with its converter, NNCF
+#   make runtimes   more runtimes: ExecuTorch with torchao, LiteRT with its converter, NNCF
 #   make test   environment, install, ruff, mypy, import rules, tests
 PYTHON ?= python3
 BIN := .venv/bin
@@ -47,13 +47,13 @@ test-hosts: $(STAMP)
 
 # Needs Debian's package postgresql (or PostgreSQL's programs in PATH); starts its own servers.
 test-cluster: $(STAMP)
-	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[cluster]' 'aiobotocore[boto3]' 'moto[server]>=5'
+	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[cluster]' 'aiobotocore' 'moto[server]>=5'
 	$(BIN)/python -m pytest -q -m "cluster and not slow" tests/cluster
 
 # 200 steps of a real study, each fault alone and each two together, and a table of what they cost.
 # Half an hour; in slices by K=alone, K=database, K=killed-stopped, ...
 test-cluster-slow: $(STAMP)
-	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[cluster]' 'aiobotocore[boto3]' 'moto[server]>=5'
+	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[cluster]' 'aiobotocore' 'moto[server]>=5'
 	$(BIN)/python -m pytest -q -o timeout=900 -m "cluster and slow" -k "$(K)" tests/cluster
 
 # Runtimes beside those of `make install`; LiteRT's converter does not share dlas's requirements.

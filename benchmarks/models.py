@@ -246,32 +246,32 @@ def build_all(
     names: list[str],
     precision: str = "float32",
     converter: str = "",
-) -> dict[str, Run]:
-    """Build everyone, check outputs; leave out, with a line, who fails or differs."""
+) -> tuple[dict[str, Run], dict[str, str]]:
+    """Build everyone; return them, and why others are left out: they fail, or they differ."""
     import torch
 
     with torch.no_grad():
         expected = model(torch.from_numpy(x)).numpy()
-    built, builders = {}, everyone(precision, converter)
+    builders = everyone(precision, converter)
+    built: dict[str, Run] = {}
+    left: dict[str, str] = {}
     for name in (name for name in names if name in builders):
         start = time.perf_counter()
         try:
             run = builders[name](model, x, threads)
-            y = run(x)
+            off = float(np.abs(run(x) - expected).max() / np.abs(expected).max())
         except LeftOut as why:
-            print(f"  {name}: left out: {why}")
-            continue
+            left[name] = f"left out: {why}"
         except Exception as error:  # a peer that cannot do this network is a row of the table
-            print(f"  {name}: failed: {str(error).splitlines()[0][:120]}")
-            continue
-        difference = float(np.abs(y - expected).max() / np.abs(expected).max())
-        seconds = time.perf_counter() - start
-        if not difference < TOLERANCE[precision]:
-            print(f"  {name}: WRONG, differs by {difference:.2e}; not timed")
-            continue
-        print(f"  {name}: built in {seconds:.1f} s, differs by {difference:.1e}")
-        built[name] = run
-    return built
+            left[name] = f"failed: {str(error).splitlines()[0][:120]}"
+        else:
+            if off < TOLERANCE[precision]:
+                built[name] = run
+            else:
+                left[name] = f"WRONG, differs by {off:.2e}; not timed"
+        said = f"built in {time.perf_counter() - start:.1f} s"
+        print(f"  {name}: {left.get(name) or f'{said}, differs by {off:.1e}'}", flush=True)
+    return built, left
 
 
 def measure(built: dict[str, Run], x: np.ndarray, rounds: int) -> dict[str, list[float]]:
@@ -293,15 +293,19 @@ def measure(built: dict[str, Run], x: np.ndarray, rounds: int) -> dict[str, list
 
 
 def table(rows: list[dict[str, Any]]) -> None:
-    """Print the medians of one case, the fastest first."""
-    for row in sorted(rows, key=lambda row: statistics.median(row["seconds"])):
+    """Print the medians of one case, the fastest first, then who is not timed, and why."""
+    timed = [row for row in rows if "seconds" in row]
+    for row in sorted(timed, key=lambda row: statistics.median(row["seconds"])):
         print(f"  {row['runtime']:22s} {1e3 * statistics.median(row['seconds']):8.2f} ms")
+    for row in rows:
+        if "seconds" not in row:
+            print(f"  {row['runtime']:22s} {row['left_out']}")
 
 
 def summary(rows: list[dict[str, Any]]) -> None:
     """Print, for each case, the best of dlas against the best peer, and geometric means."""
     cases: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
+    for row in (row for row in rows if "seconds" in row):
         cases.setdefault(json.dumps(row["case"]), []).append(row)
     ratios: dict[str, list[float]] = {}
     print("| network | threads | zeros | best of dlas | ms | best peer | ms | ratio |")
@@ -380,11 +384,12 @@ def main() -> None:
             print(told, flush=True)
             if precision == "int8":
                 known = [r for r in options.runtimes if r in quantized.NAMES]
-                built = quantized.build_all(model, x, threads, known, options.converter)
+                built, left = quantized.build_all(model, x, threads, known, options.converter)
             else:
-                built = build_all(model, x, threads, runtimes, precision, options.converter)
+                built, left = build_all(model, x, threads, runtimes, precision, options.converter)
             samples = measure(built, x, options.rounds)
             rows = [{"runtime": r, "seconds": seconds} for r, seconds in samples.items()]
+            rows += [{"runtime": r, "left_out": why} for r, why in left.items()]
             saved.add(case, rows)
             table(rows)
             del built

@@ -1,11 +1,11 @@
 """What `models.py --precision int8` measures: one QDQ model by every runtime, and their own int8.
 
 The model is the one that a study's `int8` technique writes, calibrated on random images: its
-numbers are of no use, its operators are those of a real one. `NAME-own` is what a runtime makes of
-the float32 network itself, on the same images (`int8: {route: own}`).
+numbers are of no use, its operators are those of a real one. `torch` and `torch-compile` run it as
+a study's techniques do. `NAME-own` is what a runtime makes of the float32 network itself, on the
+same images (`int8: {route: own}`).
 """
 
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ class Images:
         return np.stack(made).astype(np.float32)
 
 
-def int8(model: Any, x: np.ndarray, folder: Path, **params: Any) -> Any:
+def int8(model: Any, x: np.ndarray, folder: Path, **params: Any) -> tuple[Any, Any]:
     """Return the network as a study's `int8` technique leaves it, and its calibration images."""
     from dlas.core.protocols import DataSpec, Network
     from dlas.layers.optimization.int8 import Int8
@@ -45,12 +45,15 @@ def int8(model: Any, x: np.ndarray, folder: Path, **params: Any) -> Any:
     return done, images.images(done.calibration) if done.calibration else None
 
 
-def qdq(model: Any, x: np.ndarray) -> tuple[Path, Any]:
-    """Return the quantized network's file, and the folder that it goes with."""
-    folder = tempfile.TemporaryDirectory()
-    network, _ = int8(model, x, Path(folder.name))
-    assert network.onnx is not None
-    return network.onnx, folder
+def shared(model: Any, x: np.ndarray) -> Any:
+    """Return the shared quantized network, which is made once."""
+
+    def made() -> Any:
+        home = folder_of(model) / "int8"
+        home.mkdir()
+        return int8(model, x, home)[0]
+
+    return once(model, "int8", made)
 
 
 def onnxruntime(path: Path, threads: int) -> Run:
@@ -87,29 +90,47 @@ def dlas(algorithm: str) -> Callable[[Path, int], Run]:
     return build
 
 
-EVERYONE: dict[str, Callable[[Path, int], Run]] = {
+READERS: dict[str, Callable[[Path, int], Run]] = {
     "onnxruntime": onnxruntime,
     "openvino": openvino,
     **{f"dlas-{a}": dlas(a) for a in ("direct", "gemm", "spatial-pack", "best")},
 }
 
-
-OWN = ("openvino", "ncnn", "executorch", "litert")
+TORCH = {"torch": "pytorch", "torch-compile": "torch-compile"}
+"""Who runs the shared model as a study's technique does, and what that is called."""
+OWN = ("openvino", "torch-compile", "ncnn", "executorch", "litert")
 """Runtimes with a quantization of their own."""
-NAMES = (*EVERYONE, *(f"{name}-own" for name in OWN))
+NAMES = (*TORCH, *READERS, *(f"{name}-own" for name in OWN))
 
 
-def own(name: str, model: Any, x: np.ndarray, threads: int, converter: str) -> Run:
-    """Return what a runtime makes of the float32 network itself."""
+def build(name: str, model: Any, x: np.ndarray, threads: int, converter: str) -> Run:
+    """Return what runs the shared model, or what a runtime makes of the float32 network itself."""
+    itself = name.removesuffix("-own")
+    if name in READERS:
+        return READERS[name](shared(model, x).onnx, threads)
 
     def served() -> Served:
-        home = folder_of(model) / f"{name}-own"
-        home.mkdir(exist_ok=True)
-        network, images = int8(model, x, home, route="own")
-        params = {"converter": converter} if name == "litert" and converter else {}
-        return Served(name, Lowered(network, home, images=images), home / "built", **params)
+        home = folder_of(model) / f"{name}-int8"
+        home.mkdir(exist_ok=True)  # who was left out is asked again for each number of threads
+        own = name != itself
+        network, images = int8(model, x, home, route="own") if own else (shared(model, x), None)
+        params = {"converter": converter} if itself == "litert" and converter else {}
+        lowered = Lowered(network, home, images=images)
+        return Served(TORCH.get(itself, itself), lowered, home / "built", **params)
 
-    return once(model, f"{name}-own", served).load(threads)
+    run: Run = once(model, f"{name}-int8", served).load(threads)
+    return _with_threads(run, threads) if itself in TORCH else run
+
+
+def _with_threads(run: Run, threads: int) -> Run:
+    """Set PyTorch's threads each time: those of a process are one number, whoever set it last."""
+    import torch
+
+    def held(x: np.ndarray) -> np.ndarray:
+        torch.set_num_threads(threads)
+        return run(x)
+
+    return held
 
 
 def distance(y: np.ndarray, expected: np.ndarray) -> float:
@@ -119,35 +140,28 @@ def distance(y: np.ndarray, expected: np.ndarray) -> float:
 
 def build_all(
     model: Any, x: np.ndarray, threads: int, names: list[str], converter: str = ""
-) -> dict[str, Run]:
-    """Build everyone; leave out, with a line, who fails or is too far from float32."""
+) -> tuple[dict[str, Run], dict[str, str]]:
+    """Build everyone; return them, and why others are left out: they fail, or are too far off."""
     import torch
 
-    path, folder = qdq(model, x)
     with torch.no_grad():
         expected = model(torch.from_numpy(x)).numpy()
-    nearest = distance(onnxruntime(path, threads)(x), expected)
-    built = {}
+    nearest = distance(onnxruntime(shared(model, x).onnx, threads)(x), expected)
+    built: dict[str, Run] = {}
+    left: dict[str, str] = {}
     for name in names:
-        itself = name.removesuffix("-own")
-        allowed = nearest * (FURTHER if name == itself else OWN_FURTHER)
+        allowed = nearest * (OWN_FURTHER if name.endswith("-own") else FURTHER)
         try:
-            run = (
-                EVERYONE[name](path, threads)
-                if name == itself
-                else own(itself, model, x, threads, converter)
-            )
+            run = build(name, model, x, threads, converter)
             far = distance(run(x), expected)
         except LeftOut as why:
-            print(f"  {name}: left out: {why}")
-            continue
+            left[name] = f"left out: {why}"
         except Exception as error:  # a peer that cannot do this network is a row of the table
-            print(f"  {name}: failed: {str(error).splitlines()[0][:120]}")
-            continue
-        if far > allowed:
-            print(f"  {name}: WRONG, {far:.3f} from float32 (allowed {allowed:.3f}); not timed")
-            continue
-        print(f"  {name}: {far:.3f} from float32")
-        built[name] = run
-    folder.cleanup()
-    return built
+            left[name] = f"failed: {str(error).splitlines()[0][:120]}"
+        else:
+            if far > allowed:
+                left[name] = f"WRONG, {far:.3f} from float32 (allowed {allowed:.3f}); not timed"
+            else:
+                built[name] = run
+        print(f"  {name}: {left.get(name) or f'{far:.3f} from float32'}", flush=True)
+    return built, left

@@ -1,5 +1,6 @@
 """ExecuTorch: its rules and what its traces tell hold anywhere; it runs where it is installed."""
 
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -64,9 +65,19 @@ def test_float16_runs_or_is_refused() -> None:
 
 
 @installed
-@pytest.mark.parametrize("net", ["residual", "depthwise"])
+@pytest.mark.parametrize("net", ["residual", "depthwise", "vit"])
 def test_its_own_int8_agrees_is_smaller_and_really_runs(net: str) -> None:
     check_own_int8(software("executorch"), net)
+
+
+@installed
+def test_a_transformer_says_what_its_int8_leaves_in_float32() -> None:
+    """Linear layers keep to each row's own range (with one for all rows it is 0.86 off)."""
+    runtime = software("executorch")
+    ran = runtime.load(artefact(runtime, "vit", "int8"), CPU).observe(images()[:1])
+    assert re.fullmatch(r"\w+ \(NC, Q(DU?|P)8, F32, QC8W\) x9", ran.kernels["Fully Connected"])
+    assert ran.fallbacks[0].startswith("4 of 14 convolutions and matrix products ran in float32")
+    assert "native_layer_norm x5" in ran.fallbacks[1]
 
 
 @installed
@@ -102,6 +113,7 @@ TRACE = [
     "Convolution (NHWC, QS8, QC8W) IGEMM #1",
     "Convert (NC, F32, QS8) #1",
     "Fully Connected (NC, F16) GEMM #1",
+    "Fully Connected (NC, QDU8, F32, QC8W) GEMM #2",
     "OPERATOR_CALL",
     "native_call_bmm.out",
     "native_call_bmm.out",
@@ -114,16 +126,16 @@ def test_operators_of_xnnpack_are_read_from_their_names() -> None:
     assert [(o.kind, o.kernel, o.precision) for o in found] == [
         ("Convolution", "IGEMM", "float32"), ("Convolution", "DWConv", "float32"),
         ("Convolution", "IGEMM", "int8"), ("Convert", "XNNPACK", "float32"),
-        ("Fully Connected", "GEMM", "float16"),
+        ("Fully Connected", "GEMM", "float16"), ("Fully Connected", "GEMM", "int8"),
     ]  # fmt: skip
     precision, mixed = settle(works(found))
-    assert precision == "float32"
+    assert precision == "int8"  # of two types with as many operators each the narrower
     assert [sentence.partition(":")[0] for sentence in mixed] == [
-        "1 of 4 convolutions and matrix products ran in float16",
-        "1 of 4 convolutions and matrix products ran in int8",
+        "1 of 5 convolutions and matrix products ran in float16",
+        "2 of 5 convolutions and matrix products ran in float32",
     ]
     told = kernels(found)
-    assert told["Fully Connected"] == "GEMM (NC, F16) x1"
+    assert told["Fully Connected"] == "GEMM (NC, F16) x1, GEMM (NC, QDU8, F32, QC8W) x1"
     assert "DWConv (NHWC, F32) x1" in told["Convolution"]
 
 
@@ -131,7 +143,7 @@ def test_what_xnnpack_did_not_take_is_told() -> None:
     assert portable(TRACE) == [
         "3 operators ran by ExecuTorch's portable kernels: bmm x2, select_copy x1"
     ]
-    assert portable(TRACE[:7]) == []
+    assert portable(TRACE[:8]) == []
 
 
 @pytest.fixture
@@ -145,7 +157,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_a_trace_becomes_what_ran(traced: Any) -> None:
     ran = traced.observe(images()[:1])
-    assert (ran.precision, ran.threads) == ("float32", 2)
+    assert (ran.precision, ran.threads) == ("int8", 2)
     assert [said.partition(" ")[0] for said in ran.fallbacks] == ["1", "1", "3"]
 
 

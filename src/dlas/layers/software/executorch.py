@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 MODEL, INFO = "model.pte", "executorch.json"
 _HALF = ("f16c", "avx512_fp16", "asimdhp")
 """CPU flags, one of which XNNPACK's float16 kernels are expected to need."""
+_TOKEN_NORMS = ("aten.layer_norm.default", "aten.rms_norm.default")
+"""Norms over what one token holds, as an exported graph calls them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,9 @@ class ExecuTorch(Software):
     Operators that XNNPACK does not take run by ExecuTorch's portable kernels, which are slow;
     they are told. ``float16`` computes in it, with weights that the file keeps in float32. Its own
     int8 (``int8: {route: own}``) is PyTorch's quantization for export with XNNPACK's quantizer:
-    int8 activations with a zero point, weights with a scale for each output channel.
+    int8 activations with a zero point, weights with a scale for each output channel. Of a network
+    that normalizes tokens (LayerNorm, RMSNorm) only convolutions and linear layers are in int8,
+    linear ones with a range for each row that is taken as it runs; the rest stays float32.
     """
 
     name: ClassVar[str] = "executorch"
@@ -182,13 +186,29 @@ def _lowered(module: Any, shape: tuple[int, ...], half: bool, images: Array | No
 
 def _quantized(module: Any, x: Any, images: Array) -> Any:
     """Return a module that XNNPACK's quantizer has quantized on images, batches of ``x``'s."""
+    from dlas.layers.software.shared.pt2e import calibrated
+
+    return calibrated(module, x, images, _quantizer_for)
+
+
+def _quantizer_for(graph: Any) -> Any:
+    """Return XNNPACK's quantizer, set for all that it knows or, over tokens, for products alone.
+
+    ExecuTorch's own settings are static for networks of convolutions and dynamic for transformers
+    (``executorch.examples.xnnpack.QuantType``). A static one takes the sums between blocks, too,
+    where one range for all tokens loses the small ones, as the class token is in timm's networks.
+    """
+    import torch
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
         XNNPACKQuantizer,
         get_symmetric_quantization_config,
     )
 
-    from dlas.layers.software.shared.pt2e import calibrated
-
-    quantizer = XNNPACKQuantizer()
-    quantizer.set_global(get_symmetric_quantization_config(is_per_channel=True))
-    return calibrated(module, x, images, quantizer)
+    static = get_symmetric_quantization_config(is_per_channel=True)
+    if not any(str(node.target) in _TOKEN_NORMS for node in graph.nodes):
+        return XNNPACKQuantizer().set_global(static)
+    by_row = get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True)
+    aten, quantizer = torch.ops.aten, XNNPACKQuantizer()
+    quantizer.set_operator_type(aten.linear.default, by_row)
+    quantizer.set_operator_type(aten.conv2d.default, static)
+    return quantizer.set_operator_type(aten.conv_transpose2d.input, static)

@@ -39,7 +39,7 @@ def own(module: Any, example: Any, images: Array, reduce_range: bool) -> Any:
     """
     quantizer = X86InductorQuantizer()
     quantizer.set_global(get_default_x86_inductor_quantization_config(reduce_range=reduce_range))
-    return calibrated(module, example, images, quantizer)
+    return calibrated(module, example, images, lambda graph: quantizer)
 
 
 def shared(model: Path) -> torch.nn.Module:

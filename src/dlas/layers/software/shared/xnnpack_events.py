@@ -1,7 +1,8 @@
 """What XNNPACK's operators are called in ExecuTorch's traces, and what that tells.
 
 ``Convolution (NHWC, QS8, QC8W) IGEMM #3``: a kind, the layout and the types of input, output and
-weights, which kernel computes it, and which of its kind it is.
+weights, which kernel computes it, and which of its kind it is. ``QD8`` and ``QDU8`` are eight bits
+whose ranges are those of each row as it comes.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class XnnpackOperator:
         for each in re.split(r"[,\s]+", self.types):
             if each in ("F32", "F16", "BF16"):
                 return {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}[each]
-            if re.fullmatch(r"Q[CDSU]8W?", each):
+            if re.fullmatch(r"Q([CSU]|[DP]U?)8W?", each):
                 return "int8"
         return "other"
 
