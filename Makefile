@@ -8,6 +8,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 CONVERTER := .venv/convert/bin/python
 OUT ?= out/quickstart
+# boto3 of the very version of botocore that s3fs brings: left to itself, pip tries dozens of them.
+CLUSTER = $(BIN)/python -m pip install --quiet --progress-bar off -e '.[cluster]' && \
+  $(BIN)/python -m pip install --quiet --progress-bar off 'moto[server]>=5' \
+  "boto3==$$($(BIN)/python -c 'import botocore; print(botocore.__version__)')"
 
 .PHONY: demo case-study-small test check test-cluster test-cluster-slow test-hosts test-kernels runtimes test-runtimes test-slow install
 
@@ -47,13 +51,13 @@ test-hosts: $(STAMP)
 
 # Needs Debian's package postgresql (or PostgreSQL's programs in PATH); starts its own servers.
 test-cluster: $(STAMP)
-	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[cluster]' 'aiobotocore' 'moto[server]>=5'
+	$(CLUSTER)
 	$(BIN)/python -m pytest -q -m "cluster and not slow" tests/cluster
 
 # 200 steps of a real study, each fault alone and each two together, and a table of what they cost.
 # Half an hour; in slices by K=alone, K=database, K=killed-stopped, ...
 test-cluster-slow: $(STAMP)
-	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[cluster]' 'aiobotocore' 'moto[server]>=5'
+	$(CLUSTER)
 	$(BIN)/python -m pytest -q -o timeout=900 -m "cluster and slow" -k "$(K)" tests/cluster
 
 # Runtimes beside those of `make install`; LiteRT's converter does not share dlas's requirements.
