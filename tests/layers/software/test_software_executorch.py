@@ -158,7 +158,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_trace_becomes_what_ran(traced: Any) -> None:
     ran = traced.observe(images()[:1])
     assert (ran.precision, ran.threads) == ("int8", 2)
-    assert [said.partition(" ")[0] for said in ran.fallbacks] == ["1", "1", "3"]
+    assert [said.partition(" ")[0] for said in ran.fallbacks] == ["1", "2", "3"]
 
 
 def test_a_trace_that_cannot_be_read_is_told(traced: Any, monkeypatch: pytest.MonkeyPatch) -> None:
