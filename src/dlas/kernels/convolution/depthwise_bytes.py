@@ -141,7 +141,7 @@ class DepthwiseBytes:
                 for a, b in (rows[:2], rows[2:])
             ]
             for high in (False, True):
-                four = requantize.unpacked(*words, high)
+                four = requantize.unpacked(words[0], words[1], high)
                 found.append(T.reinterpret(f"int32x{self.target.lanes}", four))
         return found
 
