@@ -130,7 +130,7 @@ def tiles(op: Conv2d, tile: Tile) -> Space:
 
 
 @dataclass(frozen=True)
-class _Turn:
+class _TileGroup:
     """Tiles that are multiplied together."""
 
     count: int
@@ -182,7 +182,7 @@ class TiledBand:
 
         def some(tile: Expr, tiles: int) -> None:
             for outputs in self._outputs:
-                turn = _Turn(tiles, tile, outputs)
+                turn = _TileGroup(tiles, tile, outputs)
                 self._multiply(where, rows, turn, None)
                 for t in range(tiles):
                     pixel = runs.place(tile + t, rows)[1]
@@ -205,9 +205,9 @@ class TiledBand:
         sums = T.alloc_buffer((2 * amx.PIXELS * self.runs.rows * _WIDE,), self.numbers.sums)
         pairs, rest = divmod(count, amx.PIXELS)
 
-        def turn(pair: Expr, at: int, tiles: int = amx.PIXELS) -> _Turn:
+        def turn(pair: Expr, at: int, tiles: int = amx.PIXELS) -> _TileGroup:
             slot = (pair * len(outputs) + at) % 2
-            return _Turn(tiles, pair * amx.PIXELS, outputs[at], slot)
+            return _TileGroup(tiles, pair * amx.PIXELS, outputs[at], slot)
 
         def compute(pair: Expr, tiles: int) -> None:
             for at in range(len(outputs)):
@@ -229,7 +229,7 @@ class TiledBand:
             self._store(sums, where, rows, last, unit)
 
     def _storing(
-        self, sums: Buffer, where: Place, rows: int, before: _Turn, ready: Expr
+        self, sums: Buffer, where: Place, rows: int, before: _TileGroup, ready: Expr
     ) -> Between | None:
         """Return what stores the tiles of the turn before, of which so many units are ready."""
         if isinstance(before.first, int) and before.first < 0:
@@ -246,17 +246,17 @@ class TiledBand:
 
         return between
 
-    def _pixels(self, turn: _Turn) -> int:
+    def _pixels(self, turn: _TileGroup) -> int:
         """Return the pixels of a unit of what is stored at once; of joined rows a divisor."""
         runs, most = self.runs, self.store.together(turn.outputs[1])
         if runs.joined and any(number % most for number in (runs.pitch, runs.width, runs.rows)):
             return EVEN
         return min(most, runs.rows)
 
-    def _units(self, turn: _Turn) -> int:
+    def _units(self, turn: _TileGroup) -> int:
         return turn.count * -(-self.runs.rows // self._pixels(turn))
 
-    def _store(self, sums: Buffer, where: Place, rows: int, turn: _Turn, unit: Expr) -> None:
+    def _store(self, sums: Buffer, where: Place, rows: int, turn: _TileGroup, unit: Expr) -> None:
         """Emit the stores of a unit: some neighbouring pixels of a tile.
 
         The last one of a tile ends with it: what it shares with the one before is stored twice.
@@ -279,16 +279,18 @@ class TiledBand:
                 (n, self.first + group * self.blocks + first, row + r, c),
             )
 
-    def _held(self, turn: _Turn, tile: Expr, pixel: Expr) -> Expr:
+    def _held(self, turn: _TileGroup, tile: Expr, pixel: Expr) -> Expr:
         """Return where the ring holds a pixel's sums of a turn's first output block."""
         return ((turn.slot * amx.PIXELS + tile) * self.runs.rows + pixel) * _WIDE
 
-    def _put(self, sums: Buffer, turn: _Turn, tile: int, first: Expr, step: int) -> None:
+    def _put(self, sums: Buffer, turn: _TileGroup, tile: int, first: Expr, step: int) -> None:
         """Emit the copy of a tile's sums to memory, `step` of them a pixel."""
         for o in range(turn.outputs[1]):
             amx.store(tile, o, sums[first + o * amx.SIDE], step * _BYTES)
 
-    def _multiply(self, where: Place, rows: int, turn: _Turn, between: Between | None) -> None:
+    def _multiply(
+        self, where: Place, rows: int, turn: _TileGroup, between: Between | None
+    ) -> None:
         """Emit the whole reduction of some tiles, and what is done between its steps."""
         bias, (first, blocks) = self.buffers[2], turn.outputs
         co = self.first + where[1] * self.blocks + first
@@ -312,7 +314,7 @@ class TiledBand:
         self,
         where: Place,
         rows: int,
-        turn: _Turn,
+        turn: _TileGroup,
         at: tuple[Expr, Expr, Expr, Expr],
         progress: tuple[Expr, int],
     ) -> None:
