@@ -94,12 +94,15 @@ TILED = [
     Conv2d(1, 64, 6, 7, 16, (3, 3), padding=(1, 1, 1, 1), dilation=(1, 2)),
     Conv2d(3, 96, 3, 2, 24, (3, 3), padding=(1, 1, 1, 1)),
     Conv2d(1, 64, 1, 37, 70, (1, 1)),
+    Conv2d(1, 64, 9, 14, 96, (3, 3), padding=(1, 1, 1, 1)),
+    Conv2d(2, 128, 7, 7, 64, (3, 3), padding=(1, 1, 1, 1)),
+    Conv2d(1, 96, 15, 28, 200, (3, 3), (2, 2), (1, 1, 1, 1)),
     Conv2d(1, 3, 20, 23, 40, (7, 7), (2, 2), (3, 3, 3, 3)),
     Conv2d(2, 7, 9, 6, 20, (3, 5), padding=(1, 2, 1, 2), dilation=(2, 1)),
     Conv2d(1, 2, 6, 17, 16, (1, 4), (1, 3), (0, 3, 1, 2)),
 ]
 """Runs over several rows of the image and rows of their own; rows of tiles of channels and of
-taps; batches, what fills no tile, strides, dilation."""
+taps; images read in place and not; batches, what fills no tile, strides, dilation."""
 
 
 @pytest.mark.skipif("x86-64-v4-amx" not in HERE, reason="this CPU has no AMX")

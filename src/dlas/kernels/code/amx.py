@@ -1,9 +1,10 @@
 """AMX: products of tiles, sixteen pixels by sixteen output channels at once.
 
-A tile register holds 16 rows of 64 bytes. `tdpbf16ps` (bfloat16) and `tdpbusd` (uint8 by int8) add
-to a tile of sums, pixels by output channels, the product of a tile of pixels (16 elements each:
-pairs or quads of channels) and one of filters (16 elements by 16 output channels). The tile
-registers are a thread's own, and so is their configuration: every job loads it and releases it.
+A tile register holds up to 16 rows of 64 bytes. `tdpbf16ps` (bfloat16) and `tdpbusd` (uint8 by
+int8) add to a tile of sums, pixels by output channels, the product of a tile of pixels (16
+elements each: pairs or quads of channels) and one of filters (16 elements by 16 output channels),
+in as many cycles as there are pixels. The tile registers are a thread's own, and so is their
+configuration: every job loads it and releases it.
 """
 
 from collections.abc import Iterator
@@ -22,8 +23,14 @@ PIXELS, BLOCKS = 2, 2
 """Tiles of pixels and of output channels that are multiplied with each other: four of sums."""
 _FLAGS = {
     "bfloat16": {"amx_tile", "amx_bf16", "avx512_bf16"},  # the last one rounds to it
-    "int8": {"amx_tile", "amx_int8"},
+    "int8": {
+        "amx_tile",
+        "amx_int8",
+        "avx512_vnni",
+    },  # for what tiles do not suit, on the same images
 }
+_CHANNELS = {"bfloat16": 32, "int8": 64}
+"""Of a row of a tile."""
 _PRODUCTS = {"bfloat16": "llvm.x86.tdpbf16ps", "int8": "llvm.x86.tdpbusd"}
 _FIRST_PIXELS, _FIRST_FILTERS = PIXELS * BLOCKS, PIXELS * BLOCKS + PIXELS
 """Numbers of the registers: sums come first."""
@@ -36,49 +43,71 @@ def multiplies(target: CpuTarget, dtype: str) -> bool:
     return dtype in _FLAGS and _FLAGS[dtype] <= {*target.features}
 
 
-def rows_behind(step: int, wide: int, more: int = 0) -> int:
-    """Return the rows behind an image that the last tile may read.
+def side_by_side(channels: int, dtype: str, target: CpuTarget) -> int:
+    """Return the channels that lie side by side in an image of so many.
+
+    A row of a tile where the CPU has them, else a vector's. Vectors of channels past the last are
+    never written: bytes may be anything under filters of zero, if a fifth is added to them at
+    most; floats that are no numbers may not.
+    """
+    if not multiplies(target, dtype) or target.lanes != SIDE:
+        return target.lanes
+    row = _CHANNELS[dtype]
+    vectors, each = -(-channels // SIDE), row // SIDE
+    past = -vectors % each
+    return row if past == 0 or (dtype == "int8" and 5 * past <= vectors) else target.lanes
+
+
+def rows_behind(wide: int) -> int:
+    """Return the rows behind an image that the last row of a tile may read past its pixel.
 
     Args:
-        step: elements from a row of a tile to the next.
         wide: elements of a row of the image.
-        more: elements of a row of a tile that belong to other pixels than its first.
     """
-    return -(-(SIDE * step + more) // wide)
+    return -(-SIDE // wide)
 
 
 @contextmanager
-def jobs(count: int, threads: int, tiled: bool = True) -> Iterator[Expr]:
-    """Open the outermost loop of code that may use tiles, each thread's registers configured."""
-    if not tiled:
+def jobs(count: int, threads: int, rows: int) -> Iterator[Expr]:
+    """Open the outermost loop of code that may use tiles, each thread's registers configured.
+
+    Args:
+        count: jobs.
+        threads: threads that share them.
+        rows: pixels of a tile; 0: the code uses none.
+    """
+    if not rows:
         with emit.outer(count, threads) as job:
             yield job
     elif threads > 1 and count > 1:
-        with emit.outer(count, threads) as job, configured():
+        with emit.outer(count, threads) as job, configured(rows):
             yield job
     else:
-        with configured(), emit.outer(count, threads) as job:
+        with configured(rows), emit.outer(count, threads) as job:
             yield job
 
 
 @contextmanager
-def configured() -> Iterator[None]:
-    """Open a job that uses tiles: all registers of 16 rows of 64 bytes."""
+def configured(rows: int = SIDE) -> Iterator[None]:
+    """Open a job that uses tiles: filters of 16 rows, pixels and sums of so many, of 64 bytes."""
     config = emit.registers((_LINE,), "uint8")
     for at in range(_LINE):
-        emit.store(config, T.uint8(_configuration(at)), at)
+        emit.store(config, T.uint8(_configuration(at, rows)), at)
     _do("llvm.x86.ldtilecfg", T.address_of(config[0]))
     yield
     _do("llvm.x86.tilerelease")
 
 
-def _configuration(byte: int) -> int:
+def _configuration(byte: int, rows: int) -> int:
     """Return a byte of the configuration: palette 1; bytes of a row from 16 on, rows from 48."""
     if byte == 0:
         return 1
     if SIDE <= byte < SIDE + 2 * _REGISTERS:
         return _LINE if byte % 2 == 0 else 0
-    return SIDE if 48 <= byte < 48 + _REGISTERS else 0
+    tile = byte - 48
+    if not 0 <= tile < _REGISTERS:
+        return 0
+    return SIDE if tile >= _FIRST_FILTERS else rows
 
 
 def begin(pixels: int, first: list[Expr]) -> None:
@@ -106,13 +135,19 @@ def multiply_add(
 ) -> None:
     """Emit one step: every tile of sums plus its pixels times its filters.
 
+    Each tile is loaded just before it is first multiplied.
+
     Args:
         dtype: what is multiplied.
         pixels: tiles of pixels: the first element of each, and bytes from a row to the next.
         filters: tiles of filters.
     """
-    load_factors(pixels, filters)
-    multiply(dtype, len(pixels), len(filters))
+    for p, pixel in enumerate(pixels):
+        _move("llvm.x86.tileloadd64", _FIRST_PIXELS + p, *pixel)
+        for o, some in enumerate(filters):
+            if p == 0:
+                _move("llvm.x86.tileloadd64", _FIRST_FILTERS + o, *some)
+            _multiply(dtype, p, o)
 
 
 def load_factors(pixels: list[tuple[Expr, int]], filters: list[tuple[Expr, int]]) -> None:
@@ -127,8 +162,12 @@ def multiply(dtype: str, pixels: int, blocks: int) -> None:
     """Emit the products of all tiles of pixels with all of filters that are loaded."""
     for p in range(pixels):
         for o in range(blocks):
-            tiles = (_sum(p, o), _FIRST_PIXELS + p, _FIRST_FILTERS + o)
-            _do(_PRODUCTS[dtype], *(T.int8(tile) for tile in tiles))
+            _multiply(dtype, p, o)
+
+
+def _multiply(dtype: str, pixel: int, block: int) -> None:
+    tiles = (_sum(pixel, block), _FIRST_PIXELS + pixel, _FIRST_FILTERS + block)
+    _do(_PRODUCTS[dtype], *(T.int8(tile) for tile in tiles))
 
 
 def store(pixel: int, block: int, first: Expr, step: int) -> None:

@@ -129,10 +129,7 @@ class Numbers:
 
     def _shape(self, op: Conv2d, layout: Layout) -> tuple[int, ...]:
         n, blocks, high, wide, block = self.layout(layout).shape(self.reduced(op).in_shape)
-        behind = 0
-        if self.tiled:
-            step, more = (block, amx.SIDE) if self.taps else (1, 0)
-            behind = amx.rows_behind(op.stride[1] * step, wide * step, more)
+        behind = amx.rows_behind(wide * block) if self.taps else 0
         return n, blocks, high + behind, wide, block
 
     def why_not(self, target: CpuTarget) -> str | None:
@@ -159,7 +156,8 @@ class Numbers:
             yield x
             return
         with self.instructions(target):
-            if not self.tiled and str(x.dtype) == self.element:
+            rows = not self.tiled or layout.block % (amx.SIDE * self.group) == 0
+            if rows and not self.taps and str(x.dtype) == self.element:
                 yield x
                 return
             made = T.alloc_buffer(self._shape(op, layout), self.element)

@@ -219,7 +219,6 @@ def finish_quads(
             value,
             present,
             lanes,
-            room,
             "int32",
         )
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
 from dlas.kernels.code import emit
@@ -12,6 +13,12 @@ from dlas.kernels.ground.target import CpuTarget
 
 SIXTEEN = 16
 """Numbers of 32 bits in a vector of AVX-512."""
+_QUARTERS = 4
+"""Parts of a vector in which instructions pack and unpack."""
+_TRANSPOSED = [
+    16 * q + 4 * row + i for q in range(_QUARTERS) for i in range(4) for row in range(4)
+]
+"""Four times four bytes of each quarter, transposed."""
 
 
 def number(parameters: Buffer, place: int) -> Expr:
@@ -84,10 +91,42 @@ def packs(target: CpuTarget) -> bool:
     return target.machine == "x86_64" and target.lanes == SIXTEEN
 
 
-def _packed(values: Sequence[Expr], zero: Expr, low: Expr) -> Expr:
-    """Return four vectors of int32 behind each other, plus a number, as uint8 above a bound.
+def picked(vectors: Sequence[Expr], places: Sequence[int]) -> Expr:
+    """Return elements of vectors, counted through all of them, as one vector."""
+    return tirx.Shuffle([*vectors], [T.int32(place) for place in places])
 
-    What is outside of uint8 saturates; below -32768 and above 32767 it did before.
+
+def part(value: Expr, first: int, count: int) -> Expr:
+    """Return some neighbouring elements of a vector."""
+    return picked([value], range(first, first + count))
+
+
+def unpacked(a: Expr, b: Expr, high: bool) -> Expr:
+    """Return the lower or upper halves of each quarter of two vectors, elements in turn."""
+    count = a.ty.dtype.lanes
+    half = count // _QUARTERS // 2
+    first = [2 * quarter * half + high * half for quarter in range(_QUARTERS)]
+    return picked((a, b), [at + i + v for at in first for i in range(half) for v in (0, count)])
+
+
+def spread(value: Expr) -> list[Expr]:
+    """Return 64 bytes as four vectors of int32: of each quarter's the first four, the next, ..."""
+    zero = T.Broadcast(T.uint8(0), 4 * SIXTEEN)
+    found = []
+    for upper in (False, True):
+        words = T.reinterpret("int16x32", unpacked(value, zero, upper))
+        for high in (False, True):
+            four = unpacked(words, T.Broadcast(T.int16(0), 2 * SIXTEEN), high)
+            found.append(T.reinterpret("int32x16", four))
+    return found
+
+
+def _packed(values: Sequence[Expr], zero: Expr, low: Expr, spread: bool) -> Expr:
+    """Return four vectors of int32, plus a number, as uint8 above a bound.
+
+    They come behind each other; or a quarter of each, then the next quarters, if they are `spread`
+    as that function does it. What is outside of uint8 saturates; below -32768 and above 32767 it
+    did before.
     """
     call = T.call_llvm_pure_intrin
     words = []
@@ -98,7 +137,11 @@ def _packed(values: Sequence[Expr], zero: Expr, low: Expr) -> Expr:
         words.append(word)
     # Each quarter of a vector is packed by itself: its four numbers of the first vector, then
     # those of the second, ...
-    joined = T.reinterpret("int32x16", call("int8x64", "llvm.x86.avx512.packuswb.512", *words))
+    joined = call("int8x64", "llvm.x86.avx512.packuswb.512", *words)
+    if spread:
+        joined = T.reinterpret("uint8x64", joined)
+        return T.max(joined, T.Broadcast(T.Cast("uint8", low), 64))
+    joined = T.reinterpret("int32x16", joined)
     every = T.Ramp(T.int32(0), 1, SIXTEEN)
     quarter, vector = (T.Broadcast(T.int32(number), SIXTEEN) for number in (3, 2))
     order = T.bitwise_or(
@@ -115,6 +158,17 @@ class StoreScales(NamedTuple):
     """What each output channel's sum is multiplied by."""
     parameters: Buffer
 
+    def held(self) -> "StoreScales":
+        """Emit a copy of the parameters; return what reads it.
+
+        What is stored might change the parameters themselves, for all that LLVM knows, so that
+        they were read again for each store.
+        """
+        copy = emit.registers((places.PARAMETERS,), "int32")
+        for place in range(places.PARAMETERS):
+            emit.store(copy, self.parameters[place], place)
+        return self._replace(parameters=copy)
+
     def store(
         self, total: Expr, channel: Expr, other: Expr, other_first: bool, target: CpuTarget
     ) -> Expr:
@@ -127,53 +181,60 @@ class StoreScales(NamedTuple):
             other_first: whether that is the first operand of the sum.
             target: the CPU.
         """
-        factor, lanes = self.factors[channel], target.lanes
-        if factor.ty.dtype.lanes == 1:
-            factor = T.Broadcast(factor, lanes)
-        value = quantized(total, factor, self.parameters, target)
+        lanes = target.lanes
+        value = quantized(total, self._factor(channel, lanes), self.parameters, target)
         if other is None:
             return value
         added = T.Cast(f"int32x{lanes}", other)
         first, second = (added, value) if other_first else (value, added)
         return summed(first, second, self.parameters, target)
 
+    def _factor(self, channel: Expr, lanes: int) -> Expr:
+        """Return what a vector of sums is multiplied by."""
+        factor = self.factors[channel]
+        return T.Broadcast(factor, lanes) if factor.ty.dtype.lanes == 1 else factor
+
     def four(
         self,
         totals: Sequence[Expr],
-        channel: Expr,
+        channels: Sequence[Expr],
         others: Sequence[Expr],
         other_first: bool,
         target: CpuTarget,
+        spread: bool = False,
     ) -> Expr:
-        """Return what is stored for four vectors of sums of the same channels: 64 uint8.
+        """Return what is stored for four vectors of sums: 64 uint8.
 
         The upper bound is one of floats, so that all fit into an int32; the lower one is one of
         bytes, and between both numbers saturate.
 
         Args:
             totals: the sums.
-            channel: their output channels.
+            channels: the output channels of each, or the one of all its lanes.
             others: vectors of uint8 that are added to the quantized outputs, or none.
             other_first: whether these are the first operands of the sums.
             target: the CPU.
+            spread: whether the sums are those of channels that were `spread`.
         """
-        factor, lanes, parameters = self.factors[channel], target.lanes, self.parameters
+        lanes, parameters = target.lanes, self.parameters
+        factors = [self._factor(channel, lanes) for channel in channels]
         if not others:
             high = T.Broadcast(number(parameters, places.BOUND_HIGH), lanes)
-            scaled = (T.Cast(f"float32x{lanes}", total) * factor for total in totals)
+            both = zip(totals, factors, strict=True)
+            scaled = (T.Cast(f"float32x{lanes}", total) * factor for total, factor in both)
             rounded = [nearest(T.min(value, high), target) for value in scaled]
             zero = parameters[places.ZERO]
             low = T.Cast("int32", number(parameters, places.BOUND_LOW)) + zero
-            return _packed(rounded, zero, low)
+            return _packed(rounded, zero, low, spread)
         high = T.Broadcast(number(parameters, places.SUM_HIGH), lanes)
         rounded = []
-        for total, other in zip(totals, others, strict=True):
+        for total, factor, other in zip(totals, factors, others, strict=True):
             value = quantized(total, factor, parameters, target)
-            terms = (T.Cast(f"int32x{lanes}", other), value)
-            both = added(*(terms if other_first else terms[::-1]), parameters, lanes)
-            rounded.append(nearest(T.min(both, high), target))
+            terms = (other if spread else T.Cast(f"int32x{lanes}", other), value)
+            total = added(*(terms if other_first else terms[::-1]), parameters, lanes)
+            rounded.append(nearest(T.min(total, high), target))
         low = T.Cast("int32", number(parameters, places.SUM_LOW))
-        return _packed(rounded, None, low)
+        return _packed(rounded, None, low, spread)
 
     def joined(
         self,
@@ -193,6 +254,10 @@ class StoreScales(NamedTuple):
             target: the CPU.
         """
         lanes, value = target.lanes, None
+        if other is None and packs(target):
+            channels = [channel + byte for byte in range(len(totals))]
+            found = self.four(totals, channels, [], other_first, target, spread=True)
+            return T.reinterpret(f"int32x{lanes}", picked([found], _TRANSPOSED))
         for byte, total in enumerate(totals):
             by = T.Broadcast(T.int32(8 * byte), lanes)
             added = None
@@ -223,7 +288,7 @@ def fill(scales: StoreScales | None) -> Expr:
 
 
 def room_for(count: int, lanes: int, dtype: str = "uint8") -> Buffer:
-    """Reserve what `get` and `put` need for a vector that is not whole; None: nothing.
+    """Reserve what `get` needs for a vector that is not whole; None: nothing.
 
     Where they are inside of a condition this stands before it: reserved inside, it makes a pass of
     TVM 0.27 end the process (`hint_map`).
@@ -235,9 +300,16 @@ def get(load: Callable[[Expr], Expr], count: int, lanes: int, room: Buffer) -> E
     """Return a vector of which only the first `count` may be read."""
     if count == lanes:
         return load(T.Ramp(T.int32(0), 1, lanes))
-    for lane in range(count):
+    for first, size in _pieces(count):
+        lane = first if size == 1 else T.Ramp(T.int32(first), 1, size)
         emit.store(room, load(lane), lane)
     return room[T.Ramp(T.int32(0), 1, lanes)]
+
+
+def _pieces(count: int) -> list[tuple[int, int]]:
+    """Return what a vector's first elements consist of: powers of two, first and size of each."""
+    sizes = [1 << bit for bit in reversed(range(count.bit_length())) if count >> bit & 1]
+    return [(sum(sizes[:at]), size) for at, size in enumerate(sizes)]
 
 
 def put(
@@ -245,15 +317,12 @@ def put(
     value: Expr,
     count: int,
     lanes: int,
-    room: Buffer,
     dtype: str = "uint8",
 ) -> None:
     """Emit the store of the first `count` of a vector of int32 as `dtype`, by value and lane."""
-    every = T.Ramp(T.int32(0), 1, lanes)
     narrow = value if dtype == "int32" else T.Cast(f"{dtype}x{lanes}", value)
     if count == lanes:
-        store(narrow, every)
+        store(narrow, T.Ramp(T.int32(0), 1, lanes))
         return
-    emit.store(room, narrow, every)
-    for lane in range(count):
-        store(room[lane], lane)
+    for first, size in _pieces(count):
+        store(part(narrow, first, size), first if size == 1 else T.Ramp(T.int32(first), 1, size))

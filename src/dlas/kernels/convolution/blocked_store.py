@@ -17,7 +17,7 @@ from dlas.kernels.ground.shape import Conv2d
 from dlas.kernels.ground.target import CpuTarget
 
 FOUR = 4
-"""Pixels whose bytes fill a vector."""
+"""Vectors of sums whose bytes fill a vector."""
 Total = Callable[[Expr, Expr, Expr, Expr], Expr]
 Place = tuple[Expr, Expr, Expr, Expr]
 
@@ -48,13 +48,25 @@ class BlockedStore:
     residual: Buffer | None
     y: Buffer
     scales: requantize.StoreScales | None
+    even: bool = False
+    """Whether the first of several output blocks always has an even number."""
 
     @property
     def fours(self) -> bool:
-        """Whether four neighbouring pixels of a block are stored at once."""
-        lanes, added = self.target.lanes, self.epilogue.residual
-        blocks = {self.out.block, lanes if added is None else added.block}
-        return self.scales is not None and requantize.packs(self.target) and blocks == {lanes}
+        """Whether four vectors of sums become bytes at once."""
+        wide, added = self.out.block, self.epilogue.residual
+        packs = self.scales is not None and requantize.packs(self.target)
+        same = added is None or added.block == wide
+        return packs and same and wide % self.target.lanes == 0
+
+    def together(self, blocks: int) -> int:
+        """Return how many neighbouring pixels of so many blocks are best stored together."""
+        return FOUR // self._beside(blocks)
+
+    def _beside(self, blocks: int) -> int:
+        """Return how many of so many blocks lie side by side in memory, up to two."""
+        pairs = self.out.block % (2 * self.target.lanes) == 0
+        return 2 if self.fours and self.even and pairs and blocks % 2 == 0 else 1
 
     def band(self, size: tuple[int, int, int], total: Total, at: Place) -> None:
         """Emit the stores of whole rows: loops over rows and columns.
@@ -88,31 +100,42 @@ class BlockedStore:
             self.vector(lambda j: total(i, c, o, j), (n, block + o, row + i, col + c))
 
     def _part(self, size: tuple[int, int, int], total: Total, at: Place) -> None:
-        """Emit the stores of some pixels, by fours where there are as many beside each other."""
+        """Emit the stores of some pixels, four vectors at once where there are as many."""
         rows, columns, blocks = size
         n, block, row, col = at
-        for i, o in product(range(rows), range(blocks)):
-            whole = columns // FOUR * FOUR
-            for c in range(0, whole, FOUR):
-                totals = [partial(total, i, c + p, o) for p in range(FOUR)]
-                self._four(totals, (n, block + o, row + i, col + c))
-            for c in range(whole, columns):
-                self.vector(partial(total, i, c, o), (n, block + o, row + i, col + c))
+        beside = self._beside(blocks)
+        pixels = FOUR // beside
+        for i, o in product(range(rows), range(0, blocks, beside)):
+            whole = columns // pixels * pixels
+            for c in range(0, whole, pixels):
+                four = list(product(range(c, c + pixels), range(o, o + beside)))
+                totals = [partial(total, i, c, o) for c, o in four]
+                places = [(n, block + o, row + i, col + c) for c, o in four]
+                self._four(totals, places, beside)
+            for c, b in product(range(whole, columns), range(o, o + beside)):
+                self.vector(partial(total, i, c, b), (n, block + b, row + i, col + c))
 
-    def _four(self, totals: Sequence[Callable[[Expr], Expr]], at: Place) -> None:
-        """Emit the store of four neighbouring pixels of a block."""
+    def _four(
+        self, totals: Sequence[Callable[[Expr], Expr]], places: Sequence[Place], beside: int
+    ) -> None:
+        """Emit the store of four vectors of sums, so many of which lie side by side."""
         assert self.scales is not None
-        (n, block, row, col), lanes, added = at, self.target.lanes, self.epilogue.residual
+        lanes, added = self.target.lanes, self.epilogue.residual
         j, others = T.Ramp(T.int32(0), 1, lanes), []
         if self.residual is not None and added is not None:
-            places = (self._where(added, (n, block, row, col + p, j)) for p in range(FOUR))
-            others = [self.residual[place] for place in places]
+            others = [self.residual[self._where(added, (*place, j))] for place in places]
         value = self.scales.four(
-            [total(j) for total in totals], block * lanes + j, others, self.epilogue.other_first,
-            self.target,
+            [total(j) for total in totals], [place[1] * lanes + j for place in places], others,
+            self.epilogue.other_first, self.target,
         )  # fmt: skip
-        every = T.Ramp(T.int32(0), 1, FOUR * lanes)
-        emit.store(self.y, value, *self._where(self.out, (n, block, row, col, every)))
+        # In blocks of one vector neighbouring pixels are neighbours in memory, too.
+        pieces = 1 if self.out.block == lanes else FOUR // beside
+        wide = FOUR * lanes // pieces
+        every = T.Ramp(T.int32(0), 1, wide)
+        for piece in range(pieces):
+            part = value if pieces == 1 else requantize.part(value, piece * wide, wide)
+            place = places[piece * FOUR // pieces]
+            emit.store(self.y, part, *self._where(self.out, (*place, every)))
 
     def vector(self, total: Callable[[Expr], Expr], at: tuple[Expr, Expr, Expr, Expr]) -> None:
         """Emit the stores of one vector; of a channels-last row's last, only what exists."""
@@ -171,7 +194,6 @@ class BlockedStore:
             value,
             count,
             lanes,
-            room,
         )
 
     def _where(

@@ -87,7 +87,7 @@ class Primitive:
     """`dense` or `csr`."""
     needs: Callable[[Conv2d, CpuTarget, Knobs], Layout]
     """The smallest input layout."""
-    block: Callable[[CpuTarget], int]
+    block: Callable[[Conv2d, CpuTarget], int]
     """Channel block of the output."""
     lower: Callable[[Conv2d, Request], Kernel]
     why_not: Callable[[Conv2d], str | None] = lambda _: None
@@ -103,7 +103,7 @@ class Primitive:
     def writes(self, op: Conv2d, target: CpuTarget, knobs: Knobs = FIXED) -> Layout:
         """Return the layout of the output, without a halo."""
         if self.form is None:
-            return Layout(self.block(target))
+            return Layout(self.block(op, target))
         return self.form(op, target, knobs)
 
 
@@ -112,13 +112,18 @@ def narrowed(
     needs: Callable[..., Layout],
     lower: Callable[..., Kernel],
     dtypes: Iterable[str],
+    block: Callable[..., int] | None = None,
 ) -> tuple[Primitive, ...]:
-    """Return a primitive for narrow types; `needs` and `lower` take the type as `dtype`."""
+    """Return a primitive for narrow types; all three functions take the type as `dtype`.
+
+    `block`: None: it is that of the primitive.
+    """
     return tuple(
         replace(
             primitive,
             needs=partial(needs, dtype=dtype),
             lower=partial(lower, dtype=dtype),
+            block=primitive.block if block is None else partial(block, dtype=dtype),
             dtype=dtype,
         )
         for dtype in dtypes

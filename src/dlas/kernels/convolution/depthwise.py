@@ -69,7 +69,10 @@ class Depthwise:
                         self._tile((x, w, b, r, y), scales, at, columns)
                 if any(self.out.halo):
                     size = (op.out_height, op.out_width)
-                    emit.zero_halo(y, n, c, h, size, self.out, requantize.fill(scales))
+                    vectors = self.out.block // lanes
+                    with emit.condition(True if vectors == 1 else c % vectors == 0):
+                        fill = requantize.fill(scales)
+                        emit.zero_halo(y, n, c // vectors, h, size, self.out, fill)
         return function.result
 
     def _tile(
@@ -102,7 +105,7 @@ class Depthwise:
     ) -> None:
         """Emit the sum over the taps."""
         op, inp, lanes = self.op, self.inp, self.target.lanes
-        (x, w), (n, c, h, col) = factors, at
+        (x, w), (n, c, h, col), vectors = factors, at, inp.block // lanes
         up, side = inp.halo[0] - op.padding[0], inp.halo[1] - op.padding[1]
         # Whole rows of taps are unrolled: neighbouring pixels then share their loads.
         with (
@@ -117,7 +120,8 @@ class Depthwise:
                 lambda j: emit.store(
                     acc,
                     acc[p, j]
-                    + half_images.wide(x[n, c, row, v, j]) * self.numbers.wide(w[c, kh, kw, j]),
+                    + half_images.wide(x[n, c // vectors, row, v, c % vectors * lanes + j])
+                    * self.numbers.wide(w[c, kh, kw, j]),
                     p, j,
                 ),
             )  # fmt: skip

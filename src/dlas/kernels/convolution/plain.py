@@ -82,6 +82,6 @@ def nchw_primitive(
     """Return a primitive for any operator that reads and writes NCHW (in int8 NCHW4c)."""
     layout = Layout(block_of(dtype))
     return Primitive(
-        name, weights, lambda op, target, knobs: layout, lambda target: layout.block, lower,
+        name, weights, lambda op, target, knobs: layout, lambda op, target: layout.block, lower,
         dtype=dtype, plain=True,
     )  # fmt: skip

@@ -147,7 +147,7 @@ def plain_kernel(
 ) -> Kernel:
     """Return the kernel with the smallest layouts and nothing fused: the one that is tuned."""
     chosen = find(primitive, weights, dtype)
-    out = Layout(chosen.block(cpu))
+    out = Layout(chosen.block(op, cpu))
     inp = chosen.needs(op, cpu, knobs)
     return chosen.lower(op, Request(cpu, threads, inp, out, Epilogue(), knobs))
 

@@ -319,7 +319,7 @@ PRIMITIVE = Primitive(
     "spatial-pack",
     "csr",
     lambda op, target, knobs: tiling.read(op, tiling.written(op, target, knobs)),
-    lambda target: 1,
+    lambda op, target: 1,
     _lower,
     form=tiling.written,
 )

@@ -24,18 +24,19 @@ from dlas.kernels.code import amx, emit, half_images, requantize
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
 from dlas.kernels.code.epilogue import Epilogue
 from dlas.kernels.code.half_images import WIDE, Images
-from dlas.kernels.code.numbers import FLOAT32, Numbers, block_of
+from dlas.kernels.code.numbers import FLOAT32, Numbers
 from dlas.kernels.code.register_tile import Tile, default_tile, segments
 from dlas.kernels.code.walk import Channels, channels
-from dlas.kernels.convolution import arithmetic, half_sums, space, tiled
+from dlas.kernels.convolution import arithmetic, depthwise_bytes, half_sums, space, tiled
 from dlas.kernels.convolution.blocked_filters import pack_bias, pack_weight
 from dlas.kernels.convolution.blocked_store import BlockedStore, declared
 from dlas.kernels.convolution.contract import Kernel, Primitive, Request, narrowed
 from dlas.kernels.convolution.depthwise import Depthwise, default_columns
+from dlas.kernels.convolution.depthwise_bytes import DepthwiseBytes
 from dlas.kernels.convolution.space import Space
+from dlas.kernels.convolution.tile_runs import Runs, runs_of
 from dlas.kernels.convolution.tiled import TiledBand
 from dlas.kernels.ground import types
-from dlas.kernels.ground.knobs import FIXED, Knobs
 from dlas.kernels.ground.layout import AnyArray, Layout
 from dlas.kernels.ground.quantization import Quantization
 from dlas.kernels.ground.shape import Conv2d
@@ -90,6 +91,14 @@ class SpatialPack:
         filters = math.prod(op.weight_shape)
         equal = op.out_height % self.threads == 0
         return self.threads if equal and filters <= 2 * math.prod(op.in_shape) else 1
+
+    @property
+    def runs(self) -> Runs:
+        """How pixels are cut into tiles for AMX."""
+        height = self.tile.rows * self.tile.band
+        heights = {high for *_, high in segments(self.op.out_height // self.chunks, height)}
+        wide = self.inp.halo[1] + self.op.width + self.inp.halo[3]
+        return runs_of(self.reduced, wide, heights)
 
     def function(self, name: str) -> PrimFunc:
         """Return the kernel: (x, weight, bias, [factors, parameters], [residual], y)."""
@@ -159,10 +168,12 @@ class _Part:
     def store(self) -> BlockedStore:
         """The last store."""
         plan, (_, _, _, residual, y) = self.plan, self.buffers
-        channels_out = plan.op.out_channels
+        channels_out, blocks = plan.op.out_channels, plan.tile.blocks
+        even = blocks % 2 == 0 or blocks * plan.target.lanes >= channels_out
         return BlockedStore(
-            plan.target, channels_out, plan.out, plan.epilogue, residual, y, self.scales
-        )
+            plan.target, channels_out, plan.out, plan.epilogue, residual, y, self.scales,
+            even,
+        )  # fmt: skip
 
     @property
     def _tiles(self) -> TiledBand:
@@ -170,13 +181,14 @@ class _Part:
         plan = self.plan
         return TiledBand(
             plan.reduced, plan.read, self.walk, plan.numbers, self.buffers[:3], self.first,
-            self.blocks, self.store, plan.op.out_height // plan.chunks,
+            self.blocks, self.store, plan.op.out_height // plan.chunks, plan.runs,
         )  # fmt: skip
 
     def emit(self) -> None:
         """Emit the part: a job is a band of one group of outputs, or all of a chunk of rows."""
         op, chunks = self.plan.op, self.plan.chunks
-        jobs = partial(amx.jobs, threads=self.plan.threads, tiled=self.plan.numbers.tiled)
+        rows = self.plan.runs.rows if self.plan.numbers.tiled else 0
+        jobs = partial(amx.jobs, threads=self.plan.threads, rows=rows)
         height = self.plan.tile.rows * self.plan.tile.band
         if chunks > 1:
             share = op.out_height // chunks
@@ -209,16 +221,19 @@ class _Part:
         op, y, out = self.plan.op, self.buffers[4], self.plan.out
         n, group, row = where
         if self.plan.numbers.tiled:
-            self._tiles.emit(where, rows)
+            scales = None if self.scales is None else self.scales.held()
+            replace(self, scales=scales)._tiles.emit(where, rows)
         elif self.depth == self.walk.outer and not self.plan.numbers.passing:
             self._each_tile(rows, lambda *tile: self._whole_tile(where, *tile))
         else:
             self._passes(where, rows)
         if any(out.halo):
+            vectors, size = out.block // self.plan.target.lanes, (op.out_height, op.out_width)
+            fill = requantize.fill(self.scales)
             with T.serial(self.blocks) as o, T.serial(rows) as r:
                 block = self.first + group * self.blocks + o
-                size = (op.out_height, op.out_width)
-                emit.zero_halo(y, n, block, row + r, size, out, requantize.fill(self.scales))
+                with emit.condition(True if vectors == 1 else block % vectors == 0):
+                    emit.zero_halo(y, n, block // vectors, row + r, size, out, fill)
 
     def _each_tile(self, rows: int, body: Callable[[Expr, Expr, int, int], None]) -> None:
         """Emit body(row, column, rows, columns) for the tiles of a band."""
@@ -362,19 +377,13 @@ class _Part:
         emit.prefetch(w, first, count * lanes)
 
 
-def _needs(op: Conv2d, target: CpuTarget, knobs: Knobs = FIXED, dtype: str = "float32") -> Layout:
-    del knobs
-    # Three colour channels in a block of 16 would multiply 13 zeros; read them as NCHW.
-    small, each = op.in_channels * 2 <= target.lanes and not op.depthwise, block_of(dtype)
-    few = -(-op.in_channels // each) * each if each > 1 else 1
-    return Layout(few if small else target.lanes, op.padding)
-
-
 def _lower(op: Conv2d, r: Request, dtype: str = "float32") -> Kernel:
     numbers, own = arithmetic.chosen(dtype, op, r.target, r.inp)
     common = (op, r.target, r.threads, r.inp, r.out, r.epilogue)
     if op.depthwise:
         columns = r.knobs.get("columns", default_columns(op, r.target))
+        if dtype == "int8" and depthwise_bytes.fitting(r.target, r.inp, r.out, r.epilogue):
+            return DepthwiseBytes(*common, columns)
         return Depthwise(*common, columns, numbers, r.images)
     how = () if numbers.group == 1 else (numbers.layout(r.inp).block, NARROW_VECTORS)
     fixed = own or default_tile(numbers.reduced(op), r.target, *how)
@@ -382,8 +391,8 @@ def _lower(op: Conv2d, r: Request, dtype: str = "float32") -> Kernel:
     return SpatialPack(*common, tile, numbers, r.images)
 
 
-PRIMITIVE = Primitive("spatial-pack", "dense", _needs, lambda target: target.lanes, _lower)
+PRIMITIVE = Primitive("spatial-pack", "dense", arithmetic.needs, arithmetic.block, _lower)
 NARROW = tuple(
     replace(each, halves=each.dtype == "bfloat16")
-    for each in narrowed(PRIMITIVE, _needs, _lower, types.NARROW)
+    for each in narrowed(PRIMITIVE, arithmetic.needs, _lower, types.NARROW, arithmetic.block)
 )

@@ -1,17 +1,14 @@
-"""Bands of `spatial-pack` by AMX: tiles of 16 pixels times 16 output channels.
+"""Bands of `spatial-pack` by AMX: tiles of pixels times 16 output channels.
 
 A row of a tile of pixels is 64 bytes of memory: channels of one pixel, and the next row those of
-the next pixel. With stride 1 that pixel may begin the next row of the image, so that a band is one
-run of pixels, those between its rows (the halo, and what the filter overhangs) computed for
-nothing; with larger strides each row of the output is a run of its own. What a run's last tile
-computes past its end goes nowhere. (It reads what lies behind the band, and behind an image some
-rows that are there for this alone: see `amx.rows_behind`.)
+the next pixel (see `tile_runs`). Where the image lies in such blocks of channels it is read where
+it is; else it is copied first.
 
 Where a pixel has few channels (a network's first layer), a row of a tile is a row of the filter's
 taps: neighbouring pixels with all their channels, zeros among the filters for what is too many.
 
 Sums begin with the bias and go to memory from the tiles, to a ring that holds those of two pairs
-of tiles. They are stored, four pixels at a time, between the steps by which the next tiles are
+of tiles. They are stored, a few pixels at a time, between the steps by which the next tiles are
 multiplied: tiles and vectors are multiplied by different parts of a CPU, which would wait for
 each other.
 """
@@ -25,11 +22,12 @@ from tvm.tirx.script.builder import ir as T
 from dlas.kernels.code import amx, emit
 from dlas.kernels.code.emit import Buffer, Expr
 from dlas.kernels.code.numbers import Numbers
-from dlas.kernels.code.register_tile import Tile, segments
+from dlas.kernels.code.register_tile import Tile
 from dlas.kernels.code.walk import Channels
 from dlas.kernels.convolution import space
-from dlas.kernels.convolution.blocked_store import FOUR, BlockedStore
+from dlas.kernels.convolution.blocked_store import BlockedStore
 from dlas.kernels.convolution.space import Space
+from dlas.kernels.convolution.tile_runs import EVEN, Runs, least, longest
 from dlas.kernels.ground.layout import AnyArray, Layout
 from dlas.kernels.ground.shape import Conv2d
 
@@ -47,8 +45,10 @@ MOST_AHEAD_BYTES = 1 << 19
 _BYTES = 4
 """Of an element, and of a sum."""
 _PAIR = amx.PIXELS * amx.SIDE
-_RING = 2 * _PAIR
-"""Pixels whose sums wait: those of the tiles before, and of the ones that are multiplied."""
+_WIDE = amx.BLOCKS * amx.SIDE
+"""Sums of a pixel in the ring."""
+NEAR_BYTES = 1 << 14
+"""Filters that are read from the first-level cache for all pixels of a pair of tiles."""
 LEAST_JOBS = 4
 """Of groups of outputs and bands: threads share them."""
 Between = Callable[[Expr, int], None]
@@ -63,7 +63,7 @@ def fitting(numbers: Numbers, op: Conv2d, layout: Layout) -> Numbers | None:
         op: the convolution.
         layout: that of the input.
     """
-    if op.groups > 1 or _run(op) < LEAST_PIXELS:
+    if op.groups > 1 or longest(op) < LEAST_PIXELS:
         return None
     row = amx.SIDE * numbers.group
     whole = layout.block == amx.SIDE or layout.block % row == 0
@@ -101,28 +101,22 @@ def in_rows(numbers: Numbers, filters: AnyArray) -> AnyArray:
     return rows
 
 
-def default_tile(op: Conv2d) -> Tile:
-    """Return the fixed tile: two vectors of outputs, and as few bands as there must be jobs."""
-    blocks = min(amx.BLOCKS, -(-op.out_channels // amx.SIDE))
+def default_tile(op: Conv2d, group: int) -> Tile:
+    """Return the fixed tile: two vectors of outputs, and as few bands as there must be jobs.
+
+    More vectors where their filters fit the first-level cache beside the pixels: these are read
+    again for every two of them, and come from there then.
+
+    Args:
+        op: the convolution.
+        group: input channels of an element.
+    """
+    each = _BYTES * amx.SIDE * -(-op.in_channels // group) * op.kernel[0] * op.kernel[1]
+    most = max(1, NEAR_BYTES // (amx.BLOCKS * each)) * amx.BLOCKS
+    blocks = min(most, -(-op.out_channels // amx.SIDE))
     groups = -(-op.out_channels // (blocks * amx.SIDE))
     bands = min(op.out_height, -(-LEAST_JOBS // groups))
     return Tile(blocks, _PAIR, band=-(-op.out_height // bands))
-
-
-def joined(op: Conv2d) -> bool:
-    """Whether the rows of a band are one run of pixels."""
-    return op.stride == (1, 1)
-
-
-def pitch(op: Conv2d, wide: int) -> int:
-    """Return the sums from a row of the output to the next, for an image stored so wide."""
-    return wide if joined(op) else -(-op.out_width // amx.SIDE) * amx.SIDE
-
-
-def _run(op: Conv2d) -> int:
-    """Return the pixels of the longest run, in an image no wider than is needed."""
-    wide = op.width + op.padding[1] + op.padding[3]
-    return (op.out_height - 1) * wide + op.out_width if joined(op) else op.out_width
 
 
 def tiles(op: Conv2d, tile: Tile) -> Space:
@@ -133,6 +127,20 @@ def tiles(op: Conv2d, tile: Tile) -> Space:
         "band": space.up_to(op.out_height, (1, 2, 4, 8, 16)),
     }
     return Space.of(values, fixed, lambda s: True)
+
+
+@dataclass(frozen=True)
+class _TileGroup:
+    """Tiles that are multiplied together."""
+
+    count: int
+    """Tiles of pixels."""
+    first: Expr
+    """The first of them, in the band."""
+    outputs: tuple[int, int]
+    """The first of the output blocks of the group, and how many."""
+    slot: Expr = 0
+    """Which half of the ring their sums go to."""
 
 
 @dataclass(frozen=True)
@@ -154,193 +162,209 @@ class TiledBand:
     store: BlockedStore
     share: int
     """Rows of the output that are computed in turn, before the next group."""
+    runs: Runs
 
     @property
-    def pitch(self) -> int:
-        """Sums from a row to the next."""
-        return pitch(self.op, int(self.buffers[0].shape[3]))
+    def _outputs(self) -> list[tuple[int, int]]:
+        """Output blocks that are multiplied together: the first of each, and how many."""
+        step = amx.BLOCKS
+        return [(o, min(step, self.blocks - o)) for o in range(0, self.blocks, step)]
 
     def emit(self, where: Place, rows: int) -> None:
         """Emit so many rows from `where` on."""
-        lanes, (n, group, row), width = amx.SIDE, where, self.op.out_width
-        co = self.first + group * self.blocks
-        count = rows * self.pitch
-        if joined(self.op):
-            count = -(-((rows - 1) * self.pitch + width) // lanes) * lanes
-        held = _RING if self.fours else count
-        sums = T.alloc_buffer((held * self.blocks * lanes,), self.numbers.sums)
-        if joined(self.op):
-            self._run(sums, 0, (n, group, row, 0), count)
-        else:
-            with T.serial(rows) as r:
-                self._run(sums, r * self.pitch, (n, group, row, r), self.pitch)
+        (self._between if self.runs.even else self._behind)(where, rows)
 
-        if not self.fours:
-            self.store.band(
-                (rows, width, self.blocks),
-                lambda r, c, o, j: sums[((r * self.pitch + c) * self.blocks + o) * lanes + j],
-                (n, co, row, 0),
-            )
-            return
-        last = segments(count if joined(self.op) else self.pitch, _PAIR)[-1][2]
-        stored = self._complete(count - last)
-        with T.serial(rows * self.fours - stored) as q:
-            self._store(sums, where, stored + q)
+    def _behind(self, where: Place, rows: int) -> None:
+        """Emit a band that is stored when all of it is computed: its rows are one run."""
+        lanes, (n, group, row), runs = amx.SIDE, where, self.runs
+        count, wide = runs.tiles(rows), self.blocks * lanes
+        sums = T.alloc_buffer((runs.length(rows) * wide,), self.numbers.sums)
 
-    @property
-    def fours(self) -> int:
-        """Fours of a row's pixels that are stored between steps; 0: all are stored at the end.
+        def some(tile: Expr, tiles: int) -> None:
+            for outputs in self._outputs:
+                turn = _TileGroup(tiles, tile, outputs)
+                self._multiply(where, rows, turn, None)
+                for t in range(tiles):
+                    pixel = runs.place(tile + t, rows)[1]
+                    self._put(sums, turn, t, pixel * wide + outputs[0] * lanes, wide)
 
-        The last one of a row begins where it ends with the row: what it shares with the one before
-        is stored twice.
-        """
-        width = self.op.out_width
-        return -(-width // FOUR) if self.blocks <= amx.BLOCKS and width >= FOUR else 0
-
-    @property
-    def most(self) -> int:
-        """Fours that two tiles of pixels may complete."""
-        ends = range(amx.SIDE, 2 * _PAIR * self.pitch, amx.SIDE)
-        return max(self._complete(end) - self._complete(max(end - _PAIR, 0)) for end in ends)
-
-    def _complete(self, pixels: Expr) -> Expr:
-        """Return how many fours are complete once so many pixels of the band are computed."""
-        row, width, whole = pixels % self.pitch, self.op.out_width, pixels // self.pitch
-        if isinstance(pixels, int):
-            return whole * self.fours + (self.fours if row >= width else row // FOUR)
-        part = T.Select(row >= width, T.int32(self.fours), row // FOUR)
-        return whole * self.fours + part
-
-    def _store(self, sums: Buffer, where: Place, four: Expr) -> None:
-        """Emit the stores of a four of pixels of a band."""
-        n, group, row = where
-        r, c = four // self.fours, T.min(four % self.fours * FOUR, self.op.out_width - FOUR)
-        first = r * self.pitch + c
-        self.store.tile(
-            (1, FOUR, self.blocks),
-            lambda i, k, o, j: sums[((first + k) % _RING * self.blocks + o) * amx.SIDE + j],
-            (n, self.first + group * self.blocks, row + r, c),
+        if count >= amx.PIXELS:
+            with emit.repeat(count // amx.PIXELS) as pair:
+                some(pair * amx.PIXELS, amx.PIXELS)
+        if count % amx.PIXELS:
+            some(count - 1, 1)
+        self.store.band(
+            (rows, runs.width, self.blocks),
+            lambda r, c, o, j: sums[(r * runs.pitch + c) * wide + o * lanes + j],
+            (n, self.first + group * self.blocks, row, 0),
         )
 
-    def _run(
-        self, sums: Buffer, first: Expr, where: tuple[Expr, Expr, Expr, Expr], count: int
-    ) -> None:
-        """Emit a run of pixels; its sums begin at `first`.
+    def _between(self, where: Place, rows: int) -> None:
+        """Emit a band whose tiles are stored between the steps of the next ones."""
+        count, outputs = self.runs.tiles(rows), self._outputs
+        sums = T.alloc_buffer((2 * amx.PIXELS * self.runs.rows * _WIDE,), self.numbers.sums)
+        pairs, rest = divmod(count, amx.PIXELS)
 
-        `where`: image, group, the band's first row, and rows from there to that of the run.
+        def turn(pair: Expr, at: int, tiles: int = amx.PIXELS) -> _TileGroup:
+            slot = (pair * len(outputs) + at) % 2
+            return _TileGroup(tiles, pair * amx.PIXELS, outputs[at], slot)
+
+        def compute(pair: Expr, tiles: int) -> None:
+            for at in range(len(outputs)):
+                before = turn(pair, at - 1, tiles) if at else turn(pair - 1, len(outputs) - 1)
+                now, ready = turn(pair, at, tiles), self._units(before)
+                if at == 0 and not isinstance(pair, int):
+                    ready = T.Select(pair > 0, T.int32(ready), T.int32(0))
+                self._multiply(where, rows, now, self._storing(sums, where, rows, before, ready))
+                for t in range(tiles):
+                    self._put(sums, now, t, self._held(now, t, 0), _WIDE)
+
+        if pairs:
+            with emit.repeat(pairs) as pair:
+                compute(pair, amx.PIXELS)
+        if rest:
+            compute(pairs, rest)
+        last = turn(pairs, len(outputs) - 1, rest) if rest else turn(pairs - 1, len(outputs) - 1)
+        with emit.repeat(self._units(last)) as unit:
+            self._store(sums, where, rows, last, unit)
+
+    def _storing(
+        self, sums: Buffer, where: Place, rows: int, before: _TileGroup, ready: Expr
+    ) -> Between | None:
+        """Return what stores the tiles of the turn before, of which so many units are ready."""
+        if isinstance(before.first, int) and before.first < 0:
+            return None
+        most = self._units(before)
+
+        def between(step: Expr, steps: int) -> None:
+            each = -(-most // steps)
+            for i in range(each):
+                unit = step * each + i
+                with emit.condition(unit < ready) as may:
+                    if may:
+                        self._store(sums, where, rows, before, unit)
+
+        return between
+
+    def _pixels(self, turn: _TileGroup) -> int:
+        """Return the pixels of a unit of what is stored at once; of joined rows a divisor."""
+        runs, most = self.runs, self.store.together(turn.outputs[1])
+        if runs.joined and any(number % most for number in (runs.pitch, runs.width, runs.rows)):
+            return EVEN
+        return min(most, runs.rows)
+
+    def _units(self, turn: _TileGroup) -> int:
+        return turn.count * -(-self.runs.rows // self._pixels(turn))
+
+    def _store(self, sums: Buffer, where: Place, rows: int, turn: _TileGroup, unit: Expr) -> None:
+        """Emit the stores of a unit: some neighbouring pixels of a tile.
+
+        The last one of a tile ends with it: what it shares with the one before is stored twice.
+        What lies between the rows of a joined run goes nowhere.
         """
-        n, group, row, r = where
-        runs, most = segments(count, _PAIR), self.most if self.fours else 0
-        before = runs[-1][2]  # pixels of the tiles that came before these
-        for start, turns, wide in runs:
-            with T.serial(turns) as turn:
-                column = start + turn * wide
-                earlier = T.Select(turn > 0, T.int32(wide), T.int32(before))
-                pixels = first + column
-                ready = (self._complete(T.max(pixels - earlier, 0)), self._complete(pixels))
+        (n, group, row), (first, blocks), runs = where, turn.outputs, self.runs
+        pixels = self._pixels(turn)
+        each = -(-runs.rows // pixels)
+        tile, pixel = unit // each, least(unit % each * pixels, runs.rows - pixels)
+        r, c = runs.place(turn.first + tile, rows)
+        c, inside = c + pixel, True
+        if runs.joined:
+            r, c = c // runs.pitch, c % runs.pitch
+            inside = runs.pitch == runs.width or c < runs.width
+        begin = self._held(turn, tile, pixel)
+        with emit.condition(inside):
+            self.store.tile(
+                (1, pixels, blocks),
+                lambda i, k, o, j: sums[begin + k * _WIDE + o * amx.SIDE + j],
+                (n, self.first + group * self.blocks + first, row + r, c),
+            )
 
-                def between(step: Expr, steps: int, ready: tuple[Expr, Expr] = ready) -> None:
-                    each = -(-most // steps)
-                    for i in range(each):
-                        four = ready[0] + step * each + i
-                        with T.If(four < ready[1]), T.Then():
-                            self._store(sums, (n, group, row), four)
+    def _held(self, turn: _TileGroup, tile: Expr, pixel: Expr) -> Expr:
+        """Return where the ring holds a pixel's sums of a turn's first output block."""
+        return ((turn.slot * amx.PIXELS + tile) * self.runs.rows + pixel) * _WIDE
 
-                for o in range(0, self.blocks, amx.BLOCKS):
-                    some = (o, min(amx.BLOCKS, self.blocks - o))
-                    at = (n, group, row + r, column)
-                    done = between if self.fours else None
-                    self._tiles(sums, pixels, at, some, wide // amx.SIDE, done)
-            before = wide
+    def _put(self, sums: Buffer, turn: _TileGroup, tile: int, first: Expr, step: int) -> None:
+        """Emit the copy of a tile's sums to memory, `step` of them a pixel."""
+        for o in range(turn.outputs[1]):
+            amx.store(tile, o, sums[first + o * amx.SIDE], step * _BYTES)
 
-    def _tiles(
-        self,
-        sums: Buffer,
-        here: Expr,
-        at: tuple[Expr, Expr, Expr, Expr],
-        some: tuple[int, int],
-        pixels: int,
-        between: Between | None,
+    def _multiply(
+        self, where: Place, rows: int, turn: _TileGroup, between: Between | None
     ) -> None:
-        """Emit the whole reduction of some tiles of pixels and some of output channels.
-
-        Args:
-            sums: where their sums go.
-            here: the band's pixel with which the tiles begin.
-            at: image, group, row and column.
-            some: the first of the output blocks, and how many.
-            pixels: tiles of pixels.
-            between: emits what is done in each step.
-        """
-        first, blocks = some
-        bias, co = self.buffers[2], self.first + at[1] * self.blocks + first
-        amx.begin(pixels, [bias[(co + o) * amx.SIDE] for o in range(blocks)])
-        self._reduce(at, some, pixels, between)
-        step = self.blocks * amx.SIDE
-        for p in range(pixels):
-            pixel = here + p * amx.SIDE
-            place = (pixel % _RING if self.fours else pixel) * step
-            for o in range(blocks):
-                amx.store(p, o, sums[place + (first + o) * amx.SIDE], step * _BYTES)
-
-    def _reduce(
-        self,
-        at: tuple[Expr, Expr, Expr, Expr],
-        some: tuple[int, int],
-        pixels: int,
-        between: Between | None,
-    ) -> None:
-        op, inp, walk, side = self.op, self.inp, self.walk, amx.SIDE
-        x, w, _ = self.buffers
-        (n, group, row, column), (first_out, blocks) = at, some
-        up, left = inp.halo[0] - op.padding[0], inp.halo[1] - op.padding[1]
+        """Emit the whole reduction of some tiles, and what is done between its steps."""
+        bias, (first, blocks) = self.buffers[2], turn.outputs
+        co = self.first + where[1] * self.blocks + first
+        amx.begin(turn.count, [bias[(co + o) * amx.SIDE] for o in range(blocks)])
+        op, walk, side = self.op, self.walk, amx.SIDE
         kernel_h, kernel_w = op.kernel
         parts = walk.inner // side
         steps = walk.outer * kernel_h * kernel_w * parts
-        each = self.blocks * side
-        base = self.first * side * steps * side + group * steps * each * side
         with (
             emit.repeat(walk.outer) as ci,
             emit.repeat(kernel_h) as kh,
             emit.repeat(kernel_w) as kw,
             emit.repeat(parts) as part,
         ):
-            block, lane = (0, 0)
-            if not self.numbers.taps:
-                block, lane = walk.index(op, side, inp.block, 0, ci)
-            h = up + row * op.stride[0] + kh * op.dilation[0]
             step = ((ci * kernel_h + kh) * kernel_w + kw) * parts + part
-            start = base + step * each * side
-            if _BYTES * int(w.shape[0]) >= emit.FETCHED_BYTES:
-                self._fetch(base, (step, steps), (row, column), pixels * blocks)
-
-            def pixel(p: int) -> Expr:
-                v = left + (column + p * side) * op.stride[1] + kw * op.dilation[1]
-                return x[n, block, h, v, lane + part * side]
-
-            amx.multiply_add(
-                self.numbers.name,
-                [(pixel(p), op.stride[1] * inp.block * _BYTES) for p in range(pixels)],
-                [(w[start + (first_out + o) * side], each * _BYTES) for o in range(blocks)],
-            )
+            self._step(where, rows, turn, (ci, kh, kw, part), (step, steps))
             if between is not None:
                 between(step, steps)
 
+    def _step(
+        self,
+        where: Place,
+        rows: int,
+        turn: _TileGroup,
+        at: tuple[Expr, Expr, Expr, Expr],
+        progress: tuple[Expr, int],
+    ) -> None:
+        """Emit one step of the reduction.
+
+        `at`: input block, row and column of the filter, part of the block.
+        """
+        op, inp, walk, side = self.op, self.inp, self.walk, amx.SIDE
+        x, w, _ = self.buffers
+        (n, group, row), (first_out, blocks), (ci, kh, kw, part) = where, turn.outputs, at
+        step, steps = progress
+        each = self.blocks * side
+        base = self.first * side * steps * side + group * steps * each * side
+        block, lane = (0, 0)
+        if not self.numbers.taps:
+            block, lane = walk.index(op, side, inp.block, 0, ci)
+        up, left = inp.halo[0] - op.padding[0], inp.halo[1] - op.padding[1]
+        start = base + step * each * side
+        if _BYTES * int(w.shape[0]) >= emit.FETCHED_BYTES:
+            self._fetch(base, progress, (row, turn.first), turn.count * blocks)
+
+        def pixel(p: int) -> Expr:
+            r, c = self.runs.place(turn.first + p, rows)
+            h = up + (row + r) * op.stride[0] + kh * op.dilation[0]
+            v = left + c * op.stride[1] + kw * op.dilation[1]
+            return x[n, block, h, v, lane + part * side]
+
+        amx.multiply_add(
+            self.numbers.name,
+            [(pixel(p), op.stride[1] * inp.block * _BYTES) for p in range(turn.count)],
+            [(w[start + (first_out + o) * side], each * _BYTES) for o in range(blocks)],
+        )
+
     def _fetch(
-        self, base: Expr, at: tuple[Expr, int], pixel: tuple[Expr, Expr], done: int
+        self, base: Expr, at: tuple[Expr, int], where: tuple[Expr, Expr], done: int
     ) -> None:
         """Emit what a step fetches ahead: its share of the next group's filters.
 
         Args:
             base: where the group's filters begin.
             at: the step of the reduction, and how many there are.
-            pixel: row and column.
+            where: the band's first row, and a tile of the band.
             done: products of tiles that the step does.
         """
-        (step, steps), (row, column) = at, pixel
+        (step, steps), (row, tile) = at, where
         each = self.blocks * amx.SIDE
-        every = max(self.share * self.pitch * self.blocks // amx.SIDE, done)
-        before = (row % self.share * self.pitch + column) * self.blocks // amx.SIDE
+        every = max(self.runs.tiles(self.share) * self.blocks, done)
+        before = (
+            row % self.share * self.runs.tiles(self.share) // self.share + tile
+        ) * self.blocks
         line = (before * steps + step * done) * each // every
         ahead = steps * each
         if ahead * amx.SIDE * _BYTES > MOST_AHEAD_BYTES:

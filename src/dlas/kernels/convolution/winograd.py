@@ -355,5 +355,7 @@ def _lower(op: Conv2d, r: Request, dtype: str = "float32") -> Kernel:
     return Winograd(op, r.target, r.threads, r.inp, r.out, r.epilogue, m, r.knobs, numbers)
 
 
-PRIMITIVE = Primitive("winograd", "dense", _needs, lambda target: target.lanes, _lower, why_not)
+PRIMITIVE = Primitive(
+    "winograd", "dense", _needs, lambda op, target: target.lanes, _lower, why_not
+)
 NARROW = narrowed(PRIMITIVE, _needs, _lower, types.HALVES)

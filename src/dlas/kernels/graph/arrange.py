@@ -194,11 +194,12 @@ class Layouts:
         return found
 
     def _concat_form(self, node: Node) -> Layout:
+        forms = Counter(self._blocked(name) for name in node.inputs)
+        form, _ = forms.most_common(1)[0]
         if "blocked" in node.attrs:  # `best` has decided
-            form = Layout(self.target.lanes) if node.attrs["blocked"] else NCHW
-        else:
-            forms = Counter(self._blocked(name) for name in node.inputs)
-            form, _ = forms.most_common(1)[0]
+            wide = [f for f, _ in forms.most_common() if f.block >= self.target.lanes]
+            blocks = wide[0] if wide else Layout(self.target.lanes)
+            form = blocks if node.attrs["blocked"] else NCHW
         return form if in_blocks(self.graph, node, form) else NCHW
 
     def stored(self, name: str) -> Layout:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from dlas.kernels.code import amx
 from dlas.kernels.convolution import primitives
 from dlas.kernels.graph.arrange import PLAIN_OPERATORS, image_shape, in_blocks
 from dlas.kernels.graph.choose import Chosen
@@ -83,7 +84,6 @@ class _Assignment:
         self, graph: Graph, choices: Mapping[str, Chosen], costs: Costs, written: int
     ) -> None:
         self.graph, self.choices, self.costs, self.written = graph, choices, costs, written
-        self.blocks = Layout(costs.cpu.lanes)
         self.producers = graph.producers()
         self.place = {node.name: at for at, node in enumerate(graph.nodes)}
         self.seconds: dict[str, dict[Key, float]] = {}
@@ -123,6 +123,13 @@ class _Assignment:
         """Return the layout of plain channels: bytes lie in fours."""
         return Layout(QUAD) if self.graph.values[name].dtype == "uint8" else NCHW
 
+    def _blocks(self, name: str) -> Layout:
+        """Return the layout of blocked channels."""
+        value, cpu = self.graph.values[name], self.costs.cpu
+        if value.dtype != "uint8" or len(value.shape) != 4:
+            return Layout(cpu.lanes)
+        return Layout(amx.side_by_side(value.shape[1], "int8", cpu))
+
     def _sides(self, node: Node) -> Sides:
         """Return the seconds of an operator in each form."""
         sides = dict.fromkeys(Form, FOREVER)
@@ -133,7 +140,8 @@ class _Assignment:
             return sides
         image = len(self.graph.values[node.inputs[0]].shape) == 4
         sides[Form.PLAIN] = 0.0
-        whole = node.op != "concat" or in_blocks(self.graph, node, self.blocks)
+        blocks = self._blocks(node.inputs[0])
+        whole = node.op != "concat" or in_blocks(self.graph, node, blocks)
         if image and node.op not in PLAIN_OPERATORS and whole:
             sides[Form.BLOCKED] = 0.0
         return sides
@@ -178,7 +186,7 @@ class _Assignment:
             yield _blocked(reader), _blocked(made), FOREVER
             return
         yield _blocked(made), _blocked(reader), self._unpacked(name)
-        halo = self.blocks.with_halo((1, 1, 1, 1))
+        halo = self._blocks(name).with_halo((1, 1, 1, 1))
         yield _blocked(reader), _blocked(made), self._change(name, self._plain(name), halo)
 
     def _left(self, name: str, made: int, reader: int, goal: Layout) -> Iterator[Edge]:
@@ -220,10 +228,10 @@ class _Assignment:
     def _reads_plain(self, node: Node) -> bool:
         """Whether even the blocked kernels read plain channels (an image of few)."""
         needs = primitives.find("spatial-pack", "dense", node.dtype).needs
-        return needs(node.attrs["conv"], self.costs.cpu, FIXED).block != self.blocks.block
+        return needs(node.attrs["conv"], self.costs.cpu, FIXED).block < self.costs.cpu.lanes
 
     def _unpacked(self, name: str) -> float:
-        return self._change(name, self.blocks, self._plain(name))
+        return self._change(name, self._blocks(name), self._plain(name))
 
     def _change(self, name: str, source: Layout, goal: Layout) -> float:
         """Return the seconds of a change of layout; one that is not measured counts by bytes."""

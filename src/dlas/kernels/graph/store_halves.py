@@ -31,7 +31,7 @@ def store_halves(graph: Graph, choices: Mapping[str, Chosen], target: CpuTarget)
         choice = choices[node.name]
         primitive = primitives.find(choice.primitive, choice.weights, node.dtype)
         needed = primitive.needs(node.attrs["conv"], target, choice.knobs)
-        return primitive.halves and not (reads and needed.block != target.lanes)
+        return primitive.halves and not (reads and needed.block < target.lanes)
 
     for name, value in list(graph.values.items()):
         inside = name in producers and name not in graph.outputs
