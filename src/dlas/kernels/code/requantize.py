@@ -7,6 +7,7 @@ from tvm.tirx.script.builder import ir as T
 
 from dlas.kernels.code import emit
 from dlas.kernels.code.emit import Buffer, Expr
+from dlas.kernels.code.lookup import looked_up
 from dlas.kernels.ground import quantization as places
 from dlas.kernels.ground.target import CpuTarget
 
@@ -84,10 +85,12 @@ def packs(target: CpuTarget) -> bool:
     return target.machine == "x86_64" and target.lanes == SIXTEEN
 
 
-def _packed(values: Sequence[Expr], zero: Expr, low: Expr) -> Expr:
-    """Return four vectors of int32 behind each other, plus a number, as uint8 above a bound.
+def packed_quarters(values: Sequence[Expr], zero: Expr) -> Expr:
+    """Return four vectors of int32, plus a number (int32; None: nothing), saturated to uint8.
 
-    What is outside of uint8 saturates; below -32768 and above 32767 it did before.
+    Each quarter of the result holds four numbers of the first vector, then four of the second,
+    ...: those which that quarter of a vector holds. Above 32767 and below -32768 numbers saturate
+    before the sum.
     """
     call = T.call_llvm_pure_intrin
     words = []
@@ -96,9 +99,16 @@ def _packed(values: Sequence[Expr], zero: Expr, low: Expr) -> Expr:
         if zero is not None:
             word = call("int16x32", "llvm.sadd.sat", word, T.Broadcast(T.Cast("int16", zero), 32))
         words.append(word)
-    # Each quarter of a vector is packed by itself: its four numbers of the first vector, then
-    # those of the second, ...
-    joined = T.reinterpret("int32x16", call("int8x64", "llvm.x86.avx512.packuswb.512", *words))
+    return call("int8x64", "llvm.x86.avx512.packuswb.512", *words)
+
+
+def _packed(values: Sequence[Expr], zero: Expr, low: Expr) -> Expr:
+    """Return four vectors of int32 behind each other, plus a number, as uint8 above a bound.
+
+    What is outside of uint8 saturates (see `packed_quarters`).
+    """
+    call = T.call_llvm_pure_intrin
+    joined = T.reinterpret("int32x16", packed_quarters(values, zero))
     every = T.Ramp(T.int32(0), 1, SIXTEEN)
     quarter, vector = (T.Broadcast(T.int32(number), SIXTEEN) for number in (3, 2))
     order = T.bitwise_or(
@@ -114,6 +124,8 @@ class StoreScales(NamedTuple):
     factors: Buffer
     """What each output channel's sum is multiplied by."""
     parameters: Buffer
+    table: bool = False
+    """Whether a table follows the parameters, in which what is stored is looked up."""
 
     def store(
         self, total: Expr, channel: Expr, other: Expr, other_first: bool, target: CpuTarget
@@ -127,6 +139,18 @@ class StoreScales(NamedTuple):
             other_first: whether that is the first operand of the sum.
             target: the CPU.
         """
+        value = self._rounded(total, channel, other, other_first, target)
+        if not self.table:
+            return value
+        found = self._looked_up(T.reinterpret(f"int8x{4 * target.lanes}", value), target)
+        # Three of four bytes were no numbers of their own.
+        low = T.Broadcast(T.int32(places.HIGH), target.lanes)
+        return T.bitwise_and(T.reinterpret(f"int32x{target.lanes}", found), low)
+
+    def _rounded(
+        self, total: Expr, channel: Expr, other: Expr, other_first: bool, target: CpuTarget
+    ) -> Expr:
+        """Return what is stored where there is no table (see `store`)."""
         factor, lanes = self.factors[channel], target.lanes
         if factor.ty.dtype.lanes == 1:
             factor = T.Broadcast(factor, lanes)
@@ -136,6 +160,10 @@ class StoreScales(NamedTuple):
         added = T.Cast(f"int32x{lanes}", other)
         first, second = (added, value) if other_first else (value, added)
         return summed(first, second, self.parameters, target)
+
+    def _looked_up(self, index: Expr, target: CpuTarget) -> Expr:
+        """Return what the table holds for each byte."""
+        return looked_up(index, self.parameters, places.TABLE, target)
 
     def four(
         self,
@@ -164,7 +192,7 @@ class StoreScales(NamedTuple):
             rounded = [nearest(T.min(value, high), target) for value in scaled]
             zero = parameters[places.ZERO]
             low = T.Cast("int32", number(parameters, places.BOUND_LOW)) + zero
-            return _packed(rounded, zero, low)
+            return self._four(_packed(rounded, zero, low), target)
         high = T.Broadcast(number(parameters, places.SUM_HIGH), lanes)
         rounded = []
         for total, other in zip(totals, others, strict=True):
@@ -173,7 +201,15 @@ class StoreScales(NamedTuple):
             both = added(*(terms if other_first else terms[::-1]), parameters, lanes)
             rounded.append(nearest(T.min(both, high), target))
         low = T.Cast("int32", number(parameters, places.SUM_LOW))
-        return _packed(rounded, None, low)
+        return self._four(_packed(rounded, None, low), target)
+
+    def _four(self, packed: Expr, target: CpuTarget) -> Expr:
+        """Return what is stored for bytes that are packed."""
+        if not self.table:
+            return packed
+        kind = f"x{4 * target.lanes}"
+        found = self._looked_up(T.reinterpret(f"int8{kind}", packed), target)
+        return T.reinterpret(f"uint8{kind}", found)
 
     def joined(
         self,
@@ -198,10 +234,13 @@ class StoreScales(NamedTuple):
             added = None
             if other is not None:
                 added = T.bitwise_and(T.shift_right(other, by), T.Broadcast(T.int32(255), lanes))
-            one = self.store(total, channel + byte, added, other_first, target)
+            one = self._rounded(total, channel + byte, added, other_first, target)
             one = one if byte == 0 else T.shift_left(one, by)
             value = one if value is None else T.bitwise_or(value, one)
-        return value
+        if not self.table:
+            return value
+        found = self._looked_up(T.reinterpret(f"int8x{4 * lanes}", value), target)
+        return T.reinterpret(f"int32x{lanes}", found)
 
     @property
     def outside(self) -> Expr:
@@ -209,11 +248,16 @@ class StoreScales(NamedTuple):
         return self.parameters[places.OUTSIDE]
 
 
-def arguments(channels: int) -> StoreScales:
-    """Declare the next two arguments: factors of the channels, and parameters."""
+def arguments(channels: int, table: bool = False) -> StoreScales:
+    """Declare the next two arguments: factors of the channels, and parameters.
+
+    `table`: whether a table follows these (`Epilogue.table`).
+    """
+    size = places.TABLE + places.TABLE_BYTES // 4 if table else places.PARAMETERS
     return StoreScales(
         emit.argument("factors", (channels,)),
-        emit.argument("parameters", (places.PARAMETERS,), "int32"),
+        emit.argument("parameters", (size,), "int32"),
+        table,
     )
 
 

@@ -150,6 +150,20 @@ def fuse_residual(graph: Graph) -> None:
     _each(graph, "binary", rewrite)
 
 
+def fuse_table(graph: Graph) -> None:
+    """Let a convolution or linear layer in int8 store what a table makes of its output."""
+
+    def rewrite(graph: Graph, node: Node) -> None:
+        producer = _only_producer(graph, node.inputs[0])
+        scales = None if producer is None else producer.attrs.get("quantization")
+        if producer is None or scales is None or scales.table is not None:
+            return
+        producer.attrs["quantization"] = replace(scales, table=node.attrs["table"])
+        _merge(graph, producer, node)
+
+    _each(graph, "lookup", rewrite)
+
+
 def fuse_activation(graph: Graph) -> None:
     """Apply an activation in the store of the operator before it."""
 

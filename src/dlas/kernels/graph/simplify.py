@@ -12,6 +12,7 @@ from dlas.kernels.graph.fuse import (
     fold_bias,
     fuse_activation,
     fuse_residual,
+    fuse_table,
 )
 from dlas.kernels.graph.graph import Graph, Node, Value
 from dlas.kernels.graph.live_taps import cut_dead_taps
@@ -41,6 +42,7 @@ def simplify(graph: Graph) -> Graph:
     chain_concats(graph)
     fuse_residual(graph)
     fuse_activation(graph)
+    fuse_table(graph)
     graph.prune()
     read_in_place(graph)
     cut_dead_taps(graph)
