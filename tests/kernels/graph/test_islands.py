@@ -1,7 +1,6 @@
-"""Float arithmetic between quantized tensors: what becomes of it, and how near ONNX Runtime it is."""
+"""Float arithmetic between quantized tensors: what becomes of it, and how near ONNX Runtime."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ TARGETS = [t for t in ("native", "x86-64-v3", "x86-64-v4") if runs_here(resolve(
 
 
 class Gated(nn.Module):
-    """An inverted residual with squeeze-and-excite: `act` after convolutions, `gate` of channels."""
+    """An inverted residual with squeeze-and-excite."""
 
     def __init__(self, wide: int, act: Callable[[Any], Any], gate: Callable[[Any], Any]) -> None:
         super().__init__()

@@ -48,19 +48,19 @@ def looked_up(index: Expr, tables: Buffer, first: int, target: CpuTarget) -> Buf
     index = T.reinterpret(f"int8x{SIZE}", index)
     for plane in range(4):
         found = lookup.looked_up(index, tables, first + plane * WORDS // 4, target)
-        emit.store(planes, found, T.Ramp(T.int32(plane * SIZE), 1, SIZE))
+        emit.store(planes, found, emit.neighbours(plane * SIZE, SIZE))
     halves = emit.registers((4 * SIZE // 2,), "int16")
     for pair in range(2):
-        low, high = (planes[T.Ramp(T.int32((2 * pair + at) * SIZE), 1, SIZE)] for at in range(2))
+        low, high = (planes[emit.neighbours((2 * pair + at) * SIZE, SIZE)] for at in range(2))
         for part in range(2):
             both = T.reinterpret(f"int16x{SIZE // 2}", _interleaved(low, high, SIZE, part))
-            emit.store(halves, both, T.Ramp(T.int32((2 * pair + part) * SIZE // 2), 1, SIZE // 2))
+            emit.store(halves, both, emit.neighbours((2 * pair + part) * SIZE // 2, SIZE // 2))
     floats, half = emit.registers((SIZE,)), SIZE // 2
     for part in range(2):
-        low, high = (halves[T.Ramp(T.int32((2 * at + part) * half), 1, half)] for at in range(2))
+        low, high = (halves[emit.neighbours((2 * at + part) * half, half)] for at in range(2))
         for inner in range(2):
             both = T.reinterpret(f"float32x{_LANES}", _interleaved(low, high, half, inner))
-            emit.store(floats, both, T.Ramp(T.int32((2 * part + inner) * _LANES), 1, _LANES))
+            emit.store(floats, both, emit.neighbours((2 * part + inner) * _LANES, _LANES))
     return floats
 
 

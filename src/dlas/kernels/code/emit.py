@@ -154,6 +154,11 @@ def repeat(count: int) -> Iterator[Expr]:
             yield index
 
 
+def neighbours(first: Expr, count: int) -> Expr:
+    """Return the indices of so many elements from one on."""
+    return T.Ramp(T.int32(0) + first, 1, count)
+
+
 def store(buffer: Buffer, value: Expr, *index: Expr) -> None:
     """Write one element (inside `each_lane`, one vector)."""
     T.buffer_store(buffer, value, list(index))

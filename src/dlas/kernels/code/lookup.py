@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from tvm.tirx.script.builder import ir as T
 
+from dlas.kernels.code import emit
 from dlas.kernels.code.emit import Buffer, Expr
 from dlas.kernels.code.epilogue import let
 from dlas.kernels.ground.target import CpuTarget
@@ -50,7 +51,7 @@ def _vectors(table: Buffer, first: Expr, target: CpuTarget) -> list[Expr]:
     lanes = target.lanes
     kind = f"int8x{4 * lanes}"
     words = range(0, 64, lanes)
-    return [T.reinterpret(kind, table[T.Ramp(first + at, 1, lanes)]) for at in words]
+    return [T.reinterpret(kind, table[emit.neighbours(first + at, lanes)]) for at in words]
 
 
 def _by_halves(index: Expr, table: Buffer, first: Expr, target: CpuTarget) -> Expr:
@@ -82,7 +83,7 @@ def _by_rows(index: Expr, table: Buffer, first: Expr, target: CpuTarget) -> Expr
     low = T.bitwise_and(index, T.Broadcast(T.int8(15), count))
 
     def row(number: int) -> Expr:
-        words = table[T.Ramp(first + _ROW * number, 1, _ROW)]
+        words = table[emit.neighbours(first + _ROW * number, _ROW)]
         every = T.reinterpret(kind, T.Shuffle([words], places))
         return _call(kind, wide, every, low)
 

@@ -115,8 +115,8 @@ class Runs:
         clear(begin, left * self.block)
         clear(first + width * self.block, right * self.block)
         if top:
-            with T.If(row == 0), T.Then():
+            with emit.condition(row == 0):
                 clear(begin - top * across, top * across)
         if bottom:
-            with T.If(row == height - 1), T.Then():
+            with emit.condition(row == height - 1):
                 clear(begin + across, bottom * across)

@@ -122,7 +122,7 @@ class ByteMean:
             here = first + step * chunk
             found = None
             if table is not None:
-                index = x[T.Ramp(here, 1, chunk)]
+                index = x[emit.neighbours(here, chunk)]
                 found = byte_floats.looked_up(index, table, 0, self.target)
             for start in starts:
 

@@ -178,7 +178,7 @@ class Pointwise:
                 value = lanes.all(each[0])
                 if block > 1:
                     places = [self.order(first + lane) % block for lane in range(self.lanes)]
-                    channels = each[T.Ramp(T.int32(0), 1, block)]
+                    channels = each[emit.neighbours(0, block)]
                     value = T.Shuffle([channels], [T.int32(p) for p in places])
                 emit.store(held[at], value, lanes.at(T.int32(first)))
         return held
@@ -252,7 +252,7 @@ class _Step:
             if image is None:
                 continue
             first = self._first(kernel.inputs[image], at)
-            index = self.xs[image][T.Ramp(first, 1, byte_floats.SIZE)]
+            index = self.xs[image][emit.neighbours(first, byte_floats.SIZE)]
             table = len(read) * byte_floats.WORDS
             read[which] = byte_floats.looked_up(index, self.tables, table, kernel.target)
         return read
@@ -272,7 +272,7 @@ class _Step:
             high = vector.all(T.float32(HIGH) - zero)
             whole = [nearest(T.min(step, high), kernel.target) for step in steps]
             packed = packed_quarters(whole, T.Cast("int32", zero))
-            every = T.Ramp(first, 1, byte_floats.SIZE)
+            every = emit.neighbours(first, byte_floats.SIZE)
             emit.store(self.y, T.reinterpret(f"{BYTES}x{byte_floats.SIZE}", packed), every)
             return
         for start, step in zip(starts, steps, strict=True):
@@ -326,7 +326,7 @@ class Lookup:
             y = emit.argument("y", (runs.size(self.out),), BYTES)
             parts = 1 if short else runs.parts(size)
             with emit.outer(runs.count * parts, self.threads) as job:
-                place, every = runs.place(job // parts), T.Ramp(T.int32(0), 1, size)
+                place, every = runs.place(job // parts), emit.neighbours(0, size)
                 start, goal = runs.first(self.inp, place), runs.first(self.out, place)
 
                 def found(index: Expr) -> Expr:
@@ -335,8 +335,8 @@ class Lookup:
                     return T.reinterpret(f"{BYTES}x{size}", result)
 
                 def chunk(at: Expr) -> None:
-                    value = found(x[T.Ramp(start + at, 1, size)])
-                    emit.store(y, value, T.Ramp(goal + at, 1, size))
+                    value = found(x[emit.neighbours(start + at, size)])
+                    emit.store(y, value, emit.neighbours(goal + at, size))
 
                 if short:
                     room, count = emit.registers((size,), BYTES), runs.length

@@ -37,7 +37,7 @@ class LaneTypes:
 
     def at(self, first: Expr) -> Expr:
         """Return neighbouring indices."""
-        return first if self.lanes == 1 else T.Ramp(first, 1, self.lanes)
+        return first if self.lanes == 1 else emit.neighbours(first, self.lanes)
 
     def cast(self, dtype: str, value: Expr) -> Expr:
         """Return a value in another type."""
