@@ -12,7 +12,8 @@ from dlas.kernels.ground.expression import Expression, given, number, operator, 
 from dlas.kernels.ground.layout import Layout, Shape4, pack, unpack
 from dlas.kernels.ground.target import CpuTarget, resolve, runs_here
 from dlas.kernels.operators.byte_mean import ByteMean
-from dlas.kernels.operators.pointwise import Pointwise, plain
+from dlas.kernels.operators.pointwise import Pointwise
+from dlas.kernels.operators.quantized import plain
 from kernel_checks import bytes_of, called, random
 
 NATIVE = resolve("native")

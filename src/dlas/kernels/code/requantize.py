@@ -11,9 +11,6 @@ from dlas.kernels.code.lookup import looked_up
 from dlas.kernels.ground import quantization as places
 from dlas.kernels.ground.target import CpuTarget
 
-SIXTEEN = 16
-"""Numbers of 32 bits in a vector of AVX-512."""
-
 
 def number(parameters: Buffer, place: int) -> Expr:
     """Return one of `Quantization.parameters` that is a float."""
@@ -82,40 +79,53 @@ def summed(a: Expr, b: Expr, parameters: Buffer, target: CpuTarget) -> Expr:
 
 def packs(target: CpuTarget) -> bool:
     """Whether a CPU packs four vectors of sums into one of bytes (`StoreScales.four`)."""
-    return target.machine == "x86_64" and target.lanes == SIXTEEN
+    return target.machine == "x86_64"
 
 
-def packed_quarters(values: Sequence[Expr], zero: Expr) -> Expr:
-    """Return four vectors of int32, plus a number (int32; None: nothing), saturated to uint8.
+def packed_quarters(values: Sequence[Expr], zero: Expr, target: CpuTarget) -> Expr:
+    """Return four vectors of int32, plus a number (int32; None: nothing), saturated to bytes.
 
-    Each quarter of the result holds four numbers of the first vector, then four of the second,
-    ...: those which that quarter of a vector holds. Above 32767 and below -32768 numbers saturate
+    Each 16 bytes of the result hold four numbers of the first vector, then four of the second,
+    ...: those which that part of a vector holds. Above 32767 and below -32768 numbers saturate
     before the sum.
     """
-    call = T.call_llvm_pure_intrin
+    call, lanes = T.call_llvm_pure_intrin, target.lanes
+    kind, (pairs, bytes_) = f"int16x{2 * lanes}", _PACK[lanes]
     words = []
     for pair in (values[:2], values[2:]):
-        word = call("int16x32", "llvm.x86.avx512.packssdw.512", *pair)
+        word = call(kind, pairs, *pair)
         if zero is not None:
-            word = call("int16x32", "llvm.sadd.sat", word, T.Broadcast(T.Cast("int16", zero), 32))
+            every = T.Broadcast(T.Cast("int16", zero), 2 * lanes)
+            word = call(kind, "llvm.sadd.sat", word, every)
         words.append(word)
-    return call("int8x64", "llvm.x86.avx512.packuswb.512", *words)
+    return call(f"int8x{4 * lanes}", bytes_, *words)
 
 
-def _packed(values: Sequence[Expr], zero: Expr, low: Expr) -> Expr:
+_PACK = {
+    16: ("llvm.x86.avx512.packssdw.512", "llvm.x86.avx512.packuswb.512"),
+    8: ("llvm.x86.avx2.packssdw", "llvm.x86.avx2.packuswb"),
+}
+"""By lanes: what packs vectors of int32 to int16, and those to bytes."""
+_MOVE = {16: "llvm.x86.avx512.permvar.si.512", 8: "llvm.x86.avx2.permd"}
+"""By lanes: what brings words of 32 bits into another order."""
+
+
+def _packed(values: Sequence[Expr], zero: Expr, low: Expr, target: CpuTarget) -> Expr:
     """Return four vectors of int32 behind each other, plus a number, as uint8 above a bound.
 
     What is outside of uint8 saturates (see `packed_quarters`).
     """
-    call = T.call_llvm_pure_intrin
-    joined = T.reinterpret("int32x16", packed_quarters(values, zero))
-    every = T.Ramp(T.int32(0), 1, SIXTEEN)
-    quarter, vector = (T.Broadcast(T.int32(number), SIXTEEN) for number in (3, 2))
+    call, lanes = T.call_llvm_pure_intrin, target.lanes
+    kind, parts = f"int32x{lanes}", lanes // 4
+    joined = T.reinterpret(kind, packed_quarters(values, zero, target))
+    every = T.Ramp(T.int32(0), 1, lanes)
+    inside, shift = (T.Broadcast(T.int32(n), lanes) for n in (parts - 1, parts.bit_length() - 1))
     order = T.bitwise_or(
-        T.shift_left(T.bitwise_and(every, quarter), vector), T.shift_right(every, vector)
+        T.shift_left(T.bitwise_and(every, inside), T.Broadcast(T.int32(2), lanes)),
+        T.shift_right(every, shift),
     )
-    moved = call("int32x16", "llvm.x86.avx512.permvar.si.512", joined, order)
-    return T.max(T.reinterpret("uint8x64", moved), T.Broadcast(T.Cast("uint8", low), 64))
+    moved = T.reinterpret(f"uint8x{4 * lanes}", call(kind, _MOVE[lanes], joined, order))
+    return T.max(moved, T.Broadcast(T.Cast("uint8", low), 4 * lanes))
 
 
 class StoreScales(NamedTuple):
@@ -173,7 +183,7 @@ class StoreScales(NamedTuple):
         other_first: bool,
         target: CpuTarget,
     ) -> Expr:
-        """Return what is stored for four vectors of sums of the same channels: 64 uint8.
+        """Return what is stored for four vectors of sums of the same channels, as uint8.
 
         The upper bound is one of floats, so that all fit into an int32; the lower one is one of
         bytes, and between both numbers saturate.
@@ -192,7 +202,7 @@ class StoreScales(NamedTuple):
             rounded = [nearest(T.min(value, high), target) for value in scaled]
             zero = parameters[places.ZERO]
             low = T.Cast("int32", number(parameters, places.BOUND_LOW)) + zero
-            return self._four(_packed(rounded, zero, low), target)
+            return self._four(_packed(rounded, zero, low, target), target)
         high = T.Broadcast(number(parameters, places.SUM_HIGH), lanes)
         rounded = []
         for total, other in zip(totals, others, strict=True):
@@ -201,7 +211,7 @@ class StoreScales(NamedTuple):
             both = added(*(terms if other_first else terms[::-1]), parameters, lanes)
             rounded.append(nearest(T.min(both, high), target))
         low = T.Cast("int32", number(parameters, places.SUM_LOW))
-        return self._four(_packed(rounded, None, low), target)
+        return self._four(_packed(rounded, None, low, target), target)
 
     def _four(self, packed: Expr, target: CpuTarget) -> Expr:
         """Return what is stored for bytes that are packed."""

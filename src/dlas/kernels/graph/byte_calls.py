@@ -4,8 +4,8 @@ from dlas.kernels.graph.arrange import image_shape
 from dlas.kernels.graph.call_list import Call, CallList
 from dlas.kernels.graph.graph import Node
 from dlas.kernels.operators.byte_mean import ByteMean
-from dlas.kernels.operators.pointwise import Lookup, Pointwise, plain
-from dlas.kernels.operators.quantized import Dequantize, Quantize, QuantizedAdd
+from dlas.kernels.operators.pointwise import Lookup, Pointwise
+from dlas.kernels.operators.quantized import Dequantize, Quantize, QuantizedAdd, plain
 
 
 class ByteCalls(CallList):

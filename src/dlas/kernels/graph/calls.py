@@ -25,6 +25,7 @@ from dlas.kernels.ground.target import CpuTarget
 from dlas.kernels.operators import attention, matmul
 from dlas.kernels.operators.fallback import fallback
 from dlas.kernels.operators.image import Concat, Elementwise, GlobalPool, WindowPool
+from dlas.kernels.operators.quantized import numbers_of, plain
 from dlas.kernels.operators.tile_pool import TilePool
 from dlas.kernels.operators.tokens import LayerNorm, Softmax
 
@@ -228,11 +229,15 @@ class Calls(ByteCalls):
         ((source, _),) = self._inputs(node)
         goal, _ = self._write(node.output)
         shape = self.graph.values[node.output].shape
+        scale = node.attrs.get("scale")
         kernel = LayerNorm(
-            math.prod(shape[:-1]), shape[-1], node.attrs["epsilon"], self.target, self.threads
-        )
+            math.prod(shape[:-1]), shape[-1], node.attrs["epsilon"], self.target, self.threads,
+            scale is not None, plain([scale]),
+        )  # fmt: skip
         constants = [np.ascontiguousarray(node.attrs[x], np.float32) for x in ("gamma", "beta")]
-        self._add(Call(node.name, "layer_norm", kernel, [source], constants, [goal]))
+        record = {} if scale is None else {"types": self._types(node)}
+        constants += [] if scale is None else [numbers_of([scale])]
+        self._add(Call(node.name, "layer_norm", kernel, [source], constants, [goal], record))
 
     def _softmax(self, node: Node) -> None:
         ((source, _),) = self._inputs(node)

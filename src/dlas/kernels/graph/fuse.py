@@ -164,6 +164,18 @@ def fuse_table(graph: Graph) -> None:
     _each(graph, "lookup", rewrite)
 
 
+def fuse_quantize(graph: Graph) -> None:
+    """Let a layer normalization store what it is quantized to."""
+
+    def rewrite(graph: Graph, node: Node) -> None:
+        producer = _only_producer(graph, node.inputs[0])
+        if producer is not None and producer.op == "layer_norm":
+            producer.attrs["scale"] = node.attrs["scale"]
+            _merge(graph, producer, node)
+
+    _each(graph, "quantize", rewrite)
+
+
 def fuse_activation(graph: Graph) -> None:
     """Apply an activation in the store of the operator before it."""
 

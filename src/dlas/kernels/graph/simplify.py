@@ -11,6 +11,7 @@ from dlas.kernels.graph.fuse import (
     fold_affine,
     fold_bias,
     fuse_activation,
+    fuse_quantize,
     fuse_residual,
     fuse_table,
 )
@@ -43,6 +44,7 @@ def simplify(graph: Graph) -> Graph:
     fuse_residual(graph)
     fuse_activation(graph)
     fuse_table(graph)
+    fuse_quantize(graph)
     graph.prune()
     read_in_place(graph)
     cut_dead_taps(graph)

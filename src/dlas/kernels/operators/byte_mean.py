@@ -17,8 +17,8 @@ from dlas.kernels.ground.expression import Expression, of_bytes
 from dlas.kernels.ground.layout import AnyArray, Layout, Shape4
 from dlas.kernels.ground.quantization import Scale
 from dlas.kernels.ground.target import CpuTarget
-from dlas.kernels.operators.pointwise import BYTES, dequantized, numbers_of
-from dlas.kernels.operators.quantized import LaneTypes
+from dlas.kernels.operators.pointwise import BYTES, dequantized
+from dlas.kernels.operators.quantized import LaneTypes, numbers_of
 
 _PARTIAL = 1 << 10
 """Pixels whose numbers are added before they are added to the others: sums stay small, and exact

@@ -24,29 +24,11 @@ from dlas.kernels.ground.expression import INPUT, Expression, of_bytes
 from dlas.kernels.ground.layout import AnyArray, Layout, Shape4
 from dlas.kernels.ground.quantization import HIGH, ByteTable, Scale
 from dlas.kernels.ground.target import CpuTarget
-from dlas.kernels.operators.quantized import LaneTypes
+from dlas.kernels.operators.quantized import FLOATS, LaneTypes, numbers_of, quotient
 
-BYTES, FLOATS = "uint8", "float32"
-_PLAIN = (2.0**-60, 2.0**60)
-"""Scales by which numbers of this size are divided without underflow or overflow."""
+BYTES = "uint8"
 Place = tuple[Expr, Expr, Expr]
 """Image, block of channels, row."""
-Scales = Sequence[Scale | None]
-
-
-def plain(scales: Scales) -> bool:
-    """Whether all tensors are quantized, by scales that are neither tiny nor huge.
-
-    A quotient is then found by multiply-adds, rounded as a division rounds it (`_quotient`).
-    """
-    return all(s is not None and _PLAIN[0] < s.scale < _PLAIN[1] for s in scales)
-
-
-def numbers_of(scales: Scales) -> AnyArray:
-    """Return scale and zero point of each tensor, and the inverse of the last one's scale."""
-    told = [(1.0, 0.0) if s is None else (s.scale, float(s.zero)) for s in scales]
-    flat = np.array(told, np.float32).reshape(-1)
-    return np.append(flat, np.float32(1) / flat[-2]).astype(np.float32)
 
 
 def dequantized(value: Expr, numbers: Buffer, at: int) -> Expr:
@@ -271,39 +253,13 @@ class _Step:
         if kernel.by_tables:
             high = vector.all(T.float32(HIGH) - zero)
             whole = [nearest(T.min(step, high), kernel.target) for step in steps]
-            packed = packed_quarters(whole, T.Cast("int32", zero))
+            packed = packed_quarters(whole, T.Cast("int32", zero), kernel.target)
             every = emit.neighbours(first, byte_floats.SIZE)
             emit.store(self.y, T.reinterpret(f"{BYTES}x{byte_floats.SIZE}", packed), every)
             return
         for start, step in zip(starts, steps, strict=True):
             stored = vector.cast(BYTES, vector.stored(step, zero))
             emit.store(self.y, stored, vector.at(first + start))
-
-
-def quotient(value: Expr, by: tuple[Expr, Expr], vector: LaneTypes, exact: bool) -> Expr:
-    """Return a vector divided by a number, of which the inverse is given, rounded to nearest.
-
-    A division takes as long as a dozen multiply-adds. A product with the rounded inverse is off by
-    one unit in the last place at most; what is left of the value, without any rounding, corrects
-    it (Markstein, "Computation of elementary functions on the IBM RISC System/6000", 1990).
-
-    Args:
-        value: the vector.
-        by: the number and its inverse.
-        vector: its lanes.
-        exact: whether no step can overflow or underflow; else it is divided.
-    """
-    scale, inverse = (vector.all(each) for each in by)
-    if not exact:
-        return value / scale
-    kind = vector.of(FLOATS)
-
-    def fused(a: Expr, b: Expr, c: Expr) -> Expr:
-        return T.call_llvm_pure_intrin(kind, "llvm.fma", a, b, c)
-
-    near = value * inverse
-    left = fused(near, vector.all(T.float32(0)) - scale, value)
-    return fused(left, inverse, near)
 
 
 @dataclass(frozen=True)
