@@ -5,8 +5,6 @@ instruction: the four vectors of floats hold, each in its quarters, four neighbo
 the quarters of the bytes. Packed to bytes again they come in order.
 """
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 from tvm.tirx.script.builder import ir as T
@@ -66,9 +64,9 @@ def looked_up(index: Expr, tables: Buffer, first: int, target: CpuTarget) -> Buf
 
 def _interleaved(low: Expr, high: Expr, count: int, part: int) -> Expr:
     """Return two vectors' numbers in turn, of one half of each quarter."""
-    places: list[Any] = []
+    places: list[int] = []
     each = count // 4
     for quarter in range(4):
         first = quarter * each + part * each // 2
         places += [first + at // 2 + count * (at % 2) for at in range(each)]
-    return T.Shuffle([low, high], [T.int32(place) for place in places])
+    return emit.picked([low, high], places)

@@ -79,12 +79,12 @@ def _by_rows(index: Expr, table: Buffer, first: Expr, target: CpuTarget) -> Expr
     """Look up by `vpshufb`: the lower four bits in each row of 16, the others choose."""
     count = 4 * target.lanes
     wide = "llvm.x86.avx512.pshuf.b.512" if target.lanes == _SIXTEEN else "llvm.x86.avx2.pshuf.b"
-    kind, places = f"int8x{count}", [T.int32(at % _ROW) for at in range(target.lanes)]
+    kind, places = f"int8x{count}", [at % _ROW for at in range(target.lanes)]
     low = T.bitwise_and(index, T.Broadcast(T.int8(15), count))
 
     def row(number: int) -> Expr:
         words = table[emit.neighbours(first + _ROW * number, _ROW)]
-        every = T.reinterpret(kind, T.Shuffle([words], places))
+        every = T.reinterpret(kind, emit.picked([words], places))
         return _call(kind, wide, every, low)
 
     return _chosen([row(number) for number in range(_SIXTEEN)], _bits(index, count))

@@ -161,7 +161,7 @@ class Pointwise:
                 if block > 1:
                     places = [self.order(first + lane) % block for lane in range(self.lanes)]
                     channels = each[emit.neighbours(0, block)]
-                    value = T.Shuffle([channels], [T.int32(p) for p in places])
+                    value = emit.picked([channels], places)
                 emit.store(held[at], value, lanes.at(T.int32(first)))
         return held
 
