@@ -154,12 +154,19 @@ def fuse_table(graph: Graph) -> None:
     """Let a convolution or linear layer in int8 store what a table makes of its output."""
 
     def rewrite(graph: Graph, node: Node) -> None:
-        producer = _only_producer(graph, node.inputs[0])
+        table, last = node.attrs["table"], _only_producer(graph, node.inputs[0])
+        producer = last
+        while producer is not None and producer.op == "view":
+            producer = _only_producer(graph, producer.inputs[0])
         scales = None if producer is None else producer.attrs.get("quantization")
-        if producer is None or scales is None or scales.table is not None:
+        if last is None or producer is None or scales is None or scales.table is not None:
             return
-        producer.attrs["quantization"] = replace(scales, table=node.attrs["table"])
-        _merge(graph, producer, node)
+        producer.attrs["quantization"] = replace(scales, table=table)
+        _merge(graph, last, node)
+        name = producer.output
+        while name != node.output:  # what is reshaped on the way holds the results, too
+            graph.values[name] = replace(graph.values[name], zero=table.scale.zero)
+            name = graph.users()[name][0].output
 
     _each(graph, "lookup", rewrite)
 

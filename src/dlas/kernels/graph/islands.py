@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from dlas.kernels.graph.graph import Graph, Node, Value
+from dlas.kernels.graph.strides import VIEWS
 from dlas.kernels.ground.expression import (
     INPUT,
     OPERATORS,
@@ -54,6 +55,7 @@ Shape = tuple[int, ...]
 def fuse(graph: Graph) -> Graph:
     """Rewrite the graph in place, after operators in int8 are matched, and return it."""
     if any(node.op == "dequantize" for node in graph.nodes):
+        _across_views(graph)
         _tables(graph)
         _Islands(graph).run()
         graph.prune()
@@ -145,6 +147,47 @@ def _leaf(leaf: Leaf, leaves: list[Leaf]) -> Expression:
 def per_channel(shape: Shape) -> Shape | None:
     """Return the shape of one number a channel of each image; None: it is no image's."""
     return (*shape[:2], 1, 1) if len(shape) == 4 else None
+
+
+def _across_views(graph: Graph) -> None:
+    """Let bytes be reshaped, not floats: behind a `quantize` and before a `dequantize`."""
+    made: list[Node] = []
+    makers, users = graph.producers(), graph.users()
+    for node in graph.nodes:
+        view = makers.get(node.inputs[0]) if node.inputs else None
+        if node.op == "quantize":
+            made += _quantized_first(graph, node, makers, users)
+        elif _is_view(node) and view is not None and view.op == "dequantize":
+            name, scale = f"{node.output}.bytes", view.attrs["scale"]
+            graph.values[name] = Value(graph.values[node.output].shape, "uint8", scale.zero)
+            made.append(Node(f"{node.name}.view", "view", view.inputs[:1], [name]))
+            made.append(Node(node.name, "dequantize", [name], node.outputs, view.attrs))
+            makers[node.output] = made[-1]
+        else:
+            made.append(node)
+    graph.nodes = made
+
+
+def _is_view(node: Node) -> bool:
+    return node.op == "relax" and node.attrs["kind"] in VIEWS
+
+
+def _quantized_first(
+    graph: Graph, node: Node, makers: dict[str, Node], users: Mapping[str, list[Node]]
+) -> Iterator[Node]:
+    """Yield what quantizes a value before it is reshaped, and then reshapes it."""
+    name, view = node.inputs[0], makers.get(node.inputs[0])
+    while view is not None and _is_view(view) and len(users[name]) == 1:
+        if name in graph.outputs:
+            break
+        name, view = view.inputs[0], makers.get(view.inputs[0])
+    if name == node.inputs[0]:
+        yield node
+        return
+    scale, early = node.attrs["scale"], f"{node.output}.early"
+    graph.values[early] = Value(graph.values[name].shape, "uint8", scale.zero)
+    yield Node(node.name, "quantize", [name], [early], node.attrs)
+    yield Node(f"{node.name}.view", "view", [early], node.outputs)
 
 
 def _tables(graph: Graph) -> None:

@@ -17,7 +17,7 @@ from dlas.kernels.graph.fuse import (
 )
 from dlas.kernels.graph.graph import Graph, Node, Value
 from dlas.kernels.graph.live_taps import cut_dead_taps
-from dlas.kernels.graph.strides import read_in_place
+from dlas.kernels.graph.strides import VIEWS, read_in_place
 from dlas.kernels.ground.errors import UnsupportedError
 from dlas.kernels.ground.shape import Conv2d
 
@@ -28,7 +28,6 @@ _UNARY = {
     "sigmoid": "sigmoid",
     "nn.gelu": "gelu",
 }
-_VIEWS = ("reshape", "squeeze", "expand_dims", "flatten", "nn.batch_flatten")
 
 
 def simplify(graph: Graph) -> Graph:
@@ -80,7 +79,7 @@ def _folded(graph: Graph, node: Node, array: Any) -> Any:
     if array is None:
         return None
     kind = node.attrs["kind"]
-    if kind in _VIEWS:
+    if kind in VIEWS:
         return array.reshape(graph.values[node.output].shape)
     if kind == "permute_dims":
         axes = node.attrs["call"].attrs.axes
@@ -336,5 +335,5 @@ _RECOGNIZE: dict[str, Callable[[Graph, Node], None]] = {
     "nn.layer_norm": _layer_norm,
     "nn.softmax": _softmax,
     **dict.fromkeys(_UNARY, _unary),
-    **dict.fromkeys(_VIEWS, _view),
+    **dict.fromkeys(VIEWS, _view),
 }
