@@ -7,6 +7,7 @@ from tvm.tirx.script.builder import ir as T
 
 from dlas.kernels.code import emit
 from dlas.kernels.code.emit import Buffer, Expr
+from dlas.kernels.code.epilogue import Epilogue
 from dlas.kernels.code.lookup import looked_up
 from dlas.kernels.ground import quantization as places
 from dlas.kernels.ground.target import CpuTarget
@@ -258,16 +259,22 @@ class StoreScales(NamedTuple):
         return self.parameters[places.OUTSIDE]
 
 
-def arguments(channels: int, table: bool = False) -> StoreScales:
-    """Declare the next two arguments: factors of the channels, and parameters.
+def arguments(channels: int, epilogue: Epilogue, quantized: bool) -> StoreScales | None:
+    """Declare the next two arguments of an int8 kernel: factors of the channels, and parameters.
 
-    `table`: whether a table follows these (`Epilogue.table`).
+    Args:
+        channels: how many factors there are.
+        epilogue: whether a table follows the parameters.
+        quantized: whether sums are requantized; else there are no such arguments.
     """
-    size = places.TABLE + places.TABLE_BYTES // 4 if table else places.PARAMETERS
+    if not quantized:
+        return None
+    table = places.TABLE + places.TABLE_BYTES // 4
+    size = table if epilogue.table else places.PARAMETERS
     return StoreScales(
         emit.argument("factors", (channels,)),
         emit.argument("parameters", (size,), "int32"),
-        table,
+        epilogue.table,
     )
 
 

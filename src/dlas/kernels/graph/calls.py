@@ -20,6 +20,7 @@ from dlas.kernels.graph.choose import Chosen
 from dlas.kernels.graph.graph import Graph, Node
 from dlas.kernels.graph.weights import fitted, skippable, whole, zeros
 from dlas.kernels.ground.layout import NCHW, Layout
+from dlas.kernels.ground.quantization import Quantization
 from dlas.kernels.ground.shape import Conv2d
 from dlas.kernels.ground.target import CpuTarget
 from dlas.kernels.operators import attention, matmul
@@ -49,10 +50,7 @@ class Calls(ByteCalls):
         goal, out = self._write(node.output)
         residual = inputs[1][1] if len(inputs) > 1 else None
         scales = node.attrs.get("quantization")
-        ahead = scales is not None and scales.sum is not None and scales.sum.first
-        table = scales is not None and scales.table is not None
-        epilogue = Epilogue(node.attrs["activation"], residual, ahead, table)
-        more = (epilogue, choice.knobs, self._images(node))
+        more = (_epilogue(node, residual), choice.knobs, self._images(node))
         request = Request(self.target, self.threads, inputs[0][1], out, *more)
         kernel = primitives.find(choice.primitive, choice.weights, node.dtype).lower(op, request)
         constants = primitives.constants(kernel, *fitted(node), scales)
@@ -99,9 +97,7 @@ class Calls(ByteCalls):
                 op.width, wide_in, wide_out, self.target, self.threads, activation, residual
             )
         else:
-            table = scales is not None and scales.table is not None
-            added = Layout(wide_out) if residual else None
-            epilogue = Epilogue(activation, added, table=table)
+            epilogue = _epilogue(node, Layout(wide_out) if residual else None)
             kernel = dense_linear(
                 op, self.target, self.threads, epilogue, choice.knobs, node.dtype
             )
@@ -263,6 +259,14 @@ def as_conv2d(graph: Graph, node: Node) -> Conv2d:
     """Return the shape of a linear layer as that of a convolution."""
     wide_out, wide_in = node.attrs["weight"].shape
     return linear_op(math.prod(graph.values[node.output].shape[:-1]), wide_in, wide_out)
+
+
+def _epilogue(node: Node, residual: Layout | None) -> Epilogue:
+    """Return what follows the sum of a product to which a tensor in a layout may be added."""
+    scales: Quantization | None = node.attrs.get("quantization")
+    ahead = scales is not None and scales.sum is not None and scales.sum.first
+    table = scales is not None and scales.table is not None
+    return Epilogue(node.attrs["activation"], residual, ahead, table)
 
 
 def _dtype(kernel: Any) -> str:
