@@ -15,11 +15,11 @@ import numpy as np
 from tvm.tirx.script.builder import ir as T
 
 from dlas.kernels.code import byte_floats, emit
+from dlas.kernels.code.contiguous import Runs
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
 from dlas.kernels.code.formulas import cut, formula
 from dlas.kernels.code.lookup import looked_up, permutes_bytes
 from dlas.kernels.code.requantize import nearest, packed_quarters
-from dlas.kernels.code.runs import Runs
 from dlas.kernels.ground.expression import INPUT, Expression, of_bytes
 from dlas.kernels.ground.layout import AnyArray, Layout, Shape4
 from dlas.kernels.ground.quantization import HIGH, ByteTable, Scale
