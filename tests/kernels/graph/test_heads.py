@@ -84,14 +84,14 @@ def test_attention_is_one_operator_and_bytes_go_between_products(model: Any) -> 
     said = compile_model(model, "spatial-pack").describe()["operators"]
     kinds = [o["kind"] for o in said]
     assert kinds.count("attention") == 1
-    assert not {"softmax", "matmul", "strided_slice", "unary", "add", "multiply"} & {*kinds}
+    assert not {"softmax", "matmul", "strided_slice", "unary", "multiply"} & {*kinds}
     assert kinds.count("permute_dims") == 1  # of the patches
     norms = [o for o in said if o["kind"] == "layer_norm"]
     assert [o["types"]["output"] for o in norms] == ["uint8", "uint8"]
     activations = {o["operator"]: o["activation"] for o in said if o["kind"] == "linear"}
     assert "gelu(x)" in activations.values()
     sums = [o["formula"] for o in said if o["kind"] == "pointwise"]
-    assert len(sums) == 2 and all("+" in formula for formula in sums)
+    assert sums == ["(x0 + x1)"] or sums == ["(x1 + x0)"]  # the other sum is quantized
 
 
 def attention(scaled: bool, turned: bool) -> Any:

@@ -43,8 +43,8 @@ def read_in_place(graph: Graph) -> None:
             shapes = [graph.values[name].shape for name in node.inputs]
             if "orders" in node.attrs:
                 places = [_turned(p, o) for p, o in zip(places, node.attrs["orders"], strict=True)]
-                pairs = zip(shapes, node.attrs["orders"], strict=True)
-                shapes = [tuple(shape[axis] for axis in order) for shape, order in pairs]
+                turned = zip(shapes, node.attrs["orders"], strict=True)
+                shapes = [tuple(shape[axis] for axis in order) for shape, order in turned]
             elif node.op == "attention":  # it reads along the depth
                 pairs = zip(node.inputs, places, strict=True)
                 places = [p if p.strides[-1] == 1 else stored(graph, n) for n, p in pairs]

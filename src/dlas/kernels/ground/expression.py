@@ -77,7 +77,7 @@ def operator(op: str, *parts: Expression) -> Expression:
 # ---------------------------------------------------------------- values
 
 
-def _exactly(function: Callable[[Any], Any]) -> Callable[..., Floats]:
+def _exactly(function: Callable[..., Any]) -> Callable[..., Floats]:
     """Return a function of float32 whose result is rounded once."""
 
     def compute(*parts: Floats) -> Floats:
