@@ -14,7 +14,7 @@ _ORDERS = (_TURNED, (0, 3, 1, 2), _TURNED)
 """The axes batch, token, head and depth of queries, of keys (which are transposed), of values."""
 
 
-class _Scaled(NamedTuple):
+class _Multiple(NamedTuple):
     """A tensor times a number."""
 
     name: str
@@ -23,7 +23,7 @@ class _Scaled(NamedTuple):
 
 def find_attention(graph: Graph) -> Graph:
     """Rewrite softmax(q k) v, and the permutation behind it, as one operator, in place."""
-    finder = _Finder(graph)
+    finder = _AttentionFinder(graph)
     for node in list(graph.nodes):
         if node.op == "relax" and node.attrs["kind"] == "permute_dims":
             finder.rewrite(node)
@@ -31,7 +31,7 @@ def find_attention(graph: Graph) -> Graph:
     return graph
 
 
-class _Finder:
+class _AttentionFinder:
     def __init__(self, graph: Graph) -> None:
         self.graph, self.makers, self.users = graph, graph.producers(), graph.users()
 
@@ -69,7 +69,7 @@ class _Finder:
         alone = len(self.users[name]) == 1 and name not in self.graph.outputs
         return maker if alone and self.graph.values[name].dtype == "float32" else None
 
-    def _scaled(self, name: str) -> _Scaled:
+    def _scaled(self, name: str) -> _Multiple:
         """Return the tensor of which a value is a multiple."""
         for kind in ("multiply", "divide"):
             node = self._only(name, kind)
@@ -81,8 +81,8 @@ class _Finder:
                 number = self.graph.constant(other)
                 if number is not None and number.size == 1:
                     factor = float(number.reshape(()))
-                    return _Scaled(x, factor if kind == "multiply" else 1 / factor)
-        return _Scaled(name, 1.0)
+                    return _Multiple(x, factor if kind == "multiply" else 1 / factor)
+        return _Multiple(name, 1.0)
 
     def _readable(self, names: tuple[str, ...]) -> bool:
         """Whether all lie in memory such that numbers of a token's head are neighbours."""

@@ -66,7 +66,7 @@ Leaf = tuple[str, Scale | None]
 """A tensor, and its scale where it is quantized."""
 
 
-class _Reader:
+class _TreeReader:
     """Reads trees of elementwise operators upwards, to the tensors that they are of."""
 
     def __init__(self, graph: Graph, known: frozenset[str]) -> None:
@@ -192,7 +192,7 @@ def _quantized_first(
 
 def _tables(graph: Graph) -> None:
     """Let functions of one quantized tensor that are quantized again be tables."""
-    reader = _Reader(graph, frozenset(OPERATORS))
+    reader = _TreeReader(graph, frozenset(OPERATORS))
     for node in graph.nodes:
         source = reader.of_one(node.inputs[0]) if node.op == "quantize" else None
         if source is None or source[1] is None:
@@ -203,7 +203,7 @@ def _tables(graph: Graph) -> None:
     graph.prune()
 
 
-class _Islands(_Reader):
+class _Islands(_TreeReader):
     """Fuses what is no table."""
 
     def __init__(self, graph: Graph) -> None:
@@ -270,7 +270,7 @@ class _Islands(_Reader):
         """Yield the mean over an image of bytes, and a view where the model drops its axes."""
         graph, name, leaves = self.graph, node.output, list[Leaf]()
         # It may be stored as well, for others: here it is computed.
-        expression = _Reader(graph, EMITTED).tree(node.inputs[0], leaves)
+        expression = _TreeReader(graph, EMITTED).tree(node.inputs[0], leaves)
         ((source, scale),) = leaves
         attrs: dict[str, Any] = {"expression": expression, "scales": (scale,), "scale": None}
         made = Node(node.name, "global_pool", [source], [name], attrs)

@@ -10,7 +10,7 @@ from tvm.tirx.script.builder import ir as T
 from dlas.kernels.code import byte_floats, emit
 from dlas.kernels.code.contiguous import Runs
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
-from dlas.kernels.code.formulas import formula
+from dlas.kernels.code.float_math import formula
 from dlas.kernels.code.lookup import permutes_bytes
 from dlas.kernels.code.register_tile import segments
 from dlas.kernels.ground.expression import Expression, of_bytes

@@ -17,7 +17,7 @@ from tvm.tirx.script.builder import ir as T
 from dlas.kernels.code import byte_floats, emit
 from dlas.kernels.code.contiguous import Runs
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
-from dlas.kernels.code.formulas import cut, formula
+from dlas.kernels.code.float_math import cut, formula
 from dlas.kernels.code.lookup import looked_up, permutes_bytes
 from dlas.kernels.code.requantize import nearest, packed_quarters
 from dlas.kernels.ground.expression import INPUT, Expression, of_bytes
@@ -124,7 +124,7 @@ class Pointwise:
                 parts = runs.parts(self.chunk)
                 place = runs.place(job // parts)
                 held = self._held(xs, numbers, place)
-                step = _Step(self, xs, numbers, tables, y, held, place)
+                step = _Chunk(self, xs, numbers, tables, y, held, place)
                 runs.chunks(self.chunk, job % parts, step.emit)
                 fill = emit.constant(0, FLOATS)
                 if self.kinds[-1] == BYTES:
@@ -185,7 +185,7 @@ class Pointwise:
 
 
 @dataclass(frozen=True)
-class _Step:
+class _Chunk:
     """What a chunk of elements needs."""
 
     kernel: Pointwise
