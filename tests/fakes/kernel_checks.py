@@ -1,15 +1,20 @@
 """What the kernel tests share: fresh inputs and the comparison with the float64 reference."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dlas.kernels import BuiltConv2d, Conv2d, Quantization, Scale, Sum, build_conv2d
+from dlas.kernels import BuiltConv2d, ByteTable, Conv2d, Quantization, Scale, Sum, build_conv2d
+from dlas.kernels.code.emit import argument_shapes, argument_types
+from dlas.kernels.code.machine_code import compile_functions
 from dlas.kernels.convolution import oracle
 from dlas.kernels.convolution.oracle import DIRECT_BOUND, WINOGRAD_BOUND
+from dlas.kernels.ground.arrays import aligned_copy, tensor, viewed
 from dlas.kernels.ground.half_floats import narrowed, widened
 from dlas.kernels.ground.layout import AnyArray, Array
+from dlas.kernels.ground.program import load_library
 
 ACTIVATIONS = [None, "relu", "relu6", "silu"]
 
@@ -113,6 +118,26 @@ def scales_of(op: Conv2d, first: bool = False) -> Quantization:
     return Quantization(x, weight, y, Sum(other, total, first))
 
 
+def called(kernel: Any, arrays: list[AnyArray], output: AnyArray) -> AnyArray:
+    """Compile a kernel for the CPU that it is of, call it and return the output."""
+    function = kernel.function("kernel")
+    module = load_library(compile_functions({"kernel": function}, kernel.target))
+    forms = zip(argument_shapes(function), argument_types(function), strict=True)
+    given = [
+        aligned_copy(found, found.shape)
+        for array, form in zip([*arrays, output], forms, strict=True)
+        for found in [viewed(array, *form)]
+    ]
+    module["kernel"](*[tensor(each) for each in given])
+    return viewed(given[-1], output.shape, str(output.dtype))
+
+
+def any_table() -> ByteTable:
+    """A function of a byte that nobody would guess, each result once."""
+    rng = np.random.default_rng()
+    return ByteTable(rng.permutation(256).astype(np.uint8).tobytes(), Scale(0.1, 77))
+
+
 def check_int8(
     op: Conv2d,
     primitive: str,
@@ -127,6 +152,8 @@ def check_int8(
     """
     weight, bias = filters_of(op, zeros or 0.0)
     activation, scales = QUANTIZED[turn % 3], scales_of(op, first=turn % 2 == 1)
+    if turn % 4 in (1, 2):
+        scales = replace(scales, table=any_table())
     built = build_conv2d(
         op, weight, bias, primitive, "dense" if zeros is None else "csr", dtype="int8",
         activation=activation, threads=threads, target=target, quantization=scales,

@@ -12,7 +12,7 @@ from dlas.kernels.ground.errors import (
     MissingFeatureError,
     UnsupportedError,
 )
-from dlas.kernels.ground.quantization import Quantization, Scale, Sum
+from dlas.kernels.ground.quantization import ByteTable, Quantization, Scale, Sum
 from dlas.kernels.ground.shape import Conv2d
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BuiltConv2d",
+    "ByteTable",
     "Conv2d",
     "InputError",
     "KernelError",

@@ -11,7 +11,8 @@ from dlas.kernels.code.machine_code import compile_functions
 from dlas.kernels.code.numbers import FLOAT32
 from dlas.kernels.convolution.primitives import check_dtype
 from dlas.kernels.graph.best import LIMIT_S, choose_measured
-from dlas.kernels.graph.calls import Call, Calls
+from dlas.kernels.graph.call_list import Call
+from dlas.kernels.graph.calls import Calls
 from dlas.kernels.graph.choose import Algorithm, Sparsity, choose, read
 from dlas.kernels.graph.cost import Costs
 from dlas.kernels.graph.model_graph import read_model, stored_as

@@ -97,7 +97,8 @@ def build_conv2d(
     kernels = []
     first = scales is not None and scales.sum is not None and scales.sum.first
     for residual in (None, out):
-        epilogue = Epilogue(activation if scales is None else None, residual, first)
+        table = scales is not None and scales.table is not None
+        epilogue = Epilogue(activation if scales is None else None, residual, first, table)
         request = Request(cpu, threads, inp, out, epilogue, knobs)
         if residual is not None and knobs.module:
             request = replace(request, knobs=FIXED)  # it was scheduled without a residual

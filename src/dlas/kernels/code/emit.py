@@ -154,6 +154,21 @@ def repeat(count: int) -> Iterator[Expr]:
             yield index
 
 
+def neighbours(first: Expr, count: int) -> Expr:
+    """Return the indices of so many elements from one on."""
+    return T.Ramp(T.int32(0) + first, 1, count)
+
+
+def picked(vectors: list[Expr], places: list[int]) -> Expr:
+    """Return a vector of elements of vectors, which are counted through all of them.
+
+    TVM 0.27 makes none that is longer than those together: they are given again, then.
+    """
+    together = sum(vector.ty.dtype.lanes for vector in vectors)
+    more = -(-len(places) // together)
+    return T.Shuffle(vectors * more, [T.int32(place) for place in places])
+
+
 def store(buffer: Buffer, value: Expr, *index: Expr) -> None:
     """Write one element (inside `each_lane`, one vector)."""
     T.buffer_store(buffer, value, list(index))

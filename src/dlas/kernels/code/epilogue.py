@@ -38,6 +38,8 @@ class Epilogue:
     """Layout of the tensor that is added before the activation; None: nothing is added."""
     other_first: bool = False
     """In int8: whether what is added is the sum's first operand (roundings follow the order)."""
+    table: bool = False
+    """In int8: whether what is stored is looked up in a table."""
 
 
 def let(value: Expr, body: Callable[[Expr], Expr]) -> Expr:
@@ -48,7 +50,7 @@ def let(value: Expr, body: Callable[[Expr], Expr]) -> Expr:
     """
     from tvm.tirx import Var
 
-    name = Var("once", "float32")
+    name = Var("once", str(value.ty.dtype))
     return T.Let(body(name), where={name: value})
 
 

@@ -8,6 +8,8 @@ from tvm.tirx.script.builder import ir as T
 
 from dlas.kernels.code import emit
 from dlas.kernels.code.emit import Buffer, Expr
+from dlas.kernels.code.epilogue import Epilogue
+from dlas.kernels.code.lookup import looked_up
 from dlas.kernels.ground import quantization as places
 from dlas.kernels.ground.target import CpuTarget
 
@@ -88,7 +90,7 @@ def summed(a: Expr, b: Expr, parameters: Buffer, target: CpuTarget) -> Expr:
 
 def packs(target: CpuTarget) -> bool:
     """Whether a CPU packs four vectors of sums into one of bytes (`StoreScales.four`)."""
-    return target.machine == "x86_64" and target.lanes == SIXTEEN
+    return target.machine == "x86_64"
 
 
 def picked(vectors: Sequence[Expr], places: Sequence[int]) -> Expr:
@@ -121,34 +123,57 @@ def spread(value: Expr) -> list[Expr]:
     return found
 
 
-def _packed(values: Sequence[Expr], zero: Expr, low: Expr, spread: bool) -> Expr:
+def packed_quarters(values: Sequence[Expr], zero: Expr, target: CpuTarget) -> Expr:
+    """Return four vectors of int32, plus a number (int32; None: nothing), saturated to bytes.
+
+    Each 16 bytes of the result hold four numbers of the first vector, then four of the second,
+    ...: those which that part of a vector holds. Above 32767 and below -32768 numbers saturate
+    before the sum.
+    """
+    call, lanes = T.call_llvm_pure_intrin, target.lanes
+    kind, (pairs, bytes_) = f"int16x{2 * lanes}", _PACK[lanes]
+    words = []
+    for pair in (values[:2], values[2:]):
+        word = call(kind, pairs, *pair)
+        if zero is not None:
+            every = T.Broadcast(T.Cast("int16", zero), 2 * lanes)
+            word = call(kind, "llvm.sadd.sat", word, every)
+        words.append(word)
+    return call(f"int8x{4 * lanes}", bytes_, *words)
+
+
+_PACK = {
+    16: ("llvm.x86.avx512.packssdw.512", "llvm.x86.avx512.packuswb.512"),
+    8: ("llvm.x86.avx2.packssdw", "llvm.x86.avx2.packuswb"),
+}
+"""By lanes: what packs vectors of int32 to int16, and those to bytes."""
+_MOVE = {16: "llvm.x86.avx512.permvar.si.512", 8: "llvm.x86.avx2.permd"}
+"""By lanes: what brings words of 32 bits into another order."""
+
+
+def _packed(
+    values: Sequence[Expr], zero: Expr, low: Expr, spread: bool, target: CpuTarget
+) -> Expr:
     """Return four vectors of int32, plus a number, as uint8 above a bound.
 
     They come behind each other; or a quarter of each, then the next quarters, if they are `spread`
-    as that function does it. What is outside of uint8 saturates; below -32768 and above 32767 it
-    did before.
+    as that function does it. What is outside of uint8 saturates (see `packed_quarters`).
     """
-    call = T.call_llvm_pure_intrin
-    words = []
-    for pair in (values[:2], values[2:]):
-        word = call("int16x32", "llvm.x86.avx512.packssdw.512", *pair)
-        if zero is not None:
-            word = call("int16x32", "llvm.sadd.sat", word, T.Broadcast(T.Cast("int16", zero), 32))
-        words.append(word)
-    # Each quarter of a vector is packed by itself: its four numbers of the first vector, then
-    # those of the second, ...
-    joined = call("int8x64", "llvm.x86.avx512.packuswb.512", *words)
+    call, lanes = T.call_llvm_pure_intrin, target.lanes
+    kind, parts = f"int32x{lanes}", lanes // 4
+    joined = packed_quarters(values, zero, target)
     if spread:
-        joined = T.reinterpret("uint8x64", joined)
-        return T.max(joined, T.Broadcast(T.Cast("uint8", low), 64))
-    joined = T.reinterpret("int32x16", joined)
-    every = T.Ramp(T.int32(0), 1, SIXTEEN)
-    quarter, vector = (T.Broadcast(T.int32(number), SIXTEEN) for number in (3, 2))
+        joined = T.reinterpret(f"uint8x{4 * lanes}", joined)
+        return T.max(joined, T.Broadcast(T.Cast("uint8", low), 4 * lanes))
+    joined = T.reinterpret(kind, joined)
+    every = T.Ramp(T.int32(0), 1, lanes)
+    inside, shift = (T.Broadcast(T.int32(n), lanes) for n in (parts - 1, parts.bit_length() - 1))
     order = T.bitwise_or(
-        T.shift_left(T.bitwise_and(every, quarter), vector), T.shift_right(every, vector)
+        T.shift_left(T.bitwise_and(every, inside), T.Broadcast(T.int32(2), lanes)),
+        T.shift_right(every, shift),
     )
-    moved = call("int32x16", "llvm.x86.avx512.permvar.si.512", joined, order)
-    return T.max(T.reinterpret("uint8x64", moved), T.Broadcast(T.Cast("uint8", low), 64))
+    moved = T.reinterpret(f"uint8x{4 * lanes}", call(kind, _MOVE[lanes], joined, order))
+    return T.max(moved, T.Broadcast(T.Cast("uint8", low), 4 * lanes))
 
 
 class StoreScales(NamedTuple):
@@ -157,6 +182,8 @@ class StoreScales(NamedTuple):
     factors: Buffer
     """What each output channel's sum is multiplied by."""
     parameters: Buffer
+    table: Buffer | None = None
+    """The parameters with a table behind them, in which what is stored is looked up."""
 
     def held(self) -> "StoreScales":
         """Emit a copy of the parameters; return what reads it.
@@ -182,6 +209,19 @@ class StoreScales(NamedTuple):
             target: the CPU.
         """
         lanes = target.lanes
+        value = self._rounded(total, channel, other, other_first, target)
+        if self.table is None:
+            return value
+        found = self._looked_up(T.reinterpret(f"int8x{4 * lanes}", value), target)
+        # Three of four bytes were no numbers of their own.
+        low = T.Broadcast(T.int32(places.HIGH), lanes)
+        return T.bitwise_and(T.reinterpret(f"int32x{lanes}", found), low)
+
+    def _rounded(
+        self, total: Expr, channel: Expr, other: Expr, other_first: bool, target: CpuTarget
+    ) -> Expr:
+        """Return what is stored where there is no table (see `store`)."""
+        lanes = target.lanes
         value = quantized(total, self._factor(channel, lanes), self.parameters, target)
         if other is None:
             return value
@@ -194,6 +234,10 @@ class StoreScales(NamedTuple):
         factor = self.factors[channel]
         return T.Broadcast(factor, lanes) if factor.ty.dtype.lanes == 1 else factor
 
+    def _looked_up(self, index: Expr, target: CpuTarget) -> Expr:
+        """Return what the table holds for each byte."""
+        return looked_up(index, self.table, places.TABLE, target)
+
     def four(
         self,
         totals: Sequence[Expr],
@@ -203,7 +247,7 @@ class StoreScales(NamedTuple):
         target: CpuTarget,
         spread: bool = False,
     ) -> Expr:
-        """Return what is stored for four vectors of sums: 64 uint8.
+        """Return what is stored for four vectors of sums, as uint8.
 
         The upper bound is one of floats, so that all fit into an int32; the lower one is one of
         bytes, and between both numbers saturate.
@@ -225,7 +269,7 @@ class StoreScales(NamedTuple):
             rounded = [nearest(T.min(value, high), target) for value in scaled]
             zero = parameters[places.ZERO]
             low = T.Cast("int32", number(parameters, places.BOUND_LOW)) + zero
-            return _packed(rounded, zero, low, spread)
+            return self._four(_packed(rounded, zero, low, spread, target), target)
         high = T.Broadcast(number(parameters, places.SUM_HIGH), lanes)
         rounded = []
         for total, factor, other in zip(totals, factors, others, strict=True):
@@ -234,7 +278,15 @@ class StoreScales(NamedTuple):
             total = added(*(terms if other_first else terms[::-1]), parameters, lanes)
             rounded.append(nearest(T.min(total, high), target))
         low = T.Cast("int32", number(parameters, places.SUM_LOW))
-        return _packed(rounded, None, low, spread)
+        return self._four(_packed(rounded, None, low, spread, target), target)
+
+    def _four(self, packed: Expr, target: CpuTarget) -> Expr:
+        """Return what is stored for bytes that are packed."""
+        if self.table is None:
+            return packed
+        kind = f"x{4 * target.lanes}"
+        found = self._looked_up(T.reinterpret(f"int8{kind}", packed), target)
+        return T.reinterpret(f"uint8{kind}", found)
 
     def joined(
         self,
@@ -254,7 +306,7 @@ class StoreScales(NamedTuple):
             target: the CPU.
         """
         lanes, value = target.lanes, None
-        if other is None and packs(target):
+        if other is None and packs(target) and lanes == SIXTEEN:
             channels = [channel + byte for byte in range(len(totals))]
             found = self.four(totals, channels, [], other_first, target, spread=True)
             return T.reinterpret(f"int32x{lanes}", picked([found], _TRANSPOSED))
@@ -263,10 +315,13 @@ class StoreScales(NamedTuple):
             added = None
             if other is not None:
                 added = T.bitwise_and(T.shift_right(other, by), T.Broadcast(T.int32(255), lanes))
-            one = self.store(total, channel + byte, added, other_first, target)
+            one = self._rounded(total, channel + byte, added, other_first, target)
             one = one if byte == 0 else T.shift_left(one, by)
             value = one if value is None else T.bitwise_or(value, one)
-        return value
+        if self.table is None:
+            return value
+        found = self._looked_up(T.reinterpret(f"int8x{4 * lanes}", value), target)
+        return T.reinterpret(f"int32x{lanes}", found)
 
     @property
     def outside(self) -> Expr:
@@ -274,12 +329,21 @@ class StoreScales(NamedTuple):
         return self.parameters[places.OUTSIDE]
 
 
-def arguments(channels: int) -> StoreScales:
-    """Declare the next two arguments: factors of the channels, and parameters."""
-    return StoreScales(
-        emit.argument("factors", (channels,)),
-        emit.argument("parameters", (places.PARAMETERS,), "int32"),
-    )
+def arguments(channels: int, epilogue: Epilogue, quantized: bool) -> StoreScales | None:
+    """Declare the next two arguments of an int8 kernel: factors of the channels, and parameters.
+
+    Args:
+        channels: how many factors there are.
+        epilogue: whether a table follows the parameters.
+        quantized: whether sums are requantized; else there are no such arguments.
+    """
+    if not quantized:
+        return None
+    table = places.TABLE + places.TABLE_BYTES // 4
+    size = table if epilogue.table else places.PARAMETERS
+    factors = emit.argument("factors", (channels,))
+    parameters = emit.argument("parameters", (size,), "int32")
+    return StoreScales(factors, parameters, parameters if epilogue.table else None)
 
 
 def fill(scales: StoreScales | None) -> Expr:

@@ -56,7 +56,7 @@ class Depthwise:
             x = emit.argument("x", self.inp.shape(op.in_shape), stored.x)
             w = emit.argument("weight", (blocks, *self.taps, lanes), self.numbers.filters)
             b = emit.argument("bias", (blocks * lanes,), self.numbers.sums)
-            scales = requantize.arguments(blocks * lanes) if self.numbers.quantized else None
+            scales = requantize.arguments(blocks * lanes, self.epilogue, self.numbers.quantized)
             r, y = declared(op, self.out, self.epilogue, stored)
             jobs = op.batch * blocks * op.out_height
             words = half_images.rounding(self.target, self.images)

@@ -77,7 +77,8 @@ class DepthwiseBytes:
             taps = (self.blocks, self.joins, op.kernel[1], WIDE)
             w = emit.argument("weight", taps, self.numbers.filters)
             b = emit.argument("bias", (self.blocks * WIDE,), self.numbers.sums)
-            scales = requantize.arguments(self.blocks * WIDE)
+            scales = requantize.arguments(self.blocks * WIDE, self.epilogue, True)
+            assert scales is not None  # bytes are requantized
             r, y = declared(op, self.out, self.epilogue, _IMAGES)
             with emit.outer(op.batch * self.blocks * op.out_height, self.threads) as job:
                 h, c = job % op.out_height, job // op.out_height % self.blocks

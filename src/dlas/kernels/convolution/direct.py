@@ -77,7 +77,7 @@ class Direct(PlainKernel):
             x = numbers.argument(self.op, self.inp)
             w = emit.argument("weight", (filters,), numbers.filters)
             b = emit.argument("bias", (padded,), numbers.sums)
-            scales = requantize.arguments(padded) if numbers.quantized else None
+            scales = requantize.arguments(padded, self.epilogue, numbers.quantized)
             r = emit.argument("residual", (outputs,), kind) if self.epilogue.residual else None
             y = emit.argument("y", (outputs,), kind)
             outside = numbers.outside if scales is None else scales.outside

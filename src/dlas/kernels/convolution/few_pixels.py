@@ -169,7 +169,7 @@ class FewPixels(PlainKernel):
             x = emit.argument("x", (inputs,) if in_place(op) else (*op.in_shape, 1), kind)
             w = emit.argument("weight", (padded * depth,), numbers.filters)
             b = emit.argument("bias", (padded,), numbers.sums)
-            scales = requantize.arguments(padded) if numbers.quantized else None
+            scales = requantize.arguments(padded, self.epilogue, numbers.quantized)
             r = emit.argument("residual", (outputs,), kind) if self.epilogue.residual else None
             y = emit.argument("y", (outputs,), kind)
             patches = x

@@ -165,7 +165,7 @@ class Gemm(PlainKernel):
                 x = numbers.argument(seen, self.inp)
             w = emit.argument("weight", (padded * depth(op),), numbers.filters)
             b = emit.argument("bias", (padded,), numbers.sums)
-            scales = requantize.arguments(padded) if numbers.quantized else None
+            scales = requantize.arguments(padded, self.epilogue, numbers.quantized)
             r = emit.argument("residual", (outputs,), kind) if self.epilogue.residual else None
             y = emit.argument("y", (outputs,), kind)
             band, parts = self.split

@@ -67,7 +67,7 @@ class PlainKernel:
             emit.argument("x", (*op.in_shape, 1), kind),
             sparse.arguments(rows, values=kind),
             emit.argument("bias", (rows,), numbers.sums),
-            requantize.arguments(rows) if numbers.quantized else None,
+            requantize.arguments(rows, self.epilogue, numbers.quantized),
             emit.argument("residual", outputs, kind) if self.epilogue.residual else None,
             emit.argument("y", outputs, kind),
         )

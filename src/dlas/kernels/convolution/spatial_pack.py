@@ -112,7 +112,7 @@ class SpatialPack:
             x = numbers.argument(self.op, self.inp, stored.x)
             w = emit.argument("weight", (size,), numbers.filters)
             b = emit.argument("bias", (total * lanes,), numbers.sums)
-            q = requantize.arguments(total * lanes) if numbers.quantized else None
+            q = requantize.arguments(total * lanes, self.epilogue, numbers.quantized)
             r, y = declared(op, self.out, self.epilogue, stored)
             words = half_images.rounding(self.target, WIDE if numbers.paired else self.images)
             with words, numbers.image(x, self.op, self.inp, self.target, self.threads) as image:

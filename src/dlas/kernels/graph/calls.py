@@ -2,156 +2,47 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from dlas.kernels.code.emit import PrimFunc
 from dlas.kernels.code.epilogue import Epilogue
-from dlas.kernels.code.half_images import Images
 from dlas.kernels.code.numbers import FLOAT32
 from dlas.kernels.convolution import primitives
 from dlas.kernels.convolution.contract import Request
 from dlas.kernels.convolution.linear_csr import LinearCsr
 from dlas.kernels.convolution.matrix import dense_linear, linear_op
 from dlas.kernels.convolution.spatial_pack import SpatialPack
-from dlas.kernels.graph.arrange import Layouts, image_shape, same_memory
+from dlas.kernels.graph.arrange import image_shape
+from dlas.kernels.graph.byte_calls import ByteCalls
+from dlas.kernels.graph.call_list import Buffer, Call
 from dlas.kernels.graph.choose import Chosen
 from dlas.kernels.graph.graph import Graph, Node
 from dlas.kernels.graph.weights import fitted, skippable, whole, zeros
-from dlas.kernels.ground.layout import NCHW, AnyArray, Layout
+from dlas.kernels.ground.layout import NCHW, Layout
+from dlas.kernels.ground.quantization import Quantization
 from dlas.kernels.ground.shape import Conv2d
 from dlas.kernels.ground.target import CpuTarget
 from dlas.kernels.operators import attention, matmul
 from dlas.kernels.operators.fallback import fallback
 from dlas.kernels.operators.image import Concat, Elementwise, GlobalPool, WindowPool
-from dlas.kernels.operators.quantized import Dequantize, Quantize, QuantizedAdd
-from dlas.kernels.operators.relayout import Relayout
+from dlas.kernels.operators.quantized import numbers_of, plain
 from dlas.kernels.operators.tile_pool import TilePool
 from dlas.kernels.operators.tokens import LayerNorm, Softmax
 
 
-class Emitter(Protocol):
-    """Something that writes one function; equal ones share their code."""
-
-    def function(self, name: str) -> PrimFunc:
-        """Return the code."""
-
-    def __hash__(self) -> int: ...
-
-
-@dataclass
-class Call:
-    """One call of one kernel."""
-
-    operator: str
-    kind: str
-    kernel: Emitter
-    inputs: list[str]
-    constants: list[AnyArray]
-    outputs: list[str]
-    record: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Buffer:
-    """Memory of a tensor in one layout; `alias` names the buffer of whose memory it is a part."""
-
-    size_bytes: int
-    shape: tuple[int, ...]
-    dtype: str
-    alias: str | None = None
-    offset_bytes: int = 0
-    """Where in the other buffer it begins."""
-
-
-class Calls:
+class Calls(ByteCalls):
     """Writes the calls of a graph, in order."""
 
     def __init__(
         self, graph: Graph, choices: dict[str, Chosen], target: CpuTarget, threads: int
     ) -> None:
-        self.graph, self.choices, self.target, self.threads = graph, choices, target, threads
-        self.layouts = Layouts(graph, choices, target)
-        self.producers = graph.producers()
-        self.all: list[Call] = []
-        self.buffers: dict[str, Buffer] = {}
+        super().__init__(graph, choices, target, threads)
         for name in graph.inputs:
             self._buffer(name, NCHW)
         for node in graph.nodes:
             getattr(self, f"_{node.op}")(node)
         self.outputs = [self._read(name, NCHW) for name in graph.outputs]
-
-    @property
-    def schedule(self) -> tuple[int, int]:
-        """Threads, and lanes of a vector."""
-        return (self.threads, self.target.lanes)
-
-    def _buffer(self, name: str, layout: Layout, alias: str | None = None) -> str:
-        value = self.graph.values[name]
-        key = name if layout == NCHW else f"{name}@{layout.text()}"
-        if key not in self.buffers:
-            shape, offset = value.shape, 0
-            if layout != NCHW:
-                shape = layout.shape(image_shape(shape))
-            size = math.prod(shape) * np.dtype(value.dtype).itemsize
-            if name in self.layouts.whole and layout == self.layouts.stored(name):
-                whole = self.layouts.whole[name]
-                alias, offset = self._buffer(whole, layout), self._offsets(whole, layout)[name]
-            self.buffers[key] = Buffer(size, shape, value.dtype, alias, offset)
-        return key
-
-    def _offsets(self, whole: str, layout: Layout) -> dict[str, int]:
-        """Return where the parts of a concatenation begin in its memory, in bytes."""
-        parts, each = self.producers[whole].inputs, self._itemsize(whole)
-        sizes = [math.prod(layout.shape(image_shape(self.graph.values[p].shape))) for p in parts]
-        return {p: each * sum(sizes[:at]) for at, p in enumerate(parts)}
-
-    def _itemsize(self, name: str) -> int:
-        return np.dtype(self.graph.values[name].dtype).itemsize
-
-    def _relayout(self, name: str, source: Layout, goal: Layout) -> Relayout:
-        """Return what copies a tensor from one layout into another."""
-        value = self.graph.values[name]
-        nchw = image_shape(value.shape)
-        return Relayout(nchw, source, goal, self.threads, value.dtype, value.zero)
-
-    def _write(self, name: str) -> tuple[str, Layout]:
-        layout = self.layouts.stored(name)
-        return self._buffer(name, layout), layout
-
-    def _read(self, name: str, layout: Layout) -> str:
-        """Return the buffer that holds the tensor in this layout; make a copy if none does."""
-        stored = self.layouts.stored(name)
-        source = self._buffer(name, stored)
-        key = name if layout == NCHW else f"{name}@{layout.text()}"
-        if layout == stored or key in self.buffers:
-            return self._buffer(name, layout)
-        nchw = image_shape(self.graph.values[name].shape)
-        if same_memory(nchw, stored, layout):
-            return self._buffer(name, layout, alias=source)
-        goal = self._buffer(name, layout)
-        kernel = self._relayout(name, stored, layout)
-        record = {"from": stored.text(), "to": layout.text()}
-        self._add(Call(f"relayout({name})", "relayout", kernel, [source], [], [goal], record))
-        return goal
-
-    def _inputs(self, node: Node) -> list[tuple[str, Layout]]:
-        pairs = zip(node.inputs, self.layouts.by_node[node.name], strict=True)
-        found = []
-        for name, need in pairs:
-            layout = self.layouts.read(name, need)
-            found.append((self._read(name, layout), layout))
-        return found
-
-    def _images(self, node: Node) -> Images:
-        """Return in what an operator's images are stored."""
-        names = (node.inputs[0], node.output, node.inputs[-1])
-        return Images(*(self.graph.values[name].dtype for name in names))
-
-    def _add(self, call: Call) -> None:
-        self.all.append(call)
 
     def _conv2d(self, node: Node) -> None:
         op, choice = node.attrs["conv"], self.choices[node.name]
@@ -159,9 +50,7 @@ class Calls:
         goal, out = self._write(node.output)
         residual = inputs[1][1] if len(inputs) > 1 else None
         scales = node.attrs.get("quantization")
-        ahead = scales is not None and scales.sum is not None and scales.sum.first
-        epilogue = Epilogue(node.attrs["activation"], residual, ahead)
-        more = (epilogue, choice.knobs, self._images(node))
+        more = (_epilogue(node, residual), choice.knobs, self._images(node))
         request = Request(self.target, self.threads, inputs[0][1], out, *more)
         kernel = primitives.find(choice.primitive, choice.weights, node.dtype).lower(op, request)
         constants = primitives.constants(kernel, *fitted(node), scales)
@@ -201,19 +90,18 @@ class Calls:
         inputs = self._inputs(node)
         goal, _ = self._write(node.output)
         residual, activation = len(inputs) > 1, node.attrs["activation"]
-        choice = self.choices[node.name]
+        choice, scales = self.choices[node.name], node.attrs.get("quantization")
         kernel: LinearCsr | SpatialPack
         if choice.weights == "csr":
             kernel = LinearCsr(
                 op.width, wide_in, wide_out, self.target, self.threads, activation, residual
             )
         else:
-            epilogue = Epilogue(activation, Layout(wide_out) if residual else None)
+            epilogue = _epilogue(node, Layout(wide_out) if residual else None)
             kernel = dense_linear(
                 op, self.target, self.threads, epilogue, choice.knobs, node.dtype
             )
             weight = weight.reshape(wide_out, wide_in, 1, 1)
-        scales = node.attrs.get("quantization")
         constants = primitives.constants(kernel, weight, bias, scales)
         schedule = kernel.describe()
         record = {
@@ -249,30 +137,10 @@ class Calls:
         self._elementwise(node, "unary")
 
     def _binary(self, node: Node) -> None:
-        if "sum" not in node.attrs:
+        if "sum" in node.attrs:
+            self._sum(node)
+        else:
             self._elementwise(node, node.attrs["kind"])
-            return
-        (a, first), (b, second) = self._inputs(node)
-        goal, out = self._write(node.output)
-        nchw = image_shape(self.graph.values[node.output].shape)
-        kernel = QuantizedAdd(nchw, (first, second), out, self.schedule)
-        constants = kernel.constants(node.attrs["sum"], node.attrs.get("clip"))
-        record = {"dtype": "int8"}
-        self._add(Call(node.name, "add", kernel, [a, b], constants, [goal], record))
-
-    def _quantize(self, node: Node) -> None:
-        self._scale(node, Quantize)
-
-    def _dequantize(self, node: Node) -> None:
-        self._scale(node, Dequantize)
-
-    def _scale(self, node: Node, make: type[Quantize] | type[Dequantize]) -> None:
-        ((source, layout),) = self._inputs(node)
-        goal, out = self._write(node.output)
-        nchw = image_shape(self.graph.values[node.output].shape)
-        kernel = make(nchw, layout, out, self.schedule)
-        constants = kernel.constants(node.attrs["scale"])
-        self._add(Call(node.name, node.op, kernel, [source], constants, [goal]))
 
     def _elementwise(self, node: Node, kind: str) -> None:
         inputs = self._inputs(node)
@@ -301,6 +169,9 @@ class Calls:
         self._add(Call(node.name, f"{a['kind']}_pool", kernel, [source], [], [goal]))
 
     def _global_pool(self, node: Node) -> None:
+        if "expression" in node.attrs:
+            self._byte_mean(node)
+            return
         ((source, layout),) = self._inputs(node)
         goal, out = self._write(node.output)
         nchw = image_shape(self.graph.values[node.inputs[0]].shape)
@@ -354,11 +225,15 @@ class Calls:
         ((source, _),) = self._inputs(node)
         goal, _ = self._write(node.output)
         shape = self.graph.values[node.output].shape
+        scale = node.attrs.get("scale")
         kernel = LayerNorm(
-            math.prod(shape[:-1]), shape[-1], node.attrs["epsilon"], self.target, self.threads
-        )
+            math.prod(shape[:-1]), shape[-1], node.attrs["epsilon"], self.target, self.threads,
+            scale is not None, plain([scale]),
+        )  # fmt: skip
         constants = [np.ascontiguousarray(node.attrs[x], np.float32) for x in ("gamma", "beta")]
-        self._add(Call(node.name, "layer_norm", kernel, [source], constants, [goal]))
+        record = {} if scale is None else {"types": self._types(node)}
+        constants += [] if scale is None else [numbers_of([scale])]
+        self._add(Call(node.name, "layer_norm", kernel, [source], constants, [goal], record))
 
     def _softmax(self, node: Node) -> None:
         ((source, _),) = self._inputs(node)
@@ -386,6 +261,14 @@ def as_conv2d(graph: Graph, node: Node) -> Conv2d:
     return linear_op(math.prod(graph.values[node.output].shape[:-1]), wide_in, wide_out)
 
 
+def _epilogue(node: Node, residual: Layout | None) -> Epilogue:
+    """Return what follows the sum of a product to which a tensor in a layout may be added."""
+    scales: Quantization | None = node.attrs.get("quantization")
+    ahead = scales is not None and scales.sum is not None and scales.sum.first
+    table = scales is not None and scales.table is not None
+    return Epilogue(node.attrs["activation"], residual, ahead, table)
+
+
 def _dtype(kernel: Any) -> str:
     """Return what a kernel multiplies in: what it was made for, not what was asked."""
     name: str = getattr(kernel, "numbers", FLOAT32).name
@@ -393,7 +276,11 @@ def _dtype(kernel: Any) -> str:
 
 
 def _activation(node: Node) -> str | None:
-    """Return what is applied in the last store; in int8 it is a bound there."""
+    """Return what is applied in the last store; in int8 it is a bound there, or a table."""
     scales = node.attrs.get("quantization")
-    found: str | None = node.attrs["activation"] if scales is None else scales.activation
-    return found
+    if scales is None:
+        found: str | None = node.attrs["activation"]
+        return found
+    table = None if scales.table is None else scales.table.name
+    both = [name for name in (scales.activation, table) if name is not None]
+    return ", then ".join(both) or None

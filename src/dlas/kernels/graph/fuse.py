@@ -150,6 +150,39 @@ def fuse_residual(graph: Graph) -> None:
     _each(graph, "binary", rewrite)
 
 
+def fuse_table(graph: Graph) -> None:
+    """Let a convolution or linear layer in int8 store what a table makes of its output."""
+
+    def rewrite(graph: Graph, node: Node) -> None:
+        table, last = node.attrs["table"], _only_producer(graph, node.inputs[0])
+        producer = last
+        while producer is not None and producer.op == "view":
+            producer = _only_producer(graph, producer.inputs[0])
+        scales = None if producer is None else producer.attrs.get("quantization")
+        if last is None or producer is None or scales is None or scales.table is not None:
+            return
+        producer.attrs["quantization"] = replace(scales, table=table)
+        _merge(graph, last, node)
+        name = producer.output
+        while name != node.output:  # what is reshaped on the way holds the results, too
+            graph.values[name] = replace(graph.values[name], zero=table.scale.zero)
+            name = graph.users()[name][0].output
+
+    _each(graph, "lookup", rewrite)
+
+
+def fuse_quantize(graph: Graph) -> None:
+    """Let a layer normalization store what it is quantized to."""
+
+    def rewrite(graph: Graph, node: Node) -> None:
+        producer = _only_producer(graph, node.inputs[0])
+        if producer is not None and producer.op == "layer_norm":
+            producer.attrs["scale"] = node.attrs["scale"]
+            _merge(graph, producer, node)
+
+    _each(graph, "quantize", rewrite)
+
+
 def fuse_activation(graph: Graph) -> None:
     """Apply an activation in the store of the operator before it."""
 

@@ -22,8 +22,8 @@ class Node:
     """One operator.
 
     `op` is one of ours (conv2d, linear, affine, unary, binary, pool, global_pool, concat,
-    attention, matmul, layer_norm, softmax, view, quantize, dequantize) or `relax`: an operator
-    that TVM's own definition computes (`attrs["call"]`).
+    attention, matmul, layer_norm, softmax, view, quantize, dequantize, lookup, pointwise) or
+    `relax`: an operator that TVM's own definition computes (`attrs["call"]`).
     """
 
     name: str

@@ -4,9 +4,10 @@ import os
 import sys
 from typing import Any
 
-from dlas.kernels.graph import qdq
+from dlas.kernels.graph import islands, qdq
 from dlas.kernels.graph.bounds import name_clips
 from dlas.kernels.graph.graph import Graph
+from dlas.kernels.graph.heads import find_attention
 from dlas.kernels.graph.importer import import_onnx, import_program
 from dlas.kernels.graph.simplify import simplify
 
@@ -21,7 +22,8 @@ def read_model(model: Any) -> Graph:
     onnx = sys.modules.get("onnx")
     held = onnx is not None and isinstance(model, onnx.ModelProto)
     if held or (isinstance(model, str | os.PathLike) and str(model).endswith(".onnx")):
-        return simplify(qdq.match(name_clips(import_onnx(model))))
+        matched = qdq.match(name_clips(import_onnx(model)))
+        return simplify(islands.fuse(find_attention(matched)))
     return simplify(import_program(model))
 
 

@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from dlas.kernels.graph.graph import Graph, Node, Value
 from dlas.kernels.graph.simplify import conv_of, pool_of
+from dlas.kernels.graph.strides import VIEWS
 from dlas.kernels.ground.quantization import Quantization, Scale
 
 Numbers = npt.NDArray[Any]
-_VIEWS = ("reshape", "squeeze", "expand_dims", "flatten", "nn.batch_flatten")
 _CLIPS = {"nn.relu": "relu", "relu6": "relu6"}
 
 
@@ -67,7 +67,7 @@ class _Matcher:
             kind = node.attrs["kind"]
             if kind == "dequantize" and self._keep(node):
                 continue
-            if kind in (*_VIEWS, "permute_dims") and node.inputs[0] in self.stored:
+            if kind in (*VIEWS, "permute_dims") and node.inputs[0] in self.stored:
                 if self._moved(node):
                     continue
             elif kind in ("quantize", "dequantize"):
@@ -297,5 +297,5 @@ _MAKE: dict[str, Make] = {
     "add": _add,
     "nn.max_pool2d": _max_pool,
     "concat": _concat,
-    **dict.fromkeys(_VIEWS, _view),
+    **dict.fromkeys(VIEWS, _view),
 }

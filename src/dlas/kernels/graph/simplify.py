@@ -11,11 +11,13 @@ from dlas.kernels.graph.fuse import (
     fold_affine,
     fold_bias,
     fuse_activation,
+    fuse_quantize,
     fuse_residual,
+    fuse_table,
 )
 from dlas.kernels.graph.graph import Graph, Node, Value
 from dlas.kernels.graph.live_taps import cut_dead_taps
-from dlas.kernels.graph.strides import read_in_place
+from dlas.kernels.graph.strides import VIEWS, read_in_place
 from dlas.kernels.ground.errors import UnsupportedError
 from dlas.kernels.ground.shape import Conv2d
 
@@ -26,7 +28,6 @@ _UNARY = {
     "sigmoid": "sigmoid",
     "nn.gelu": "gelu",
 }
-_VIEWS = ("reshape", "squeeze", "expand_dims", "flatten", "nn.batch_flatten")
 
 
 def simplify(graph: Graph) -> Graph:
@@ -41,6 +42,8 @@ def simplify(graph: Graph) -> Graph:
     chain_concats(graph)
     fuse_residual(graph)
     fuse_activation(graph)
+    fuse_table(graph)
+    fuse_quantize(graph)
     graph.prune()
     read_in_place(graph)
     cut_dead_taps(graph)
@@ -76,7 +79,7 @@ def _folded(graph: Graph, node: Node, array: Any) -> Any:
     if array is None:
         return None
     kind = node.attrs["kind"]
-    if kind in _VIEWS:
+    if kind in VIEWS:
         return array.reshape(graph.values[node.output].shape)
     if kind == "permute_dims":
         axes = node.attrs["call"].attrs.axes
@@ -332,5 +335,5 @@ _RECOGNIZE: dict[str, Callable[[Graph, Node], None]] = {
     "nn.layer_norm": _layer_norm,
     "nn.softmax": _softmax,
     **dict.fromkeys(_UNARY, _unary),
-    **dict.fromkeys(_VIEWS, _view),
+    **dict.fromkeys(VIEWS, _view),
 }

@@ -5,12 +5,15 @@ it lies, and a permutation that undoes an earlier one is no operator at all.
 """
 
 import math
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from dlas.kernels.graph.graph import Graph, Node
 
 Shape = tuple[int, ...]
+VIEWS = ("reshape", "squeeze", "expand_dims", "flatten", "nn.batch_flatten")
+"""Operators of TVM that change the shape alone."""
+_MOVES = ("view", "permute_dims", "split", "take", "strided_slice")
 
 
 class Strided(NamedTuple):
@@ -37,13 +40,23 @@ def read_in_place(graph: Graph) -> None:
                 node.op, node.inputs, node.attrs = "view", [found.root], {}
         elif node.op in ("attention", "matmul"):
             places = [locate(graph, producers, name) for name in node.inputs]
-            if node.op == "attention":  # it reads along the depth
+            shapes = [graph.values[name].shape for name in node.inputs]
+            if "orders" in node.attrs:
+                places = [_turned(p, o) for p, o in zip(places, node.attrs["orders"], strict=True)]
+                turned = zip(shapes, node.attrs["orders"], strict=True)
+                shapes = [tuple(shape[axis] for axis in order) for shape, order in turned]
+            elif node.op == "attention":  # it reads along the depth
                 pairs = zip(node.inputs, places, strict=True)
                 places = [p if p.strides[-1] == 1 else stored(graph, n) for n, p in pairs]
-            node.attrs["shapes"] = [graph.values[name].shape for name in node.inputs]
+            node.attrs["shapes"] = shapes
             node.inputs = [place.root for place in places]
             node.attrs["places"] = [(place.first, place.strides) for place in places]
     graph.prune()
+
+
+def _turned(place: Strided, order: Sequence[int]) -> Strided:
+    """Return a tensor with its axes in another order."""
+    return place._replace(strides=tuple(place.strides[axis] for axis in order))
 
 
 def stored(graph: Graph, name: str) -> Strided:
@@ -63,7 +76,8 @@ def _through(
 ) -> Strided | None:
     """Return where an operator's output lies in what it reads; None: it computes."""
     kind = "view" if maker.op == "view" else maker.attrs.get("kind")
-    if maker.op not in ("view", "relax") or kind not in ("view", "permute_dims", "split", "take"):
+    kind = "view" if kind in VIEWS else kind
+    if maker.op not in ("view", "relax") or kind not in _MOVES:
         return None
     before = locate(graph, producers, maker.inputs[0])
     shape = graph.values[maker.inputs[0]].shape
@@ -74,6 +88,8 @@ def _through(
     if kind == "permute_dims":
         order = range(len(shape))[::-1] if attrs.axes is None else [int(a) for a in attrs.axes]
         return before._replace(strides=tuple(before.strides[axis] for axis in order))
+    if kind == "strided_slice":
+        return _cut(before, shape, maker.attrs["call"].args[1:])
     if attrs.axis is None:
         return None
     axis = int(attrs.axis) % len(shape)
@@ -87,6 +103,25 @@ def _through(
     rest = before.strides[:axis] + before.strides[axis + 1 :]
     place = int(index) % shape[axis]
     return Strided(before.root, before.first + place * before.strides[axis], rest)
+
+
+def _cut(before: Strided, shape: Shape, told: Sequence[Any]) -> Strided | None:
+    """Return a slice of a tensor; None: its bounds are not known. `told`: axes and beginnings."""
+    try:
+        axes, begins, _, *steps = (
+            [int(each.value) for each in numbers.fields] for numbers in told
+        )
+    except AttributeError:
+        return None
+    first, strides = before.first, [*before.strides]
+    for turn, (axis, begin) in enumerate(zip(axes, begins, strict=True)):
+        step = steps[0][turn] if steps else 1
+        if step < 1:
+            return None
+        start = min(max(begin + (shape[axis] if begin < 0 else 0), 0), shape[axis])
+        first += start * before.strides[axis]
+        strides[axis] *= step
+    return Strided(before.root, first, tuple(strides))
 
 
 def contiguous(shape: Shape) -> Shape:

@@ -18,7 +18,10 @@ Floats = npt.NDArray[np.float32]
 LOW, HIGH = 0, 255
 """Range of uint8."""
 PARAMETERS = 10
-"""Numbers of `Quantization.parameters`."""
+"""Numbers of `Quantization.parameters`, where no table follows."""
+TABLE = 16
+"""The place where a table begins: at a vector of 64 bytes."""
+TABLE_BYTES = HIGH + 1
 BOUND_LOW, BOUND_HIGH, ZERO, FIRST, SECOND, OFFSET, SUM_LOW, SUM_HIGH, FILL, OUTSIDE = range(
     PARAMETERS
 )
@@ -62,6 +65,32 @@ class Sum:
 
 
 @dataclass(frozen=True)
+class ByteTable:
+    """A function of a quantized tensor: what is stored in place of each number from 0 to 255.
+
+    Raises:
+        InputError: another number of results.
+    """
+
+    stored: bytes
+    scale: Scale
+    """Of what is stored."""
+    name: str = "table"
+    """What the function is called."""
+
+    def __post_init__(self) -> None:
+        if len(self.stored) != TABLE_BYTES:
+            raise InputError(
+                f"a table must hold {TABLE_BYTES} bytes, a result for each number from {LOW} to "
+                f"{HIGH}, got {len(self.stored)}"
+            )
+
+    def words(self) -> Integers:
+        """Return the results, four to an int32."""
+        return np.frombuffer(self.stored, np.int32)
+
+
+@dataclass(frozen=True)
 class Quantization:
     """Scales and zero points of a convolution or linear layer.
 
@@ -77,15 +106,22 @@ class Quantization:
     sum: Sum | None = None
     activation: str | None = None
     """`relu` or `relu6` of what is stored: bounds beside those of uint8."""
+    table: ByteTable | None = None
+    """A function of the rounded output (or sum), which is stored in its place."""
 
     def __post_init__(self) -> None:
         for scale in self.weight:
             Scale(scale)
 
     @property
+    def rounded(self) -> Scale:
+        """Scale and zero point of the output, or sum, before a table."""
+        return self.y if self.sum is None else self.sum.total
+
+    @property
     def out(self) -> Scale:
         """Scale and zero point of what is stored."""
-        return self.y if self.sum is None else self.sum.total
+        return self.rounded if self.table is None else self.table.scale
 
     def factors(self, count: int) -> Floats:
         """Return what the sum of each of `count` output channels is multiplied by.
@@ -118,17 +154,20 @@ class Quantization:
 
     def parameters(self) -> Integers:
         """Return the numbers that a kernel's last store reads, floats by their bits."""
-        told = np.zeros(PARAMETERS, np.int32)
+        table = 0 if self.table is None else TABLE - PARAMETERS + TABLE_BYTES // 4
+        told = np.zeros(PARAMETERS + table, np.int32)
         floats = told.view(np.float32)
         low, high = self._bounds(self.y, None if self.sum else self.activation)
         floats[[BOUND_LOW, BOUND_HIGH]] = low - self.y.zero, high - self.y.zero
         told[ZERO], told[FILL] = self.y.zero, self.out.zero
-        told.view(np.uint8)[4 * OUTSIDE :] = self.x.zero
+        told.view(np.uint8)[4 * OUTSIDE : 4 * OUTSIDE + 4] = self.x.zero
         if self.sum is not None:
             terms = (self.y, self.sum.other)
             places = [FIRST, SECOND, OFFSET]
-            floats[places] = sum_factors(*(terms[::-1] if self.sum.first else terms), self.out)
-            floats[[SUM_LOW, SUM_HIGH]] = self._bounds(self.out, self.activation)
+            floats[places] = sum_factors(*(terms[::-1] if self.sum.first else terms), self.rounded)
+            floats[[SUM_LOW, SUM_HIGH]] = self._bounds(self.rounded, self.activation)
+        if self.table is not None:
+            told[TABLE:] = self.table.words()
         return told
 
     @staticmethod

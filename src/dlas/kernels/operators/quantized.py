@@ -4,7 +4,7 @@ What vectorizes by itself elsewhere is written in explicit vectors here: a fused
 LLVM must not take apart is a call, and loops over lanes around calls stay loops.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,25 @@ from dlas.kernels.ground.quantization import HIGH, LOW, Scale, sum_factors
 At = tuple[Expr, Expr, Expr, Expr, Expr]
 """Image, channel block, row, column, lane; of one of the last two a vector."""
 QUAD = 4
+FLOATS = "float32"
+_PLAIN = (2.0**-60, 2.0**60)
+"""Scales by which numbers of this size are divided without underflow or overflow."""
+Scales = Sequence[Scale | None]
+
+
+def plain(scales: Scales) -> bool:
+    """Whether all tensors are quantized, by scales that are neither tiny nor huge.
+
+    A quotient is then found by multiply-adds, rounded as a division rounds it (`_quotient`).
+    """
+    return all(s is not None and _PLAIN[0] < s.scale < _PLAIN[1] for s in scales)
+
+
+def numbers_of(scales: Scales) -> AnyArray:
+    """Return scale and zero point of each tensor, and the inverse of the last one's scale."""
+    told = [(1.0, 0.0) if s is None else (s.scale, float(s.zero)) for s in scales]
+    flat = np.array(told, np.float32).reshape(-1)
+    return np.append(flat, np.float32(1) / flat[-2]).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -37,7 +56,7 @@ class LaneTypes:
 
     def at(self, first: Expr) -> Expr:
         """Return neighbouring indices."""
-        return first if self.lanes == 1 else T.Ramp(first, 1, self.lanes)
+        return first if self.lanes == 1 else emit.neighbours(first, self.lanes)
 
     def cast(self, dtype: str, value: Expr) -> Expr:
         """Return a value in another type."""
@@ -53,6 +72,32 @@ class LaneTypes:
         low, high = T.float32(LOW) - less, T.float32(HIGH) - less
         bounded = T.max(T.min(value, self.all(high)), self.all(low))
         return self.cast("int32", T.nearbyint(bounded)) + self.all(T.Cast("int32", less))
+
+
+def quotient(value: Expr, by: tuple[Expr, Expr], vector: LaneTypes, exact: bool) -> Expr:
+    """Return a vector divided by a number, of which the inverse is given, rounded to nearest.
+
+    A division takes as long as a dozen multiply-adds. A product with the rounded inverse is off by
+    one unit in the last place at most; what is left of the value, without any rounding, corrects
+    it (Markstein, "Computation of elementary functions on the IBM RISC System/6000", 1990).
+
+    Args:
+        value: the vector.
+        by: the number and its inverse.
+        vector: its lanes.
+        exact: whether no step can overflow or underflow; else it is divided.
+    """
+    scale, inverse = (vector.all(each) for each in by)
+    if not exact:
+        return value / scale
+    kind = vector.of(FLOATS)
+
+    def fused(a: Expr, b: Expr, c: Expr) -> Expr:
+        return T.call_llvm_pure_intrin(kind, "llvm.fma", a, b, c)
+
+    near = value * inverse
+    left = fused(near, vector.all(T.float32(0)) - scale, value)
+    return fused(left, inverse, near)
 
 
 def each_vector(

@@ -6,30 +6,39 @@ from dataclasses import dataclass
 from tvm.tirx.script.builder import ir as T
 
 from dlas.kernels.code import emit
-from dlas.kernels.code.emit import Expr, PrimFunc
+from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
 from dlas.kernels.code.epilogue import exp
 from dlas.kernels.ground.target import CpuTarget
+from dlas.kernels.operators.quantized import LaneTypes, quotient
 
 
 @dataclass(frozen=True)
 class LayerNorm:
-    """(x - mean) / sqrt(variance + epsilon) * gamma + beta over the last axis of [rows, width]."""
+    """(x - mean) / sqrt(variance + epsilon) * gamma + beta over the last axis of [rows, width].
+
+    Perhaps quantized: `numbers` are the scale, its zero point and its inverse then.
+    """
 
     rows: int
     width: int
     epsilon: float
     target: CpuTarget
     threads: int
+    quantized: bool = False
+    exact: bool = False
+    """Whether that scale is `plain`."""
 
     def function(self, name: str) -> PrimFunc:
-        """Return the kernel: (x, gamma, beta, y)."""
+        """Return the kernel: (x, gamma, beta, [numbers], y)."""
         lanes = self.target.lanes
-        function = emit.Function(name)
+        function = emit.Function(name, vectors=self.quantized)
         with function.body():
             x = emit.argument("x", (self.rows, self.width))
             gamma = emit.argument("gamma", (self.width,))
             beta = emit.argument("beta", (self.width,))
-            y = emit.argument("y", (self.rows, self.width))
+            numbers = emit.argument("numbers", (3,)) if self.quantized else None
+            stored = "uint8" if self.quantized else "float32"
+            y = emit.argument("y", (self.rows, self.width), stored)
             with emit.outer(self.rows, self.threads) as row:
                 one = T.alloc_buffer((2,), "float32")
                 mean = _sum(self.width, lanes, lambda c: x[row, c]) * T.float32(1 / self.width)
@@ -39,14 +48,37 @@ class LayerNorm:
                 )
                 spread = square * T.float32(1 / self.width) + T.float32(self.epsilon)
                 emit.store(one, T.float32(1) / T.sqrt(spread), 1)
-                emit.each(
-                    self.width,
-                    lanes,
-                    lambda c: emit.store(
-                        y, (x[row, c] - one[0]) * one[1] * gamma[c] + beta[c], row, c
-                    ),
-                )
+                if numbers is None:
+                    emit.each(
+                        self.width,
+                        lanes,
+                        lambda c: emit.store(
+                            y, (x[row, c] - one[0]) * one[1] * gamma[c] + beta[c], row, c
+                        ),
+                    )
+                else:
+                    self._bytes((x, gamma, beta, numbers, y), one, row)
         return function.result
+
+    def _bytes(self, buffers: tuple[Buffer, ...], one: Buffer, row: Expr) -> None:
+        """Emit a row, quantized; `one`: its mean, and one over its deviation."""
+        x, gamma, beta, numbers, y = buffers
+
+        def store(vector: LaneTypes, first: Expr) -> None:
+            at = vector.at(first)
+            off = (x[row, at] - vector.all(one[0])) * vector.all(one[1])
+            value = off * gamma[at] + beta[at]
+            steps = quotient(value, (numbers[0], numbers[2]), vector, self.exact)
+            emit.store(y, vector.cast("uint8", vector.stored(steps, numbers[1])), row, at)
+
+        lanes = self.target.lanes
+        whole, rest = divmod(self.width, lanes)
+        if whole:
+            with T.serial(whole) as step:
+                store(LaneTypes(lanes), step * lanes)
+        if rest:
+            with T.serial(rest) as i:
+                store(LaneTypes(1), whole * lanes + i)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,307 @@
+"""Float arithmetic between quantized tensors: written as operators that read and write bytes.
+
+In a QDQ model what has no kernel in int8 stands in float between `dequantize` and `quantize`.
+Computed operator by operator, each would read and write a tensor four times as large as the
+quantized ones around. Here
+
+- what depends on one quantized tensor alone and is quantized again becomes a `lookup`: a table of
+  256 results (which the convolution before takes into its last store, see `fuse.fuse_table`);
+- any other tree of elementwise operators becomes one `pointwise` operator, which computes in float
+  what it reads and stores in registers;
+- the mean of an image reads bytes, and so much of the tree before it as depends on these alone.
+
+What several operators read is computed by each of them if it depends on one quantized tensor
+alone, else once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from dlas.kernels.graph.graph import Graph, Node, Value
+from dlas.kernels.graph.strides import VIEWS
+from dlas.kernels.ground.expression import (
+    INPUT,
+    OPERATORS,
+    Expression,
+    given,
+    number,
+    operator,
+    table,
+)
+from dlas.kernels.ground.quantization import Scale
+
+_NAMES: Mapping[str, str] = {
+    "nn.silu": "silu",
+    "nn.gelu": "gelu",
+    "nn.gelu_tanh": "gelu_tanh",
+    "nn.relu": "relu",
+    **{name: name for name in OPERATORS},
+}
+"""Operators of TVM, and what expressions call them."""
+EMITTED = frozenset(
+    (
+        *("add", "subtract", "multiply", "divide", "maximum", "minimum"),
+        *("relu", "relu6", "sigmoid", "silu", "gelu"),
+    )
+)
+"""Those that are written in float32; the others only stand in tables."""
+Shape = tuple[int, ...]
+
+
+def fuse(graph: Graph) -> Graph:
+    """Rewrite the graph in place, after operators in int8 are matched, and return it."""
+    if any(node.op == "dequantize" for node in graph.nodes):
+        _across_views(graph)
+        _tables(graph)
+        _Islands(graph).run()
+        graph.prune()
+    return graph
+
+
+Leaf = tuple[str, Scale | None]
+"""A tensor, and its scale where it is quantized."""
+
+
+class _TreeReader:
+    """Reads trees of elementwise operators upwards, to the tensors that they are of."""
+
+    def __init__(self, graph: Graph, known: frozenset[str]) -> None:
+        self.graph, self.known = graph, known
+        self.makers, self.users = graph.producers(), graph.users()
+        self._sources: dict[str, frozenset[Leaf]] = {}
+
+    def kept(self, name: str) -> bool:
+        """Whether a value is computed once and stored, so that trees end there."""
+        del name
+        return False
+
+    def absorbs(self, node: Node) -> bool:
+        """Whether a node is an elementwise operator that trees are made of."""
+        if node.op != "relax" or len(node.outputs) != 1:
+            return False
+        value, name = self.graph.values[node.output], node.attrs["kind"]
+        named = "maximum" if name == "clip" else _NAMES.get(name)
+        if named not in self.known or value.dtype != "float32" or 0 in value.shape:
+            return False
+        shapes = [self.graph.values[x].shape for x in node.inputs if not self._scalar(x)]
+        fits = all(s in (value.shape, per_channel(value.shape)) for s in shapes)
+        return fits and value.shape in shapes
+
+    def _scalar(self, name: str) -> bool:
+        constant = self.graph.constant(name)
+        return constant is not None and constant.size == 1
+
+    def sources(self, name: str) -> frozenset[Leaf]:
+        """Return the tensors of which a value is, whatever is stored between."""
+        if name not in self._sources:
+            maker = self.makers.get(name)
+            found: frozenset[Leaf] = frozenset([(name, None)])
+            if maker is not None and maker.op == "dequantize":
+                found = frozenset([(maker.inputs[0], maker.attrs["scale"])])
+            elif maker is not None and self.absorbs(maker):
+                found = frozenset().union(*(self.sources(each) for each in maker.inputs))
+            elif self._scalar(name):
+                found = frozenset()
+            self._sources[name] = found
+        return self._sources[name]
+
+    def of_one(self, name: str) -> Leaf | None:
+        """Return the quantized tensor, of the same shape, of which alone a value is."""
+        found = self.sources(name)
+        if len(found) != 1:
+            return None
+        ((source, scale),) = found
+        same = self.graph.values[source].shape == self.graph.values[name].shape
+        return (source, scale) if scale is not None and same else None
+
+    def tree(self, name: str, leaves: list[Leaf], root: bool = True) -> Expression:
+        """Return what computes a value; the tensors that it reads are appended to `leaves`.
+
+        `root`: whether the value is computed even if it is stored.
+        """
+        constant, maker = self.graph.constant(name), self.makers.get(name)
+        if constant is not None and constant.size == 1:
+            return number(float(np.float32(constant.reshape(()))))
+        if maker is not None and maker.op == "dequantize":
+            return _leaf((maker.inputs[0], maker.attrs["scale"]), leaves)
+        if maker is None or not self.absorbs(maker) or (self.kept(name) and not root):
+            return _leaf((name, None), leaves)
+        parts = [self.tree(each, leaves, False) for each in maker.inputs]
+        if maker.attrs["kind"] != "clip":
+            return operator(_NAMES[maker.attrs["kind"]], *parts)
+        low, high = (number(float(bound.value)) for bound in maker.attrs["call"].args[1:])
+        return operator("minimum", operator("maximum", parts[0], low), high)
+
+
+def _leaf(leaf: Leaf, leaves: list[Leaf]) -> Expression:
+    """Return a tensor as an input."""
+    if leaf not in leaves:
+        leaves.append(leaf)
+    return given(leaves.index(leaf))
+
+
+def per_channel(shape: Shape) -> Shape | None:
+    """Return the shape of one number a channel of each image; None: it is no image's."""
+    return (*shape[:2], 1, 1) if len(shape) == 4 else None
+
+
+def _across_views(graph: Graph) -> None:
+    """Let bytes be reshaped, not floats: behind a `quantize` and before a `dequantize`."""
+    made: list[Node] = []
+    makers, users = graph.producers(), graph.users()
+    for node in graph.nodes:
+        view = makers.get(node.inputs[0]) if node.inputs else None
+        if node.op == "quantize":
+            made += _quantized_first(graph, node, makers, users)
+        elif _is_view(node) and view is not None and view.op == "dequantize":
+            name, scale = f"{node.output}.bytes", view.attrs["scale"]
+            graph.values[name] = Value(graph.values[node.output].shape, "uint8", scale.zero)
+            made.append(Node(f"{node.name}.view", "view", view.inputs[:1], [name]))
+            made.append(Node(node.name, "dequantize", [name], node.outputs, view.attrs))
+            makers[node.output] = made[-1]
+        else:
+            made.append(node)
+    graph.nodes = made
+
+
+def _is_view(node: Node) -> bool:
+    return node.op == "relax" and node.attrs["kind"] in VIEWS
+
+
+def _quantized_first(
+    graph: Graph, node: Node, makers: dict[str, Node], users: Mapping[str, list[Node]]
+) -> Iterator[Node]:
+    """Yield what quantizes a value before it is reshaped, and then reshapes it."""
+    name, view = node.inputs[0], makers.get(node.inputs[0])
+    while view is not None and _is_view(view) and len(users[name]) == 1:
+        if name in graph.outputs:
+            break
+        name, view = view.inputs[0], makers.get(view.inputs[0])
+    if name == node.inputs[0]:
+        yield node
+        return
+    scale, early = node.attrs["scale"], f"{node.output}.early"
+    graph.values[early] = Value(graph.values[name].shape, "uint8", scale.zero)
+    yield Node(node.name, "quantize", [name], [early], node.attrs)
+    yield Node(f"{node.name}.view", "view", [early], node.outputs)
+
+
+def _tables(graph: Graph) -> None:
+    """Let functions of one quantized tensor that are quantized again be tables."""
+    reader = _TreeReader(graph, frozenset(OPERATORS))
+    for node in graph.nodes:
+        source = reader.of_one(node.inputs[0]) if node.op == "quantize" else None
+        if source is None or source[1] is None:
+            continue
+        found = table(reader.tree(node.inputs[0], []), source[1], node.attrs["scale"])
+        if found is not None:
+            node.op, node.inputs, node.attrs = "lookup", [source[0]], {"table": found}
+    graph.prune()
+
+
+class _Islands(_TreeReader):
+    """Fuses what is no table."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph, EMITTED)
+
+    def kept(self, name: str) -> bool:
+        """Whether a value is computed once and stored, so that trees end there."""
+        users = self.users[name]
+        if name in self.graph.outputs or not users:
+            return True
+        alone = self.of_one(name) is not None
+        if not all(self.absorbs(user) or self._ends(user, alone) for user in users):
+            return True
+        return len(users) > 1 and not alone
+
+    def _ends(self, user: Node, alone: bool) -> bool:
+        """Whether an operator that is not elementwise computes what it reads."""
+        return user.op == "quantize" or (alone and _pooled(self.graph, user))
+
+    def run(self) -> None:
+        """Rewrite the graph in place."""
+        made: list[Node] = []
+        for node in self.graph.nodes:
+            fused = None
+            if node.op == "quantize":
+                fused = self._pointwise(node, node.inputs[0], node.attrs["scale"])
+                if fused is None and self._quantizes(node, made):
+                    continue
+            elif self.absorbs(node) and self.kept(node.output):
+                fused = self._pointwise(node, node.output, None)
+            elif _pooled(self.graph, node) and self.of_one(node.inputs[0]):
+                made += self._mean(node)
+                continue
+            made.append(node if fused is None else fused)
+        self.graph.nodes = made
+
+    def _pointwise(self, last: Node, name: str, scale: Scale | None) -> Node | None:
+        """Return the operator that stores a value, computed from tensors; None: nothing is fused.
+
+        Args:
+            last: the operator that stores it now.
+            name: the value.
+            scale: of what is stored; None: float32.
+        """
+        shape, leaves = self.graph.values[name].shape, list[Leaf]()
+        expression = self.tree(name, leaves, root=last.output == name)
+        floats = scale is None and all(each is None for _, each in leaves)
+        if expression.op == INPUT or floats:
+            return None
+        whole = [self.graph.values[leaf].shape == shape for leaf, _ in leaves]
+        if not any(whole):
+            return None
+        # Images before numbers of channels, bytes before floats: layouts follow the first.
+        order = sorted(range(len(leaves)), key=lambda at: (not whole[at], leaves[at][1] is None))
+        attrs = {
+            "expression": _renumbered(expression, [order.index(at) for at in range(len(order))]),
+            "scales": tuple(leaves[at][1] for at in order),
+            "scale": scale,
+        }
+        maker = self.makers.get(name, last)
+        return Node(maker.name, "pointwise", [leaves[at][0] for at in order], last.outputs, attrs)
+
+    def _mean(self, node: Node) -> Iterator[Node]:
+        """Yield the mean over an image of bytes, and a view where the model drops its axes."""
+        graph, name, leaves = self.graph, node.output, list[Leaf]()
+        # It may be stored as well, for others: here it is computed.
+        expression = _TreeReader(graph, EMITTED).tree(node.inputs[0], leaves)
+        ((source, scale),) = leaves
+        attrs: dict[str, Any] = {"expression": expression, "scales": (scale,), "scale": None}
+        made = Node(node.name, "global_pool", [source], [name], attrs)
+        yield made
+        if len(graph.values[name].shape) == 2:
+            made.outputs = [f"{name}.pooled"]
+            graph.values[made.output] = Value((*graph.values[name].shape, 1, 1))
+            yield Node(f"{node.name}.view", "view", [made.output], [name])
+
+    def _quantizes(self, last: Node, made: list[Node]) -> bool:
+        """Let a mean of bytes store what alone reads it: bytes. Returns whether it does."""
+        name = last.inputs[0]
+        pool = next((n for n in made if n.op == "global_pool" and n.outputs == [name]), None)
+        if pool is None or len(self.users[name]) > 1 or name in self.graph.outputs:
+            return False
+        pool.attrs["scale"], pool.outputs = last.attrs["scale"], last.outputs
+        return True
+
+
+def _pooled(graph: Graph, node: Node) -> bool:
+    """Whether a node is the mean over an image."""
+    if node.op != "relax" or node.attrs["kind"] != "mean":
+        return False
+    shape = graph.values[node.inputs[0]].shape
+    axes = sorted(int(axis) % len(shape) for axis in node.attrs["call"].attrs.axis or [])
+    return len(shape) == 4 and axes == [2, 3]
+
+
+def _renumbered(expression: Expression, places: list[int]) -> Expression:
+    """Return an expression whose inputs have other places."""
+    if expression.op == INPUT:
+        return given(places[int(expression.value)])
+    parts = tuple(_renumbered(part, places) for part in expression.parts)
+    return Expression(expression.op, parts, expression.value)
