@@ -443,7 +443,7 @@ def test_levels_without_a_place_in_common_have_no_order():
     frame = frame[frame["threads"] == 1].assign(threads=frame["model"])
     (one,) = judged(evidence(frame), claim("correlation(macs, ms, over=model) > 0"))
     assert one.verdict == "cannot tell"
-    assert "there are 0 (of those that share a place" in one.reason
+    assert "measured with all else equal, and there are 0" in one.reason
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ pytest.importorskip("tvm")
 
 from dlas.kernels import Conv2d
 from dlas.kernels.code import amx
-from dlas.kernels.convolution.tile_runs import Runs, longest, runs_of
+from dlas.kernels.convolution.tile_runs import TileRuns, longest, runs_of
 
 SIDES = [1, 2, 5, 7, 14, 16, 17, 23, 28, 56]
 
 
-def seen(runs: Runs, band: int) -> list[int]:
+def seen(runs: TileRuns, band: int) -> list[int]:
     """Return the pixels that the tiles of a band hold, counted through its rows."""
     found = []
     for tile in range(runs.tiles(band)):
@@ -42,13 +42,13 @@ def test_tiles_hold_every_pixel_and_nothing_past_the_last(
 
 
 def test_rows_are_joined_where_that_makes_fewer_tiles() -> None:
-    def tiles(size: int) -> Runs:
+    def tiles(size: int) -> TileRuns:
         op = Conv2d(1, 64, size, size, 64, (3, 3), padding=(1, 1, 1, 1))
         return runs_of(op, size + 2, {size})
 
-    assert tiles(56) == Runs(True, 16, 56, 58) and tiles(56).even
-    assert tiles(14) == Runs(False, 14, 14, 16)
-    assert tiles(7) == Runs(True, 16, 7, 9) and not tiles(7).even
+    assert tiles(56) == TileRuns(True, 16, 56, 58) and tiles(56).even
+    assert tiles(14) == TileRuns(False, 14, 14, 16)
+    assert tiles(7) == TileRuns(True, 16, 7, 9) and not tiles(7).even
     assert longest(Conv2d(1, 8, 3, 3, 8, (3, 3), padding=(1, 1, 1, 1))) == 13
 
 

@@ -34,7 +34,7 @@ from dlas.kernels.convolution.contract import Kernel, Primitive, Request, narrow
 from dlas.kernels.convolution.depthwise import Depthwise, default_columns
 from dlas.kernels.convolution.depthwise_bytes import DepthwiseBytes
 from dlas.kernels.convolution.space import Space
-from dlas.kernels.convolution.tile_runs import Runs, runs_of
+from dlas.kernels.convolution.tile_runs import TileRuns, runs_of
 from dlas.kernels.convolution.tiled import TiledBand
 from dlas.kernels.ground import types
 from dlas.kernels.ground.layout import AnyArray, Layout
@@ -93,7 +93,7 @@ class SpatialPack:
         return self.threads if equal and filters <= 2 * math.prod(op.in_shape) else 1
 
     @property
-    def runs(self) -> Runs:
+    def runs(self) -> TileRuns:
         """How pixels are cut into tiles for AMX."""
         height = self.tile.rows * self.tile.band
         heights = {high for *_, high in segments(self.op.out_height // self.chunks, height)}

@@ -22,7 +22,7 @@ _BETWEEN, _BEHIND = 4, 5
 
 
 @dataclass(frozen=True)
-class Runs:
+class TileRuns:
     """The tiles of a band: rows of pixels, or all of its rows joined to one run of pixels."""
 
     joined: bool
@@ -66,7 +66,7 @@ def least(a: Expr, b: Expr) -> Expr:
     return min(a, b) if isinstance(a, int) and isinstance(b, int) else T.min(a, b)
 
 
-def runs_of(op: Conv2d, wide: int, heights: Iterable[int]) -> Runs:
+def runs_of(op: Conv2d, wide: int, heights: Iterable[int]) -> TileRuns:
     """Return the tiles that cost least.
 
     Args:
@@ -75,18 +75,18 @@ def runs_of(op: Conv2d, wide: int, heights: Iterable[int]) -> Runs:
         heights: rows of its bands.
     """
     bands = sorted({*heights})
-    own = Runs(False, _rows(op.out_width), op.out_width, wide)
+    own = TileRuns(False, _rows(op.out_width), op.out_width, wide)
     if op.stride != (1, 1):
         return own
     shortest = (bands[0] - 1) * wide + op.out_width
-    joined = Runs(True, min(amx.SIDE, shortest), op.out_width, wide)
+    joined = TileRuns(True, min(amx.SIDE, shortest), op.out_width, wide)
     return min((own, joined), key=lambda runs: _cost(runs, bands[-1]))
 
 
 def longest(op: Conv2d) -> int:
     """Return the pixels of the longest run, in an image no wider than is needed."""
     wide = op.width + op.padding[1] + op.padding[3]
-    runs = Runs(op.stride == (1, 1), 1, op.out_width, wide)
+    runs = TileRuns(op.stride == (1, 1), 1, op.out_width, wide)
     return runs.length(op.out_height)
 
 
@@ -95,5 +95,5 @@ def _rows(run: int) -> int:
     return -(-run // -(-run // amx.SIDE))
 
 
-def _cost(runs: Runs, band: int) -> int:
+def _cost(runs: TileRuns, band: int) -> int:
     return runs.tiles(band) * (_BETWEEN if runs.even else _BEHIND)

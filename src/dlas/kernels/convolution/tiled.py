@@ -27,7 +27,7 @@ from dlas.kernels.code.walk import Channels
 from dlas.kernels.convolution import space
 from dlas.kernels.convolution.blocked_store import BlockedStore
 from dlas.kernels.convolution.space import Space
-from dlas.kernels.convolution.tile_runs import EVEN, Runs, least, longest
+from dlas.kernels.convolution.tile_runs import EVEN, TileRuns, least, longest
 from dlas.kernels.ground.layout import AnyArray, Layout
 from dlas.kernels.ground.shape import Conv2d
 
@@ -162,7 +162,7 @@ class TiledBand:
     store: BlockedStore
     share: int
     """Rows of the output that are computed in turn, before the next group."""
-    runs: Runs
+    runs: TileRuns
 
     @property
     def _outputs(self) -> list[tuple[int, int]]:
