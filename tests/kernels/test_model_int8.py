@@ -10,15 +10,16 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("tvm")
 onnx = pytest.importorskip("onnx")
-ort = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxruntime")
 
 from torch import nn  # noqa: E402
 
-from dlas.core.protocols import DataSpec, Network  # noqa: E402
+import int8_models  # noqa: E402
+from dlas.core.protocols import DataSpec  # noqa: E402
 from dlas.kernels import Program, UnsupportedError, compile_model, load  # noqa: E402
 from dlas.kernels.ground.records import VARIABLE  # noqa: E402
 from dlas.kernels.ground.target import resolve, runs_here  # noqa: E402
-from dlas.layers.optimization.int8 import Int8  # noqa: E402
+from int8_models import session  # noqa: E402
 
 SPEC = DataSpec(10, 3, 17, 19)
 IMAGES = 16
@@ -46,24 +47,10 @@ class Branches(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
-class Images:
-    """Calibration images."""
-
-    labels = np.arange(8) % SPEC.classes
-
-    def images(self, indices: Any) -> np.ndarray:
-        random = np.random.default_rng(0)
-        shape = (len(self.labels), *SPEC.shape[1:])
-        return random.standard_normal(shape).astype(np.float32)[list(indices)]
-
-
 @cache
 def quantized(folder: Path) -> Any:
     """The network quantized by dlas's own technique, with every quantized tensor as an output."""
-    torch.manual_seed(0)
-    network = Network(SPEC, Branches().eval())
-    done = Int8(images=8).apply(network, Images(), folder).network  # type: ignore[arg-type]
-    return onnx.load(done.onnx)
+    return int8_models.quantized(Branches, SPEC, folder)
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +71,7 @@ def opened(model: Any) -> Any:
 
 
 def inputs() -> list[np.ndarray]:
-    random = np.random.default_rng()
-    return [random.standard_normal(SPEC.shape).astype(np.float32) for _ in range(IMAGES)]
-
-
-def session(model: Any) -> Any:
-    return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return int8_models.inputs(SPEC, IMAGES)
 
 
 TARGETS = [t for t in ("native", "x86-64-v3") if t == "native" or runs_here(resolve(t))]

@@ -1,13 +1,17 @@
 """Depthwise convolutions in int8 on blocks of 64 channels, bit for bit."""
 
+from dataclasses import replace
+
 import pytest
 
 pytest.importorskip("tvm")
 
 from dlas.kernels import Conv2d
+from dlas.kernels.code.epilogue import Epilogue
 from dlas.kernels.convolution.depthwise import Depthwise
-from dlas.kernels.convolution.depthwise_bytes import DepthwiseBytes
+from dlas.kernels.convolution.depthwise_bytes import DepthwiseBytes, fitting
 from dlas.kernels.convolution.primitives import plain_kernel
+from dlas.kernels.ground.layout import Layout
 from dlas.kernels.ground.target import resolve, runs_here
 from kernel_checks import check_int8
 from kernel_shapes import name
@@ -44,3 +48,11 @@ def test_blocks_of_a_vector_run_otherwise() -> None:
     for op, target in others:
         kernel = plain_kernel(op, "spatial-pack", "dense", resolve(target), 1, dtype="int8")
         assert isinstance(kernel, Depthwise)
+
+
+def test_dot_products_of_half_as_wide_vectors_are_not_enough() -> None:
+    """CPUs with AVX-VNNI and without AVX-512 pack bytes, too, but not four quarters of them."""
+    narrow, layout = resolve("x86-64-v3"), Layout(64)
+    narrow = replace(narrow, features=(*narrow.features, "avx_vnni"))
+    assert not fitting(narrow, layout, layout, Epilogue())
+    assert fitting(resolve(TARGET), layout, layout, Epilogue())

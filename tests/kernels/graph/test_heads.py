@@ -8,13 +8,14 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("tvm")
 onnx = pytest.importorskip("onnx")
-ort = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxruntime")
 
 from torch import nn  # noqa: E402
 
-from dlas.core.protocols import DataSpec, Network  # noqa: E402
+import int8_models  # noqa: E402
+from dlas.core.protocols import DataSpec  # noqa: E402
 from dlas.kernels import compile_model  # noqa: E402
-from dlas.layers.optimization.int8 import Int8  # noqa: E402
+from int8_models import far, inputs, session  # noqa: E402
 
 SPEC = DataSpec(5, 3, 12, 8)
 WIDE, HEADS = 24, 3
@@ -42,42 +43,19 @@ class Block(nn.Module):
         return self.head(x.mean(1))
 
 
-class Images:
-    """Calibration images."""
-
-    labels = np.arange(8) % SPEC.classes
-
-    def images(self, indices: Any) -> np.ndarray:
-        random = np.random.default_rng(0)
-        shape = (len(self.labels), *SPEC.shape[1:])
-        return random.standard_normal(shape).astype(np.float32)[list(indices)]
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    torch.manual_seed(0)
-    network = Network(SPEC, Block().eval())
-    folder = tmp_path_factory.mktemp("heads")
-    done = Int8(images=8).apply(network, Images(), folder).network  # type: ignore[arg-type]
-    return onnx.load(done.onnx)
+    return int8_models.quantized(Block, SPEC, tmp_path_factory.mktemp("heads"))
 
 
 def test_a_quantized_transformer_is_as_near_as_onnxruntime_s_own(model: Any) -> None:
-    program, random = compile_model(model, "spatial-pack"), np.random.default_rng()
-    images = [random.standard_normal(SPEC.shape).astype(np.float32) for _ in range(24)]
-    results = []
-    for level in ("ORT_ENABLE_ALL", "ORT_DISABLE_ALL"):
-        options = ort.SessionOptions()
-        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
-        peer = ort.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        results.append(np.array([peer.run(None, {"input": x})[0] for x in images]))
-    theirs, plain = results
-    ours = np.array([program.run(x) for x in images])
-    norm = np.linalg.norm(theirs)
-    allowed = max(np.linalg.norm(plain - theirs), 1e-3 * norm)
-    assert np.linalg.norm(ours - theirs) <= allowed
+    program, images = compile_model(model, "spatial-pack"), inputs(SPEC, 24)
+    theirs, plain = (
+        [peer.run(None, {"input": x})[0] for x in images]
+        for peer in (session(model), session(model, optimized=False))
+    )
+    ours = [program.run(x) for x in images]
+    assert far(ours, theirs) <= max(far(plain, theirs), 1e-3)
 
 
 def test_attention_is_one_operator_and_bytes_go_between_products(model: Any) -> None:
@@ -126,7 +104,6 @@ def test_products_around_a_softmax(scaled: bool, turned: bool) -> None:
     kinds = {o["kind"] for o in program.describe()["operators"]}
     assert ("attention" in kinds) == turned
     given = {n: random.standard_normal((2, 3, 7, 8)).astype(np.float32) for n in "qkv"}
-    peer = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    (expected,) = peer.run(None, given)
+    (expected,) = session(model).run(None, given)
     found = program.run(*given.values())
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-6)

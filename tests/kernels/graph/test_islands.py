@@ -9,15 +9,16 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("tvm")
 onnx = pytest.importorskip("onnx")
-ort = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxruntime")
 
 from torch import nn  # noqa: E402
 
-from dlas.core.protocols import DataSpec, Network  # noqa: E402
+import int8_models  # noqa: E402
+from dlas.core.protocols import DataSpec  # noqa: E402
 from dlas.kernels import compile_model  # noqa: E402
 from dlas.kernels.graph import islands, model_graph  # noqa: E402
 from dlas.kernels.ground.target import resolve, runs_here  # noqa: E402
-from dlas.layers.optimization.int8 import Int8  # noqa: E402
+from int8_models import far, inputs, session  # noqa: E402
 
 SPEC = DataSpec(10, 3, 21, 19)
 TARGETS = [t for t in ("native", "x86-64-v3", "x86-64-v4") if runs_here(resolve(t))]
@@ -56,43 +57,9 @@ class Modern(nn.Module):
         return self.last(nn.functional.gelu(self.fc(x)))
 
 
-class Images:
-    """Calibration images."""
-
-    labels = np.arange(8) % SPEC.classes
-
-    def images(self, indices: Any) -> np.ndarray:
-        random = np.random.default_rng(0)
-        shape = (len(self.labels), *SPEC.shape[1:])
-        return random.standard_normal(shape).astype(np.float32)[list(indices)]
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("islands")
-    network = Network(SPEC, Modern().eval())
-    done = Int8(images=8).apply(network, Images(), folder).network  # type: ignore[arg-type]
-    return onnx.load(done.onnx)
-
-
-def session(model: Any, optimized: bool = True) -> Any:
-    options = ort.SessionOptions()
-    if not optimized:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return ort.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-
-
-def inputs(count: int) -> list[np.ndarray]:
-    random = np.random.default_rng()
-    return [random.standard_normal(SPEC.shape).astype(np.float32) for _ in range(count)]
-
-
-def far(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
-    """The relative L2 distance over all images."""
-    return float(np.linalg.norm(np.subtract(found, expected)) / np.linalg.norm(expected))
+    return int8_models.quantized(Modern, SPEC, tmp_path_factory.mktemp("islands"))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +69,7 @@ def far(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
 def test_outputs_are_as_near_as_onnxruntime_s_own(
     model: Any, algorithm: str, target: str, threads: int
 ) -> None:
-    program, images = compile_model(model, algorithm, threads, target), inputs(24)
+    program, images = compile_model(model, algorithm, threads, target), inputs(SPEC, 24)
     theirs, plain = (
         [peer.run(None, {"input": x})[0] for x in images]
         for peer in (session(model), session(model, optimized=False))
@@ -148,7 +115,7 @@ def test_without_islands_floats_lie_between(model: Any, monkeypatch: pytest.Monk
     plain = compile_model(model, "spatial-pack")
     kinds = [o["kind"] for o in plain.describe()["operators"]]
     assert kinds.count("dequantize") > 5 and "pointwise" not in kinds
-    images = inputs(8)
+    images = inputs(SPEC, 8)
     one, other = ([program.run(x) for x in images] for program in (fused, plain))
     assert far(one, other) < 2e-2
     assert plain.describe()["arena_bytes"] > fused.describe()["arena_bytes"]
@@ -194,9 +161,7 @@ def test_a_value_of_several_tensors_that_several_read_is_stored_once() -> None:
     shape = (1, 8, 5, 6)
     given = graph_of(nodes, {"y": shape, "v": shape}, c=np.float32(3), **SCALES)
     ops = [n.op for n in model_graph.read_model(given).nodes]
-    assert (
-        ops.count("pointwise") == 3
-    )  # the sum in float32, and both of its readers? no: see below
+    assert ops.count("pointwise") == 3  # the sum, in float32, and both that read it
     check(given)
 
 

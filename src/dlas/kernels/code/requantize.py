@@ -93,6 +93,11 @@ def packs(target: CpuTarget) -> bool:
     return target.machine == "x86_64"
 
 
+def spreads(target: CpuTarget) -> bool:
+    """Whether a CPU's vectors hold what `spread` gives: four quarters of sixteen bytes."""
+    return packs(target) and target.lanes == SIXTEEN
+
+
 def picked(vectors: Sequence[Expr], places: Sequence[int]) -> Expr:
     """Return elements of vectors, counted through all of them, as one vector."""
     return tirx.Shuffle([*vectors], [T.int32(place) for place in places])
@@ -212,7 +217,7 @@ class StoreScales(NamedTuple):
         value = self._rounded(total, channel, other, other_first, target)
         if self.table is None:
             return value
-        found = self._looked_up(T.reinterpret(f"int8x{4 * lanes}", value), target)
+        found = self._looked_up(value, target)
         # Three of four bytes were no numbers of their own.
         low = T.Broadcast(T.int32(places.HIGH), lanes)
         return T.bitwise_and(T.reinterpret(f"int32x{lanes}", found), low)
@@ -234,8 +239,9 @@ class StoreScales(NamedTuple):
         factor = self.factors[channel]
         return T.Broadcast(factor, lanes) if factor.ty.dtype.lanes == 1 else factor
 
-    def _looked_up(self, index: Expr, target: CpuTarget) -> Expr:
-        """Return what the table holds for each byte."""
+    def _looked_up(self, stored: Expr, target: CpuTarget) -> Expr:
+        """Return what the table holds for each byte of a vector, of whatever elements."""
+        index = T.reinterpret(f"int8x{4 * target.lanes}", stored)
         return looked_up(index, self.table, places.TABLE, target)
 
     def four(
@@ -284,9 +290,7 @@ class StoreScales(NamedTuple):
         """Return what is stored for bytes that are packed."""
         if self.table is None:
             return packed
-        kind = f"x{4 * target.lanes}"
-        found = self._looked_up(T.reinterpret(f"int8{kind}", packed), target)
-        return T.reinterpret(f"uint8{kind}", found)
+        return T.reinterpret(f"uint8x{4 * target.lanes}", self._looked_up(packed, target))
 
     def joined(
         self,
@@ -306,7 +310,7 @@ class StoreScales(NamedTuple):
             target: the CPU.
         """
         lanes, value = target.lanes, None
-        if other is None and packs(target) and lanes == SIXTEEN:
+        if other is None and spreads(target):
             channels = [channel + byte for byte in range(len(totals))]
             found = self.four(totals, channels, [], other_first, target, spread=True)
             return T.reinterpret(f"int32x{lanes}", picked([found], _TRANSPOSED))
@@ -320,8 +324,7 @@ class StoreScales(NamedTuple):
             value = one if value is None else T.bitwise_or(value, one)
         if self.table is None:
             return value
-        found = self._looked_up(T.reinterpret(f"int8x{4 * lanes}", value), target)
-        return T.reinterpret(f"int32x{lanes}", found)
+        return T.reinterpret(f"int32x{lanes}", self._looked_up(value, target))
 
     @property
     def outside(self) -> Expr:

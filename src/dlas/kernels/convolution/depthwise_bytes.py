@@ -32,7 +32,7 @@ WIDE = 64
 """Channels of a block: bytes of a vector."""
 PARTS = 4
 """Quarters of a vector, which instructions that unpack treat alike; and vectors of sums."""
-_IMAGES = Images(*["uint8"] * 3)
+_IMAGES = Images().or_bytes(quantized=True)
 Buffers = tuple[Buffer, Buffer, Buffer, Buffer | None, Buffer]
 Place = tuple[Expr, Expr, Expr, Expr]
 """Image, block of channels, row and column of the output."""
@@ -42,7 +42,7 @@ def fitting(target: CpuTarget, inp: Layout, out: Layout, epilogue: Epilogue) -> 
     """Whether there is this kernel for a depthwise convolution, on a CPU, in these layouts."""
     added = epilogue.residual
     blocks = {inp.block, out.block, out.block if added is None else added.block}
-    return blocks == {WIDE} and instruction(target) == "vnni" and requantize.packs(target)
+    return blocks == {WIDE} and instruction(target) == "vnni" and requantize.spreads(target)
 
 
 @dataclass(frozen=True)
