@@ -1,0 +1,77 @@
+"""What a run writes down of cells that it cannot do, where other machines have them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dlas.core.records import Status
+from dlas.core.registry import LABELS
+from dlas.run.measure.host import this_class
+from dlas.run.noting import cell_row
+from dlas.run.plan.plan import Refused, make
+from dlas.run.progress import Silent
+from dlas.run.run import campaign
+from dlas.store.facts import Rests
+from dlas.store.results import FILE_NAME, CellRow, ResultStore, Row
+from dlas.study.study import Study
+from table_rows import fact
+
+LAYERS = {
+    "dataset": ["digits"], "model": ["resnet-8"], "software": ["pytorch"],
+    "hardware": [{"cpu": {"on": "big"}}],
+}  # fmt: skip
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture(autouse=True)
+def no_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(LABELS, raising=False)
+
+
+def opened(folder: Path, before: Status, *made_on: str) -> tuple[CellRow, str]:
+    """Open a run where a label is not carried; return the row of its cell, and what was noted."""
+    folder.mkdir()
+    study = Study.from_dict({"name": "s", "layers": LAYERS}, folder)
+    (refused,) = make(study).cells
+    assert isinstance(refused, Refused)
+    row = cell_row("s", refused, 0)
+    known = replace(row, status=before, reason="")
+    rows: list[Row] = [known]
+    rows += [fact(row.cell, Rests.KIND, {"keys": ["k"]}, host=host) for host in made_on]
+    with ResultStore(folder / FILE_NAME) as store:
+        store.put(*rows)
+    heard = Heard()
+    with campaign(study, folder, progress=heard) as begun:
+        begun.open()
+        (found,) = begun.results.rows(CellRow)
+    return found, " ".join(heard.notes)
+
+
+def test_what_another_machine_has_is_not_called_unavailable(tmp_path: Path) -> None:
+    for before in (Status.COMPLETE, Status.PENDING, Status.FAILED):
+        row, notes = opened(tmp_path / before, before, "elsewhere")
+        assert row.status is before
+        assert "1 cells cannot run here (" in notes
+        assert "what other machines have of them stays" in notes
+
+
+def test_nor_what_a_machine_of_this_kind_has_that_carries_the_label(tmp_path: Path) -> None:
+    assert opened(tmp_path / "twin", Status.COMPLETE, this_class())[0].status is Status.COMPLETE
+
+
+def test_what_nobody_has_is(tmp_path: Path) -> None:
+    row, notes = opened(tmp_path / "never", Status.PENDING)
+    assert row.status is Status.UNAVAILABLE
+    assert "big" in row.reason
+    assert "stays" not in notes
+    assert opened(tmp_path / "no", Status.UNAVAILABLE, "elsewhere")[0].status is Status.UNAVAILABLE
