@@ -27,7 +27,7 @@ _HOPELESS = frozenset({
 """Nor what botocore, or the store, calls so."""
 _IS_THERE = "PreconditionFailed"
 """What a store calls it that a file is there; s3fs knows the words of Amazon's alone."""
-_EXPECTED = {"create": FileExistsError, "write": ()}
+_EXPECTED: dict[str, tuple[type[OSError], ...]] = {"create": (FileExistsError,), "write": ()}
 """What whoever calls deals with: while writing, that a file is there; else, that it is not."""
 SCHEMES = ("s3", "memory")
 """Those that can create a file exclusively; memory is for tests."""
@@ -141,7 +141,7 @@ class Remote:
             try:
                 return call(self._at(name))
             except _FINAL as error:
-                if isinstance(error, _EXPECTED.get(doing, FileNotFoundError)):
+                if isinstance(error, _EXPECTED.get(doing, (FileNotFoundError,))):
                     raise
                 raise self._refused(doing, name, error) from error
             except Exception as error:  # botocore, aiohttp: each has a tree of its own

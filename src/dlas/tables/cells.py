@@ -76,8 +76,8 @@ class _Known:
         """What failed of it first, in the order in which it is made; None: nothing did."""
         order = (Rests.KIND, Built.KIND, Evaluated.KIND, Memory.KIND, Observed.KIND)
         facts = [self.facts[kind] for kind in order if kind in self.facts]
-        failed = (row for row in (*facts, *self.all_rounds) if row.status is Status.FAILED)
-        return next(failed, None)
+        rows: list[FactRow | RoundRow] = [*facts, *self.all_rounds]
+        return next((row for row in rows if row.status is Status.FAILED), None)
 
 
 def cells_frame(folders: Folders) -> pd.DataFrame:
