@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from dlas.core.errors import UserError
 from dlas.core.records import Status
 from dlas.core.registry import LABELS
+from dlas.run import twins
 from dlas.run.measure.host import this_class
 from dlas.run.noting import cell_row
 from dlas.run.plan.plan import Refused, make
 from dlas.run.progress import Silent
 from dlas.run.run import campaign
 from dlas.store.facts import Rests
-from dlas.store.results import FILE_NAME, CellRow, ResultStore, Row
+from dlas.store.results import (
+    FILE_NAME,
+    CellRow,
+    HostRow,
+    ResultStore,
+    RoundRow,
+    Row,
+)
+from dlas.store.rows import MACHINES
 from dlas.study.study import Study
-from table_rows import fact
+from table_rows import fact, round_row
 
 LAYERS = {
     "dataset": ["digits"], "model": ["resnet-8"], "software": ["pytorch"],
@@ -75,3 +87,27 @@ def test_what_nobody_has_is(tmp_path: Path) -> None:
     assert "big" in row.reason
     assert "stays" not in notes
     assert opened(tmp_path / "no", Status.UNAVAILABLE, "elsewhere")[0].status is Status.UNAVAILABLE
+
+
+def test_rounds_of_another_machine_of_this_kind_are_told_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(twins, "machine_id", lambda: "2")
+    machines = {MACHINES: {"1": {"name": "lab-1", "sessions": ["s1"]}}}
+    study = Study.from_dict({"name": "s", "layers": LAYERS}, tmp_path)
+    row = round_row("c", 0, [1.0], host=this_class())
+    with ResultStore(tmp_path / FILE_NAME) as store:
+        store.put(HostRow(this_class(), machines), row)
+    heard = Heard()
+    entry: Any = SimpleNamespace(plan=SimpleNamespace(cell="c"), key="of another artefact")
+    with campaign(study, tmp_path, progress=heard) as begun:
+        begun.open()
+        with pytest.raises(UserError, match="measured on lab-1, of the same kind"):
+            begun._forget([entry])
+        assert begun.results.rows(RoundRow) == [row]
+        begun.maker.remeasure = True
+        begun._forget([entry])
+        assert begun.results.rows(RoundRow) == []
+        (host,) = begun.results.rows(HostRow)
+    assert any(note.startswith("lab-1 of the same kind") for note in heard.notes)
+    assert host.description[MACHINES]["2"]["sessions"] == [begun.bench.session]

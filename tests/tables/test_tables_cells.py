@@ -156,6 +156,13 @@ def test_a_cell_of_two_hosts_is_two_rows(out: Path) -> None:
     assert a["session"].tolist() == ["s1", "s2"]
 
 
+def test_a_round_that_was_stopped_each_time_marks_its_cell(out: Path) -> None:
+    rows = [round_row(A.cell, n, [1.0], flags=flags) for n, flags in enumerate(((), ("stopped",)))]
+    [row] = cells_frame(fill(out, SESSION, cell_row(A), *rows)).to_dict("records")
+    assert row["unsteady"]
+    assert row["rounds"] == 2
+
+
 LATER = replace(SESSION, session="s2", host="host-2", started_at="2026-02-01T00:00:00+00:00")
 
 

@@ -17,6 +17,7 @@ from dlas.core import failpoints, registry
 from dlas.core.clock import now
 from dlas.core.records import MeasureSettings, Status
 from dlas.core.stack import Stack
+from dlas.run import twins
 from dlas.run.asked import chosen, made, parted, planned, statuses
 from dlas.run.bench import Bench
 from dlas.run.ceilings import Ceilings
@@ -173,6 +174,7 @@ class Campaign:
     company: Company = field(default_factory=Alone)
     made: list[Runnable] = field(default_factory=list)
     """The cells whose steps were done, in that order."""
+    others: twins.Others = field(default_factory=dict)
 
     @property
     def notes(self) -> Notes:
@@ -231,7 +233,12 @@ class Campaign:
 
     def open(self) -> None:
         """Write down the host, the session, the study and its cells as planned."""
-        self.results.put(HostRow(host=self.host, description=dict(self.description)))
+        before = self.results.rows(HostRow, host=self.host)
+        here = twins.described(self.host, self.description, before, self.bench.session)
+        self.results.put(here)
+        self.others = twins.others(here)
+        if warning := twins.warning(self.others):
+            self.maker.progress.note(warning)
         self.results.put(
             SessionRow(
                 session=self.bench.session,
@@ -335,7 +342,10 @@ class Campaign:
         """
         for entry in entries:
             cell = entry.plan.cell
-            for row in self.results.rows(RoundRow, cell=cell, host=self.host):
+            rows = self.results.rows(RoundRow, cell=cell, host=self.host)
+            if not self.maker.remeasure:
+                twins.require_mine([r for r in rows if r.key != entry.key], self.others)
+            for row in rows:
                 stale = row.key != entry.key
                 again = row.status is Status.FAILED and Status.FAILED in self.maker.retry
                 if self.maker.remeasure or stale or again:

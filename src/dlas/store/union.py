@@ -19,6 +19,7 @@ from dlas.core.records import Status
 from dlas.core.stack import Stack
 from dlas.store.facts import Rests
 from dlas.store.rows import (
+    MACHINES,
     CeilingRow,
     CellRow,
     FactRow,
@@ -168,12 +169,22 @@ def _lies(source: Origin) -> Iterable[str]:
 
 
 def _hosts(sources: Sequence[Origin]) -> list[Row]:
-    """Return each host as the source that ran last describes it."""
+    """Return each host as the source that ran last describes it, with the machines of all."""
     found: dict[str, HostRow] = {}
     for source in sorted(sources, key=lambda each: each.latest):
         for row in source.of(HostRow):
-            found[row.host] = row
+            before = found.get(row.host)
+            found[row.host] = row if before is None else _with_machines(row, before)
     return [*found.values()]
+
+
+def _with_machines(row: HostRow, before: HostRow) -> HostRow:
+    """Return a host's row with the machines of another one beside its own, and their sessions."""
+    known = {**before.description.get(MACHINES, {})}
+    for name, machine in row.description.get(MACHINES, {}).items():
+        sessions = [*known.get(name, {}).get("sessions", ()), *machine["sessions"]]
+        known[name] = {**machine, "sessions": [*dict.fromkeys(sessions)]}
+    return replace(row, description={**row.description, MACHINES: known}) if known else row
 
 
 def _of_sessions(sources: Sequence[Origin], problems: list[str]) -> list[Row]:
