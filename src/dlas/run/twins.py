@@ -61,6 +61,6 @@ def require_mine(stale: Iterable[RoundRow], theirs: Others) -> None:
         raise UserError(
             f"{len(lost)} rounds, of cell {lost[0].cell} for one, were measured on {names}, of "
             "the same kind as this machine, with other artefacts or settings than here, and would "
-            f"be lost: give --store that both share, {MACHINE}=NAME to keep the machines apart, or "
-            "--remeasure to have them measured here."
+            f"be lost: give --store that both share, {MACHINE}=NAME to keep them apart, or "
+            "--remeasure to have all measured here."
         )
