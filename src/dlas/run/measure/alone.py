@@ -24,7 +24,8 @@ PATH = Path("/tmp/dlas-measure.lock")
 """The same for every user, whatever their ``TMPDIR``."""
 VARIABLE = "DLAS_MEASURE_LOCK"
 """The environment's name for another file: tests, whose times nobody reads, do not wait."""
-WAIT_S = 6 * 3600.0
+WAIT_S = 7 * 24 * 3600.0
+"""A study may measure for days; whoever waits hears for whom, and soon whether he was stopped."""
 _PAUSE_S = 1.0
 """Between two tries: a waiting study must not disturb the one that measures."""
 
