@@ -284,6 +284,21 @@ def test_what_waiting_does_not_mend_is_said_at_once(url: str, error: Exception, 
     assert time.monotonic() - began < 10
 
 
+def test_credentials_that_were_there_may_come_back(url: str) -> None:
+    remote = Remote(url)
+    remote.write("x", b"one")
+    inner, refusals = remote._fs, [NoCredentialsError("Unable to locate credentials")] * 2
+
+    class Flickering:
+        def cat_file(self, path: str) -> bytes:
+            if refusals:
+                raise refusals.pop()
+            return bytes(inner.cat_file(path))
+
+    remote._fs = Flickering()
+    assert remote.read("x") == b"one"
+
+
 class ClientError(Exception):
     """As botocore calls what a store answers."""
 

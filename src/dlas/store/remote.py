@@ -24,7 +24,7 @@ _HOPELESS = frozenset({
     "NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "ParamValidationError",
     "InvalidConfigError", "NoRegionError", "NotImplemented",
 })  # fmt: skip
-"""Nor what botocore, or the store, calls so."""
+"""Nor what botocore, or the store, calls so; of a store that answered before it may."""
 _IS_THERE = "PreconditionFailed"
 """What a store calls it that a file is there; s3fs knows the words of Amazon's alone."""
 _EXPECTED: dict[str, tuple[type[OSError], ...]] = {"create": (FileExistsError,), "write": ()}
@@ -51,6 +51,7 @@ class Remote:
         self.url = url.rstrip("/")
         self.patience_s = patience_s
         self._fs, self._root = _opened(self.url)
+        self._reached = False
 
     def place(self, name: str) -> str:
         """Return what messages call a file."""
@@ -139,13 +140,16 @@ class Remote:
         pause = _PAUSE_S
         while True:
             try:
-                return call(self._at(name))
+                said = call(self._at(name))
+                self._reached = True
+                return said
             except _FINAL as error:
                 if isinstance(error, _EXPECTED.get(doing, (FileNotFoundError,))):
                     raise
                 raise self._refused(doing, name, error) from error
             except Exception as error:  # botocore, aiohttp: each has a tree of its own
-                if time.monotonic() > until or _HOPELESS & _names(error):
+                hopeless = not self._reached and _HOPELESS & _names(error)
+                if time.monotonic() > until or hopeless:
                     raise self._refused(doing, name, error) from error
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
