@@ -18,7 +18,7 @@ from dlas.run.noting import cell_row
 from dlas.run.plan.plan import Refused, make
 from dlas.run.progress import Silent
 from dlas.run.run import campaign
-from dlas.store.facts import Rests
+from dlas.store.facts import Machine, Rests, machines_of
 from dlas.store.results import (
     FILE_NAME,
     CellRow,
@@ -27,7 +27,6 @@ from dlas.store.results import (
     RoundRow,
     Row,
 )
-from dlas.store.rows import MACHINES
 from dlas.study.study import Study
 from table_rows import fact, round_row
 
@@ -93,7 +92,7 @@ def test_rounds_of_another_machine_of_this_kind_are_told_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(twins, "machine_id", lambda: "2")
-    machines = {MACHINES: {"1": {"name": "lab-1", "sessions": ["s1"]}}}
+    machines = {Machine.KIND: {"1": {"name": "lab-1", "sessions": ["s1"]}}}
     study = Study.from_dict({"name": "s", "layers": LAYERS}, tmp_path)
     row = round_row("c", 0, [1.0], host=this_class())
     with ResultStore(tmp_path / FILE_NAME) as store:
@@ -110,4 +109,4 @@ def test_rounds_of_another_machine_of_this_kind_are_told_and_kept(
         assert begun.results.rows(RoundRow) == []
         (host,) = begun.results.rows(HostRow)
     assert any(note.startswith("lab-1 of the same kind") for note in heard.notes)
-    assert host.description[MACHINES]["2"]["sessions"] == [begun.bench.session]
+    assert machines_of(host)["2"].sessions == [begun.bench.session]

@@ -13,8 +13,8 @@ from dlas.run import twins
 from dlas.run.measure import host as hosts
 from dlas.run.measure.host import MACHINE, describe, host_class, machine_id, this_class
 from dlas.run.merge import merge
+from dlas.store.facts import Machine, machines_of
 from dlas.store.results import FILE_NAME, HostRow, ResultStore
-from dlas.store.rows import MACHINES
 from table_rows import HOST, SESSION, cell_row, fill, round_row, stack
 
 
@@ -39,8 +39,15 @@ def test_a_machine_hears_of_others_of_its_kind(tmp_path: Path) -> None:
     assert "DLAS_MACHINE=NAME" in said
     unknown, nothing = on("", "s4", two)  # a container, say: nobody knows
     assert nothing == {}
-    assert unknown.description[MACHINES] == two.description[MACHINES]
-    assert MACHINES not in on("", "s1")[0].description
+    assert machines_of(unknown) == machines_of(two)
+    assert Machine.KIND not in on("", "s1")[0].description
+
+
+@pytest.mark.parametrize("said", [None, 3, [], {"1": 3}, {"1": {"sessions": None}}])
+def test_what_is_no_machine_is_left_out(said: Any) -> None:
+    row, theirs = on("2", "s2", HostRow(HOST, {Machine.KIND: said}))
+    assert theirs == {}
+    assert machines_of(row)["2"] == Machine("lab-2", ["s2"])
 
 
 def test_rounds_of_another_machine_are_not_lost(tmp_path: Path) -> None:
@@ -60,9 +67,7 @@ def test_a_merged_host_knows_the_machines_of_all(tmp_path: Path) -> None:
     merge([tmp_path / "1", tmp_path / "2"], tmp_path / "both")
     with ResultStore(tmp_path / "both" / FILE_NAME, read_only=True) as store:
         (row,) = store.rows(HostRow)
-    assert {m["name"]: m["sessions"] for m in row.description[MACHINES].values()} == {
-        "lab-1": ["s1"], "lab-2": ["s2"],
-    }  # fmt: skip
+    assert machines_of(row) == {"1": Machine("lab-1", ["s1"]), "2": Machine("lab-2", ["s2"])}
 
 
 def test_a_name_makes_a_machine_a_host_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

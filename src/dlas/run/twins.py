@@ -10,7 +10,8 @@ from typing import Any
 
 from dlas.core.errors import UserError, listed
 from dlas.run.measure.host import MACHINE, machine_id
-from dlas.store.rows import MACHINES, HostRow, RoundRow
+from dlas.store.facts import Machine, machines_of, with_machines
+from dlas.store.rows import HostRow, RoundRow
 
 Others = Mapping[str, str]
 """The sessions of other machines of this kind, with the name of the machine of each."""
@@ -21,21 +22,20 @@ def described(
 ) -> HostRow:
     """Return the row of a host on which another session begins; ``before``: its row so far."""
     me = machine_id()
-    known: dict[str, Any] = {}
+    known: dict[str, Machine] = {}
     for row in before:
-        known |= row.description.get(MACHINES, {})
+        known |= machines_of(row)
     if me:
-        mine = known.get(me, {}).get("sessions", ())
-        known[me] = {"name": description["name"], "sessions": [*mine, session]}
-    return HostRow(host=host, description={**description, **({MACHINES: known} if known else {})})
+        sessions = known[me].sessions if me in known else ()
+        known[me] = Machine(str(description["name"]), [*sessions, session])
+    return with_machines(HostRow(host=host, description=dict(description)), known)
 
 
 def others(row: HostRow) -> Others:
     """Return the sessions of other machines than this one."""
     me = machine_id()
-    known = row.description.get(MACHINES, {}) if me else {}
-    theirs = [machine for name, machine in known.items() if name != me]
-    return {session: machine["name"] for machine in theirs for session in machine["sessions"]}
+    theirs = [each for name, each in machines_of(row).items() if me and name != me]
+    return {session: machine.name for machine in theirs for session in machine.sessions}
 
 
 def warning(theirs: Others) -> str | None:

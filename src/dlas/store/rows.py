@@ -24,10 +24,6 @@ Hints = Mapping[str, object]
 """The types of a row's fields, by name."""
 
 
-MACHINES = "machines"
-"""In a host's description: its machines by what tells them apart, each with name and sessions."""
-
-
 class Row:
     """What all rows have: a table, and what makes two rows the same row."""
 

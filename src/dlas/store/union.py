@@ -17,9 +17,8 @@ from typing import TypeVar
 from dlas.core.errors import UserError, listed
 from dlas.core.records import Status
 from dlas.core.stack import Stack
-from dlas.store.facts import Rests
+from dlas.store.facts import Rests, machines_of, with_machines
 from dlas.store.rows import (
-    MACHINES,
     CeilingRow,
     CellRow,
     FactRow,
@@ -174,17 +173,17 @@ def _hosts(sources: Sequence[Origin]) -> list[Row]:
     for source in sorted(sources, key=lambda each: each.latest):
         for row in source.of(HostRow):
             before = found.get(row.host)
-            found[row.host] = row if before is None else _with_machines(row, before)
+            found[row.host] = row if before is None else _with_both(row, before)
     return [*found.values()]
 
 
-def _with_machines(row: HostRow, before: HostRow) -> HostRow:
+def _with_both(row: HostRow, before: HostRow) -> HostRow:
     """Return a host's row with the machines of another one beside its own, and their sessions."""
-    known = {**before.description.get(MACHINES, {})}
-    for name, machine in row.description.get(MACHINES, {}).items():
-        sessions = [*known.get(name, {}).get("sessions", ()), *machine["sessions"]]
-        known[name] = {**machine, "sessions": [*dict.fromkeys(sessions)]}
-    return replace(row, description={**row.description, MACHINES: known}) if known else row
+    known = machines_of(before)
+    for name, machine in machines_of(row).items():
+        earlier = known[name].sessions if name in known else ()
+        known[name] = replace(machine, sessions=[*dict.fromkeys([*earlier, *machine.sessions])])
+    return with_machines(row, known)
 
 
 def _of_sessions(sources: Sequence[Origin], problems: list[str]) -> list[Row]:
