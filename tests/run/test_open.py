@@ -103,7 +103,7 @@ def test_rounds_of_another_machine_of_this_kind_are_told_and_kept(
         begun.open()
         with pytest.raises(UserError, match="measured on lab-1, of the same kind"):
             begun._forget([entry])
-        assert begun.results.rows(RoundRow) == [row]
+        assert [each.session for each in begun.results.rows(RoundRow)] == ["s1"]
         begun.maker.remeasure = True
         begun._forget([entry])
         assert begun.results.rows(RoundRow) == []
