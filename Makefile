@@ -13,7 +13,7 @@ CLUSTER = $(BIN)/python -m pip install --quiet --progress-bar off -e '.[cluster]
   $(BIN)/python -m pip install --quiet --progress-bar off 'moto[server]>=5' \
   "boto3==$$($(BIN)/python -c 'import botocore; print(botocore.__version__)')"
 
-.PHONY: demo case-study-small test check test-cluster test-cluster-slow test-hosts test-kernels runtimes test-runtimes test-slow install
+.PHONY: demo case-study-small test check cluster test-cluster test-cluster-slow test-hosts test-kernels runtimes test-runtimes test-slow install
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -49,15 +49,16 @@ test-hosts: $(STAMP)
 	$(BIN)/python tests/hosts/masks.py avx2
 	$(BIN)/python tests/hosts/masks.py avx512
 
-# Needs Debian's package postgresql (or PostgreSQL's programs in PATH); starts its own servers.
-test-cluster: $(STAMP)
+cluster: $(STAMP)
 	$(CLUSTER)
+
+# Needs Debian's package postgresql (or PostgreSQL's programs in PATH); starts its own servers.
+test-cluster: cluster
 	$(BIN)/python -m pytest -q -m "cluster and not slow" tests/cluster
 
 # 200 steps of a real study, each fault alone and each two together, and a table of what they cost.
-# Half an hour; in slices by K=alone, K=database, K=killed-stopped, ...
-test-cluster-slow: $(STAMP)
-	$(CLUSTER)
+# An hour or more; in slices by K=alone, K=database, K=killed-stopped, ...
+test-cluster-slow: cluster
 	$(BIN)/python -m pytest -q -o timeout=900 -m "cluster and slow" -k "$(K)" tests/cluster
 
 # Runtimes beside those of `make install`; LiteRT's converter does not share dlas's requirements.

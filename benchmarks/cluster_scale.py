@@ -4,7 +4,8 @@
 
 Virtual time: the run's own process (the head) judges, hands out and takes steps one by one;
 machines do them in slots; then each machine evaluates and measures its cells. Costs are arguments;
-their defaults are guesses, and benchmarks/cluster.py measures what takes their place.
+those of the head and of Dask are by default what benchmarks/cluster.py measured (docs/scale.md),
+the others are guesses.
 """
 
 from __future__ import annotations
@@ -131,10 +132,10 @@ def measuring(lab: Lab, costs: Costs) -> tuple[float, float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--head-ms", type=float, default=4.0)
+    parser.add_argument("--head-ms", type=float, default=0.13)
     parser.add_argument("--request-ms", type=float, default=20.0)
     parser.add_argument("--requests", type=int, default=0)
-    parser.add_argument("--overhead-ms", type=float, default=20.0)
+    parser.add_argument("--overhead-ms", type=float, default=8.2)
     parser.add_argument("--measure-s", type=float, default=1.2)
     parser.add_argument("--steps", type=json.loads, default={
         "inputs": 0.5, "prepare": 1.5, "optimize": 6.0, "reference": 1.0, "lower": 4.0,

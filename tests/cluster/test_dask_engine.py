@@ -37,6 +37,7 @@ from dlas.store.artifacts import ArtifactStore, StepRecord
 from dlas.store.shared_store import artifact_store
 from dlas.study.study import Study
 from lab import Lab, lab_at
+from living import processes
 from place import Place
 
 SERVER = Server(preload=("dlas.testing.nap",))
@@ -258,6 +259,20 @@ def certificates(folder: Path) -> Tls:
     return found
 
 
+def listening(mark: str) -> list[int]:
+    """Return the ports that other machines can reach of the processes with a mark."""
+    import psutil
+
+    mine = processes(mark)
+    return [
+        each.laddr.port
+        for each in psutil.net_connections("tcp")
+        if each.pid in mine
+        and each.status == psutil.CONN_LISTEN
+        and each.laddr.ip not in ("127.0.0.1", "::1")
+    ]
+
+
 CONNECT_S = "dlas.run.engines.dask._CONNECT_S"
 
 
@@ -267,15 +282,19 @@ def test_over_tls_and_for_nobody_without_a_certificate(
 ) -> None:
     (tmp_path / "pki").mkdir()
     steps = naps(rows=2, long=2)
-    with lab_at(Place(tmp_path), "one", tls=certificates(tmp_path / "pki")) as lab:
+    made = certificates(tmp_path / "pki")
+    with lab_at(Place(tmp_path), "one", tls=made, host="0.0.0.0") as lab:
         with at_work(lab, str(tmp_path / "store"), 1) as (work, begin):
             begin(steps)
             work.whole(steps)
-        with socket.create_connection(("127.0.0.1", lab.port), timeout=5) as plain:
-            plain.sendall(b"x" * 64)
-            plain.settimeout(10)
-            with suppress(ConnectionResetError):
-                assert plain.recv(4096)[:1] in (b"", b"\x15")  # nothing, or TLS's alert
+            open_to_others = listening(lab.mark)
+        assert lab.port in open_to_others
+        for port in open_to_others:
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
+                plain.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                plain.settimeout(10)
+                with suppress(ConnectionResetError):
+                    assert plain.recv(4096)[:1] in (b"", b"\x15")  # nothing, or TLS's alert
         stranger = tmp_path / "stranger"
         stranger.mkdir()
         other = certificates(stranger)  # signed by somebody else

@@ -30,6 +30,7 @@ from dlas.store.results import (
     RoundRow,
     Row,
 )
+from place import place as made_place
 from table_rows import HOST, SENTINEL, SESSION, cell_row, fact, fill, round_row, stack
 
 ODD = [
@@ -95,7 +96,8 @@ def test_the_same_rows_give_the_same_tables_byte_for_byte(
     there = tmp_path / "b" / "out"
     there.mkdir(parents=True)
     random.Random(2).shuffle(rows)
-    with ResultStore(point(there, database)) as store:
+    point(there, database)
+    with ResultStore(database) as store:
         store.put(*rows)
     shown: dict[str, list[bytes]] = {}
     for place in ("a", "b"):
@@ -226,6 +228,16 @@ def test_what_waiting_does_not_mend_is_said_at_once(
         Database(change(database), patience_s=3600)
 
 
+def test_an_address_that_is_wrong_is_not_remembered(
+    database: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    study = str(made_place(tmp_path).study())
+    for url in (database + "x", "postgresql://lab@127.0.0.1:abc/study"):
+        assert main(["run", study, "--out", str(tmp_path / "out"), "--results", url]) == 2
+        assert url in capfd.readouterr().err
+        assert not (tmp_path / "out" / "results.json").exists()
+
+
 def test_what_is_no_database_of_ours_is_refused(database: str) -> None:
     with pytest.raises(UserError, match=r"there are no results in postgresql"):
         ResultStore(database, read_only=True)
@@ -253,7 +265,8 @@ def test_merge_and_pack_read_a_database(database: str, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
     rows = [row for row in study_rows() if not isinstance(row, CellRow) or row.study == "st"]
-    with ResultStore(point(one, database)) as store:
+    point(one, database)
+    with ResultStore(database) as store:
         store.put(*rows)
         there = store.snapshot()
     with ResultStore(pack(one)[0], read_only=True) as store:

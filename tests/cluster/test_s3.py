@@ -95,6 +95,25 @@ def test_a_store_that_is_not_there_is_a_sentence(
         SharedStore(bucket, tmp_path, patience_s=1)
 
 
+def test_a_bucket_that_is_not_there_is_a_sentence(s3: Any, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"cannot create s3://nobody-made-it/x/.*See to the"):
+        SharedStore("s3://nobody-made-it/x", tmp_path)
+
+
+def test_missing_credentials_are_said_at_once(
+    s3: Any, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    began = time.monotonic()
+    with pytest.raises(StorageError, match=r"cannot read s3://.*redentials.*See to the store"):
+        SharedStore(bucket, tmp_path)
+    assert time.monotonic() - began < 60  # of 300
+
+
 HOLDER = """
 import sys, time
 from pathlib import Path

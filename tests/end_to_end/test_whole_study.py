@@ -6,9 +6,16 @@ import csv
 import io
 import json
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from dlas.cli.app import main
+from dlas.core.records import Status
+from dlas.run.clean import clean
+from dlas.store.artifacts import ArtifactStore
+from dlas.store.results import FILE_NAME, CellRow, FactRow, ResultStore, RoundRow
 from place import Place
 
 
@@ -62,6 +69,57 @@ def test_the_same_command_does_nothing_again(done: Place) -> None:
     before = done.rounds()
     assert done.dlas("run", done.study(), "--out", "out").returncode == 0
     assert done.rounds() == before
+
+
+def part(done: Place, name: str, kept: set[str]) -> Path:
+    """Return a copy of the finished folder with what belongs to some of its cells alone."""
+    folder = done.root / name
+    shutil.copytree(done.root / "out", folder)
+    with ResultStore(folder / FILE_NAME) as store:
+        for row in store.rows(CellRow):
+            if row.cell not in kept:
+                store.put(replace(row, status=Status.PENDING))
+                store.delete(FactRow, cell=row.cell)
+                store.delete(RoundRow, cell=row.cell)
+    clean([folder])
+    return folder
+
+
+def test_a_finished_folder_split_in_two_and_merged_is_a_folder_like_any_other(
+    done: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = sorted(done.cells())
+    parts = [part(done, name, {*cells[at::2]}) for at, name in enumerate(("one", "two"))]
+    steps = [set(ArtifactStore(each / "store").records()) for each in (*parts, done.root / "out")]
+    assert steps[0] | steps[1] == steps[2]
+    assert steps[0] != steps[2] != steps[1]
+    whole, both = str(done.root / "out"), str(done.root / "both")
+    assert main(["merge", *map(str, parts), "--into", both]) == 0
+    rows = []
+    for folder in (whole, both):
+        with ResultStore(Path(folder) / FILE_NAME, read_only=True) as store:
+            rows.append(store.snapshot())
+    assert rows[0] == rows[1]
+    shown = []
+    for folder in (whole, both):
+        capsys.readouterr()
+        assert main(["table", folder, "--format", "csv"]) == 0
+        assert main(["analyze", folder, "--format", "json"]) == 0
+        shown.append(capsys.readouterr().out.replace(folder, ""))
+    assert shown[0] == shown[1]
+    page = done.root / "both.html"
+    assert main(["report", both, "-o", str(page)]) == 0
+    assert all(cell in page.read_text() for cell in cells)
+    capsys.readouterr()
+    assert main(["compare", whole, both]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("same host, versions and study\n8 common cells, 0 only in the first")
+    before = done.rounds("both")
+    assert done.dlas("run", done.study(), "--out", "both").returncode == 0
+    assert done.rounds("both") == before  # nothing is measured, and no step done again
+    store = ArtifactStore(Path(both) / "store")
+    assert {store.generation(key) for key in store.records()} == {0}
+    assert set(store.records()) == steps[2]
 
 
 def test_more_rounds_and_samples_only_add(done: Place) -> None:

@@ -30,6 +30,8 @@ class Lab:
     port: int = field(default_factory=free_port)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     tls: Tls | None = None
+    host: str = ""
+    """The addresses on which the scheduler listens."""
 
     @property
     def wire(self) -> Wire:
@@ -61,7 +63,8 @@ class Lab:
         return started
 
     def scheduler(self) -> None:
-        self.start("scheduler", "scheduler", "--port", str(self.port), *self._tls)
+        where = ["--host", self.host] if self.host else []
+        self.start("scheduler", "scheduler", "--port", str(self.port), *where, *self._tls)
         until = time.monotonic() + 60
         while time.monotonic() < until:
             with socket.socket() as probe:
@@ -140,9 +143,11 @@ class Lab:
 
 
 @contextmanager
-def lab_at(place: Place, *workers: str, tls: Tls | None = None, **labels: str) -> Iterator[Lab]:
+def lab_at(
+    place: Place, *workers: str, tls: Tls | None = None, host: str = "", **labels: str
+) -> Iterator[Lab]:
     """Yield a scheduler with workers; nothing of them is left afterwards."""
-    lab = Lab(place, tls=tls)
+    lab = Lab(place, tls=tls, host=host)
     try:
         lab.scheduler()
         for name in workers:

@@ -7,8 +7,13 @@ from pathlib import Path
 
 
 def marked(mark: str) -> list[str]:
-    """Return the living processes whose environment holds a mark."""
-    found = []
+    """Return the commands of the living processes whose environment holds a mark."""
+    return [*processes(mark).values()]
+
+
+def processes(mark: str) -> dict[int, str]:
+    """Return the same by the processes' numbers."""
+    found = {}
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
             continue
@@ -16,7 +21,8 @@ def marked(mark: str) -> list[str]:
             if mark.encode() in (folder / "environ").read_bytes():
                 state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
                 if state != "Z":
-                    found.append((folder / "cmdline").read_text().replace("\0", " "))
+                    command = (folder / "cmdline").read_text().replace("\0", " ")
+                    found[int(folder.name)] = command
         except OSError:
             continue
     return found

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +14,15 @@ from typing import Any
 import pytest
 
 from dlas.core import registry
+from dlas.core.records import Outcome, Status
 from dlas.core.registry import LABELS
-from dlas.run.engines.errands import Commission, StepErrand
+from dlas.run.engines.errands import Commission, MeasureErrand, StepErrand
+from dlas.run.measure import alone
+from dlas.run.measure.alone import machine_lock
 from dlas.run.member import Member
 from dlas.run.plan.plan import Refused, Runnable, make
+from dlas.run.process.isolate import Pool
+from dlas.run.process.tasks import Job
 from dlas.store.artifacts import ArtifactStore
 from dlas.study.study import Study
 
@@ -108,3 +116,39 @@ def test_steps_are_done_here_and_the_record_is_the_answer(tmp_path: Path) -> Non
     assert answer.record.status == "complete", answer.record.reason
     assert (answer.known, again.known) == (False, True)
     assert again.record == answer.record
+
+
+def test_what_a_machine_evaluates_of_its_own_cells_waits_while_somebody_measures_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / "machine.lock"
+    monkeypatch.setenv(LABELS, "big")
+    monkeypatch.setenv(alone.VARIABLE, str(lock))
+    monkeypatch.setattr(alone, "_PAUSE_S", 0.02)
+    begun: list[str] = []
+
+    def fails(self: Pool, server: Any, job: Job, launch: str = "fork") -> Outcome:
+        begun.append(job.stage)
+        with lock.open() as file, pytest.raises(BlockingIOError):  # nobody can measure meanwhile
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return Outcome(Status.FAILED, reason="no")
+
+    monkeypatch.setattr(Pool, "run", fails)
+    asked = commission(tmp_path, {"cpu": {"on": "big"}})
+    said: list[str] = []
+    worker = Member(tmp_path / "machine", "m", lambda remark: said.append(remark.text))
+    worker.commission = replace(asked, results=None)  # type: ignore[arg-type]  # in a file
+    errand = MeasureErrand(frozenset(stack.cell for stack in asked.study.stacks), frozenset())
+    with ThreadPoolExecutor(1) as thread:
+        with machine_lock():
+            answer = thread.submit(worker.measure, errand)
+            until = time.monotonic() + 60
+            while not said:
+                assert time.monotonic() < until
+                time.sleep(0.02)
+            time.sleep(0.2)
+            assert begun == []
+        assert answer.result(timeout=60).counts == {"failed": 1}
+    assert begun
+    assert f"process {os.getpid()}" in said[0]
+    assert len([text for text in said if "is measuring on this machine" in text]) == 1

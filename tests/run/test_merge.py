@@ -107,6 +107,18 @@ def test_a_folder_that_went_on_after_it_was_copied_is_no_conflict(tmp_path: Path
     for order, name in (([a, b], "ab"), ([b, a], "ba")):
         merge(order, tmp_path / name)
         assert rows_of(tmp_path / name) == rows_of(b)
+        merge(order, tmp_path / f"{name}-a", prefer=a)
+        assert rows_of(tmp_path / f"{name}-a") == rows_of(b)
+
+
+def test_who_is_preferred_in_a_conflict_says_what_became_of_the_cell(tmp_path: Path) -> None:
+    wrong = cell_row(STACKS[0], status=Status.FAILED, stage="evaluate", reason="no")
+    a = fill(tmp_path / "a", wrong, cell_row(STACKS[1], 1), *known(0, 2.0))
+    b = fill(tmp_path / "b", cell_row(STACKS[0]), cell_row(STACKS[1], 1), *known(0, 7.0))
+    for name, expected in (("a", wrong), ("b", cell_row(STACKS[0]))):
+        merge([b, a], tmp_path / f"by-{name}", prefer=tmp_path / name)
+        rows = rows_of(tmp_path / f"by-{name}")[CellRow]
+        assert sorted(rows, key=lambda row: row.position) == [expected, cell_row(STACKS[1], 1)]
 
 
 def test_the_same_cell_of_one_host_in_two_sources_is_named(tmp_path: Path) -> None:

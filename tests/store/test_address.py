@@ -9,29 +9,35 @@ import pytest
 
 from dlas.cli.app import main
 from dlas.core.errors import StorageError, UserError
-from dlas.store.address import address_of, checked_url, holds_rows, point
+from dlas.store.address import address_of, checked_url, holds_rows, place_of, point
 from dlas.store.results import ResultStore
 
 URL = "postgresql://lab@db.example/study"
 
 
 def test_a_folder_keeps_its_rows_in_a_file(tmp_path: Path) -> None:
-    assert point(tmp_path, None) == tmp_path / "results.sqlite"
+    file = place_of(tmp_path, None)
+    assert file == tmp_path / "results.sqlite"
+    point(tmp_path, file)
+    assert [*tmp_path.iterdir()] == []
     assert not holds_rows(tmp_path)
     ResultStore(tmp_path / "results.sqlite").close()
     assert holds_rows(tmp_path)
     assert address_of(tmp_path / "results.sqlite") == tmp_path / "results.sqlite"
     with pytest.raises(UserError, match=r"holds results already"):
-        point(tmp_path, URL)
+        place_of(tmp_path, URL)
 
 
 def test_a_folder_remembers_its_database(tmp_path: Path) -> None:
-    assert point(tmp_path, URL.replace("postgresql", "postgres")) == URL
+    wanted = place_of(tmp_path, URL.replace("postgresql", "postgres"))
+    assert wanted == URL
+    assert not holds_rows(tmp_path)  # it may be mistyped
+    point(tmp_path, wanted)
     assert json.loads((tmp_path / "results.json").read_text()) == {"results": URL}
-    assert point(tmp_path, None) == point(tmp_path, URL) == address_of(tmp_path) == URL
+    assert place_of(tmp_path, None) == place_of(tmp_path, URL) == address_of(tmp_path) == URL
     assert holds_rows(tmp_path)
     with pytest.raises(UserError, match=r"are in postgresql://lab@db.example/study"):
-        point(tmp_path, URL + "2")
+        place_of(tmp_path, URL + "2")
 
 
 @pytest.mark.parametrize(

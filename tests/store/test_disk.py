@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 
 from dlas.core.errors import StorageError, UserError
 from dlas.core.records import Outcome, Status
-from dlas.store import disk, generations, sqlite
+from dlas.store import disk, generations, scratch, sqlite
 from dlas.store.artifacts import ArtifactStore
 from dlas.store.results import FactRow, ResultStore
 
@@ -309,3 +311,27 @@ def test_results_on_a_network_file_system_are_refused_but_read(
         assert store.rows(FactRow) == [FACT]
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["results.db"]
+
+
+def test_a_lock_that_is_only_looked_for_can_be_had_over_nfs(tmp_path: Path) -> None:
+    file = tmp_path / "a.owner"
+    assert disk.acquire(file, wait=False, create=False) is None
+    file.touch()
+    handle = disk.acquire(file, wait=False, create=False)
+    assert handle is not None
+    assert fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+    os.close(handle)
+
+
+def test_scratch_on_a_network_file_system_has_to_be_old_to_be_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scratch, "network_filesystem", lambda _: "nfs4")
+    for name in ("young", "old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / f"{name}.owner").touch()
+    long_ago = time.time() - 2 * scratch.OLD_S
+    for path in (tmp_path / "old", tmp_path / "old.owner", tmp_path / "young.owner"):
+        os.utime(path, (long_ago, long_ago))
+    assert scratch.sweep(tmp_path, remove=True) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["young", "young.owner"]

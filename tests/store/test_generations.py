@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import multiprocessing
+import os
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -226,3 +227,33 @@ def test_a_link_in_an_object_is_refused(store: ArtifactStore, tmp_path: Path, wh
     target.symlink_to(moved)  # the very same bytes, for now
     with pytest.raises(StorageError, match=r"is damaged.*link"):
         ArtifactStore(store.root).path(made.content)
+
+
+def test_what_is_no_plain_file_is_not_read(store: ArtifactStore) -> None:
+    store.fail("good", "build", FAILED, 1)
+    steps = store.root / "steps"
+    os.mkfifo(steps / "pipe.json")
+    (steps / "link.json").symlink_to(steps / "good.json")
+    (steps / "._good.json").write_bytes(b"\0\5\26\7")  # as macOS leaves on other file systems
+    (steps / "._folder").mkdir()
+    (steps / ".DS_Store").touch()
+    assert [*store.records()] == ["good"]
+    for name in ("pipe", "link"):
+        with pytest.raises(
+            StorageError, match=rf"{name}\.json is damaged \(it is no plain file\)"
+        ):
+            store.get(name)
+    (steps / "good").mkdir()
+    os.mkfifo(steps / "good" / "1.json")
+    with pytest.raises(StorageError, match=r"1\.json is damaged \(it is no plain file\)"):
+        store.get("good")
+
+
+def test_an_object_that_is_no_plain_folder_is_not_read(store: ArtifactStore) -> None:
+    content = store.commit("k", "build", filled(store, "one"), {}, 0).content
+    assert content is not None
+    manifest = store.root / "objects" / content / "manifest.json"
+    manifest.unlink()
+    os.mkfifo(manifest)
+    with pytest.raises(StorageError, match=r"manifest\.json of the artefact is neither file nor"):
+        ArtifactStore(store.root).path(content)

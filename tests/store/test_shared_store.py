@@ -13,6 +13,7 @@ import pytest
 
 from dlas.core.errors import StorageError, UserError
 from dlas.core.records import Outcome, Status
+from dlas.store import remote as remotes
 from dlas.store.artifacts import ArtifactStore, DamagedObject, Overtaken
 from dlas.store.generations import NONE
 from dlas.store.leases import VARIABLE
@@ -222,6 +223,100 @@ def test_an_address_that_is_none_is_refused(address: str, said: str, tmp_path: P
     with pytest.raises(UserError, match=said) as caught:
         artifact_store(address, tmp_path)
     assert "secret" not in str(caught.value)
+
+
+# ------------------------------------------------------------ a store that cannot be used
+
+
+class Overwriting:
+    """A file system that writes whatever is there, as S3 servers without If-None-Match do."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def pipe_file(self, path: str, data: bytes, mode: str = "overwrite") -> None:
+        self.inner.pipe_file(path, data)
+
+
+def test_a_store_that_overwrites_is_refused(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SharedStore(url, tmp_path / "here")
+    before = Remote(url).names("")
+    real = remotes._opened
+
+    def opened(address: str) -> tuple[Any, str]:
+        inner, root = real(address)
+        return Overwriting(inner), root
+
+    monkeypatch.setattr(remotes, "_opened", opened)
+    with pytest.raises(UserError, match=r"overwrites files that are to be created once"):
+        SharedStore(url, tmp_path / "there")
+    assert Remote(url).names("") == before
+
+
+class NoCredentialsError(Exception):
+    """As botocore calls its own."""
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (NoCredentialsError("Unable to locate credentials"), "Unable to locate credentials. See"),
+        (FileNotFoundError("The specified bucket does not exist"), "bucket does not exist. See"),
+    ],
+)
+def test_what_waiting_does_not_mend_is_said_at_once(url: str, error: Exception, said: str) -> None:
+    remote = Remote(url)
+
+    class Refusing:
+        def pipe_file(self, *_: Any, **__: Any) -> None:
+            raise error
+
+    remote._fs = Refusing()
+    began = time.monotonic()
+    for write in (remote.write, remote.create):
+        with pytest.raises(StorageError, match=rf"cannot (write|create) memory://.*/x: .*{said}"):
+            write("x", b"")
+    assert time.monotonic() - began < 10
+
+
+def test_credentials_that_were_there_may_come_back(url: str) -> None:
+    remote = Remote(url)
+    remote.write("x", b"one")
+    inner, refusals = remote._fs, [NoCredentialsError("Unable to locate credentials")] * 2
+
+    class Flickering:
+        def cat_file(self, path: str) -> bytes:
+            if refusals:
+                raise refusals.pop()
+            return bytes(inner.cat_file(path))
+
+    remote._fs = Flickering()
+    assert remote.read("x") == b"one"
+
+
+class ClientError(Exception):
+    """As botocore calls what a store answers."""
+
+    def __init__(self, code: str) -> None:
+        self.response = {"Error": {"Code": code}}
+
+
+def test_a_store_that_is_not_amazons_says_in_its_words_that_a_file_is_there(url: str) -> None:
+    remote = Remote(url)
+
+    class Other:
+        def pipe_file(self, *_: Any, **__: Any) -> None:
+            raise OSError(5, "at least one of the conditions") from ClientError(
+                "PreconditionFailed"
+            )
+
+    remote._fs = Other()
+    assert not remote.create("x", b"")
 
 
 # ------------------------------------------------------------ a store that does not answer

@@ -3,12 +3,14 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dlas.core.errors import UserError
 from dlas.core.records import Status
 from dlas.core.stack import LAYERS
+from dlas.store.results import CellRow, Row
 from dlas.tables import COLUMNS, cells_frame, rounds_frame
 from table_rows import HOST, SESSION, cell_row, fact, fill, round_row, stack
 
@@ -141,7 +143,10 @@ def test_a_cell_of_two_hosts_is_two_rows(out: Path) -> None:
     rows = [
         SESSION, later, *complete_cell(), cell_row(B, 1),
         cell_row(A, status=Status.FAILED, stage="build", reason="no"),
-        fact(A.cell, "build", {}, host="host-2", status=Status.FAILED, session="s2"),
+        fact(
+            A.cell, "build", {}, host="host-2", status=Status.FAILED, stage="build", reason="no",
+            session="s2",
+        ),
     ]  # fmt: skip
     frame = cells_frame(fill(out, *rows))
     a = frame[frame["cell"] == A.cell]
@@ -149,6 +154,62 @@ def test_a_cell_of_two_hosts_is_two_rows(out: Path) -> None:
     assert a["status"].tolist() == ["complete", "failed"]
     assert a["reason"].tolist() == [None, "no"]
     assert a["session"].tolist() == ["s1", "s2"]
+
+
+def test_a_round_that_was_stopped_each_time_marks_its_cell(out: Path) -> None:
+    rows = [round_row(A.cell, n, [1.0], flags=flags) for n, flags in enumerate(((), ("stopped",)))]
+    [row] = cells_frame(fill(out, SESSION, cell_row(A), *rows)).to_dict("records")
+    assert row["unsteady"]
+    assert row["rounds"] == 2
+
+
+LATER = replace(SESSION, session="s2", host="host-2", started_at="2026-02-01T00:00:00+00:00")
+
+
+def statuses(out: Path, *rows: Row) -> dict[str, tuple[str, str | None]]:
+    """Return status and reason of the one cell by host."""
+    frame = cells_frame(fill(out, *rows)).to_dict("records")
+    return {row["host"]: (row["status"], row["reason"]) for row in frame}
+
+
+def test_a_cell_that_failed_on_the_host_that_ran_last_is_complete_on_the_other(out: Path) -> None:
+    wrong = fact(
+        A.cell, "evaluate", {}, host="host-2", status=Status.FAILED, stage="evaluate",
+        reason="wrong numbers", session="s2",
+    )  # fmt: skip
+    assert statuses(out, SESSION, LATER, *complete_cell(), wrong) == {
+        "host-1": ("complete", None), "host-2": ("failed", "wrong numbers"),
+    }  # fmt: skip
+
+
+def test_what_failed_first_tells(out: Path) -> None:
+    how: dict[str, Any] = {"host": "host-2", "status": Status.FAILED, "session": "s2"}
+    rows = [
+        fact(A.cell, kind, {}, stage=kind, reason=kind, **how)
+        for kind in ("evaluate", "memory", "steps")
+    ]
+    assert statuses(out, SESSION, LATER, *complete_cell(), *rows)["host-2"] == ("failed", "steps")
+
+
+def test_a_cell_that_the_host_that_ran_last_cannot_do_stays_complete_on_the_other(
+    out: Path,
+) -> None:
+    rows = [row for row in complete_cell() if not isinstance(row, CellRow)]
+    refused = cell_row(A, status=Status.UNAVAILABLE, reason="no TVM")
+    assert statuses(out, SESSION, LATER, refused, *rows) == {"host-1": ("complete", None)}
+    ruled_out = cell_row(A, status=Status.IMPOSSIBLE, reason="a rule")
+    assert statuses(out, ruled_out) == {"host-1": ("impossible", "a rule")}
+
+
+def test_a_cell_with_fewer_rounds_than_asked_for_is_pending_on_any_host(out: Path) -> None:
+    killed = replace(SESSION, settings={"rounds": {"min": 4, "max": 4}})
+    one = round_row(A.cell, 0, [1.0])
+    here = round_row(A.cell, 0, [1.0], host="host-2", session="s2")
+    assert statuses(out, killed, LATER, cell_row(A), one, here) == {
+        "host-1": ("pending", None), "host-2": ("complete", None),
+    }  # fmt: skip
+    ended = replace(killed, ended_at="2026-01-02T00:00:00+00:00")
+    assert statuses(out, ended)["host-1"] == ("complete", None)  # as `dlas explore` does
 
 
 def test_folders_are_read_one_after_another_and_not_pooled(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from dlas.store.artifacts import ArtifactStore, CleanReport
 from dlas.store.facts import Rests
 from dlas.store.remote import is_remote
 from dlas.store.results import FactRow, ResultStore
+from dlas.store.shared_store import require_local
 
 
 def clean(
@@ -25,7 +26,7 @@ def clean(
 
     Raises:
         UserError: a folder holds no results, a run is using the store, or it is in an object
-            store.
+            store or (but for a dry run) on a network file system.
         StorageError: the disk refuses.
     """
     if store is not None and is_remote(store):
@@ -38,6 +39,9 @@ def clean(
     if absent:
         raise UserError(f"no results in {', '.join(absent)}: `dlas run` makes them there")
     roots = [Path(store)] if store is not None else [f / STORE for f in folders]
+    if not dry_run:
+        for root in roots:
+            require_local(root, "cleaning")
     keep: set[str] = set()
     for folder in folders:
         with ResultStore(address_of(folder), read_only=True) as results:

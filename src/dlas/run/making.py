@@ -8,7 +8,8 @@ nothing is ever evaluated against what it was not made from.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -42,6 +43,8 @@ class Maker:
     """Who does the steps; None: this machine."""
     tried: set[str] = field(default_factory=set)
     """The keys of the steps done since the run began: what failed of them is not retried."""
+    beside: Callable[[], AbstractContextManager[None]] = nullcontext
+    """A block for each step, where others may measure on this machine."""
 
     def ok(self, key: str) -> bool:
         """Return whether a step yielded something."""
@@ -124,6 +127,7 @@ class Maker:
             later=later,
             hands=self.hands,
             tried=self.tried,
+            beside=self.beside,
         )
 
     def _later(self, plan: Plan) -> set[str]:

@@ -12,8 +12,8 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ class Member:
     _engine: LocalEngine | None = None
     _held: ExitStack = field(default_factory=ExitStack)
     _starting: threading.Lock = field(default_factory=threading.Lock)
+    _noted: set[str] = field(default_factory=set)
 
     def do(self, method: str, given: Any) -> object:
         """Do what is asked."""
@@ -129,12 +130,8 @@ class Member:
         """Do one step, unless it is done."""
         try:
             engine = self._ready()
-            engine = engine if not asked.anew else _anew(engine)
-            if asked.step.alone:  # takes the machine itself
-                record, known = engine.make(asked.step, asked.needs, asked.files)
-            else:
-                with beside_measuring():
-                    record, known = engine.make(asked.step, asked.needs, asked.files)
+            engine = replace(engine, anew=True) if asked.anew else engine
+            record, known = engine.make(asked.step, asked.needs, asked.files)
         except DamagedObject as error:
             return Reply(damaged=error.content, problem=str(error))
         except (StorageError, UserError) as error:
@@ -156,6 +153,7 @@ class Member:
                     settings=self.commission.study.measure,
                     paths=(str(self.commission.study.folder),),
                     retry=self.commission.retry,
+                    beside=self._beside,
                 )
             return self._engine
 
@@ -178,12 +176,21 @@ class Member:
                 commission.study, self._own(commission), stacks=stacks, store=commission.store,
                 retry=commission.retry, remeasure=commission.remeasure,
                 results=commission.results, progress=_Relay(self.name, self.tell),
-                tried=asked.tried,
+                tried=asked.tried, beside=self._beside,
             ) as begun:  # fmt: skip
                 begun.run()
                 return Reply(counts=begun.close().cells)
         except (StorageError, UserError) as error:
             return Reply(problem=f"{self.name}: {error}")
+
+    def _beside(self) -> AbstractContextManager[None]:
+        return beside_measuring(self._note_once)
+
+    def _note_once(self, text: str) -> None:
+        """Tell what several steps at once would tell."""
+        if text not in self._noted:
+            self._noted.add(text)
+            self._note(text)
 
     def _note(self, text: str) -> None:
         self.tell(Remark(self.name, text))
@@ -201,12 +208,6 @@ class _Relay(Silent):
 
     def note(self, text: str) -> None:
         self._tell(Remark(self._name, text))
-
-
-def _anew(engine: LocalEngine) -> LocalEngine:
-    return LocalEngine(
-        engine.store, engine.pool, engine.settings, engine.paths, engine.retry, anew=True
-    )
 
 
 def _resolved(stacks: list[Stack]) -> tuple[list[Live], list[CellPlan]]:

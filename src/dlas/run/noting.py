@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
 from dlas.core.clock import now
 from dlas.core.protocols import Techniques
 from dlas.core.records import Stage, Status
-from dlas.core.stack import LAYERS
+from dlas.core.stack import LAYERS, Stack
 from dlas.run.bench import Bench
 from dlas.run.making import Maker
 from dlas.run.measure.verdict import output_problem
@@ -74,6 +75,54 @@ def moved(row: CellRow, position: int | None) -> CellRow:
     if position is None:
         return row if row.dropped else replace(row, dropped=now())
     return replace(row, position=position, dropped="")
+
+
+_REFUSED = (Status.IMPOSSIBLE, Status.UNAVAILABLE)
+
+
+def as_planned(
+    study: str,
+    cells: Iterable[CellPlan],
+    positions: Mapping[str, int],
+    known: Mapping[str, CellRow],
+) -> dict[str, CellRow]:
+    """Return the rows of cells that are new, and of those that are refused now or were."""
+    rows = {}
+    for cell in cells:
+        row, before = cell_row(study, cell, positions[cell.cell]), known.get(cell.cell)
+        if before is None or row.status in _REFUSED or before.status in _REFUSED:
+            rows[cell.cell] = row
+    return rows
+
+
+def lost(planned: Mapping[str, CellRow], known: Mapping[str, CellRow]) -> dict[str, CellRow]:
+    """Return the rows of cells that were run, or were to be, and are unavailable now."""
+    return {
+        cell: row
+        for cell, row in planned.items()
+        if row.status is Status.UNAVAILABLE
+        and cell in known
+        and known[cell].status not in _REFUSED
+    }
+
+
+def of_others(
+    cells: Mapping[str, CellRow], rests: Iterable[FactRow], host: str, labels: Collection[str]
+) -> set[str]:
+    """Return those of some cells that another host has made: what it knows of them holds.
+
+    ``rests``: the facts of what cells rest on. Also of a host of the same class as this one, where
+    a cell names a label that this machine does not carry.
+    """
+    made: dict[str, set[str]] = defaultdict(set)
+    for fact in rests:
+        made[fact.cell].add(fact.host)
+    found = set()
+    for cell, row in cells.items():
+        label = Stack.from_json(row.stack).label
+        if made[cell] - {host} or (made[cell] and label and label not in labels):
+            found.add(cell)
+    return found
 
 
 def left_over(study: str, mine: Iterable[CellRow], every: Iterable[CellRow]) -> list[str]:

@@ -6,17 +6,18 @@ import sys
 import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from dlas import __version__
-from dlas.core import failpoints
+from dlas.core import failpoints, registry
 from dlas.core.clock import now
 from dlas.core.records import MeasureSettings, Status
 from dlas.core.stack import Stack
+from dlas.run import twins
 from dlas.run.asked import chosen, made, parted, planned, statuses
 from dlas.run.bench import Bench
 from dlas.run.ceilings import Ceilings
@@ -24,17 +25,17 @@ from dlas.run.company import Alone, Company, Form, Occasion, nobody
 from dlas.run.making import Maker
 from dlas.run.measure import host as hosts
 from dlas.run.measure.alone import folder_lock, machine_lock
-from dlas.run.noting import Notes, cell_row, left_over, moved, versions
+from dlas.run.noting import Notes, as_planned, left_over, lost, moved, of_others, versions
 from dlas.run.plan.after_build import measure_key
 from dlas.run.plan.counts import measurement_count
 from dlas.run.plan.plan import Plan, Runnable, Step
 from dlas.run.process.isolate import Pool
 from dlas.run.progress import Progress, Silent
 from dlas.run.rounds import Entry, Rounds
-from dlas.store.address import point
+from dlas.store.address import place_of, point
 from dlas.store.artifacts import StepRecord
 from dlas.store.budget import Budget, checked_size
-from dlas.store.facts import Observed
+from dlas.store.facts import Observed, Rests
 from dlas.store.results import (
     CellRow,
     FactRow,
@@ -120,11 +121,12 @@ def campaign(
     progress: Progress | None = None,
     form: Form = nobody,
     tried: Collection[str] = (),
+    beside: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Iterator[Campaign]:
     """Open a folder for work on a study (on some of its stacks): planned, nothing done yet.
 
     The arguments are those of :func:`run`; ``tried`` are steps that are not to be retried, since
-    they just were.
+    they just were; ``beside`` is a block for each step that works while others may measure here.
     """
     limit = checked_size(max_disk)
     folder = made(Path(out).absolute())
@@ -132,8 +134,9 @@ def campaign(
     progress = progress or Silent()
     with folder_lock(folder, progress.note), study.inside():
         artifacts = artifact_store(place, folder / STORE)
-        rows = ResultStore(point(folder, results))
+        rows = ResultStore(place_of(folder, results))
         with artifacts.use(), rows, Pool(artifacts.scratch()) as pool:
+            point(folder, rows.path)
             paths = (str(study.folder.absolute()),)
             wanted = study.stacks if stacks is None else stacks
             own, elsewhere = (wanted, []) if form is nobody else parted(wanted)
@@ -142,7 +145,9 @@ def campaign(
             host, session = hosts.host_class(description), uuid.uuid4().hex[:12]
             bench = Bench(pool, rows, study.measure, host, session, paths)
             budget = Budget(artifacts, limit, progress.note) if limit else None
-            maker = Maker(bench, artifacts, retry, remeasure, progress, budget, tried={*tried})
+            maker = Maker(
+                bench, artifacts, retry, remeasure, progress, budget, tried={*tried}, beside=beside
+            )
             occasion = Occasion(
                 study, elsewhere, plan, artifacts, str(place), bench, description["libraries"],
                 retry, remeasure, progress,
@@ -169,6 +174,7 @@ class Campaign:
     company: Company = field(default_factory=Alone)
     made: list[Runnable] = field(default_factory=list)
     """The cells whose steps were done, in that order."""
+    others: twins.Others = field(default_factory=dict)
 
     @property
     def notes(self) -> Notes:
@@ -227,7 +233,12 @@ class Campaign:
 
     def open(self) -> None:
         """Write down the host, the session, the study and its cells as planned."""
-        self.results.put(HostRow(host=self.host, description=dict(self.description)))
+        before = self.results.rows(HostRow, host=self.host)
+        here = twins.described(self.host, self.description, before, self.bench.session)
+        self.results.put(here)
+        self.others = twins.others(here)
+        if warning := twins.warning(self.others):
+            self.maker.progress.note(warning)
         self.results.put(
             SessionRow(
                 session=self.bench.session,
@@ -247,16 +258,25 @@ class Campaign:
         known = {row.cell: row for row in every if row.study == self.study.name}
         positions = {stack.cell: at for at, stack in enumerate(self.study.stacks)}
         kept = {cell: moved(row, positions.get(cell)) for cell, row in known.items()}
-        for cell in (*self.plan.cells, *self.company.cells):
-            row = cell_row(self.study.name, cell, positions[cell.cell])
-            before = known.get(cell.cell)
-            refused = (Status.IMPOSSIBLE, Status.UNAVAILABLE)
-            if before is None or (row.status in refused) or (before.status in refused):
-                kept[cell.cell] = row
+        cells = (*self.plan.cells, *self.company.cells)
+        planned_now = as_planned(self.study.name, cells, positions, known)
+        theirs = self._of_others(lost(planned_now, known))
+        kept |= {cell: row for cell, row in planned_now.items() if cell not in theirs}
         self.results.put(*(row for cell, row in kept.items() if row != known.get(cell)))
         for sentence in left_over(self.study.name, kept.values(), every):
             self.maker.progress.note(f"{self.out}: {sentence}")
         failpoints.reach("planned")
+
+    def _of_others(self, cells: Mapping[str, CellRow]) -> set[str]:
+        """Return which of the cells that cannot run here other machines have; say so."""
+        rests = self.results.rows(FactRow, kind=Rests.KIND) if cells else ()
+        theirs = of_others(cells, rests, self.host, registry.labels())
+        if theirs:
+            self.maker.progress.note(
+                f"{len(theirs)} cells cannot run here ({cells[min(theirs)].reason}); what other "
+                "machines have of them stays"
+            )
+        return theirs
 
     # ------------------------------------------------------------ measuring
 
@@ -322,7 +342,10 @@ class Campaign:
         """
         for entry in entries:
             cell = entry.plan.cell
-            for row in self.results.rows(RoundRow, cell=cell, host=self.host):
+            rows = self.results.rows(RoundRow, cell=cell, host=self.host)
+            if not self.maker.remeasure:
+                twins.require_mine([r for r in rows if r.key != entry.key], self.others)
+            for row in rows:
                 stale = row.key != entry.key
                 again = row.status is Status.FAILED and Status.FAILED in self.maker.retry
                 if self.maker.remeasure or stale or again:

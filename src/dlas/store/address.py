@@ -50,12 +50,11 @@ def holds_rows(folder: Path) -> bool:
     return isinstance(found, str) or found.is_file()
 
 
-def point(folder: Path, url: str | None) -> Path | str:
+def place_of(folder: Path, url: str | None) -> Path | str:
     """Return where a run keeps the rows of a folder: where it did, else where it is asked to.
 
     Raises:
         UserError: the folder's rows are elsewhere already, or the address is wrong.
-        StorageError: the disk refuses.
     """
     known = address_of(folder)
     if url is None:
@@ -68,9 +67,19 @@ def point(folder: Path, url: str | None) -> Path | str:
             f"--results {wanted}: {known} holds results already; give another --out, or "
             "leave --results out"
         )
-    with storage("say where the results are in", folder):
-        (folder / POINTER).write_text(canonical({"results": wanted}) + "\n", encoding="utf-8")
     return wanted
+
+
+def point(folder: Path, place: Path | str) -> None:
+    """Have a folder remember where its rows are, where that is a database: once it was opened.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    if isinstance(place, Path):
+        return
+    with storage("say where the results are in", folder):
+        (folder / POINTER).write_text(canonical({"results": place}) + "\n", encoding="utf-8")
 
 
 def checked_url(url: str) -> str:

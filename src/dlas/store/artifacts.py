@@ -27,11 +27,11 @@ from typing import Any
 
 from dlas.core.clock import now
 from dlas.core.errors import StorageError
-from dlas.core.keys import canonical, is_unknown
+from dlas.core.keys import canonical
 from dlas.core.records import Outcome, Status
 from dlas.store import marker
 from dlas.store.disk import remove_tree, storage, sync, tree_bytes
-from dlas.store.generations import NONE, Generations, Overtaken, StepFiles
+from dlas.store.generations import NONE, Generations, Overtaken, StepFiles, is_key
 from dlas.store.locks import Locks
 from dlas.store.objects import DamagedObject, damage, pack, require_plain
 from dlas.store.scratch import Scratch, sweep
@@ -110,7 +110,8 @@ class ArtifactStore:
 
     def records(self) -> dict[str, Path]:
         """Return the file of the newest record of every step, by its key, sorted."""
-        return self._files.files()
+        with storage("look into", self.root / "steps"):
+            return self._files.files()
 
     def path(self, content: str) -> Path:
         """Return the folder of an object; nobody may change anything in it.
@@ -397,7 +398,6 @@ class ArtifactStore:
 
 
 def _check_name(name: str) -> str:
-    bad = not name or name.startswith(".") or set(name) & set("/\\\0") or len(name) > 200
-    if bad or is_unknown(name):
+    if not is_key(name):
         raise ValueError(f"{name!r} is no key")
     return name

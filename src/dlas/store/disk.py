@@ -137,10 +137,9 @@ def acquire(
     exclusive lock.
     """
     mode = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
-    access = os.O_RDWR | os.O_CREAT if create else os.O_RDONLY
     while True:
         try:
-            handle = os.open(path, access | os.O_CLOEXEC, 0o666)
+            handle = _open_to_lock(path, create)
         except FileNotFoundError:
             if create:
                 raise
@@ -156,6 +155,16 @@ def acquire(
             os.close(handle)
             raise
         os.close(handle)  # its last holder removed the file before we had it: lock the new one
+
+
+def _open_to_lock(path: Path, create: bool) -> int:
+    """Return a file's descriptor, to write if it can be: NFS asks that of an exclusive lock."""
+    try:
+        return os.open(path, os.O_RDWR | (os.O_CREAT if create else 0) | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if create or error.errno not in (errno.EACCES, errno.EROFS):
+            raise
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _still_there(path: Path, handle: int) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 
 from dlas.core.keys import Json
-from dlas.store.rows import JsonObject, RoundRow
+from dlas.store.rows import HostRow, JsonObject, RoundRow
 
 
 @dataclass(frozen=True)
@@ -161,3 +161,28 @@ def flagged(row: RoundRow, flag: str) -> RoundRow:
     """Return a round with one flag more; one that failed has no other value."""
     flags = [*Timed.from_json(row.value).flags, flag]
     return replace(row, value={**row.value, "flags": flags})
+
+
+@dataclass(frozen=True)
+class Machine(Fact):
+    """One of the machines of a kind, all of which are one host; which of them ran when."""
+
+    KIND: ClassVar[str] = "machines"
+
+    name: str = ""
+    sessions: Sequence[str] = ()
+
+
+def machines_of(row: HostRow) -> dict[str, Machine]:
+    """Return a host's machines by what tells them apart; what is no machine is left out."""
+    said = row.description.get(Machine.KIND)
+    told = said.items() if isinstance(said, dict) else ()
+    return {name: Machine.from_json(each) for name, each in told if isinstance(each, dict)}
+
+
+def with_machines(row: HostRow, machines: Mapping[str, Machine]) -> HostRow:
+    """Return a host's row with these machines."""
+    if not machines:
+        return row
+    told = {name: machine.to_json() for name, machine in machines.items()}
+    return replace(row, description={**row.description, Machine.KIND: told})

@@ -16,10 +16,13 @@ done while nobody uses the store, is what removes old ones.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
+from dlas.core.errors import StorageError
+from dlas.core.keys import is_unknown
 from dlas.store.disk import remove_tree, sync, write_first
 
 NONE = -1
@@ -37,6 +40,12 @@ class Overtaken(Exception):
 def name_of(key: str, number: int) -> str:
     """Return the name of a generation below the folder of all steps."""
     return f"{key}.json" if number == 0 else f"{key}/{number}.json"
+
+
+def is_key(name: str) -> bool:
+    """Return whether a name can be that of a step, or of an artefact, below a store's folders."""
+    odd = not name or name.startswith(".") or set(name) & set("/\\\0") or len(name) > 200
+    return not (odd or is_unknown(name))
 
 
 def numbers(names: Iterable[str]) -> list[int]:
@@ -79,9 +88,19 @@ class Generations:
         return self.folder / name_of(key, number)
 
     def read(self, key: str, number: int) -> str | None:
-        """Return the text of a generation, None where it is not there (any more)."""
+        """Return the text of a generation, None where it is not there (any more).
+
+        Raises:
+            StorageError: it is a link, a pipe or the like, which is not read.
+        """
+        file = self.file(key, number)
         try:
-            return self.file(key, number).read_text(encoding="utf-8", errors="replace")
+            if not stat.S_ISREG(file.lstat().st_mode):
+                raise StorageError(
+                    f"the step record {file} is damaged (it is no plain file): remove it, then "
+                    "run again; the step will be done anew."
+                )
+            return file.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return None
 
@@ -121,10 +140,13 @@ class Generations:
         found: dict[str, str | None] = {}
         with os.scandir(self.folder) as entries:
             for entry in entries:
+                key = entry.name.removesuffix(".json")
+                if not is_key(key):
+                    continue  # as file managers leave behind
                 if entry.is_dir(follow_symlinks=False):
                     found[entry.name] = None
-                elif entry.name.endswith(".json"):
-                    found.setdefault(entry.name.removesuffix(".json"), entry.name)
+                elif key != entry.name and entry.is_file(follow_symlinks=False):
+                    found.setdefault(key, entry.name)
         numbers = {key: 0 if name else self.newest(key) for key, name in sorted(found.items())}
         return {key: self.file(key, number) for key, number in numbers.items() if number > NONE}
 

@@ -14,7 +14,8 @@ file         held shared                           held exclusively
 or fails to: nobody else who wants ``use`` for himself, to evict or to clean, is then at it.
 
 A process that was stopped keeps the store from being cleaned and evicted from, as one that runs
-does: its ``use`` is refused, not waited for. ``turn`` is waited for no longer than a lease.
+does: its ``use`` is refused, not waited for. ``turn`` is waited for no longer than a lease, and
+one that was stopped while it cleans or evicts is named after a lease (holders.py).
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from dlas.core.errors import UserError
 from dlas.store.disk import acquire, locked, storage
+from dlas.store.holders import acquire_from_living
 from dlas.store.leases import Leases, lasting
 
 _PAUSE_S = 0.02
@@ -52,8 +54,7 @@ class Locks:
         """Mark that a run is using the store."""
         path = self.folder / "use"
         with storage("lock", path):
-            handle = acquire(path, shared=True)
-        assert handle is not None  # we waited
+            handle = acquire_from_living(path, self._leases.seconds, shared=True)
         self._use = handle
         try:
             yield
@@ -61,9 +62,14 @@ class Locks:
             self._use = None
             os.close(handle)
 
-    def writing(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def writing(self) -> Iterator[None]:
         """Keep cleaning and eviction out while objects and records appear."""
-        return locked(self.folder / "store", shared=True)
+        handle = acquire_from_living(self.folder / "store", self._leases.seconds, shared=True)
+        try:
+            yield
+        finally:
+            os.close(handle)
 
     @contextmanager
     def only_user(self) -> Iterator[bool]:

@@ -78,6 +78,8 @@ def _part_with_others(files: Path, temporary: Path) -> None:
 
 def damage(target: Path, content: str) -> str | None:
     """Return what is wrong with an object, naming the file; None where it is whole."""
+    if strange := _strange(target):
+        return strange  # first: to read a pipe is to wait for whoever writes into it
     manifest = target / "manifest.json"
     try:
         said = json.loads(manifest.read_text(encoding="utf-8"))["files"]
@@ -88,8 +90,6 @@ def damage(target: Path, content: str) -> str | None:
         return f"{manifest} cannot be read"
     if changed:
         return f"{manifest} was changed"
-    if strange := _strange(target):
-        return strange
     found = folder_manifest(target / "files")
     for name in sorted({*said, *found}):
         if said.get(name) != found.get(name):

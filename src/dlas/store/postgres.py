@@ -34,8 +34,8 @@ class Postgres:
     """A database of a PostgreSQL server.
 
     Raises:
-        UserError: the driver is not installed, or the schema is newer than this dlas; or nothing
-            is there to read.
+        UserError: the driver is not installed, the address is none, the schema is newer than this
+            dlas, or nothing is there to read.
         StorageError: the server refuses, or does not answer.
     """
 
@@ -49,6 +49,7 @@ class Postgres:
         self.place = url
         self.patience_s = patience_s
         self._pid = os.getpid()
+        self._reached = False
         self._engine = _engine(url)
         try:
             self._open(read_only)
@@ -76,10 +77,11 @@ class Postgres:
             try:
                 with self._engine.connect() as connection:
                     connection.execution_options(isolation_level=level)
+                    self._reached = True
                     with connection.begin():
                         return work(connection)
             except DBAPIError as error:
-                if not _passes(error) or time.monotonic() > until:
+                if not _passes(error, self._reached) or time.monotonic() > until:
                     raise self._refused(doing, error) from error
             self._engine.dispose()
             time.sleep(_PAUSE_S)
@@ -128,23 +130,32 @@ class Postgres:
 
 def _engine(url: str) -> Engine:
     from sqlalchemy import create_engine
+    from sqlalchemy.exc import ArgumentError
 
     driver = "postgresql+psycopg" + url.removeprefix("postgresql")
-    return create_engine(
-        driver,
-        pool_pre_ping=True,
-        connect_args={"connect_timeout": _CONNECT_S, "application_name": "dlas"},
-    )
+    try:
+        return create_engine(
+            driver,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": _CONNECT_S, "application_name": "dlas"},
+        )
+    except (ArgumentError, ValueError) as error:  # the latter: a port that is no number
+        raise UserError(
+            f"--results {url}: must be postgresql://USER@HOST:PORT/DATABASE ({error})"
+        ) from error
 
 
 _FINAL = ("authentication failed", "no password supplied", "does not exist", "no pg_hba.conf")
+_UNKNOWN = ("Name or service not known", "nodename nor servname", "No address associated")
+"""Of a name that was mistyped; one that was known may be known again."""
 
 
-def _passes(error: DBAPIError) -> bool:
+def _passes(error: DBAPIError, reached: bool) -> bool:
     """Whether a refusal may pass: nobody answers (yet), or two were in each other's way."""
     state = getattr(error.orig, "sqlstate", None)
     if state is not None:
         return str(state).startswith(("08", "57P", "40"))
     # libpq could not connect, or lost the connection: of what it says only the words are known
     lost = type(error).__name__ == "OperationalError" or error.connection_invalidated
-    return lost and not any(words in str(error.orig) for words in _FINAL)
+    final = _FINAL if reached else (*_FINAL, *_UNKNOWN)
+    return lost and not any(words in str(error.orig) for words in final)

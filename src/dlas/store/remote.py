@@ -20,6 +20,15 @@ _PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
 _FINAL = (FileNotFoundError, FileExistsError, PermissionError, NotImplementedError, TypeError)
 """What does not pass by waiting."""
+_HOPELESS = frozenset({
+    "NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "ParamValidationError",
+    "InvalidConfigError", "NoRegionError", "NotImplemented",
+})  # fmt: skip
+"""Nor what botocore, or the store, calls so; of a store that answered before it may."""
+_IS_THERE = "PreconditionFailed"
+"""What a store calls it that a file is there; s3fs knows the words of Amazon's alone."""
+_EXPECTED: dict[str, tuple[type[OSError], ...]] = {"create": (FileExistsError,), "write": ()}
+"""What whoever calls deals with: while writing, that a file is there; else, that it is not."""
 SCHEMES = ("s3", "memory")
 """Those that can create a file exclusively; memory is for tests."""
 
@@ -42,6 +51,7 @@ class Remote:
         self.url = url.rstrip("/")
         self.patience_s = patience_s
         self._fs, self._root = _opened(self.url)
+        self._reached = False
 
     def place(self, name: str) -> str:
         """Return what messages call a file."""
@@ -68,10 +78,15 @@ class Remote:
         def once(at: str) -> None:
             nonlocal tries
             tries += 1
-            self._fs.pipe_file(at, data, mode="create")
+            try:
+                self._fs.pipe_file(at, data, mode="create")
+            except OSError as error:
+                if _IS_THERE in _names(error):
+                    raise FileExistsError(at) from error
+                raise
 
         try:
-            self._try("write", name, once)
+            self._try("create", name, once)
         except FileExistsError:
             return tries > 1 and self.read(name) == data
         return True
@@ -125,23 +140,37 @@ class Remote:
         pause = _PAUSE_S
         while True:
             try:
-                return call(self._at(name))
+                said = call(self._at(name))
+                self._reached = True
+                return said
             except _FINAL as error:
-                if isinstance(error, FileNotFoundError | FileExistsError):
+                if isinstance(error, _EXPECTED.get(doing, (FileNotFoundError,))):
                     raise
                 raise self._refused(doing, name, error) from error
             except Exception as error:  # botocore, aiohttp: each has a tree of its own
-                if time.monotonic() > until:
+                hopeless = not self._reached and _HOPELESS & _names(error)
+                if time.monotonic() > until or hopeless:
                     raise self._refused(doing, name, error) from error
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 
     def _refused(self, doing: str, name: str, error: Exception) -> StorageError:
-        said = " ".join(str(error).split()) or type(error).__name__
+        said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         return StorageError(
             f"cannot {doing} {self.place(name)}: {said}. See to the store, then run the same "
             "command again."
         )
+
+
+def _names(error: BaseException | None) -> set[str]:
+    """Return what an error, and what it is because of, is called: by Python and by the store."""
+    found: set[str] = set()
+    while error is not None:
+        response = getattr(error, "response", None)
+        code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
+        found |= {type(error).__name__, *([str(code)] if code else [])}
+        error = error.__cause__ or error.__context__
+    return found
 
 
 def _opened(url: str) -> tuple[Any, str]:

@@ -1,7 +1,8 @@
 """Half-done work: a folder per living process, known to be dead when its lock is free.
 
 A lock and not a process id says who is alive: it holds across containers and reused ids, and ends
-with the process however the process ends.
+with the process however the process ends. On a network file system a lock may be known to one
+machine alone: there a folder also has to be old.
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ import atexit
 import itertools
 import os
 import shutil
+import time
 import uuid
 from pathlib import Path
 
-from dlas.store.disk import acquire, remove_tree
+from dlas.store.disk import acquire, network_filesystem, remove_tree
+
+OLD_S = 7 * 86400.0
+"""How long nothing has changed in a folder that counts as old; machines' clocks differ by less."""
 
 
 class Scratch:
@@ -55,7 +60,10 @@ def sweep(parent: Path, *, remove: bool) -> int:
         OSError: the disk refuses.
     """
     dead = 0
+    shared = network_filesystem(parent) is not None
     for file in parent.glob("*.owner"):
+        if shared and not _old(file):
+            continue
         handle = acquire(file, wait=False, create=False)
         if handle is None:
             continue
@@ -65,6 +73,11 @@ def sweep(parent: Path, *, remove: bool) -> int:
             file.unlink(missing_ok=True)
         os.close(handle)
     return dead
+
+
+def _old(owner: Path) -> bool:
+    there = [path for path in (owner, owner.with_suffix("")) if path.exists()]
+    return time.time() - max((path.stat().st_mtime for path in there), default=0.0) > OLD_S
 
 
 def _remove(pid: int, folder: Path) -> None:

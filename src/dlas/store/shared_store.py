@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import uuid
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path, PurePosixPath
@@ -21,7 +22,7 @@ from dlas.core.errors import StorageError, UserError
 from dlas.core.keys import canonical
 from dlas.store import marker
 from dlas.store.artifacts import ArtifactStore, CleanReport
-from dlas.store.disk import remove_tree, storage
+from dlas.store.disk import network_filesystem, remove_tree, storage
 from dlas.store.generations import NONE, Overtaken, name_of, numbers
 from dlas.store.leases import lasting
 from dlas.store.objects import DamagedObject, damage
@@ -41,10 +42,26 @@ def shared_place(store: Path | str | None, own: Path, max_disk: int | None) -> P
         UserError: a disk budget is asked for where several machines share the store.
     """
     if store is None or not is_remote(store):
-        return own if store is None else Path(store).absolute()
+        place = own if store is None else Path(store).absolute()
+        if max_disk is not None:
+            require_local(place, "--max-disk")
+        return place
     if max_disk is not None:
         raise UserError(f"--max-disk: {store} is shared by several machines; leave it out")
     return str(store)
+
+
+def require_local(place: Path, what: str) -> None:
+    """Refuse what needs to know that nobody else uses a store, where other machines may.
+
+    Raises:
+        UserError: the folder is on a network file system, whose locks may be one machine's own.
+    """
+    if network := network_filesystem(place):
+        raise UserError(
+            f"{place} is on a network file system ({network}): {what} is refused, since nobody "
+            "can tell that no run on another machine uses it; give a folder on a local disk."
+        )
 
 
 def artifact_store(place: Path | str, cache: Path) -> ArtifactStore:
@@ -113,6 +130,7 @@ class SharedStore(ArtifactStore):
         self._steps = RemoteGenerations(self.remote)
         self._leases = RemoteLeases(self.remote, lasting())
         self._require_format()
+        self._require_exclusive()
 
     # ------------------------------------------------------------ steps
 
@@ -270,6 +288,21 @@ class SharedStore(ArtifactStore):
                 f"{marker.NEWEST}: upgrade dlas, or give another prefix."
             )
         self._format = marker.NEWEST
+
+    def _require_exclusive(self) -> None:
+        """Refuse a store that overwrites what can be created once: all rests on that it does not.
+
+        Raises:
+            UserError: it does.
+        """
+        name = f"locks/probe-{uuid.uuid4().hex}"
+        first, second = (self.remote.create(name, data) for data in (b"first", b"second"))
+        self.remote.remove(name)
+        if not first or second:
+            raise UserError(
+                f"{self.remote.url}: this store overwrites files that are to be created once (it "
+                "knows no If-None-Match), so that two machines could commit one step: give another"
+            )
 
 
 def _inside(name: object) -> bool:

@@ -17,7 +17,7 @@ from typing import TypeVar
 from dlas.core.errors import UserError, listed
 from dlas.core.records import Status
 from dlas.core.stack import Stack
-from dlas.store.facts import Rests
+from dlas.store.facts import Rests, machines_of, with_machines
 from dlas.store.rows import (
     CeilingRow,
     CellRow,
@@ -72,18 +72,25 @@ class Origin:
 def union(sources: Sequence[Origin], prefer: str | None = None) -> list[Row]:
     """Return the rows of all sources; in conflicts those of the source called ``prefer``.
 
+    Where one source holds all that the others do of a cell on a host, there is no conflict.
+
     Raises:
         UserError: there are conflicts, each named; or rows that say what cannot be.
     """
     problems = [*chain(*(_lies(source) for source in sources))]
-    made = [*_hosts(sources), *_of_sessions(sources, problems), *_cells(sources)]
+    made = [*_hosts(sources), *_of_sessions(sources, problems)]
     conflicts = []
+    decided: dict[str, Origin] = {}
     for place in sorted({place for source in sources for place in source.places}):
-        chosen = _chosen(place, sources, prefer)
+        chosen = _largest(place, sources)
         if chosen is None:
-            conflicts.append(_conflict(place, sources))
-        else:
-            made += chosen.places[place].values()
+            chosen = _preferred(place, sources, prefer)
+            if chosen is None:
+                conflicts.append(_conflict(place, sources))
+                continue
+            decided[place[0]] = chosen
+        made += chosen.places[place].values()
+    made += _cells(sources, decided)
     if conflicts:
         names = " or ".join(f"--prefer {source.name}" for source in sources)
         more = len(conflicts) - _SHOWN
@@ -101,12 +108,9 @@ def union(sources: Sequence[Origin], prefer: str | None = None) -> list[Row]:
 # ------------------------------------------------------------ cells on hosts
 
 
-def _chosen(place: Place, sources: Sequence[Origin], prefer: str | None) -> Origin | None:
+def _largest(place: Place, sources: Sequence[Origin]) -> Origin | None:
     """Return the source that holds all that is known of a cell on a host, None: none does."""
     known = [source for source in sources if place in source.places]
-    wanted = [source for source in known if source.name == prefer]
-    if wanted:
-        return wanted[0]
     ranked = sorted(known, key=lambda source: -len(source.places[place]))
     first = ranked[0].places[place]
     within = all(
@@ -115,6 +119,12 @@ def _chosen(place: Place, sources: Sequence[Origin], prefer: str | None) -> Orig
         for name, row in source.places[place].items()
     )
     return ranked[0] if within else None
+
+
+def _preferred(place: Place, sources: Sequence[Origin], prefer: str | None) -> Origin | None:
+    """Return the source that counts in conflicts, where it knows of the cell on the host."""
+    wanted = (each for each in sources if each.name == prefer and place in each.places)
+    return next(wanted, None)
 
 
 def _same(one: Row, two: Row) -> bool:
@@ -158,12 +168,22 @@ def _lies(source: Origin) -> Iterable[str]:
 
 
 def _hosts(sources: Sequence[Origin]) -> list[Row]:
-    """Return each host as the source that ran last describes it."""
+    """Return each host as the source that ran last describes it, with the machines of all."""
     found: dict[str, HostRow] = {}
     for source in sorted(sources, key=lambda each: each.latest):
         for row in source.of(HostRow):
-            found[row.host] = row
+            before = found.get(row.host)
+            found[row.host] = row if before is None else _with_both(row, before)
     return [*found.values()]
+
+
+def _with_both(row: HostRow, before: HostRow) -> HostRow:
+    """Return a host's row with the machines of another one beside its own, and their sessions."""
+    known = machines_of(before)
+    for name, machine in machines_of(row).items():
+        earlier = known[name].sessions if name in known else ()
+        known[name] = replace(machine, sessions=[*dict.fromkeys([*earlier, *machine.sessions])])
+    return with_machines(row, known)
 
 
 def _of_sessions(sources: Sequence[Origin], problems: list[str]) -> list[Row]:
@@ -191,17 +211,20 @@ def _longer(before: Row, after: Row) -> bool:
     return before.ended_at is None and replace(after, ended_at=None) == before
 
 
-def _cells(sources: Sequence[Origin]) -> list[Row]:
-    found: dict[tuple[str, str], CellRow] = {}
+def _cells(sources: Sequence[Origin], decided: Mapping[str, Origin]) -> list[Row]:
+    """Return each study's cells; ``decided``: whose word counts of a cell that is in conflict."""
+    found: dict[tuple[str, str], dict[str, CellRow]] = defaultdict(dict)
     for source in sources:
         for row in source.of(CellRow):
-            known = found.get((row.study, row.cell))
-            found[row.study, row.cell] = row if known is None else _both(known, row)
-    return [*found.values()]
+            found[row.study, row.cell][source.name] = row
+    return [_one(said, decided.get(cell)) for (_, cell), said in found.items()]
 
 
-def _both(one: CellRow, two: CellRow) -> CellRow:
-    """Return what two sources say of a cell of one study; dropped only where both dropped it."""
-    first = min(one, two, key=lambda row: _BETTER.index(row.status))
-    position, dropped = min(one.position, two.position), min(one.dropped, two.dropped)
-    return replace(first, position=position, dropped=dropped)
+def _one(said: Mapping[str, CellRow], preferred: Origin | None) -> CellRow:
+    """Return what sources say of a cell of one study; dropped only where all dropped it."""
+    rows = [*said.values()]
+    best = min(rows, key=lambda row: _BETTER.index(row.status))
+    if preferred is not None:
+        best = said.get(preferred.name, best)
+    position, dropped = min(row.position for row in rows), min(row.dropped for row in rows)
+    return replace(best, position=position, dropped=dropped)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dlas.core.records import Status
 from dlas.core.stack import LAYERS
-from dlas.store.facts import Built, Evaluated, Memory, Observed
+from dlas.store.facts import Built, Evaluated, Memory, Observed, Rests
 from dlas.store.results import CellRow, FactRow, RoundRow
 from dlas.tables import values
 from dlas.tables.frame import factor_column, frame_of
@@ -70,6 +70,14 @@ class _Known:
     def last(self) -> FactRow | RoundRow | None:
         """What was stored last of it."""
         return max(self.every, key=lambda r: r.created_at, default=None)
+
+    @cached_property
+    def failed(self) -> FactRow | RoundRow | None:
+        """What failed of it first, in the order in which it is made; None: nothing did."""
+        order = (Rests.KIND, Built.KIND, Evaluated.KIND, Memory.KIND, Observed.KIND)
+        facts = [self.facts[kind] for kind in order if kind in self.facts]
+        rows: list[FactRow | RoundRow] = [*facts, *self.all_rounds]
+        return next((row for row in rows if row.status is Status.FAILED), None)
 
 
 def cells_frame(folders: Folders) -> pd.DataFrame:
@@ -146,18 +154,30 @@ def _record(results: Results, known: _Known) -> values.Columns:
 def _status(results: Results, known: _Known) -> dict[str, str | None]:
     """Return what became of the cell on this host.
 
-    A cell's row tells of the host that ran its study last, and of rules that hold for all; on
-    another host the cell's facts and rounds tell.
+    A cell has one row, whichever hosts its study ran on: where there were several, what is known
+    of the cell on this one tells, but for a rule, which holds for all.
     """
-    ran = [s for s in results.sessions if s.study == known.row.study]
-    latest = max(ran, key=lambda s: s.started_at, default=None)
-    refused = known.row.status in (Status.IMPOSSIBLE, Status.UNAVAILABLE)
-    if refused or latest is None or latest.host == known.host:
+    ran = {s.host for s in results.sessions if s.study == known.row.study}
+    ruled_out = known.row.status is Status.IMPOSSIBLE
+    if ruled_out or not known.every or ran <= {known.host}:
         return _told(known.row.status, known.row)
-    failed = next((r for r in known.every if r.status is Status.FAILED), None)
-    if failed is not None:
-        return _told(Status.FAILED, failed)
-    return _told(Status.COMPLETE if known.rounds else Status.PENDING, None)
+    if known.failed is not None:
+        return _told(Status.FAILED, known.failed)
+    enough = len(known.rounds) >= _wanted(results, known)
+    return _told(Status.COMPLETE if enough else Status.PENDING, None)
+
+
+def _wanted(results: Results, known: _Known) -> int:
+    """Return how many rounds make the cell complete on this host.
+
+    A session that ended has measured as many as it wanted (``dlas explore``: one of most cells).
+    """
+    last = max(known.rounds, key=lambda r: r.created_at, default=None)
+    mine = next((s for s in results.sessions if last and s.session == last.session), None)
+    if mine is None or mine.ended_at is not None:
+        return 1
+    asked = mine.settings.get("rounds")
+    return int(asked.get("min", 1)) if isinstance(asked, dict) else 1
 
 
 def _told(status: Status, row: CellRow | FactRow | RoundRow | None) -> dict[str, str | None]:

@@ -15,7 +15,9 @@ from dlas.store.results import SessionRow
 from dlas.tables.environments import several
 from dlas.tables.read import Results
 
-QUIET = frozenset({"flags", "libraries", "load", "clocks_mhz", "temperatures_c", "cores_allowed"})
+QUIET = frozenset(
+    {"flags", "libraries", "load", "clocks_mhz", "temperatures_c", "cores_allowed", "machines"}
+)
 """Parts of a host's description that say how it stood for a moment, or are told apart."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -131,6 +131,54 @@ def test_a_process_that_dies_over_a_step_each_time_is_a_failed_step(bench: Bench
     kept = bench.store.get("a")
     assert kept is not None
     assert kept.reason == records["a"].reason
+
+
+def test_a_step_that_was_committed_before_its_process_died_is_done(bench: Bench) -> None:
+    crew = FakeCrew(bench, machine("one", "a", "b"))
+
+    def die(errand: Errand) -> Reply:
+        if errand.given.step.key == "a":  # type: ignore[attr-defined]
+            crew.do(errand)
+            raise Lost("it died just after")
+        return crew.do(errand)
+
+    crew.say = die
+    records = run(bench, spread(crew), A, B)
+    assert bench.text(records["b"]) == "ab"
+    assert bench.store.generation("a") == 0
+
+
+def test_where_a_lost_step_cannot_be_recorded_the_run_ends(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew = FakeCrew(bench, machine("one", "a", "b"))
+
+    def die(errand: Errand) -> Reply:
+        raise Lost("every worker that did it died")
+
+    def refuse(*given: Any, **how: Any) -> Any:
+        raise StorageError("the disk is full")
+
+    crew.say = die
+    monkeypatch.setattr(bench.store, "fail", refuse)
+    with ThreadPoolExecutor(1) as thread, pytest.raises(StorageError, match="the disk is full"):
+        thread.submit(run, bench, spread(crew), A).result(timeout=20)
+
+
+def test_who_commits_while_a_lost_step_is_recorded_is_believed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = LocalEngine(bench.store, bench.pool, MeasureSettings())  # type: ignore[arg-type]
+    real, others = bench.store.fail, LocalEngine(bench.store, bench.pool, MeasureSettings())  # type: ignore[arg-type]
+
+    def late(*given: Any, **how: Any) -> Any:
+        others.make(A, {}, False)
+        return real(*given, **how)
+
+    monkeypatch.setattr(bench.store, "fail", late)
+    record, known = engine.give_up(A, {}, "it died")
+    assert known
+    assert record.status is Status.COMPLETE
 
 
 def test_damage_that_a_machine_finds_is_mended(bench: Bench, tmp_path: Path) -> None:

@@ -35,7 +35,8 @@ LOOK_S = 1.0
 PATIENCE_S = 300.0
 """How long a scheduler that is gone, or a machine that could do an errand, is waited for."""
 TRIES = 3
-"""How often an errand is given to a machine whose process died over it."""
+"""How often an errand is given to a machine whose process died over it, at last on its own: what
+was beside it when it died may have been the reason."""
 _CALL_S = 30.0
 _CONNECT_S = 10.0
 
@@ -278,10 +279,11 @@ class Crew:
         if not able:
             self._nobody(errand)
             return
-        if errand.alone:
+        alone = errand.alone or errand.tries == TRIES - 1
+        if alone:
             load = Counter(address for e in self._errands if e.task for address in e.where)
             able = [min(able, key=lambda hired: (load[hired.address], hired.address))]
-        slots = able[0].slots if errand.alone else 1
+        slots = able[0].slots if alone else 1
         session = self._commission.session
         errand.where = frozenset(hired.address for hired in able)
         errand.task = task = self._submit(
@@ -308,11 +310,13 @@ class Crew:
         if not (isinstance(error, Lost) or type(error).__name__ == "KilledWorker"):
             self._settle(errand, error)
             return
-        errand.tries += 1 if isinstance(error, Lost) else TRIES
+        if isinstance(error, Lost):
+            self._hired.pop(error.address, None)  # its process died: it has to enrol anew
+            errand.tries += error.begun
+        else:  # Dask gave it up, after so many workers
+            errand.tries = max(errand.tries + 1, TRIES - 1)
         if errand.tries >= TRIES:
             self._settle(errand, Lost(_last_words(error)))
-            return
-        self._hired.pop(error.address, None)  # its process died: it has to enrol anew
 
     def _settle(self, errand: Errand, answer: Reply | BaseException) -> None:
         self._errands.discard(errand)

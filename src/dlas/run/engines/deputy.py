@@ -23,7 +23,10 @@ from dlas.run.engines.errands import Commission, Enrolled, Lost, Method, Remark,
 
 PROGRAM = "dlas.run.member"
 IDLE_S = 900.0
-"""A process that nobody has asked anything of for so long ends: its run has ended, or died."""
+"""A process that nobody has asked anything of for so long ends: its run has ended, or died.
+
+Where the run lives all the same, whatever it asks next begins with enrolling anew."""
+SWEEP_S = 60.0
 _END_S = 5.0
 
 _deputies: dict[str, Deputy] = {}
@@ -41,13 +44,28 @@ def settle_in(folder: Path, name: str) -> None:
     _home[:] = [(folder, name)]
 
 
+def sweep() -> None:
+    """End the processes of runs that nobody hears of any more."""
+    with _guard:
+        old = [session for session, deputy in _deputies.items() if deputy.idle_s > IDLE_S]
+    for session in old:
+        dismiss(session)
+
+
+def keep_sweeping() -> None:
+    """End such processes now and then, for good: a run that was killed dismisses nobody."""
+    while True:
+        time.sleep(SWEEP_S)
+        sweep()
+
+
 # ---------------------------------------------------------------- what a scheduler calls
 
 
 def enrol(commission: Commission) -> Enrolled:
     """Begin to work for a run."""
     session = commission.session
-    _sweep()
+    sweep()
     with _guard:
         if session not in _deputies:
             _deputies[session] = Deputy(*_where(), _teller(session))
@@ -69,12 +87,12 @@ def errand(session: str, method: Method, given: object) -> Reply:
     with _guard:
         deputy = _deputies.get(session)
     if deputy is None:
-        raise Lost(f"nobody works for the run {session} here", _address())
+        raise Lost(f"nobody works for the run {session} here", _address(), begun=False)
     try:
         answer: Reply = deputy.call(method, given)
     except Lost as error:
         dismiss(session)
-        raise Lost(str(error), _address()) from error
+        raise Lost(str(error), _address(), error.begun) from error
     return answer
 
 
@@ -123,12 +141,13 @@ class Deputy:
         try:
             with self._sending:
                 if self._closed:
-                    raise Lost(f"the process that was to do {method} has ended")
+                    raise Lost(f"the process that was to do {method} has ended", begun=False)
                 self._asked += 1
                 self._open[self._asked] = answer
                 self._line.send((self._asked, method, given))
         except OSError as error:
-            raise Lost(f"the process that was to do {method} has ended") from error
+            said = f"the process that was to do {method} has ended"
+            raise Lost(said, begun=False) from error
         try:
             return answer.result()
         finally:
@@ -193,11 +212,3 @@ def _teller(session: str) -> Callable[[Remark], None]:
         worker.loop.add_callback(worker.log_event, topic(session), said.to_json())
 
     return tell
-
-
-def _sweep() -> None:
-    """End the processes of runs that nobody hears of any more."""
-    with _guard:
-        old = [session for session, deputy in _deputies.items() if deputy.idle_s > IDLE_S]
-    for session in old:
-        dismiss(session)

@@ -20,13 +20,15 @@ Method = Literal["enrol", "step", "measure"]
 class Lost(DlasError):
     """What did an errand for a run is not there any more; nothing is known about the errand.
 
-    ``address`` is the worker's, where that is known.
+    ``address`` is the worker's, where that is known; ``begun`` says whether the errand can have
+    been what it died of.
     """
 
-    def __init__(self, said: str, address: str = "") -> None:
+    def __init__(self, said: str, address: str = "", begun: bool = True) -> None:
         self.said = said
         self.address = address
-        super().__init__(said, address)  # both: it is pickled by them
+        self.begun = begun
+        super().__init__(said, address, begun)  # all: it is pickled by them
 
     def __str__(self) -> str:
         return self.said

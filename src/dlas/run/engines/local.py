@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -52,6 +52,8 @@ class LocalEngine:
     began; with ``anew`` nothing is. ``upstream`` are steps
     done before: one runs again only where a given step needs files of it that are gone. With a
     ``budget`` artefacts are evicted; those of the steps named ``later`` are read after this.
+    ``beside`` keeps the machine from being measured on while a step works; those that have it
+    alone see to it themselves.
     """
 
     store: ArtifactStore
@@ -66,6 +68,7 @@ class LocalEngine:
     later: Collection[str] = ()
     hands: Hands | None = None
     tried: set[str] = field(default_factory=set)
+    beside: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def run(self, steps: Mapping[str, Step], done: Done) -> dict[str, StepRecord]:
         """Return the record of every step; what is finished is not run again.
@@ -119,7 +122,8 @@ class LocalEngine:
         what it found is judged like any other record, and ours is gone.
         """
         while True:
-            with self.store.lock(step.key):
+            # before its lease: while somebody measures here, another machine may do the step
+            with nullcontext() if step.alone else self.beside(), self.store.lock(step.key):
                 base = self.store.generation(step.key)
                 if known := self.settled(step, needs, files):
                     return known, True
@@ -130,8 +134,12 @@ class LocalEngine:
         """Record that a step failed, since what did it did not live to say so itself."""
         info = {"needs": _contents(needs)}
         failed = Outcome(Status.FAILED, value=info, reason=reason, transient=True)
-        base = self.store.generation(step.key)
-        return self.store.fail(step.key, step.stage, failed, 2, after=base), False
+        while True:
+            base = self.store.generation(step.key)
+            if known := self.settled(step, needs):
+                return known, True  # by one of those that died, or by somebody else
+            with suppress(Overtaken):
+                return self.store.fail(step.key, step.stage, failed, 2, after=base), False
 
     def _finished(self, step: Step, known: StepRecord, contents: Contents) -> bool:
         again = known.status in self.retry and step.key not in self.tried
@@ -177,14 +185,10 @@ class LocalEngine:
             if known is not None and self._goes_on(known, _contents(needs)):
                 args["previous"] = str(self._path(known))
         job = Job(
-            task=step.task,
-            args=args,
-            stage=step.stage,
-            timeout_s=self.settings.step_timeout_s,
-            memory_limit_mb=self.settings.memory_limit_mb,
+            task=step.task, args=args, stage=step.stage, timeout_s=self.settings.step_timeout_s,
+            memory_limit_mb=self.settings.memory_limit_mb, paths=self.paths,
             cpus=placement(step.placed)[0] if step.placed else None,
-            paths=self.paths,
-        )
+        )  # fmt: skip
         return self.pool.run(step.server, job, step.launch), folder
 
     def _goes_on(self, known: StepRecord, contents: Contents) -> bool:

@@ -142,7 +142,7 @@ class Spread:
                 return
             made.set_result(_made(answer))
         except Lost as error:
-            made.set_result(task.lost(str(error)))
+            _given_up(task, str(error), made)
         except BaseException as error:
             made.set_exception(error)
 
@@ -153,6 +153,14 @@ def _made(answer: Reply) -> Made:
     if answer.record is None:
         raise StorageError(answer.problem)
     return answer.record, answer.known
+
+
+def _given_up(task: Chore, reason: str, made: Future[Made]) -> None:
+    """Record that a step failed; where that is refused, whoever waits for it has to know."""
+    try:
+        made.set_result(task.lost(reason))
+    except BaseException as error:
+        made.set_exception(error)
 
 
 def _pass_on(ended: Future[Made], made: Future[Made]) -> None:

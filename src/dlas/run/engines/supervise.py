@@ -40,8 +40,12 @@ _QUIET = {
     "distributed.scheduler.work-stealing": True,
     "distributed.admin.tick.interval": "200ms",
     "distributed.admin.tick.limit": "1h",
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
 }
 """A machine that measures has nothing else to do; a worker that looks at itself is something."""
+_NO_PAGES = "127.0.0.1:0"
+"""Where Dask's web server listens: it always has one, which asks nobody for a certificate."""
 
 
 def checked_labels(text: str) -> tuple[str, ...]:
@@ -96,7 +100,7 @@ def serve_scheduler(wire: Wire, ready: Callable[[str], None]) -> None:
     async def serve() -> None:
         async with Scheduler(
             host=wire.host, port=wire.port, protocol=wire.protocol, security=wire.security(),
-            dashboard=False, dashboard_address=None,
+            dashboard=False, dashboard_address=_NO_PAGES,
         ) as scheduler:  # fmt: skip
             ready(str(scheduler.address))
             await scheduler.finished()
@@ -171,6 +175,7 @@ def work(wire: Wire, name: str, folder: Path) -> None:
     dask.config.set(_QUIET)
     deputy.settle_in(folder, name)
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    threading.Thread(target=deputy.keep_sweeping, name="sweeper", daemon=True).start()
     slots = default_workers()
 
     async def serve() -> None:
@@ -184,6 +189,7 @@ def work(wire: Wire, name: str, folder: Path) -> None:
             resources={SLOTS: slots},
             memory_limit=0,
             dashboard=False,
+            dashboard_address=_NO_PAGES,
             local_directory=str(folder / "dask"),
         ) as worker:
             await worker.finished()

@@ -1,6 +1,7 @@
 """One study measures at a time on a machine, one run works on a folder, whoever started it.
 
-A file lock in ``/tmp``: the kernel frees it when its holder dies, however it dies.
+A file lock in ``/tmp``: the kernel frees it when its holder dies, however it dies. One that was
+stopped is waited for as long as a lease lasts, then named.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from pathlib import Path
 
 from dlas.core.clock import now
 from dlas.core.errors import StorageError, UserError
+from dlas.store.holders import Vigil
+from dlas.store.leases import lasting
 
 PATH = Path("/tmp/dlas-measure.lock")
 """The same for every user, whatever their ``TMPDIR``."""
 VARIABLE = "DLAS_MEASURE_LOCK"
 """The environment's name for another file: tests, whose times nobody reads, do not wait."""
-WAIT_S = 6 * 3600.0
+WAIT_S = 7 * 24 * 3600.0
+"""A study may measure for days; whoever waits hears for whom, and soon whether he was stopped."""
 _PAUSE_S = 1.0
 """Between two tries: a waiting study must not disturb the one that measures."""
 
@@ -38,7 +42,8 @@ def machine_lock(
     ``note`` is told, once, whom we wait for.
 
     Raises:
-        UserError: it is still held after ``wait_s`` seconds; says by whom.
+        UserError: it is still held after ``wait_s`` seconds, or its holder has been stopped for as
+            long as a lease lasts; says by whom.
         StorageError: the lock file cannot be opened.
     """
     with _held(fcntl.LOCK_EX, note, wait_s, path):
@@ -46,16 +51,24 @@ def machine_lock(
 
 
 @contextlib.contextmanager
-def beside_measuring(*, wait_s: float = WAIT_S, path: Path | None = None) -> Iterator[None]:
+def beside_measuring(
+    note: Callable[[str], None] | None = None,
+    *,
+    wait_s: float = WAIT_S,
+    path: Path | None = None,
+) -> Iterator[None]:
     """Keep the machine from being measured on while something works here, which others may, too.
 
     For what works on a machine on others' behalf, and so cannot know when somebody measures.
 
+    ``note`` is told, once, whom we wait for.
+
     Raises:
-        UserError: somebody measured for all of ``wait_s`` seconds; says who.
+        UserError: somebody measured for all of ``wait_s`` seconds, or was stopped while measuring;
+            says who.
         StorageError: the lock file cannot be opened.
     """
-    with _held(fcntl.LOCK_SH, None, wait_s, path):
+    with _held(fcntl.LOCK_SH, note, wait_s, path):
         yield
 
 
@@ -78,6 +91,7 @@ def folder_lock(folder: Path, note: Callable[[str], None]) -> Iterator[None]:
     """Let one run at a time work on a folder; a second one waits and then finds all done.
 
     Raises:
+        UserError: the other one has been stopped for as long as a lease lasts.
         StorageError: the folder cannot be written.
     """
     try:
@@ -95,11 +109,23 @@ def folder_lock(folder: Path, note: Callable[[str], None]) -> Iterator[None]:
                 f"another run (process {handle.read().strip() or '?'}) works on {folder};"
                 " waiting for it to end"
             )
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            _wait(handle.fileno(), folder / "run.lock")
         handle.truncate(0)
         handle.write(str(os.getpid()))
         handle.flush()
         yield
+
+
+def _wait(descriptor: int, path: Path) -> None:
+    vigil = Vigil(path, lasting())
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            vigil.require_awake()
+            time.sleep(_PAUSE_S)
+        else:
+            return
 
 
 def _open(path: Path) -> int:
@@ -127,6 +153,7 @@ def _acquire(
     descriptor: int, how: int, note: Callable[[str], None] | None, wait_s: float, path: Path
 ) -> None:
     deadline = time.monotonic() + wait_s
+    vigil = Vigil(path, lasting())
     told = False
     while True:
         try:
@@ -143,6 +170,7 @@ def _acquire(
         if note is not None and not told:
             told = True
             note(f"waiting for another study that is measuring on this machine ({holder})")
+        vigil.require_awake()
         time.sleep(min(_PAUSE_S, max(0.0, deadline - time.monotonic())))
 
 

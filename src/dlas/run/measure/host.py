@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from dlas import __version__
+from dlas.core.errors import UserError
 from dlas.core.keys import key
+from dlas.core.protocols import LABEL
 from dlas.kernels.ground import cpu
 
 RUNTIMES = (
@@ -33,7 +36,10 @@ RUNTIMES = (
 )
 AVAILABLE = tuple(sorted(os.sched_getaffinity(0)))
 """Processors this process could use when it started: later it may pin itself to some."""
+MACHINE = "DLAS_MACHINE"
+"""The environment's name for what this machine is called, where others are of the same kind."""
 _CPU = Path("/sys/devices/system/cpu")
+_MACHINE_ID = Path("/etc/machine-id")
 
 
 # ---------------------------------------------------------------- this process
@@ -138,6 +144,8 @@ class Processor(TypedDict):
     described_by: str | None
     cores: int | None
     memory_gib: float
+    called: NotRequired[str]
+    """What the environment calls it: a host of its own, then."""
 
 
 class HostFacts(Processor):
@@ -187,7 +195,8 @@ def describe() -> HostFacts:
 def host_class(description: Processor) -> str:
     """Return the hash of what can change a result: processor, features, cores, memory (12 digits).
 
-    Memory counts in steps of a GiB: what a kernel keeps for itself differs from boot to boot.
+    Memory counts in steps of a GiB: what a kernel keeps for itself differs from boot to boot. Of
+    machines of one kind a name (:data:`MACHINE`) makes several hosts.
     """
     return key(
         "host",
@@ -195,12 +204,33 @@ def host_class(description: Processor) -> str:
         sorted(description["flags"]),
         description["cores"],
         round(description["memory_gib"]),
+        *([description["called"]] if description.get("called") else []),
     )[:12]
 
 
 def this_class() -> str:
     """Return the class of this host, without looking at anything else of it."""
     return host_class(_processor())
+
+
+def machine_id(file: Path = _MACHINE_ID) -> str:
+    """Return what tells this machine from others of its kind, as a hash; empty: nothing does."""
+    said = _read(file)
+    return key("machine", said)[:12] if said and said != "uninitialized" else ""
+
+
+def _called() -> str:
+    """Return what the environment calls this machine.
+
+    Raises:
+        UserError: it is no name.
+    """
+    said = os.environ.get(MACHINE, "")
+    if said and not re.fullmatch(LABEL, said):
+        raise UserError(
+            f"{MACHINE}={said!r}: must be one word of letters, digits, '.', '_' and '-'"
+        )
+    return said
 
 
 def concerns(description: HostFacts) -> list[str]:
@@ -255,7 +285,7 @@ def _read(path: Path) -> str | None:
 
 
 def _processor() -> Processor:
-    return {
+    named: Processor = {
         "cpu": cpu.model(),
         "machine": platform.machine(),
         "flags": sorted(cpu.flags()),
@@ -263,6 +293,9 @@ def _processor() -> Processor:
         "cores": os.cpu_count(),
         "memory_gib": round(_memory_kb() / 2**20, 1),
     }
+    if called := _called():
+        named["called"] = called
+    return named
 
 
 def _memory_kb() -> int:
