@@ -85,7 +85,7 @@ def _from_rounds(table: Table, samples: pd.DataFrame) -> Estimates | None:
     noise = fitted.noise
     pairs = list(zip(units.row.tolist(), units.control.tolist(), strict=True))
     each = np.array([together.each(u) for u in pairs])
-    fitted = replace(fitted, var=fitted.var + each + steady.var)
+    fitted = replace(fitted, var=fitted.var + each)
     controls, inflation = _controls(units, fitted.mean, fitted.var, noise.df[noise.of_unit])
     # Controls have done their work: only the cells themselves go on.
     n = len(table.cells)
@@ -115,16 +115,14 @@ def _from_rounds(table: Table, samples: pd.DataFrame) -> Estimates | None:
 def _shared(
     together: Linked, steady: Steady, units: Units, rows: int
 ) -> tuple[Floats, list[float]]:
-    """Return by row what is the same error for many: of the drift, and of each later session."""
+    """Return by row what is the same error for many: of each later session, and of the drift."""
     found, df = np.zeros((rows, len(together.links))), [link.df for link in together.links]
     for column, link in enumerate(together.links):
         found[[row for row, control in link.units if control == 0], column] = link.var
-    if steady.explained:
-        own = units.control == 0
-        level = np.zeros((rows, 1))
-        level[units.row[own], 0] = steady.level[own]
-        found, df = np.hstack([found, level]), [*df, steady.df]
-    return found, df
+    own = units.control == 0
+    drift = np.zeros((rows, steady.var.shape[1]))
+    drift[units.row[own]] = steady.var[own]
+    return np.hstack([found, drift]), [*df, *steady.df]
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,8 @@ def variances(units: Units, first: Solved, label: list[str]) -> tuple[Solved, Va
     for _ in range(8):
         weight = 1 / np.maximum(sigma2, 1e-18)[of_unit]
         found = fit(units, weight)
-        back = 1 / np.bincount(units.round, weight[units.unit])
+        # a round may hold nothing: that of a session which could not be linked
+        back = 1 / np.maximum(np.bincount(units.round, weight[units.unit]), 1e-300)
         stratum = of_unit[units.unit]
         mean = _by_stratum(back[units.round], stratum, len(names)) / np.bincount(stratum)
         taken = mean / np.maximum(sigma2, 1e-18)
