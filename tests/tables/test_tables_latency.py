@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dlas.analyze.parts.contrasts import tested
+from dlas.analyze.parts import contrasts
 from dlas.core.least import expected_least
 from dlas.core.records import Status
 from dlas.store.results import RoundRow
@@ -143,7 +143,7 @@ def test_the_interval_shown_is_the_one_that_comparisons_rest_on() -> None:
     found, fit = latencies(given), fits(given, QUIET)[0]
     known = fit.estimates
     assert known is not None and known.sessions == 2
-    inner = tested(known.mean, known.var, known)
+    inner = contrasts.tested(known.mean, known.var, known)
     for row, cell in enumerate(fit.cells):
         one = found[cell, HOST].quiet
         ends = np.exp([inner.low[row], inner.high[row]])

@@ -23,8 +23,9 @@ LEAST_ANCHORS = 2
 NORMAL = 1.959964
 QN_OF_FEW = (0.0, 0.0, 0.399, 0.994, 0.512, 0.844, 0.611, 0.857, 0.669, 0.872)
 """By which Qn of so many values is multiplied (Croux and Rousseeuw 1992)."""
-QN_EFFICIENCY = 0.8
-"""Of Qn against the standard deviation (0.82 for many values)."""
+QN_EFFICIENCY = (0.5, 0.7)
+"""Of Qn of so few and of more values against the standard deviation (of very many: 0.82); with
+so many times the degrees of freedom t intervals hold, which a test simulates."""
 Unit = tuple[int, int]
 """A row and its control."""
 
@@ -161,9 +162,9 @@ def between(d: Floats, within: Floats) -> tuple[float, float]:
     n = len(d)
     if n < 2:
         return float("nan"), 0.0
-    some = n / (n + (1.4 if n % 2 else 3.8))
-    spread = float(qn_scale(d)) * (QN_OF_FEW[n] if n < len(QN_OF_FEW) else some)
-    df = QN_EFFICIENCY * (n - 1)
+    few = n < len(QN_OF_FEW)
+    spread = float(qn_scale(d)) * (QN_OF_FEW[n] if few else n / (n + (1.4 if n % 2 else 3.8)))
+    df = max(1.0, QN_EFFICIENCY[0 if few else 1] * (n - 1))
     return _beyond(spread**2, df, float(np.median(within))), df
 
 

@@ -166,18 +166,11 @@ class _Gaps:
 
 def _gaps(one: Estimates, two: Estimates, i: np.ndarray, j: np.ndarray) -> _Gaps:
     d = one.mean[i] - two.mean[j]
-    own, shared, df = [], [], [[], []]
-    for e, rows in ((one, i), (two, j)):
-        own.append(e.var[rows, : e.own])
-        shared.append(e.shared[rows])
-        df[0].append(e.df[: e.own])
-        df[1].append(e.df[e.own :])
-    within = np.hstack(own)
-    each, each_df = between(d, within.sum(axis=1))
-    return _Gaps(
-        d, float(np.median(d)) if len(d) else 0.0, each, each_df, within, np.hstack(shared),
-        np.concatenate([*df[0], *df[1]]),
-    )  # fmt: skip
+    own = np.hstack([one.var[i, : one.own], two.var[j, : two.own]])
+    shared = np.hstack([one.shared[i], two.shared[j]])
+    df = [one.df[: one.own], two.df[: two.own], one.df[one.own :], two.df[two.own :]]
+    shift = float(np.median(d)) if len(d) else 0.0
+    return _Gaps(d, shift, *between(d, own.sum(axis=1)), own, shared, np.concatenate(df))
 
 
 def _cells(
