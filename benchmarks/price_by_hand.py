@@ -46,6 +46,8 @@ class Context:
         one, two = self.stacks.loc[a], self.stacks.loc[b]
         level = (math.sqrt(one["level"]) - math.sqrt(two["level"])) ** 2
         parts = [(level, one["level_df"])]
+        if one["group"] != two["group"]:
+            parts += [(one["moved"], one["moved_df"]), (two["moved"], two["moved_df"])]
         if one["df"] == two["df"]:  # of one stratum
             parts.append((one["own"] + two["own"], one["df"]))
         else:
@@ -108,9 +110,8 @@ def contexts(raw: Raw, model: str, inflation: float) -> Iterator[tuple[str, Cont
     every = raw.cells.assign(**{c: [s.get(c) for s in split] for c in free if "." in c})
     sure, may = (set(raw.done.loc[x, "cell"]) for x in (meets(raw), ~fails(raw)))
     noise = raw.units[raw.units["control"] == 0].set_index("cell")
-    every = every.join(halves(raw), on="cell").join(
-        noise[["own", "df", "level", "level_df"]], on="cell"
-    )
+    columns = ["own", "df", "group", "moved", "moved_df", "level", "level_df"]
+    every = every.join(halves(raw), on="cell").join(noise[columns], on="cell")
     for hardware, part in every[every["model"] == model].groupby("hardware", sort=False):
         read = part[0].notna() & part[1].notna()
         within = read & part["cell"].isin(sure)

@@ -5,7 +5,9 @@ of the speed, by the millisecond, is drawn for each. Cells of 0.2, 2 and 20 ms, 
 measured in it as ``dlas run`` does: rounds in an order shuffled anew, runs one after another,
 until the intervals of a stratum are as narrow as asked. What an interval claims is what the
 estimator would come to with unlimited rounds of the same session: it is taken from 600 further
-measurements at random moments of the same path. The bias is against an undisturbed machine.
+measurements at random moments of the same path. ``ratios`` are of a cell to another drawn at
+random, ``means`` of all cells of a stratum to those of another, as a main effect is. The bias is
+against an undisturbed machine.
 
     python benchmarks/quiet.py [--tables 2000] [--kinds bursts,drift] [--state FILE --minutes 4]
 
@@ -21,6 +23,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -203,6 +206,7 @@ def asked_of(kind: str, seed: int, number: int) -> dict[str, Any]:
     return {
         "inside": np.bincount(cells // 3 % STRATA, inside, minlength=STRATA).astype(int).tolist(),
         "ratios": _ratios(known, true, rng),
+        "means": _means(known, true),
         "half": [widths.tolist(), counts.tolist()],
         "rounds": float(np.mean([len(r) for r in rounds.values()])),
         "level": [float(known.mean[cells % 3 == d].mean()) for d in range(len(DURATIONS))],
@@ -218,6 +222,19 @@ def _ratios(known: Estimates, true: np.ndarray, rng: np.random.Generator) -> flo
     return float(np.mean((found.low <= gap) & (gap <= found.high)))
 
 
+def _means(known: Estimates, true: np.ndarray) -> float:
+    """Return how many means of one stratum over another, cell by cell, lie in their interval."""
+    own = [np.flatnonzero(np.arange(CELLS) // 3 % STRATA == s) for s in range(STRATA)]
+    inside = []
+    for a, b in combinations(own, 2):
+        total, apart = (of(a, b).sum(axis=0, keepdims=True) for of in (known.gap, known.apart))
+        var = known.averaged(total, np.array([float(len(a))]), apart)
+        found = tested(np.array([(known.mean[a] - known.mean[b]).mean()]), var, known)
+        gap = (true[a] - true[b]).mean()
+        inside.append(found.low[0] <= gap <= found.high[0])
+    return float(np.mean(inside))
+
+
 def summed(found: list[dict[str, Any]]) -> dict[str, float]:
     """Return coverage, widths and bias over the sessions of one kind."""
     inside = np.sum([one["inside"] for one in found], axis=0) / len(found)
@@ -228,6 +245,7 @@ def summed(found: list[dict[str, Any]]) -> dict[str, float]:
         "coverage": float(inside.sum() / CELLS),
         "worst stratum": float((inside / of).min()),
         "ratios": float(np.mean([one["ratios"] for one in found])),
+        "means": float(np.mean([one["means"] for one in found])),
         "half width": float(np.median(np.repeat(widths, counts.astype(int)))),
         "rounds": float(np.mean([one["rounds"] for one in found])),
         **{f"bias {ms:g} ms": float(bias) for ms, bias in zip(DURATIONS, level, strict=True)},

@@ -41,7 +41,8 @@ class Raw:
     units: pd.DataFrame
     """A row for each cell and control with rounds: ``cell, control, n`` (rounds), ``value`` (on
     the log scale), ``own`` and ``df`` (its variance and the degrees of freedom behind it),
-    ``level`` and ``level_df`` (the same of an error that all have in common)."""
+    ``moved`` and ``moved_df`` (the same of an error that all of its ``group`` have in common),
+    ``level`` and ``level_df`` (of one that all have in common)."""
     known: pd.DataFrame
     """Layers and parameters by cell."""
     all_rounds: pd.DataFrame
@@ -176,8 +177,10 @@ def undisturbed(rounds: pd.DataFrame, known: pd.DataFrame) -> tuple[pd.DataFrame
     units = summary(steady)
     units["own"], units["df"] = noise(units, strata(units, known))
     # how well the level of a stratum is known, and what the drift leaves unknown of it
-    units["own"] += (moved.groupby(group).transform("var") / moved.groupby(group).transform(
-        "size")).where(enough & (off != 0).any(), 0.0)  # fmt: skip
+    cells = moved.groupby(group).transform("size")
+    units["group"], units["moved_df"] = group, cells - 1.0
+    units["moved"] = moved.groupby(group).transform("var") / cells
+    units["moved"] = units["moved"].where(enough & (off != 0).any(), 0.0)
     doubts = summary(rounds.assign(log=off))["size"]
     units["level"] = doubts.groupby(group).transform("mean").where(enough, 0.0)
     units["level"] *= units["n"].map(lambda n: unit_variance(n, OF_ROUNDS))
@@ -274,7 +277,8 @@ def halves(raw: Raw) -> pd.DataFrame:
     half = rounds.groupby("cell").cumcount() % 2
     logs = rounds.groupby(["cell", half])["log"].apply(np.array).unstack()
     n = logs.map(lambda x: len(x) if isinstance(x, np.ndarray) else 0)
-    k = max(1, min(OF_ROUNDS, int(n[1].median())))
+    usual = max(1, min(2, n[1].median()))
+    k = min(OF_ROUNDS, int(n[1][n[1] >= usual].min()))
     return logs.where(n >= k).map(lambda x: least_of(x, k) if isinstance(x, np.ndarray) else x)
 
 

@@ -11,17 +11,23 @@ from dlas.analyze.whole import analyze
 from truths.asking import measured
 from truths.counting import Row, counted, each, rate
 from truths.grids import SHAPE, world
+from truths.worlds import mattering, untrue
 
 
 def reports_anything(rng: np.random.Generator, draws: int) -> Iterator[bool]:
-    """Say whether a table of equal cells yields any significant finding.
+    """Say whether a table of equal cells yields any significant finding, or a layer that matters.
 
     That more threads do not keep what they promise is true of these tables: it is not counted.
     """
+    log = np.zeros(SHAPE)
     for _ in range(draws):
-        ((table, _),) = measured(rng, world(rng, np.zeros(SHAPE)), 1)
-        found = analyze(table).findings
-        yield any(f.certainty == "significant" and f.kind != "expectation" for f in found)
+        true = world(rng, log)
+        ((table, _),) = measured(rng, true, 1)
+        found = analyze(table)
+        yield mattering(found, true) or any(
+            f.certainty == "significant" and (f.kind != "expectation" or untrue(f, log))
+            for f in found.findings
+        )
 
 
 def run(n: int, seed: int = 1, slices: Slices | None = None) -> Iterator[Row]:

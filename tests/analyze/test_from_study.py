@@ -165,6 +165,34 @@ def test_comparison_of_a_run_with_itself_and_with_a_slower_runtime():
     json.dumps(changed.to_dict())
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_what_every_cell_differs_by_from_session_to_session_is_no_change(seed):
+    """Nothing changed, but cells differ by 2.7 % each, as two sessions of one machine do."""
+    a = from_study(*frames(seed=10 * seed + 1))
+    cells, rounds = frames(seed=10 * seed + 2)
+    rng = np.random.default_rng(seed)
+    own = dict(zip(cells["cell"], np.exp(rng.normal(0.05, 0.027, len(cells))), strict=True))
+    moved = rounds.assign(latency_ms=rounds["latency_ms"] * rounds["cell"].map(own))
+    found = compare(a, from_study(cells, moved))
+    assert found.cells["beyond_shift"].sum() <= 2
+    assert not (found.levels["q"] < 0.05).any()
+    assert not len(found.winners)
+    assert 0.015 < found.apart < 0.05
+    assert "from run to run" in render_comparison(found)
+
+
+def test_of_one_cell_alone_nothing_is_said_to_have_changed():
+    cells, rounds = frames()
+    one = cells["cell"] == "p-plain-slow-1"
+    cells, rounds = (f.rename(columns={"latency_ms": "quiet_ms"}) for f in (cells, rounds))
+    few = rounds[rounds["cell"] == "p-plain-slow-1"]
+    twice = few.assign(quiet_ms=2 * few["quiet_ms"])
+    found = compare(from_study(cells[one], few), from_study(cells[one], twice))
+    assert found.known and found.shift == pytest.approx(0.5, rel=0.02)
+    assert not found.cells["changed"].any() and np.isnan(found.apart)
+    assert "one cell does not tell" in render_comparison(found)
+
+
 def test_comparison_tells_status_missing_cells_and_winners():
     cells, rounds = frames()
     other = cells.copy()

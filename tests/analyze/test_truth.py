@@ -9,10 +9,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-PARTS = ("power", "nulls", "coverage", "findings", "prices", "grids", "counting")
+PARTS = ("power", "nulls", "coverage", "findings", "prices", "grids", "counting", "worlds")
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,42 @@ def tossed(rng, draws):
         if tossed.calls == tossed.stop:
             raise KeyboardInterrupt
         yield "heads", int(rng.random() < 0.5), 1
+
+
+def test_a_layer_that_costs_nothing_does_not_matter_most(truth):
+    """Whether that is told untruly is counted by the cells that there are."""
+    grids, log = truth.grids, np.zeros(truth.grids.SHAPE)
+    log[:, 0] += 0.2  # no optimization costs
+    world = grids.World(log, np.ones(grids.SHAPE, dtype=bool), log)
+
+    def told(layer, default, true=world, text="{} matters most for quiet_ms"):
+        finding = SimpleNamespace(
+            kind="importance", sentence=text.format(layer), layers=(layer, "algorithm")
+        )
+        regrets = pd.DataFrame({"layer": [layer], "default": [default]})
+        return truth.worlds.mattering(SimpleNamespace(findings=[finding], regrets=regrets), true)
+
+    assert not told("optimization", "none")
+    assert told("optimization", "narrow") and told("software", "s0")
+    assert not told("software", "s0", text="No layer matters beyond noise")
+    there = world.there.copy()
+    there[:, 1:, :, 0] = False  # s0 runs with no optimization alone: it costs after all
+    assert not told("software", "s0", grids.World(log, there, log))
+
+
+def test_a_promise_is_told_truly_or_not(truth):
+    log = truth.grids.along(np.array([0.0, -0.2, -1.5]), 4) + np.zeros(truth.grids.SHAPE)
+
+    def untrue(threads, verdict):
+        finding = SimpleNamespace(
+            kind="expectation", numbers={"expected": float(threads), "verdict": verdict},
+            choices=(f"hardware=cpu(threads={threads})", "hardware=cpu(threads=1)"),
+        )  # fmt: skip
+        return truth.worlds.untrue(finding, log)
+
+    assert [untrue(2, v) for v in ("over-predicts", "under-predicts")] == [False, True]
+    assert [untrue(4, v) for v in ("over-predicts", "under-predicts")] == [True, False]
+    assert not untrue(2, "predicts") and not untrue(2, "cannot tell")
 
 
 def test_counts_go_on_where_they_were_stopped(truth, tmp_path):

@@ -21,6 +21,19 @@ def test_two_of_each_runtime_and_threads_and_every_model() -> None:
     assert len(found) <= 9 and len(set(found)) == len(found)
 
 
+def test_six_in_all_where_there_are_so_many() -> None:
+    def alike(n: int, again: int = 0) -> int:
+        before = [f"c{i}" for i in range(n)]
+        found = anchors(
+            before, before[:again], cell=str, stratum=lambda _: "a", model=lambda _: "m"
+        )
+        assert len(set(found)) == len(found) and not set(found) & set(before[:again])
+        return len(found)
+
+    assert [alike(n) for n in (1, 2, 6, 9)] == [1, 2, 6, 6]
+    assert [alike(9, again=n) for n in (1, 5, 7)] == [5, 1, 0]
+
+
 def test_a_model_that_no_other_anchor_has_is_added() -> None:
     before = [("m0", "a", 1), ("m1", "a", 1), ("m2", "a", 1), ("m3", "a", 1)]
     assert {c[0] for c in chosen(before, [])} == {"m0", "m1", "m2", "m3"}

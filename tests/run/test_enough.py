@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -61,6 +62,27 @@ def test_a_cell_with_fewer_rounds_is_measured_on_alone() -> None:
     assert not ask(QUIET, rows, 0.02)
     fewer = [row for row in rows if row.cell != "q3" or row.round < 1]
     assert ask(QUIET, fewer, 0.02) == ["q3"]
+
+
+def test_a_slower_session_is_no_noise() -> None:
+    """Two of eight quiet cells were measured again on a day when all was 8 % slower."""
+    rows = drawn(QUIET, NOISE, 4)
+    again = [
+        replace(
+            row, session="later", round=row.round + 4,
+            samples=tuple(1.08 * s for s in row.samples),
+            created_at=row.created_at.replace("-01T", "-02T"),
+        )
+        for row in drawn(QUIET[:2], NOISE, 4, seed=1)
+    ]  # fmt: skip
+    assert ask(QUIET, rows, 0.015) == []
+    assert ask(QUIET, rows + again, 0.015) == []
+    # what nothing links to the first day is left as it is: it is steady by itself
+    new = [
+        replace(row, session="later", samples=tuple(2 * s for s in row.samples))
+        for row in drawn([("n", 0, "quiet")], NOISE, 4, seed=2)
+    ]
+    assert ask([*QUIET, ("n", 0, "quiet")], rows + new, 0.015) == []
 
 
 def test_without_two_rounds_nothing_is_known() -> None:

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from dlas.analyze.parts import contrasts
 from dlas.core.least import expected_least
 from dlas.core.records import Status
 from dlas.store.results import RoundRow
+from dlas.tables.fitted import QUIET, fits
 from dlas.tables.latency import MEDIAN_VARIANCE, latencies, median_variance
 from dlas.tables.read import Results
 from table_rows import HOST, cell_row, fact, round_row, stack
@@ -123,6 +126,28 @@ def test_undisturbed_it_is_the_expected_least_of_three_rounds() -> None:
     assert found.low_ms < found.ms < found.high_ms
     alone = latencies(results(rounds[:1]))[A.cell, HOST].quiet
     assert (alone.ms, alone.low_ms) == (pytest.approx(4), None)
+
+
+def test_the_interval_shown_is_the_one_that_comparisons_rest_on() -> None:
+    """Of rounds that drifted: what is in doubt of the levels is in it, with its own freedom."""
+    random = np.random.default_rng(5)
+    cells, at = [stack(n / 1000) for n in range(30)], 0
+    rounds = []
+    for r in range(4):
+        for n in random.permutation(len(cells)).tolist():
+            ms = math.exp(0.15 * math.sin(at / 9) + abs(random.normal(0, 0.005)))
+            row = round_row(cells[n].cell, r, [ms] * 12)
+            at += 1
+            rounds.append(replace(row, created_at=f"2026-01-01T00:{at // 60:02}:{at % 60:02}"))
+    given = Results(Path(), [cell_row(c) for c in cells], [], rounds, [], [])
+    found, fit = latencies(given), fits(given, QUIET)[0]
+    known = fit.estimates
+    assert known is not None and known.sessions == 2
+    inner = contrasts.tested(known.mean, known.var, known)
+    for row, cell in enumerate(fit.cells):
+        one = found[cell, HOST].quiet
+        ends = np.exp([inner.low[row], inner.high[row]])
+        assert [one.low_ms, one.high_ms] == pytest.approx(list(ends))
 
 
 def test_undisturbed_intervals_hold_what_they_promise() -> None:

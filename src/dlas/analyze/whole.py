@@ -43,8 +43,10 @@ def analyze(table: Table, *, triples: bool = False) -> Analysis:
         triples: also split the variance into triples of layers.
     """
     table, noise, split = _estimated(noted(table), triples=triples)
+    both = halves(table, noise)
+    table = replace(table, notes=(*table.notes, *both.notes))
     one, promised, kept = (p(table, noise) for p in (speedups, expected, waterfalls))
-    paid = price(table, noise, both := halves(table, noise))
+    paid = price(table, noise, both)
     parts = Analysis(
         table=table,
         estimates=noise,

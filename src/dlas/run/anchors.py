@@ -2,8 +2,9 @@
 
 A cell that is measured in this session alone (a runtime added later, say) is compared with those
 of earlier sessions through cells measured in both (``dlas.analyze.estimate.sessions``). What is
-taken up after a kill links itself; else at least two cells for each runtime and thread count, and
-one of every model, are measured again.
+taken up after a kill links itself; else at least two cells for each runtime and thread count, one
+of every model, and six in all are measured again: of fewer nobody could tell well by how much
+cells differ between the sessions.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import TypeVar
 from dlas.core.keys import key
 
 PER_STRATUM = 2
+LEAST = 6
+"""Anchors, where so many cells were measured before."""
 E = TypeVar("E")
 
 
@@ -51,4 +54,5 @@ def anchors(
         if model(entry) not in seen:
             seen.add(model(entry))
             chosen.append(entry)
-    return chosen
+    more = [e for e in ranked if e not in there and e not in chosen]
+    return chosen + more[: max(0, LEAST - len(there) - len(chosen))]

@@ -58,7 +58,10 @@ def undecided(
 def _steady(
     rows: Sequence[RoundRow], strata: Mapping[tuple[str, int], object]
 ) -> Mapping[tuple[str, int], list[float]]:
-    """Return the logarithms of the undisturbed rounds by cell and control, less the drift."""
+    """Return the logarithms of the undisturbed rounds by cell and control.
+
+    Less what all cells have in common: how much slower a later session was, and the drift of each.
+    """
     import numpy as np
 
     from dlas.core.drift import drift
@@ -68,10 +71,40 @@ def _steady(
     order = np.argsort(np.argsort([row.created_at for row in rows], kind="stable"))
     units = _numbered([(row.cell, row.control) for row in rows])
     groups = _numbered([strata.get((row.cell, row.control)) for row in rows])
-    log -= drift(log, units, order, groups, _numbered([row.session for row in rows])).at
+    sessions = _numbered([row.session for row in rows])
+    log -= _shifts(log, units, order, sessions)
+    log -= drift(log, units, order, groups, sessions).at
     found: dict[tuple[str, int], list[float]] = defaultdict(list)
     for row, value in zip(rows, log.tolist(), strict=True):
         found[row.cell, row.control].append(value)
+    return found
+
+
+def _shifts(log: Floats, units: Ints, order: Ints, sessions: Ints) -> Floats:
+    """Return by reading how much slower its session was than those before it.
+
+    By the cells that were measured in it and before: the mean of their differences. Nothing where
+    it has none in common with them.
+    """
+    import numpy as np
+
+    from dlas.core.least import OF_ROUNDS, expected_least
+
+    found = np.zeros(len(log))
+    first = {int(s): int(order[sessions == s].min()) for s in np.unique(sessions)}
+    known: dict[int, Floats] = {}
+    for session in sorted(first, key=lambda s: first[s]):
+        own = np.flatnonzero(sessions == session)
+        now = {int(u): log[own[units[own] == u]] for u in np.unique(units[own])}
+        both = [(known[u], each) for u, each in now.items() if u in known]
+        ks = [min(len(before), len(each), OF_ROUNDS) for before, each in both]
+        gaps = [
+            expected_least(each, k) - expected_least(before, k)
+            for (before, each), k in zip(both, ks, strict=True)
+        ]
+        found[own] = shift = float(np.mean(gaps)) if gaps else 0.0
+        for u, each in now.items():
+            known[u] = np.concatenate([known.get(u, each[:0]), each - shift])
     return found
 
 

@@ -127,9 +127,12 @@ def _span(log: float, fit: Fit, row: int, wider: float) -> Span:
     ms = math.exp(log)
     if fit.estimates is None:
         return Span(ms, None, None)
-    stratum = fit.stratum(row)
-    var, df = float(fit.estimates.var[row].sum()), float(fit.estimates.df[stratum])
-    half = _t(df) * math.sqrt(var * wider)
+    from dlas.analyze.parts.contrasts import satterthwaite
+
+    if not fit.estimates.df[fit.stratum(row)] > 0:
+        return Span(ms, None, None)
+    var = fit.estimates.var[row]
+    half = _t(float(satterthwaite(var, fit.estimates.df))) * math.sqrt(float(var.sum()) * wider)
     if not math.isfinite(half):
         return Span(ms, None, None)
     return Span(ms, ms * math.exp(-half), ms * math.exp(half))

@@ -83,6 +83,31 @@ def test_one_round_is_no_noise():
     assert estimate(table).kind == "unknown"
 
 
+@pytest.mark.parametrize("metric", ["quiet_ms", "latency_ms"])
+def test_of_single_rounds_alone_in_their_stratum_nothing_is_claimed(metric):
+    """Runtime c was measured once: its own noise is not nothing, and the others keep theirs."""
+    rng = np.random.default_rng(0)
+    cells, rounds = [], []
+    for runtime, n in (("a", 4), ("b", 4), ("c", 1)):
+        for m in range(8):
+            name = f"{runtime}{m}"
+            cells.append((name, "h", "complete", "d", f"m{m}", "o", "n", runtime, "cpu", 1.0))
+            log = 0.5 * m + np.abs(rng.normal(0, 0.02, n))
+            rounds += [(name, 0, r, "h", "s", float(np.exp(v))) for r, v in enumerate(log)]
+    layers = ["dataset", "model", "optimization", "algorithm", "software", "hardware"]
+    frame = pd.DataFrame(cells, columns=["cell", "host", "status", *layers, metric])
+    names = ["cell", "control", "round", "host", "session", metric]
+    table = from_study(frame, pd.DataFrame(rounds, columns=names))
+    found = estimate(table)
+    lone = frame["software"].eq("c").to_numpy()
+    assert found.kind == "rounds" and np.isfinite(found.mean[~lone]).all()
+    assert np.isnan(found.mean[lone]).all()
+    assert [n for n in found.notes if "8 cells have a single round" in n]
+    # the others are what they are without it
+    alone = estimate(from_study(frame[~lone], pd.DataFrame(rounds[:64], columns=names)))
+    assert found.gap(0, 8).sum() == pytest.approx(alone.gap(0, 8).sum(), rel=0.02)
+
+
 def test_intervals_are_read_as_95_per_cent():
     frame = pd.DataFrame({"x": ["a", "b"], "ms": [1.0, 2.0], "lo": [0.9, 1.8], "hi": [1.1, 2.2]})
     table = load_table(frame, layers="x", metric="ms", low="lo", high="hi")

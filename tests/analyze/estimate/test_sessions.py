@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from dlas.analyze import analyze, from_study
+from dlas.analyze import analyze, from_study, load_table
 from dlas.analyze.estimate.noise import estimate
-from dlas.analyze.estimate.sessions import linked
+from dlas.analyze.estimate.sessions import between, linked
 from dlas.analyze.parts.effects import speedups
+from dlas.analyze.parts.interactions import interactions
 
 MODELS, RUNTIMES = 12, ("a", "b", "c")
 ROUNDS, SHIFT, OWN, NOISE = 5, 0.08, 0.027, 0.01
@@ -49,6 +52,65 @@ def test_a_runtime_of_another_session_is_compared_through_anchors() -> None:
     assert inside / n > 0.88
 
 
+@pytest.mark.parametrize("anchors", [1, 2, 3])
+def test_few_anchors_make_intervals_wide_and_not_wrong(anchors: int) -> None:
+    """So many of either runtime: two, four or six in all."""
+    inside = []
+    for seed in range(24):
+        table = from_study(*study(anchors=anchors, seed=seed), baseline={"software": "a"})
+        contexts = speedups(table, estimate(table))[1].query("level == 'c'")
+        inside.append((contexts["low"] <= 1) & (contexts["high"] >= 1))
+    assert np.mean(inside) >= 0.93
+
+
+def test_what_units_differ_by_of_their_own_is_told_from_few_and_from_half() -> None:
+    """Their spread, less the noise; the quantile of few; no more though some really changed."""
+    rng = np.random.default_rng(0)
+    for n in (2, 3, 4, 5, 7, 10, 25, 60):
+        seen = [between(rng.normal(0, 0.03, n), np.full(n, 1e-4)) for _ in range(3000)]
+        each, df = np.array(seen).T
+        assert 0.5 * (n - 1) <= df[0] <= n - 1
+        new = rng.normal(0, 0.03, len(each))
+        assert np.mean(np.abs(new) < 1.959964 * np.sqrt(each + 1e-4)) > 0.93, n
+    assert np.sqrt(np.mean(each) + 1e-4) == pytest.approx(0.03, rel=0.06)
+    changed = np.where(np.arange(60) < 29, 0.3, 0.0)
+    some = [between(rng.normal(changed, 0.03), np.full(60, 1e-4))[0] for _ in range(50)]
+    assert np.sqrt(np.median(some)) < 2.5 * 0.03
+    assert np.isnan(between(np.array([0.1]), np.array([1e-4]))[0])
+
+
+def test_interactions_keep_what_a_session_leaves_unknown() -> None:
+    """One runtime with two threads was measured in another session: 10 % in doubt."""
+    rows = [(m, r, t, 1.0) for m in "pqrs" for r in "ab" for t in (1, 2)]
+    frame = pd.DataFrame(rows, columns=["model", "run", "threads", "ms"])
+    table = load_table(frame, layers="model,run,threads", metric="ms")
+    late = (frame["run"].eq("b") & frame["threads"].eq(2)).to_numpy()
+    var = np.stack([np.full(len(frame), 1e-4), np.where(late, 0.01, 0.0)], axis=1)
+    known = replace(estimate(table), kind="intervals", var=var, df=np.full(2, np.inf), sessions=1)
+    row = interactions(table, known).query("layer == 'run' and by == 'threads'").iloc[0]
+    assert np.log(row["high"] / row["low"]) / 2 == pytest.approx(1.959964 * np.sqrt(0.01 + 1e-4))
+    # with one thread, too: then it is the same in both ratios
+    both = np.stack([np.full(len(frame), 1e-4), np.where(frame["run"].eq("b"), 0.01, 0.0)], axis=1)
+    row = (
+        interactions(table, replace(known, var=both))
+        .query("layer == 'run' and by == 'threads'")
+        .iloc[0]
+    )
+    assert np.log(row["high"] / row["low"]) / 2 == pytest.approx(1.959964 * 0.01)
+
+
+def test_a_session_that_cannot_be_linked_leaves_no_empty_rounds_behind() -> None:
+    """Where several strata are fitted its rounds hold nothing: no warning, no claim."""
+    cells, rounds = study(anchors=0)
+    rng = np.random.default_rng(1)
+    rounds = rounds.rename(columns={"quiet_ms": "latency_ms"})
+    rounds["latency_ms"] *= np.exp(rng.normal(0, 0.02, len(rounds)))
+    table = from_study(cells.rename(columns={"quiet_ms": "latency_ms"}), rounds)
+    known = estimate(table)
+    assert len(known.strata) > 1
+    assert np.isfinite(known.mean).sum() == 2 * MODELS
+
+
 def test_without_anchors_nothing_is_claimed_and_it_is_said() -> None:
     found = analyze(from_study(*study(anchors=0)))
     assert set(found.speedups.query("layer == 'software'")["level"]) <= {"a", "b"}
@@ -67,10 +129,12 @@ def test_the_shift_is_taken_off_and_its_doubt_is_shared() -> None:
     assert within[0, -1] == pytest.approx(0) and across[0, -1] == pytest.approx(
         known.var[one[0], -1]
     )
-    total = np.stack([across[0] * 4])
-    alike = known.averaged(total, np.array([4.0]))
+    total, apart = across * 4, known.apart(one[:1], two[:1])
+    alike = known.averaged(total, np.array([4.0]), 4 * apart)
     assert alike[0, -1] == pytest.approx(known.var[one[0], -1])  # four contexts do not help
     assert alike[0, 0] == pytest.approx(across[0, 0] / 4)
+    half = known.averaged(total, np.array([4.0]), 2 * apart)  # two contexts of one session
+    assert half[0, -1] == pytest.approx(known.var[one[0], -1] / 4)
 
 
 def test_one_session_is_left_as_it_is() -> None:

@@ -67,7 +67,21 @@ def test_what_is_in_doubt_of_the_level_drops_out_between_cells() -> None:
     a, b = np.arange(0, 20), np.arange(20, 40)
     alone = found.var[a].sum(axis=1) + found.var[b].sum(axis=1)
     assert np.all(found.gap(a, b).sum(axis=1) < alone / 2)
-    assert found.sessions == 1
+    assert found.sessions == 3  # the levels of two strata, and of the machine
+
+
+def test_the_level_of_a_stratum_is_one_error_for_all_its_cells() -> None:
+    off, said, one = [], [], []
+    for seed in range(40):
+        given, true = table(seed)
+        f = estimate(given)
+        a, b = np.arange(0, CELLS, 2), np.arange(1, CELLS, 2)
+        off.append(float((f.mean[a] - f.mean[b] - true[a] + true[b]).mean()))
+        total, apart = (of(a, b).sum(axis=0) for of in (f.gap, f.apart))
+        said.append(float(f.averaged(total, np.array(float(len(a))), apart).sum()))
+        one.append(f.gap(a[:-1], a[1:])[:, f.own :])
+    assert np.mean(np.square(off)) < 1.5 * np.mean(said)
+    assert np.max(one) < 1e-12  # within a stratum it drops out
 
 
 def test_latency_as_seen_keeps_the_drift() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from dlas.analyze.parts.ordered import scaling
 from dlas.analyze.parts.regret import regrets
 from dlas.analyze.parts.shares import left_out
 from dlas.analyze.tell.findings import _once_a_fact, _ranked
+from dlas.analyze.tell.shares import _matters
 
 
 def load(rows, columns, **options):
@@ -92,6 +94,26 @@ def test_what_all_contexts_share_is_said_and_a_lone_level_is_no_condition():
     told = {f.choices[0]: f for f in kind(analyze(table), "speed-up")}
     assert told["kernel=y"].coverage.shared == ("run=p",)
     assert not any("data=d" in f.sentence for f in analyze(table).findings)
+
+
+def test_a_parameter_that_a_choice_does_not_have_is_no_condition():
+    rows = [("p", "thin(s=1)", 1, None, 4.0), ("p", "thin(s=2)", 2, None, 3.0),
+            ("p", "few(bits=4)", None, 4, 2.0), ("p", "few(bits=8)", None, 8, 2.5)]  # fmt: skip
+    rows += [("q", *r[1:-1], 2 * r[-1]) for r in rows]
+    table = load(rows, ["net", "o", "o.s", "o.bits", "ms"], layers="net,o")
+    told = [f for f in analyze(table).findings if f.layers == ("o.bits",) and f.coverage]
+    assert told
+    assert not any("(empty)" in text for f in told for text in (f.sentence, *f.coverage.shared))
+
+
+@pytest.mark.parametrize(("p", "sure"), [(0.02, False), (0.012, True)])
+def test_the_dearest_of_several_layers_has_to_be_sure_by_so_much_more(p, sure):
+    """One of four layers is below 5 % by chance in nearly a fifth of all tables."""
+    found = pd.DataFrame({"p": [p, 0.5, 0.8, np.nan], "ratio": [1.1, 1.02, 0.99, 1.0]})
+    analysis = SimpleNamespace(estimates=SimpleNamespace(known=True))
+    assert _matters(analysis, found).tolist() == [sure, False, False, False]
+    better = found.assign(p=0.001, ratio=[1.1, 0.9, 0.9, 0.9])
+    assert _matters(analysis, better).tolist() == [True, False, False, False]
 
 
 def test_the_goals_decide_in_how_many_contexts_a_choice_may_be_taken():

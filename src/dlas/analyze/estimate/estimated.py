@@ -35,9 +35,10 @@ class Estimates:
     inflation: float = 1.0
     """By how much standard errors were raised because of the A/A pairs."""
     sessions: int = 0
-    """So many last columns of ``var`` hold what is not known of a session against the main one of
-    its host, the same error for every cell that was measured in that session alone; and of the
-    level of the machine, which drifted, the same for all cells."""
+    """So many last columns of ``var`` hold errors that many cells have in common, each the same
+    for all that have it: what is not known of a session against the main one of its host, for
+    every cell that was measured in that session alone; of the level that a stratum is given back
+    once the drift is taken off, for its cells; and of the level of the machine, for all."""
     notes: tuple[str, ...] = ()
     """What a reader must know, one sentence each."""
     tails: Floats | None = None
@@ -50,7 +51,7 @@ class Estimates:
 
     @property
     def own(self) -> int:
-        """How many columns of ``var`` are strata; those of sessions follow."""
+        """How many columns of ``var`` are strata; those that cells have in common follow."""
         return int(self.var.shape[1]) - self.sessions
 
     @cached_property
@@ -60,26 +61,40 @@ class Estimates:
             return np.zeros(len(self.mean), dtype=np.int64)
         return np.asarray(self.var[:, : self.own].argmax(axis=1), dtype=np.int64)
 
-    def gap(self, a: Ints, b: Ints) -> Floats:
-        """Return the variance of the difference of rows, by stratum and session (last axis).
+    @cached_property
+    def shared(self) -> Floats:
+        """The standard errors that cells have in common, by row and error."""
+        return np.sqrt(self.var[:, self.own :])
 
-        Errors of rows add; what is not known of a session is the same for all its rows and drops
-        out between two of them.
+    def gap(self, a: Ints, b: Ints) -> Floats:
+        """Return the variance of the difference of rows, by stratum and common error (last axis).
+
+        Errors of rows add; one that both have in common drops out.
         """
         own = self.own
-        one, two = self.var[a], self.var[b]
-        shared = (np.sqrt(one[..., own:]) - np.sqrt(two[..., own:])) ** 2
-        found: Floats = np.concatenate([one[..., :own] + two[..., :own], shared], axis=-1)
+        found: Floats = np.concatenate(
+            [self.var[a][..., :own] + self.var[b][..., :own], self.apart(a, b) ** 2], axis=-1
+        )
         return found
 
-    def averaged(self, total: Floats, count: Floats) -> Floats:
-        """Return the variance of means of differences, from the sum of theirs and their number.
+    def apart(self, a: Ints, b: Ints) -> Floats:
+        """Return what is left of each common error in the difference of rows, with its sign."""
+        found: Floats = self.shared[a] - self.shared[b]
+        return found
 
-        The error of a session is the same in all of them, so that averaging does not reduce it.
+    def averaged(self, total: Floats, count: Floats, apart: Floats) -> Floats:
+        """Return the variance of means of differences.
+
+        Averaging reduces errors that cells have for themselves; what they have in common is the
+        same in all of them, and adds up with its sign.
+
+        Args:
+            total: the sum of the variances of the differences.
+            count: how many there are.
+            apart: the sum of what is left of each common error in them.
         """
-        alike = np.ones(total.shape[-1])
-        weight = np.where(np.arange(total.shape[-1]) < self.own, alike, count[..., None])
-        found: Floats = total * weight / (count**2)[..., None]
+        found: Floats = total / (count**2)[..., None]
+        found[..., self.own :] = (apart / count[..., None]) ** 2
         return found
 
     def floor(self) -> float:

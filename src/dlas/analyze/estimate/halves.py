@@ -30,14 +30,27 @@ class Halves:
     thin: Bools
     """Rows that have an estimate but too few rounds for two halves; NaN in both."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of it."""
+        n = int(self.thin.sum())
+        if not n:
+            return ()
+        return (
+            f"{n} cells have too few rounds for two halves: price, importance and the ways of a "
+            "technique, which are chosen on one half of the rounds and read on the other, leave "
+            "them out.",
+        )
+
 
 def halves(table: Table, whole: Estimates) -> Halves:
     """Split the rounds of every row in two and estimate each half as the whole was.
 
     The noise is that of the whole, which was fitted once: a half has fewer rounds, so that its
     variance is larger, by what the estimator's variance is for so many. Where the least of a few
-    rounds is taken it is the least of equally many in all halves; rows with fewer rounds than
-    half of the others have none.
+    rounds is taken it is the least of equally many in all halves: as many as the smaller half of
+    the cell with fewest rounds holds, but for cells with fewer than four where most have more:
+    these have no halves.
     """
     known = np.isfinite(whole.mean)
     if table.samples is None or whole.kind != "rounds":
@@ -63,7 +76,9 @@ def halves(table: Table, whole: Estimates) -> Halves:
 
 def _of(table: Table, fewer: Ints) -> int:
     """Return of how many rounds the least is taken; else the rounds that a half needs."""
-    return max(1, min(OF_ROUNDS, int(np.median(fewer)))) if table.least else 1
+    usual = max(1.0, min(2.0, float(np.median(fewer))))
+    some = fewer[fewer >= usual]
+    return min(OF_ROUNDS, int(some.min())) if table.least and len(some) else 1
 
 
 def _values(

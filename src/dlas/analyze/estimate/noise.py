@@ -85,12 +85,13 @@ def _from_rounds(table: Table, samples: pd.DataFrame) -> Estimates | None:
     noise = fitted.noise
     pairs = list(zip(units.row.tolist(), units.control.tolist(), strict=True))
     each = np.array([together.each(u) for u in pairs])
-    fitted = replace(fitted, var=fitted.var + each + steady.var)
-    controls, inflation = _controls(units, fitted.mean, fitted.var, noise.df[noise.of_unit])
+    fitted = replace(fitted, var=fitted.var + each)
+    controls, inflation = _controls(units, fitted)
     # Controls have done their work: only the cells themselves go on.
     n = len(table.cells)
     mean, median, spread = np.full(n, np.nan), np.full(n, np.nan), np.zeros((n, len(noise.df)))
-    own = (units.control == 0) & table.complete[units.row]
+    there = (units.control == 0) & table.complete[units.row]
+    own = there & noise.known
     row = units.row[own]
     tails = np.zeros(n)
     tails[row] = fitted.tails / units.count[own]
@@ -107,24 +108,31 @@ def _from_rounds(table: Table, samples: pd.DataFrame) -> Estimates | None:
         controls,
         inflation,
         shared.shape[1],
-        (*steady.notes, *together.notes),
+        (*steady.notes, *together.notes, *_lone(int((there & ~noise.known).sum()))),
         tails,
+    )
+
+
+def _lone(cells: int) -> tuple[str, ...]:
+    if not cells:
+        return ()
+    return (
+        f"{cells} cells have a single round, as has all of their stratum (runtime and threads, in "
+        "a study): nothing is known of their noise, and they are left out of all comparisons.",
     )
 
 
 def _shared(
     together: Linked, steady: Steady, units: Units, rows: int
 ) -> tuple[Floats, list[float]]:
-    """Return by row what is the same error for many: of the drift, and of each later session."""
+    """Return by row what is the same error for many: of each later session, and of the drift."""
     found, df = np.zeros((rows, len(together.links))), [link.df for link in together.links]
     for column, link in enumerate(together.links):
         found[[row for row, control in link.units if control == 0], column] = link.var
-    if steady.explained:
-        own = units.control == 0
-        level = np.zeros((rows, 1))
-        level[units.row[own], 0] = steady.level[own]
-        found, df = np.hstack([found, level]), [*df, steady.df]
-    return found, df
+    own = units.control == 0
+    drift = np.zeros((rows, steady.var.shape[1]))
+    drift[units.row[own]] = steady.var[own]
+    return np.hstack([found, drift]), [*df, *steady.df]
 
 
 @dataclass(frozen=True)
@@ -175,18 +183,21 @@ def _strata(units: Units, fitted: _Fitted, inflation: float) -> pd.DataFrame:
         {
             "stratum": noise.names,
             "cells": np.bincount(noise.of_unit[units.control == 0], minlength=len(noise.df)),
-            "sd": np.sqrt(noise.sigma2),
+            "sd": np.where(noise.df > 0, np.sqrt(noise.sigma2), np.nan),
             "df": noise.df,
             "floor": np.expm1(crit * inflation * np.sqrt(2 * var)),
         }
     )
 
 
-def _controls(units: Units, mean: Floats, var: Floats, df: Floats) -> tuple[pd.DataFrame, float]:
+def _controls(units: Units, fitted: _Fitted) -> tuple[pd.DataFrame, float]:
     """Compare A/A controls with their cells; raise the noise where they differ too often."""
+    mean, var, noise = fitted.mean, fitted.var, fitted.noise
+    df, known = noise.df[noise.of_unit], noise.known
     place = {
         (r, c): i
         for i, (r, c) in enumerate(zip(units.row.tolist(), units.control.tolist(), strict=True))
+        if known[i]
     }
     pairs = [(place[r, 0], i) for (r, c), i in place.items() if c > 0 and (r, 0) in place]
     if not pairs:

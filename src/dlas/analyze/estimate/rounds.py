@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dlas.analyze.estimate.levels import Floats, Ints, codes
+from dlas.analyze.estimate.levels import Bools, Floats, Ints, codes
 from dlas.core.least import OF_ROUNDS, expected_least, pool, size
 
 LEAST_DF = 6.0
@@ -67,8 +67,14 @@ class Variances:
     names: list[str]
     sigma2: Floats
     df: Floats
+    """0: nothing is known of a stratum whose units have a single round each."""
     of_unit: Ints
     """Stratum of each unit."""
+
+    @property
+    def known(self) -> Bools:
+        """Of which units the noise is known."""
+        return np.asarray(self.df[self.of_unit] > 0)
 
 
 def units_of(samples: pd.DataFrame) -> Units:
@@ -136,16 +142,17 @@ def variances(units: Units, first: Solved, label: list[str]) -> tuple[Solved, Va
         one = np.zeros(len(units.row), dtype=np.int64)
         name = names if len(names) == 1 else [ALL]
         return first, Variances(name, np.array([value]), np.array([total]), one)
-    sigma2 = _by_stratum(first.square, of_unit, len(names)) / spare
     found, taken = first, np.zeros(len(names))
+    sigma2 = _of_known(_by_stratum(first.square, of_unit, len(names)), spare)
     for _ in range(8):
         weight = 1 / np.maximum(sigma2, 1e-18)[of_unit]
         found = fit(units, weight)
-        back = 1 / np.bincount(units.round, weight[units.unit])
+        # a round may hold nothing: that of a session which could not be linked
+        back = 1 / np.maximum(np.bincount(units.round, weight[units.unit]), 1e-300)
         stratum = of_unit[units.unit]
         mean = _by_stratum(back[units.round], stratum, len(names)) / np.bincount(stratum)
         taken = mean / np.maximum(sigma2, 1e-18)
-        sigma2 = _by_stratum(found.square, of_unit, len(names)) / spare + mean
+        sigma2 = _of_known(_by_stratum(found.square, of_unit, len(names)), spare) + mean
     df = np.asarray(spare * (1 - np.minimum(taken, 1.0)), dtype=float)
     return found, Variances(names, np.asarray(sigma2, dtype=float), df, of_unit)
 
@@ -185,6 +192,13 @@ def pooled(units: Units, noise: Floats, label: list[str]) -> Variances:
     found = [pool(noise[of_unit == s], float(spare[s])) for s in range(len(names))]
     sigma2, df = (np.array(column) for column in zip(*found, strict=True))
     return Variances(names, sigma2, df, of_unit)
+
+
+def _of_known(square: Floats, spare: Floats) -> Floats:
+    """Return the variance of strata; one of single rounds counts as little as the noisiest."""
+    found = np.divide(square, spare, out=np.zeros(len(spare)), where=spare > 0)
+    found[spare <= 0] = found.max(initial=0.0)
+    return found
 
 
 def _by_stratum(values: Floats, of_unit: Ints, strata: int) -> Floats:

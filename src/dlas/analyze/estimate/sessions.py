@@ -16,9 +16,16 @@ import numpy as np
 import pandas as pd
 
 from dlas.analyze.estimate.levels import Floats
+from dlas.analyze.estimate.student import quantile
 from dlas.core.least import OF_ROUNDS, expected_least, jackknife
 
 LEAST_ANCHORS = 2
+NORMAL = 1.959964
+QN_OF_FEW = (0.0, 0.0, 0.399, 0.994, 0.512, 0.844, 0.611, 0.857, 0.669, 0.872)
+"""By which Qn of so many values is multiplied (Croux and Rousseeuw 1992)."""
+QN_EFFICIENCY = (0.5, 0.7)
+"""Of Qn of so few and of more values against the standard deviation (of very many: 0.82); with
+so many times the degrees of freedom t intervals hold, which a test simulates."""
 Unit = tuple[int, int]
 """A row and its control."""
 
@@ -34,7 +41,8 @@ class Link:
     """Variance of the shift, the same error for all units."""
     df: float
     each: float
-    """Variance that every unit has of its own between two sessions."""
+    """Variance that every unit has of its own between two sessions; the fewer anchors tell it the
+    larger, since it stands beside the noise of rounds, which is known much better."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +122,18 @@ def _link(
     shift, spread = float(found[:, 0].mean()), float(found[:, 0].var(ddof=1))
     noise = found[:, 1][np.isfinite(found[:, 1])]
     sampling = float(noise.mean()) if len(noise) else 0.0
-    return Link(alone, shift, spread / len(both), len(both) - 1.0, max(spread - sampling, 0.0))
+    df = len(both) - 1.0
+    return Link(alone, shift, spread / len(both), df, _beyond(spread, df, sampling))
+
+
+def _beyond(spread: float, df: float, noise: float) -> float:
+    """Return the variance that units have of their own, from their spread and its noise.
+
+    It stands in intervals beside the noise of rounds, which is known much better. So it gets the
+    quantile of its few degrees of freedom here, before the noise is taken off: two or three units
+    that agree by luck prove nothing.
+    """
+    return max(spread * (float(quantile(0.975, df)) / NORMAL) ** 2 - noise, 0.0)
 
 
 def _difference(before: Floats, now: Floats) -> tuple[float, float]:
@@ -122,6 +141,31 @@ def _difference(before: Floats, now: Floats) -> tuple[float, float]:
     k = min(len(before), len(now), OF_ROUNDS)
     gap = float(expected_least(now, k) - expected_least(before, k))
     return gap, float(jackknife(now, k) + jackknife(before, k))
+
+
+def between(d: Floats, within: Floats) -> tuple[float, float]:
+    """Return by how much units differ of their own between two sessions, and how well it is known.
+
+    Units may really have changed, up to half of them: the spread is Rousseeuw and Croux's Qn
+    (1993), the first quartile of what pairs differ by, with its corrections for few values.
+
+    Args:
+        d: what each unit differs by, on the log scale.
+        within: the variance of that by the noise of rounds.
+
+    Returns:
+        The variance beyond the noise, larger where few units tell it, NaN for a single one; its
+        degrees of freedom.
+    """
+    from statsmodels.robust.scale import qn_scale
+
+    n = len(d)
+    if n < 2:
+        return float("nan"), 0.0
+    few = n < len(QN_OF_FEW)
+    spread = float(qn_scale(d)) * (QN_OF_FEW[n] if few else n / (n + (1.4 if n % 2 else 3.8)))
+    df = max(1.0, QN_EFFICIENCY[0 if few else 1] * (n - 1))
+    return _beyond(spread**2, df, float(np.median(within))), df
 
 
 def _notes(lost: int) -> tuple[str, ...]:

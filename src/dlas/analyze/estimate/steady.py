@@ -24,11 +24,11 @@ class Steady:
 
     units: Units
     var: Floats
-    """By unit: how well it is known how far its stratum moved."""
-    level: Floats
-    """By unit: what the drift leaves unknown of its level, the same error for all units."""
-    df: float = 0.0
-    """Degrees of freedom behind ``level``."""
+    """By unit and error that units have in common, as variances: how well it is known how far a
+    stratum moved, the same error for its units; last what the drift leaves unknown of the level,
+    the same for all."""
+    df: tuple[float, ...] = ()
+    """Degrees of freedom behind each."""
     explained: float = 0.0
     """Share of the variance between the rounds of a cell that the drift was; 0 where none."""
 
@@ -48,11 +48,11 @@ def steadied(table: Table, units: Units) -> Steady:
     """Take the drift of each session off its rounds (:mod:`dlas.core.drift`).
 
     What remains is moved so that the mean of a stratum's undisturbed values stays what it was:
-    cells are made comparable, none is made faster. So few rounds saw only so much of the drift:
-    what the least of three of them is in doubt by is not gone, but it is the same for all cells.
+    cells are made comparable, none is made faster. How far is known from so many cells: an error
+    that is the same for all of the stratum. So few rounds saw only so much of the drift: what the
+    least of three of them is in doubt by is not gone, but it is the same for all cells.
     """
-    nothing = np.zeros(len(units.row))
-    none = Steady(units, nothing, nothing)
+    none = Steady(units, np.zeros((len(units.row), 0)))
     if units.order is None or not table.least:
         return none
     before, size = least_of_rounds(units)
@@ -66,16 +66,15 @@ def steadied(table: Table, units: Units) -> Steady:
         return none
     moved = before - least_of_rounds(replace(units, log=log))[0]
     doubts = least_of_rounds(replace(units, log=units.log - log))[1]
-    level, var, doubt = (np.zeros(len(enough)) for _ in range(3))
+    level, doubt = np.zeros(len(enough)), np.zeros(len(enough))
+    columns, df = [], []
     for stratum in np.flatnonzero(enough).tolist():
         own = moved[group == stratum]
-        level[stratum], var[stratum] = own.mean(), own.var(ddof=1) / len(own)
+        level[stratum] = own.mean()
+        columns.append(np.where(group == stratum, own.var(ddof=1) / len(own), 0.0))
+        df.append(len(own) - 1.0)
         doubt[stratum] = pool(doubts[group == stratum], math.inf)[0]
-    scales = np.array([scale(int(n), OF_ROUNDS) for n in units.count])
-    return Steady(
-        replace(units, log=log + level[of]),
-        var[group],
-        doubt[group] * scales,
-        pool(doubts, float(np.sum(units.count - 1)))[1],
-        explained,
-    )
+    columns.append(doubt[group] * np.array([scale(int(n), OF_ROUNDS) for n in units.count]))
+    df.append(pool(doubts, float(np.sum(units.count - 1)))[1])
+    steady = replace(units, log=log + level[of])
+    return Steady(steady, np.stack(columns, axis=1), tuple(df), explained)

@@ -69,7 +69,7 @@ def _judged(
     parts: list[Curves] = []
     labels: list[tuple[str, str, str, int]] = []
     for layer, a, b, curves in named:
-        mean = averaged(curves, estimates)
+        mean = averaged(curves)
         if mean is not None:
             parts.append(mean)
             labels.append((layer, a, b, int(curves.there[:, mean.there[0]].all(axis=1).sum())))

@@ -102,6 +102,8 @@ class Differences:
     median: Floats
     var: Floats
     """Variance by context, pair and stratum."""
+    apart: Floats
+    """What is left by context and pair of each error that cells have in common."""
 
 
 def differences(found: Grid, estimates: Estimates, pairs: Ints | None = None) -> Differences:
@@ -113,8 +115,8 @@ def differences(found: Grid, estimates: Estimates, pairs: Ints | None = None) ->
     both = (a >= 0) & (b >= 0)
     mean = np.where(both, estimates.mean[a] - estimates.mean[b], 0.0)
     median = np.where(both, estimates.median[a] - estimates.median[b], 0.0)
-    var = estimates.gap(a, b) * both[:, :, None]
-    return Differences(found, first, second, both.astype(float), mean, median, var)
+    var, apart = (of(a, b) * both[:, :, None] for of in (estimates.gap, estimates.apart))
+    return Differences(found, first, second, both.astype(float), mean, median, var, apart)
 
 
 def satterthwaite(var: Floats, df: Floats) -> Floats:
@@ -208,7 +210,7 @@ def average(diff: Differences, estimates: Estimates) -> Average:
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = diff.mean.sum(axis=0) / count
         median = diff.median.sum(axis=0) / count
-        var = estimates.averaged(diff.var.sum(axis=0), count)
+        var = estimates.averaged(diff.var.sum(axis=0), count, diff.apart.sum(axis=0))
     return Average(mean, median, var, count)
 
 

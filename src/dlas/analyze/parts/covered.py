@@ -11,7 +11,7 @@ import pandas as pd
 from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import EMPTY, Bools, Floats, Ints
 from dlas.analyze.estimate.table import COMPLETE, Factor, Table
-from dlas.analyze.parts.contrasts import Grid, differences, grid, tested
+from dlas.analyze.parts.contrasts import Differences, Grid, differences, grid, tested
 
 UNTRIED = (COMPLETE, "impossible", "unavailable", "pending")
 """Words of a status that say nothing of a failure: what a rule refuses was not tried."""
@@ -62,7 +62,7 @@ def side_by_side(
     seen = (diff.mean[here, 0], diff.median[here, 0], diff.var[here, 0])
     lows, highs = _ends(table, estimates, *seen)
     surely, against = int((lows > 0).sum()), int((highs < 0).sum())
-    holds, hosts = _on_hosts(table, estimates, found, diff.mean[:, 0], diff.var[:, 0], here)
+    holds, hosts = _on_hosts(table, estimates, diff, here)
     ran = found.row[:, a] >= 0
     coverage = Coverage(
         contexts=int(here.sum()),
@@ -89,13 +89,14 @@ def _ends(
 
 
 def _on_hosts(
-    table: Table, estimates: Estimates, found: Grid, mean: Floats, var: Floats, here: Bools
+    table: Table, estimates: Estimates, diff: Differences, here: Bools
 ) -> tuple[int, int]:
     """Return on how many hosts the second is surely better on average, and of how many."""
-    if "host" not in found.contexts:
+    contexts, mean = diff.grid.contexts, diff.mean[:, 0]
+    if "host" not in contexts:
         whole = [np.flatnonzero(here)]
     else:
-        hosts = found.contexts["host"].to_numpy()
+        hosts = contexts["host"].to_numpy()
         whole = [np.flatnonzero(here & (hosts == h)) for h in table.hosts]
     whole = [part for part in whole if len(part)]
     if not whole:
@@ -104,8 +105,10 @@ def _on_hosts(
     means = np.array([mean[part].mean() for part in whole])
     if not estimates.known:
         return int((means > np.log1p(table.floor)).sum()), len(whole)
-    total = np.array([var[part].sum(axis=0) for part in whole])
-    result = tested(means, estimates.averaged(total, n), estimates)
+    total, apart = (
+        np.array([of[part, 0].sum(axis=0) for part in whole]) for of in (diff.var, diff.apart)
+    )
+    result = tested(means, estimates.averaged(total, n, apart), estimates)
     return int((result.low > 0).sum()), len(whole)
 
 
@@ -132,7 +135,9 @@ def in_common(table: Table, found: Grid, here: Bools) -> tuple[str, ...]:
     out: list[str] = []
     for name, column in found.columns.items():
         values = set(column[here])
-        if len(values) == 1 and len(set(table.levels.get(name, ())) - {EMPTY}) > 1:
+        if len(values) != 1 or values == {EMPTY}:
+            continue
+        if len(set(table.levels.get(name, ())) - {EMPTY}) > 1:
             out.append(f"{name}={values.pop()}")
     return (*out, *_parameters(table, found, here, out))
 

@@ -29,6 +29,8 @@ class Curves:
     """Variance by curve, level and stratum that each level has for itself."""
     shared: Floats
     """Variance by curve and stratum that all levels of a curve share."""
+    apart: Floats
+    """What is left by curve and level of each error that cells have in common."""
     rows: Ints
     """Row of a and row of b by curve and level."""
     contexts: list[str]
@@ -42,6 +44,7 @@ def joined(parts: Sequence[Curves]) -> Curves:
         there=np.concatenate([p.there for p in parts]),
         own=np.concatenate([p.own for p in parts]),
         shared=np.concatenate([p.shared for p in parts]),
+        apart=np.concatenate([p.apart for p in parts]),
         rows=np.concatenate([p.rows for p in parts]),
         contexts=[c for p in parts for c in p.contexts],
     )
@@ -55,6 +58,7 @@ def some_of(curves: Curves, k: Ints) -> Curves:
         there=curves.there[k],
         own=curves.own[k],
         shared=curves.shared[k],
+        apart=curves.apart[k],
         rows=curves.rows[k],
         contexts=[curves.contexts[i] for i in k],
     )
@@ -142,28 +146,43 @@ def _curves(
     there = (a >= 0) & (b >= 0)
     d = np.where(there, estimates.mean[a] - estimates.mean[b], 0.0)
     median = np.where(there, estimates.median[a] - estimates.median[b], 0.0)
-    gap, both = estimates.gap(a, b) * there[:, :, None], np.stack([a, b], axis=-1)
-    if not shared:
-        return Curves(d, median, there, gap, np.zeros((len(d), gap.shape[2])), both, contexts)
-    # The same cell at every level; what is the same error for both sides is in the gap already.
-    two = estimates.var[b] * there[:, :, None]
-    two[..., estimates.own :] = 0.0
-    return Curves(d, median, there, gap - two, two.max(axis=1), both, contexts)
+    gap, apart = (of(a, b) * there[:, :, None] for of in (estimates.gap, estimates.apart))
+    # Where b is the same cell at every level, so is its error.
+    two = estimates.var[b][..., : estimates.own] * (there[:, :, None] * shared)
+    own = np.concatenate([gap[..., : estimates.own] - two, apart**2], axis=-1)
+    one = np.concatenate([two.max(axis=1), np.zeros((len(d), apart.shape[2]))], axis=-1)
+    own, one = _in_common(own, one, apart, there)
+    return Curves(d, median, there, own, one, apart, np.stack([a, b], axis=-1), contexts)
 
 
-def averaged(curves: Curves, estimates: Estimates) -> Curves | None:
+def _in_common(own: Floats, one: Floats, apart: Floats, there: Bools) -> tuple[Floats, Floats]:
+    """Move what all levels of a curve have in common of an error to what is one for all."""
+    held = there[:, :, None]
+    least = np.where(held, np.abs(apart), np.inf).min(axis=1, initial=np.inf)
+    sign = np.sign(apart)
+    alike = (np.where(held, sign, 1.0).min(axis=1) > 0) | (
+        np.where(held, sign, -1.0).max(axis=1) < 0
+    )
+    common = np.where(alike & np.isfinite(least), least, 0.0) ** 2
+    first = own.shape[-1] - apart.shape[-1]
+    own, one = own.copy(), one.copy()
+    own[..., first:] = np.maximum(apart**2 - common[:, None, :], 0.0) * held
+    one[..., first:] = common
+    return own, one
+
+
+def averaged(curves: Curves) -> Curves | None:
     """Return the mean of the curves that hold every level any of them holds."""
     levels = np.asarray(curves.there.any(axis=0))
     whole = np.asarray(curves.there[:, levels].all(axis=1))
     n = int(whole.sum())
     if n < 2:
         return None
+    apart, there = curves.apart[whole].mean(axis=0, keepdims=True), levels[None, :]
+    own, one = (of[whole].sum(axis=0, keepdims=True) / n**2 for of in (curves.own, curves.shared))
+    own, one = _in_common(own, one, apart, there)
     return Curves(
         curves.d[whole].mean(axis=0, keepdims=True),
         curves.median[whole].mean(axis=0, keepdims=True),
-        levels[None, :],
-        estimates.averaged(curves.own[whole].sum(axis=0), np.full(len(levels), float(n)))[None],
-        curves.shared[whole].sum(axis=0, keepdims=True) / n**2,
-        curves.rows[whole][:1],
-        [AVERAGE],
-    )
+        there, own, one, apart, curves.rows[whole][:1], [AVERAGE],
+    )  # fmt: skip

@@ -240,7 +240,8 @@ def _stride(
     ratio = float(np.exp((estimates.mean[after] - estimates.mean[before]).mean()))
     gain, cost = 1 - ratio, float(acc[i] - acc[i + 1]) / allowed
     count = np.array(float(len(rows)))
-    var = estimates.averaged(estimates.gap(after, before).sum(axis=0), count)
+    total, apart = (of(after, before).sum(axis=0) for of in (estimates.gap, estimates.apart))
+    var = estimates.averaged(total, count, apart)
     of_images = float(spread[i] + spread[i + 1]) / allowed**2
     se = float(np.sqrt(ratio**2 * var.sum() + of_images))
     df = float(satterthwaite(var, estimates.df)) if estimates.known else np.inf

@@ -127,7 +127,7 @@ def _grouped(
     member = np.array(members, dtype=float)
     n = member.sum(axis=1)
     hoped = member @ np.where(use, promise, 0.0) / n
-    var = estimates.averaged(member @ diff.var[:, 0], n)
+    var = estimates.averaged(member @ diff.var[:, 0], n, member @ diff.apart[:, 0])
     middle = member @ diff.median[:, 0] / n
     seen = tested(member @ diff.mean[:, 0] / n, var, estimates, median=middle)
     share = tested(seen.value - hoped, var, estimates, median=middle - hoped)

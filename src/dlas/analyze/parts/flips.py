@@ -120,9 +120,7 @@ def _statistics(diff: Differences, groups: Groups, estimates: Estimates) -> _Sta
     ones = np.ones_like(mean)
     if not estimates.known:
         return _Statistics(mean, count, ones, ones)
-    shape = diff.var.shape
-    flat = diff.var.reshape(shape[0], shape[1] * shape[2])
-    var = estimates.averaged((groups.member @ flat).reshape(-1, shape[1], shape[2]), safe)
+    var = estimates.averaged(groups.summed(diff.var), safe, groups.summed(diff.apart))
     small = smaller(mean, median)
     se, df = np.sqrt(var.sum(axis=-1)), satterthwaite(var, estimates.df)
     with np.errstate(divide="ignore", invalid="ignore"):

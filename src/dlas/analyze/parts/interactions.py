@@ -124,18 +124,24 @@ def _tetrads(
     diff = differences(found, estimates, pair[None, :])
     shape = (int(rest.max(initial=-1)) + 1, n_levels)
     d, there, middle = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    var = np.zeros((*shape, diff.var.shape[2]))
+    own = estimates.own
+    var, apart = (np.zeros((*shape, k)) for k in (own, diff.apart.shape[2]))
     d[rest, level] = diff.mean[:, 0]
     middle[rest, level] = diff.median[:, 0]
     there[rest, level] = diff.there[:, 0]
-    var[rest, level] = diff.var[:, 0]
+    var[rest, level], apart[rest, level] = diff.var[:, 0, :own], diff.apart[:, 0]
     both = there[:, m] * there[:, n]
     count = both.sum(axis=0)
     keep = count > 0
     m, n, both, count = m[keep], n[keep], both[:, keep], count[keep]
     at_m, at_n = (d[:, m] * both).sum(axis=0) / count, (d[:, n] * both).sum(axis=0) / count
     # The variance only needs sums over contexts: two products of small matrices per stratum.
-    total = np.stack([_sums(var[:, :, s], there, m, n) for s in range(var.shape[2])], axis=-1)
+    total = np.zeros((len(m), diff.var.shape[2]))
+    for s in range(own):
+        total[:, s] = _sums(var[:, :, s], there, m, n)
+    left = np.zeros((len(m), apart.shape[2]))
+    for s in range(apart.shape[2]):
+        left[:, s] = _sums(apart[:, :, s], there, m, n, sign=-1)
     gap, whole = d[:, m] - d[:, n], both > 0
     medians = ((middle[:, m] - middle[:, n]) * both).sum(axis=0) / count
     return {
@@ -147,15 +153,16 @@ def _tetrads(
         "at_m": at_m,
         "at_n": at_n,
         "middle": medians,
-        "var": total / (count**2)[:, None],
+        "var": estimates.averaged(total, count, left),
         "least": np.where(whole, gap, np.inf).min(axis=0, initial=np.inf),
         "most": np.where(whole, gap, -np.inf).max(axis=0, initial=-np.inf),
     }
 
 
-def _sums(var: Floats, there: Floats, m: Ints, n: Ints) -> Floats:
-    cross = var.T @ there
-    return np.asarray((cross + cross.T)[m, n])
+def _sums(of: Floats, there: Floats, m: Ints, n: Ints, sign: int = 1) -> Floats:
+    """Return what is at m, and with a sign what is at n, over all contexts that hold both."""
+    cross = of.T @ there
+    return np.asarray((cross + sign * cross.T)[m, n])
 
 
 def example(table: Table, estimates: Estimates, row: pd.Series) -> tuple[list[str], str]:

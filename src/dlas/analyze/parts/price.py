@@ -238,10 +238,10 @@ def _read(way: _Way, row: int, joint: int) -> _LogRatio:
     """Return the log ratio of two stacks; exactly nothing where they are the same."""
     read = way.read
     if row == joint:
-        return _LogRatio(0.0, np.zeros(len(read.df)), tie=True)
+        return _LogRatio(0.0, np.zeros(len(read.df)), np.zeros(read.sessions), tie=True)
     value = float(read.mean[row] - read.mean[joint])
-    gap = read.gap(np.array(row), np.array(joint))
-    return _LogRatio(value, gap, tie=way.ground.kept(row, joint))
+    gap, apart = (of(np.array(row), np.array(joint)) for of in (read.gap, read.apart))
+    return _LogRatio(value, gap, apart, tie=way.ground.kept(row, joint))
 
 
 @dataclass(frozen=True)
@@ -250,19 +250,26 @@ class _LogRatio:
 
     value: float
     var: Floats
+    apart: Floats
+    """What is left of each error that cells have in common."""
     tie: bool = False
     """Whether the best stack was no choice when it was made: then nothing is sure."""
 
     @classmethod
     def nothing(cls) -> _LogRatio:
-        return cls(float("nan"), np.zeros(0))
+        return cls(float("nan"), np.zeros(0), np.zeros(0))
 
     @classmethod
     def mean(cls, every: Sequence[_LogRatio], *, alike: bool) -> _LogRatio:
-        """Return the mean; ``alike``: their errors may be the same, else they are independent."""
+        """Return the mean; ``alike``: their errors may be the same, else they are independent.
+
+        What cells have in common is the same in all of them.
+        """
         value = float(np.mean([r.value for r in every]))
-        var = np.mean([r.var for r in every], axis=0)
-        return cls(value, var if alike else var / len(every), any(r.tie for r in every))
+        var, apart = (np.mean([getattr(r, x) for r in every], axis=0) for x in ("var", "apart"))
+        var = var if alike else var / len(every)
+        var[len(var) - len(apart) :] = apart**2
+        return cls(value, var, apart, any(r.tie for r in every))
 
     def interval(self, estimates: Estimates) -> tuple[float, float]:
         """Return the 95 % t interval on the log; NaN where no noise is known."""

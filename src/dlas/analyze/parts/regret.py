@@ -19,12 +19,12 @@ from scipy.stats.contingency import association
 
 from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.halves import Halves, halves
-from dlas.analyze.estimate.levels import Floats, Ints
+from dlas.analyze.estimate.levels import Ints
 from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.contenders import groups
 from dlas.analyze.parts.contrasts import tested
 from dlas.analyze.parts.taken import named
-from dlas.analyze.parts.tops import candidates, top, top_over_top
+from dlas.analyze.parts.tops import TopOverTop, candidates, top, top_over_top
 
 ALIASED = 0.8
 """Cramer's V (0: independent, 1: one follows from the other) of layers that are confounded."""
@@ -36,11 +36,9 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class _Frozen:
-    """Log ratios by group: the best with a default over the best of all; NaN without one."""
+    """The best with a default over the best of all, by group."""
 
-    value: Floats
-    var: Floats
-    """By group and stratum."""
+    read: TopOverTop
     frozen: Ints
     """Row of the best with the default by group, on all rounds, -1 where there is none."""
 
@@ -83,13 +81,14 @@ def _read(
 ) -> _Frozen:
     default = table.reference(layer)
     has = (table.cells[layer].to_numpy()[rows] == default).astype(bool)
-    value, var = top_over_top(both, rows, group, has, np.ones(len(rows), dtype=bool))
-    return _Frozen(value, var, top(estimates.mean, rows, has, group))
+    read = top_over_top(both, rows, group, has, np.ones(len(rows), dtype=bool))
+    return _Frozen(read, top(estimates.mean, rows, has, group))
 
 
 def _row(
-    table: Table, estimates: Estimates, layer: str, read: _Frozen, joint: Ints, labels: np.ndarray
+    table: Table, estimates: Estimates, layer: str, found: _Frozen, joint: Ints, labels: np.ndarray
 ) -> dict[str, object]:
+    read = found.read
     there = np.isfinite(read.value)
     n = int(there.sum())
     out: dict[str, object] = {
@@ -99,7 +98,8 @@ def _row(
     }  # fmt: skip
     if not n:
         return out
-    var = estimates.averaged(read.var[there].sum(axis=0, keepdims=True), np.array([float(n)]))
+    total, apart = (of[there].sum(axis=0, keepdims=True) for of in (read.var, read.apart))
+    var = estimates.averaged(total, np.array([float(n)]), apart)
     result = tested(np.array([read.value[there].mean()]), var, estimates)
     worst = int(np.nanargmax(read.value))
     ids = table.rows["cell"].to_numpy()
@@ -110,7 +110,7 @@ def _row(
         "p": float(result.p[0]),
         "most": float(np.exp(read.value[worst])),
         "most_at": str(labels[joint[worst]]),
-        "cells": [str(ids[read.frozen[worst]]), str(ids[joint[worst]])],
+        "cells": [str(ids[found.frozen[worst]]), str(ids[joint[worst]])],
     }
 
 
@@ -120,14 +120,16 @@ def _tied(estimates: Estimates, frame: pd.DataFrame, found: dict[str, _Frozen]) 
     if not estimates.known:
         return list(out.values())
     for one, two in combinations(frame["layer"], 2):
-        a, b = found[one], found[two]
+        a, b = found[one].read, found[two].read
         there = np.isfinite(a.value) & np.isfinite(b.value)
         n = int(there.sum())
         if not n:
             continue
         gap = np.array([(a.value - b.value)[there].mean()])
-        total = (a.var + b.var)[there].sum(axis=0, keepdims=True)
-        result = tested(gap, estimates.averaged(total, np.array([float(n)])), estimates)
+        total, apart = (
+            of[there].sum(axis=0, keepdims=True) for of in (a.var + b.var, a.apart - b.apart)
+        )
+        result = tested(gap, estimates.averaged(total, np.array([float(n)]), apart), estimates)
         if result.low[0] <= 0 <= result.high[0]:
             out[one].append(two)
             out[two].append(one)

@@ -6,6 +6,8 @@ on the log, since the best of noisy values looks better than it is.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from dlas.analyze.estimate.estimated import Estimates
@@ -33,20 +35,32 @@ def top(mean: Floats, rows: Ints, which: Bools, group: Ints) -> Ints:
     return out
 
 
-def top_over_top(
-    both: Halves, rows: Ints, group: Ints, first: Bools, second: Bools
-) -> tuple[Floats, Floats]:
-    """Return by group the log ratio of the best of some rows over the best of others.
+@dataclass(frozen=True)
+class TopOverTop:
+    """By group the log ratio of the best of some rows over the best of others."""
 
-    NaN where either is missing, nothing where they are the same row; and its variance by stratum.
-    """
-    values, variances = [], []
+    value: Floats
+    """NaN where either is missing, nothing where they are the same row."""
+    var: Floats
+    """Its variance by stratum."""
+    apart: Floats
+    """What is left in it of each error that cells have in common."""
+
+
+def top_over_top(both: Halves, rows: Ints, group: Ints, first: Bools, second: Bools) -> TopOverTop:
+    """Return by group the log ratio of the best of some rows over the best of others."""
+    values, variances, aparts = [], [], []
     for chosen, read in ((both.one, both.other), (both.other, both.one)):
         one, two = (top(chosen.mean, rows, which, group) for which in (first, second))
         there = (one >= 0) & (two >= 0)
         gap = np.where(there & (one != two), read.mean[one] - read.mean[two], 0.0)
         values.append(np.where(there, gap, np.nan))
-        variances.append(np.where((there & (one != two))[:, None], read.gap(one, two), 0.0))
-    # Two halves that share no round are independent; without rounds both are the same.
+        some = (there & (one != two))[:, None]
+        variances.append(np.where(some, read.gap(one, two), 0.0))
+        aparts.append(np.where(some, read.apart(one, two), 0.0))
+    # Two halves that share no round are independent; without rounds both are the same. What cells
+    # have in common is the same error in both.
+    apart = np.mean(aparts, axis=0)
     var = np.mean(variances, axis=0) / (2 if both.split else 1)
-    return np.mean(values, axis=0), var
+    var[:, both.one.own :] = apart**2
+    return TopOverTop(np.mean(values, axis=0), var, apart)

@@ -33,6 +33,12 @@ class Groups:
     single: Bools
     """Whether a group is one context."""
 
+    def summed(self, values: Floats) -> Floats:
+        """Return the sums over the contexts of each group of values by context, pair and more."""
+        k, pairs, more = values.shape
+        flat = self.member @ values.reshape(k, pairs * more)
+        return np.asarray(flat).reshape(len(self.fixed), pairs, more)
+
 
 @lru_cache(maxsize=64)
 def groups_of(found: Grid) -> Groups:
@@ -176,7 +182,10 @@ class Looked:
         two = upper(here, var[rows[:, 1]], self.estimates)
         single = float(np.maximum(one, two).min()) * len(rows)
         both = (var[rows[:, 0]] + var[rows[:, 1]]).sum(axis=0, keepdims=True)
-        total = self.estimates.averaged(both, np.array([float(len(rows))]))
+        # which of the two is the smaller changes from row to row: signs do not cancel
+        size = np.abs(self.diff.apart[:, self.pair])
+        left = np.hypot(*(size[rows[:, i]].sum(axis=0, keepdims=True) for i in (0, 1)))
+        total = self.estimates.averaged(both, np.array([float(len(rows))]), left)
         mean = np.array([np.minimum(there, here).mean()])
         p = 2 * min(single, float(upper(mean, total, self.estimates)[0]))
         return len(rows) if p < LEVEL else 0

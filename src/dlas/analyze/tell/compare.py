@@ -11,9 +11,10 @@ from dlas.analyze.conclusion import records
 from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import Floats
 from dlas.analyze.estimate.noise import estimate
+from dlas.analyze.estimate.sessions import between
 from dlas.analyze.estimate.student import above, quantile
 from dlas.analyze.estimate.table import COMPLETE, Table
-from dlas.analyze.parts.contrasts import benjamini_hochberg
+from dlas.analyze.parts.contrasts import benjamini_hochberg, satterthwaite
 from dlas.analyze.tell.words import better, listed, number, percent, times
 from dlas.core.errors import UserError
 
@@ -30,6 +31,10 @@ class Comparison:
     floor: float
     shift: float
     """Median ratio over all common cells: what changed for everything alike (machine, clock)."""
+    apart: float
+    """By how much a cell differs between the two runs of its own, as a share (a standard
+    deviation): what half of the cells differ by, beyond the shift and the noise of their rounds,
+    and more the fewer there are. It is in all intervals. NaN: there is one, or no noise known."""
     cells: pd.DataFrame
     """``key, cell_a, cell_b, ratio, low, high, p, q, changed, beyond_shift``."""
     levels: pd.DataFrame
@@ -57,8 +62,10 @@ def compare(a: Table, b: Table) -> Comparison:
 
     With several hosts in a table its cells are matched by host too. Rounds of two runs share no
     round effects, so that a shift common to all cells cannot be told from another day: it is
-    shown apart, and ``beyond_shift`` says what changed net of it. ``changed`` and
-    ``beyond_shift`` hold the false discovery rate at 5 %; without noise the floor decides.
+    shown apart, and ``beyond_shift`` says what changed net of it. Between two sessions in which
+    nothing changed every cell differs by a little of its own, too: by what half of the cells
+    differ (``apart``), and that stands in the intervals beside the noise of rounds. ``changed``
+    and ``beyond_shift`` hold the false discovery rate at 5 %; without noise the floor decides.
 
     Raises:
         UserError: metrics or layers differ.
@@ -70,24 +77,20 @@ def compare(a: Table, b: Table) -> Comparison:
     left, right = (_rows(t, e, keys) for t, e in ((a, one), (b, two)))
     both = left.index.intersection(right.index, sort=False)
     i, j = left.loc[both].to_numpy(dtype=int), right.loc[both].to_numpy(dtype=int)
-    d = one.mean[i] - two.mean[j]
-    var = np.hstack([one.var[i], two.var[j]])
-    df = np.concatenate([one.df, two.df])
-    shift = float(np.median(d)) if len(d) else 0.0
-    floor = float(np.log1p(a.floor))
-    cells = _cells(a, b, both, i, j, d, var, df, known, shift, floor)
+    gaps = _gaps(one, two, i, j)
     good, bad = better(a)
     return Comparison(
         metric=a.metric,
         known=known,
         floor=a.floor,
-        shift=float(np.exp(shift)),
-        cells=cells,
-        levels=_levels(a, i, d - shift, var, df, known),
+        shift=float(np.exp(gaps.shift)),
+        apart=float(np.expm1(np.sqrt(gaps.each))) if known else float("nan"),
+        cells=_cells(a, b, both, i, j, gaps, known),
+        levels=_levels(a, i, gaps, known),
         status=_status(a, b, keys),
         only_a=_missing(a, b, keys),
         only_b=_missing(b, a, keys),
-        winners=_winners(a, one.mean[i], two.mean[j], i, one, two, j, known),
+        winners=_winners(a, i, one, two, j, gaps if known else None),
         better=good,
         worse=bad,
     )
@@ -119,28 +122,61 @@ def _rows(table: Table, estimates: Estimates, keys: list[str]) -> pd.Series:
     return pd.Series(rows, index=_joined(table, keys).iloc[rows])
 
 
-def _spread(var: Floats, df: Floats) -> tuple[Floats, Floats]:
-    """Return standard errors and t quantiles of differences over two tables' strata."""
-    total = var.sum(axis=-1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        parts = np.where(var > 0, var**2 / df, 0.0).sum(axis=-1)
-        freedom = np.where(parts > 0, total**2 / parts, np.inf)
-    return np.sqrt(total), freedom
+@dataclass(frozen=True)
+class _Gaps:
+    """What common cells differ by, on the log scale, and its errors."""
+
+    d: Floats
+    shift: float
+    """The median."""
+    each: float
+    """The variance that a cell has of its own between the two; NaN: not known."""
+    each_df: float
+    own: Floats
+    """Variance by cell, and stratum of either table."""
+    shared: Floats
+    """Standard errors by cell, and error that cells of either table have in common; over their
+    mean, which belongs to the shift, in ``net`` and ``level``."""
+    df: Floats
+    """Degrees of freedom behind ``own`` and ``shared``."""
+
+    def raw(self) -> tuple[Floats, Floats]:
+        """Return the standard error of every difference, and its degrees of freedom."""
+        return self._spread(self.own, self.shared, self.each)
+
+    def net(self) -> tuple[Floats, Floats]:
+        """Return the same of every difference less the shift."""
+        return self._spread(self.own, self.shared - self._mean, self.each)
+
+    def level(self, here: np.ndarray) -> tuple[Floats, Floats]:
+        """Return the same of the mean of some differences less the shift."""
+        n = int(here.sum())
+        shared = self.shared[here].mean(axis=0) - self._mean
+        own = self.own[here].sum(axis=0) / n**2
+        return self._spread(own[None, :], shared[None, :], self.each / n)
+
+    @property
+    def _mean(self) -> Floats:
+        return np.asarray(self.shared.sum(axis=0) / max(len(self.d), 1))
+
+    def _spread(self, own: Floats, shared: Floats, each: float) -> tuple[Floats, Floats]:
+        var = np.hstack([own, shared**2, np.full((len(own), 1), each)])
+        return np.sqrt(var.sum(axis=1)), satterthwaite(var, np.append(self.df, self.each_df))
+
+
+def _gaps(one: Estimates, two: Estimates, i: np.ndarray, j: np.ndarray) -> _Gaps:
+    d = one.mean[i] - two.mean[j]
+    own = np.hstack([one.var[i, : one.own], two.var[j, : two.own]])
+    shared = np.hstack([one.shared[i], two.shared[j]])
+    df = [one.df[: one.own], two.df[: two.own], one.df[one.own :], two.df[two.own :]]
+    shift = float(np.median(d)) if len(d) else 0.0
+    return _Gaps(d, shift, *between(d, own.sum(axis=1)), own, shared, np.concatenate(df))
 
 
 def _cells(
-    a: Table,
-    b: Table,
-    keys: pd.Index,
-    i: np.ndarray,
-    j: np.ndarray,
-    d: Floats,
-    var: Floats,
-    df: Floats,
-    known: bool,
-    shift: float,
-    floor: float,
+    a: Table, b: Table, keys: pd.Index, i: np.ndarray, j: np.ndarray, gaps: _Gaps, known: bool
 ) -> pd.DataFrame:
+    d, shift, floor = gaps.d, gaps.shift, float(np.log1p(a.floor))
     frame = pd.DataFrame(
         {
             "key": keys.astype(str),
@@ -154,11 +190,11 @@ def _cells(
             low=np.nan, high=np.nan, p=np.nan, q=np.nan,
             changed=np.abs(d) > floor, beyond_shift=np.abs(d - shift) > floor,
         )  # fmt: skip
-    se, freedom = _spread(var, df)
+    (se, freedom), (net, net_freedom) = gaps.raw(), gaps.net()
     half = quantile(0.975, freedom) * se
     with np.errstate(divide="ignore", invalid="ignore"):
         p = 2 * above(np.abs(d) / se, freedom)
-        p_net = 2 * above(np.abs(d - shift) / se, freedom)
+        p_net = 2 * above(np.abs(d - shift) / net, net_freedom)
     q = benjamini_hochberg(p)
     return frame.assign(
         low=np.exp(d - half), high=np.exp(d + half), p=p, q=q,
@@ -166,10 +202,8 @@ def _cells(
     )  # fmt: skip
 
 
-def _levels(
-    a: Table, i: np.ndarray, d: Floats, var: Floats, df: Floats, known: bool
-) -> pd.DataFrame:
-    rows = []
+def _levels(a: Table, i: np.ndarray, gaps: _Gaps, known: bool) -> pd.DataFrame:
+    rows, d = [], gaps.d - gaps.shift
     for layer in a.varied:
         values = a.cells[layer].to_numpy()[i]
         for level in a.levels[layer]:
@@ -178,7 +212,7 @@ def _levels(
             if not n:
                 continue
             mean = float(d[here].mean())
-            se, freedom = _spread(var[here].sum(axis=0)[None, :] / n**2, df)
+            se, freedom = gaps.level(here)
             half = float(quantile(0.975, freedom)[0] * se[0]) if known else np.nan
             p = float(2 * above(abs(mean) / se[0], freedom)[0]) if known and se[0] else np.nan
             rows.append(
@@ -214,17 +248,10 @@ def _missing(a: Table, b: Table, keys: list[str]) -> tuple[str, ...]:
 
 
 def _winners(
-    a: Table,
-    y_a: Floats,
-    y_b: Floats,
-    i: np.ndarray,
-    one: Estimates,
-    two: Estimates,
-    j: np.ndarray,
-    known: bool,
+    a: Table, i: np.ndarray, one: Estimates, two: Estimates, j: np.ndarray, gaps: _Gaps | None
 ) -> pd.DataFrame:
     """Return contexts whose best choice is another one, in both tables by more than noise."""
-    rows = []
+    rows, y_a, y_b = [], one.mean[i], two.mean[j]
     cells = a.cells.iloc[i].reset_index(drop=True)
     for layer in a.varied:
         others = [c for c in a.context_columns if c != layer]
@@ -232,7 +259,10 @@ def _winners(
         for context, where in groups.items():
             p, q = int(where[np.argmin(y_a[where])]), int(where[np.argmin(y_b[where])])
             gain_a, gain_b = float(y_a[q] - y_a[p]), float(y_b[p] - y_b[q])
-            if p == q or not _both_sure(a, (gain_a, gain_b), (p, q), i, j, one, two, known):
+            if p == q:
+                continue
+            pairs = [(e, rows[p], rows[q]) for e, rows in ((one, i), (two, j))]
+            if not _both_sure(a, (gain_a, gain_b), pairs, gaps):
                 continue
             names = context if isinstance(context, tuple) else (context,)
             rows.append(
@@ -252,20 +282,33 @@ def _winners(
 def _both_sure(
     table: Table,
     gains: tuple[float, float],
-    pair: tuple[int, int],
-    i: np.ndarray,
-    j: np.ndarray,
-    one: Estimates,
-    two: Estimates,
-    known: bool,
+    pairs: list[tuple[Estimates, int, int]],
+    gaps: _Gaps | None,
 ) -> bool:
-    if not known:
+    """Say whether both gains are beyond noise, and beyond what two cells of a session differ by.
+
+    A difference of one cell between two sessions has as much of that as one of two cells in one.
+    """
+    if gaps is None:
         return min(gains) > float(np.log1p(table.floor))
-    for gain, e, rows in ((gains[0], one, i), (gains[1], two, j)):
-        se, df = _spread(e.gap(rows[pair[0]], rows[pair[1]])[None, :], e.df)
-        if not gain > quantile(0.975, df)[0] * se[0]:
+    for gain, (e, p, q) in zip(gains, pairs, strict=True):
+        var = np.append(e.gap(np.array(p), np.array(q)), gaps.each)
+        df = satterthwaite(var, np.append(e.df, gaps.each_df))
+        if not gain > quantile(0.975, df) * np.sqrt(var.sum()):
             return False
     return True
+
+
+def _apart(found: Comparison) -> str:
+    if np.isnan(found.apart):
+        return (
+            "by how much cells differ of their own from run to run one cell does not tell: "
+            "nothing is said to have changed"
+        )
+    return (
+        f"beyond that shift and the noise of their rounds cells differ by {percent(found.apart)} "
+        "each from run to run, as far as half of them show; what changed is beyond that, too"
+    )
 
 
 def render_comparison(found: Comparison, *, most: int = 10) -> str:
@@ -283,6 +326,8 @@ def render_comparison(found: Comparison, *, most: int = 10) -> str:
         f"overall the second is {times(found.shift)} {word} (median of all cells; "
         "a shift of everything can be another day or clock)"
     )
+    if found.known:
+        lines.append(_apart(found))
     lines.append(f"{int(cells['changed'].sum())} cells changed {rule}, "
                  f"{int(cells['beyond_shift'].sum())} beyond that shift")  # fmt: skip
     net = cells[cells["beyond_shift"]].copy()

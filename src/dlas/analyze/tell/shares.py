@@ -11,6 +11,8 @@ import pandas as pd
 from dlas.analyze.conclusion import Analysis, Finding
 from dlas.analyze.tell.words import around, better, brief, listed, percent, times
 
+LEVEL = 0.05
+
 
 def importance(analysis: Analysis) -> Iterator[Finding]:
     """Say which layer matters most: what leaving it at its default costs the best stack."""
@@ -56,9 +58,13 @@ def _regret(analysis: Analysis, found: pd.DataFrame) -> Finding:
 
 
 def _matters(analysis: Analysis, found: pd.DataFrame) -> np.ndarray:
-    """Say which layers cost something for sure; without noise: more than the floor."""
+    """Say which layers cost something for sure, all of them (Bonferroni); else beyond the floor.
+
+    The dearest of several is told: each has to be sure by so much more.
+    """
     if analysis.estimates.known:
-        return np.asarray(found["low"].to_numpy(dtype=float) > 1)
+        p, ratio = (found[c].to_numpy(dtype=float) for c in ("p", "ratio"))
+        return np.asarray((p * len(found) < LEVEL) & (ratio > 1))
     return np.asarray(found["ratio"].to_numpy(dtype=float) > 1 + analysis.table.floor)
 
 
