@@ -15,7 +15,7 @@ const hostsNow = () => { const shown = new Set(cells().map((c) => c.host)); retu
 function trustCard() {
   const widths = complete().map((c) => spanOf(c)).filter(([low, high]) => low && high).map(([low, high]) => Math.sqrt(high / low) - 1);
   const most = Math.max(0, ...complete().map((c) => c.rounds || 0));
-  const lines = [machineLine(), sessionLine(), roundLine(), floorLine(), sentinelLine(), latencyLine()].filter(Boolean);
+  const lines = [machineLine(), sessionLine(), roundLine(), floorLine(), driftLine(), latencyLine()].filter(Boolean);
   const line = ([name, text, warn]) => el("div", { class: warn ? "warn" : null }, el("dt", {}, name), el("dd", {}, ...[text].flat()));
   return card("trust-card", "How sure is it?", widths.length ? `± ${percent(Stats.quantile(widths, 0.5))}` : "No interval",
     el("p", { class: "soft" }, widths.length ? `is the median 95 % interval of ${plainOf(METRIC)}${most ? ` (${most > 1 ? "up to " : ""}${plural(most, "round")})` : ""}.` : "No cell was measured in two rounds."),
@@ -62,11 +62,14 @@ function floorLine() {
   const wider = DATA.trust.inflation > 1 ? `, fewer than there should be: intervals were made ${num(DATA.trust.inflation)} times wider` : "";
   return ["noise", `two cells are told apart from ${ends} on; ${n ? `${inside} of ${plural(n, "control")} measured twice agree within that${wider}` : "there are no controls measured twice"}`, !n || DATA.trust.inflation > 1];
 }
-function sentinelLine() {
-  const all = DATA.sentinels.flatMap((s) => s.relative);
-  if (!all.length) return null;
+// What the machine did meanwhile, and how much of the differences between rounds each reading of it tells.
+function driftLine() {
+  const all = DATA.sentinels.flatMap((s) => s.relative), of = DATA.explained;
   const off = all.filter((r) => Math.abs(r - 1) > 0.1).length;
-  return ["drift", `a fixed computation between the measurements was off by more than 10 % in ${off} of ${all.length} readings`, off / all.length > 0.05];
+  const read = all.length ? `a fixed computation between the measurements was off by more than 10 % in ${off} of ${all.length} readings` : "";
+  const shares = [[of.drift, "is drift common to all cells, which is taken off"], [of.sentinel, "follows that computation"], [of.steal, "follows time that others took"]].filter(([v]) => isNumber(v)).map(([v, name]) => `${percent(v)} ${name}`);
+  const told = shares.length ? `of the variance between rounds ${shares.join(", ")}` : "";
+  return read || told ? ["drift", [read, told].filter(Boolean).join("; "), off / all.length > 0.05] : null;
 }
 function latencyLine() {
   const s = DATA.as_seen;
