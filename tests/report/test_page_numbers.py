@@ -137,7 +137,9 @@ def winners_agree(page: Page, found: Analysis) -> None:
 @pytest.fixture(scope="module")
 def drifted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A smaller study whose rounds drifted: cells have an error in common."""
-    chosen = [c for c in made_study.combinations() if c[0] != "vit-tiny"]
+    runtimes = ("pytorch", "onnxruntime", "openvino", "tvm")
+    chosen = [c for c in made_study.combinations() if c[0] != "vit-tiny" and c[2] in runtimes]
+    chosen = [c for c in chosen if c[1] in ("none", "bfloat16", "channel-pruning")]
     rows = made_study.drifting(made_study.rows(chosen, rounds=5, noise=0.01))
     return made_study.fill(tmp_path_factory.mktemp("report") / "drifted", rows)
 
@@ -161,7 +163,7 @@ def test_errors_in_common_cancel_in_the_script_as_in_python(shown) -> None:
         assert common.sum() > 0.2 * own.sum()
     told = page.run("TABLES.contexts.map((c) => Stats.meanRatio([[c.base, c.cell]]))")
     theirs = found.speedup_contexts.to_dict("records")
-    assert len(told) == len(theirs) > 100
+    assert len(told) == len(theirs) > 50
     assert all(
         close([m["ratio"], m["low"], m["high"]], [t["ratio"], t["low"], t["high"]])
         for m, t in zip(told, theirs, strict=True)

@@ -147,7 +147,7 @@ def test_two_hosts_have_rows_of_their_own(tmp_path):
 
 
 def test_what_explains_the_differences_between_rounds_is_said(tmp_path):
-    """Planted: half of a round's slowness is the sentinel's, none of it stolen time."""
+    """Planted: most of a round's slowness is the sentinel's, none of it stolen time."""
     rng = np.random.default_rng(2)
     slow = rng.normal(0, 0.1, 40)
     stacks = [("resnet-8", "none", s, t, "native") for s in made_study.SOFTWARE for t in (1, 2)]
@@ -155,7 +155,7 @@ def test_what_explains_the_differences_between_rounds_is_said(tmp_path):
 
     def disturbed(row, steal):
         minute = int(rng.integers(len(slow)))
-        by = math.exp(slow[minute] + rng.normal(0, 0.1))
+        by = math.exp(slow[minute] + rng.normal(0, 0.03))
         value = row.value | {"steal_share": 0.1 * float(rng.random()) if steal else None}
         samples = tuple(s * by for s in row.samples)
         return replace(row, created_at=moment(minute), samples=samples, value=value)
@@ -169,7 +169,7 @@ def test_what_explains_the_differences_between_rounds_is_said(tmp_path):
         for i, v in enumerate(slow)
     ]
     found = told("both", steal=True, sentinel=sentinel)
-    assert 0.3 < found["sentinel"] < 0.7
+    assert 0.7 < found["sentinel"] < 0.98
     assert found["steal"] < 0.15
     assert told("neither", steal=False) == {"sentinel": None, "steal": None}
 

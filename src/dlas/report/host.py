@@ -123,9 +123,10 @@ def _share(log: Floats, values: Floats, unit: Ints) -> float | None:
     of = unit[both]
     count = np.maximum(np.bincount(of), 1)
     y, x = (v - (np.bincount(of, v) / count)[of] for v in (log[both], values[both]))
-    if count.max() < 2 or not y @ y:
+    own, other, both_ways = float(y @ y), float(x @ x), float(x @ y)
+    if count.max() < 2 or own == 0:
         return None
-    return float(max(x @ y, 0.0) ** 2 / (x @ x * (y @ y))) if x @ x else 0.0
+    return max(both_ways, 0.0) ** 2 / (other * own) if other else 0.0
 
 
 def floors(material: Material) -> list[Part]:

@@ -113,7 +113,7 @@ function fill(box) {
   if (details.open) details.append(box.makeTable());
 }
 // Draws or redraws a chart with its legend and its table. `traces` empty: says so instead.
-function chart(body, name, { title, traces, layout = {}, height = 350, head, rows, note }) {
+function chart(body, name, { title, traces, layout = {}, height = 310, head, rows, note }) {
   const box = figure(body, name, [el("ul", { class: "legend" }), el("div", { class: "chart", "data-chart": name, role: "img" })]);
   caption(box, title, note);
   const place = box.querySelector(".chart"), list = box.querySelector(".legend");
@@ -245,6 +245,7 @@ function chartsReady() {
 function onPaper(on) {
   printing = on;
   document.documentElement.toggleAttribute("data-print", on);
+  for (const more of document.querySelectorAll("#claims details")) more.open = on;
   redraw();
   flush();
 }
