@@ -66,11 +66,12 @@ function fold(text, most = wide() ? 28 : 15) {
 // The height of a chart with a row for each label, whatever they fold to.
 const rowsHigh = (labels, least, around) => around + Math.max(1, labels.length) * Math.max(least, 15 * Math.max(1, ...labels.map((l) => l.split("<br>").length)) + 10);
 // Log axes with every label whole: 0.5, 1, 2, not 5, 1, 2.
-function logTicks(axis, traces, name) {
+function logTicks(axis, traces, name, shapes = []) {
   if (axis?.type !== "log" || axis.tickvals) return {};
   const error = (t) => t[`error_${name}`];
   const ends = (t) => (error(t) ? t[name].flatMap((v, i) => [v + error(t).array[i], v - error(t).arrayminus[i]]) : t[name] || []);
-  const values = traces.flatMap(ends).filter((v) => isNumber(v) && v > 0);
+  const marked = shapes.filter((s) => s[`${name}ref`] !== "paper").flatMap((s) => [s[`${name}0`], s[`${name}1`]]);
+  const values = [...traces.flatMap(ends), ...marked].filter((v) => isNumber(v) && v > 0);
   if (!values.length) return {};
   const low = Math.min(...values), high = Math.max(...values);
   if (high / low < 1.6) {
@@ -135,7 +136,7 @@ function framed(layout, traces, height) {
   const made = { ...base, ...layout };
   for (const axis of ["xaxis", "yaxis"]) {
     const given = made[axis] || {};
-    made[axis] = { automargin: true, gridcolor: theme("line"), linecolor: theme("line"), zeroline: false, ...logTicks(given, traces, axis[0]), ...given,
+    made[axis] = { automargin: true, gridcolor: theme("line"), linecolor: theme("line"), zeroline: false, ...logTicks(given, traces, axis[0], made.shapes), ...given,
       ...(given.title ? { title: { standoff: 8, ...given.title } } : {}) };
   }
   return made;

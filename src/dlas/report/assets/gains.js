@@ -126,9 +126,8 @@ function drawCurve(body, b, point) {
   if (mean.length) traces.push({ type: "scatter", mode: "lines+markers", name: `mean of ${plural(shared.length, "context")}`, x: mean.map((p) => p.level), y: mean.map((p) => p.ratio), error_y: bars(mean, "ratio"), line: { width: 3, color: theme("ink") }, marker: { size: 8, color: theme("ink") }, hovertemplate: "mean at %{x}: %{y:.3g}<extra></extra>" });
   const known = point && !filtering();
   const log = levels[0] > 0 && levels[levels.length - 1] / levels[0] >= 8;
-  const x = (v) => (log ? Math.log10(v) : v);
-  const shapes = [flat(1), ...(known ? [{ ...upright(x(point.level)), line: { color: theme("bad"), width: 1.5 } }] : [])];
-  if (known && isNumber(point.low) && isNumber(point.high)) shapes.push({ type: "rect", yref: "paper", y0: 0, y1: 1, x0: x(point.low), x1: x(point.high), fillcolor: theme("bad"), opacity: 0.1, line: { width: 0 } });
+  const shapes = [flat(1), ...(known ? [{ ...upright(point.level), line: { color: theme("bad"), width: 1.5 } }] : [])];
+  if (known && isNumber(point.low) && isNumber(point.high)) shapes.push({ type: "rect", yref: "paper", y0: 0, y1: 1, x0: point.low, x1: point.high, fillcolor: theme("bad"), opacity: 0.1, line: { width: 0 } });
   const said = known ? ` Break-even at ${b.factor} ${num(point.level)}${range(point.low, point.high)} (${point.context === "(average)" ? "average of contexts" : readable(point.context)}).` : "";
   chart(body, "break-even", { title: `${short(b.layer, b.a)} over ${short(b.layer, b.b)}, along ${b.factor}.`, note: `Above 1 the first is ${GOOD}. Thin: single contexts; thick: their mean.${said}`, traces: curves.length ? traces : [], height: 310,
     layout: { xaxis: { title: { text: b.factor }, type: log ? "log" : "linear", tickvals: levels, ticktext: levels.map(String) }, yaxis: { type: "log", title: { text: `times ${GOOD} (log)` } }, shapes },
