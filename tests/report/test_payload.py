@@ -151,7 +151,8 @@ def test_what_explains_the_differences_between_rounds_is_said(tmp_path):
     rng = np.random.default_rng(2)
     slow = rng.normal(0, 0.1, 40)
     stacks = [("resnet-8", "none", s, t, "native") for s in made_study.SOFTWARE for t in (1, 2)]
-    made = [r for r in made_study.rows(stacks, rounds=5) if not isinstance(r, SentinelRow)]
+    made = made_study.rows(stacks, rounds=5, noise=0.001)
+    made = [r for r in made if not isinstance(r, SentinelRow)]
 
     def disturbed(row, steal):
         minute = int(rng.integers(len(slow)))
@@ -169,7 +170,7 @@ def test_what_explains_the_differences_between_rounds_is_said(tmp_path):
         for i, v in enumerate(slow)
     ]
     found = told("both", steal=True, sentinel=sentinel)
-    assert 0.7 < found["sentinel"] < 0.98
+    assert 0.6 < found["sentinel"] < 0.98
     assert found["steal"] < 0.15
     assert told("neither", steal=False) == {"sentinel": None, "steal": None}
 
