@@ -3,8 +3,8 @@
     dlas run studies/quickstart.yaml --out out/again --store out/quickstart/store --remeasure
     python benchmarks/remeasure.py out/quickstart [out/again] [--json FILE]
 
-Printed, for latency as seen (the median of the rounds' medians) and undisturbed (the expected
-least of three rounds of the expected least of ten runs, less the machine's drift): how far A/A
+Printed, for latency as seen (the median of the rounds' medians) and undisturbed, both as the
+tables show them: how far A/A
 controls differ from their cells in all folders given; how far the even and the odd rounds of the
 first folder differ, each as if the other had not been; how far the second folder differs from the
 first; and how many second values lie in the first's 95 % prediction interval. As a natural null,
@@ -17,42 +17,51 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from dlas.core.drift import drift
-from dlas.core.least import OF_ROUNDS, expected_least
 from dlas.tables import cells_frame, rounds_frame
+from dlas.tables.fitted import Fit, fits
+from dlas.tables.read import Results, read
 
-Rounds = pd.DataFrame
 SEEN, QUIET = "latency_ms", "quiet_ms"
-OVER_ROUNDS: dict[str, Callable[[Any], float]] = {
-    SEEN: lambda values: float(np.median(values)),
-    QUIET: lambda values: float(np.exp(expected_least(np.log(np.asarray(values)), OF_ROUNDS))),
-}
 
 
-def values(rounds: Rounds, metric: str) -> pd.Series:
-    """Return what the rounds of each cell and control come to."""
-    good = rounds[rounds[metric].notna()]
-    if metric == QUIET:
-        good = steady(good)
-    return good.groupby(["cell", "control"])[metric].agg(OVER_ROUNDS[metric])
+def values(results: Results, metric: str) -> pd.Series:
+    """Return what the tables show of each complete cell, and the same of its controls.
+
+    The index is ``cell, control``. ``quiet_ms`` is that of the tables' fit (:mod:`dlas.tables`),
+    ``latency_ms`` the median of the rounds' medians.
+    """
+    if metric == SEEN:
+        rounds = rounds_frame([results])
+        good = rounds[rounds[SEEN].notna()]
+        found = good.groupby(["cell", "control"])[SEEN].median()
+    else:
+        found = pd.concat([_quiet(fit) for fit in fits(results, QUIET)])
+    known = complete(results).index
+    return found[found.index.get_level_values("cell").isin(known)]
 
 
-def steady(rounds: Rounds) -> Rounds:
-    """Take the drift of the machine off, session by session, as the tables do."""
-    rounds = rounds.sort_values("created_at").reset_index(drop=True)
-    log = np.log(rounds[QUIET].to_numpy(dtype=float))
-    unit = rounds.groupby(["cell", "control"]).ngroup().to_numpy()
-    one = np.zeros(len(log), dtype=int)
-    session = rounds.groupby("session").ngroup().to_numpy()
-    log -= drift(log, unit, np.arange(len(log)), one, session).at
-    return rounds.assign(**{QUIET: np.exp(log)})
+def _quiet(fit: Fit) -> pd.Series:
+    """Return the undisturbed latencies of a host's cells and controls, as they were fitted."""
+    names = ["cell", "control"]
+    if fit.estimates is None:
+        return pd.Series(index=pd.MultiIndex.from_tuples([], names=names), dtype=float)
+    cells = np.asarray(fit.cells, dtype=object)
+    pairs = fit.estimates.controls
+    row = pairs["row"].to_numpy(dtype=int)
+    own = pd.MultiIndex.from_product([cells, [0]], names=names)
+    doubles = pd.MultiIndex.from_arrays([cells[row], pairs["control"].astype(int)], names=names)
+    quiet = np.exp(fit.estimates.mean)
+    ratio = pairs["ratio"].to_numpy(dtype=float)
+    both = [pd.Series(quiet, index=own), pd.Series(quiet[row] * ratio, index=doubles)]
+    return pd.concat(both).dropna()
 
 
 def gaps(a: pd.Series, b: pd.Series) -> pd.Series:
@@ -76,26 +85,28 @@ def summary(log: pd.Series) -> dict[str, float]:
     }
 
 
-def controls(every: Sequence[Rounds], metric: str) -> pd.Series:
+def controls(every: Sequence[Results], metric: str) -> pd.Series:
     """Return how far the A/A controls of all folders are from their cells."""
     found = []
-    for rounds in every:
-        known = values(rounds, metric)
+    for results in every:
+        known = values(results, metric)
         own, other = known.xs(0, level="control"), known.xs(1, level="control")
         found.append(gaps(own, other))
     return pd.concat(found)
 
 
-def halves(rounds: Rounds, metric: str) -> pd.Series:
-    """Return how far even and odd rounds of one session are apart; controls left out."""
-    own = rounds[rounds["control"] == 0]
-    even, odd = (values(own[own["round"] % 2 == side], metric) for side in (0, 1))
-    return gaps(even, odd).droplevel("control")
+def halves(results: Results, metric: str) -> pd.Series:
+    """Return how far even and odd rounds of one folder are apart, each as if alone, by cell."""
+    even, odd = (
+        replace(results, rounds=[r for r in results.rounds if r.round % 2 == side], remembered={})
+        for side in (0, 1)
+    )
+    return runs(even, odd, metric)
 
 
-def runs(first: Rounds, second: Rounds, metric: str) -> pd.Series:
+def runs(first: Results, second: Results, metric: str) -> pd.Series:
     """Return how far two runs are apart, by cell."""
-    one, two = (values(r[r["control"] == 0], metric).droplevel("control") for r in (first, second))
+    one, two = (values(each, metric).xs(0, level="control") for each in (first, second))
     return gaps(one, two)
 
 
@@ -137,9 +148,9 @@ def null(frame: pd.DataFrame, metric: str) -> dict[str, Any]:
     return {"pairs": pairs, "called different": different / pairs if pairs else None}
 
 
-def complete(folder: Path) -> pd.DataFrame:
+def complete(results: Results) -> pd.DataFrame:
     """Return the complete cells of a folder."""
-    frame = cells_frame([folder])
+    frame = cells_frame([results])
     return frame[(frame["status"] == "complete") & frame[SEEN].notna()].set_index("cell")
 
 
@@ -150,17 +161,18 @@ def main() -> None:
     parser.add_argument("second", type=Path, nargs="?")
     parser.add_argument("--json", type=Path)
     wanted = parser.parse_args()
-    folders = [f for f in (wanted.first, wanted.second) if f is not None]
-    cells = [complete(f) for f in folders]
-    rounds = [rounds_frame([f]) for f in folders]
-    rounds = [r[r["cell"].isin(c.index)] for r, c in zip(rounds, cells, strict=True)]
+    every = read([f for f in (wanted.first, wanted.second) if f is not None])
+    for results in every:
+        if len({host for _, host in results.rounds_of}) > 1:
+            parser.error(f"{results.folder}: has rounds of several hosts; give one host's folder")
+    cells = [complete(results) for results in every]
     threads = cells[0]["hardware.threads"]
     found: dict[str, Any] = {}
     for metric in (SEEN, QUIET):
-        one: dict[str, Any] = {"A/A": summary(controls(rounds, metric))}
-        one["rounds in turns"] = told(halves(rounds[0], metric), threads)
-        if len(folders) > 1:
-            one["two runs"] = told(runs(*rounds, metric), threads)
+        one: dict[str, Any] = {"A/A": summary(controls(every, metric))}
+        one["rounds in turns"] = told(halves(every[0], metric), threads)
+        if len(every) > 1:
+            one["two runs"] = told(runs(every[0], every[1], metric), threads)
             one["inside the prediction interval"] = prediction(*cells, metric)
         one["null"] = [null(each, metric) for each in cells]
         found[metric] = one

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
-import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 
@@ -17,31 +15,19 @@ import pytest
 
 import made_study
 from dlas.analyze import analyze
-from dlas.store.results import RoundRow, Row
-from dlas.tables import intake
+from dlas.tables import cells_frame, controls_frame, intake
+from dlas.tables.read import read
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-PROGRAMS = ("raw", "sentences", "price_by_hand")
-
-
-def drifting(rows: list[Row]) -> Iterator[Row]:
-    """Measure the rounds one after another, shuffled, on a machine whose speed wanders."""
-    rng, start = np.random.default_rng(7), datetime(2026, 1, 1, tzinfo=UTC)
-    rounds = sorted(
-        (r for r in rows if isinstance(r, RoundRow)), key=lambda r: (r.round, rng.random())
-    )
-    yield from (r for r in rows if not isinstance(r, RoundRow))
-    for i, row in enumerate(rounds):
-        at = (start + timedelta(seconds=0.3 * i)).isoformat(timespec="milliseconds")
-        slow = math.exp(0.06 * math.sin(i / 30))
-        yield replace(row, created_at=at, samples=tuple(slow * s for s in row.samples))
+PROGRAMS = ("raw", "sentences", "price_by_hand", "remeasure")
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study whose rounds drifted, and what the analysis found in it."""
-    made = list(made_study.rows(made_study.combinations(), rounds=5, noise=0.01))
-    folder = made_study.fill(tmp_path_factory.mktemp("drifted") / "made", drifting(made))
+    made = made_study.rows(made_study.combinations(), rounds=5, noise=0.01)
+    place = tmp_path_factory.mktemp("drifted") / "made"
+    folder = made_study.fill(place, made_study.drifting(made))
     found = analyze(intake.of_folders([folder], intake.Asked("quiet_ms")))
     assert any("drift" in note for note in found.estimates.notes)
     (folder / "findings.json").write_text(found.to_json())
@@ -90,3 +76,27 @@ def test_the_price_of_a_model_is_what_one_comes_to_by_hand(study, run) -> None:
     status, told = run("price_by_hand", study, "--model", "resnet-8")
     assert status == 0, told
     assert "0 differ." in told and told.count("told") >= 8
+
+
+def test_what_is_said_to_repeat_is_what_the_tables_show(study, programs) -> None:
+    results = read([study])[0]
+    frame = cells_frame([results]).set_index("cell")
+    pairs = controls_frame([results]).set_index("cell")
+    for metric in ("quiet_ms", "latency_ms"):
+        found = programs["remeasure"].values(results, metric)
+        own = found.xs(0, level="control")
+        assert own.to_dict() == pytest.approx(frame.loc[own.index, metric].to_dict(), rel=1e-9)
+        assert len(own) == frame[metric].notna().sum() > 100
+    apart = programs["remeasure"].controls([results], "quiet_ms")
+    assert np.exp(apart).to_dict() == pytest.approx(pairs["ratio"].to_dict(), rel=1e-9)
+
+
+def test_each_half_of_the_rounds_is_fitted_as_if_alone(study, programs) -> None:
+    results = read([study])[0]
+    even = replace(results, rounds=[r for r in results.rounds if r.round % 2 == 0], remembered={})
+    told = programs["remeasure"].halves(results, "quiet_ms")
+    shown = cells_frame([even]).set_index("cell")["quiet_ms"]
+    odd = shown.loc[told.index] * np.exp(told)
+    whole = cells_frame([results]).set_index("cell")["quiet_ms"].loc[told.index]
+    assert len(told) > 100 and (np.abs(np.log(odd / whole)) < 0.1).all()
+    assert (told != 0).any()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
 
@@ -203,6 +205,20 @@ def ceilings() -> Iterator[Row]:
                 yield replace(own, reason="the network of one operator: not made", method="")
             else:
                 yield replace(own, value=0.02 / better)
+
+
+def drifting(made: Iterable[Row]) -> Iterator[Row]:
+    """Measure the rounds one after another, shuffled, on a machine whose speed wanders."""
+    rows = list(made)
+    rng, start = np.random.default_rng(7), datetime(2026, 1, 1, tzinfo=UTC)
+    rounds = sorted(
+        (r for r in rows if isinstance(r, RoundRow)), key=lambda r: (r.round, rng.random())
+    )
+    yield from (r for r in rows if not isinstance(r, RoundRow))
+    for i, row in enumerate(rounds):
+        at = (start + timedelta(seconds=0.3 * i)).isoformat(timespec="milliseconds")
+        slow = math.exp(0.06 * math.sin(i / 30))
+        yield replace(row, created_at=at, samples=tuple(slow * s for s in row.samples))
 
 
 def fill(folder: Path, made: Iterable[Row], goals: bool = True) -> Path:

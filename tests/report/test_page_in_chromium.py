@@ -194,6 +194,15 @@ def test_no_stack_on_the_drawn_front_fails_a_goal_or_is_beaten(untouched):
         )
 
 
+def test_a_long_finding_is_folded_and_opens(page):
+    told = "[...document.querySelectorAll('#findings-table .told')]"
+    folded = f"{told}.filter((t) => t.scrollHeight > t.clientHeight + 4)"
+    assert page.run(f"{folded}.length") > 0
+    assert page.run(f"{folded}.every((t) => t.nextSibling.textContent.startsWith('All of it'))")
+    page.run(f"{folded}.forEach((t) => {{ t.nextSibling.open = true; }})")
+    assert page.run(f"{folded}.length") == 0
+
+
 def test_the_findings_sort_by_every_column(page, found):
     ranks = "[...document.querySelectorAll('#findings-table td.rank')].map((t) => +t.textContent)"
     page.run("document.querySelector('#findings .more').click()")

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import made_study
+from browser import Page
+from dlas import report
+from dlas.analyze import Analysis, analyze
 from dlas.cli.display import text_of
+from dlas.tables import intake
 
 
 def close(one: Any, two: Any) -> bool:
     return one == pytest.approx(two, rel=1e-4, abs=1e-6)
 
 
-def test_the_script_finds_the_same_returns_and_correlations(untouched, found):
-    told = untouched.run(
+def returns_agree(page: Page, found: Analysis) -> None:
+    told = page.run(
         "EST.ordered.flatMap((o) => stepsOf(o)).map((s) => ({...s, pairs: s.pairs.length}))"
     )
     steps = {(s["factor"], s["kind"], s["from"], c): s for s in told for c in s["costs"]}
@@ -27,6 +34,10 @@ def test_the_script_finds_the_same_returns_and_correlations(untouched, found):
         cost = mine["costs"][r["cost"]]
         assert close(cost["change"], r["cost_change"])
         assert cost["pays"] == r["pays"]
+
+
+def test_the_script_finds_the_same_returns_and_correlations(untouched, found):
+    returns_agree(untouched, found)
     whole = found.correlations[found.correlations["by"] == ""]
     assert len(whole) > 5
     for r in whole.to_dict("records"):
@@ -88,7 +99,11 @@ def test_the_script_computes_what_python_does(untouched, found):
 
 
 def test_the_script_finds_the_interactions_that_python_finds(untouched, found):
-    told = untouched.run("Stats.interactions(analysed())")
+    interactions_agree(untouched, found)
+
+
+def interactions_agree(page: Page, found: Analysis) -> None:
+    told = page.run("Stats.interactions(analysed())")
     theirs = found.interactions.to_dict("records")
     assert len(told) == len(theirs)
     key = ("layer", "a", "b", "by", "m", "n")
@@ -101,15 +116,83 @@ def test_the_script_finds_the_interactions_that_python_finds(untouched, found):
 
 
 def test_the_script_draws_the_winner_maps_of_python(untouched, found):
+    winners_agree(untouched, found)
+
+
+def winners_agree(page: Page, found: Analysis) -> None:
     maps = found.winner_maps
     for (layer, one, two), rows in maps.groupby(["layer", "row_layer", "column_layer"]):
-        told = untouched.run(f"Stats.winnerMap(analysed(), '{layer}', '{one}', '{two}')")
+        told = page.run(f"Stats.winnerMap(analysed(), '{layer}', '{one}', '{two}')")
         mine = {(t["rowLevel"], t["columnLevel"]): t for t in told}
         assert len(mine) == len(rows)
         for r in rows.itertuples():
             t = mine[r.row, r.column]
             assert (t["best"], set(t["tied"])) == (r.best, set(r.tied))
             assert close(t["over_second"], r.over_second)
+
+
+# ---------------------------------------------------------------- a machine that drifted
+
+
+@pytest.fixture(scope="module")
+def drifted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A smaller study whose rounds drifted: cells have an error in common."""
+    runtimes = ("pytorch", "onnxruntime", "openvino", "tvm")
+    chosen = [c for c in made_study.combinations() if c[0] != "vit-tiny" and c[2] in runtimes]
+    chosen = [c for c in chosen if c[1] in ("none", "bfloat16", "channel-pruning")]
+    rows = made_study.drifting(made_study.rows(chosen, rounds=5, noise=0.01))
+    return made_study.fill(tmp_path_factory.mktemp("report") / "drifted", rows)
+
+
+@pytest.fixture(params=["quiet_ms", "latency_ms"], scope="module")
+def shown(drifted: Path, browser: Page, request: pytest.FixtureRequest) -> tuple[Page, Analysis]:
+    """Its page, opened, and what the analysis says: undisturbed, then as seen."""
+    asked = intake.Asked(request.param)
+    page = report.write([drifted], drifted / f"{request.param}.html", asked)
+    browser.untouched = None
+    browser.open(page)
+    return browser, analyze(intake.of_folders([drifted], asked))
+
+
+def test_errors_in_common_cancel_in_the_script_as_in_python(shown) -> None:
+    page, found = shown
+    estimates = found.estimates
+    rows = [r for r, v in enumerate(estimates.mean.tolist()) if np.isfinite(v)]
+    if found.table.metric == "quiet_ms":
+        common, own = estimates.var[rows, estimates.own :], estimates.var[rows, : estimates.own]
+        assert common.sum() > 0.2 * own.sum()
+    told = page.run("TABLES.contexts.map((c) => Stats.meanRatio([[c.base, c.cell]]))")
+    theirs = found.speedup_contexts.to_dict("records")
+    assert len(told) == len(theirs) > 50
+    assert all(
+        close([m["ratio"], m["low"], m["high"]], [t["ratio"], t["low"], t["high"]])
+        for m, t in zip(told, theirs, strict=True)
+    )
+    each = "TABLES.contexts.filter((c) => c.factor === s.factor && c.level === s.level)"
+    told = page.run(
+        f"TABLES.speedups.map((s) => Stats.meanRatio({each}.map((c) => [c.base, c.cell])))"
+    )
+    theirs = found.speedups.to_dict("records")
+    assert len(told) == len(theirs) > 5
+    assert all(
+        close([m["ratio"], m["low"], m["high"]], [t["ratio"], t["low"], t["high"]])
+        for m, t in zip(told, theirs, strict=True)
+    )
+
+
+def test_the_script_finds_the_rivals_that_python_finds(shown) -> None:
+    page, found = shown
+    near = found.best.runners_up
+    told = page.run("Stats.best(CELLS).runners_up.map((r) => [r.ratio, r.low, r.high])")
+    theirs = near[["ratio", "low", "high"]].to_numpy().tolist()
+    assert len(told) == len(theirs)
+    assert all(close(m, t) for m, t in zip(told, theirs, strict=True))
+
+
+def test_what_a_drift_leaves_is_in_every_part_of_the_script(shown) -> None:
+    page, found = shown
+    winners_agree(page, found)
+    returns_agree(page, found)
 
 
 def test_numbers_are_written_as_dlas_show_writes_them(untouched):

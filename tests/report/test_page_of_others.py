@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,13 +40,20 @@ def degraded(kind: str, folder: Path) -> list[Path]:
         found.append(made_study.fill(folder / "b", elsewhere(rows)))
     elif kind == "the same twice":
         found.append(made_study.fill(folder / "b", rows))
+    elif kind == "two days":
+        more = made_study.rows([("resnet-8", "none", "tvm", t, "native") for t in (1, 2)])
+        found.append(made_study.fill(folder / "b", again(more)))
     return found
 
 
 def elsewhere(rows: list[Row]) -> list[Row]:
     """Return rows as of another host, in a session of its own."""
-    other = [replace(r, host="host-2") if hasattr(r, "host") else r for r in rows]
-    return [replace(r, session="s2") if hasattr(r, "session") else r for r in other]
+    return again(replace(r, host="host-2") if hasattr(r, "host") else r for r in rows)
+
+
+def again(rows: Iterable[Row]) -> list[Row]:
+    """Return rows as of a session of their own."""
+    return [replace(r, session="s2") if hasattr(r, "session") else r for r in rows]
 
 
 def sound(browser: Page, path: Path) -> None:
@@ -71,7 +78,7 @@ def answer(browser: Page) -> str:
 @pytest.mark.parametrize(
     "kind",
     ["nothing complete", "one cell", "one round", "no accuracy", "no controls", "two hosts",
-     "the same twice"],
+     "the same twice", "two days"],
 )  # fmt: skip
 def test_what_lacks_something_still_opens_silently(fresh, tmp_path, kind):
     sound(fresh, report.write(degraded(kind, tmp_path), tmp_path / "report.html"))
@@ -83,6 +90,7 @@ def test_what_lacks_something_still_opens_silently(fresh, tmp_path, kind):
         "no controls": "there are no controls",
         "two hosts": "on host-",
         "the same twice": "cannot be analysed together",
+        "two days": "2 cells share no measurement with the rest, and are in no comparison",
     }
     assert wanted[kind] in answer(fresh)
 

@@ -1,6 +1,8 @@
 import json
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import made_study
@@ -9,7 +11,7 @@ from dlas.analyze import analyze
 from dlas.core.errors import StorageError, UserError
 from dlas.report.pack import unpack
 from dlas.report.payload import collect, next_experiment
-from dlas.store.results import CellRow
+from dlas.store.results import CellRow, RoundRow, SentinelRow
 from dlas.tables import intake
 
 
@@ -142,3 +144,36 @@ def test_two_hosts_have_rows_of_their_own(tmp_path):
     assert "host" in payload["filters"]
     for row in unpack(payload["tables"]["contexts"], payload["texts"]):
         assert cells[row["cell"]]["host"] == cells[row["base"]]["host"]
+
+
+def test_what_explains_the_differences_between_rounds_is_said(tmp_path):
+    """Planted: most of a round's slowness is the sentinel's, none of it stolen time."""
+    rng = np.random.default_rng(2)
+    slow = rng.normal(0, 0.1, 40)
+    stacks = [("resnet-8", "none", s, t, "native") for s in made_study.SOFTWARE for t in (1, 2)]
+    made = made_study.rows(stacks, rounds=5, noise=0.001)
+    made = [r for r in made if not isinstance(r, SentinelRow)]
+
+    def disturbed(row, steal):
+        minute = int(rng.integers(len(slow)))
+        by = math.exp(slow[minute] + rng.normal(0, 0.03))
+        value = row.value | {"steal_share": 0.1 * float(rng.random()) if steal else None}
+        samples = tuple(s * by for s in row.samples)
+        return replace(row, created_at=moment(minute), samples=samples, value=value)
+
+    def told(name, *, steal, sentinel=()):
+        rows = [disturbed(r, steal) if isinstance(r, RoundRow) else r for r in made]
+        return collect([made_study.fill(tmp_path / name, [*rows, *sentinel])])["explained"]
+
+    sentinel = [
+        SentinelRow(made_study.SESSION, 0, i, 0.01 * math.exp(v), moment(i))
+        for i, v in enumerate(slow)
+    ]
+    found = told("both", steal=True, sentinel=sentinel)
+    assert 0.6 < found["sentinel"] < 0.98
+    assert found["steal"] < 0.15
+    assert told("neither", steal=False) == {"sentinel": None, "steal": None}
+
+
+def moment(minute):
+    return f"2026-01-01T00:{minute:02d}:00.000+00:00"

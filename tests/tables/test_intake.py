@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -12,7 +14,9 @@ import pytest
 import made_study
 from dlas.analyze import analyze
 from dlas.analyze.estimate import noise
+from dlas.analyze.estimate.halves import halves
 from dlas.core.errors import UserError
+from dlas.store.results import CellRow, RoundRow, Row
 from dlas.tables import cells_frame, controls_frame, floors_frame
 from dlas.tables.fitted import estimates_of
 from dlas.tables.intake import Asked, ceilings, of_folders, of_results
@@ -42,6 +46,74 @@ def test_folders_of_other_cells_are_analysed_together(study: Path, tmp_path: Pat
     chosen = [(next(iter(made_study.MODELS)), "none", "openvino", 1, "native")]
     more = made_study.fill(tmp_path / "more", made_study.rows(chosen))
     assert len(of_folders([study, more], ASKED).cells) == 5
+
+
+def later(rows: Iterable[Row], slower: float = 1.08) -> list[Row]:
+    """Return rows as of another session, on a day on which the machine was slower."""
+    other = [replace(r, session="s2") if hasattr(r, "session") else r for r in rows]
+    return [
+        replace(r, samples=tuple(s * slower for s in r.samples)) if isinstance(r, RoundRow) else r
+        for r in other
+    ]
+
+
+SAME = [("resnet-8", p, "openvino", t, "native") for p in ("none", "int8") for t in (1, 2)]
+"""Cells whose twins by another software are as fast."""
+
+
+def two_days(tmp_path: Path) -> list[Path]:
+    """Return folders of one host: ONNX Runtime is as fast as OpenVINO, and a day later slower."""
+    quick = {"onnxruntime": made_study.SOFTWARE["openvino"]}
+    with patch.dict(made_study.SOFTWARE, quick):
+        first = made_study.rows([(*one[:2], "onnxruntime", *one[3:]) for one in SAME], noise=0.001)
+        a = made_study.fill(tmp_path / "a", list(first))
+    b = made_study.fill(tmp_path / "b", later(made_study.rows(SAME[:3], noise=0.001)))
+    return [a, b]
+
+
+def test_folders_of_two_sessions_are_not_compared(tmp_path: Path) -> None:
+    a, b = two_days(tmp_path)
+    table = of_folders([a, b], ASKED)
+    found = analyze(table)
+    assert not len(found.speedups.query("factor == 'software'"))
+    assert not any(
+        "onnxruntime" in f.sentence and "openvino" in f.sentence for f in found.findings
+    )
+    told = [note for note in found.table.notes if "another session" in note]
+    assert len(told) == 1
+    assert (
+        f"3 cells of {b} were measured on host-1 in another session than those of {a}" in told[0]
+    )
+    assert f"run into {a}, measures anchors" in told[0]
+    assert not any("in two rounds" in note for note in found.table.notes)
+    assert np.isfinite(found.estimates.mean).sum() == 4
+    # in the other order the same are left out: those of fewer cells
+    again = of_folders([b, a], ASKED)
+    assert again.estimates is not None
+    left_out = again.cells["software"][~np.isfinite(again.estimates.mean)]
+    assert left_out.tolist() == ["openvino"] * 3
+    # what is chosen on half of the rounds is chosen among the same cells
+    for half in (found, analyze(again)):
+        known = np.isfinite(halves(half.table, half.estimates).one.mean)
+        assert known.tolist() == np.isfinite(half.estimates.mean).tolist()
+
+
+def test_folders_of_one_session_are_fitted_as_one(tmp_path: Path) -> None:
+    rows = list(made_study.rows(SAME, noise=0.01))
+    cells = [r.cell for r in rows if isinstance(r, CellRow)]
+    parts = [
+        [r for r in rows if not hasattr(r, "cell") or (r.cell in cells[:2]) == first]
+        for first in (True, False)
+    ]
+    folders = [made_study.fill(tmp_path / f"part{i}", part) for i, part in enumerate(parts)]
+    whole = of_folders([made_study.fill(tmp_path / "whole", rows)], ASKED)
+    found = of_folders(folders, ASKED)
+    assert found.estimates is not None and whole.estimates is not None
+    assert found.cells["cell"].tolist() == whole.cells["cell"].tolist()
+    np.testing.assert_allclose(found.estimates.mean, whole.estimates.mean, rtol=1e-12)
+    np.testing.assert_allclose(found.estimates.var, whole.estimates.var, rtol=1e-12)
+    assert found.estimates.strata.equals(whole.estimates.strata)
+    assert not any("session" in note for note in found.notes)
 
 
 def test_of_several_readings_the_best_of_each_ceiling_counts(study: Path) -> None:
@@ -127,3 +199,12 @@ def test_a_host_of_one_round_is_named_and_in_no_comparison(tmp_path: Path) -> No
     left_out = ~np.isfinite(table.estimates.mean)
     assert table.cells["host"][left_out].tolist() == ["once", "once"]
     assert any("2 complete cells of host once are left out" in note for note in table.notes)
+
+
+def test_cells_of_another_session_are_not_said_to_lack_rounds(tmp_path: Path) -> None:
+    folders = two_days(tmp_path)
+    rows = [row for results in read(folders) for row in (*results.cells, *results.rounds)]
+    one = made_study.fill(tmp_path / "merged", rows)  # as `dlas merge` puts them
+    found = analyze(of_folders([one], ASKED))
+    told = [note for note in found.table.notes if "left out" in note]
+    assert len(told) == 1 and "3 cells were measured in another session" in told[0]

@@ -87,7 +87,9 @@ def _gain(found: Analysis, before: Mapping[str, Any], after: Mapping[str, Any]) 
         return "cannot be said: the network as it was given did not run"
     one, two = _places(found, str(before["cell"]), str(after["cell"]))
     e = found.estimates
-    told = tested(np.array([e.mean[one] - e.mean[two]]), e.var[[one]] + e.var[[two]], e)
+    told = tested(
+        np.array([e.mean[one] - e.mean[two]]), e.gap(np.array([one]), np.array([two])), e
+    )
     ratio, low, high = (float(np.exp(v[0])) for v in (told.value, told.low, told.high))
     if not math.isfinite(ratio):
         return "cannot be said: the two were never measured in the same session"

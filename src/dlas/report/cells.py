@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.parts.taken import SIMPLER, further_goals, steps_beyond
 from dlas.report.material import Material, logs
 from dlas.report.pack import Part, Texts, pack, plain
@@ -95,22 +96,28 @@ def estimates(material: Material) -> Part | None:
     """Return what comparisons rest on; None where nothing was analysed.
 
     By analysed cell: ``mean`` of the log of the metric (less is better: ``turned`` where more of
-    the metric is) net of round effects, None where there is none; ``var`` its variance;
-    ``stratum`` where its noise is pooled. By stratum the degrees of freedom. ``known``: whether
-    there is any noise known. ``steps`` beyond the defaults, the ``further`` goals with their signs
-    and what a simpler stack may lose (``simpler``) say which of those that cannot be told apart is
-    taken.
+    the metric is) net of round effects, None where there is none; ``middle`` the same of medians
+    over rounds, None where they are the means; ``var`` its own variance, ``stratum`` where that is
+    pooled; ``shared`` what it has in common with others, see :func:`_shared`. ``df``: degrees of
+    freedom of the ``strata`` first, then of the common errors. ``known``: whether there is any
+    noise known. ``steps`` beyond the defaults, the ``further`` goals with their signs and what a
+    simpler stack may lose (``simpler``) say which of those that cannot be told apart is taken.
     """
     if material.analysis is None:
         return None
     found, table = material.analysis.estimates, material.analysis.table
-    var = found.var.sum(axis=1) if found.var.size else np.zeros(len(found.mean))
+    own = max(found.own, 1)
+    var = found.var[:, :own].sum(axis=1) if found.var.size else np.zeros(len(found.mean))
+    same = np.array_equal(found.mean, found.median, equal_nan=True)
     return {
         "known": found.known,
         "mean": plain([float(f"{v:.9g}") for v in found.mean.tolist()]),
+        "middle": None if same else plain([float(f"{v:.9g}") for v in found.median.tolist()]),
         "var": plain([float(f"{v:.6g}") for v in var.tolist()]),
         "stratum": found.stratum.tolist(),
-        "df": [v if np.isfinite(v) else 1e9 for v in found.df[: max(found.own, 1)].tolist()],
+        "strata": own,
+        "shared": _shared(found),
+        "df": [v if np.isfinite(v) else 1e9 for v in found.df.tolist()],
         "floor": table.floor,
         "detectable": plain(found.floor()) if found.known else None,
         "references": {x: table.reference(x) for x in table.varied},
@@ -133,6 +140,22 @@ def estimates(material: Material) -> Part | None:
         "maximize": bool(_maximized(material)),
         "turned": table.maximize,
     }
+
+
+def _shared(found: Estimates) -> list[list[float]]:
+    """Return by row the errors that it has in common with other rows: column and size in turn.
+
+    They are those of sessions and of levels (``Estimates.sessions``), of which ``Estimates.gap``
+    counts what two rows differ by. Empty where there are none.
+    """
+    if not found.sessions:
+        return []
+    sizes = np.sqrt(found.var[:, found.own :])
+    columns = [np.flatnonzero(row).tolist() for row in sizes]
+    return [
+        [x for k in own for x in (found.own + k, float(f"{row[k]:.9g}"))]
+        for own, row in zip(columns, sizes, strict=True)
+    ]
 
 
 def _maximized(material: Material) -> bool:

@@ -87,33 +87,43 @@ def _of_file(
     judged, plainly = judge(evidence, file), Plainly(evidence)
     told = ", ".join(f"{n} {verdict}" for verdict, n in counts(judged).items())
     yield f"<p><strong>{len(judged)} claims: {told}.</strong> {escape(file.description)}</p>"
-    yield from (f'<p class="soft">{escape(part)}</p>' for part in about(evidence))
+    parts = "".join(f'<p class="soft">{escape(part)}</p>' for part in about(evidence))
+    yield f"<details><summary>What was measured, and how to read the verdicts</summary>{parts}"
+    yield "</details>"
+    yield from _table(plainly, judged)
+
+
+def _table(plainly: Plainly, judged: Sequence[Judged]) -> Iterator[str]:
+    """Give the claims as a table, by verdict; the case that decides each on demand."""
+    heads = "".join(f'<th scope="col">{escape(name.capitalize())}</th>' for name in HEADS[:-1])
+    yield f'<div class="scroll"><table><thead><tr>{heads}</tr></thead>'
     for verdict in VERDICTS:
         some = [one for one in judged if one.verdict == verdict]
-        if some:
-            yield (
-                f"<h4>{SIGNS[verdict]} {escape(verdict.capitalize())}: {len(some)}. "
-                f'<span class="soft">{escape(MEANINGS[verdict])}</span></h4>'
-            )
-            yield from _table(plainly, some)
+        if not some:
+            continue
+        head = f"{SIGNS[verdict]} {escape(verdict.capitalize())}: {len(some)}."
+        yield (
+            f'<tbody><tr class="verdict"><th scope="rowgroup" colspan="{len(HEADS) - 1}">{head} '
+            f'<span class="soft">{escape(MEANINGS[verdict])}</span></th></tr>'
+        )
+        yield from (_row(plainly, one) for one in some)
+        yield "</tbody>"
+    yield "</table></div>"
 
 
-def _table(plainly: Plainly, some: Sequence[Judged]) -> Iterator[str]:
-    """Give the claims of one verdict as a table."""
-    heads = "".join(f'<th scope="col">{escape(name.capitalize())}</th>' for name in HEADS)
-    yield f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>'
-    for one in some:
-        told = (numbered([said(t) for t in one.tests]) for said in plainly.columns)
-        columns = ("<br>".join(map(escape, each)) for each in told)
-        named = zip(HEADS[1:], columns, strict=True)
-        cells = "".join(f'<td data-head="{escape(head)}">{column}</td>' for head, column in named)
-        claim = f"{escape(one.claim.sentence)}{_more(plainly, one)}"
-        yield f'<tr><td class="claim">{claim}</td>{cells}</tr>'
-    yield "</tbody></table></div>"
+def _row(plainly: Plainly, one: Judged) -> str:
+    *said, shown = (
+        "<br>".join(escape(text) for text in numbered([column(t) for t in one.tests]))
+        for column in plainly.columns
+    )
+    named = zip(HEADS[1:-1], said, strict=True)
+    cells = "".join(f'<td data-head="{escape(head)}">{text}</td>' for head, text in named)
+    claim = f"{escape(one.claim.sentence)}{_more(plainly, one, shown)}"
+    return f'<tr><td class="claim">{claim}</td>{cells}</tr>'
 
 
-def _more(plainly: Plainly, one: Judged) -> str:
-    """Return what only some readers ask: where it is from, what decides and would change it."""
+def _more(plainly: Plainly, one: Judged, shown: str) -> str:
+    """Return what decides it, where it is from, and what would change it."""
     parts = [f"{one.claim.id}."]
     parts += [f"Source: {one.claim.source}."] if one.claim.source else []
     parts += [sentence(one.reason)] if one.reason else []
@@ -122,4 +132,4 @@ def _more(plainly: Plainly, one: Judged) -> str:
     tests = "".join(f"<br>{code}" for code in numbered(codes))
     named = [told for t in one.tests if (told := deciding(plainly.evidence, t))]
     tests += "".join(f"<br>decided by {escape(told)}" for told in named)
-    return f"<details><summary>more</summary>{escape(' '.join(parts))}{tests}</details>"
+    return f"<details><summary>why</summary>{shown}<br>{escape(' '.join(parts))}{tests}</details>"

@@ -7,10 +7,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypedDict
 
+import numpy as np
+from numpy.typing import NDArray
+
+from dlas.analyze.estimate.levels import Floats, Ints
 from dlas.report.material import Material
 from dlas.report.pack import Part, plain
 from dlas.run.measure import sentinel
 
+Strings = NDArray[np.object_]
 QUIET = ("flags", "libraries")
 """Parts of a host's description that are told apart from the rest."""
 
@@ -75,6 +80,53 @@ def sentinels(material: Material) -> list[Steadiness]:
                 }
             )
     return lines
+
+
+def explained(material: Material) -> Part:
+    """Return what tells of the variance between the rounds of a cell, as shares; None: not known.
+
+    ``sentinel``: its time, between its readings; ``steal``: the share of processor time that
+    others took. By least squares within each cell and control of a session; more time never
+    explains less latency.
+    """
+    rounds = material.rounds
+    good = rounds[rounds["quiet_ms"].notna() & rounds["created_at"].notna()]
+    when = [datetime.fromisoformat(t).timestamp() for t in good["created_at"]]
+    unit = good.groupby(["host", "session", "cell", "control"], dropna=False).ngroup().to_numpy()
+    log = np.log(good["quiet_ms"].to_numpy(dtype=float))
+    beside = {
+        "sentinel": _sentinel_at(material, good["session"].to_numpy(), np.array(when)),
+        "steal": good["steal_share"].to_numpy(dtype=float, na_value=np.nan),
+    }
+    return {name: _share(log, values, unit) for name, values in beside.items()}
+
+
+def _sentinel_at(material: Material, session: Strings, when: Floats) -> Floats:
+    """Return the logarithm of the sentinel at some moments of some sessions; NaN where unread."""
+    found = np.full(len(when), np.nan)
+    for name, rows in material.sentinels.groupby("session"):
+        own = session == name
+        known = rows[rows["seconds"] > 0]
+        if own.any() and len(known) > 1:
+            times = [datetime.fromisoformat(t).timestamp() for t in known["created_at"]]
+            order = np.argsort(times, kind="stable")
+            logs = np.log(known["seconds"].to_numpy(dtype=float))[order]
+            found[own] = np.interp(when[own], np.asarray(times)[order], logs)
+    return found
+
+
+def _share(log: Floats, values: Floats, unit: Ints) -> float | None:
+    """Return the share of the variance of logs within units that other readings explain."""
+    both = np.isfinite(log) & np.isfinite(values)
+    if not both.any():
+        return None
+    of = unit[both]
+    count = np.maximum(np.bincount(of), 1)
+    y, x = (v - (np.bincount(of, v) / count)[of] for v in (log[both], values[both]))
+    own, other, both_ways = float(y @ y), float(x @ x), float(x @ y)
+    if count.max() < 2 or own == 0:
+        return None
+    return max(both_ways, 0.0) ** 2 / (other * own) if other else 0.0
 
 
 def floors(material: Material) -> list[Part]:

@@ -147,6 +147,7 @@ def _measuring(material: Material, texts: Texts) -> Part:
         "floors": host.floors(material),
         "controls": host.controls(material),
         "sentinels": host.sentinels(material),
+        "explained": host.explained(material),
         "ceilings": pack(material.ceilings.to_dict("records"), texts, CEILING_COLUMNS),
         "hosts": host.hosts(material),
         "sessions": host.sessions(material),

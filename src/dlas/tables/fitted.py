@@ -1,20 +1,21 @@
 """The rounds of a folder, fitted: what the tables show and the analysis takes over.
 
 Each host of each folder is fitted apart, once for each quantity: rounds are never pooled over
-hosts.
+hosts. Of several folders of one host those are compared that have sessions in common.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dlas.core.stack import LAYERS
 from dlas.store.results import RoundRow
-from dlas.tables.read import Results, choices_of, complete
+from dlas.tables.read import Place, Results, choices_of, complete
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,18 +72,20 @@ def fits(results: Results, metric: str = QUIET) -> list[Fit]:
 def estimates_of(every: Sequence[Results], cells: pd.DataFrame, metric: str) -> Estimates | None:
     """Return the fits of all hosts of all folders, by row of a table of their cells.
 
-    A row that is not complete, or whose host knows no noise (no cell has two rounds there), holds
-    NaN. None where no host knows any.
+    A row holds NaN that is not complete, whose host knows no noise (no cell has two rounds there),
+    or that was measured in sessions of its own (see :class:`_Host`), of which the notes tell. None
+    where no host knows any noise.
     """
     import numpy as np
     import pandas as pd
 
     from dlas.analyze.estimate.estimated import Estimates
 
+    hosts = _hosts(every, metric)
     known = [
-        (own, name, _places(fit, cells, metric))
-        for fit, name in _named(every, metric)
-        if (own := fit.estimates) is not None
+        (own, f"{each.fit.host} / " if len(hosts) > 1 else "", _places(each.fit, cells, metric))
+        for each in hosts
+        if (own := each.fit.estimates) is not None
     ]
     if not known:
         return None
@@ -100,6 +103,7 @@ def estimates_of(every: Sequence[Results], cells: pd.DataFrame, metric: str) -> 
         strata.append(own.strata.assign(stratum=name + own.strata["stratum"].astype(str)))
         pairs = own.controls.assign(row=place[own.controls["row"].to_numpy(dtype=int)])
         controls.append(pairs[pairs["row"] >= 0])
+    notes = [f"{name}{note}" for own, name, _ in known for note in own.notes]
     return Estimates(
         "rounds",
         mean,
@@ -115,21 +119,91 @@ def estimates_of(every: Sequence[Results], cells: pd.DataFrame, metric: str) -> 
         pd.concat(controls, ignore_index=True),
         max(own.inflation for own, _, _ in known),
         sum(own.sessions for own, _, _ in known),
-        tuple(f"{name}{note}" for own, name, _ in known for note in own.notes),
+        (*notes, *(note for each in hosts for note in each.notes)),
         tails,
     )
 
 
-def _named(every: Sequence[Results], metric: str) -> list[tuple[Fit, str]]:
-    """Return every fit with what tells its strata apart: nothing, its host, or its folder too."""
-    found = [(fit, results.folder.name) for results in every for fit in fits(results, metric)]
-    hosts = [fit.host for fit, _ in found]
-    if len(found) == 1:
-        return [(found[0][0], "")]
-    return [
-        (fit, f"{fit.host} / " if hosts.count(fit.host) == 1 else f"{fit.host} / {folder} / ")
-        for fit, folder in found
-    ]
+@dataclass(frozen=True)
+class _Host:
+    """What several folders say of one host.
+
+    Between two sessions everything shifts, and every cell by a little of its own. Two folders hold
+    no cell in common (they would be runs to be compared), so that nothing links their sessions
+    unless they have one in common: the folders are fitted as one that are linked with that of most
+    cells, what the others measured there stands apart.
+    """
+
+    fit: Fit
+    used: tuple[Results, ...]
+    """The folders that were fitted."""
+    apart: tuple[Results, ...]
+    """Those of other sessions."""
+
+    @property
+    def notes(self) -> Iterator[str]:
+        """What a reader must know of those left out."""
+        names = " and ".join(str(each.folder) for each in self.used)
+        for each in self.apart:
+            n = sum(1 for cell, host in _measured(each) if host == self.fit.host)
+            yield (
+                f"{n} cells of {each.folder} were measured on {self.fit.host} in another session "
+                f"than those of {names}, with nothing measured in both: they are left out of all "
+                f"comparisons. One study that has both, run into {self.used[0].folder}, measures "
+                "anchors beside them, cells measured in both sessions."
+            )
+
+
+def _hosts(every: Sequence[Results], metric: str) -> list[_Host]:
+    """Return what the folders say of each host, in the order in which hosts come."""
+    found: dict[str, list[Results]] = {}
+    for results in every:
+        for host in sorted({host for _, host in results.rounds_of}):
+            found.setdefault(host, []).append(results)
+    return [_host(host, folders, metric) for host, folders in found.items()]
+
+
+def _host(host: str, every: Sequence[Results], metric: str) -> _Host:
+    """Fit the folders of a host that have sessions in common with the session of most cells."""
+    sessions = [_sessions(each, host) for each in every]
+    cells: Counter[str] = sum(sessions, Counter())
+    linked = {max(cells, key=lambda name: cells[name])} if cells else set()
+    while more := [s for s in sessions if linked & s.keys() and not s.keys() <= linked]:
+        linked |= set().union(*more)
+    pairs = list(zip(every, sessions, strict=True))
+    used = tuple(each for each, own in pairs if linked & own.keys())
+    apart = tuple(each for each, own in pairs if own and not linked & own.keys())
+    if len(used) > 1:
+        fit = _fit(_as_one(used), host, metric)
+    else:
+        fit = next(f for f in fits((used or every)[0], metric) if f.host == host)
+    return _Host(fit, used, apart)
+
+
+def _sessions(results: Results, host: str) -> Counter[str]:
+    """Count the cells of each session that measured on a host."""
+    return Counter(
+        session
+        for cell, where in _measured(results)
+        if where == host
+        for session in dict.fromkeys(r.session for r in complete(results.rounds_of[cell, host]))
+    )
+
+
+def _measured(results: Results) -> list[Place]:
+    """Return the cells on hosts that have a complete round."""
+    return [place for place, rows in results.rounds_of.items() if complete(rows)]
+
+
+def _as_one(every: Sequence[Results]) -> Results:
+    """Return folders that hold no cell of a host twice as one."""
+    return replace(
+        every[0],
+        cells=[row for each in every for row in each.cells],
+        facts=[fact for each in every for fact in each.facts],
+        rounds=[row for each in every for row in each.rounds],
+        remembered={},
+    )
 
 
 def _places(fit: Fit, cells: pd.DataFrame, metric: str) -> npt.NDArray[np.int64]:

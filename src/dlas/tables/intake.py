@@ -155,7 +155,9 @@ def _noted(table: Table, notes: Sequence[str]) -> Table:
     table = replace(table, notes=(*table.notes, *notes))
     if table.estimates is None:
         return table
-    bare = table.cells["host"][table.complete & ~np.isfinite(table.estimates.mean)]
+    known = np.isfinite(table.estimates.mean)
+    bare = table.cells["host"][table.complete & ~known]
+    bare = bare[~bare.isin(table.cells["host"][known])]
     left_out = [
         f"{count} complete cells of host {host} are left out of all comparisons: no cell was "
         "measured there in two rounds, so that nothing is known of its noise."

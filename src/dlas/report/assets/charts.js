@@ -66,11 +66,12 @@ function fold(text, most = wide() ? 28 : 15) {
 // The height of a chart with a row for each label, whatever they fold to.
 const rowsHigh = (labels, least, around) => around + Math.max(1, labels.length) * Math.max(least, 15 * Math.max(1, ...labels.map((l) => l.split("<br>").length)) + 10);
 // Log axes with every label whole: 0.5, 1, 2, not 5, 1, 2.
-function logTicks(axis, traces, name) {
+function logTicks(axis, traces, name, shapes = []) {
   if (axis?.type !== "log" || axis.tickvals) return {};
   const error = (t) => t[`error_${name}`];
   const ends = (t) => (error(t) ? t[name].flatMap((v, i) => [v + error(t).array[i], v - error(t).arrayminus[i]]) : t[name] || []);
-  const values = traces.flatMap(ends).filter((v) => isNumber(v) && v > 0);
+  const marked = shapes.filter((s) => s[`${name}ref`] !== "paper").flatMap((s) => [s[`${name}0`], s[`${name}1`]]);
+  const values = [...traces.flatMap(ends), ...marked].filter((v) => isNumber(v) && v > 0);
   if (!values.length) return {};
   const low = Math.min(...values), high = Math.max(...values);
   if (high / low < 1.6) {
@@ -113,7 +114,7 @@ function fill(box) {
   if (details.open) details.append(box.makeTable());
 }
 // Draws or redraws a chart with its legend and its table. `traces` empty: says so instead.
-function chart(body, name, { title, traces, layout = {}, height = 350, head, rows, note }) {
+function chart(body, name, { title, traces, layout = {}, height = 310, head, rows, note }) {
   const box = figure(body, name, [el("ul", { class: "legend" }), el("div", { class: "chart", "data-chart": name, role: "img" })]);
   caption(box, title, note);
   const place = box.querySelector(".chart"), list = box.querySelector(".legend");
@@ -135,7 +136,7 @@ function framed(layout, traces, height) {
   const made = { ...base, ...layout };
   for (const axis of ["xaxis", "yaxis"]) {
     const given = made[axis] || {};
-    made[axis] = { automargin: true, gridcolor: theme("line"), linecolor: theme("line"), zeroline: false, ...logTicks(given, traces, axis[0]), ...given,
+    made[axis] = { automargin: true, gridcolor: theme("line"), linecolor: theme("line"), zeroline: false, ...logTicks(given, traces, axis[0], made.shapes), ...given,
       ...(given.title ? { title: { standoff: 8, ...given.title } } : {}) };
   }
   return made;
@@ -245,6 +246,7 @@ function chartsReady() {
 function onPaper(on) {
   printing = on;
   document.documentElement.toggleAttribute("data-print", on);
+  for (const more of document.querySelectorAll("#claims details")) more.open = on;
   redraw();
   flush();
 }

@@ -68,7 +68,7 @@ function limitsOf(best) {
 function beside(best, c) {
   const near = best.runners_up, start = untuned(c);
   const shown = near.slice(0, 3);
-  const names = DATA.weighed.filter((n) => isNumber(valueOf(c, n))).slice(0, 3);
+  const names = DATA.weighed.filter((n) => isNumber(valueOf(c, n))).slice(0, wide() ? 3 : 2);
   const line = (row, what, more) => [el("span", {}, el("span", { class: "soft" }, `${what}: `), cellButton(row, unlike(CELLS[row], c) || stackText(CELLS[row])), more || ""), ...names.map((n) => (isNumber(valueOf(CELLS[row], n)) ? amount(n, valueOf(CELLS[row], n)) : ""))];
   const lines = shown.map((r) => line(r.row, "rival", r.meets ? "" : ", may fail a goal"));
   if (start) lines.push(line(start.row, "untuned"));
@@ -178,10 +178,12 @@ function priceCard() {
 }
 function drawPrice(body) {
   const rows = priceStarts();
-  const of = (cell) => { const found = ROWS_OF.get(cell); return found ? cellButton(found[0]) : ""; };
+  // What is given stands in the first column.
+  const free = (c, given) => (MANY.filter((l) => !given.split(", ").some((p) => p.startsWith(`${l}=`))).map((l) => short(l, c[l])).join(" · "));
+  const of = (cell, given) => { const found = ROWS_OF.get(cell); return found ? cellButton(found[0], free(CELLS[found[0]], given)) : ""; };
   const span = (low, high) => (isNumber(low) ? `${num(low)} to ${num(high)}` : "");
   body.replaceChildren(table(["given", "from", "price", "95 % interval", "worst order", "to blame", "moved as one", "arrives at", "best", "every layer's best alone"],
-    rows.map((s) => [levelsOf(s.context), s.start, s.ratio, span(s.low, s.high), s.worst, subLayers(s.blame), s.blame_ratio, of(s.arrived_cell), of(s.joint_cell), s.separate === "a candidate" && isNumber(s.separate_ratio) ? `${num(s.separate_ratio)} times the best` : s.separate]),
+    rows.map((s) => [levelsOf(s.context), s.start, s.ratio, span(s.low, s.high), s.worst, subLayers(s.blame), s.blame_ratio, of(s.arrived_cell, s.context), of(s.joint_cell, s.context), s.separate === "a candidate" && isNumber(s.separate_ratio) ? `${num(s.separate_ratio)} times the best` : s.separate]),
     "The time arrived at over that of the best stack: median and worst over all orders of the layers"));
 }
 

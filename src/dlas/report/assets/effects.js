@@ -60,7 +60,7 @@ function drawLosses(body) {
   const layers = losses.map((l) => l.layer);
   chart(body, "losses", { title: "What a wrong choice costs, everything else equal.", note: "Median over contexts; one bad choice cannot move the first bar.",
     traces: losses.length ? kinds.map(([key, name, i]) => ({ type: "bar", orientation: "h", name, y: layers, x: losses.map((l) => l[key]), marker: { color: colour(i), pattern: { shape: ["", "/", "x"][i] } }, hovertemplate: `%{y}, ${name}: %{x:.3g} times ${BAD}<extra></extra>` })) : [],
-    height: 90 + 58 * losses.length, layout: { barmode: "group", yaxis: { autorange: "reversed" }, xaxis: { type: "log", title: { text: `times ${BAD} (log)` } } },
+    height: 80 + 46 * losses.length, layout: { barmode: "group", yaxis: { autorange: "reversed" }, xaxis: { type: "log", range: [0, 1.04 * Math.log10(Math.max(1.1, ...losses.flatMap((l) => kinds.map(([key]) => l[key] || 1))))], title: { text: `times ${BAD} (log)` } } },
     head: ["layer", "contexts", "second-best", "second-best, worst tenth", "second-best within the floor", "the usual", "its loss", "worst"],
     rows: () => losses.map((l) => [l.layer, l.contexts, l.second_median, l.second_q90, percent(l.ties), short(l.layer, l.baseline), l.baseline_median, l.worst_median]) });
   drawLeft(part(body, "left"));
@@ -93,7 +93,7 @@ function drawInteractions(body) {
     error_y: bars(line.points, "ratio"), line: { color: colour(i), dash: line.matched ? "solid" : "dot", width: 2 }, marker: { symbol: symbol(i), size: 9, color: colour(i) }, customdata: line.points.map((p) => p.row), hovertemplate: `%{fullData.name} at %{x}: %{y:.3g} times ${GOOD}<extra></extra>` }));
   chart(part(body, "lines"), "interaction", { title: `Each ${layer} over ${short(layer, EST.references[layer] || "")}, along ${by}.`,
     note: `Geometric means over contexts with 95 % intervals. Lines that are not level show an interaction; lines that cross 1 a flip. Dotted, *: the points rest on different contexts.${noteUnknown()}`,
-    traces, height: 350, layout: { xaxis: { type: "category", categoryorder: "array", categoryarray: where }, yaxis: { type: "log", title: { text: `times ${GOOD} (log)` } }, shapes: [flat(1)] },
+    traces, height: 310, layout: { xaxis: { type: "category", categoryorder: "array", categoryarray: where }, yaxis: { type: "log", title: { text: `times ${GOOD} (log)` } }, shapes: [flat(1)] },
     head: [layer, by, "speed-up", "low", "high", "contexts", "for example"], rows: () => lines.flatMap((l) => l.points.map((p) => [short(layer, l.level), short(by, p.at), p.ratio, p.low, p.high, p.contexts, cellButton(p.row)])) });
   const found = allTetrads().filter((t) => (t.layer === layer && t.by === by) || (t.layer === by && t.by === layer));
   const size = (t) => Math.abs(Math.log(t.ratio));
@@ -127,14 +127,14 @@ function profiles(layer, by) {
 // ---------------------------------------------------------------- flips
 
 const flipsNow = () => once("flips", () => (TABLES.flips || []).map((f) => ({ ...f, rows: [...f.cells_better, ...f.cells_worse].flatMap((c) => (ROWS_OF.get(c) || []).slice(0, 1)) })).filter((f) => f.rows.every(seen)).sort((a, b) => TASK.includes(a.layer) - TASK.includes(b.layer)));
-const MOST_FLIPS = 9;
+const MOST_FLIPS = 7;
 function drawFlips(body) {
   const flips = flipsNow();
   const top = flips.slice(0, MOST_FLIPS);
   const names = top.map((f, i) => fold(`${i + 1}. ${short(f.layer, f.a)} or ${short(f.layer, f.b)}, by ${f.by}`, wide() ? 34 : 17));
   const side = (key, name, i, place) => ({ type: "scatter", mode: "markers", name, y: names, x: top.map((f) => f[key]), marker: { color: colour(i), symbol: symbol(i), size: 11 }, customdata: top.map((f) => f.rows[2 * i]), text: top.map((f) => readable(f[place])), hovertemplate: `%{text}<br>%{x:.3g} times ${GOOD}<extra>${name}</extra>` });
   const links = { type: "scatter", mode: "lines", x: top.flatMap((f) => [f.ratio_better, f.ratio_worse, null]), y: names.flatMap((n) => [n, n, null]), line: { color: "#8c959f", width: 2 }, hoverinfo: "skip", showlegend: false };
-  chart(part(body, "chart"), "flips", { title: "Choices that change order.", note: `The first over the second choice: right of 1 the first is ${GOOD}, left of it ${BAD}.`,
+  chart(part(body, "chart"), "flips", { title: "Where the one is better, and where the other.", note: `The first over the second choice: right of 1 the first is ${GOOD}, left of it ${BAD}.`,
     traces: top.length ? [links, side("ratio_better", `where the first is ${GOOD}`, 0, "better_at"), side("ratio_worse", `where it is ${BAD}`, 1, "worse_at")] : [], height: rowsHigh(names, 30, 70),
     layout: { yaxis: { autorange: "reversed", type: "category" }, xaxis: { type: "log", title: { text: `times ${GOOD} (log)` } }, shapes: [upright(1)] },
     head: ["flipped by", "layer", "first", "second", `first is ${GOOD} at`, "times", `${BAD} at`, `times ${BAD}`, "p, adjusted", "cells"],
@@ -149,17 +149,20 @@ function drawFlips(body) {
 
 const mapShown = {};
 const TINTS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7f7f7f", "#8A7A00"];
-// The first map that has two winners; null where one choice is the best everywhere.
+// The first map with two winners that are no ties, else with two; null where one choice is the best everywhere.
 function telling() {
+  let tied = null;
   const names = [...EST.varied].sort((a, b) => (b === "software") - (a === "software"));
   for (const layer of names) {
     const others = names.filter((n) => n !== layer).sort((a, b) => (b === "optimization") - (a === "optimization"));
     for (const rows of others) {
       const columns = others.find((n) => n !== rows) || "";
-      if (unique(Stats.winnerMap(analysed(), layer, rows, columns).map((f) => f.best)).length > 1) return { layer, rows, columns };
+      const map = Stats.winnerMap(analysed(), layer, rows, columns), bests = (list) => unique(list.map((f) => f.best)).length;
+      if (bests(map.filter((f) => !f.tied.length)) > 1) return { layer, rows, columns };
+      if (bests(map) > 1) tied ||= { layer, rows, columns };
     }
   }
-  return null;
+  return tied;
 }
 function drawWinners(body) {
   const names = EST.varied;

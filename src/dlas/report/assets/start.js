@@ -27,23 +27,23 @@ function understand() {
   section("interactions", "Interactions", "", drawInteractions, { silent: () => FEW_LAYERS() || (pairsNow().some((p) => p.found) ? "" : "no choice of one layer changes what another does beyond noise.") });
   section("flips", "Choices that change order", "", drawFlips, { silent: lacking(flipsNow, "no choice is surely better in one place and surely worse in another.") });
   section("winners", "The best of each place", "", drawWinners, { silent: () => FEW_LAYERS() || (once("telling", telling) ? "" : "one choice of each layer is the best, or no worse, everywhere.") });
+  section("cold", "Cold start", "", drawCold, { silent: NO_COLD });
   section("speedups", "Gains of each choice", "", drawSpeedups, { silent: lacking(() => TABLES.speedups || [], "no two choices were measured with everything else equal.") });
   section("expected", "Expected against observed", "", drawExpected, { silent: NO_PROMISE });
   section("waterfall", "The promise waterfall", "", drawWaterfall, { silent: lacking(() => TABLES.waterfall_stacks || [], "no optimization stands beside the stack without it, or neither multiplications nor the type that ran are known.") });
+  section("roofline", "Roofline", "", drawRoofline, { silent: noRoofline });
   section("break-even", "Break-even", "", drawBreakEven, { silent: noCurve });
   section("returns", "Diminishing returns", "", drawReturns, { silent: noReturns });
-  section("roofline", "Roofline", "", drawRoofline, { silent: noRoofline });
-  section("cold", "Cold start", "", drawCold, { silent: NO_COLD });
   section("correlations", "Correlations", "", drawCorrelations, { wide: true, silent: NO_CORRELATIONS });
   section("price-table", "Tuning layer by layer", "", drawPrice, { wide: true, silent: lacking(priceStarts, "there is no start from which layers can be tuned one by one.") });
 }
 function trust() {
   group("trust", "Trust", "What the numbers rest on, and what they do not say.");
-  section("as-seen", "Undisturbed or as seen", "", drawSeen, { silent: NO_SEEN });
+  section("as-seen", "Undisturbed or as seen", "", drawSeen, { wide: true, silent: NO_SEEN });
   section("jitter", "Jitter", "Neighbours, and what runtimes lose by their own.", drawJitter, { silent: lacking(jitters, "only one latency is known.") });
+  section("floors", "Noise floor", "", drawFloors, { silent: () => (DATA.folders.length ? "" : "the table holds no rounds of a study.") });
   section("noise", "Controls", "", drawControls, { silent: lacking(() => DATA.controls, "no cell was measured twice.") });
   section("drift", "Drift", "", drawDrift, { silent: lacking(() => DATA.sentinels.filter((s) => s.relative.length > 1), "the sentinel was not read.") });
-  section("floors", "Noise floor", "", drawFloors, { silent: () => (DATA.folders.length ? "" : "the table holds no rounds of a study.") });
   section("coverage", "Coverage", "", drawCoverage, { silent: lacking(broken, "every cell is complete.") });
   section("why", "What did not run, and why", "", drawWhy, { wide: true, silent: lacking(broken, "every cell is complete.") });
 }
@@ -60,6 +60,7 @@ function start() {
   document.getElementById("subtitle").textContent = `${CELLS.length} stacks over ${LAYERS.length === 6 ? "the six" : LAYERS.length} layers, ${done} complete${HOSTS.length ? `, measured on ${where}` : ""}. Results: ${DATA.sources.join(", ")}.`;
   for (const make of [decide, understand, trust, data]) make();
   tellSilent();
+  if (document.getElementById("claims")) document.getElementById("menu").prepend(el("div", {}, el("a", { href: "#claims" }, "Claims")));
   buildFilters();
   redraw();
   window.addEventListener("beforeprint", () => onPaper(true));

@@ -44,19 +44,38 @@ const Stats = (() => {
     quantiles.set(key, (low + high) / 2);
     return (low + high) / 2;
   }
-  // A contrast with its variance by stratum: standard error and Satterthwaite's degrees of freedom.
+  // Variances stand by column, as in Estimates.var: the strata first, then errors that many cells have in common.
+  const nothing = () => new Float64Array(EST.df.length);
+  // As Estimates.gap: errors of two cells add up; of one that both have in common only what it differs by counts. `two`: null for none.
+  function gap(variance, one, two) {
+    for (const row of two === null ? [one] : [one, two]) variance[EST.stratum[row]] += EST.var[row];
+    const a = EST.shared[one] || [], b = (two !== null && EST.shared[two]) || [];
+    for (let i = 0, j = 0; i < a.length || j < b.length;) {
+      const column = Math.min(a[i] ?? Infinity, b[j] ?? Infinity);
+      let size = 0;
+      if (a[i] === column) { size += a[i + 1]; i += 2; }
+      if (b[j] === column) { size -= b[j + 1]; j += 2; }
+      variance[column] += size ** 2;
+    }
+    return variance;
+  }
+  // As Estimates.averaged: of the mean of n differences, from the sum of theirs; a common error does not average out.
+  const averaged = (variance, n) => variance.map((v, column) => (column < EST.strata ? v / (n * n) : v / n));
+  // The standard error of a contrast, and Satterthwaite's degrees of freedom.
   function spread(variance) {
     let total = 0, parts = 0;
-    for (const [s, v] of variance) { total += v; if (v > 0) parts += (v * v) / EST.df[s]; }
+    variance.forEach((v, column) => { total += v; if (v > 0) parts += (v * v) / EST.df[column]; });
     return { se: Math.sqrt(total), df: parts > 0 ? (total * total) / parts : 1e9 };
   }
-  const add = (variance, row, weight = 1) => variance.set(EST.stratum[row], (variance.get(EST.stratum[row]) || 0) + EST.var[row] * weight);
-  function interval(value, variance, p = 0.975) {
+  // `middle`: the same contrast of medians over rounds, a guard against single bad ones, as in contrasts.tested.
+  function interval(value, variance, p = 0.975, middle = value) {
     if (!EST.known) return { value, low: NaN, high: NaN, p: NaN };
     const { se, df } = spread(variance);
     const half = tQuantile(p, df) * se;
-    return { value, low: value - half, high: value + half, p: pValue(value / se, df) };
+    const least = Math.sign(value) === Math.sign(middle) ? Math.min(Math.abs(value), Math.abs(middle)) : 0;
+    return { value, low: Math.min(value, middle) - half, high: Math.max(value, middle) + half, p: pValue(least / se, df) };
   }
+  const middleOf = (row) => (EST.middle || EST.mean)[row];
 
   const columns = () => [...EST.varied, ...(HOSTS.length > 1 ? ["host"] : [])];
   const ordered = (layer, values) => { const known = EST?.orders[layer] || []; return unique(values).sort((a, b) => known.indexOf(a) - known.indexOf(b)); };
@@ -192,14 +211,11 @@ const Stats = (() => {
         const found = [...rest.values()].map((r) => [r.get(at), r.get(other)])
           .filter(([x, z]) => x && z && x.has(one) && x.has(two) && z.has(one) && z.has(two));
         if (!found.length) continue;
-        let atM = 0, atN = 0;
-        const variance = new Map(), n = found.length;
-        for (const [x, z] of found) {
-          atM += (EST.mean[x.get(one)] - EST.mean[x.get(two)]) / n;
-          atN += (EST.mean[z.get(one)] - EST.mean[z.get(two)]) / n;
-          for (const r of [x.get(one), x.get(two), z.get(one), z.get(two)]) add(variance, r, 1 / (n * n));
-        }
-        const t = interval(atM - atN, variance);
+        const n = found.length, variance = nothing();
+        const mean = (value, side) => found.reduce((sum, each) => sum + value(each[side].get(one)) - value(each[side].get(two)), 0) / n;
+        for (const [x, z] of found) for (const side of [x, z]) gap(variance, side.get(one), side.get(two));
+        const [atM, atN] = [0, 1].map((side) => mean((row) => EST.mean[row], side));
+        const t = interval(atM - atN, averaged(variance, n), 0.975, EST.middle ? mean(middleOf, 0) - mean(middleOf, 1) : undefined);
         out.push({ layer, by, a: one, b: two, m: at, n: other, contexts: n, ratio: Math.exp(t.value), low: Math.exp(t.low), high: Math.exp(t.high),
           p: t.p, at_m: Math.exp(atM), at_n: Math.exp(atN),
           rows: unique(found.length ? [found[0][0].get(one), found[0][0].get(two), found[0][1].get(one), found[0][1].get(two)] : []) });
@@ -244,7 +260,7 @@ const Stats = (() => {
     const useful = all.filter((c) => c.at.size > 1);
     if (!useful.length) return null;
     const levels = ordered(layer, useful.flatMap((c) => [...c.at.keys()])), k = levels.length;
-    const normal = levels.map(() => new Array(k).fill(0)), right = new Array(k).fill(0), noise = new Map();
+    const normal = levels.map(() => new Array(k).fill(0)), right = new Array(k).fill(0), noise = nothing(), common = nothing();
     let count = 0;
     for (const { at } of useful) {
       const own = levels.map((l, i) => (at.has(l) ? i : -1)).filter((i) => i >= 0);
@@ -252,7 +268,9 @@ const Stats = (() => {
       for (const i of own) {
         right[i] += EST.mean[at.get(levels[i])] - mean;
         for (const j of own) normal[i][j] += (i === j ? 1 : 0) - 1 / own.length;
-        add(noise, at.get(levels[i]));
+        const row = at.get(levels[i]), shared = EST.shared[row] || [];
+        gap(noise, row, null);
+        for (let m = 0; m < shared.length; m += 2) common[shared[m]] += shared[m + 1];
         count += 1;
       }
     }
@@ -262,15 +280,17 @@ const Stats = (() => {
     const inv = inverse(normal.map((r) => r.map((v) => v + 1 / k))).map((r) => r.map((v) => v - 1 / k));
     const effect = inv.map((r) => r.reduce((s, v, j) => s + v * right[j], 0));
     const top = effect.indexOf(Math.min(...effect));
-    const gap = effect.map((e) => e - effect[top]);
+    const above = effect.map((e) => e - effect[top]);
+    // The mean variance of a cell; of an error that cells have in common what they differ by in it.
+    const each = noise.map((v, column) => (column < EST.strata ? v / count : Math.max(v / count - (common[column] / count) ** 2, 0)));
     const tied = levels.filter((_, i) => {
       if (i === top) return false;
-      if (gap[i] <= Math.log1p(EST.floor)) return true;
+      if (above[i] <= Math.log1p(EST.floor)) return true;
       if (!EST.known) return false;
       const width = Math.max(inv[i][i] + inv[top][top] - 2 * inv[top][i], 0);
-      return interval(gap[i], new Map([...noise].map(([s, v]) => [s, (width * v) / count])), 1 - 0.05 / Math.max(k - 1, 1)).low <= 0;
+      return interval(above[i], each.map((v) => width * v), 1 - 0.05 / Math.max(k - 1, 1)).low <= 0;
     });
-    const second = Math.min(...gap.filter((_, i) => i !== top));
+    const second = Math.min(...above.filter((_, i) => i !== top));
     const example = useful.find((c) => c.at.has(levels[top]));
     return { best: levels[top], tied, over_second: Math.exp(second), contexts: useful.length, levels: k, row: example.at.get(levels[top]) };
   }
@@ -301,9 +321,7 @@ const Stats = (() => {
     const rivals = usable.filter((c) => c !== top && c.host === top.host && (!own || isNumber(EST.mean[c.row])));
     const beside = (some, one) => some.map((c) => {
       if (!own) return { row: c.row, ratio: Math.exp(Math.sign(score(one)) * Math.log(score(c) / score(one))), low: null, high: null, meets: !open.has(c.row) };
-      const variance = new Map();
-      add(variance, c.row); add(variance, one.row);
-      const t = interval(EST.mean[c.row] - EST.mean[one.row], variance, 1 - 0.05 / Math.max(some.length, 1));
+      const t = interval(EST.mean[c.row] - EST.mean[one.row], gap(nothing(), c.row, one.row), 1 - 0.05 / Math.max(some.length, 1));
       return { row: c.row, ratio: Math.exp(t.value), low: Math.exp(t.low), high: Math.exp(t.high), meets: !open.has(c.row) };
     }).sort((a, b) => a.ratio - b.ratio);
     let near = beside(rivals, top).filter((r) => (own && EST.known ? r.low <= 1 : r.ratio <= 1 + EST.floor));
@@ -329,13 +347,14 @@ const Stats = (() => {
   }
   // A mean of log ratios over cells (first over second, or over one), with its interval.
   function meanRatio(pairs) {
-    const variance = new Map(), n = pairs.length;
-    let value = 0;
+    const variance = nothing(), n = pairs.length;
+    let value = 0, middle = 0;
     for (const [one, two] of pairs) {
       value += (EST.mean[one] - (two === null ? 0 : EST.mean[two])) / n;
-      for (const row of two === null ? [one] : [one, two]) add(variance, row, 1 / (n * n));
+      middle += (two === null ? EST.mean[one] : middleOf(one) - middleOf(two)) / n;
+      gap(variance, one, two);
     }
-    const t = interval(value, variance);
+    const t = interval(value, averaged(variance, n), 0.975, middle);
     return { ratio: Math.exp(t.value), low: Math.exp(t.low), high: Math.exp(t.high), contexts: n };
   }
   return { shares, leftOut, losses, tetrads, interactions, layerPairs, winnerMap, best, nondominated, meanRatio, contexts, ordered, quantile, tQuantile, pValue };

@@ -28,7 +28,7 @@ function drawTrade(body) {
   const without = complete().length - found.length;
   chart(part(body, "chart"), "trade-off", { title: `${capital(MEASURES[x].title)} against ${MEASURES[y].title}.`,
     note: `Choose a mark for all that is known of its stack. Ringed marks are on the front of these two${fails.size ? "; pale ones surely fail a goal" : ""}.${across.broken || up.broken ? " An axis is logarithmic so that outliers do not squeeze the rest." : ""}${without ? ` ${plural(without, "complete cell")} lack one of the two.` : ""}`,
-    traces: found.length ? [...steps, ...series] : [], height: 430, layout: { xaxis: across.axis, yaxis: up.axis, annotations: taken },
+    traces: found.length ? [...steps, ...series] : [], height: 390, layout: { xaxis: across.axis, yaxis: up.axis, annotations: taken },
     head: ["cell", ...MANY, MEASURES[x].title, MEASURES[y].title, "front", "goals"], rows: () => [...found].sort((a, b) => valueOf(a, x) - valueOf(b, x)).map((c) => [cellButton(c.row, c.cell.slice(0, 8)), ...MANY.map((l) => short(l, c[l])), valueOf(c, x), valueOf(c, y), front.has(c.row) ? "yes" : "", fails.has(c.row) ? "fails" : ""]) });
 }
 const capital = (text) => text[0].toUpperCase() + text.slice(1);
@@ -90,7 +90,7 @@ const FINDING_COLUMNS = [
   ...(COSTS_KNOWN ? [["costs", "beside it", costly]] : []),
   ["certainty", "how sure", (f) => ["significant", "beyond the floor", "stated"].indexOf(f.certainty) + (isNumber(f.q) ? f.q : 0)], ["cells", "cells", (f) => f.cells.length],
 ];
-const FEW = 8;
+const FEW = 8, LONG_FINDING = 230;
 function drawFindings(body) {
   const kinds = unique(FINDINGS.map((f) => f.kind));
   const again = () => drawFindings(body);
@@ -115,7 +115,7 @@ function findingLine(f) {
   const rows = cellsOf(f);
   const sure = { significant: "sure", "beyond the floor": "beyond the floor", stated: "stated" }[f.certainty] || f.certainty;
   return el("tr", { class: "finding" }, el("td", { class: "rank number" }, String(f.rank)), el("td", { class: "kind" }, f.kind),
-    el("td", { class: "sentence" }, ...sentence(f.sentence), evidence(f)),
+    el("td", { class: "sentence" }, el("div", { class: "told" }, ...sentence(f.sentence)), evidence(f)),
     el("td", { class: "size" }, isNumber(f.ratio) ? `×${num(f.ratio)}` : "", isNumber(f.low) ? el("span", { class: "sub" }, `${num(f.low)} to ${num(f.high)}`) : null),
     COSTS_KNOWN ? el("td", { class: "costs" }, ...(f.costs || []).map(costLine)) : null,
     el("td", { class: "certainty" }, el("span", { class: f.certainty === "significant" ? "tag sure" : "tag", title: isNumber(f.q) ? `false discovery rate ${num(f.q, 2)}` : null }, sure), f.coverage ? el("span", { class: "sub" }, coverageText(f.coverage)) : null),
@@ -133,6 +133,7 @@ function coverageText(c) {
 function evidence(f) {
   const told = [isNumber(f.q) ? `False discovery rate ${num(f.q, 2)}.` : "", f.coverage?.shared?.length ? `All these contexts have ${readable(f.coverage.shared.join(", "))}.` : "", f.overturn ? `What would overturn it: ${readable(f.overturn)}` : ""].filter(Boolean);
   const also = (f.also || []).map((o) => el("p", {}, el("span", { class: "tag" }, o.kind), " ", ...sentence(o.sentence)));
-  if (!told.length && !also.length) return null;
-  return el("details", {}, el("summary", {}, also.length ? `Evidence, and ${also.length} more of the same` : "Evidence"), ...told.map((t) => el("p", {}, t)), ...also);
+  const long = f.sentence.length > LONG_FINDING;
+  if (!told.length && !also.length && !long) return null;
+  return el("details", {}, el("summary", {}, `${long ? "All of it, evidence" : "Evidence"}${also.length ? `, and ${also.length} more of the same` : ""}`), ...told.map((t) => el("p", {}, t)), ...also);
 }

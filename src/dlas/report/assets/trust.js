@@ -15,7 +15,7 @@ const hostsNow = () => { const shown = new Set(cells().map((c) => c.host)); retu
 function trustCard() {
   const widths = complete().map((c) => spanOf(c)).filter(([low, high]) => low && high).map(([low, high]) => Math.sqrt(high / low) - 1);
   const most = Math.max(0, ...complete().map((c) => c.rounds || 0));
-  const lines = [machineLine(), sessionLine(), roundLine(), floorLine(), sentinelLine(), latencyLine()].filter(Boolean);
+  const lines = [machineLine(), sessionLine(), roundLine(), floorLine(), driftLine(), latencyLine()].filter(Boolean);
   const line = ([name, text, warn]) => el("div", { class: warn ? "warn" : null }, el("dt", {}, name), el("dd", {}, ...[text].flat()));
   return card("trust-card", "How sure is it?", widths.length ? `± ${percent(Stats.quantile(widths, 0.5))}` : "No interval",
     el("p", { class: "soft" }, widths.length ? `is the median 95 % interval of ${plainOf(METRIC)}${most ? ` (${most > 1 ? "up to " : ""}${plural(most, "round")})` : ""}.` : "No cell was measured in two rounds."),
@@ -31,11 +31,22 @@ function machineLine() {
   return ["machine", `${virtual.length > 1 ? `${virtual.length} virtual machines` : "a virtual machine"} (${kinds}): neighbours can take time from it`, true];
 }
 function sessionLine() {
-  const used = unique(roundsNow().map((r) => r.session));
+  const sessions = new Map();
+  for (const r of roundsNow()) sessions.set(placeOf(r), (sessions.get(placeOf(r)) || new Set()).add(r.session));
+  const used = unique(roundsNow().map((r) => `${r.host}\u0001${r.session}`)), hosts = unique(roundsNow().map((r) => r.host));
   if (!used.length) return null;
-  if (used.length === 1) return ["session", "one: intervals say where more rounds of this session would end, not those of another day", true];
-  return ["sessions", `${used.length}, brought together by cells measured in several of them`, false];
+  const other = apartNow().filter((c) => sessions.has(placeOf(c))).map((c) => c.row);
+  if (other.length) return ["sessions", [`${used.length}: `, listButton(other, plural(other.length, "cell"), "Measured in another session than the rest"), " share no measurement with the rest, and are in no comparison"], true];
+  const day = "intervals say where more rounds of this session would end, not those of another day";
+  if (used.length === hosts.length) return hosts.length === 1 ? ["session", `one: ${day}`, true] : ["sessions", `one on each of ${hosts.length} hosts: ${day}`, true];
+  const anchors = [...sessions.values()].filter((of) => of.size > 1).length;
+  return ["sessions", `${used.length}, brought together by ${plural(anchors, "cell")} measured in several of them`, !anchors];
 }
+// Complete cells in no comparison although others of their host are: of another session.
+const apartNow = () => once("apart", () => {
+  const known = new Set(CELLS.filter((c) => EST && c.row < DATA.analyzed && isNumber(EST.mean[c.row])).map((c) => c.host));
+  return complete().filter((c) => known.has(c.host) && c.row < DATA.analyzed && !isNumber(EST.mean[c.row]));
+});
 function roundLine() {
   const all = roundsNow();
   if (!all.length) return null;
@@ -51,11 +62,15 @@ function floorLine() {
   const wider = DATA.trust.inflation > 1 ? `, fewer than there should be: intervals were made ${num(DATA.trust.inflation)} times wider` : "";
   return ["noise", `two cells are told apart from ${ends} on; ${n ? `${inside} of ${plural(n, "control")} measured twice agree within that${wider}` : "there are no controls measured twice"}`, !n || DATA.trust.inflation > 1];
 }
-function sentinelLine() {
-  const all = DATA.sentinels.flatMap((s) => s.relative);
-  if (!all.length) return null;
+// What the machine did meanwhile, and how much of the differences between rounds each reading of it tells.
+function driftLine() {
+  const all = DATA.sentinels.flatMap((s) => s.relative), of = DATA.explained;
   const off = all.filter((r) => Math.abs(r - 1) > 0.1).length;
-  return ["drift", `a fixed computation between the measurements was off by more than 10 % in ${off} of ${all.length} readings`, off / all.length > 0.05];
+  const told = [all.length ? `a fixed computation was off by more than 10 % in ${off} of ${all.length} readings` : "",
+    isNumber(of.drift) ? `${percent(of.drift)} of the variance between rounds is common to all cells, and taken off` : ""];
+  const shares = [["that computation", of.sentinel], ["stolen time", of.steal]].filter(([, v]) => isNumber(v)).map(([name, v]) => `${name} tells ${percent(v)}`);
+  if (shares.length) told.push(`${shares.join(", ")} of ${isNumber(of.drift) ? "it" : "the variance between rounds"}`);
+  return all.length || shares.length ? ["drift", told.filter(Boolean).join("; "), off / all.length > 0.05] : null;
 }
 function latencyLine() {
   const s = DATA.as_seen;
@@ -88,7 +103,7 @@ function drawSeen(body) {
   body.replaceChildren(rows.length ? table(["layer", "undisturbed", "as seen", "everything else", "loss undisturbed", "gain as seen", "how sure"], rows.slice(0, 60).map(line), `Where the two latencies choose differently: ${rows.length} of ${DATA.as_seen.contexts} choices, everything else equal`) : el("p", { class: "soft" }, "Both latencies choose the same everywhere."));
 }
 function drawJitter(body) {
-  body.replaceChildren(table(["where", "cells", "as seen", "90th percentile", "99th percentile"], jitters().map((j) => [j.key, j.cells, ...[j.seen, j.p90, j.p99].map((v) => (v === null ? "" : `+${percent(Math.max(v, 0))}`))]), "How much later than undisturbed inferences came, medians over cells"));
+  body.replaceChildren(table(["where", "cells", "as seen", "p90", "p99"], jitters().map((j) => [j.key, j.cells, ...[j.seen, j.p90, j.p99].map((v) => (v === null ? "" : `+${percent(Math.max(v, 0))}`))]), "How much later than undisturbed inferences came, medians over cells; one of ten came later than p90, one of a hundred than p99"));
 }
 
 // ---------------------------------------------------------------- noise and drift
@@ -108,10 +123,14 @@ function drawDrift(body) {
   const lines = DATA.sentinels.filter((s) => sessions.has(s.session) || !filtering());
   const around = lines.flatMap(roundsOf);
   const sentinels = lines.map((s, i) => ({ type: "scatter", mode: "lines+markers", name: `sentinel of ${s.session}`, x: s.minutes, y: s.relative, marker: { symbol: symbol(i), size: 5, color: colour(i) }, line: { color: colour(i), width: 1, dash: dash(i) } }));
+  // A few rounds far off would squeeze all others into a line.
+  const all = around.map((r) => r.relative), read = lines.flatMap((s) => [...s.relative, 1 - s.allowed, 1 + s.allowed]);
+  const [least, most] = [0.005, 0.995].map((q, i) => Math[i ? "max" : "min"](...read, ...(all.length ? [Stats.quantile(all, q)] : [])));
+  const pad = 0.06 * (most - least), beyond = all.filter((v) => v < least - pad || v > most + pad).length;
   const rounds = { type: "scatter", mode: "markers", name: "rounds of the cells shown, over their mean", x: around.map((r) => r.minute), y: around.map((r) => r.relative), customdata: around.map((r) => r.row), marker: { color: "#8c959f", size: 4, opacity: 0.5 }, text: around.map((r) => stackText(CELLS[r.row])), hovertemplate: "%{text}<br>%{y:.3f}<extra></extra>" };
-  chart(body, "drift", { title: "Drift: the sentinel over its median.", note: `The same small computation between measurements, which spreads by ${unique(lines.map((s) => percent(s.spread))).join(", ") || "nothing"}. What was measured while it was off by more than the dashed lines was repeated, then flagged.`, height: 340,
+  chart(body, "drift", { title: "Drift: the sentinel over its median.", note: `The same small computation between measurements, which spreads by ${unique(lines.map((s) => percent(s.spread))).join(", ") || "nothing"}. What was measured while it was off by more than the dashed lines was repeated, then flagged.${beyond ? ` ${plural(beyond, "round")} ${beyond === 1 ? "lies" : "lie"} beyond the picture.` : ""}`, height: 260,
     traces: [...(around.length ? [rounds] : []), ...sentinels],
-    layout: { xaxis: { title: { text: "minutes" } }, yaxis: { title: { text: "ratio" } }, shapes: unique(lines.flatMap((s) => [1 - s.allowed, 1 + s.allowed])).map((y) => flat(y)) },
+    layout: { xaxis: { title: { text: "minutes" } }, yaxis: { title: { text: "ratio" }, range: [least - pad, most + pad] }, shapes: unique(lines.flatMap((s) => [1 - s.allowed, 1 + s.allowed])).map((y) => flat(y)) },
     head: ["session", "minute", "over its median"], rows: () => lines.flatMap((s) => s.minutes.map((m, i) => [s.session, m, s.relative[i]])) });
 }
 // When each round of the cells shown was measured, and its latency over the cell's mean.
