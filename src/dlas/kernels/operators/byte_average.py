@@ -14,7 +14,14 @@ from dlas.kernels.code import emit
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
 from dlas.kernels.ground.layout import AnyArray, Layout, Shape4
 from dlas.kernels.ground.quantization import HIGH, LOW, Scale
-from dlas.kernels.operators.quantized import FLOATS, At, LaneTypes, inside, stored_shape
+from dlas.kernels.operators.quantized import (
+    FLOATS,
+    At,
+    LaneTypes,
+    inside,
+    product,
+    stored_shape,
+)
 
 BYTES = "uint8"
 X_SCALE, X_ZERO, SCALE, ZERO, MOVED = range(5)
@@ -98,10 +105,7 @@ class ByteAverage:
             term = vector.cast("int32", x[inside(self.inp, at)])
             if not self.whole:
                 term = term - vector.all(T.Cast("int32", numbers[X_ZERO]))
-                # Zero is added so that the product is rounded before it is added to the sum.
-                factors = vector.cast(FLOATS, term), vector.all(numbers[X_SCALE])
-                nothing = vector.all(T.float32(0))
-                term = T.call_llvm_pure_intrin(vector.of(FLOATS), "llvm.fma", *factors, nothing)
+                term = product(vector.cast(FLOATS, term), vector.all(numbers[X_SCALE]), vector)
             emit.store(total, total[lanes] + term, lanes)
         return total
 

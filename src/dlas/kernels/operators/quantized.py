@@ -99,6 +99,15 @@ def quotient(value: Expr, by: tuple[Expr, Expr], vector: LaneTypes, exact: bool)
     return fused(left, inverse, near)
 
 
+def product(a: Expr, b: Expr, vector: LaneTypes) -> Expr:
+    """Return the product of vectors of floats, rounded by itself whatever it is added to.
+
+    LLVM would make one operation of a product and a sum, which rounds once.
+    """
+    kind, nothing = vector.of(FLOATS), vector.all(T.float32(0))
+    return T.call_llvm_pure_intrin(kind, "llvm.fma", a, b, nothing)
+
+
 def each_vector(
     layout: Layout, nchw: Shape4, schedule: tuple[int, int], body: Callable[[LaneTypes, At], None],
     after: Callable[[Expr, Expr, Expr], None],
