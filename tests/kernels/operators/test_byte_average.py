@@ -15,7 +15,7 @@ from dlas.kernels.ground.target import resolve, runs_here
 from dlas.kernels.operators.byte_average import ByteAverage
 from kernel_checks import bytes_of, called
 
-TARGETS = [t for t in ("native", "x86-64-v3", "x86-64-v4") if runs_here(resolve(t))]
+TARGETS = [t for t in ("native", "x86-64-v3") if runs_here(resolve(t))]
 CASES: list[tuple[Shape4, tuple[int, ...], tuple[int, ...], bool, bool]] = [
     ((1, 48, 8, 8), (2, 2, 2, 2), (0, 0, 0, 0), True, False),
     ((2, 37, 9, 11), (3, 3, 2, 2), (1, 1, 1, 1), False, False),
@@ -76,7 +76,7 @@ def test_averages_are_exact(turn: int, target: str) -> None:
         Scale(rng.uniform(0.01, 0.1), int(rng.integers(0, 256))),
         Scale(rng.uniform(0.005, 0.1), int(rng.integers(0, 256))),
     )
-    for block, halo in ((cpu.lanes, (0, 1, 2, 0)), (4, (0, 0, 0, 0)), (1, (0, 0, 0, 0))):
+    for block, halo in ((cpu.lanes, (0, 1, 2, 0)), ((1, 4)[turn % 2], (0, 0, 0, 0))):
         form, x = Layout(block), bytes_of(nchw)
         kernel = ByteAverage(
             nchw, size, window[:2], window[2:], padding, counted, form.with_halo((1, 0, 1, 1)),
