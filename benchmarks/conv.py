@@ -487,6 +487,7 @@ WIDE_ONES = [square(256, 56, 64, 1), square(512, 28, 128, 1), square(1024, 14, 2
 NARROW_ONES = [square(64, 56, 64, 1), square(64, 56, 256, 1)]
 DEPTHWISE = [(96, 112, 1), (96, 112, 2), (144, 56, 1), (384, 14, 1), (576, 14, 2)]
 SPARSE = [square(64, 56, 64), square(256, 14, 256)]
+FEW_PIXELS = [square(512, 7, 512), square(512, 2, 512), square(512, 1, 512)]
 DOTS, TILED = {"int8": "x86-64-v4-vnni", "bfloat16": "x86-64-v4-bf16"}, "x86-64-v4-amx"
 """Targets of dot products, and of tiles."""
 
@@ -525,6 +526,14 @@ def speeds() -> Iterator[Bar]:
             yield Bar(f"int8 CSR over dense, {what}", sparse, least, dense)
 
 
+def gemms() -> Iterator[Bar]:
+    """Yield the bars of `gemm`, which is to be no slower than `direct`."""
+    for dtype in ("float32", "int8"):
+        for op in (*THREES, *FEW_PIXELS, *WIDE_ONES[:1]):
+            gemm = Kernel(op, dtype, primitive="gemm")
+            yield Bar(f"{dtype} gemm over direct", gemm, 1.0, gemm._replace(primitive="direct"))
+
+
 def checked_kernel(kernel: Kernel) -> Sampler:
     """Return a sampler of a kernel that computes what its reference does.
 
@@ -561,7 +570,7 @@ def held(words: str, rounds: int, repeats: int) -> None:
     print("| bar | layer | GOP/s | ceiling, or of the other | reached | bar | |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     tops: dict[tuple[str, str], Ceiling] = {}
-    for bar in (*shares(), *speeds()):
+    for bar in (*shares(), *speeds(), *gemms()):
         kernel, other = bar.kernel, bar.over
         here = words in bar.what and runs_here(resolve(kernel.target))
         if not here:

@@ -60,3 +60,17 @@ def inputs(spec: DataSpec, count: int) -> list[Array]:
 def far(found: list[Array], expected: list[Array]) -> float:
     """The relative L2 distance over all images."""
     return float(np.linalg.norm(np.subtract(found, expected)) / np.linalg.norm(expected))
+
+
+def opened(model: Any) -> Any:
+    """The model with every quantized tensor as an output, too."""
+    import onnx
+
+    shaped = onnx.shape_inference.infer_shapes(model)
+    known = {value.name: value for value in shaped.graph.value_info}
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear":
+            dims = [d.dim_value for d in known[node.output[0]].type.tensor_type.shape.dim]
+            told = onnx.helper.make_tensor_value_info(node.output[0], onnx.TensorProto.UINT8, dims)
+            shaped.graph.output.append(told)
+    return shaped

@@ -15,6 +15,7 @@ from dlas.kernels.ground.arrays import aligned_copy, tensor, viewed
 from dlas.kernels.ground.half_floats import narrowed, widened
 from dlas.kernels.ground.layout import AnyArray, Array
 from dlas.kernels.ground.program import load_library
+from dlas.kernels.ground.target import CpuTarget
 
 ACTIVATIONS = [None, "relu", "relu6", "silu"]
 
@@ -118,10 +119,12 @@ def scales_of(op: Conv2d, first: bool = False) -> Quantization:
     return Quantization(x, weight, y, Sum(other, total, first))
 
 
-def called(kernel: Any, arrays: list[AnyArray], output: AnyArray) -> AnyArray:
-    """Compile a kernel for the CPU that it is of, call it and return the output."""
+def called(
+    kernel: Any, arrays: list[AnyArray], output: AnyArray, target: CpuTarget | None = None
+) -> AnyArray:
+    """Compile a kernel for a CPU (else the one that it is of), call it and return the output."""
     function = kernel.function("kernel")
-    module = load_library(compile_functions({"kernel": function}, kernel.target))
+    module = load_library(compile_functions({"kernel": function}, target or kernel.target))
     forms = zip(argument_shapes(function), argument_types(function), strict=True)
     given = [
         aligned_copy(found, found.shape)

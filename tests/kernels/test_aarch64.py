@@ -5,26 +5,31 @@ import struct
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from kernel_checks import bytes_of, filters_of, random, rounded, scales_of
+from kernel_checks import any_table, bytes_of, filters_of, random, rounded, scales_of
 
 tvm = pytest.importorskip("tvm")
 import tvm_ffi  # noqa: E402
 
-from dlas.kernels import Conv2d  # noqa: E402
+from dlas.kernels import Conv2d, Scale  # noqa: E402
 from dlas.kernels.code.emit import argument_shapes, argument_types  # noqa: E402
 from dlas.kernels.code.epilogue import Epilogue  # noqa: E402
 from dlas.kernels.code.machine_code import compile_functions, compiled  # noqa: E402
 from dlas.kernels.convolution import oracle, primitives  # noqa: E402
 from dlas.kernels.convolution.contract import Kernel, Request  # noqa: E402
 from dlas.kernels.ground.arrays import viewed  # noqa: E402
+from dlas.kernels.ground.expression import given, operator  # noqa: E402
 from dlas.kernels.ground.knobs import FIXED  # noqa: E402
 from dlas.kernels.ground.layout import Layout, pack, unpack  # noqa: E402
 from dlas.kernels.ground.target import resolve  # noqa: E402
 from dlas.kernels.operators.attention import Attention, TokenPlace  # noqa: E402
+from dlas.kernels.operators.byte_average import ByteAverage  # noqa: E402
+from dlas.kernels.operators.byte_mean import ByteMean  # noqa: E402
+from dlas.kernels.operators.pointwise import Lookup, Pointwise  # noqa: E402
 
 COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 MISSING = [tool for tool in (COMPILER, EMULATOR) if shutil.which(tool) is None]
@@ -100,42 +105,90 @@ def test_kernel_is_right_on_aarch64(
 
 
 @pytest.mark.parametrize(
-    ("primitive", "op", "target"),
+    ("primitive", "op", "target", "table"),
     [
-        ("spatial-pack", DENSE, "aarch64"),
-        ("spatial-pack", DENSE, "aarch64-dotprod"),
-        ("spatial-pack", DENSE, "aarch64-i8mm"),
-        ("spatial-pack", DEPTHWISE, "aarch64-dotprod"),
-        ("gemm", DENSE, "aarch64-dotprod"),
+        ("spatial-pack", DENSE, "aarch64", False),
+        ("spatial-pack", DENSE, "aarch64-dotprod", True),
+        ("spatial-pack", DENSE, "aarch64-i8mm", False),
+        ("spatial-pack", DEPTHWISE, "aarch64-dotprod", False),
+        ("gemm", DENSE, "aarch64-dotprod", False),
+        ("gemm", DENSE, "aarch64-i8mm", True),  # four channels of a pixel are looked up together
     ],
 )
-def test_int8_is_exact_on_aarch64(primitive: str, op: Conv2d, target: str, tmp_path: Path) -> None:
+def test_int8_is_exact_on_aarch64(
+    primitive: str, op: Conv2d, target: str, table: bool, tmp_path: Path
+) -> None:
     chosen, cpu = primitives.find(primitive, "dense", "int8"), resolve(target)
     inp, out = chosen.needs(op, cpu, FIXED), chosen.writes(op, cpu)
-    kernel = chosen.lower(op, Request(cpu, 1, inp, out, Epilogue()))
-    function = kernel.function("conv")
+    kernel = chosen.lower(op, Request(cpu, 1, inp, out, Epilogue(table=table)))
     x, (weight, bias), scales = bytes_of(op.in_shape), filters_of(op), scales_of(op)
-    scales = replace(scales, sum=None)
-    y = np.zeros(out.shape(op.out_shape), np.uint8)
+    scales = replace(scales, sum=None, table=any_table() if table else None)
     packed = primitives.constants(kernel, weight, bias, scales)
-    arrays = [pack(x, inp, scales.x.zero), *packed, y]
-    forms = zip(argument_shapes(function), argument_types(function), strict=True)
-    write(
-        [viewed(a, *form) for a, form in zip(arrays, forms, strict=True)], tmp_path / "arguments"
-    )
-    program = build(function, tmp_path, target)
-    command = [
-        EMULATOR,
-        "-cpu",
-        "max",
-        str(program),
-        str(tmp_path / "arguments"),
-        str(tmp_path / "y"),
-    ]
-    subprocess.run(command, check=True, capture_output=True, text=True)
-    found = unpack(np.fromfile(tmp_path / "y", np.uint8), out, op.out_shape)
+    y = np.zeros(out.shape(op.out_shape), np.uint8)
+    found = emulated(kernel, [pack(x, inp, scales.x.zero), *packed], y, target, tmp_path)
     exact = oracle.quantized_conv2d(op, x, weight, bias, scales)
-    np.testing.assert_array_equal(found, exact)
+    np.testing.assert_array_equal(unpack(found, out, op.out_shape), exact)
+
+
+def emulated(
+    kernel: Any, arrays: list[np.ndarray], output: np.ndarray, target: str, folder: Path
+) -> np.ndarray:
+    """Return what a kernel writes into an output, run by the emulator."""
+    function = kernel.function("conv")
+    forms = zip([*arrays, output], argument_shapes(function), argument_types(function),
+                strict=True)  # fmt: skip
+    write([viewed(*each) for each in forms], folder / "arguments")
+    program = build(function, folder, target)
+    command = [EMULATOR, "-cpu", "max", str(program), *map(str, ends(folder))]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    return np.fromfile(folder / "y", output.dtype)
+
+
+def test_functions_of_bytes_are_right_on_aarch64(tmp_path: Path) -> None:
+    """Looked up, computed with another image, averaged: what stands between products."""
+    cpu, nchw = resolve("aarch64"), (1, 20, 7, 9)
+    form, given_, made = Layout(4), Scale(0.04, 99), Scale(0.03, 130)
+    x, gate, table = bytes_of(nchw), bytes_of((1, 20, 1, 1)), any_table()
+    y, pooled = np.zeros(form.shape(nchw), np.uint8), np.zeros(form.shape((1, 20, 1, 1)), np.uint8)
+
+    look = Lookup(nchw, form, form, cpu, 1)
+    found = emulated(look, [pack(x, form), *look.constants(table)], y, "aarch64", tmp_path)
+    expected = np.frombuffer(table.stored, np.uint8)[x]
+    np.testing.assert_array_equal(unpack(found, form, nchw), expected)
+
+    real, gates = ((q.astype(np.float32) - 99) * np.float32(0.04) for q in (x, gate))
+    scales = [given_, given_]
+    product = operator("multiply", operator("relu", given(0)), given(1))
+    kinds, whole = ("uint8",) * 3, (True, False)
+    point = Pointwise(nchw, (form, form), kinds, whole, product, form, True, cpu, 1)
+    arrays = [pack(x, form), pack(gate, form), *point.constants(scales, made)]
+    found = emulated(point, arrays, y, "aarch64", tmp_path)
+    exact = np.clip(np.rint(np.maximum(real, 0) * gates / np.float32(0.03)) + 130, 0, 255)
+    assert np.abs(unpack(found, form, nchw) - exact).max() <= 1
+
+    mean = ByteMean(nchw, form, form, operator("relu", given(0)), "uint8", cpu, 1)
+    found = emulated(mean, [pack(x, form), *mean.constants(given_, made)], pooled, "aarch64",
+                     tmp_path)  # fmt: skip
+    exact = np.maximum(real, 0).mean((2, 3), keepdims=True) / np.float32(0.03)
+    exact = np.clip(np.rint(exact) + 130, 0, 255)
+    assert np.abs(unpack(found, form, (1, 20, 1, 1)) - exact).max() <= 1
+
+
+def test_averages_of_bytes_are_exact_on_aarch64(tmp_path: Path) -> None:
+    """Products are rounded before they are added, with or without fused multiply-adds."""
+    nchw, form, one = (1, 20, 7, 9), Layout(4), np.float32
+    x, scales = bytes_of(nchw), (Scale(0.0437, 99), Scale(0.0213, 130))
+    kernel = ByteAverage(nchw, (3, 4), (2, 2), (2, 2), (0, 0, 0, 0), True, form, form, 1)
+    y = np.zeros(form.shape((1, 20, 3, 4)), np.uint8)
+    arrays = [pack(x, form), *kernel.constants(*scales)]
+    found = emulated(kernel, arrays, y, "aarch64", tmp_path)
+    real = (x.astype(np.float32) - 99) * one(scales[0].scale)
+    total = np.zeros((1, 20, 3, 4), np.float32)
+    for row in (0, 1):
+        for column in (0, 1):
+            total += real[:, :, row:6:2, column:8:2]
+    exact = np.clip(np.rint(total / one(4) / one(scales[1].scale) + one(130)), 0, 255)
+    np.testing.assert_array_equal(unpack(found, form, (1, 20, 3, 4)), exact)
 
 
 def test_attention_is_right_on_aarch64(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from dlas.analyze import analyze
 from dlas.analyze.estimate import noise
 from dlas.analyze.estimate.halves import halves
 from dlas.core.errors import UserError
-from dlas.store.results import CellRow, RoundRow, Row
-from dlas.tables import cells_frame, controls_frame, floors_frame
+from dlas.store.results import CeilingRow, CellRow, RoundRow, Row
+from dlas.tables import ceilings_frame, cells_frame, controls_frame, floors_frame
 from dlas.tables.fitted import estimates_of
 from dlas.tables.intake import Asked, ceilings, of_folders, of_results
 from dlas.tables.read import read
@@ -126,6 +126,19 @@ def test_of_several_readings_the_best_of_each_ceiling_counts(study: Path) -> Non
     assert rows.loc[("tvm", "cpu"), "overhead_ms"] != rows.loc[("tvm", "cpu"), "overhead_ms"]
     assert set(found["precision"]) == {"float32"}
     assert set(found["cache_mb"]) == {0.5}
+
+
+def test_ceilings_of_narrow_types_are_figures_of_their_own(tmp_path: Path) -> None:
+    chosen = [(next(iter(made_study.MODELS)), "none", "tvm", 1, "native")]
+    rows = [*made_study.rows(chosen)]
+    wide = [r for r in rows if isinstance(r, CeilingRow) and r.kind == "arithmetic"]
+    narrow = [replace(r, kind="arithmetic int8", value=700.0) for r in wide]
+    folder = made_study.fill(tmp_path, [*rows, *narrow])
+    read_there = ceilings_frame(folder).set_index(["kind", "precision"])["value"]
+    assert set(read_there["arithmetic", "int8"]) == {700.0}
+    found = ceilings(read(folder), cells_frame(folder))
+    assert found is not None and set(found["gflops_int8"]) == {700.0}
+    assert found["gflops"].max() < 700
 
 
 def test_a_study_without_readings_has_no_ceilings(tmp_path: Path) -> None:

@@ -113,10 +113,10 @@ def _assemble(calls: Calls, target: CpuTarget, threads: int, tuned: bool) -> Pro
     }
     roots, offsets, arena_bytes = _memory(calls)
     blob = _Blob()
+    read = {roots[buffer][0] for each in calls.all for buffer in each.inputs}
+    read |= {roots[buffer][0] for buffer in calls.outputs}
     constants = {
-        name: blob.add(array)
-        for name, array in calls.graph.constants.items()
-        if any(name in each.inputs for each in calls.all) or name in calls.outputs
+        name: blob.add(array) for name, array in calls.graph.constants.items() if name in read
     }
 
     def reference(buffer: str, shape: Sequence[int]) -> dict[str, Any]:

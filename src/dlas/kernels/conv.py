@@ -116,7 +116,7 @@ def _tuned(
         return FIXED, None
     check_primitive(search, task.primitive, task.weights, task.dtype)
     with Workers() as workers:
-        task = replace(task, zeros=zeros_of(weight, task.weights))
+        task = replace(task, zeros=zeros_of(task.op, weight, task.weights, task.dtype))
         record = Tuner(search, cpu, workers).best(task)
     return knobs_of(record), summary(search, record)
 

@@ -20,6 +20,9 @@ from dlas.core import registry
 from dlas.core.clock import now
 from dlas.core.keys import Json, key
 from dlas.core.records import Outcome, Stage
+from dlas.kernels.ground.errors import UnsupportedError
+from dlas.kernels.ground.target import of_level
+from dlas.kernels.ground.types import MULTIPLYING, NARROW
 from dlas.run.bench import Bench, measure
 from dlas.run.measure import ceilings
 from dlas.run.measure.host import placement
@@ -31,6 +34,8 @@ from dlas.store.results import CeilingRow
 from dlas.store.step_record import StepRecord
 
 ARITHMETIC, MEMORY, OVERHEAD = "arithmetic", "memory", "overhead"
+FLOATS = "float32"
+"""The type of rows of arithmetic that name none: others' kind is ``arithmetic int8``, ..."""
 ONE_OPERATOR = "a network of one operator (a mean over each image), in the timed region"
 TIMEOUT_S = 30.0
 QUICK = {
@@ -58,7 +63,7 @@ class Ceilings:
 
     def steps(self) -> dict[str, Step]:
         """Return what has to be compiled, by key."""
-        found = [s for plan in self._hardware() if (s := _loop_step(plan))]
+        found = [s for plan, dtype in self._types() if (s := _loop_step(plan, dtype))]
         found += [_operator_step(plan) for plan in self._software()]
         return {step.key: step for step in found}
 
@@ -82,6 +87,18 @@ class Ceilings:
     def _hardware(self) -> list[Runnable]:
         """Return one cell for each choice at the hardware layer."""
         return list({plan.stack.text("hardware"): plan for plan in self.cells}.values())
+
+    def _types(self) -> Iterator[tuple[Runnable, str]]:
+        """Yield one cell for each choice at the hardware layer, with each type to multiply there.
+
+        Those are float32 and what cells with this hardware are asked to run in.
+        """
+        asked = {(p.stack.text("hardware"), p.techniques.precision) for p in self.cells}
+        for plan in self._hardware():
+            yield plan, FLOATS
+            for dtype in NARROW:
+                if (plan.stack.text("hardware"), dtype) in asked and _multiplies(plan, dtype):
+                    yield plan, dtype
 
     def _software(self) -> list[Runnable]:
         """Return one cell for each data set, software and hardware."""
@@ -107,18 +124,25 @@ class Ceilings:
         yield from _elsewhere(MEMORY, others)
 
     def _arithmetic(self) -> Iterator[CeilingRow]:
-        own, others = _by_device(self._hardware())
-        for plan in own:
+        for plan, dtype in self._types():
+            if plan.techniques.hardware.device != "cpu":
+                continue
             args: dict[str, Json] = {"threads": plan.threads}
-            step = _loop_step(plan)
+            step = _loop_step(plan, dtype)
             record, folder = self.made.get(step.key, (None, None)) if step else (None, None)
+            row = _row(ARITHMETIC, plan)
+            if dtype != FLOATS:
+                row = replace(row, kind=f"{ARITHMETIC} {dtype}")
             if record is not None and folder is not None:
                 args |= {**record.info, "loop": str(folder)}
-            row = _row(ARITHMETIC, plan)
+            elif dtype != FLOATS:  # numpy multiplies no matrices of narrow types
+                why = record.reason if record else "it was not built"
+                yield replace(row, reason=f"the loop of {dtype}: {why}")
+                continue
             said = self._run("dlas.run.measure.ceilings:arithmetic", args, plan.threads,
                              _server(row.isa))  # fmt: skip
             yield _told(row, said, said.value.get("value"))
-        yield from _elsewhere(ARITHMETIC, others)
+        yield from _elsewhere(ARITHMETIC, _by_device(self._hardware())[1])
 
     def _overhead(self) -> Iterator[CeilingRow]:
         for plan in self._software():
@@ -142,21 +166,35 @@ class Ceilings:
 # ---------------------------------------------------------------- steps
 
 
-def _loop_step(plan: Runnable) -> Step | None:
+def _multiplies(plan: Runnable, dtype: str) -> bool:
+    """Whether there is a loop that multiplies a narrow type where a cell runs."""
+    hardware = plan.techniques.hardware
+    if hardware.device != "cpu" or find_spec("tvm") is None:
+        return False
+    try:
+        features = of_level(hardware.isa).features
+    except UnsupportedError:
+        return False
+    return dtype not in MULTIPLYING or not MULTIPLYING[dtype].isdisjoint(features)
+
+
+def _loop_step(plan: Runnable, dtype: str) -> Step | None:
     """Return the step that compiles the loop of multiply-adds; None without a compiler for it."""
     hardware = plan.techniques.hardware
     if hardware.device != "cpu" or find_spec("tvm") is None:
         return None
     source = registry.source_version("dlas.run.measure.ceilings")
     library = registry.installed_version("apache-tvm")
+    narrow: dict[str, Json] = {} if dtype == FLOATS else {"dtype": dtype}
+    own = (hardware.target(), hardware.isa, hardware.threads, source, library)
     return Step(
-        key=key("ceiling", hardware.target(), hardware.isa, hardware.threads, source, library),
+        key=key("ceiling", *own, *narrow.values()),
         stage=Stage.BUILD,
         task="dlas.run.measure.ceilings:build_loop",
-        args={"isa": hardware.isa, "threads": hardware.threads},
+        args={"isa": hardware.isa, "threads": hardware.threads, **narrow},
         inputs={},
         server=NETWORK_SERVER,
-        text=f"ceiling of {plan.stack.text('hardware')}",
+        text=f"ceiling of {' '.join([plan.stack.text('hardware'), *map(str, narrow.values())])}",
     )
 
 

@@ -171,7 +171,8 @@ class CeilingRow(Row):
     session: str
     host: str
     kind: str
-    """``arithmetic`` (GFLOP/s), ``memory`` (GB/s) or ``overhead`` (ms of one operator)."""
+    """``arithmetic`` (GFLOP/s of float32; ``arithmetic int8`` and so on of narrow types),
+    ``memory`` (GB/s) or ``overhead`` (ms of one operator)."""
     hardware: str
     """The choice at the hardware layer, as text."""
     software: str

@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CEILING_COLUMNS = (
-    "host", "session", "kind", "hardware", "threads", "isa", "software", "dataset", "moment",
-    "value", "unit", "reason", "method", "cache_mb", "array_mb", "created_at",
+    "host", "session", "kind", "precision", "hardware", "threads", "isa", "software", "dataset",
+    "moment", "value", "unit", "reason", "method", "cache_mb", "array_mb", "created_at",
 )  # fmt: skip
+ARITHMETIC_TYPE = "float32"
+"""The type of arithmetic whose kind names none."""
 UNITS = {"arithmetic": "GFLOP/s", "memory": "GB/s", "overhead": "ms"}
 _NUMBERS = frozenset({"value", "cache_mb", "array_mb"})
 _WHOLE = frozenset({"threads"})
@@ -23,7 +25,8 @@ _TEXT = frozenset(CEILING_COLUMNS) - _NUMBERS - _WHOLE
 def ceilings_frame(folders: Folders) -> pd.DataFrame:
     """Return one row per reading: two of each kind, choice of hardware and session.
 
-    ``arithmetic`` in GFLOP/s (float32, a multiply-add counted as two), ``memory`` in GB/s,
+    ``arithmetic`` in GFLOP/s (of a type, ``precision``; a multiply-add counts as two; in ``int8``
+    GOP/s), ``memory`` in GB/s,
     ``overhead`` in ms, by software and data set, of a network of one operator. ``value`` is empty
     where it was not measured, for ``reason``; ``method`` says how it was.
 
@@ -33,8 +36,16 @@ def ceilings_frame(folders: Folders) -> pd.DataFrame:
     """
     records = [
         {name: getattr(row, name) for name in CEILING_COLUMNS if hasattr(row, name)}
-        | {"unit": UNITS.get(row.kind), **row.detail}
+        | {**_kind(row.kind), **row.detail}
         for results in read(folders)
         for row in sorted(results.ceilings, key=lambda r: r.created_at)
     ]
     return frame_of(records, CEILING_COLUMNS, text=_TEXT, whole=_WHOLE)
+
+
+def _kind(stored: str) -> dict[str, str | None]:
+    """Return what a reading is of, the type where it is one of arithmetic, and its unit."""
+    kind, _, precision = stored.partition(" ")
+    if kind == "arithmetic":
+        precision = precision or ARITHMETIC_TYPE
+    return {"kind": kind, "precision": precision or None, "unit": UNITS.get(kind)}

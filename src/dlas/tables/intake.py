@@ -18,6 +18,7 @@ from dlas.store.bundle import STUDY, is_bundle, study_text
 from dlas.study.form import within_limits
 from dlas.study.source import parse, read
 from dlas.tables import ceilings_frame, cells_frame, rounds_frame
+from dlas.tables.ceilings import ARITHMETIC_TYPE
 from dlas.tables.environments import matched
 from dlas.tables.fitted import OF_ROUND, QUIET, SEEN, estimates_of
 from dlas.tables.provenance import differences, told
@@ -27,8 +28,6 @@ from dlas.tables.read import read as read_folders
 if TYPE_CHECKING:
     import pandas as pd
 
-ARITHMETIC_TYPE = "float32"
-"""The type whose arithmetic ceiling a study measures."""
 DATABASE = b"SQLite format 3"
 """How a file of results begins."""
 Pair = tuple[Table, Table]
@@ -194,10 +193,13 @@ def ceilings(results: Sequence[Results], cells: pd.DataFrame) -> pd.DataFrame | 
     if not len(told):
         return None
     found = cells[["host", "hardware", "software", "dataset"]].dropna().drop_duplicates()
-    for kind, figure in (("arithmetic", "gflops"), ("memory", "gb_s")):
-        of_kind = told[told["kind"] == kind].groupby(["host", "hardware"])
-        most = of_kind.agg(**{figure: ("value", "max")}).reset_index()
-        found = found.merge(most, on=["host", "hardware"], how="left")
+    arithmetic = told["kind"].eq("arithmetic")
+    figures = {"gflops": arithmetic & told["precision"].eq(ARITHMETIC_TYPE)}
+    for precision in sorted({*told["precision"].dropna()} - {ARITHMETIC_TYPE}):
+        figures[f"gflops_{precision}"] = arithmetic & told["precision"].eq(precision)
+    for figure, rows in (figures | {"gb_s": told["kind"].eq("memory")}).items():
+        most = told[rows].groupby(["host", "hardware"]).agg(**{figure: ("value", "max")})
+        found = found.merge(most.reset_index(), on=["host", "hardware"], how="left")
     keys = ["host", "hardware", "software", "dataset"]
     overhead = told[told["kind"] == "overhead"].groupby(keys)
     least = overhead.agg(overhead_ms=("value", "min")).reset_index()

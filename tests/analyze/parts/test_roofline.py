@@ -87,6 +87,14 @@ def test_a_type_of_another_width_has_no_arithmetic_ceiling():
     assert rows["arithmetic_ms"].notna().tolist() == [True, False, True, False]
 
 
+def test_a_narrow_type_goes_by_its_own_ceiling():
+    frame = cells(ran_precision=["float32", "int8", None, "bfloat16"])
+    rows = found(frame, CEILINGS.assign(precision="float32", gflops_int8=400.0))
+    assert rows["arithmetic_ms"].notna().tolist() == [True, True, True, False]
+    assert rows["most_gflops"].tolist()[:3] == [100, 400, 100]
+    assert rows.loc["tiny", "arithmetic_ms"] == pytest.approx(2 * 1e5 / 400e6)
+
+
 def test_where_zeros_are_skipped_their_multiplications_do_not_count():
     frame = cells(effective_macs=[40e6, 1e5, 1e6, 40e6], ran_sparsity=[0.9, 0.0, np.nan, 0.0])
     rows = found(frame)

@@ -151,3 +151,37 @@ def test_means_of_bytes_are_right(turn: int, target: str) -> None:
         np.testing.assert_allclose(inner, exact, rtol=1e-5, atol=1e-5)
     else:
         check_steps(inner, exact, to)
+
+
+@pytest.mark.parametrize("target", TARGETS[:2])
+@pytest.mark.parametrize("image", [(1, 3), (2, 2), (7, 7), (6, 5)])
+def test_the_mean_of_an_image_is_onnxruntime_s_bit_for_bit(
+    image: tuple[int, int], target: str
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    import int8_models
+
+    make, cpu, s = onnx.helper, resolve(target), Scale(6 / 255, 3)
+    nchw: Shape4 = (2, 37, *image)
+    told = {"s": np.float32(s.scale), "z": np.uint8(s.zero), "axes": np.array([2, 3])}
+    graph = make.make_graph(
+        [
+            make.make_node("DequantizeLinear", ["x", "s", "z"], ["real"]),
+            make.make_node("ReduceMean", ["real", "axes"], ["y"]),
+        ],
+        "mean",
+        [make.make_tensor_value_info("x", onnx.TensorProto.UINT8, nchw)],
+        [make.make_tensor_value_info("y", onnx.TensorProto.FLOAT, (2, 37, 1, 1))],
+        [onnx.numpy_helper.from_array(np.asarray(v), n) for n, v in told.items()],
+    )
+    peer = int8_models.session(make.make_model(graph, opset_imports=[make.make_opsetid("", 20)]))
+    last = (4, NONE) if image[0] % 2 else (1, NONE)
+    for block, halo in ((cpu.lanes, (1, 0, 0, 2)), (64, NONE), last):
+        form, x = Layout(block), bytes_of(nchw)
+        inp = form.with_halo(halo)
+        kernel = ByteMean(nchw, inp, form, given(0), "float32", cpu, 1 + block % 2)
+        y = np.zeros(form.shape((2, 37, 1, 1)), np.float32)
+        found = called(kernel, [pack(x, inp, s.zero), *kernel.constants(s, None)], y)
+        expected = peer.run(None, {"x": x})[0]
+        np.testing.assert_array_equal(unpack(found, form, (2, 37, 1, 1)), expected)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kernel_checks import pairwise, random, worst_error
+from kernel_checks import filters_of, pairwise, random, scales_of, worst_error
 from kernel_shapes import SHAPES, name
 
 pytest.importorskip("tvm")
@@ -363,6 +363,27 @@ def test_a_tuned_kernel_is_right_and_tells_its_record(
     assert again["tuning"]["reused"] and again["tuning"]["record"] == said["record"]
     zeros = json.loads((tmp_path / FILE).read_text())["key"]["task"]["zeros"]
     assert zeros == (0.9 if weights == "csr" else 0.0)
+
+
+@pytest.mark.parametrize("pattern", ["single zeros", "groups of four"])
+def test_sparse_bytes_are_tuned_on_as_many_groups_as_there_are(
+    pattern: str, tmp_path: Path
+) -> None:
+    """What is left out are fours of input channels: of single zeros at 90 % two thirds."""
+    rng = np.random.default_rng()
+    filters, bias = filters_of(OP)
+    filters[filters == 0] = 1
+    if pattern == "single zeros":
+        filters[rng.random(filters.shape) < 0.9] = 0
+    else:
+        filters[(rng.random((32, 8, 3, 3)) < 0.9).repeat(4, 1)] = 0
+    options: dict[str, Any] = {"primitive": "direct", "weights": "csr", "dtype": "int8"}
+    built = build_conv2d(
+        OP, filters, bias, quantization=scales_of(OP), tuning=tuning(tmp_path, 2), **options
+    )
+    assert built.describe()["tuning"]["lost"] == 0
+    zeros = json.loads((tmp_path / FILE).read_text())["key"]["task"]["zeros"]
+    assert zeros == (0.7 if pattern == "single zeros" else 0.9)
 
 
 def test_a_tuned_model_is_right_and_equal_shapes_share_a_record(tmp_path: Path) -> None:

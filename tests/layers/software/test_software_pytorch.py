@@ -392,12 +392,13 @@ def test_fbgemm_s_depthwise_kernels_saturate_even_so_and_onednn_s_do_not(engine)
 
 def test_where_products_saturate_wrong_outputs_are_explained():
     runtime, x86 = software("pytorch"), software("pytorch", options={"quantized.engine": "x86"})
-    asked, held = (
-        stack(runtime, precision="int8"),
-        registry.make("hardware", "cpu", {"isa": "avx2"}),
+    asked = stack(runtime, precision="int8")
+    narrow, wide, able = (
+        stack(runtime, precision="int8", hardware=registry.make("hardware", "cpu", {"isa": isa}))
+        for isa in ("avx2", "avx512", "vnni")
     )
-    narrow = stack(runtime, precision="int8", hardware=held)
     for said in (
+        runtime.suspected(wide, {"avx2", "avx512_vnni"}),  # oneDNN's AVX512_CORE has no VNNI
         runtime.suspected(asked, {"avx2"}),
         runtime.suspected(asked, {"avx2", "avx_vnni"}),  # of processors without AVX-512
         runtime.suspected(narrow, {"avx2", "avx512_vnni"}),
@@ -406,6 +407,7 @@ def test_where_products_saturate_wrong_outputs_are_explained():
         assert "weight_bits: 7" in said
     assert "depthwise" in x86.suspected(asked, {"avx2", "avx512_vnni"})
     assert runtime.suspected(asked, {"avx2", "avx512_vnni"}) == ""
+    assert runtime.suspected(able, {"avx2", "avx512_vnni"}) == ""
     assert runtime.suspected(asked, {"asimd"}) == ""
     assert x86.suspected(stack(x86), {"avx2"}) == ""
 

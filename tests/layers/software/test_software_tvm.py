@@ -153,6 +153,22 @@ def test_levels_of_narrow_types_hold_and_are_read_back(tmp_path):
     assert floats.observe(images()[:1]).isa == "avx512"  # what is there for others did not run
 
 
+def test_dot_products_of_bytes_without_avx512_are_read_back():
+    """What processors without AVX-512 have of VNNI, and only where bytes were multiplied."""
+    from dlas.kernels.ground.cpu import V3, V4
+    from dlas.layers.software import tvm
+    from dlas.layers.software.shared import isa
+
+    def ran(dtype, *features):
+        operators = [{"operator": "a", "kind": "conv2d", "dtype": dtype}]
+        return isa.widest(tvm._instructions(features, operators))
+
+    assert ran("int8", *V3, "avx_vnni") == "vnni"
+    assert ran("float32", *V3, "avx_vnni") == ran("int8", *V3) == "avx2"
+    assert ran("float32", *V4, "avx_vnni", "avx512_vnni") == "avx512"
+    assert isa.family("brgconv_avx2_vnni_2") == "vnni" and isa.family("brgconv_avx2") == "avx2"
+
+
 def test_outputs_do_not_share_memory_between_calls(tmp_path):
     check_outputs_are_kept(built(tmp_path, "depthwise", algorithm="direct"))
 

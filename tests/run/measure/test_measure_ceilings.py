@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -90,6 +92,22 @@ def test_the_loop_of_bytes_counts_four_a_lane_and_64_in_a_tile(isa: str, tmp_pat
     said = ceilings.arithmetic({"threads": 1, "loop": str(tmp_path), **info})
     assert said["value"] > 1.0
     assert said["method"] == (ceilings.TILED["int8"] if tiled else ceilings.DOT)
+
+
+@pytest.mark.skipif(shutil.which("objdump") is None, reason="objdump is not installed")
+@pytest.mark.parametrize(("isa", "word"), [("avx2", "vpmaddwd"), ("avx512", "vpmaddwd"),
+                                           ("vnni", "vpdpbusd")])  # fmt: skip
+def test_every_step_of_the_loop_multiplies(isa: str, word: str, tmp_path: Path) -> None:
+    """What is the same in every step a compiler would compute once, before the loop."""
+    pytest.importorskip("tvm")
+    if platform.machine() != "x86_64":
+        pytest.skip("levels of x86-64")
+    given = {"isa": isa, "threads": 1, "folder": str(tmp_path), "dtype": "int8"}
+    info = ceilings.build_loop(given)
+    command = ["objdump", "-d", "--no-show-raw-insn", str(tmp_path / ceilings.LOOP)]
+    code = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    each = 2 if word == "vpmaddwd" else 1
+    assert code.count(word) >= each * info["sums"] * ceilings._UNROLLED
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -11,8 +11,9 @@ from dlas.analyze.parts.expected import THREADS, WIDTH, threads_column
 from dlas.core.errors import UserError
 
 FIGURES = ("gflops", "gb_s", "overhead_ms")
-SCOPES = ("cache_mb", "precision")
-"""Columns of ceilings that limit what a figure holds for; both may be absent."""
+NARROW = ("int8", "bfloat16", "float16")
+SCOPES = ("cache_mb", "precision", *(f"gflops_{precision}" for precision in NARROW))
+"""Columns of ceilings that limit what a figure holds for; any may be absent."""
 ARITHMETIC, MEMORY, OVERHEAD, NONE = "arithmetic", "memory", "overhead", "none of them"
 HALF = 0.5
 """A ceiling that explains less of the time than this does not cap the cell."""
@@ -30,7 +31,8 @@ def roofline(table: Table) -> pd.DataFrame:
     inference that does next to nothing), empty where one was not measured. Its other columns say
     where they hold: ``host``; ``threads`` (compared with the threads that ran, or were asked
     for); and any column of the cells. ``precision`` names the type that ``gflops`` is of: cells
-    that ran another have no ``arithmetic_ms``. ``cache_mb`` is the size of the last cache: cells
+    that ran another go by ``gflops_int8`` and the like, without which they have no
+    ``arithmetic_ms``. ``cache_mb`` is the size of the last cache: cells
     whose weights fit into it need not read them from memory and have no ``memory_ms``.
 
     Needs the column ``macs`` and a latency (``ms``): the metric where it is one, else
@@ -76,12 +78,12 @@ def _keys(table: Table, ceilings: pd.DataFrame) -> list[str]:
 
 
 def _capped(joined: pd.DataFrame) -> pd.DataFrame:
-    latency, most = _number(joined, "ms"), _number(joined, "gflops")
+    latency, most = _number(joined, "ms"), _most(joined)
     done, weights = _multiplications(joined), _number(joined, "weights_mb")
     moved = weights.where(~(weights <= _number(joined, "cache_mb")))
     times = pd.DataFrame(
         {
-            "arithmetic_ms": (2 * done / (most * 1e6)).where(_same_width(joined)),
+            "arithmetic_ms": 2 * done / (most * 1e6),
             "memory_ms": moved / _number(joined, "gb_s"),
             "overhead_ms": _number(joined, "overhead_ms"),
         }
@@ -115,11 +117,18 @@ def _multiplications(joined: pd.DataFrame) -> pd.Series:
     return every.where(~skips, fewer)
 
 
-def _same_width(joined: pd.DataFrame) -> pd.Series:
-    """Say which cells computed in the type that the arithmetic ceiling is of."""
+def _most(joined: pd.DataFrame) -> pd.Series:
+    """Return the arithmetic ceiling of the type in which each cell computed; NaN: not known."""
+    most = _number(joined, "gflops")
     if "precision" not in joined or WIDTH not in joined:
-        return pd.Series(True, index=joined.index)
-    return joined[WIDTH].isna() | joined[WIDTH].astype("string").eq(joined["precision"])
+        return most
+    ran = joined[WIDTH].astype("string")
+    found = most.where(ran.isna() | ran.eq(joined["precision"]))
+    for precision in NARROW:
+        found = found.where(
+            ~ran.eq(precision).fillna(False), _number(joined, f"gflops_{precision}")
+        )
+    return found
 
 
 def _thread_numbers(table: Table) -> Floats:

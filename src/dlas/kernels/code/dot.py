@@ -14,6 +14,8 @@ from dlas.kernels.code.emit import Expr
 from dlas.kernels.ground.target import CpuTarget
 
 BYTES = 4
+KNOWN = ("pmaddwd", "mul")
+"""Of what multiplies (`instruction`), what consists of operations that LLVM takes apart."""
 _LOW_BYTES = 0x00FF00FF
 _SIGNS = -0x7F7F7F80
 """The highest bit of each byte, 0x80808080, as an int32."""

@@ -27,7 +27,7 @@ from dlas.kernels.ground.half_floats import STORED
 from dlas.kernels.ground.layout import AnyArray, Layout
 from dlas.kernels.ground.shape import Conv2d
 from dlas.kernels.ground.target import CpuTarget
-from dlas.kernels.ground.types import BYTES, FLOATS, HALVES, KernelTypes
+from dlas.kernels.ground.types import BYTES, FLOATS, HALVES, MULTIPLYING, KernelTypes
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Numbers:
         elif self.paired:
             can = bfloat16_pairs.instruction(target) is not None
         elif self.passing:
-            can = bool(_FLOAT16 & {*target.features})
+            can = not MULTIPLYING["float16"].isdisjoint(target.features)
         return None if can else f"{target.name} has no instruction that multiplies {self.name}"
 
     def instructions(self, target: CpuTarget) -> AbstractContextManager[None]:
@@ -237,8 +237,6 @@ class Numbers:
         emit.store(acc, step(target, acc[(*at, j)], x(j), w(j)), *at, j)
 
 
-_FLOAT16 = {"avx512_fp16", "asimdhp"}
-"""Flags of CPUs that multiply and add float16."""
 FLOAT32 = Numbers("float32", "float32", "float32", "float32", "float32", 1, FLOATS)
 INT8 = Numbers("int8", "int32", "int32", "int32", "uint8", 4, BYTES)
 WIDENED = {
@@ -344,3 +342,12 @@ def _convert(x: Buffer, made: Buffer, schedule: tuple[int, int]) -> None:
 def block_of(dtype: str) -> int:
     """Return the channels that lie side by side in an image of plain elements of a type."""
     return INT8.block if dtype == INT8.name else 1
+
+
+def left_out(op: Conv2d, weight: AnyArray, dtype: str) -> float:
+    """Return the share of a convolution's filters (OIHW) that CSR weights leave out: the zeros.
+
+    In int8 those are fours of input channels that hold no number but zero.
+    """
+    elements = INT8.elements(op, weight) if dtype == INT8.name else weight
+    return float(1 - np.count_nonzero(elements) / elements.size)

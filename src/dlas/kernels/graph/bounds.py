@@ -1,27 +1,30 @@
 """Clips of ONNX models recognized: TVM imports one as comparisons with tensors of one number.
 
 Its bounds may be NaN there, which stands for none; here they are constants, and that is decided.
+What is an activation with a kernel becomes that; any other comparison is an elementwise operator.
 """
 
+import math
 from typing import Any
 
 import numpy as np
+from tvm import relax
 
 from dlas.kernels.graph.graph import Graph, Node
-from dlas.kernels.ground.errors import UnsupportedError
+from dlas.kernels.graph.importer import OWN
 
-_SIDES = {"maximum": "low", "minimum": "high"}
-_NAMED = {(0.0, None): "nn.relu", (0.0, 6.0): "relu6"}
-Bounds = dict[str, float]
+MAXIMUM, MINIMUM = f"{OWN}maximum", f"{OWN}minimum"
+_COMPARISONS = {MAXIMUM: relax.op.maximum, MINIMUM: relax.op.minimum}
+_NONE = {MAXIMUM: -math.inf, MINIMUM: math.inf}
+"""Bounds that bound nothing."""
 
 
 def name_clips(graph: Graph) -> Graph:
-    """Rewrite comparisons with constants as the activation that they are; return the graph.
+    """Rewrite comparisons with constants as the activations that they are; return the graph.
 
-    Raises:
-        UnsupportedError: bounds that are no activation with a kernel.
+    Others become operators of Relax, those with nothing are dropped.
     """
-    found: dict[str, tuple[Node, Bounds]] = {}
+    relus: dict[str, Node] = {}
     kept: list[Node] = []
     for node in graph.nodes:
         arrays = [graph.constant(name) for name in node.inputs]
@@ -29,23 +32,24 @@ def name_clips(graph: Graph) -> Graph:
         if value is not None:
             graph.constants[node.output] = value
             continue
-        bounds = _bounds(node, arrays)
-        if bounds is None:
-            kept.append(node)
-            continue
-        before = found.pop(node.inputs[0], None)
-        if before is not None and sum(node.inputs[0] in n.inputs for n in graph.nodes) == 1:
-            kept.remove(before[0])
-            node.inputs = before[0].inputs
-            bounds = before[1] | bounds
-        found[node.output] = (node, bounds)
-        node.inputs = node.inputs[:1]
         kept.append(node)
-    for node, bounds in found.values():
-        sides = (bounds.get("low"), bounds.get("high"))
-        if sides not in _NAMED:
-            raise UnsupportedError(f"{node.name}: a clip to {sides} has no kernel: relu and relu6")
-        node.attrs["kind"] = _NAMED[sides]
+        kind = node.attrs["kind"]
+        if kind not in _COMPARISONS or len(node.inputs) != 2:
+            continue
+        bound, floats = _bound(arrays[1]), graph.values[node.output].dtype == "float32"
+        relu = relus.get(node.inputs[0])
+        if bound == _NONE[kind]:
+            kept.remove(node)
+            graph.rename(node.output, node.inputs[0])
+        elif floats and (kind, bound) == (MAXIMUM, 0.0):
+            node.inputs, node.attrs["kind"] = node.inputs[:1], "nn.relu"
+            relus[node.output] = node
+        elif (kind, bound) == (MINIMUM, 6.0) and relu and _alone(graph, relu.output):
+            kept.remove(relu)
+            node.inputs, node.attrs["kind"] = relu.inputs, "relu6"
+        else:
+            tensors = node.attrs["call"].args[1].fields
+            node.attrs = {"kind": kind.removeprefix(OWN), "call": _COMPARISONS[kind](*tensors)}
     graph.nodes = kept
     return graph
 
@@ -59,13 +63,11 @@ def _known(kind: str, arrays: list[Any]) -> Any:
     return np.where(*arrays) if kind == "where" else None
 
 
-def _bounds(node: Node, arrays: list[Any]) -> Bounds | None:
-    """Return the bound that a comparison sets; None: it is another operator."""
-    if node.attrs["kind"] != "call_tir":
-        return None
-    name = str(node.attrs["call"].args[0].name_hint)
-    side = _SIDES.get(name.rstrip("0123456789_"))
-    if side is None or len(arrays) != 2 or arrays[1] is None or arrays[1].size != 1:
-        raise UnsupportedError(f"{node.name}: TVM's function {name} has no kernel")
-    bound = float(arrays[1].reshape(()))
-    return {side: bound} if np.isfinite(bound) else {}
+def _bound(array: Any) -> float | None:
+    """Return the one number that a constant holds; None: it is no constant, or holds others."""
+    return None if array is None or array.size != 1 else float(array.reshape(()))
+
+
+def _alone(graph: Graph, name: str) -> bool:
+    """Whether one operator reads a value, and nobody outside."""
+    return sum(name in node.inputs for node in graph.nodes) == 1 and name not in graph.outputs

@@ -3,6 +3,7 @@
 from dlas.kernels.graph.arrange import image_shape
 from dlas.kernels.graph.call_list import Call, CallList
 from dlas.kernels.graph.graph import Node
+from dlas.kernels.operators.byte_average import ByteAverage
 from dlas.kernels.operators.byte_mean import ByteMean
 from dlas.kernels.operators.pointwise import Lookup, Pointwise
 from dlas.kernels.operators.quantized import Dequantize, Quantize, QuantizedAdd, plain
@@ -39,7 +40,7 @@ class ByteCalls(CallList):
         goal, out = self._write(node.output)
         nchw = image_shape(self.graph.values[node.output].shape)
         kernel, table = Lookup(nchw, layout, out, self.target, self.threads), node.attrs["table"]
-        record = {"formula": table.name, "types": self._types(node)}
+        record = {"formula": table.name}
         constants = kernel.constants(table)
         self._add(Call(node.name, "lookup", kernel, [source], constants, [goal], record))
 
@@ -54,7 +55,7 @@ class ByteCalls(CallList):
             image_shape(shape), tuple(layout for _, layout in inputs), kinds, whole, expression,
             out, plain((*scales, to)), self.target, self.threads,
         )  # fmt: skip
-        record = {"formula": expression.text(), "types": self._types(node)}
+        record = {"formula": expression.text()}
         constants, names = kernel.constants(scales, to), [name for name, _ in inputs]
         self._add(Call(node.name, "pointwise", kernel, names, constants, [goal], record))
 
@@ -64,13 +65,23 @@ class ByteCalls(CallList):
         value, expression = self.graph.values[node.output], node.attrs["expression"]
         nchw = image_shape(self.graph.values[node.inputs[0]].shape)
         kernel = ByteMean(nchw, layout, out, expression, value.dtype, self.target, self.threads)
-        record = {"formula": f"mean({expression.text()})", "types": self._types(node)}
+        record = {"formula": f"mean({expression.text()})"}
         (scale,) = node.attrs["scales"]
         constants = kernel.constants(scale, node.attrs["scale"])
         self._add(Call(node.name, "global_pool", kernel, [source], constants, [goal], record))
 
-    def _types(self, node: Node) -> dict[str, str]:
-        """Return what an operator that computes in float32 reads and writes."""
-        read = {self.graph.values[name].dtype: None for name in node.inputs}
-        written = self.graph.values[node.output].dtype
-        return {"input": "+".join(read), "accumulate": "float32", "output": written}
+    def _byte_average(self, node: Node) -> None:
+        ((source, layout),) = self._inputs(node)
+        goal, out = self._write(node.output)
+        a = node.attrs
+        nchw, size = (
+            image_shape(self.graph.values[name].shape) for name in (*node.inputs, node.output)
+        )
+        kernel = ByteAverage(
+            nchw, size[2:], a["kernel"], a["stride"], a["padding"], a["count_padding"], layout,
+            out, self.threads,
+        )  # fmt: skip
+        summed = "int32" if kernel.whole else "float32"
+        record = {"types": {"input": "uint8", "accumulate": summed, "output": "uint8"}}
+        constants = kernel.constants(*a["scales"])
+        self._add(Call(node.name, "avg_pool", kernel, [source], constants, [goal], record))

@@ -7,13 +7,17 @@ from typing import Any, Protocol
 import numpy as np
 
 from dlas.kernels.code.emit import PrimFunc
-from dlas.kernels.code.half_images import Images
+from dlas.kernels.code.half_images import BITS, Images
 from dlas.kernels.graph.arrange import Layouts, image_shape, same_memory
 from dlas.kernels.graph.choose import Chosen
 from dlas.kernels.graph.graph import Graph, Node
-from dlas.kernels.ground.layout import NCHW, AnyArray, Layout
+from dlas.kernels.ground.layout import NCHW, AnyArray, Layout, pack
 from dlas.kernels.ground.target import CpuTarget
+from dlas.kernels.operators.fallback import Fallback
 from dlas.kernels.operators.relayout import Relayout
+
+_MOVES = ("relayout", "concat", "max_pool", "lookup")
+"""Kinds of calls that add nothing up."""
 
 
 class Emitter(Protocol):
@@ -108,6 +112,11 @@ class CallList:
         if layout == stored or key in self.buffers:
             return self._buffer(name, layout)
         nchw = image_shape(self.graph.values[name].shape)
+        constant = self.graph.constant(name)
+        if constant is not None:  # it is packed now, not in every run
+            fill = self.graph.values[name].zero
+            self.graph.constants[key] = pack(constant.reshape(nchw), layout, fill)
+            return self._buffer(name, layout)
         if same_memory(nchw, stored, layout):
             return self._buffer(name, layout, alias=source)
         goal = self._buffer(name, layout)
@@ -130,4 +139,23 @@ class CallList:
         return Images(*(self.graph.values[name].dtype for name in names))
 
     def _add(self, call: Call) -> None:
+        call.record.setdefault("types", self._types(call))
         self.all.append(call)
+
+    def _types(self, call: Call) -> dict[str, str]:
+        """Return what an operator that is no product reads and writes, and what it computes in.
+
+        What only moves or compares numbers, and what TVM defines, sums in nothing that is told.
+        """
+        read, written = (
+            "+".join(dict.fromkeys(_told(self.buffers[name].dtype) for name in names))
+            for names in (call.inputs, call.outputs)
+        )
+        untold = call.kind in _MOVES or isinstance(call.kernel, Fallback)
+        summed = {} if untold else {"accumulate": "float32"}
+        return {"input": read, **summed, "output": written}
+
+
+def _told(dtype: str) -> str:
+    """Return what a type of elements is called where it holds the bits of another."""
+    return "bfloat16" if dtype == BITS else dtype

@@ -155,6 +155,9 @@ class Calls(ByteCalls):
         self._add(Call(node.name, kind, kernel, [n for n, _ in inputs], [], [goal]))
 
     def _pool(self, node: Node) -> None:
+        if "scales" in node.attrs:
+            self._byte_average(node)
+            return
         ((source, layout),) = self._inputs(node)
         goal, out = self._write(node.output)
         a, value = node.attrs, self.graph.values[node.output]
@@ -231,9 +234,8 @@ class Calls(ByteCalls):
             scale is not None, plain([scale]),
         )  # fmt: skip
         constants = [np.ascontiguousarray(node.attrs[x], np.float32) for x in ("gamma", "beta")]
-        record = {} if scale is None else {"types": self._types(node)}
         constants += [] if scale is None else [numbers_of([scale])]
-        self._add(Call(node.name, "layer_norm", kernel, [source], constants, [goal], record))
+        self._add(Call(node.name, "layer_norm", kernel, [source], constants, [goal]))
 
     def _softmax(self, node: Node) -> None:
         ((source, _),) = self._inputs(node)
@@ -250,7 +252,7 @@ class Calls(ByteCalls):
     def _relax(self, node: Node) -> None:
         inputs = [name for name, _ in self._inputs(node)]
         goals = [self._write(name)[0] for name in node.outputs]
-        kernel = fallback(node.attrs["call"], self.threads)
+        kernel = fallback(node.attrs["call"], self.threads, node.attrs.get("function"))
         taken = [inputs[at] for at in kernel.reads()]
         self._add(Call(node.name, node.attrs["kind"], kernel, taken, [], goals))
 

@@ -16,10 +16,13 @@ from tvm import relax
 
 from dlas.kernels.graph.graph import Graph, Node, Value
 from dlas.kernels.graph.onnx_gather import slice_gathers
+from dlas.kernels.graph.onnx_pools import window_pools
 from dlas.kernels.graph.relax import relax_module
 from dlas.kernels.ground.errors import UnsupportedError
 
 Env = dict[Any, Any]
+OWN = "tir."
+"""What kinds of operators begin with that are functions of TVM's importer, no operators."""
 
 
 def import_program(program: Any) -> Graph:
@@ -37,7 +40,7 @@ def import_program(program: Any) -> Graph:
             "torch.export.export(model.eval(), inputs), where inputs is a tuple of example tensors"
         )
     module, program = relax_module(program)
-    return _read(module["main"], _module_names(program))
+    return _read(module, _module_names(program))
 
 
 def import_onnx(model: Any) -> Graph:
@@ -57,10 +60,11 @@ def import_onnx(model: Any) -> Graph:
                 f"{model} is no ONNX model that can be read: {error}"
             ) from error
     try:
-        module = from_onnx(slice_gathers(model), keep_params_in_input=False)
+        ready = window_pools(slice_gathers(model))
+        module = from_onnx(ready, keep_params_in_input=False)
     except Exception as error:
         raise UnsupportedError(f"TVM cannot import this ONNX model: {error}") from error
-    return _read(module["main"], _initializer_names(model))
+    return _read(module, _initializer_names(model))
 
 
 def _initializer_names(model: Any) -> dict[str, list[str]]:
@@ -75,9 +79,9 @@ def _initializer_names(model: Any) -> dict[str, list[str]]:
     return names
 
 
-def _read(function: Any, modules: dict[str, list[str]]) -> Graph:
-    """Return the graph of a Relax function whose weights belong to these modules."""
-    reader = _Importer(modules)
+def _read(module: Any, modules: dict[str, list[str]]) -> Graph:
+    """Return the graph of a Relax module whose weights belong to these modules of torch's."""
+    reader, function = _Importer(modules, module), module["main"]
     inputs = [reader.parameter(p) for p in function.params]
     for block in function.body.blocks:
         for binding in block.bindings:
@@ -106,8 +110,8 @@ def _digest(array: Any) -> str:
 class _Importer:
     """Walks the bindings of the Relax function once."""
 
-    def __init__(self, modules: dict[str, list[str]]) -> None:
-        self.modules = modules
+    def __init__(self, modules: dict[str, list[str]], module: Any) -> None:
+        self.modules, self.module = modules, module
         self.nodes: list[Node] = []
         self.values: dict[str, Value] = {}
         self.constants: dict[str, Any] = {}
@@ -164,8 +168,12 @@ class _Importer:
         ]
         outputs, names = self._outputs(var.ty, f"v{len(self.values)}")
         op = str(call.op.name).removeprefix("relax.")
-        name = self._name(op)
-        self.nodes.append(Node(name, "relax", inputs, outputs, {"call": call, "kind": op}))
+        attrs = {"call": call, "kind": op}
+        if op == "call_tir":  # a function of the importer's own
+            given = call.args[0]
+            op = str(given.name_hint).rstrip("0123456789_")
+            attrs |= {"kind": f"{OWN}{op}", "function": self.module[given]}
+        self.nodes.append(Node(self._name(op), "relax", inputs, outputs, attrs))
         return names
 
     def _outputs(self, ty: Any, hint: str) -> tuple[list[str], Any]:

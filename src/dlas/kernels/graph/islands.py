@@ -281,12 +281,24 @@ class _Islands(_TreeReader):
             yield Node(f"{node.name}.view", "view", [made.output], [name])
 
     def _quantizes(self, last: Node, made: list[Node]) -> bool:
-        """Let a mean of bytes store what alone reads it: bytes. Returns whether it does."""
-        name = last.inputs[0]
-        pool = next((n for n in made if n.op == "global_pool" and n.outputs == [name]), None)
-        if pool is None or len(self.users[name]) > 1 or name in self.graph.outputs:
+        """Let a mean of bytes store what alone reads it: bytes. Returns whether it does.
+
+        Between the two there may be the view without the image's axes.
+        """
+        graph, name = self.graph, last.inputs[0]
+        if len(self.users[name]) > 1 or name in graph.outputs:
             return False
-        pool.attrs["scale"], pool.outputs = last.attrs["scale"], last.outputs
+        writers = {node.output: node for node in made if node.op in ("global_pool", "view")}
+        view = pool = writers.get(name)
+        if view is not None and view.op == "view":
+            pool = writers.get(view.inputs[0])
+        if view is None or pool is None or "expression" not in pool.attrs:
+            return False
+        scale = pool.attrs["scale"] = last.attrs["scale"]
+        if view is not pool:
+            pooled = pool.output
+            graph.values[pooled] = Value(graph.values[pooled].shape, "uint8", scale.zero)
+        view.outputs = last.outputs
         return True
 
 

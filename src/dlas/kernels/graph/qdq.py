@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tvm import relax
 
 from dlas.kernels.graph.graph import Graph, Node, Value
 from dlas.kernels.graph.simplify import conv_of, pool_of
@@ -58,6 +59,7 @@ class _Matcher:
             if node.op == "quantize":
                 self._operator(node, makers)
         graph.prune()
+        _name_means(graph)
         return graph
 
     def _constants(self) -> None:
@@ -127,9 +129,10 @@ class _Matcher:
         if dtype != "uint8" and (dtype != "int8" or not self._between(quantized)):
             return
         # Signed numbers are stored 128 higher: the same steps, all of them positive.
-        moved = int(zero.reshape(())) + (128 if dtype == "int8" else 0)
-        found = Scale(float(scale.reshape(())), moved)
-        node.op, node.inputs, node.attrs = kind, node.inputs[:1], {"kind": kind, "scale": found}
+        moved = 128 if dtype == "int8" else 0
+        found = Scale(float(scale.reshape(())), int(zero.reshape(())) + moved)
+        attrs = {"kind": kind, "scale": found, "moved": moved}
+        node.op, node.inputs, node.attrs = kind, node.inputs[:1], attrs
         value = self.graph.values[quantized]
         self.graph.values[quantized] = Value(value.shape, "uint8", found.zero)
 
@@ -205,6 +208,17 @@ class _Matcher:
         return scales, bias.numbers.reshape(-1)
 
 
+def _name_means(graph: Graph) -> None:
+    """Let averages over windows as large as the image, which stay in float, be means over it."""
+    for node in graph.nodes:
+        pool = pool_of(node) if node.attrs.get("kind") == "nn.avg_pool2d" else None
+        if pool is None or node.op != "relax" or any(pool["padding"]):
+            continue
+        if pool["kernel"] == graph.values[node.inputs[0]].shape[2:]:
+            (x,) = node.attrs["call"].args
+            node.attrs = {"kind": "mean", "call": relax.op.mean(x, [2, 3], keepdims=True)}
+
+
 Make = Callable[[_Matcher, Node, Node, Stored | None, dict[str, Node]], Node | None]
 
 
@@ -267,6 +281,17 @@ def _max_pool(
     return Node(node.name, "pool", [x[0]], [], attrs)
 
 
+def _average_pool(
+    matcher: _Matcher, node: Node, last: Node, bias: Stored | None, makers: dict[str, Node]
+) -> Node | None:
+    del bias
+    x, attrs = matcher.read(node.inputs[0], makers), pool_of(node, beyond=True)
+    if x is None or attrs is None or attrs["dilation"] != (1, 1):
+        return None
+    scales = (x[1], last.attrs["scale"], last.attrs["moved"])
+    return Node(node.name, "pool", [x[0]], [], {**attrs, "scales": scales})
+
+
 def _view(
     matcher: _Matcher, node: Node, last: Node, bias: Stored | None, makers: dict[str, Node]
 ) -> Node | None:
@@ -296,6 +321,7 @@ _MAKE: dict[str, Make] = {
     "matmul": _linear,
     "add": _add,
     "nn.max_pool2d": _max_pool,
+    "nn.avg_pool2d": _average_pool,
     "concat": _concat,
     **dict.fromkeys(VIEWS, _view),
 }

@@ -224,11 +224,16 @@ def _clip(graph: Graph, node: Node) -> None:
         _become(node, "unary", node.inputs[:1], activation="relu6")
 
 
-def pool_of(node: Node) -> dict[str, Any] | None:
-    """Return what a pool's node says of it; None: there is no kernel for it."""
+def pool_of(node: Node, beyond: bool = False) -> dict[str, Any] | None:
+    """Return what a pool's node says of it; None: there is no kernel for it.
+
+    Args:
+        node: the pool.
+        beyond: whether the kernel averages over windows that end beyond the padding.
+    """
     a, kind = node.attrs["call"].attrs, node.attrs["kind"]
     average = kind == "nn.avg_pool2d"
-    if str(a.layout) != "NCHW" or (average and a.ceil_mode):
+    if str(a.layout) != "NCHW" or (average and a.ceil_mode and not beyond):
         return None
     return {
         "kind": "avg" if average else "max", "kernel": _pair(a.pool_size),

@@ -60,8 +60,8 @@ def _task(
         op = as_conv2d(graph, node)
         return Task(op, matrix.NAME, choice.weights, *threads, dtype=node.dtype)
     check_primitive(tuning, choice.primitive, choice.weights, node.dtype)
-    zeros = zeros_of(node.attrs["weight"], choice.weights)
     op = node.attrs["conv"]
+    zeros = zeros_of(op, node.attrs["weight"], choice.weights, node.dtype)
     task = Task(op, choice.primitive, choice.weights, *threads, zeros, dtype=node.dtype)
     if automatic:
         activation, residual = node.attrs["activation"], len(node.inputs) > 1

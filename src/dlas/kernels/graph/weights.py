@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dlas.kernels.code.numbers import INT8
+from dlas.kernels.code.numbers import INT8, left_out
 from dlas.kernels.graph.graph import Node
 from dlas.kernels.ground.layout import AnyArray
 
@@ -27,9 +27,8 @@ def skippable(node: Node) -> tuple[float, str]:
     weight = node.attrs["weight"]
     if node.dtype != INT8.name or node.op == "linear":
         return float(1 - np.count_nonzero(weight) / weight.size), "zeros"
-    elements = INT8.elements(node.attrs["conv"], weight)
-    empty = 1 - np.count_nonzero(elements) / elements.size
-    return float(empty), f"zero groups of {INT8.group} channels"
+    share = left_out(node.attrs["conv"], weight, node.dtype)
+    return share, f"zero groups of {INT8.group} channels"
 
 
 def fitted(node: Node) -> tuple[AnyArray, AnyArray | None]:

@@ -157,7 +157,7 @@ class Quantization:
         table = 0 if self.table is None else TABLE - PARAMETERS + TABLE_BYTES // 4
         told = np.zeros(PARAMETERS + table, np.int32)
         floats = told.view(np.float32)
-        low, high = self._bounds(self.y, None if self.sum else self.activation)
+        low, high = bounds(self.y, None if self.sum else self.activation)
         floats[[BOUND_LOW, BOUND_HIGH]] = low - self.y.zero, high - self.y.zero
         told[ZERO], told[FILL] = self.y.zero, self.out.zero
         told.view(np.uint8)[4 * OUTSIDE : 4 * OUTSIDE + 4] = self.x.zero
@@ -165,18 +165,19 @@ class Quantization:
             terms = (self.y, self.sum.other)
             places = [FIRST, SECOND, OFFSET]
             floats[places] = sum_factors(*(terms[::-1] if self.sum.first else terms), self.rounded)
-            floats[[SUM_LOW, SUM_HIGH]] = self._bounds(self.rounded, self.activation)
+            floats[[SUM_LOW, SUM_HIGH]] = bounds(self.rounded, self.activation)
         if self.table is not None:
             told[TABLE:] = self.table.words()
         return told
 
-    @staticmethod
-    def _bounds(scale: Scale, activation: str | None) -> tuple[int, int]:
-        low = scale.zero if activation in ("relu", "relu6") else LOW
-        if activation != "relu6":
-            return low, HIGH
-        six = np.rint(np.float32(6) / np.float32(scale.scale)) + scale.zero
-        return low, int(min(six, HIGH))
+
+def bounds(scale: Scale, activation: str | None) -> tuple[int, int]:
+    """Return the least and the largest number of a quantized tensor after an activation."""
+    low = scale.zero if activation in ("relu", "relu6") else LOW
+    if activation != "relu6":
+        return low, HIGH
+    six = np.rint(np.float32(6) / np.float32(scale.scale)) + scale.zero
+    return low, int(min(six, HIGH))
 
 
 def sum_factors(a: Scale, b: Scale, total: Scale) -> tuple[float, float, float]:

@@ -1,11 +1,17 @@
 """The types in which kernels multiply, and why a primitive has none in one of them."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 DTYPES = ("float32", "bfloat16", "float16", "int8")
 HALVES = ("bfloat16", "float16")
 """Floats of 16 bits."""
 NARROW = (*HALVES, "int8")
+MULTIPLYING: Mapping[str, frozenset[str]] = {
+    "float16": frozenset({"avx512_fp16", "asimdhp"}),
+    "bfloat16": frozenset({"avx512_bf16", "bf16"}),
+}
+"""Flags of CPUs that multiply halves; float32 and bytes are multiplied by any."""
 
 
 class KernelTypes(NamedTuple):

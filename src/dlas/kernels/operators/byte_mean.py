@@ -13,12 +13,13 @@ from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
 from dlas.kernels.code.float_math import formula
 from dlas.kernels.code.lookup import permutes_bytes
 from dlas.kernels.code.register_tile import segments
-from dlas.kernels.ground.expression import Expression, of_bytes
+from dlas.kernels.ground.expression import INPUT, Expression, of_bytes
 from dlas.kernels.ground.layout import AnyArray, Layout, Shape4
 from dlas.kernels.ground.quantization import Scale
 from dlas.kernels.ground.target import CpuTarget
+from dlas.kernels.operators.ordered_sum import ordered_sum
 from dlas.kernels.operators.pointwise import BYTES, dequantized
-from dlas.kernels.operators.quantized import LaneTypes, numbers_of
+from dlas.kernels.operators.quantized import FLOATS, LaneTypes, numbers_of, product
 
 _PARTIAL = 1 << 10
 """Pixels whose numbers are added before they are added to the others: sums stay small, and exact
@@ -43,9 +44,16 @@ class ByteMean:
         """How elements go by."""
         return Runs(self.nchw, (self.inp,), True)
 
+    @property
+    def ordered(self) -> bool:
+        """Whether the image itself is averaged: in ONNX Runtime's order, bit for bit."""
+        return self.expression.op == INPUT
+
     @cached_property
     def by_tables(self) -> bool:
         """Whether the expression is looked up."""
+        if self.ordered:
+            return False
         fits = byte_floats.SIZE % self.inp.block == 0 and self.runs.length >= byte_floats.SIZE
         return permutes_bytes(self.target) and fits
 
@@ -70,12 +78,38 @@ class ByteMean:
             y = emit.argument("y", (goal.size(self.out),), self.stored)
             with emit.outer(n * runs.blocks, self.threads) as job:
                 total = emit.registers((block,))
-                emit.each_lane(block, lambda j: emit.store(total, T.float32(0), j))
                 image, at = job // runs.blocks, job % runs.blocks
-                with emit.repeat(h if runs.by_row else 1) as row:
-                    self._run(x, numbers, table, runs.first(self.inp, (image, at, row)), total)
+                if self.ordered:
+                    self._in_order(x, numbers, (image, at), total)
+                else:
+                    emit.each_lane(block, lambda j: emit.store(total, T.float32(0), j))
+                    with emit.repeat(h if runs.by_row else 1) as row:
+                        self._run(x, numbers, table, runs.first(self.inp, (image, at, row)), total)
                 self._store(total, numbers, y, goal, (image, at, 0))
         return function.result
+
+    def _in_order(
+        self, x: Buffer, numbers: Buffer, place: tuple[Expr, Expr], total: Buffer
+    ) -> None:
+        """Emit the sums of a block of channels, vector by vector."""
+        (_, c, h, w), block, (image, at) = self.nchw, self.inp.block, place
+        _, left, _, right = self.inp.halo
+        first, across = self.runs.first(self.inp, (image, at, 0)), left + w + right
+        lanes = self.target.lanes
+        vector = LaneTypes(lanes if block % lanes == 0 else block)
+        scale, zero = (vector.all(numbers[place]) for place in (0, 1))
+        for start in range(0, block, vector.lanes):
+
+            def term(pixel: Expr, start: int = start) -> Expr:
+                if across != w:
+                    pixel = pixel // w * across + pixel % w
+                index = vector.at(first + pixel * block + start)
+                whole = vector.cast(FLOATS, vector.cast("int32", x[index]))
+                return product(whole - zero, scale, vector)
+
+            images = vector.at(image * c + at * block + start)
+            value = ordered_sum(term, h * w, images, vector)
+            emit.store(total, value, vector.at(T.int32(start)))
 
     def _run(
         self, x: Buffer, numbers: Buffer, table: Buffer | None, first: Expr, total: Buffer

@@ -1,4 +1,7 @@
-"""Operators that have no kernel here: TVM's own definition, outer loops spread over threads."""
+"""Operators that have no kernel here: TVM's own definition, outer loops spread over threads.
+
+Some (a Pad of ONNX) are no operators of Relax: TVM's importer writes their function itself.
+"""
 
 import math
 from dataclasses import dataclass, field
@@ -19,12 +22,14 @@ WORTH = 1 << 14
 
 @dataclass(frozen=True)
 class Fallback:
-    """One Relax operator, lowered by `LegalizeOps`."""
+    """One Relax operator, lowered by `LegalizeOps`, or a call of a given function."""
 
     key: str
     """Operator, attributes and types: two calls of the same key share their code."""
     call: Any = field(compare=False, hash=False)
     threads: int = 1
+    given: PrimFunc = field(default=None, compare=False, hash=False)
+    """The function that the call is of."""
 
     def reads(self) -> tuple[int, ...]:
         """Return which of the call's tensors the function takes, in its own order.
@@ -50,7 +55,9 @@ class Fallback:
     # Of this object alone: keys tell calls apart only while those are alive.
     @cached_property
     def _lowered(self) -> tuple[PrimFunc, tuple[int, ...]]:
-        return _lower(self.call)
+        if self.given is None:
+            return _lower(self.call)
+        return self.given, tuple(range(len(self.call.args[1].fields)))
 
 
 def _lower(call: Any) -> tuple[PrimFunc, tuple[int, ...]]:
@@ -77,8 +84,21 @@ def _lower(call: Any) -> tuple[PrimFunc, tuple[int, ...]]:
     return functions[0], tuple(places[each] for each in taken)
 
 
-def fallback(call: Any, threads: int = 1) -> Fallback:
-    """Return the kernel of a Relax call."""
+def fallback(call: Any, threads: int = 1, given: PrimFunc = None) -> Fallback:
+    """Return the kernel of a Relax call.
+
+    Args:
+        call: the call.
+        threads: how many share the work.
+        given: the function that it is of, where it calls one.
+
+    Raises:
+        UnsupportedError: a call of a function whose shapes are known only when it runs.
+    """
+    if given is not None:
+        if len(call.args) > 2 or not all(_is_tensor(each) for each in call.args[1].fields):
+            raise UnsupportedError(f"{call.args[0].name_hint}: its shapes are not fixed")
+        return Fallback(given.script(), call, threads, given)
     types = [str(a.ty) if _is_tensor(a) else str(a) for a in call.args]
     return Fallback(f"{call.op.name} {call.attrs} {types}", call, threads)
 

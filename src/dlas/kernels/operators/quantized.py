@@ -6,7 +6,6 @@ LLVM must not take apart is a call, and loops over lanes around calls stay loops
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from tvm.tirx.script.builder import ir as T
@@ -14,7 +13,7 @@ from tvm.tirx.script.builder import ir as T
 from dlas.kernels.code import emit
 from dlas.kernels.code.emit import Buffer, Expr, PrimFunc
 from dlas.kernels.ground.layout import AnyArray, Layout, Shape4
-from dlas.kernels.ground.quantization import HIGH, LOW, Scale, sum_factors
+from dlas.kernels.ground.quantization import HIGH, LOW, Scale, bounds, sum_factors
 
 At = tuple[Expr, Expr, Expr, Expr, Expr]
 """Image, channel block, row, column, lane; of one of the last two a vector."""
@@ -98,6 +97,15 @@ def quotient(value: Expr, by: tuple[Expr, Expr], vector: LaneTypes, exact: bool)
     near = value * inverse
     left = fused(near, vector.all(T.float32(0)) - scale, value)
     return fused(left, inverse, near)
+
+
+def product(a: Expr, b: Expr, vector: LaneTypes) -> Expr:
+    """Return the product of vectors of floats, rounded by itself whatever it is added to.
+
+    LLVM would make one operation of a product and a sum, which rounds once.
+    """
+    kind, nothing = vector.of(FLOATS), vector.all(T.float32(0))
+    return T.call_llvm_pure_intrin(kind, "llvm.fma", a, b, nothing)
 
 
 def each_vector(
@@ -262,7 +270,7 @@ class QuantizedAdd:
                 emit.argument(f"x{i}", stored_shape(layout, self.nchw), "uint8")
                 for i, layout in enumerate(self.inputs)
             )
-            numbers = emit.argument("numbers", (5,))
+            numbers = emit.argument("numbers", (6,))
             y = emit.argument("y", stored_shape(self.out, self.nchw), "uint8")
 
             def body(vector: LaneTypes, at: At) -> None:
@@ -274,14 +282,13 @@ class QuantizedAdd:
 
                 total = add(b, self.inputs[1], numbers[1], vector.all(numbers[2]))
                 total = add(a, self.inputs[0], numbers[0], total)
-                low, high = T.float32(LOW), T.float32(HIGH)
-                total = T.max(T.min(total, vector.all(high)), vector.all(T.max(low, numbers[3])))
+                total = T.max(T.min(total, vector.all(numbers[4])), vector.all(numbers[3]))
                 value = vector.cast("uint8", vector.cast("int32", T.nearbyint(total)))
                 emit.store(y, value, *inside(self.out, at))
 
             def after(image: Expr, block: Expr, row: Expr) -> None:
                 if any(self.out.halo):
-                    fill = T.Cast("uint8", T.Cast("int32", numbers[4]))
+                    fill = T.Cast("uint8", T.Cast("int32", numbers[5]))
                     emit.zero_halo(y, image, block, row, self.nchw[2:], self.out, fill)
 
             each_vector(self.out, self.nchw, self.schedule, body, after)
@@ -289,7 +296,7 @@ class QuantizedAdd:
 
     @staticmethod
     def constants(scales: tuple[Scale, Scale, Scale], activation: str | None) -> list[AnyArray]:
-        """Return what follows the inputs: factors, offset, least value, zero point."""
+        """Return what follows the inputs: factors, offset, least and largest value, zero point."""
         a, b, total = scales
-        low: Any = total.zero if activation == "relu" else LOW
-        return [np.array([*sum_factors(a, b, total), low, total.zero], np.float32)]
+        told = [*sum_factors(a, b, total), *bounds(total, activation), total.zero]
+        return [np.array(told, np.float32)]

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from dlas.kernels.code.numbers import left_out
 from dlas.kernels.convolution import matrix
 from dlas.kernels.convolution.contract import Kernel
 from dlas.kernels.convolution.primitives import plain_kernel
@@ -140,13 +141,9 @@ def knobs_of(record: Mapping[str, Any]) -> Knobs:
     return Knobs.of(record["knobs"], record.get("module", ""))
 
 
-def zeros_of(weight: Any, weights: str) -> float:
+def zeros_of(op: Conv2d, weight: Any, weights: str, dtype: str) -> float:
     """Return the share of zeros to tune for: in tenths with CSR, 0 with dense weights."""
-    import numpy as np
-
-    if weights == "dense":
-        return 0.0
-    return round(float(1 - np.count_nonzero(weight) / weight.size), 1)
+    return 0.0 if weights == "dense" else round(left_out(op, weight, dtype), 1)
 
 
 class Tuner:

@@ -111,7 +111,7 @@ class PyTorch(Software):
         if stack.precision != "int8" or "avx2" not in flags:
             return ""
         saturate = "add 8-bit products in pairs that saturate at 16 bits"
-        if VNNI not in flags or stack.hardware.isa == "avx2":
+        if VNNI not in flags or stack.hardware.isa in ("avx2", "avx512"):
             return (
                 f"without AVX-512 VNNI PyTorch's kernels, fbgemm's and oneDNN's, {saturate}: "
                 "`int8: {weight_bits: 7}` keeps clear of that"

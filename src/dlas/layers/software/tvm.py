@@ -306,7 +306,9 @@ def _instructions(features: Sequence[str], operators: Sequence[Mapping[str, Any]
     """Return the CPU's features that the code rests on: those of narrow types where these ran."""
     kernels = {o.get("schedule", {}).get("kernel", "") for o in operators}
     narrow = {o.get("dtype") for o in operators}
-    ran = {"amx": any("AMX" in kernel for kernel in kernels), "avx512_vnni": "int8" in narrow}
+    bytes_ = "int8" in narrow
+    tiles = any("AMX" in kernel for kernel in kernels)
+    ran = {"amx": tiles, "avx512_vnni": bytes_, "avx_vnni": bytes_}
     left_out = tuple(sign for sign, used in ran.items() if not used)
     return [feature for feature in features if not feature.startswith(left_out)]
 

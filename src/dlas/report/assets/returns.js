@@ -154,7 +154,7 @@ function drawRoofline(body) {
 function drawCeilings(body) {
   const readings = CEILINGS.filter((c) => HOSTS.length < 2 || unique(cells().map((x) => x.host)).includes(c.host));
   if (readings.length) body.replaceChildren(el("details", {}, el("summary", {}, "The ceilings as they were read"),
-    table(["ceiling", "hardware", "of", "when", "read", "unit", "how, or why not"], readings.map((c) => [c.kind, short("hardware", c.hardware), c.software ? `${short("software", c.software)}${MANY.includes("dataset") ? `, ${short("dataset", c.dataset)}` : ""}` : "", c.moment, c.value, c.unit, c.reason ? `not measured: ${c.reason}` : c.method]), "Of several readings the largest arithmetic and bandwidth and the least overhead count")));
+    table(["ceiling", "hardware", "of", "when", "read", "unit", "how, or why not"], readings.map((c) => [c.precision && c.precision !== "float32" ? `${c.kind}, ${c.precision}` : c.kind, short("hardware", c.hardware), c.software ? `${short("software", c.software)}${MANY.includes("dataset") ? `, ${short("dataset", c.dataset)}` : ""}` : "", c.moment, c.value, c.unit, c.reason ? `not measured: ${c.reason}` : c.method]), "Of several readings the largest arithmetic and bandwidth and the least overhead count")));
 }
 
 // ---------------------------------------------------------------- cold start

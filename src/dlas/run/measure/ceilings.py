@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
@@ -24,6 +24,8 @@ from dlas.run.measure.args import JobArgs, read_args
 
 if TYPE_CHECKING:
     from dlas.core.protocols import Array
+    from dlas.kernels.code.numbers import Numbers
+    from dlas.kernels.ground.target import CpuTarget
 
 SPAN_S = 0.2
 """Seconds of repetitions that a ceiling is the best of."""
@@ -47,6 +49,8 @@ _STEPS = 20_000
 _TILE_PRODUCTS: Mapping[str, int] = {"bfloat16": 32, "int8": 64}
 """Products that a step adds to each sum of a tile."""
 _UNROLLED = 4
+_ROWS = 8
+"""Of the numbers, those that steps take in turns where they must not take the same."""
 _ONES: Mapping[str, float] = {
     "float32": 0.5, "float16": 0.5, "bfloat16": 0x3F803F80, "int8": 0x01010101,
 }  # fmt: skip
@@ -126,9 +130,7 @@ def build_loop(args: JobArgs) -> dict[str, Json]:
     Returns ``flops``, ``lanes`` and ``sums`` of the :class:`Loop`.
     """
     given = read_args(BuildLoopArgs, args)
-    from tvm.tirx.script.builder import ir as T
-
-    from dlas.kernels.code import amx, emit
+    from dlas.kernels.code import amx
     from dlas.kernels.code.machine_code import compile_functions
     from dlas.kernels.code.numbers import MULTIPLIED
     from dlas.kernels.ground.target import of_level
@@ -139,8 +141,25 @@ def build_loop(args: JobArgs) -> dict[str, Json]:
         raise StepError(why)
     if amx.multiplies(target, given.dtype):
         return _build_tiles(given)
-    threads, sums = given.threads, target.accumulators - 2
-    lanes = target.lanes * (2 if numbers.passing else 1)
+    sums, lanes = target.accumulators - 2, target.lanes * (2 if numbers.passing else 1)
+    function = _written(numbers, target, given.threads, (sums, lanes))
+    code = compile_functions({_FUNCTION: function}, target)
+    (given.folder / LOOP).write_bytes(code)
+    flops = 2 * numbers.group * lanes * sums * _STEPS * given.threads
+    narrow: dict[str, Json] = {} if given.dtype == "float32" else {"dtype": given.dtype}
+    return {"flops": flops, "lanes": lanes, "sums": sums, **narrow}
+
+
+def _written(numbers: Numbers, target: CpuTarget, threads: int, size: tuple[int, int]) -> Any:
+    """Return the loop's function: steps on so many sums of so many lanes, in each thread."""
+    from tvm.tirx.script.builder import ir as T
+
+    from dlas.kernels.code import dot, emit
+
+    # What LLVM knows how to multiply it would multiply once, before the loop: there factors
+    # differ from sum to sum and from step to step.
+    known = not numbers.paired and dot.instruction(target) in dot.KNOWN
+    sums, lanes = size
     kind = numbers.element if numbers.passing else numbers.sums
     function = emit.Function(_FUNCTION, numbers.group > 1)
     with function.body():
@@ -154,9 +173,11 @@ def build_loop(args: JobArgs) -> dict[str, Json]:
                     lanes, lambda j: emit.store(acc, x[i, j] if first is None else first, i, j)
                 )
             # Several steps are written out: the loop's own counting costs 7 % of a single one.
-            with T.serial(_STEPS // _UNROLLED), T.unroll(_UNROLLED), T.unroll(sums) as i:
+            turns = T.serial(_STEPS // _UNROLLED)
+            with turns as turn, T.unroll(_UNROLLED) as step, T.unroll(sums) as i:
                 if numbers.group > 1:
-                    factors = (lambda j: x[sums, j], lambda j: x[sums + 1, j])
+                    at = (turn * _UNROLLED + step) % _ROWS if known else sums + 1
+                    factors = _factors(x, i if known else sums, at)
                     numbers.multiply_add(acc, (i,), target, factors)
                 else:
                     emit.each_lane(
@@ -165,11 +186,12 @@ def build_loop(args: JobArgs) -> dict[str, Json]:
                     )
             with T.unroll(sums) as i:
                 emit.each_lane(lanes, lambda j: emit.store(y, acc[i, j], t, i, j))
-    code = compile_functions({_FUNCTION: function.result}, target)
-    (given.folder / LOOP).write_bytes(code)
-    flops = 2 * numbers.group * lanes * sums * _STEPS * threads
-    narrow: dict[str, Json] = {} if given.dtype == "float32" else {"dtype": given.dtype}
-    return {"flops": flops, "lanes": lanes, "sums": sums, **narrow}
+    return function.result
+
+
+def _factors(x: Any, a: Any, b: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """Return what is multiplied, by lane: two rows of the numbers."""
+    return (lambda j: x[a, j]), (lambda j: x[b, j])
 
 
 def _build_tiles(given: BuildLoopArgs) -> dict[str, Json]:

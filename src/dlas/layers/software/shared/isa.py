@@ -8,7 +8,7 @@ ORDER = ("sse42", "avx2", "avx512", "vnni", "amx")
 """Instruction sets, the narrowest first."""
 _SIGNS = (
     ("amx", ("amx",)),
-    ("vnni", ("avx512_vnni", "avx512_core_vnni")),
+    ("vnni", ("avx512_vnni", "avx512_core_vnni", "avx_vnni", "avx2_vnni")),
     ("avx512", ("avx512", "avx10")),
     ("avx2", ("avx2",)),
     ("sse42", ("sse4", "default")),
