@@ -8,7 +8,7 @@ import pandas as pd
 
 from dlas.analyze.conclusion import Analysis
 from dlas.analyze.estimate.estimated import Estimates
-from dlas.analyze.estimate.halves import halves
+from dlas.analyze.estimate.halves import Halves, halves
 from dlas.analyze.estimate.noise import estimate
 from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.alike import repeats_noted
@@ -42,9 +42,7 @@ def analyze(table: Table, *, triples: bool = False) -> Analysis:
         table: from ``load_table`` or ``from_study``.
         triples: also split the variance into triples of layers.
     """
-    table, noise, split = _estimated(noted(table), triples=triples)
-    both = halves(table, noise)
-    table = replace(table, notes=(*table.notes, *both.notes))
+    table, noise, both, split = _estimated(noted(table), triples=triples)
     one, promised, kept = (p(table, noise) for p in (speedups, expected, waterfalls))
     paid = price(table, noise, both)
     parts = Analysis(
@@ -86,9 +84,9 @@ def analyze(table: Table, *, triples: bool = False) -> Analysis:
     return replace(parts, findings=findings(parts))
 
 
-def _estimated(table: Table, *, triples: bool) -> tuple[Table, Estimates, pd.DataFrame]:
-    """Return a table with what must be known of its noise, the noise, and the shares."""
+def _estimated(table: Table, *, triples: bool) -> tuple[Table, Estimates, Halves, pd.DataFrame]:
+    """Return a table with what must be known of its noise, the noise, its halves, the shares."""
     noise = estimate(table)
-    split = shares(table, noise, triples=triples)
-    notes = (*table.notes, *noise.notes, *repeats_noted(table, noise, split))
-    return replace(table, notes=notes), noise, split
+    both, split = halves(table, noise), shares(table, noise, triples=triples)
+    notes = (*table.notes, *noise.notes, *repeats_noted(table, noise, split), *both.notes)
+    return replace(table, notes=notes), noise, both, split

@@ -11,9 +11,10 @@ from dlas.analyze.parts.expected import THREADS, WIDTH, threads_column
 from dlas.core.errors import UserError
 
 FIGURES = ("gflops", "gb_s", "overhead_ms")
-NARROW = ("int8", "bfloat16", "float16")
-SCOPES = ("cache_mb", "precision", *(f"gflops_{precision}" for precision in NARROW))
-"""Columns of ceilings that limit what a figure holds for; any may be absent."""
+SCOPES = ("cache_mb", "precision")
+"""Columns of ceilings that limit what a figure holds for; both may be absent."""
+OTHER_TYPE = "gflops_"
+"""Begins the names of columns of ceilings that hold the figure of a type other than that."""
 ARITHMETIC, MEMORY, OVERHEAD, NONE = "arithmetic", "memory", "overhead", "none of them"
 HALF = 0.5
 """A ceiling that explains less of the time than this does not cap the cell."""
@@ -31,7 +32,7 @@ def roofline(table: Table) -> pd.DataFrame:
     inference that does next to nothing), empty where one was not measured. Its other columns say
     where they hold: ``host``; ``threads`` (compared with the threads that ran, or were asked
     for); and any column of the cells. ``precision`` names the type that ``gflops`` is of: cells
-    that ran another go by ``gflops_int8`` and the like, without which they have no
+    that ran another go by the column ``gflops_TYPE``, without which they have no
     ``arithmetic_ms``. ``cache_mb`` is the size of the last cache: cells
     whose weights fit into it need not read them from memory and have no ``memory_ms``.
 
@@ -49,7 +50,7 @@ def roofline(table: Table) -> pd.DataFrame:
     cells = table.cells[table.complete].assign(ms=lambda c: c[column])
     if "threads" in keys:
         cells = cells.assign(threads=_thread_numbers(table))
-    own = [*FIGURES, *(c for c in SCOPES if c in table.ceilings)]
+    own = [c for c in table.ceilings if _is_own(c)]
     joined = cells.drop(columns=[c for c in own if c in cells]).merge(
         table.ceilings[[*keys, *own]], on=keys, how="inner"
     )
@@ -63,10 +64,15 @@ def latency_column(table: Table) -> str | None:
     return next((name for name in wanted if name in table.cells), None)
 
 
+def _is_own(column: str) -> bool:
+    """Return whether a column is of the ceilings themselves, not one that cells have, too."""
+    return column in (*FIGURES, *SCOPES) or column.startswith(OTHER_TYPE)
+
+
 def _keys(table: Table, ceilings: pd.DataFrame) -> list[str]:
     """Return the columns on which ceilings and cells are matched."""
     missing = [c for c in ("host", *FIGURES) if c not in ceilings]
-    keys = [str(c) for c in ceilings.columns if c not in (*FIGURES, *SCOPES)]
+    keys = [str(c) for c in ceilings.columns if not _is_own(c)]
     unknown = [c for c in keys if c != "threads" and c not in table.cells]
     problems = [f"ceilings: column {c!r} is missing" for c in missing]
     problems += [f"ceilings: the cells have no column {c!r}" for c in unknown]
@@ -124,10 +130,9 @@ def _most(joined: pd.DataFrame) -> pd.Series:
         return most
     ran = joined[WIDTH].astype("string")
     found = most.where(ran.isna() | ran.eq(joined["precision"]))
-    for precision in NARROW:
-        found = found.where(
-            ~ran.eq(precision).fillna(False), _number(joined, f"gflops_{precision}")
-        )
+    for column in (c for c in joined if str(c).startswith(OTHER_TYPE)):
+        other = ran.eq(str(column).removeprefix(OTHER_TYPE)).fillna(False)
+        found = found.where(~other, _number(joined, column))
     return found
 
 
