@@ -32,6 +32,7 @@ function understand() {
   section("waterfall", "The promise waterfall", "", drawWaterfall, { silent: lacking(() => TABLES.waterfall_stacks || [], "no optimization stands beside the stack without it, or neither multiplications nor the type that ran are known.") });
   section("break-even", "Break-even", "", drawBreakEven, { silent: noCurve });
   section("returns", "Diminishing returns", "", drawReturns, { silent: noReturns });
+  section("elbow", "Elbows", "", drawElbow, { silent: noElbow });
   section("roofline", "Roofline", "", drawRoofline, { silent: noRoofline });
   section("cold", "Cold start", "", drawCold, { silent: NO_COLD });
   section("correlations", "Correlations", "", drawCorrelations, { wide: true, silent: NO_CORRELATIONS });
