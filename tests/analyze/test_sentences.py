@@ -1,4 +1,4 @@
-"""Sentences and a price of a made study, recomputed from its raw rows without the analysis."""
+"""Sentences, a price and verdicts of a made study, recomputed from its raw rows alone."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ import pytest
 
 import made_study
 from dlas.analyze import analyze
+from dlas.cli.app import main
 from dlas.store.results import RoundRow, Row
 from dlas.tables import intake
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-PROGRAMS = ("raw", "sentences", "price_by_hand")
+PROGRAMS = ("raw", "sentences", "price_by_hand", "verdicts")
+CLAIMS = BENCHMARKS.parent / "studies" / "claims" / "dlas-2024.yaml"
 
 
 def drifting(rows: list[Row]) -> Iterator[Row]:
@@ -90,3 +92,34 @@ def test_the_price_of_a_model_is_what_one_comes_to_by_hand(study, run) -> None:
     status, told = run("price_by_hand", study, "--model", "resnet-8")
     assert status == 0, told
     assert "0 differ." in told and told.count("told") >= 8
+
+
+# ---------------------------------------------------------------- verdicts
+
+
+@pytest.fixture(scope="module")
+def verdicts(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `dlas check` says of the study; its TVM compiles no eight bits and no CSR."""
+    out = tmp_path_factory.mktemp("verdicts") / "verdicts.json"
+    assert main(["check", str(CLAIMS), str(study), "-o", str(out)]) == 0
+    return out
+
+
+def test_verdicts_are_what_one_comes_to_by_hand(study, verdicts, run) -> None:
+    status, told = run("verdicts", study, verdicts)
+    assert status == 0, told
+    assert "4 claims recomputed by hand, 0 differences." in told
+    assert "dlas: reproduced; by hand: reproduced" in told
+    assert told.count("dlas: cannot tell; by hand: cannot tell") >= 2
+
+
+def test_a_verdict_that_is_wrong_is_found(study, verdicts, run, tmp_path) -> None:
+    found = json.loads(verdicts.read_text())
+    (one,) = (c for c in found["claims"] if c["id"] == "H5")
+    assert one["verdict"] == "reproduced"
+    one["verdict"] = "not reproduced"
+    for name in ("low", "high"):
+        one["tests"][0]["contexts"][0][name] *= 1.5
+    (tmp_path / "verdicts.json").write_text(json.dumps(found))
+    status, told = run("verdicts", study, tmp_path / "verdicts.json")
+    assert status == 1 and "2 differences." in told
