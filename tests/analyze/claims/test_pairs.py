@@ -108,3 +108,19 @@ def test_hosts_may_be_compared():
     found = evidence(frame, layers=["model", "opt"])
     test = "ratio(ms, host == 'y', host == 'x') == 2 in every model"
     assert verdict(found, test) == "reproduced"
+
+
+def test_levels_of_a_parameter_are_ranked_within_a_technique():
+    """Cut has the least level alone, where its times are others: it would turn the order."""
+    rows = [
+        {"opt": f"thin(s={s})", "opt.s": str(s), "threads": t, "ms": 10.0 * (1 - s), "macs": 1 - s}
+        for s in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+        for t in (1, 2)
+    ]
+    rows += [
+        {"opt": "cut(s=0.1)", "opt.s": "0.1", "threads": t, "ms": 1.0, "macs": 0.9} for t in (1, 2)
+    ]
+    found = evidence(pd.DataFrame(rows), layers=["opt", "threads"], baseline=None)
+    (one,) = judged(found, claim("correlation(macs, ms, over=opt.s) > 0.5"))
+    assert one.tests[0].answers[0].value == pytest.approx(1.0)
+    assert one.verdict == "reproduced"
