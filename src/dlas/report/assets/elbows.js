@@ -9,7 +9,7 @@ function noElbow() {
   return bent().length ? "" : "two levels make no curve.";
 }
 // Where a curve is: the other layers' choices, and what else of its own layer differs in this study.
-function placeOf(b) {
+function curveAt(b) {
   const c = CELLS[b.rows[b.rows.length - 1]];
   const layer = EST.ordered.find((o) => o.name === b.factor).layer;
   const several = (p) => EST.orders[p].filter((l) => l !== EMPTY).length > 1;
@@ -29,7 +29,7 @@ function drawElbow(body) {
   const all = bent().filter((b) => b.rows.every(seen));
   const one = all.find((b) => bendKey(b) === bendShown) || all.find((b) => isNumber(b.next) && b.level > b.levels[0]) || all[0] || bent()[0];
   bendShown = bendKey(one);
-  const title = (b) => `${b.factor}: ${placeOf(b)} (elbow at ${num(b.level)})`;
+  const title = (b) => `${b.factor}: ${curveAt(b)} (elbow at ${num(b.level)})`;
   part(body, "pick", () => el("div", { class: "picks" }, pick("along", bent().slice(0, 60).map((b) => [bendKey(b), title(b)]), bendShown, (v) => { bendShown = v; drawElbow(body); })));
   const ends = (c, name) => (name === "accuracy" ? [c.accuracy_low, c.accuracy_high] : spanOf(c));
   const points = (name) => one.rows.map((row, i) => { const [low, high] = ends(CELLS[row], name); return { level: one.levels[i], row, value: valueOf(CELLS[row], name), low, high }; });
@@ -44,7 +44,7 @@ function drawElbow(body) {
   if (isNumber(one.low)) shapes.push({ type: "rect", yref: "paper", y0: 0, y1: 1, x0: x(one.low), x1: x(endOf(one)), fillcolor: theme("bad"), opacity: 0.1, line: { width: 0 } });
   const axis = (name, domain) => ({ domain, automargin: true, gridcolor: theme("line"), linecolor: theme("line"), zeroline: false, nticks: 5, title: { text: fold(titleOf(name), 18), standoff: 8 } });
   const cost = points("accuracy");
-  chart(part(body, "chart"), "elbow", { title: `Accuracy and ${plainOf(METRIC)} along ${one.factor}, ${placeOf(one)}.`, note: `${bendSaid(one)}${noteUnknown()}`,
+  chart(part(body, "chart"), "elbow", { title: `Accuracy and ${plainOf(METRIC)} along ${one.factor}, ${curveAt(one)}.`, note: `${bendSaid(one)}${noteUnknown()}`,
     traces: all.includes(one) ? [line(METRIC, 0, "y"), line("accuracy", 1, "y2")] : [], height: 350,
     layout: { xaxis: { type: log ? "log" : "linear", anchor: "y2", tickvals: one.levels, ticktext: one.levels.map(String), title: { text: one.factor } }, yaxis: axis(METRIC, [0.56, 1]), yaxis2: axis("accuracy", [0, 0.44]), shapes },
     head: [one.factor, titleOf(METRIC), "low", "high", "accuracy", "low", "high", "cell"],
