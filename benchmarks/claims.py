@@ -182,6 +182,13 @@ claims:
   - {id: drop, claim: c, test: "drop(optimization == 'narrow') > 0.02 in every model"}
   - {id: elbow, claim: c, test: "elbow(along=optimization.s) >= 0.7 in every model, software"}
 """  # noqa: E501
+MORE = (
+    MADE
+    + """\
+  - {id: depends, claim: c, test: "depends(algorithm, by=software) in some context"}
+"""
+)
+"""With what was added later, judged among one claim more."""
 
 
 def grid() -> pd.DataFrame:
@@ -262,6 +269,12 @@ def turned(rng: np.random.Generator) -> np.ndarray:
     return mains(rng, ("algorithm",)) + sign * TWENTY
 
 
+def shifted(rng: np.random.Generator) -> np.ndarray:
+    """Return main effects, one algorithm 20 % faster in one runtime and level in another."""
+    here = at("software", "s0") & at("algorithm", "a0")
+    return mains(rng, ("algorithm",)) - here * TWENTY
+
+
 def changed(rng: np.random.Generator) -> np.ndarray:
     """Return main effects, one optimization 20 % ahead with one algorithm, behind with another."""
     sign = np.where(at("algorithm", "a0"), 1.0, -1.0) * at("optimization", "narrow")
@@ -310,6 +323,12 @@ def of_made() -> list[Case]:
         Case("drop", "exactly 0.02", lose(FIFTH), lose(0.05)),
         Case("elbow", "equal", equal, lambda rng: measured(thin(rng, STEPS), rng, lost=LOST)),
     ]  # fmt: skip
+
+
+def of_more() -> list[Case]:
+    """Return the claims that were added later."""
+    add = lambda rng: measured(mains(rng), rng)  # noqa: E731
+    return [Case("depends", "additive", add, lambda rng: measured(shifted(rng), rng))]
 
 
 # ---------------------------------------------------------------- counting
@@ -388,6 +407,8 @@ def main() -> int:
         path = Path(folder) / "made.yaml"
         path.write_text(MADE)
         made = read_claims(path)
+        path.write_text(MORE)
+        more = read_claims(path)
     lines = [
         "| claim | verdict | rows shuffled, other names |",
         "| --- | --- | --- |",
@@ -399,7 +420,12 @@ def main() -> int:
         "| --- | --- | --- | --- | --- |",
     ]
     wanted = 0
-    for name, claims, cases in (("published", file, of_iiswc()), ("made", made, of_made())):
+    groups = (
+        ("published", file, of_iiswc()),
+        ("made", made, of_made()),
+        ("made", more, of_more()),
+    )
+    for name, claims, cases in groups:
         some = [c for c in cases if c.claim.startswith(asked.only)]
         try:
             lines += rows(name, claims, some, slices, asked.nulls, asked.planted)

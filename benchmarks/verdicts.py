@@ -6,10 +6,10 @@
 Nothing of ``dlas`` is imported. Contexts, pairs and ratios are worked out anew from
 ``results.sqlite``; errors in another, simpler way than the analysis does: differences paired round
 by round with a t interval of their own (no pooling), drops of accuracy with a normal interval
-paired by image. Each verdict is printed beside the one by hand, context by context. Latencies by
-hand are as they were read; the analysis takes the machine's drift off, which moves ratios by a
-few per cent. The exit status is 1 where a number by hand is outside of the interval told, a
-context is surely so here and surely not so there, or a verdict is another one.
+paired by image. Each verdict is printed beside the one by hand, context by context. The machine's
+drift is worked out and taken off anew (``raw.py``). The exit status is 1 where a number by hand is
+outside of the interval told, a context is surely so here and surely not so there, or a verdict is
+another one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sentences and a price of a made study, recomputed from its raw rows without the analysis."""
+"""Sentences, a price and verdicts of a made study, recomputed from its raw rows alone."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ import pytest
 
 import made_study
 from dlas.analyze import analyze
+from dlas.cli.app import main
 from dlas.tables import cells_frame, controls_frame, intake
 from dlas.tables.read import read
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-PROGRAMS = ("raw", "sentences", "price_by_hand", "remeasure")
+PROGRAMS = ("raw", "sentences", "price_by_hand", "remeasure", "verdicts")
+CLAIMS = BENCHMARKS.parent / "studies" / "claims" / "dlas-2024.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +102,34 @@ def test_each_half_of_the_rounds_is_fitted_as_if_alone(study, programs) -> None:
     whole = cells_frame([results]).set_index("cell")["quiet_ms"].loc[told.index]
     assert len(told) > 100 and (np.abs(np.log(odd / whole)) < 0.1).all()
     assert (told != 0).any()
+
+
+# ---------------------------------------------------------------- verdicts
+
+
+@pytest.fixture(scope="module")
+def verdicts(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `dlas check` says of the study; its TVM compiles no eight bits and no CSR."""
+    out = tmp_path_factory.mktemp("verdicts") / "verdicts.json"
+    assert main(["check", str(CLAIMS), str(study), "-o", str(out)]) == 0
+    return out
+
+
+def test_verdicts_are_what_one_comes_to_by_hand(study, verdicts, run) -> None:
+    status, told = run("verdicts", study, verdicts)
+    assert status == 0, told
+    assert "4 claims recomputed by hand, 0 differences." in told
+    assert "dlas: reproduced; by hand: reproduced" in told
+    assert told.count("dlas: cannot tell; by hand: cannot tell") >= 2
+
+
+def test_a_verdict_that_is_wrong_is_found(study, verdicts, run, tmp_path) -> None:
+    found = json.loads(verdicts.read_text())
+    (one,) = (c for c in found["claims"] if c["id"] == "H5")
+    assert one["verdict"] == "reproduced"
+    one["verdict"] = "not reproduced"
+    for name in ("low", "high"):
+        one["tests"][0]["contexts"][0][name] *= 1.5
+    (tmp_path / "verdicts.json").write_text(json.dumps(found))
+    status, told = run("verdicts", study, tmp_path / "verdicts.json")
+    assert status == 1 and "2 differences." in told

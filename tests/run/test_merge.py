@@ -15,6 +15,7 @@ from dlas.core.records import Outcome, Status
 from dlas.run.merge import merge
 from dlas.run.send import pack
 from dlas.store.artifacts import ArtifactStore
+from dlas.store.registered import register, registrations
 from dlas.store.results import (
     FILE_NAME,
     CeilingRow,
@@ -27,8 +28,16 @@ from dlas.store.results import (
     SentinelRow,
     SessionRow,
 )
+from dlas.tables.claims_file import read_claims
+from dlas.tables.for_claims import when
 from table_rows import HOST, SENTINEL, SESSION, cell_row, fact, fill, round_row, stack
 
+CLAIMS = """\
+dlas-claims: 1
+name: NAME
+claims:
+  - {id: a, claim: c, test: "speedup(optimization != 'none') > 1 in every context"}
+"""
 STACKS = [stack(), stack(0.5), stack(threads=2), stack(0.5, threads=2)]
 
 
@@ -201,6 +210,37 @@ def test_artefacts_come_along_and_are_whole(tmp_path: Path) -> None:
             assert record == source.get(key)
         if record.content:
             assert (made.path(record.content) / "a").is_file()
+
+
+def test_registrations_come_along_each_with_its_source(tmp_path: Path) -> None:
+    """Of a source that did not register a file nobody may say that it was written before."""
+    a, b, c = (part(tmp_path / name, [at]) for at, name in enumerate("abc"))
+    both, late = CLAIMS.replace("NAME", "both"), CLAIMS.replace("NAME", "late")
+    for folder in (a, b):
+        register(folder, "both", both, "5" * 64, 0)
+    register(c, "late", late, "5" * 64, 7)
+    (c / "claims" / "note.txt").write_text("is no claims file")
+    merge([a, b, pack(c, tmp_path / "c.dlas.zip")[0]], tmp_path / "ab")
+    merge([tmp_path / "ab", c], tmp_path / "all", prefer=tmp_path / "ab")
+    found = {
+        name: [(r.source, r.afterwards) for r in registrations(tmp_path / "all") if r.name == name]
+        for name in ("both", "late")
+    }
+    bundle = f"{tmp_path / 'c.dlas.zip'}, a bundle, which holds no registrations"
+    assert found["both"] == [(str(a), False), (str(b), False), (bundle, True), (str(c), True)]
+    assert found["late"] == [(str(tmp_path / "ab"), True), (str(c), True)]
+    (file,) = (r.path for r in registrations(tmp_path / "ab") if r.source == str(a))
+    assert file is not None and file.read_text() == both
+    told = when(read_claims(file), [tmp_path / "ab"], "")
+    assert len(told) == 3
+    assert f"{tmp_path / 'ab'}: of {a}: registered on " in told[0]
+    assert "before anything was measured there, for the study 555555555555." in told[0]
+    assert "WRITTEN AFTERWARDS" in told[2] and "when 5 rounds had been measured" in told[2]
+
+
+def test_nothing_is_said_of_claims_where_no_source_has_any(tmp_path: Path) -> None:
+    merge([part(tmp_path / "a", [0]), part(tmp_path / "b", [1])], tmp_path / "both")
+    assert not (tmp_path / "both" / "claims").exists()
 
 
 def test_a_folder_whose_store_is_elsewhere_is_told(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from dlas.core.errors import StorageError
-from dlas.store.registered import FOLDER, LIST, register, registrations
+from dlas.store.registered import FOLDER, LIST, register, registrations, take_over
 
 
 def test_what_is_registered_is_found_word_for_word(tmp_path):
@@ -45,6 +45,32 @@ def test_lines_that_cannot_be_read_do_not_count(tmp_path):
     line = file.read_text()
     file.write_text("{\n[]\n" + json.dumps({"hash": made.hash, "rounds": "many"}) + "\n" + line)
     assert registrations(tmp_path) == (made,)
+
+
+def test_what_was_known_before_makes_it_afterwards(tmp_path):
+    known = [register(tmp_path, "n", str(i), "s", *seen) for i, seen in enumerate(
+        [(0,), (3,), (0, 2)])]  # fmt: skip
+    assert [r.afterwards for r in known] == [False, True, True]
+    assert [r.facts for r in registrations(tmp_path)] == [0, 0, 2]
+
+
+def test_lines_of_an_older_dlas_know_of_no_facts(tmp_path):
+    made = register(tmp_path, "n", "a", "s", 0)
+    file = tmp_path / FOLDER / LIST
+    line = json.loads(file.read_text())
+    file.write_text(json.dumps({k: v for k, v in line.items() if k not in ("facts", "source")}))
+    assert registrations(tmp_path) == (made,)
+
+
+def test_what_is_taken_over_keeps_its_first_source(tmp_path):
+    made = register(tmp_path / "a", "n", "ü", "s", 0)
+    once = take_over(tmp_path / "b", made, "a")
+    twice = take_over(tmp_path / "c", once, "b")
+    assert (once.source, twice.source) == ("a", "a")
+    assert (twice.at, twice.rounds) == (made.at, 0)
+    take_over(tmp_path / "c", made, "d")
+    assert [r.source for r in registrations(tmp_path / "c")] == ["a", "d"]
+    assert twice.path is not None and twice.path.read_text(encoding="utf-8") == "ü"
 
 
 def test_a_folder_that_refuses(tmp_path):

@@ -47,6 +47,7 @@ EXPECTED: dict[str, list[tuple[str, ...]]] = {
         (":9: claims[0].floor: must be a number, at least 0 and below 1, got 5", "5 % is 0.05"),
         (":13: claims[1].contexts_at_least: must be a whole number", 'got "many"'),
         (":14: claims[1].where[0]: must be text, got 5",),
+        (":18: claims[2].effect_at_least: beside drop it is a share below 1", "points are 0.02"),
     ],
     "open-bracket": [
         (":6: claims[0].test: ", "the bracket after 'speedup' is never closed"),

@@ -163,6 +163,38 @@ def test_rounds_in_a_database_are_counted(claims, study, database, tmp_path):
     assert [r.rounds for r in registrations(out)] == [count]
 
 
+def test_facts_without_a_round_are_known_already(claims, study, tmp_path):
+    """A run that was stopped while it waited for the machine has evaluated: accuracy is known."""
+    out = tmp_path / "out"
+    out.mkdir()
+    rows = made_study.rows([("resnet-8", "none", "pytorch", 1, "native")], rounds=1)
+    with ResultStore(out / FILE_NAME) as store:
+        store.put(*(r for r in rows if not isinstance(r, for_claims.RoundRow)))
+        facts = len(store.rows(for_claims.FactRow))
+    assert facts > 0
+    file = claims()
+    (told,) = register_claims(study, out, [file])
+    assert "WRITTEN AFTERWARDS" in told
+    assert f"no round had been measured, but {facts} results on accuracy, memory" in told
+    assert when(file, [out], study.hash) == (f"{out}: {told.partition(': ')[2]}",)
+
+
+def test_the_same_tests_in_other_words_are_told(claims, study, tmp_path):
+    early = claims(more="  - {id: b, claim: d, test: \"winner(opt) == 'fast' in every model\"}\n")
+    out = tmp_path / "out"
+    register(out, early.name, early.text, study.hash, 0)
+    path = tmp_path / "claims.yaml"
+    path.write_text(
+        early.text.replace("claim: c", "claim: e").replace("winner(opt) ==", "winner(opt) !=")
+    )
+    (told,) = when(read_claims(path), [out], "")
+    assert "WRITTEN AFTERWARDS as far as this folder tells" in told
+    assert "the tests of 1 of the 2 claims stand in it as they are; not those of b." in told
+    assert "in other words, was registered on " in told
+    path.write_text(early.text.replace("name: made", "name: other"))
+    assert "in other words" not in when(read_claims(path), [out], "")[0]
+
+
 def test_rounds_in_the_database_that_a_new_folder_is_to_use_are_counted(
     claims, study, database, tmp_path
 ):

@@ -15,6 +15,7 @@ from dlas.analyze.claims.spoken import (
     SIGNS,
     VERDICTS,
     about,
+    conditions,
     counts,
     deciding,
     numbered,
@@ -75,7 +76,7 @@ def _of_file(
     yield f"<h3>{escape(first.name)}</h3><ul>"
     for folder, one in where:
         mark = f"<strong>{escape(before_or_after(one))}</strong>"
-        told = mark if one.rounds else escape(before_or_after(one))
+        told = mark if one.afterwards else escape(before_or_after(one))
         yield f"<li>{told} ({escape(str(folder))})</li>"
     yield "</ul>"
     try:
@@ -128,7 +129,11 @@ def _more(plainly: Plainly, one: Judged, shown: str) -> str:
     parts += [f"Source: {one.claim.source}."] if one.claim.source else []
     parts += [sentence(one.reason)] if one.reason else []
     parts += [f"Would change it: {one.change}"] if one.change else []
-    codes = [f"<code>{escape(t.test.text)}</code>" for t in one.tests]
+    codes = [
+        f"<code>{escape(t.test.text)}</code>"
+        f"{escape(conditions(plainly.evidence, one.claim, t.test))}"
+        for t in one.tests
+    ]
     tests = "".join(f"<br>{code}" for code in numbered(codes))
     named = [told for t in one.tests if (told := deciding(plainly.evidence, t))]
     tests += "".join(f"<br>decided by {escape(told)}" for told in named)

@@ -11,7 +11,7 @@ from importlib.resources import files
 ASSETS = files("dlas.report") / "assets"
 SCRIPTS = (
     "core.js", "charts.js", "stats.js", "decide.js", "tradeoff.js", "effects.js", "gains.js",
-    "returns.js", "trust.js", "data.js", "start.js",
+    "returns.js", "elbows.js", "trust.js", "data.js", "start.js",
 )  # fmt: skip
 """In the order in which they are read; the last one starts the page."""
 PLACES = re.compile("@@(TITLE|STYLE|PLOTLY|PAYLOAD|SCRIPT)@@")

@@ -24,7 +24,8 @@ COSTS = ("effective_macs", "macs", "weights_mb", "ran_threads", "ran_precision")
 """The costs whose promises are drawn; the findings speak of all."""
 FLIPS = 300
 BREAK_EVENS = 400
-"""The largest flips and the first break-evens that the page carries."""
+ELBOWS = 400
+"""The largest flips, the first break-evens and elbows that the page carries."""
 
 Places = Mapping[tuple[str, str], int]
 """The row of a cell on a host."""
@@ -42,6 +43,7 @@ def packed(material: Material, texts: Texts) -> Part:
     out["expected"] = pack(_records(found.expected[found.expected["by"] == ""]), texts)
     out["flips"] = pack(_records(found.flips.head(FLIPS)), texts)
     out["break_evens"] = pack(break_evens(found), texts)
+    out["elbows"] = pack(elbows(found, where), texts)
     out["verdicts"] = pack(verdicts(found), texts)
     return out
 
@@ -115,6 +117,17 @@ def break_evens(found: Analysis) -> list[Part]:
     rows = _records(found.break_evens)
     rows.sort(key=lambda r: (r["context"] != "(average)", order[str(r["verdict"])]))
     return rows[:BREAK_EVENS]
+
+
+def elbows(found: Analysis, where: Places) -> list[Part]:
+    """Return each curve with its elbow, its cells by row in the order of its levels."""
+    find = _rows_of(where, found.table.hosts)
+    names = ("factor", "technique", "context", "level", "low", "high", "next", "gain", "cost",
+             "allowed", "levels")  # fmt: skip
+    return [
+        {n: r[n] for n in names} | {"rows": [find(cell, r["context"]) for cell in r["cells"]]}
+        for r in found.elbows.head(ELBOWS).to_dict("records")
+    ]
 
 
 def verdicts(found: Analysis) -> list[Part]:

@@ -6,7 +6,7 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dlas import __version__
@@ -17,9 +17,18 @@ from dlas.core.records import SCHEMA_VERSION
 from dlas.run.run import STORE
 from dlas.store.address import address_of, holds_rows
 from dlas.store.artifacts import ArtifactStore, DamagedObject
-from dlas.store.bundle import STUDY, is_bundle, study_text
+from dlas.store.bundle import STUDY, home, is_bundle, study_text
 from dlas.store.disk import remove_tree, storage
-from dlas.store.results import FILE_NAME, CellRow, HostRow, ResultStore, RoundRow, SessionRow
+from dlas.store.registered import registrations, take_over
+from dlas.store.results import (
+    FILE_NAME,
+    CellRow,
+    FactRow,
+    HostRow,
+    ResultStore,
+    RoundRow,
+    SessionRow,
+)
 from dlas.store.rows import encode
 from dlas.store.union import Origin, union
 
@@ -70,6 +79,7 @@ def merge(
         with ResultStore(part / FILE_NAME) as results:
             results.put(*made)
         artefacts = _artefacts(folders, part / STORE, note)
+        _claims(folders, read, part)
         with storage("write", target):
             if text := _study(folders, read, note):
                 (part / STUDY).write_text(text, encoding="utf-8")
@@ -152,6 +162,25 @@ def _artefacts(folders: Sequence[Path], root: Path, note: Callable[[str], None])
             "stay, and `dlas run` makes these steps' cells again"
         )
     return len(target.records())
+
+
+def _claims(folders: Sequence[Path], read: Sequence[Origin], part: Path) -> None:
+    """Take over the claims that were registered in the sources, each line with its source.
+
+    In a source that had results and did not register them they are registered now, afterwards.
+    """
+    found = {folder: registrations(home(folder)) for folder in folders}
+    files = {one.hash: one for some in found.values() for one in some}
+    for one in files.values():
+        for folder, source in zip(folders, read, strict=True):
+            own = [each for each in found[folder] if each.hash == one.hash]
+            if not own:
+                rounds, facts = len(source.of(RoundRow)), len(source.of(FactRow))
+                late = replace(one, at=now(), rounds=rounds, facts=facts, source="")
+                own = [late] if late.afterwards else []
+            more = ", a bundle, which holds no registrations" if is_bundle(folder) else ""
+            for each in own:
+                take_over(part, each, f"{folder}{more}")
 
 
 def _study(

@@ -200,13 +200,7 @@ class _FileOfClaims:
             value, "contexts_at_least", place, LEAST_CONTEXTS, LEAST_CONTEXTS, whole=True
         )
         effect = self.number(value, "effect_at_least", place, 0.0, 0.0)
-        none = [t.quantity.name for t in tests if t.quantity.name in UNSIZED] if effect else []
-        if none:
-            self.source.problem(
-                (*place, "effect_at_least"),
-                f"{', '.join(dict.fromkeys(none))} has no size of effect: leave this out, or make "
-                "it a claim of its own",
-            )
+        self.sized(effect or 0.0, [t.quantity.name for t in tests], place)
         return Claim(
             id=self.string(value, "id", place, needed=True),
             sentence=self.string(value, "claim", place, needed=True),
@@ -217,6 +211,23 @@ class _FileOfClaims:
             least_effect=float(effect or 0.0),
             floor=self.number(value, "floor", place, None, 0.0, below=1.0),
         )
+
+    def sized(self, effect: float, names: Sequence[str], place: Place) -> None:
+        """Complain of a least effect that the quantities of a claim cannot have."""
+        inner = (*place, "effect_at_least")
+        none = [name for name in names if name in UNSIZED] if effect else []
+        if none:
+            self.source.problem(
+                inner,
+                f"{', '.join(dict.fromkeys(none))} has no size of effect: leave this out, or make "
+                "it a claim of its own",
+            )
+        if "drop" in names and effect >= 1:
+            self.source.problem(
+                inner,
+                f"beside drop it is a share below 1, got {shown(effect)}: {effect:g} points are "
+                f"{effect / 100:g}",
+            )
 
     def each(
         self, data: Mapping[str, object], key: str, place: Place, how: Callable[[str], Any],

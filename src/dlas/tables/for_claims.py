@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dlas.analyze.claims.gauges import COUNTED, Basis, Gauge, measured_gauge, within
-from dlas.analyze.claims.hypothesis import ClaimsFile, Term
+from dlas.analyze.claims.hypothesis import Claim, ClaimsFile, Term
 from dlas.analyze.estimate.noise import estimate
 from dlas.analyze.estimate.table import Table
 from dlas.core.errors import UserError
@@ -20,9 +20,10 @@ from dlas.core.labels import short_names
 from dlas.store.address import address_of, checked_url, holds_rows
 from dlas.store.bundle import STUDY, home, is_bundle
 from dlas.store.registered import Registered, register, registrations
-from dlas.store.results import ResultStore, RoundRow
+from dlas.store.results import FactRow, ResultStore, RoundRow
 from dlas.study.study import Study
 from dlas.tables import intake
+from dlas.tables.claims_file import read_claims
 from dlas.tables.fitted import OF_ROUND
 from dlas.tables.read import Results, choices_of
 from dlas.tables.read import read as read_folders
@@ -172,8 +173,8 @@ def register_claims(
     """
     if not files:
         return ()
-    rounds = _rounds(out, results)
-    made = [register(out, f.name, f.text, study.hash, rounds) for f in files]
+    rounds, facts = _known_already(out, results)
+    made = [register(out, f.name, f.text, study.hash, rounds, facts) for f in files]
     said = [f"{f.name}: {before_or_after(r)}" for f, r in zip(files, made, strict=True)]
     said += [
         f"{f.name}: the claims are about the study {f.study}, and this one is {study.hash[:12]}"
@@ -183,17 +184,17 @@ def register_claims(
     return tuple(said)
 
 
-def _rounds(out: Path, results: str | None) -> int:
-    """Return how many rounds there are already where the rows of a folder are, or will be."""
+def _known_already(out: Path, results: str | None) -> tuple[int, int]:
+    """Return how many rounds and facts there are where the rows of a folder are, or will be."""
     if holds_rows(out):
         place = address_of(out)
     elif results is not None:
         place = checked_url(results)
     else:
-        return 0
+        return 0, 0
     # A database is brought up to date, as the run that follows does: an older one may hold rounds.
     with ResultStore(place, read_only=isinstance(place, Path)) as store:
-        return len(store.rows(RoundRow))
+        return len(store.rows(RoundRow)), len(store.rows(FactRow))
 
 
 def _evidence(
@@ -287,7 +288,7 @@ def when(file: ClaimsFile, folders: Sequence[Path], study: str) -> tuple[str, ..
     """Say whether claims were written down before anything was measured, a sentence each."""
     if not folders:
         return (_of_table(file),)
-    said = [_of_folder(file, folder) for folder in folders]
+    said = [told for folder in folders for told in _of_folder(file, folder)]
     if file.study and not study:
         said.append(
             f"The claims are about the study {file.study}; which study ran here cannot be told: "
@@ -306,30 +307,66 @@ def _of_table(file: ClaimsFile) -> str:
     return f"Nobody can say whether the claims were written{day} before this table was measured."
 
 
-def _of_folder(file: ClaimsFile, folder: Path) -> str:
-    found = next((r for r in registrations(home(folder)) if r.hash == file.hash), None)
+def _of_folder(file: ClaimsFile, folder: Path) -> list[str]:
     where = f"{folder}: "
     if is_bundle(folder):
-        return (
+        return [
             f"{where}a bundle holds no registrations: whether the claims were written before "
             "anything was measured, the output folder that it was made of can tell."
-        )
-    if found is None:
-        return (
+        ]
+    found = registrations(home(folder))
+    first: dict[str, Registered] = {}
+    for one in found:
+        if one.hash == file.hash:
+            first.setdefault(one.source, one)
+    if not first:
+        return [
             f"{where}WRITTEN AFTERWARDS as far as this folder tells: `dlas run --claims` did not "
-            "register these claims, word for word, before measuring."
-        )
-    return where + before_or_after(found)
+            f"register these claims, word for word, before measuring.{_other_words(file, found)}"
+        ]
+    return [where + before_or_after(one) for one in first.values()]
+
+
+def _other_words(file: ClaimsFile, found: Sequence[Registered]) -> str:
+    """Say which tests stand in an earlier file of the same name; nothing where there is none."""
+    said = []
+    for one in found:
+        if one.name != file.name or one.path is None or one.afterwards:
+            continue
+        try:
+            earlier = {_asked(claim) for claim in read_claims(one.path).claims}
+        except UserError:
+            continue
+        same = [claim.id for claim in file.claims if _asked(claim) in earlier]
+        others = [claim.id for claim in file.claims if claim.id not in same]
+        if same:
+            but = f"; not those of {', '.join(others)}" if others else ""
+            said.append(
+                f" A file of this name, in other words, was {before_or_after(one)[:-1]}: the "
+                f"tests of {len(same)} of the {len(file.claims)} claims stand in it as they are"
+                f"{but}."
+            )
+    return "".join(said)
+
+
+def _asked(claim: Claim) -> tuple[object, ...]:
+    """Return what a claim asks of the numbers, without the words in which it is said."""
+    tests, where = (tuple(each.text for each in some) for some in (claim.tests, claim.where))
+    return (tests, where, claim.least_contexts, claim.least_effect, claim.floor)
 
 
 def before_or_after(found: Registered) -> str:
     """Say of a registration whether it was before or after."""
+    source = f"of {found.source}: " if found.source else ""
+    day = f"registered on {found.at[:16].replace('T', ' ')}"
     if found.rounds:
+        return f"{source}WRITTEN AFTERWARDS: {day}, when {found.rounds} rounds had been measured."
+    if found.facts:
         return (
-            f"WRITTEN AFTERWARDS: registered on {found.at[:16].replace('T', ' ')}, when "
-            f"{found.rounds} rounds had been measured."
+            f"{source}WRITTEN AFTERWARDS: {day}, when no round had been measured, but "
+            f"{found.facts} results on accuracy, memory or size were there."
         )
+    where = "there" if found.source else "in this folder"
     return (
-        f"registered on {found.at[:16].replace('T', ' ')}, before anything was measured, for the "
-        f"study {found.study[:12]}."
+        f"{source}{day}, before anything was measured {where}, for the study {found.study[:12]}."
     )

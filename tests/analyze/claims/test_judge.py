@@ -12,57 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from claim_tables import LAYERS, PLAIN, SIZE, SPEED, claim, curve, evidence, grid, judged, verdict
 from dlas.analyze import load_table
 from dlas.analyze.claims import Basis, as_json, as_markdown, as_text, judge
 from dlas.analyze.claims.amounts import gap
 from dlas.analyze.claims.gauges import within
-from dlas.analyze.claims.hypothesis import Claim, ClaimsFile
-from dlas.analyze.claims.language import parse
+from dlas.analyze.claims.hypothesis import ClaimsFile
 from dlas.analyze.claims.plainly import Plainly
 from dlas.analyze.claims.spoken import numbered
 from dlas.analyze.estimate.noise import estimate
 from dlas.core.goals import Goals
-from dlas.core.rules import Rule
-
-LAYERS = ["model", "opt", "threads"]
-
-
-def evidence(frame: pd.DataFrame, error: float = 0.01, **options) -> Basis:
-    table = load_table(
-        frame, **{"layers": LAYERS, "metric": "ms", "baseline": ["opt=none"], **options}
-    )
-    return Basis(table, within(table, estimate(table), error))
-
-
-def claim(test: str | list[str], id: str = "c", **options) -> Claim:
-    tests = [test] if isinstance(test, str) else test
-    where = tuple(Rule.parse(w) for w in options.pop("where", ()))
-    return Claim(id, "Something.", tuple(map(parse, tests)), where, **options)
-
-
-def judged(found: Basis, *claims: Claim):
-    return judge(found, ClaimsFile("f", claims, "h", ""))
-
-
-def verdict(found: Basis, test: str | list[str], **options) -> str:
-    return judged(found, claim(test, **options))[0].verdict
-
-
-def grid(ms, models=("a", "b", "c", "d"), opts=("none", "fast", "slow"), threads=(1, 2)):
-    """Return a table whose metric is a function of its three layers."""
-    rows = [
-        {"model": m, "opt": o, "threads": t, "ms": float(ms(m, o, t))}
-        for m in models
-        for o in opts
-        for t in threads
-    ]
-    return pd.DataFrame(rows)
-
-
-SIZE = {"a": 10, "b": 20, "c": 40, "d": 80, "e": 160, "f": 320}
-SPEED = {"none": 1.0, "fast": 0.5, "slow": 1.5}
-PLAIN = grid(lambda m, o, t: SIZE[m] * SPEED[o] / t)
-
 
 # ---------------------------------------------------------------- ratios
 
@@ -155,6 +114,18 @@ def test_two_quantities():
     )
     same = evidence(frame.assign(macs=frame["macs"].replace(2, 4)))
     assert verdict(same, f"speedup(opt == 'fast') == {promise} in every context") == "reproduced"
+
+
+@pytest.mark.parametrize(
+    ("sign", "expected"),
+    [("<", "not reproduced"), (">", "not reproduced"), ("<=", "reproduced"), ("==", "reproduced")],
+)
+def test_what_is_exact_and_equal_is_neither_more_nor_less(sign, expected):
+    found = evidence(PLAIN.assign(macs=8, flops=8))
+    test = "ratio({}, opt == 'fast', opt == 'none') {} 1 in every model"
+    assert verdict(found, test.format("macs", sign)) == expected
+    (one,) = judged(found, claim(test.format("flops", sign)))
+    assert "nothing is known of the error of flops" in one.reason, "to some it is a rate"
 
 
 def test_two_quantities_by_other_columns_cannot_be_matched():
@@ -313,18 +284,6 @@ def test_a_flip_behind_the_winner_changes_nothing():
 
 
 # ---------------------------------------------------------------- along a column
-
-
-def curve(ms, models=("a", "b", "c"), levels=(0.5, 0.7, 0.9), **columns):
-    rows = []
-    for m in models:
-        rows.append({"model": m, "opt": "none", "opt.s": "", "ms": SIZE[m]})
-        rows += [
-            {"model": m, "opt": f"thin(s={s})", "opt.s": str(s), "ms": SIZE[m] * ms(m, s)}
-            for s in levels
-        ]
-    frame = pd.DataFrame(rows)
-    return frame.assign(**{k: frame["opt.s"].map(v) for k, v in columns.items()})
 
 
 CROSSING = curve(lambda m, s: 1.5 - s / 1.4)  # equal at 0.7

@@ -54,6 +54,21 @@ def test_a_quantity_may_be_compared_with_another():
     assert found.bound.columns == {"metric": "macs"}
 
 
+def test_in_may_stand_in_the_rules_of_a_second_quantity():
+    found = parse(
+        "speedup(a == 1) < ratio(macs, o == 'none', 'cp' in o and o.ratio == 0.5) in every model"
+    )
+    assert isinstance(found.bound, Term)
+    assert found.bound.sides["b"].text == "'cp' in o and o.ratio == 0.5"
+    assert (found.how, found.contexts) == ("every", ("model",))
+
+
+def test_a_bracket_that_is_never_closed_is_found_in_a_second_quantity():
+    with pytest.raises(UserError) as told:
+        parse("speedup(a == 1) < ratio(macs, a == 2, a in [1, 2] in every model")
+    assert told.value.problems[0].endswith("the bracket after 'ratio' is never closed")
+
+
 def test_a_correlation_needs_no_contexts():
     assert parse("correlation(macs, ms, over=model) == 0").how == ""
 

@@ -7,7 +7,8 @@ the curve at 0.8 and beyond, with the error it has there (inversion of a test; F
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import cast
+from dataclasses import replace
+from typing import TypeVar, cast
 
 import numpy as np
 
@@ -15,21 +16,25 @@ from dlas.analyze.claims.amounts import SURE, Amount, Answered, beside, gap, mea
 from dlas.analyze.claims.gauges import Basis, Gauge
 from dlas.analyze.claims.hypothesis import Assertion, Claim, called
 from dlas.analyze.claims.pairs import (
-    TECHNIQUE,
     CannotTell,
     Key,
     chosen,
+    fixed_of,
     keys_of,
+    layer_of_rules,
     paired,
     placed,
     places_of,
     rest_of,
-    siblings,
 )
 from dlas.analyze.claims.terms import baseline_of, main_of
-from dlas.analyze.estimate.levels import Ints, number
+from dlas.analyze.estimate.levels import EMPTY, Ints, number
 from dlas.analyze.parts.elbows import WITHOUT, Elbow, elbow_of, without, worth_of
+from dlas.core.rules import Rule
 
+BETWEEN = " (between levels, by a straight line)"
+"""What is said of a value that nobody measured."""
+T = TypeVar("T")
 Answers = tuple[list[Answered], list[dict[str, str]]]
 
 
@@ -48,21 +53,50 @@ def break_even(evidence: Basis, claim: Claim, test: Assertion) -> Answers:
     column = evidence.named(quantity.columns["along"])
     found = paired(evidence, rows, (a, b), test.contexts, column)
     made, lonely = [], [placed(found.names, key) for key in found.lonely]
+    alike = _curve_of(evidence, rows, column, (a, b))
     for key, pairs in found.pairs.items():
-        curve: dict[float, list[Amount]] = {}
+        curves: dict[Key, dict[float, list[Amount]]] = {}
         for one, two in pairs:
             if np.isfinite(levels[one]):
                 cost = scaled(gap(gauge, [one], [two]), gauge.sign)
+                curve = curves.setdefault((*alike[one], *alike[two]), {})
                 curve.setdefault(levels[one], []).append(cost)
-        place = placed(found.names, key)
-        if len(curve) < 2:
+        place, (xs, whole) = placed(found.names, key), _whole(curves)
+        if len(xs) < 2 or not whole:
             lonely.append(place)
         else:
-            means = {x: mean(ds) for x, ds in curve.items()}
-            made.append(_crossed(gauge, means, test, place))
+            means = {x: mean([mean(curve[x]) for curve in whole]) for x in xs}
+            answer = _crossed(gauge, means, test, place)
+            made.append(replace(answer, told=answer.told + _dropped(len(whole), len(curves))))
     if not made:
-        raise CannotTell(f"no case has both choices at two levels of {column}")
+        raise CannotTell(
+            f"no case has both choices at two levels of {column}, with a place that has all levels"
+        )
     return made, lonely
+
+
+def _curve_of(
+    evidence: Basis, rows: Ints, column: str, sides: tuple[Rule, Rule]
+) -> dict[int, Key]:
+    """Return by row which curve along a column it is of: all that is the same along it."""
+    layer, some = evidence.layer(column), rows.tolist()
+    compared, _ = layer_of_rules(evidence, sides)
+    others = keys_of(evidence, rest_of(evidence, [layer, compared]), some)
+    own = fixed_of(evidence, layer, [column], rows, some)
+    level, choice = evidence.texts(column), evidence.texts(compared)
+    apart = [compared != layer or x == EMPTY for x in level]
+    return {r: (*others[r], *own[r], choice[r] if apart[r] else "") for r in some}
+
+
+def _whole(curves: Mapping[Key, Mapping[float, T]]) -> tuple[list[float], list[Mapping[float, T]]]:
+    """Return all levels of some curves, and the curves that have each of them."""
+    levels = sorted({x for curve in curves.values() for x in curve})
+    return levels, [curve for curve in curves.values() if len(curve) == len(levels)]
+
+
+def _dropped(kept: int, n: int) -> str:
+    """Say how many curves are left out, since one that lacks a level would bend the mean."""
+    return f"; left out for want of a level: {n - kept} of {n} curves" if kept < n else ""
 
 
 def _numbers_of(evidence: Basis, column: str) -> list[float]:
@@ -93,8 +127,8 @@ def _crossed(
     some = len(beyond) * min(d.above(0.0) for d in beyond)
     true, false = (every, some) if test.sign[0] == "<" else (some, every)
     low, high = beyond[0].interval()
-    column = test.quantity.columns["along"]
-    told = f"at {column} {at:g}, {a} {beside(gauge, beyond[0], b)}; {told}"
+    column, how = test.quantity.columns["along"], "" if at in curve else BETWEEN
+    told = f"at {column} {at:g}{how}, {a} {beside(gauge, beyond[0], b)}; {told}"
     return Answered(
         place, min(1.0, true), min(1.0, false), float(np.exp(beyond[0].value)),
         float(np.exp(low)), float(np.exp(high)), beyond[0].side(1), beyond[0].side(-1), told,
@@ -140,28 +174,30 @@ def elbow(evidence: Basis, claim: Claim, test: Assertion) -> Answers:
         raise CannotTell(worth)
     rows = chosen(evidence, gauge, claim.where)
     made, lonely = [], []
-    for place, levels, matrix in _curves(evidence, rows, given, test):
+    for place, levels, matrix, dropped in _curves(evidence, rows, given, test):
         found = elbow_of(evidence.table, evidence.estimates, levels, matrix, worth)
         if found is None:
             lonely.append(place)
         else:
-            made.append(_bent(found, cast(float, test.bound), test.sign, place, matrix))
+            answer = _bent(found, cast(float, test.bound), test.sign, place, matrix)
+            made.append(replace(answer, told=answer.told + dropped))
     if not made:
-        raise CannotTell(f"no case has accuracy at two levels of {given}")
+        raise CannotTell(
+            f"no case has accuracy at two levels of {given}, with a place that has all levels"
+        )
     return made, lonely
 
 
 def _curves(
     evidence: Basis, rows: Ints, given: str, test: Assertion
-) -> Iterator[tuple[dict[str, str], list[float], Ints]]:
-    """Give for each context the levels that its places have, and the rows by place and level."""
+) -> Iterator[tuple[dict[str, str], list[float], Ints, str]]:
+    """Give for each context its levels, the rows by place and level, and what was left out."""
     numbers, column = _numbers_of(evidence, given), evidence.named(given)
     layer = evidence.layer(column)
     names = places_of(evidence, test.contexts, [layer])
-    kind = [f"{layer}.{TECHNIQUE}", *siblings(evidence, layer, [column], rows)]
     every, others = rows.tolist(), rest_of(evidence, [layer])
     place, fixed = keys_of(evidence, names, every), keys_of(evidence, others, every)
-    beside = keys_of(evidence, kind, every)
+    beside = fixed_of(evidence, layer, [column], rows, every)
     factor = next((f for f in evidence.table.factors if f.name == column), None)
     start = without(evidence.table, evidence.estimates, factor) if factor else {}
     found: dict[Key, dict[Key, dict[float, int]]] = {}
@@ -172,10 +208,9 @@ def _curves(
             if fixed[r] in start:
                 curve.setdefault(WITHOUT, start[fixed[r]])
     for key, curves in found.items():
-        levels = sorted({x for curve in curves.values() for x in curve})
-        whole = [curve for curve in curves.values() if len(curve) == len(levels)]
+        levels, whole = _whole(curves)
         matrix = np.array([[curve[x] for x in levels] for curve in whole], dtype=np.int64)
-        yield placed(names, key), levels, matrix
+        yield placed(names, key), levels, matrix, _dropped(len(whole), len(curves))
 
 
 def _bent(found: Elbow, at: float, sign: str, place: Mapping[str, str], rows: Ints) -> Answered:

@@ -22,8 +22,8 @@ from dlas.analyze.parts.expected import COSTS
 from dlas.core.errors import near
 from dlas.core.rules import ALIASES
 
-COUNTED = (*COSTS, "artifact_mb", "nonzero_macs", "parameters", "flops")
-"""Columns that are counted, not measured: they are exact."""
+COUNTED = (*COSTS, "artifact_mb", "nonzero_macs", "parameters")
+"""Columns that are counted, not measured: they are exact. Not ``flops``: to some it is a rate."""
 NORMAL = 1.959963984540054
 """Half of a 95 % interval is so many standard errors."""
 

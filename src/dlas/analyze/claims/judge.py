@@ -15,7 +15,7 @@ import numpy as np
 from dlas.analyze.claims import along, orders, ranks, terms
 from dlas.analyze.claims.amounts import Answered
 from dlas.analyze.claims.gauges import Basis
-from dlas.analyze.claims.hypothesis import EVERY, SOME, Assertion, Claim, ClaimsFile
+from dlas.analyze.claims.hypothesis import EVERY, MOST, SOME, Assertion, Claim, ClaimsFile
 from dlas.analyze.claims.pairs import CannotTell
 
 REPRODUCED, NOT, CANNOT = "reproduced", "not reproduced", "cannot tell"
@@ -47,9 +47,18 @@ class Tried:
         """The context on which the verdict hangs: the one that comes nearest to the contrary."""
         if not self.answers:
             return None
+        if self.test.how == MOST:
+            return self._of_most()
         weakest = self.test.how == EVERY or not self.test.how
         key: Callable[[Answered], float] = lambda a: a.true - a.false  # noqa: E731
         return max(self.answers, key=key) if weakest else min(self.answers, key=key)
+
+    def _of_most(self) -> Answered:
+        """Return the last context that the side nearer to a verdict needs."""
+        more, half = _majority(len(self.answers))
+        if self.true <= self.false:
+            return sorted(self.answers, key=lambda a: a.true)[more - 1]
+        return sorted(self.answers, key=lambda a: a.false)[half - 1]
 
 
 @dataclass(frozen=True)
@@ -113,7 +122,7 @@ def _tried(evidence: Basis, claim: Claim, test: Assertion) -> Tried:
 
 def _answers(evidence: Basis, claim: Claim, test: Assertion, floor: float) -> Answers:
     name = test.quantity.name
-    if name in ("winner", "flips", "changes_winner"):
+    if name in orders.JUDGES:
         return orders.answers(evidence, claim, test, floor)
     if name == "breakeven":
         return along.break_even(evidence, claim, test)
@@ -136,11 +145,16 @@ def _combined(how: str, answers: Sequence[Answered]) -> tuple[float, float]:
         return n * float(true[0]), float(false[-1])
     if how == EVERY or not how:
         return float(true[-1]), n * float(false[0])
-    more, half = n // 2 + 1, (n + 1) // 2
+    more, half = _majority(n)
     return (
         (n - more + 1) * float(true[more - 1]),
         (n - half + 1) * float(false[half - 1]),
     )
+
+
+def _majority(n: int) -> tuple[int, int]:
+    """Return how many of n contexts are more than half, and how many are at least half."""
+    return n // 2 + 1, (n + 1) // 2
 
 
 def _sides(tests: Sequence[Tried]) -> tuple[float, float]:

@@ -45,6 +45,7 @@ FORMS: Mapping[str, Signature] = {
     "drop": Signature({"a": RULE}, COMPARED),
     "winner": Signature({"layer": COLUMN}, CHOSEN),
     "flips": Signature({"layer": COLUMN, "by": COLUMN}, ANSWERED),
+    "depends": Signature({"layer": COLUMN, "by": COLUMN}, ANSWERED),
     "changes_winner": Signature({"layer": COLUMN, "by": COLUMN}, ANSWERED),
     "correlation": Signature({"x": COLUMN, "y": COLUMN, "over": COLUMN}, COMPARED, alone=True),
     "breakeven": Signature({"a": RULE, "b": CHOICES, "along": COLUMN}, COMPARED),
@@ -219,6 +220,16 @@ def _masked(text: str) -> str:
     return _QUOTED.sub(lambda m: "'" + " " * (len(m[0]) - 2) + "'", text)
 
 
+def _bare(text: str) -> str:
+    """Return a text without what stands in quotes or brackets, as long as it was."""
+    out, depth = [], 0
+    for char in _masked(text):
+        depth -= char in ")]"
+        out.append(" " if depth > 0 else char)
+        depth += char in "(["
+    return "".join(out)
+
+
 def _where(rest: str, problems: list[str]) -> tuple[str, tuple[Rule, ...]]:
     """Return what stands before ``where``, and the rule behind it."""
     found = re.search(r"(?<![\w.-])where(?![\w.-])", _masked(rest))
@@ -230,7 +241,7 @@ def _where(rest: str, problems: list[str]) -> tuple[str, tuple[Rule, ...]]:
 
 def _contexts(rest: str, problems: list[str]) -> tuple[str, str, tuple[str, ...]]:
     """Return what stands before the contexts, how many of them must hold, and their columns."""
-    found = _WITHIN.search(_masked(rest))
+    found = _WITHIN.search(_bare(rest))
     if found is None:
         return rest, "", ()
     how, names = found[1], [n.strip() for n in rest[found.start(2) :].split(",")]

@@ -10,17 +10,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import combinations, permutations
+from itertools import combinations, permutations, product
 
 import numpy as np
 
-from dlas.analyze.claims.amounts import Amount, Answered, beside, gap, mean, said, scaled
+from dlas.analyze.claims.amounts import (
+    SURE,
+    Amount,
+    Answered,
+    beside,
+    gap,
+    mean,
+    minus,
+    plus,
+    said,
+    scaled,
+)
 from dlas.analyze.claims.gauges import Basis, Gauge
 from dlas.analyze.claims.hypothesis import Assertion, Claim
 from dlas.analyze.claims.pairs import CannotTell, Key, Levelled, chosen, levelled, placed
 from dlas.analyze.claims.terms import main_of
+from dlas.analyze.tell.words import number
 from dlas.core.errors import near
 
+NAMED = 3
+"""Choices without a cell that are named."""
 Places = Mapping[Key, Mapping[tuple[str, str], list[int]]]
 """By what else is fixed, the cells of a level of either column."""
 
@@ -76,7 +90,7 @@ def answers(
     columns = test.quantity.columns
     found = levelled(evidence, rows, columns["layer"], test.contexts, columns.get("by", ""))
     more, same = float(np.log1p(claim.least_effect)), float(np.log1p(floor))
-    judge = {"winner": _winner, "flips": _flips, "changes_winner": _changes}[test.quantity.name]
+    judge = JUDGES[test.quantity.name]
     made, lonely = [], []
     choice = partial(evidence.brief, columns["layer"])
 
@@ -90,7 +104,10 @@ def answers(
         if answer is None:
             lonely.append(place)
         else:
-            made.append(replace(answer, place=place))
+            # Below the floor an order that surely turns does turn: only what nobody sees may be
+            # called absent for being small.
+            absent = 1.0 if answer.true < SURE else answer.false
+            made.append(replace(answer, place=place, false=absent))
     if not made:
         raise CannotTell(
             f"no case has two choices of {columns['layer']} to compare"
@@ -114,11 +131,11 @@ def _filled(amount: Amount, told: str, true: float, false: float) -> Answered:
 def _winner(orders: _Orders, found: Levelled, test: Assertion) -> Answered | None:
     """Say whether one of the named choices is better than every other."""
     assert isinstance(test.bound, tuple), "the language says so"
+    _known(found, test.bound)
     there = orders.levels("")
     named = [x for x in test.bound if x in there]
     others = [x for x in there if x not in test.bound]
     if not named or not others:
-        _known(found, test.bound)
         return None
     best: tuple[Amount, str, str] | None = None
     is_best, is_beaten = [], []
@@ -141,7 +158,19 @@ def _winner(orders: _Orders, found: Levelled, test: Assertion) -> Answered | Non
         return None
     gap_, nearest, x = best
     told = f"{nearest}, the best of the others, {beside(orders.gauge, gap_, x)}"
-    return _filled(gap_, told, len(named) * min(is_best), max(is_beaten))
+    told += _absent(orders, [x for x in found.levels if x not in there])
+    # A named choice that has no cell here may be the best: nobody knows that none of them is.
+    whole = len(named) == len(test.bound)
+    return _filled(gap_, told, len(named) * min(is_best), max(is_beaten) if whole else 1.0)
+
+
+def _absent(orders: _Orders, choices: Sequence[str]) -> str:
+    """Return the choices that have no cell in a context, in words; nothing of none."""
+    if not choices:
+        return ""
+    names = [orders.choice(x) for x in choices]
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"; no cell here: {', '.join(names[:NAMED])}{more}"
 
 
 def _known(found: Levelled, named: Sequence[str]) -> None:
@@ -198,6 +227,38 @@ def _sides(
         worse = orders.between(a, b, there, [here])
         if better is not None and worse is not None:
             yield better, worse, here, there
+
+
+# ---------------------------------------------------------------- dependence
+
+
+def _depends(orders: _Orders, found: Levelled, test: Assertion) -> Answered | None:
+    """Say whether a choice gains more or less over another at one level than at another."""
+    best: tuple[float, Amount, Amount, Amount, tuple[str, str, str, str]] | None = None
+    tests, never = 0, 0.0
+    for (a, b), (here, there) in product(combinations(found.levels, 2), combinations(found.by, 2)):
+        one, two = orders.between(a, b, here, [there]), orders.between(a, b, there, [here])
+        if one is None or two is None:
+            continue
+        change = plus([one, minus(two)])
+        tests += 2  # more, and less
+        p = min(change.above(orders.more), change.below(-orders.more))
+        never = max(never, change.above(-orders.same), change.below(orders.same))
+        if best is None or (p, -abs(change.value)) < (best[0], -abs(best[1].value)):
+            best = (p, change, one, two, (a, b, here, there))
+    if best is None:
+        return None
+    p, change, one, two, (a, b, here, there) = best
+    told = (
+        f"{orders.choice(a)} {beside(orders.gauge, one, orders.choice(b))} {orders.at(here)}, "
+        f"and {said(orders.gauge, two)} {orders.at(there)}: a factor "
+        f"of {number(float(np.exp(abs(change.value))))}"
+    )
+    return replace(
+        _filled(change, told, tests * p, never),
+        first=(*one.side(1), *two.side(1)),
+        second=(*one.side(-1), *two.side(-1)),
+    )
 
 
 # ---------------------------------------------------------------- changes of the winner
@@ -276,3 +337,9 @@ def _steady(orders: _Orders, levels: Sequence[str]) -> float:
         if len(known) == len(gaps):
             found.append(max(g.above(-orders.same) for g in known))
     return len(found) * min(found) if found else 1.0
+
+
+JUDGES: Mapping[str, Callable[[_Orders, Levelled, Assertion], Answered | None]] = {
+    "winner": _winner, "flips": _flips, "depends": _depends, "changes_winner": _changes,
+}  # fmt: skip
+"""What answers each quantity that is an order, or rests on several."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -123,6 +124,48 @@ def siblings(evidence: Basis, layer: str, columns: Sequence[str], rows: Ints) ->
     return out
 
 
+def fixed_of(
+    evidence: Basis, layer: str, columns: Sequence[str], rows: Ints, some: Iterable[int]
+) -> dict[int, Key]:
+    """Return by row what of a layer has to be equal where some columns of it differ.
+
+    Args:
+        evidence: the table.
+        layer: of which the columns are.
+        columns: what differs.
+        rows: the cells that are looked at.
+        some: those of them that are asked for.
+    """
+    some = list(some)
+    kinds = _kinds(evidence, layer, columns)
+    own = keys_of(evidence, siblings(evidence, layer, columns, rows), some)
+    return {r: (kinds[r], *own[r]) for r in some}
+
+
+def _kinds(evidence: Basis, layer: str, columns: Sequence[str]) -> list[str]:
+    """Return by row the technique whose parameters some columns are, so that no two are mixed.
+
+    Empty where a cell does not have them, and where they are no parameters: a sub-layer is what
+    tells techniques apart, so they differ with it.
+    """
+    if not all(_is_parameter(evidence, layer, c) for c in columns):
+        return [EMPTY] * len(evidence.table.cells)
+    kinds = evidence.texts(f"{layer}.{TECHNIQUE}")
+    texts = [evidence.texts(c) for c in columns]
+    return [EMPTY if EMPTY in own else kind for kind, *own in zip(kinds, *texts, strict=True)]
+
+
+def _is_parameter(evidence: Basis, layer: str, column: str) -> bool:
+    """Say whether a column is a parameter of techniques of a layer, as its choices are written."""
+    if column not in evidence.table.parameters:
+        return False
+    name = column.rpartition(".")[2]
+    if chosen := evidence.table.choices.get(layer):
+        return any(name in step.params for steps in chosen.values() for step in steps)
+    written = re.compile(rf"[(,]\s*{re.escape(name)}\s*=")
+    return any(written.search(text) for text in set(evidence.texts(layer)))
+
+
 def _column(evidence: Basis, column: str, rows: Ints) -> list[str]:
     texts = evidence.texts(column)
     return [texts[r] for r in rows.tolist()]
@@ -210,7 +253,7 @@ def _couples(
     first, second = (side.tolist() for side in sides)
     every = list(dict.fromkeys([*first, *second]))
     where = keys_of(evidence, rest_of(evidence, [layer]), every)
-    own = keys_of(evidence, siblings(evidence, layer, columns, rows), every)
+    own = fixed_of(evidence, layer, columns, rows, every)
     partners: dict[Key, list[int]] = defaultdict(list)
     for r in second:
         partners[where[r]].append(r)
@@ -253,8 +296,9 @@ def _ends(
             f"name; they name {', '.join(columns)}"
         )
     own = values[numeric[0]]
-    beside = siblings(evidence, layer, columns, rows)
-    keys = keys_of(evidence, [*rest_of(evidence, [layer]), *beside], rows.tolist())
+    others = keys_of(evidence, rest_of(evidence, [layer]), rows.tolist())
+    beside = fixed_of(evidence, layer, columns, rows, rows.tolist())
+    keys = {r: (*others[r], *beside[r]) for r in rows.tolist()}
     seen: dict[Key, list[float]] = defaultdict(list)
     for r in rows.tolist():
         if np.isfinite(own[r]):
@@ -291,16 +335,15 @@ def levelled(
     """
     given = [column, *([by] if by else [])]
     layers, names = _layers(evidence, given)
-    beside = [
-        s for x, c in zip(layers, names, strict=True) for s in siblings(evidence, x, [c], rows)
-    ]
     outer = places_of(evidence, contexts, layers)
     if set(outer) & set(names):
         raise CannotTell(f"{', '.join(sorted(set(outer) & set(names)))} is varied, and no context")
     every = rows.tolist()
-    inner = keys_of(evidence, [*rest_of(evidence, layers), *beside], every)
+    others = keys_of(evidence, rest_of(evidence, layers), every)
+    beside = [fixed_of(evidence, x, [c], rows, every) for x, c in zip(layers, names, strict=True)]
     place, own = keys_of(evidence, outer, every), keys_of(evidence, names, every)
     every = [r for r in every if EMPTY not in own[r]]
+    inner = {r: (*others[r], *(v for fixed in beside for v in fixed[r])) for r in every}
     found: dict[Key, dict[Key, dict[tuple[str, str], list[int]]]] = {}
     for r in every:
         level = (own[r][0], own[r][1] if by else "")

@@ -12,6 +12,8 @@ from dlas.analyze.claims.amounts import Answered
 from dlas.analyze.claims.gauges import Basis
 from dlas.analyze.claims.hypothesis import EVERY, MOST, SOME, Term, called
 from dlas.analyze.claims.judge import Tried
+from dlas.analyze.claims.language import PLACES
+from dlas.analyze.claims.orders import JUDGES
 from dlas.analyze.claims.terms import AGAINST
 from dlas.analyze.tell.words import is_time, number
 
@@ -91,7 +93,7 @@ class Plainly:
         if not math.isfinite(one.value):
             return one.told
         ends = f"({number(one.low)} to {number(one.high)})"
-        if quantity.name in ("elbow", "flips", "winner", "changes_winner", "breakeven"):
+        if quantity.name in (*JUDGES, *PLACES):
             return one.told
         if quantity.name == "drop":
             low, high = (f"{100 * x:.1f}" for x in (one.low, one.high))

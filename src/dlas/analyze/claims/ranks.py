@@ -17,6 +17,7 @@ from dlas.analyze.claims.pairs import (
     CannotTell,
     Key,
     chosen,
+    fixed_of,
     keys_of,
     placed,
     places_of,
@@ -74,12 +75,13 @@ def answers(
 
 def _units(evidence: Basis, over: str, rows: Sequence[int]) -> dict[str, list[int]]:
     """Return the rows of each level in the places that all levels share; none share one: none."""
-    others = rest_of(evidence, [evidence.layer(over)])
-    level, where = keys_of(evidence, [over], rows), keys_of(evidence, others, rows)
+    layer = evidence.layer(over)
+    level, where = (keys_of(evidence, x, rows) for x in ([over], rest_of(evidence, [layer])))
+    own = fixed_of(evidence, layer, [over], np.array(rows, dtype=np.int64), rows)
     found: dict[str, dict[Key, list[int]]] = {}
     for r in rows:
         if level[r][0] != EMPTY:
-            found.setdefault(level[r][0], {}).setdefault(where[r], []).append(r)
+            found.setdefault(level[r][0], {}).setdefault((*where[r], *own[r]), []).append(r)
     shared = set.intersection(*(set(f) for f in found.values())) if found else set()
     return {
         name: [r for place, some in places.items() if place in shared for r in some]

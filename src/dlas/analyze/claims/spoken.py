@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dlas.analyze.claims.gauges import Basis
-from dlas.analyze.claims.hypothesis import ClaimsFile
+from dlas.analyze.claims.hypothesis import LEAST_CONTEXTS, Assertion, Claim, ClaimsFile
 from dlas.analyze.claims.judge import CANNOT, NOT, REPRODUCED, Judged, Tried
+from dlas.analyze.claims.language import ANSWERED, FORMS
 from dlas.analyze.claims.plainly import METRICS, Plainly
 from dlas.analyze.conclusion import plain
 
@@ -40,7 +41,7 @@ def as_text(
         if one.claim.source:
             lines.append(f"   source: {one.claim.source}")
         for tried in one.tests:
-            lines += _of_test(evidence, tried)
+            lines += _of_test(evidence, one.claim, tried)
         if one.reason:
             lines.append(f"   cannot tell: {one.reason}")
         if one.change:
@@ -48,8 +49,8 @@ def as_text(
     return "\n".join(lines) + "\n"
 
 
-def _of_test(evidence: Basis, tried: Tried) -> list[str]:
-    lines = [f"   test: {tried.test.text}"]
+def _of_test(evidence: Basis, claim: Claim, tried: Tried) -> list[str]:
+    lines = [f"   test: {tried.test.text}{conditions(evidence, claim, tried.test)}"]
     if not tried.answers:
         return lines
     missing = f", {len(tried.lonely)} with one side missing" if tried.lonely else ""
@@ -66,6 +67,29 @@ def _of_test(evidence: Basis, tried: Tried) -> list[str]:
             if rows:
                 lines.append(f"   cells, {sign} side: {_cells(evidence, rows)}")
     return lines
+
+
+def conditions(evidence: Basis, claim: Claim, test: Assertion) -> str:
+    """Return what a claim asks of a test beside its text: ``; where ...; by at least 5 %``."""
+    share = test.quantity.name == "drop"
+    parts = [f"where {' and '.join(rule.text for rule in claim.where)}"] if claim.where else []
+    if claim.least_effect:
+        parts.append(f"by at least {_percent(claim.least_effect, share)}")
+    if FORMS[test.quantity.name].gives == ANSWERED or _asks_for_the_same(test):
+        floor = evidence.table.floor if claim.floor is None else claim.floor
+        parts.append(f"the same: within {_percent(floor, share)}")
+    if claim.least_contexts > LEAST_CONTEXTS:
+        parts.append(f"in at least {claim.least_contexts} cases")
+    return "".join(f"; {part}" for part in parts)
+
+
+def _asks_for_the_same(test: Assertion) -> bool:
+    """Say whether a test asks for a number that is the same within the floor."""
+    return test.sign in ("==", "!=") and test.quantity.name in ("ratio", "speedup", "drop")
+
+
+def _percent(share: float, points: bool) -> str:
+    return f"{100 * share:.3g} {'points' if points else '%'}"
 
 
 def _cells(evidence: Basis, rows: Sequence[int]) -> str:
@@ -108,6 +132,10 @@ def _claim(evidence: Basis, one: Judged) -> dict[str, Any]:
         "p": one.p,
         "reason": one.reason,
         "change": one.change,
+        "where": [rule.text for rule in one.claim.where],
+        "contexts_at_least": one.claim.least_contexts,
+        "effect_at_least": one.claim.least_effect,
+        "floor": evidence.table.floor if one.claim.floor is None else one.claim.floor,
         "tests": [_test(evidence, tried) for tried in one.tests],
     }
 
@@ -177,7 +205,12 @@ def as_markdown(
         parts = [f"Source: {one.claim.source}." if one.claim.source else "", sentence(one.reason)]
         parts += [f"Would change it: {one.change}" if one.change else ""]
         lines.append(f"- **{one.claim.id}**: {' '.join(p for p in parts if p)}")
-        tests = numbered([f"`{t.test.text}`{_more(evidence, t)}" for t in one.tests])
+        tests = numbered(
+            [
+                f"`{t.test.text}`{conditions(evidence, one.claim, t.test)}{_more(evidence, t)}"
+                for t in one.tests
+            ]
+        )
         lines += [f"  {told}" for told in tests]
     lines += ["", "## How it was measured", "", *(f"- {note}" for note in notes)]
     return "\n".join(lines) + "\n"

@@ -216,8 +216,9 @@ def compared(
         more: how much further it has to be.
         same: within what it is the same.
     """
-    # What is exact may be equal: then it is at least so much.
-    equal = EQUAL if sign.endswith("=") and not amount.se else 0.0
+    # What is exact may be equal: then it is at least so much, and surely not more.
+    exact = 0.0 if amount.se else EQUAL
+    equal = exact if sign.endswith("=") else -exact
     if sign in (">", ">="):
         return amount.above(at + more - equal), amount.below(at + more - equal)
     if sign in ("<", "<="):

@@ -34,6 +34,7 @@ function understand() {
   section("roofline", "Roofline", "", drawRoofline, { silent: noRoofline });
   section("break-even", "Break-even", "", drawBreakEven, { silent: noCurve });
   section("returns", "Diminishing returns", "", drawReturns, { silent: noReturns });
+  section("elbow", "Elbows", "", drawElbow, { silent: noElbow });
   section("correlations", "Correlations", "", drawCorrelations, { wide: true, silent: NO_CORRELATIONS });
   section("price-table", "Tuning layer by layer", "", drawPrice, { wide: true, silent: lacking(priceStarts, "there is no start from which layers can be tuned one by one.") });
 }
