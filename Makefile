@@ -6,6 +6,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+STARTED := $(shell date +%s)
+SECONDS_SO_FAR = $$(( $$(date +%s) - $(STARTED) )) s
 CONVERTER := .venv/convert/bin/python
 OUT ?= out/quickstart
 # boto3 of the very version of botocore that s3fs brings: left to itself, pip tries dozens of them.
@@ -19,13 +21,14 @@ $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[dev]'
 	touch $@
+	@echo "Installed in $(SECONDS_SO_FAR)."
 
 install: $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/dlas run studies/quickstart.yaml --out $(OUT)
 	$(BIN)/dlas report $(OUT) -o $(OUT)/report.html
-	@echo "Open $(OUT)/report.html in a browser."
+	@echo "Open $(OUT)/report.html in a browser. All of it took $(SECONDS_SO_FAR)."
 
 case-study-small: CASE ?= out/case-study-small
 case-study-small: $(STAMP)

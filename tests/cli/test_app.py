@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 import dlas
-from dlas.cli import app
+from dlas.cli import app, catalog
 from dlas.core.errors import StepError, StorageError, UserError
 from dlas.core.records import Status
 from dlas.core.stack import LAYERS, Choice, Stack
@@ -629,6 +629,16 @@ def test_doctor_looks_into_other_interpreters(said, tmp_path):
     code, out, _ = said("doctor", "--no-probe", "--python", python)
     assert code == 0 and f"{python}: no runtime" in out
     assert re.search(r"- onnxruntime: \S+ lacks dlas==\S+, onnxruntime", out)
+
+
+def test_doctor_says_why_an_installed_runtime_runs_nothing(said, monkeypatch):
+    row = {"software": "tvm", "type": "int8", "executes": "int8", "isa": None, "problem": ""}
+    told = [row], {"litert": "litert needs a converter"}
+    monkeypatch.setattr(catalog, "_executes", lambda progress, asked: told)
+    code, out, _ = said("doctor")
+    assert code == 0 and "- litert: litert needs a converter\n" in out
+    code, out, _ = said("doctor", "--format", "json")
+    assert json.loads(out)["refused"] == {"litert": "litert needs a converter"}
 
 
 def test_train(said, tmp_path):

@@ -192,6 +192,27 @@ def test_a_folder_of_another_machine(tmp_path: Path) -> None:
         assert "dlas run" in str(error.value)
 
 
+def test_a_cell_of_another_interpreter_beside_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its path starts at the study's folder, wherever the export is asked for."""
+    cells = shipped.fill(tmp_path / "out", python="env/bin/python")
+    python = tmp_path / "out" / "env" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\necho >> {tmp_path}/called\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    made = export(Path("out"), cells[1], Path("ship"))
+    assert (tmp_path / "called").read_text() == "\n\n", "asked for its versions, and run once"
+    assert made.card["runtime"]["distributions"]["onnxruntime"] == registry.installed_version(
+        "onnxruntime"
+    )
+    assert (tmp_path / "ship" / "samples" / "outputs.npy").is_file()
+    python.unlink()
+    with pytest.raises(UserError, match="'env/bin/python' is no program"):
+        export(Path("out"), cells[1], Path("ship"))
+
+
 def test_an_artefact_that_was_cleaned_away(tmp_path: Path) -> None:
     cells = shipped.fill(tmp_path / "out")
     shutil.rmtree(tmp_path / "out" / "store")

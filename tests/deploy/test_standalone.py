@@ -98,6 +98,31 @@ def test_a_network_of_classes_of_dlas_is_refused_for_pytorch(tmp_path: Path) -> 
         built_in.pytorch(software, tmp_path)  # type: ignore[arg-type]
 
 
+def test_ncnn_is_exported_where_it_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ncnn", None)
+    (tmp_path / "ncnn.json").write_text('{"precision": "bfloat16", "algorithm": {}}')
+    software = registry.make("software", "ncnn", {"options": {"lightmode": False}})
+    options = built_in.ncnn(software, tmp_path).settings["options"]  # type: ignore[arg-type]
+    assert options["use_bf16_storage"] is True and options["lightmode"] is False  # type: ignore
+
+
+def test_the_library_of_tvm_is_that_of_its_interpreter(tmp_path: Path) -> None:
+    package = tmp_path / "site" / "tvm"
+    (package / "lib").mkdir(parents=True)
+    (package / "lib" / "libtvm_runtime.so").write_bytes(b"of the other environment")
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\necho {package}/__init__.py\n")
+    python.chmod(0o755)
+    software = registry.make("software", "tvm", {"python": str(python)})
+    beside = built_in.tvm(software, tmp_path).beside  # type: ignore[arg-type]
+    assert beside["kernel_loader/libtvm_runtime.so"] == b"of the other environment"
+    python.write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(UserError, match=f"not installed for {python}"):
+        built_in.tvm(software, tmp_path)  # type: ignore[arg-type]
+
+
 def test_a_runtime_that_nobody_exports_is_told(tmp_path: Path) -> None:
     class Strange(Software):
         name = "strange"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -29,9 +28,9 @@ def other(shared: Place) -> Path:
     folder = shared.root / "other"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     site = next((folder / "lib").glob("python3*")) / "site-packages"
-    here = sysconfig.get_paths()["purelib"]
-    source = Path(dlas.__file__).parent.parent
-    (site / "same.pth").write_text(f"{here}\n{source}\n")
+    here = [path for path in sys.path if Path(path).name == "site-packages"]
+    source = str(Path(dlas.__file__).parent.parent)
+    (site / "same.pth").write_text("\n".join([*here, source]) + "\n")
     return folder / "bin" / "python"
 
 
@@ -51,17 +50,24 @@ def test_a_runtime_runs_in_another_interpreter(shared: Place, other: Path) -> No
     assert {r.status for r in cells.values()} == {"complete"}, [
         (r.stage, r.reason) for r in cells.values()
     ]
+    found = probe(str(other), ("onnxruntime", "torch"))
+    assert found.lacks(str(other), ("onnxruntime", "torch")) == "", "its dlas is this one"
     ort = importlib.metadata.version("onnxruntime")
     told = dlas.table(shared.root / "out")["software_versions"]
     assert list(told) == [f"onnxruntime {ort}"] * 2
 
 
-def test_what_another_interpreter_lacks_is_said(tmp_path: Path) -> None:
+def test_what_another_interpreter_lacks_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     subprocess.run(
         [sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "e")], check=True
     )
-    bare = probe(str(tmp_path / "e" / "bin" / "python"), ("onnxruntime",))
-    assert f"lacks dlas=={dlas.__version__}, onnxruntime" in bare.problem
+    (tmp_path / "onnxruntime").mkdir()  # a folder beside the study is no package
+    monkeypatch.chdir(tmp_path)
+    bare = probe("e/bin/python", ("onnxruntime",))
+    told = bare.lacks("e/bin/python", ("onnxruntime",))
+    assert f"e/bin/python lacks dlas=={dlas.__version__}, onnxruntime:" in told
 
 
 def test_of_two_distributions_the_one_that_is_imported_counts(other: Path) -> None:
@@ -70,7 +76,6 @@ def test_of_two_distributions_the_one_that_is_imported_counts(other: Path) -> No
     known = site / "Torch_Pruning-0.0.1.dist-info"
     known.mkdir()
     (known / "METADATA").write_text("Metadata-Version: 2.1\nName: Torch_Pruning\nVersion: 0.0.1\n")
-    probe.cache_clear()
     assert probe(str(other), ()).versions["torch-pruning"] == "0.0.1"
     (known / "METADATA").unlink()
     known.rmdir()

@@ -40,10 +40,12 @@ MANY = 20
 """More cells than hexadecimal digits: some begin alike."""
 
 
-def stack(threads: int) -> Stack:
+def stack(threads: int, python: str = "") -> Stack:
     names = {"dataset": "digits", "model": "resnet-8", "optimization": "none",
-             "algorithm": "native", "software": "onnxruntime"}  # fmt: skip
+             "algorithm": "native"}  # fmt: skip
     chosen = {x: (registry.choice(registry.make(x, name)),) for x, name in names.items()}
+    runtime = registry.make("software", "onnxruntime", {"python": python})
+    chosen["software"] = (registry.choice(runtime),)
     cpu = registry.make("hardware", "cpu", {"threads": threads})
     return Stack(**chosen, hardware=(registry.choice(cpu),))
 
@@ -85,10 +87,11 @@ def _made(artifacts: ArtifactStore) -> dict[str, str]:
     return contents
 
 
-def fill(out: Path, host: str = "", drop: int = 0) -> dict[int, str]:
+def fill(out: Path, host: str = "", drop: int = 0, python: str = "") -> dict[int, str]:
     """Make the folder; return its cells by threads: 1 complete, 2 slower, 3 failed, else pending.
 
-    ``host``: another machine's; ``drop``: right images that the cells lose, of 100.
+    ``host``: another machine's; ``drop``: right images that the cells lose, of 100; ``python``:
+    the interpreter of their software.
     """
     out.mkdir()
     (out / "study.yaml").write_text(STUDY)
@@ -101,7 +104,7 @@ def fill(out: Path, host: str = "", drop: int = 0) -> dict[int, str]:
     ]
     cells = {}
     for threads in range(1, MANY):
-        made = stack(threads)
+        made = stack(threads, python)
         cells[threads] = made.cell
         texts = {layer: made.text(layer) for layer in LAYERS}
         row = CellRow("shipped", made.cell, threads, made.to_json(), **texts,

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from dlas.core import registry
-from dlas.core.protocols import Ran
+from dlas.core.protocols import Ran, unavailable
 from dlas.run import executed
 from dlas.run.executed import Answers
 from dlas.run.plan import plan
 from dlas.store.artifacts import ArtifactStore
 from dlas.study.study import Study
-from dlas.testing.stand_ins import asking, stack_of
+from dlas.testing import registered
+from dlas.testing.stand_ins import PlainRuntime, asking, stack_of
 
 
 def study(*precisions: str, software: str = "openvino") -> Study:
@@ -40,7 +41,7 @@ def answered(folder: Path, ran: str | None, which: Study) -> Answers:
         small = executed.question(stack, registry.resolve(stack))
         if small is not None:
             probe = answers._probe(small)
-            assert probe is not None
+            assert isinstance(probe, executed.Probe)
             made = store.scratch()
             facts = {"precision": ran, "fallbacks": [], "kernels": {}}
             store.commit(probe.step.key, "probe", made, {"ran": facts}, 0.0)
@@ -66,10 +67,42 @@ def test_thread_counts_and_networks_share_a_question():
 def test_a_survey_asks_for_a_type_in_the_first_way_that_is_not_refused(tmp_path):
     for module in ("ncnn", "pnnx", "openvino"):
         pytest.importorskip(module)
-    stacks = [probe.cell.stack for probe in Answers(tmp_path, host="a host").survey()]
+    probes, _ = Answers(tmp_path, host="a host").survey()
+    stacks = [probe.cell.stack for probe in probes]
     asked = {(s.text("software"), s.text("optimization")) for s in stacks}
     assert {("ncnn", "int8(route=own)"), ("openvino", "int8")} <= asked
     assert not {("ncnn", "int8"), ("openvino", "int8(route=own)")} & asked
+
+
+def test_a_survey_names_the_kernels_of_a_type_that_has_no_others(tmp_path):
+    for module in ("tvm", "tvm_ffi", "onnx"):
+        pytest.importorskip(module)
+    probes, refused = Answers(tmp_path, host="a host").survey()
+    asked = {
+        (probe.cell.stack.text("optimization"), probe.cell.stack.text("algorithm"))
+        for probe in probes
+        if probe.cell.techniques.software.name == "tvm"
+    }
+    assert {("none", "native"), ("int8", "spatial-pack")} <= asked
+    assert "tvm" not in refused
+
+
+def test_a_survey_says_why_a_runtime_that_is_installed_runs_nothing(tmp_path):
+    class Unwilling(PlainRuntime):
+        name = "unwilling"
+
+        def why_not(self, stack):
+            return unavailable("it needs a converter")
+
+    class Absent(Unwilling):
+        name = "absent"
+        requires = ("no_such_module",)
+
+    with registered(PlainRuntime, Unwilling, Absent):
+        probes, refused = Answers(tmp_path, host="a host").survey()
+    assert PlainRuntime.name in {probe.cell.techniques.software.name for probe in probes}
+    assert refused["unwilling"] == "it needs a converter"
+    assert not {PlainRuntime.name, "absent"} & {*refused}, "what is absent is told as missing"
 
 
 @pytest.mark.parametrize(("ran", "refused"), [("bfloat16", 0), ("float32", 2), (None, 0)])

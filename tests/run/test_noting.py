@@ -10,7 +10,10 @@ import pytest
 from dlas.core.records import Status
 from dlas.run import noting
 from dlas.run.noting import Notes
+from dlas.run.plan import plan
+from dlas.run.process.interpreters import Interpreter
 from dlas.store.facts import Evaluated
+from dlas.study.study import Study
 from dlas.tables import values
 from table_rows import fact
 
@@ -89,3 +92,20 @@ def test_of_random_weights_nothing_counts_as_correct_and_labels_stay(
         assert columns == {
             "max_abs_error": None, "agreement": 0.5, "accuracy_source": found.accuracy_source,
         }  # fmt: skip
+
+
+def test_what_quantizes_in_another_interpreter_stands_beside_its_path() -> None:
+    layers = {
+        "dataset": ["digits"],
+        "model": ["resnet-8"],
+        "optimization": ["none", {"int8": {"route": "own"}}],
+        "software": [{"openvino": {"python": "e/python"}}],
+    }
+    there = {"python": "3.11", "openvino": "2026.4", "nncf": "2.14"}
+    made = plan.make(
+        Study.from_dict({"name": "n", "layers": layers}),
+        interpreters={"e/python": Interpreter(there)},
+    )
+    found = noting.versions(made, {"libraries": {}, "python": "3.12"})
+    assert found["nncf (e/python)"] == "2.14" and found["openvino (e/python)"] == "2026.4"
+    assert found["python"] == "3.12" and "nncf" not in found

@@ -65,3 +65,37 @@ def test_what_stands_in_both_or_in_several_environments_keeps_its_path(tmp_path:
     one = read(folder(tmp_path / "b", {"old/python": "1.20"}))[0]
     for first, second in ((both, one), (one, both), (one, one)):
         assert matched(first, second) == (first, second, ())
+
+
+def test_the_path_of_what_converts_tells_no_two_cells_apart(tmp_path: Path) -> None:
+    def converted(at: Path, converter: str, version: str) -> Path:
+        software = Choice("litert", {"converter": converter}, ("converter",))
+        made = replace(stack(), software=(software,))
+        versions = {"ai-edge-litert": "2.3", "litert-torch": version}
+        at.mkdir()
+        rows = [round_row(made.cell, n, [10.0 + n] * 3) for n in range(3)]
+        built = fact(made.cell, "build", {"versions": versions})
+        return fill(at, SESSION, cell_row(made, 0), *rows, built)
+
+    one = converted(tmp_path / "a", "old/python", "0.9")
+    two = converted(tmp_path / "b", "new/python", "0.10")
+    (a, b), differ = intake.of_two_folders(one, two, ASKED)
+    assert set(a.cells["software"]) == set(b.cells["software"]) == {"litert"}
+    assert differ == (
+        "software litert: ai-edge-litert 2.3, litert-torch 0.9 (litert(converter=old/python)) "
+        "against ai-edge-litert 2.3, litert-torch 0.10 (litert(converter=new/python))",
+    )
+
+
+def test_what_quantizes_is_told_once_for_all_cells_of_a_level(tmp_path: Path) -> None:
+    rows: list = [SESSION]
+    for python, nncf in (("", "3.4"), ("old/python", "2.14")):
+        for sparsity, more in ((None, {}), (0.5, {"nncf": nncf})):
+            made = ort(python, sparsity)
+            rows += [cell_row(made, len(rows)), round_row(made.cell, 0, [10.0] * 3)]
+            versions = {"openvino": "2026.4", **more}
+            rows.append(fact(made.cell, "build", {"versions": versions}))
+    (tmp_path / "out").mkdir()
+    (sentence,) = several(read(fill(tmp_path / "out", *rows))[0])
+    assert "onnxruntime is nncf 3.4, openvino 2026.4; " in sentence
+    assert "(python=old/python) is nncf 2.14, openvino 2026.4." in sentence

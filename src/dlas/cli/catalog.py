@@ -103,13 +103,14 @@ def examine(progress: Progress | None = None, pythons: Sequence[str] = ()) -> di
 
     With a progress, what each runtime executes of each type is looked at, too, where it is not
     known yet (``executes``; None: not looked at). ``pythons``: other interpreters in which it is
-    looked for runtimes (``environments``: what each lacks for which).
+    looked for runtimes (``environments``: what each lacks for which). ``refused``: the runtimes
+    that are installed and run none of the types, with the reason.
     """
     from dlas.run.measure import host
 
     asked = _asked(pythons)
-
     description = host.describe()
+    executes, refused = (None, {}) if progress is None else _executes(progress, asked)
     rows = registry.catalogue()
     techniques = [
         {"layer": row["layer"], "name": row["name"], "missing": row["unavailable"] or _absent(row)}
@@ -120,7 +121,8 @@ def examine(progress: Progress | None = None, pythons: Sequence[str] = ()) -> di
         "host_class": host.host_class(description),
         "techniques": techniques,
         "environments": _environments(asked),
-        "executes": None if progress is None else _executes(progress, asked),
+        "executes": executes,
+        "refused": refused,
         "concerns": host.concerns(description),
     }
 
@@ -135,27 +137,33 @@ def _asked(pythons: Sequence[str]) -> Interpreters:
 
     if problems := [problem for python in pythons if (problem := no_program(python))]:
         raise UserError(problems)
-    needed = [registry.find("software", name).requires for name in registry.names("software")]
-    return ask((python, requires) for python in pythons for requires in needed)
+    return ask((python, needs) for python in pythons for needs in _needed().values())
+
+
+def _needed() -> dict[str, tuple[str, ...]]:
+    """Return the modules that each runtime needs where nothing is asked of it."""
+    names = registry.names("software")
+    return {name: registry.make("software", name).needs() for name in names}
 
 
 def _environments(asked: Interpreters) -> dict[str, dict[str, str]]:
     """Return for each interpreter what it lacks for each runtime, empty for nothing."""
-    names = registry.names("software")
-    needed = {name: registry.find("software", name).requires for name in names}
     return {
-        python: {name: asked[python, needed[name]].problem for name in names}
-        for python in dict.fromkeys(python for python, _ in asked)
+        python: {name: found.lacks(python, needs) for name, needs in _needed().items()}
+        for python, found in asked.items()
     }
 
 
-def _executes(progress: Progress, asked: Interpreters) -> list[Executed]:
-    """Return a row for each runtime and type that no rule refuses: what was seen to run."""
+def _executes(progress: Progress, asked: Interpreters) -> tuple[list[Executed], dict[str, str]]:
+    """Return a row for each runtime and type that no rule refuses: what was seen to run.
+
+    And why a runtime that is installed has none.
+    """
     from dlas.core.records import Status
     from dlas.run.executed import Answers, ran_of
 
     answers = Answers(interpreters=asked)
-    probes = answers.survey()
+    probes, refused = answers.survey()
     steps = {key for probe in probes for key in (*probe.steps, probe.step.key)}
     progress.start(len(steps), 0)
     seen: list[str] = []
@@ -174,7 +182,8 @@ def _executes(progress: Progress, asked: Interpreters) -> list[Executed]:
             "problem": record.reason if ran is None else "",
         }
 
-    return [row(*each) for each in answers.run(probes, progress.note, done=done)]
+    rows = [row(*each) for each in answers.run(probes, progress.note, done=done)]
+    return rows, refused
 
 
 def _absent(row: Mapping[str, Any]) -> str | None:
@@ -207,6 +216,7 @@ def examination_text(found: Mapping[str, Any], width: int | None) -> str:
         lines += ["", *_environment_text(python, lacks)]
     if found["executes"] is not None:
         lines += ["", *_executes_text(found["executes"], width)]
+        lines += [f"- {name}: {reason}" for name, reason in found["refused"].items()]
     concerns = found["concerns"] or ["nothing speaks against timings on this machine"]
     return "\n".join([*lines, "", "timings:", *(f"- {concern}" for concern in concerns)])
 

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+OF_NETWORKS = ("torch", "timm", "safetensors")
+"""The modules by which a build reads a torch module, or the program exported of one."""
 LABEL = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
 Label = Annotated[str, Field(pattern=LABEL)]
 """What a machine is called that cells are to run on: one word, which no shell or file minds."""
@@ -95,6 +97,10 @@ class Technique:
     added: ClassVar[tuple[str, ...]] = ()
     """Parameters that are no part of a choice where they have their default: cells from before
     there were such parameters are still the same cells."""
+
+    def needs(self) -> tuple[str, ...]:
+        """Return the modules without which it cannot run with these parameters."""
+        return self.requires
 
     def why_not(self, stack: Techniques) -> Refusal | None:
         """Return why this technique cannot stand in a stack, or None."""
@@ -262,6 +268,18 @@ class Software(Technique):
     a stack whose type runs in another, undeclared one is then refused."""
     places: ClassVar[tuple[str, ...]] = ("python",)
     python: str = ""
+
+    def needs(self) -> tuple[str, ...]:
+        """Return the modules that it builds and runs with: torch's, too, of a torch module."""
+        return self.requires if self.form == "onnx" else (*self.requires, *OF_NETWORKS)
+
+    def built_by(self) -> Mapping[str, str]:
+        """Return versions of what builds in an environment that a parameter beside python names.
+
+        By the names of distributions. They are shown beside the versions of ``libraries``; what
+        keys must know of them is for ``fingerprint`` to say.
+        """
+        return {}
 
     @property
     def bakes_threads(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from dlas.core.errors import UserError
 from dlas.core.protocols import Dataset, Software
 from dlas.deploy.shipping import Deployment
+from dlas.run.process.interpreters import place_of
 
 STANDALONE = "dlas.deploy.standalone"
 KERNELS, KERNEL_LOADER = "dlas.kernels.ground", "kernel_loader"
@@ -44,7 +45,7 @@ def openvino(software: Software, artifact: Path) -> Deployment:
 def ncnn(software: Software, artifact: Path) -> Deployment:
     """Return how ncnn loads its two files: with the options of :class:`Ncnn`, without pnnx."""
     info = json.loads((artifact / "ncnn.json").read_text(encoding="utf-8"))
-    options = software.settings(info["precision"])  # type: ignore[attr-defined]
+    options = software.unchecked(info["precision"])  # type: ignore[attr-defined]
     return Deployment(f"{STANDALONE}.load_ncnn", {"options": options}, ("ncnn",))
 
 
@@ -117,14 +118,13 @@ def tvm(software: Software, artifact: Path) -> Deployment:
     """Return the loader of our kernels, with TVM's runtime library alone.
 
     Raises:
-        UserError: the library is not installed.
+        UserError: the library is not installed where the software runs.
     """
-    spec = importlib.util.find_spec("tvm")
-    library = (
-        Path(spec.origin).parent / "lib" / "libtvm_runtime.so" if spec and spec.origin else None
-    )
+    package = place_of("tvm", software.python)
+    library = package / "lib" / "libtvm_runtime.so" if package else None
     if library is None or not library.is_file():
-        raise UserError("TVM's runtime library is not installed here: pip install 'dlas[tvm]'")
+        where = f"for {software.python}" if software.python else "here"
+        raise UserError(f"TVM's runtime library is not installed {where}: pip install 'dlas[tvm]'")
     beside = {f"{KERNEL_LOADER}/{library.name}": library.read_bytes()}
     beside |= {f"{KERNEL_LOADER}/{name}": text.encode() for name, text in _kernel_loader().items()}
     return Deployment(f"{STANDALONE}.load_tvm", {}, ("apache-tvm-ffi",), beside)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,12 @@ import numpy as np
 from dlas.core import registry
 from dlas.core.errors import StepError, StorageError, UserError
 from dlas.core.keys import folder_manifest
-from dlas.core.protocols import Dataset, Techniques
+from dlas.core.protocols import Dataset, Software, Techniques
 from dlas.deploy.card import card, readme
 from dlas.deploy.picked import Located, pick
 from dlas.deploy.shipping import Deployment, class_names, deployment
 from dlas.run.measure.verdict import compare_outputs, output_problem
-from dlas.run.process.interpreters import probe
+from dlas.run.process.interpreters import no_program, probe
 from dlas.tables import intake
 
 SAMPLES = 16
@@ -96,12 +96,12 @@ def _check_free(to: Path) -> None:
 
 def _fill(made: Path, picked: Located) -> dict[str, Any]:
     techniques = registry.resolve(picked.stack)
-    software = techniques.software
-    needs = deployment(software, picked.artifact)
-    versions = _versions(techniques, needs)
     with contextlib.chdir(intake.study_folder(picked.folder)):
+        software = _placed(techniques.software)
         names, preprocessing = _of_data(techniques.dataset)
         spec = techniques.dataset.spec()
+    needs = deployment(software, picked.artifact)
+    versions = _versions(software, needs)
     shutil.copytree(picked.artifact, made / "artefact")
     _copy_module("dlas.deploy.standalone.predict", made / "predict.py")
     _copy_module("dlas.deploy.standalone.verify", made / "verify.py")
@@ -122,7 +122,7 @@ def _fill(made: Path, picked: Located) -> dict[str, Any]:
         precision=techniques.precision,
     )
     _write(made, told, needs)
-    _prove(made, picked, techniques)
+    _prove(made, picked, techniques, software.python or sys.executable)
     told["files"] = {n: h for n, h in folder_manifest(made).items() if n != CARD}
     (made / CARD).write_text(_json(told), encoding="utf-8")
     return told
@@ -179,16 +179,29 @@ def _of_data(dataset: Dataset) -> tuple[tuple[str, ...], dict[str, Any] | None]:
     return class_names(dataset), known if len(known) == len(PREPROCESSING) else None
 
 
-def _versions(techniques: Techniques, needs: Deployment) -> dict[str, str]:
+def _placed(software: Software) -> Software:
+    """Return software whose interpreter is found from anywhere, not from the study's folder alone.
+
+    Raises:
+        UserError: it is no program.
+    """
+    if not software.python:
+        return software
+    found = shutil.which(software.python)
+    if found is None:
+        raise UserError(no_program(software.python))
+    return replace(software, python=str(Path(found).absolute()))
+
+
+def _versions(software: Software, needs: Deployment) -> dict[str, str]:
     """Return the versions of what has to be installed, and of Python.
 
     Raises:
         UserError: something is not installed.
     """
-    software = techniques.software
     names = [*ALWAYS, *needs.distributions]
     if software.python:
-        other = probe(software.python, software.requires)
+        other = probe(software.python)
         if other.problem:
             raise UserError(other.problem)
         known = {name.lower(): version for name, version in other.versions.items()}
@@ -207,8 +220,10 @@ def _versions(techniques: Techniques, needs: Deployment) -> dict[str, str]:
 # ---------------------------------------------------------------- the proof
 
 
-def _prove(made: Path, picked: Located, techniques: Techniques) -> None:
+def _prove(made: Path, picked: Located, techniques: Techniques, program: str) -> None:
     """Store inputs, run the folder on them in a process of its own, and store the outputs.
+
+    ``program``: the interpreter, by a path that holds anywhere.
 
     Raises:
         StepError: it does not run, or its outputs are not those of the network.
@@ -219,7 +234,6 @@ def _prove(made: Path, picked: Located, techniques: Techniques) -> None:
     inputs = np.load(picked.inputs / "samples.npy", mmap_mode="r", allow_pickle=False)
     count = -(-SAMPLES // batch) * batch
     np.save(samples / "inputs.npy", np.ascontiguousarray(inputs[:count]))
-    program = techniques.software.python or sys.executable
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -37,6 +38,8 @@ VARIABLE = "DLAS_PROBE_DIR"
 """The environment's name for the folder where answers are kept."""
 DATASET, MODEL, ALGORITHM = "digits", "resnet-8", "native"
 """The small network, and its images: what ships with dlas and is built in a second or two."""
+ALGORITHMS = (ALGORITHM, "spatial-pack")
+"""What a survey asks for in turn: some types run by kernels that have to be named alone."""
 HELD_BY = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS", "LD_PRELOAD")
 """Variables that can keep libraries from what the CPU has: an answer holds under them only."""
 
@@ -59,12 +62,12 @@ def question(stack: Stack, techniques: Techniques) -> Stack | None:
     return _small(asking[-1], stack.software[0], hardware)
 
 
-def _small(step: Choice, software: Choice, hardware: Choice) -> Stack:
+def _small(step: Choice, software: Choice, hardware: Choice, algorithm: str = ALGORITHM) -> Stack:
     return Stack(
         dataset=(_plain("dataset", DATASET),),
         model=(_plain("model", MODEL),),
         optimization=(step,),
-        algorithm=(_plain("algorithm", ALGORITHM),),
+        algorithm=(_plain("algorithm", algorithm),),
         software=(software,),
         hardware=(hardware,),
     )
@@ -103,7 +106,7 @@ class Answers:
     interpreters: Interpreters = field(default_factory=dict)
     """What other interpreters answered."""
     _known: dict[str, Ran | None] = field(default_factory=dict)
-    _probes: dict[str, Probe | None] = field(default_factory=dict)
+    _probes: dict[str, Probe | Refused] = field(default_factory=dict)
 
     def seen(self, stack: Stack, techniques: Techniques) -> Ran | None:
         """Return what a stack's software was seen to run of its type; None: nobody looked."""
@@ -112,7 +115,8 @@ class Answers:
             return None
         if small.cell not in self._known:
             probe = self._probe(small)
-            self._known[small.cell] = self._stored(probe.step.key) if probe else None
+            stored = self._stored(probe.step.key) if isinstance(probe, Probe) else None
+            self._known[small.cell] = stored
         return self._known[small.cell]
 
     def look(
@@ -130,7 +134,8 @@ class Answers:
             small = question(stack, techniques)
             if small is not None and self.seen(stack, techniques) is None:
                 wanted[small.cell] = small
-        probes = [probe for small in wanted.values() if (probe := self._probe(small))]
+        planned = (self._probe(small) for small in wanted.values())
+        probes = [probe for probe in planned if isinstance(probe, Probe)]
         if not probes:
             return
         names = ", ".join(sorted({probe.step.text for probe in probes}))
@@ -164,35 +169,59 @@ class Answers:
             return
         yield from ((probe, records[probe.step.key]) for probe in probes)
 
-    def survey(self) -> list[Probe]:
+    def survey(self) -> tuple[list[Probe], dict[str, str]]:
         """Return a probe for each runtime and type on this machine's CPU.
 
-        In every interpreter whose answers are known, too.
+        In every interpreter whose answers are known, too. And why a runtime that is installed has
+        none at all, by its text.
         """
         cpu = _plain("hardware", "cpu")
         steps = [_ways(name) for name in ("none", *_narrow())]
-        places = dict.fromkeys(["", *(python for python, _ in self.interpreters)])
+        places = dict.fromkeys(["", *self.interpreters])
         software = [
             registry.choice(registry.make("software", name, {"python": python} if python else {}))
             for name in registry.names("software")
             for python in places
         ]
-        probes = (self._first(ways, each, cpu) for each in software for ways in steps)
-        return [probe for probe in probes if probe is not None]
+        probes: list[Probe] = []
+        refused: dict[str, str] = {}
+        for each in software:
+            found = [self._first(ways, each, cpu) for ways in steps]
+            mine = [probe for probe in found if isinstance(probe, Probe)]
+            probes += mine
+            if not mine and self._installed(each):
+                refused[each.text] = next(
+                    r.refusal.reason for r in found if isinstance(r, Refused)
+                )
+        return probes, refused
 
-    def _first(self, ways: Sequence[Choice], software: Choice, hardware: Choice) -> Probe | None:
-        """Return the plan of the first way to a type that no rule refuses."""
-        probes = (self._probe(_small(way, software, hardware)) for way in ways)
-        return next((probe for probe in probes if probe is not None), None)
+    def _installed(self, software: Choice) -> bool:
+        """Return whether all that a runtime requires is there, in its interpreter."""
+        made = registry.software(software)
+        if made.python:
+            return not self.interpreters[made.python].lacks(made.python, made.requires)
+        return registry.missing(type(made)) is None
 
-    def _probe(self, small: Stack) -> Probe | None:
-        """Return the plan of a small stack, None where another rule refuses it."""
+    def _first(
+        self, ways: Sequence[Choice], software: Choice, hardware: Choice
+    ) -> Probe | Refused | None:
+        """Return the plan of the first way to a type that is not refused, or the first refusal."""
+        refused = None
+        for algorithm, way in product(ALGORITHMS, ways):
+            found = self._probe(_small(way, software, hardware, algorithm))
+            if isinstance(found, Probe):
+                return found
+            refused = refused or found
+        return refused
+
+    def _probe(self, small: Stack) -> Probe | Refused:
+        """Return the plan of a small stack, or that another rule refuses it."""
         if small.cell not in self._probes:
             steps: dict[str, Step] = {}
             [each] = live([small])
             cell = plan_cell(each, steps, Identities(), _as_asked, self.interpreters)
             self._probes[small.cell] = (
-                None
+                cell
                 if isinstance(cell, Refused)
                 else Probe(cell, steps, probe_step(cell, self.host))
             )

@@ -16,7 +16,7 @@ from dlas.run.bench import Bench
 from dlas.run.making import Maker
 from dlas.run.measure.verdict import output_problem
 from dlas.run.plan.after_build import baseline_step, evaluate_step, memory_step
-from dlas.run.plan.identities import versions_of
+from dlas.run.plan.identities import built_by, versions_of
 from dlas.run.plan.plan import CellPlan, Plan, Refused, Runnable
 from dlas.store.facts import Built, Evaluated, Fact, Memory, Rests
 from dlas.store.results import CellRow, FactRow, RoundRow
@@ -37,10 +37,11 @@ def versions(plan: Plan, description: Mapping[str, Any]) -> dict[str, str]:
     found["python"] = description["python"]
     for cell in plan.runnable:
         for technique in cell.techniques.all():
-            elsewhere = cell.interpreter if technique is cell.techniques.software else None
-            where = f" ({cell.techniques.software.python})" if elsewhere else ""
-            for name, version in versions_of(technique, elsewhere).items():
-                found[f"{name}{where}"] = version
+            if technique is not cell.techniques.software:
+                found |= versions_of(technique, None)
+        where = f" ({cell.techniques.software.python})" if cell.interpreter else ""
+        built = built_by(cell.techniques, cell.interpreter)
+        found |= {f"{name}{where}": version for name, version in built.items()}
     return dict(sorted(found.items()))
 
 
@@ -218,7 +219,7 @@ class Notes:
             facts=built.info["facts"],
             achieved=[info["achieved"] for info in infos if "achieved" in info],
             weights=self.records[cell.prepared].info.get("weights"),
-            versions=versions_of(cell.techniques.software, cell.interpreter),
+            versions=built_by(cell.techniques, cell.interpreter),
         )
 
     def _evaluation(self, cell: Runnable) -> StepRecord:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 
+from dlas.core import registry
 from dlas.core.protocols import Software
 from dlas.core.stack import Choice, Stack
 from dlas.store.facts import Built
@@ -32,14 +33,17 @@ def several(results: Results) -> list[str]:
 
 def versions(results: Results) -> dict[str, str]:
     """Return the versions of its libraries that each software, as it is written, was built by."""
-    found: dict[str, set[str]] = defaultdict(set)
+    found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for (cell, _), facts in results.facts_of.items():
         built = facts.get(Built.KIND)
         known = Built.from_json(built.value).versions if built else None
         if known and cell in results.texts:
-            told = ", ".join(f"{name} {version}" for name, version in known.items())
-            found[results.texts[cell].software].add(told)
-    return {text: " or ".join(sorted(each)) for text, each in found.items()}
+            for name, version in known.items():  # what quantizes has a part in int8 cells alone
+                found[results.texts[cell].software][name].add(version)
+    return {
+        text: ", ".join(f"{name} {' or '.join(sorted(v))}" for name, v in sorted(each.items()))
+        for text, each in found.items()
+    }
 
 
 def texts_of(results: Results) -> Texts:
@@ -91,6 +95,7 @@ def _without(row: CellRow) -> CellRow:
 
 
 def _plain(choice: Choice) -> Choice:
-    """Return a choice whose text leaves out the path of its interpreter."""
-    shown = tuple(name for name in choice.shown if name not in Software.places)
+    """Return a choice whose text leaves out its paths: of its interpreter, of what converts."""
+    places = {*Software.places, *registry.place_names("software", choice.name)}
+    shown = tuple(name for name in choice.shown if name not in places)
     return replace(choice, shown=shown)

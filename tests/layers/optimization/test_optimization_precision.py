@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -9,8 +11,10 @@ from torch import nn
 from dlas.core import registry
 from dlas.core.errors import StepError, UserError
 from dlas.core.protocols import DataSpec, Network
+from dlas.core.registry import entries
 from dlas.layers.optimization.shared.calibration import chosen_range
 from dlas.networks.export import export_onnx
+from dlas.testing.stand_ins import PlainRuntime, stack_of
 
 SPEC = DataSpec(classes=10, channels=1, height=12, width=12)
 
@@ -319,6 +323,23 @@ def test_left_to_the_runtime_the_network_stays_and_says_on_what_to_calibrate(tmp
     shared = apply("int8", Network(SPEC, net()), tmp_path, data, images=40)
     assert sorted(data.asked) == sorted(picked), "the same images as the shared model's"
     assert shared.network.calibration == ()
+
+
+def test_a_runtimes_own_int8_needs_nothing_of_the_shared_model(tmp_path, monkeypatch):
+    for module in ("onnx", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, module, None)
+        with monkeypatch.context() as gone:
+            gone.setattr(entries, "importable", lambda name, module=module: name != module)
+            said = {}
+            for route in ("own", "shared"):
+                int8 = registry.make("optimization", "int8", {"route": route})
+                said[route] = registry.refusal(stack_of(PlainRuntime(), int8))
+            assert said["own"] is None
+            assert said["shared"].reason == (
+                f"int8 needs {module}: not installed; pip install 'dlas[onnx]'"
+            )
+    done = apply("int8", Network(SPEC, net()), tmp_path, Data(), images=40, route="own")
+    assert done.network.precision == "int8"
 
 
 def test_whole_batches_are_calibrated_on(tmp_path):

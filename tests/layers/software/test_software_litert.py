@@ -13,7 +13,7 @@ import pytest
 from dlas.core import registry
 from dlas.core.errors import StepError
 from dlas.layers.software.litert import LiteRtSession
-from dlas.layers.software.shared import litert_graph
+from dlas.layers.software.shared import litert_graph, own_threads
 from dlas.layers.software.shared.work import settle
 from fake_programs import (
     CPU,
@@ -173,11 +173,11 @@ def test_both_kinds_of_bytes_are_int8() -> None:
 def listed(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let sessions run on an interpreter that gives back what was put in."""
 
-    def of(kind: Any) -> Any:
+    def of(kind: Any, threads: int = 1) -> Any:
         fake = SimpleNamespace(Interpreter=lambda **_: Listed(kind))
         monkeypatch.setitem(sys.modules, "ai_edge_litert", SimpleNamespace())
         monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", fake)
-        return LiteRtSession(Path("anywhere"), 1)
+        return LiteRtSession(Path("anywhere"), threads)
 
     return of
 
@@ -194,6 +194,17 @@ def test_whole_numbers_are_converted_at_both_ends_and_cut_off(listed: Any) -> No
 def test_floats_go_through_as_they_are(listed: Any) -> None:
     x = np.array([[0.0, 0.26]], np.float32)
     assert listed(np.float32)(x) is x
+
+
+@pytest.mark.parametrize(("seen", "told"), [(None, None), (1, None), (2, 2), (3, 3)])
+def test_fewer_threads_than_asked_are_no_reading_and_it_is_said_why(
+    listed: Any, seen: int | None, told: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_threads, "that_ran", lambda _: seen)
+    ran = listed(np.float32, 2).observe(np.zeros((1, 4), np.float32))
+    assert ran.threads == told
+    said = ("fewer than 2 threads were seen to compute: 1",) if seen == 1 else ()
+    assert ran.fallbacks == said
 
 
 def test_what_cannot_be_asked_stays_empty_and_is_told(
@@ -228,8 +239,10 @@ def test_where_it_is_not_installed_it_is_unavailable_and_says_how_to_get_it() ->
 
 
 def test_a_converter_is_needed_and_its_version_is_known(environment: str, tmp_path: Path) -> None:
-    assert litert(converter=environment).fingerprint() == {"litert-torch": "9"}
-    assert litert(converter="").fingerprint() is None
+    elsewhere = litert(converter=environment)
+    assert elsewhere.fingerprint() == elsewhere.built_by() == {"litert-torch": "9"}
+    assert litert(converter="").fingerprint() is None and litert(converter="").built_by() == {}
+    assert "litert-torch" in type(elsewhere).libraries, "in the key where it is not elsewhere"
     other = tmp_path / "python"
     other.write_text("")
     other.chmod(0o755)
@@ -248,7 +261,9 @@ def test_a_converter_is_needed_and_its_version_is_known(environment: str, tmp_pa
 def test_without_a_converter_it_is_unavailable() -> None:
     refused = litert(converter="").why_not(stack(litert()))
     assert refused is not None and "litert-torch" in refused.reason
-    assert litert(converter="", python="elsewhere").why_not(stack(litert())) is None
+    there = litert(converter="", python="elsewhere")
+    assert there.why_not(stack(litert())) is None
+    assert "litert_torch" in there.needs(), "which is asked of that interpreter"
 
 
 def test_what_is_not_converted_is_told_in_its_words(

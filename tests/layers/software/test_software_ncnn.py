@@ -18,7 +18,7 @@ from dlas.layers.software.shared import ncnn_files, ncnn_int8, ncnn_kernels, own
 from dlas.layers.software.shared.ncnn_blobs import PARAM, SeenBlobs, open_net, write_net
 from dlas.layers.software.shared.ncnn_kernels import by_memory
 from dlas.run.measure.verdict import asked_and_ran
-from dlas.testing.stand_ins import NamedKernels
+from dlas.testing.stand_ins import NamedKernels, stack_of
 from fake_programs import (
     _FILES,
     CPU,
@@ -316,13 +316,43 @@ def test_its_own_int8_agrees_is_smaller_and_really_runs(net: str) -> None:
     assert sizes[1] < 0.5 * sizes[0]
 
 
-def test_an_image_of_few_values_is_not_cut() -> None:
-    net = open_net(folder("residual"), {"num_threads": 1})
-    layers = ncnn_files.read_layers((folder("residual") / PARAM).read_text())
-    chosen = [layer for layer in layers if layer.kind in ncnn_int8.QUANTIZED]
+def scales_of_few_values(net: str) -> tuple[list[ncnn_files.NcnnLayer], list[float]]:
+    """Return a network's layers, and the scales of what those in int8 read of images of 0.5, 3."""
+    made = folder(net)
+    layers = ncnn_files.read_layers((made / PARAM).read_text())
     few = np.where(images() > 1, np.float32(3), np.float32(0.5))
-    scales = ncnn_int8._scales(net, chosen, few)
-    assert scales[chosen[0].name] == pytest.approx(127 / 3)
+    chosen = [layer for layer in layers if layer.kind in ncnn_int8.QUANTIZED]
+    opened = open_net(made, {"num_threads": 1})
+    scales = ncnn_int8._scales(opened, chosen, few, ncnn_int8._of_the_image(layers))
+    return layers, [scales[layer.name] for layer in chosen]
+
+
+def test_an_image_of_few_values_is_not_cut() -> None:
+    _, scales = scales_of_few_values("residual")
+    assert scales[0] == pytest.approx(127 / 3)
+
+
+class _Twice(nn.Module):
+    """Two first convolutions, of which one has its image padded by a layer of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.near, self.far = nn.Conv2d(1, 16, 1, stride=2), nn.Conv2d(1, 16, 3, stride=2)
+        self.pad, self.head = nn.ReplicationPad2d(1), nn.Linear(16, 10)
+
+    def forward(self, x: Any) -> Any:
+        both = torch.relu(self.near(x) + self.far(self.pad(x)))
+        return self.head(both.mean((2, 3)))
+
+
+def test_an_image_that_is_read_twice_or_padded_is_not_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """ncnn puts a layer before them that copies the image, as in RepVGG."""
+    monkeypatch.setitem(NETS, "twice", lambda _: _Twice())
+    layers, scales = scales_of_few_values("twice")
+    assert {"Split", "Padding"} <= {layer.kind for layer in layers}
+    assert scales[:2] == pytest.approx([127 / 3, 127 / 3])
 
 
 class _Own(nn.Module):
@@ -413,6 +443,13 @@ def test_weights_that_are_laid_out_in_an_unknown_way_are_refused() -> None:
 
 
 # ---------------------------------------------------------------- rules, and each switched off
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_no_rule_keeps_an_algorithm_from_its_own_int8(algorithm: str) -> None:
+    own: Any = registry.make("optimization", "int8", {"route": "own"})
+    asked = stack_of(software("ncnn"), own, registry.make("algorithm", algorithm))
+    assert registry.refusal(asked) is None
 
 
 def test_the_shared_int8_model_is_unavailable_since_it_has_zero_points(tmp_path: Path) -> None:

@@ -260,6 +260,7 @@ def test_int8_needs_an_algorithm_that_has_kernels_in_it():
     for name, params, said in (
         ("native", {}, "name an algorithm that chooses kernels"),
         ("winograd", {}, "winograd in int8 is not implemented: its transforms"),
+        ("map", {"*": "winograd"}, "winograd in int8 is not implemented: its transforms"),
         ("spatial-pack", {"weights": "csr"}, "CSR weights in int8 are implemented for conv"),
     ):
         reason = refused(name, **params)

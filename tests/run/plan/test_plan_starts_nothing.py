@@ -74,8 +74,8 @@ def test_an_interpreter_that_cannot_be_started_is_refused_as_a_run_does(tmp_path
 def test_what_an_interpreter_answered_decides() -> None:
     other = study({"onnxruntime": {"python": PYTHON}})
     live = plan.live(other.stacks)
-    [asked] = plan.questions(live)
-    assert asked[0] == PYTHON
+    [(asked, modules)] = plan.questions(live)
+    assert asked == PYTHON and "onnxruntime" in modules
     bad = plan.make(other, live, interpreters={asked: Interpreter(problem="lacks dlas")})
     assert {cell.refusal.reason for cell in bad.refused} >= {"lacks dlas"}
     assert not bad.runnable

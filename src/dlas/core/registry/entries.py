@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
@@ -91,9 +91,13 @@ def load(
     return found
 
 
-def missing(technique: type[Technique]) -> Refusal | None:
-    """Return why a technique cannot run here: the modules it requires that are not installed."""
-    absent = [m for m in technique.requires if not importable(m)]
+def missing(technique: type[Technique], modules: Iterable[str] | None = None) -> Refusal | None:
+    """Return why a technique cannot run here: modules that are not installed.
+
+    By default those that it requires whatever its parameters.
+    """
+    needed = technique.requires if modules is None else modules
+    absent = [m for m in dict.fromkeys(needed) if not importable(m)]
     if not absent:
         return None
     hint = f"pip install 'dlas[{technique.extra}]'" if technique.extra else "install them"

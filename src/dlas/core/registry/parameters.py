@@ -207,7 +207,7 @@ def refusal(techniques: Techniques) -> Refusal | None:
     said += [
         r
         for t in techniques.all()
-        if not _other_interpreter(t) and (r := entries.missing(type(t)))
+        if not _other_interpreter(t) and (r := entries.missing(type(t), t.needs()))
     ]
     if absent := techniques.hardware.missing():
         said.append(unavailable(absent))

@@ -5,15 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from dlas.core.protocols import (
-    Algorithm,
-    KernelChoice,
-    Refusal,
-    Techniques,
-    impossible,
-    unavailable,
-)
-from dlas.kernels.ground.types import WINOGRAD_INT8
+from dlas.core.protocols import Algorithm, KernelChoice, Refusal, Techniques, impossible
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +25,14 @@ class Winograd(Algorithm):
     """How filters are stored: ``csr`` can be asked for and is refused."""
 
     def why_not(self, stack: Techniques) -> Refusal | None:
-        """Refuse CSR weights, and int8."""
+        """Refuse CSR weights."""
         if self.weights == "csr":
             return impossible(
                 "winograd multiplies by transformed filters, and the transform mixes the nine "
                 "taps of a filter: zeros among the weights are not zeros after it, so CSR has "
                 "nothing to leave out"
             )
-        return unavailable(WINOGRAD_INT8) if stack.precision == "int8" else None
+        return None
 
     def kernel(self, operator: Any, target: str) -> KernelChoice | None:
         """Return the primitive, whether or not it can do this operator."""

@@ -121,6 +121,10 @@ class Int8(Optimization):
         """Whether the runtime quantizes, when it is built."""
         return self.route == "own"
 
+    def needs(self) -> tuple[str, ...]:
+        """Return what makes the shared model; a runtime's own way needs nothing here."""
+        return () if self.route == "own" else self.requires
+
     def why_not(self, stack: Techniques) -> Refusal | None:
         """Refuse a second precision in one pipeline, and a runtime with no way of its own."""
         said = refuse_second_precision(self, stack)
@@ -141,14 +145,14 @@ class Int8(Optimization):
         Raises:
             StepError: no training images, or the network is not float32.
         """
-        import onnx
-
         if network.precision != "float32":
             raise StepError(f"int8 needs a float32 network, and got a {network.precision} one")
         if data is None:
             raise StepError("int8 is calibrated on training images, and got none")
         if self.route == "own":
             return self._left(network, data)
+        import onnx
+
         source, ready = folder / "float32.onnx", folder / "prepared.onnx"
         target = folder / ONNX_FILE
         if network.module is not None:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from dlas.core.protocols import Array
 
 MODEL = "model.tflite"
+CONVERTS = "litert-torch"
+"""The distribution that makes its files of torch modules."""
 NORM = "RSQRT"
 """The operator that a norm ends with where it is computed as the network runs."""
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D_TRANSPOSE", "FULLY_CONNECTED")
@@ -67,7 +69,12 @@ class LiteRt(Software):
     form: ClassVar[Form] = "module"
     requires: ClassVar[tuple[str, ...]] = ("ai_edge_litert", "ai_edge_quantizer")
     extra: ClassVar[str] = "litert"
-    libraries: ClassVar[tuple[str, ...]] = ("ai-edge-litert", "ai-edge-quantizer", "torch")
+    libraries: ClassVar[tuple[str, ...]] = (
+        "ai-edge-litert",
+        "ai-edge-quantizer",
+        "torch",
+        CONVERTS,
+    )
     preload: ClassVar[tuple[str, ...]] = ("ai_edge_litert.interpreter",)
     executes: ClassVar[Mapping[str, str]] = {"float16": "float32"}
     quantizer: ClassVar[str] = "ai-edge-quantizer"
@@ -83,9 +90,22 @@ class LiteRt(Software):
     converter: str = ""
     """The Python that has litert-torch; empty: the one that builds."""
 
-    def fingerprint(self) -> Any:
+    def needs(self) -> tuple[str, ...]:
+        """Return the modules that it builds and runs with; what converts may be elsewhere."""
+        own = super().needs()
+        return own if self.converter else (*own, "litert_torch")
+
+    def built_by(self) -> Mapping[str, str]:
         """Return the version of what converts, as it is found beside its Python."""
-        return {"litert-torch": _version_beside(self.converter)} if self.converter else None
+        found = _version_beside(self.converter) if self.converter else None
+        return {CONVERTS: found} if found else {}
+
+    def fingerprint(self) -> Any:
+        """Return the version of what converts in an environment of its own.
+
+        In the one that builds it is among the libraries.
+        """
+        return {CONVERTS: _version_beside(self.converter)} if self.converter else None
 
     def why_not(self, stack: Techniques) -> Refusal | None:
         """Refuse bfloat16, the shared int8 model, chosen algorithms, devices and instructions."""
@@ -174,27 +194,30 @@ class LiteRtSession:
 
     def observe(self, x: Array) -> Ran:
         """Infer, and ask the interpreter which operators its delegate took, in which types."""
-        threads = self._seen(x)
+        threads, fewer = self._seen(x)
         try:
             every = litert_graph.operators(self._interpreter)
         except AttributeError as error:  # these questions are no part of its public interface
-            return Ran(threads=threads, fallbacks=(f"what ran could not be read: {error}",))
+            said = f"what ran could not be read: {error}"
+            return Ran(threads=threads, fallbacks=(said, *fewer))
         precision, mixed = settle([each.work for each in every if each.kind in PRODUCTS])
         return Ran(
             precision=precision,
             threads=threads,
             kernels=litert_graph.kernels(every),
-            fallbacks=mixed,
+            fallbacks=(*mixed, *fewer),
         )
 
-    def _seen(self, x: Array) -> int | None:
-        """Return how many threads computed; None where fewer than asked had anything to do.
+    def _seen(self, x: Array) -> tuple[int | None, tuple[str, ...]]:
+        """Return how many threads computed; None, and a sentence, where fewer than asked did.
 
         Of a small network one thread can be through before another one is awake, which says
         nothing of how many there are.
         """
         seen = own_threads.that_ran(lambda: [self(x) for _ in range(LOOKS)])
-        return seen if seen is not None and seen >= self._threads else None
+        if seen is None or seen >= self._threads:
+            return seen, ()
+        return None, (f"fewer than {self._threads} threads were seen to compute: {seen}",)
 
 
 # ---------------------------------------------------------------- the file
@@ -209,7 +232,7 @@ def _version_beside(python: str) -> str | None:
     """Return the version of litert-torch in the environment of a Python, None: it is not there."""
     packages = _program(python).parent.parent.glob("lib/python3*/site-packages")
     for found in distributions(path=[str(folder) for folder in packages]):
-        if (found.metadata["Name"] or "").replace("_", "-").lower() == "litert-torch":
+        if (found.metadata["Name"] or "").replace("_", "-").lower() == CONVERTS:
             return found.version
     return None
 

@@ -166,6 +166,10 @@ class Ncnn(Software):
         ]
         if problems:
             raise UserError(problems)
+        return self.unchecked(precision)
+
+    def unchecked(self, precision: Precision) -> dict[str, bool | int]:
+        """Return the same without asking ncnn: of what was built they are right."""
         narrow = {
             **dict.fromkeys(_OF_OPTIMIZATION[:3], precision == "float16"),
             "use_bf16_storage": precision == "bfloat16",

@@ -29,7 +29,7 @@ from dlas.core.protocols import (
 )
 from dlas.core.wording import said
 from dlas.kernels.ground.target import INSTRUCTION_SETS
-from dlas.kernels.ground.types import NO_SEARCH, KernelTypes
+from dlas.kernels.ground.types import NO_SEARCH, WINOGRAD_INT8, KernelTypes
 from dlas.layers.software.shared import isa, refusals
 from dlas.layers.software.shared.work import Work, settle
 
@@ -108,8 +108,9 @@ class Tvm(Software):
         ) or (refusals.cpu_only(stack, self.name) or self._nothing_to_tune(stack))
 
     def _no_kernel(self, stack: Techniques) -> Refusal | None:
+        """Refuse, in int8, what asks for no kernel, and what asks for Winograd everywhere."""
         if stack.algorithm.chooses:
-            return None
+            return unavailable(WINOGRAD_INT8) if _asks_winograd(stack.algorithm) else None
         return unavailable(
             "tvm in int8 runs dlas's own kernels, and the algorithm "
             f"{type(stack.algorithm).name!r} asks for TVM's own definition of a convolution, "
@@ -169,6 +170,15 @@ class Tvm(Software):
         program = kernels.load(folder, threads=hardware.threads)
         _set_threads(hardware.threads)
         return TvmSession(program)
+
+
+def _asks_winograd(algorithm: Algorithm) -> bool:
+    """Return whether an algorithm names Winograd's kernel for a plain 3x3 convolution."""
+    from dlas.kernels import Conv2d
+
+    plain = Conv2d(1, 16, 14, 14, 16, (3, 3), padding=(1, 1, 1, 1))
+    answer = algorithm.kernel(plain, "native")
+    return (answer.primitive if isinstance(answer, KernelChoice) else answer) == "winograd"
 
 
 def _choose(model: Any, algorithm: Algorithm, target: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from dlas.core import registry
@@ -65,14 +66,23 @@ def software_identity(software: Software, interpreter: Interpreter | None) -> Js
     return registry.identity(software, interpreter.versions if interpreter else None)
 
 
-def versions_of(technique: Technique, elsewhere: Interpreter | None) -> dict[str, str]:
+def versions_of(
+    technique: Technique, elsewhere: Interpreter | None, also: Iterable[str] = ()
+) -> dict[str, str]:
     """Return the versions of a technique's libraries, in dlas's own interpreter or another one.
 
-    What is not there is left out.
+    And of other distributions there. What is not there is left out.
     """
     there = {n: elsewhere.versions.get(n) if elsewhere else installed_version(n)
-             for n in technique.libraries}  # fmt: skip
+             for n in (*technique.libraries, *also)}  # fmt: skip
     return {name: version for name, version in there.items() if version and version != "absent"}
+
+
+def built_by(techniques: Techniques, elsewhere: Interpreter | None) -> dict[str, str]:
+    """Return the versions by which a stack's software builds: what quantizes and converts, too."""
+    by = int8_by(techniques)
+    own = versions_of(techniques.software, elsewhere, (by,) if by else ())
+    return {**own, **techniques.software.built_by()}
 
 
 def int8_by(techniques: Techniques) -> str:

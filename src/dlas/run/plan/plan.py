@@ -22,20 +22,14 @@ from typing import Literal
 from dlas.core import registry
 from dlas.core.errors import UserError
 from dlas.core.keys import Json, is_unknown, key, unknown
-from dlas.core.protocols import (
-    Optimization,
-    Ran,
-    Refusal,
-    Software,
-    Techniques,
-    unavailable,
-)
+from dlas.core.protocols import Optimization, Ran, Refusal, Techniques
 from dlas.core.records import Stage
 from dlas.core.registry import installed_version
 from dlas.core.stack import Choice, Stack
+from dlas.run.plan.elsewhere import interpreter_of, lacking, needed
 from dlas.run.plan.identities import Identities, int8_by, software_identity, versioned
 from dlas.run.plan.servers import NETWORK_SERVER, build_server, runtime_server
-from dlas.run.process.interpreters import Asked, Interpreter, Interpreters, not_looked_at
+from dlas.run.process.interpreters import Asked, Interpreter, Interpreters
 from dlas.run.process.tasks import Server
 from dlas.study.study import Study
 
@@ -166,8 +160,8 @@ def live(stacks: Iterable[Stack]) -> list[Live]:
 
 def questions(stacks: Iterable[Live]) -> set[Asked]:
     """Return what other interpreters have to be asked before steps of stacks can run."""
-    software = (techniques.software for _, techniques in stacks)
-    return {(each.python, each.requires) for each in software if each.python}
+    made = (techniques for _, techniques in stacks if techniques.software.python)
+    return {(each.software.python, needed(each)) for each in made}
 
 
 def make(
@@ -215,33 +209,12 @@ def plan_cell(
     stack, techniques = each
     techniques = replace(techniques, probed=seen(stack, techniques))
     refusal = registry.refusal(techniques)
-    interpreter = _interpreter(techniques.software, interpreters)
+    interpreter = interpreter_of(techniques.software, interpreters)
     if refusal is None and interpreter is not None:
-        refusal = _lacking(techniques, interpreter)
+        refusal = lacking(techniques, interpreter)
     if refusal is not None:
         return Refused(stack, refusal)
     return _Chain(stack, techniques, interpreter, steps, identities).cell()
-
-
-def _lacking(techniques: Techniques, interpreter: Interpreter) -> Refusal | None:
-    """Refuse another interpreter that cannot be used, or that has nothing to quantize with."""
-    if interpreter.problem:
-        return unavailable(interpreter.problem)
-    software = techniques.software
-    needed = int8_by(techniques)
-    if interpreter.asked and needed and needed not in interpreter.versions:
-        return unavailable(
-            f"{software.python} lacks {needed}, by which {software.name} quantizes: install it "
-            "there with pip"
-        )
-    return None
-
-
-def _interpreter(software: Software, known: Interpreters) -> Interpreter | None:
-    if not software.python:
-        return None
-    asked = software.python, software.requires
-    return known[asked] if asked in known else not_looked_at(software.python, software.libraries)
 
 
 class _Chain:

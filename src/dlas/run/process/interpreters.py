@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 from dlas import __version__
+from dlas.core import registry
 
 _PROBE = """
 import importlib.metadata as m, importlib.util as u, json, re, sys
@@ -18,24 +20,47 @@ named = [(d.metadata["Name"], d.version) for d in m.distributions() if d.metadat
 seen = {}
 for name, version in named:
     seen.setdefault(re.sub("[-_.]+", "-", name).lower(), version)
-print(json.dumps({"versions": seen, "python": sys.version.split()[0],
-                  "absent": [n for n in need if u.find_spec(n) is None]}))
+absent = [n for n in need if u.find_spec(n) is None]
+source, broken = None, ""
+try:
+    from dlas.core.registry import source_version
+    source = source_version("dlas")
+except Exception as error:
+    broken = f"{type(error).__name__}: {error}"
+print(json.dumps({"versions": seen, "python": sys.version.split()[0], "absent": absent,
+                  "source": source, "broken": broken}))
 """
+OURS = f"dlas=={__version__}"
+"""What has to be installed there, whatever else is needed."""
+ANSWER_S = 60
+"""Within so many seconds an interpreter answers, or is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """What another interpreter has; ``problem`` says why it cannot be used."""
+    """What another interpreter has; ``problem`` says why nothing can run there."""
 
     versions: Mapping[str, str] = field(default_factory=dict)
     problem: str = ""
     asked: bool = True
+    absent: tuple[str, ...] = ()
+    """What it was asked for and does not have: :data:`OURS`, and modules."""
+    foreign: str = ""
+    """Why its dlas cannot do the work of this one; empty: it can."""
+
+    def lacks(self, python: str, modules: Collection[str]) -> str:
+        """Return why software that needs these modules cannot run there, empty if it can."""
+        if self.problem:
+            return self.problem
+        wanted = [each for each in self.absent if each in (OURS, *modules)]
+        said = [f"{python} lacks {', '.join(wanted)}: install it there with pip"] if wanted else []
+        return "; ".join([*said, *([self.foreign] if self.foreign else [])])
 
 
 Asked = tuple[str, tuple[str, ...]]
 """What an interpreter is asked: its path, and the modules that it must have."""
-Interpreters = Mapping[Asked, Interpreter]
-"""What interpreters answered."""
+Interpreters = Mapping[str, Interpreter]
+"""What interpreters answered, by their paths."""
 UNKNOWN = "not looked at"
 
 
@@ -52,27 +77,62 @@ def not_looked_at(python: str, libraries: Iterable[str]) -> Interpreter:
     return Interpreter(versions, no_program(python), asked=False)
 
 
-def ask(questions: Iterable[Asked]) -> dict[Asked, Interpreter]:
-    """Ask interpreters, each once: starts processes."""
-    return {each: probe(*each) for each in questions}
+def ask(questions: Iterable[Asked]) -> dict[str, Interpreter]:
+    """Ask interpreters, each once for all that it must have: starts processes.
+
+    Nothing is remembered: a relative path is another interpreter in another folder, and what is
+    installed in one may have changed since.
+    """
+    wanted: dict[str, dict[str, None]] = {}
+    for python, modules in questions:
+        wanted.setdefault(python, {}).update(dict.fromkeys(modules))
+    return {python: probe(python, tuple(modules)) for python, modules in wanted.items()}
 
 
-@cache
-def probe(python: str, requires: tuple[str, ...]) -> Interpreter:
-    """Ask an interpreter for its distributions, and whether dlas and ``requires`` are there."""
+def place_of(package: str, python: str = "") -> Path | None:
+    """Return the folder of a package, of another interpreter where one is named; None: none."""
+    if not python:
+        spec = find_spec(package)
+        return Path(spec.origin).parent if spec and spec.origin else None
+    code = "import importlib.util as u, sys; print(u.find_spec(sys.argv[1]).origin)"
+    command = [python, "-P", "-c", code, package]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S, check=False)
+    return Path(done.stdout.strip()).parent if done.returncode == 0 else None
+
+
+def probe(python: str, modules: tuple[str, ...] = ()) -> Interpreter:
+    """Ask an interpreter for its distributions, its dlas, and whether modules are there."""
     if problem := no_program(python):
         return Interpreter(problem=problem)
-    command = [python, "-c", _PROBE, json.dumps(list(requires))]
+    # As for the processes that work there, the folder of a study is no place to import from.
+    command = [python, "-P", "-c", _PROBE, json.dumps(list(modules))]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S)
         found = json.loads(done.stdout)
-    except (OSError, subprocess.TimeoutExpired, json.JSONDecodeError) as error:
-        return Interpreter(problem=f"python: {python!r} does not answer as Python: {error}")
-    absent = [*found["absent"]]
-    versions = {"python": found["python"], **found["versions"]}
+        versions = {"python": found["python"], **found["versions"]}
+        ours = () if versions.get("dlas") == __version__ else (OURS,)
+        absent = (*ours, *found["absent"])
+    except (OSError, ValueError, KeyError, TypeError, subprocess.TimeoutExpired) as error:
+        problem = f"python: {python!r} does not answer as Python 3.11 or newer: {error}"
+        return Interpreter(problem=problem)
+    return Interpreter(versions, absent=absent, foreign=_foreign(python, versions, found))
+
+
+def _foreign(python: str, versions: Mapping[str, str], found: Mapping[str, str | None]) -> str:
+    """Return why an interpreter's dlas is not this one though its version is.
+
+    Keys hold the source of this one: what another one builds must not be taken for its work.
+    """
     if versions.get("dlas") != __version__:
-        absent.insert(0, f"dlas=={__version__}")
-    if absent:
-        wanted = ", ".join(absent)
-        return Interpreter(problem=f"{python} lacks {wanted}: install it there with pip")
-    return Interpreter(versions=versions)
+        return ""  # which is told as what is absent
+    source = found.get("source")
+    if source is None:
+        return (
+            f"{python} has a dlas that cannot be imported ({found.get('broken') or 'no answer'})"
+        )
+    if source == registry.source_version("dlas"):
+        return ""
+    return (
+        f"{python} has another dlas {__version__} than this one (its source differs): install "
+        "this one there with pip"
+    )

@@ -13,7 +13,7 @@ the divergence charges more than for bright pixels that are lost (Fashion-MNIST:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,8 @@ _TERM = "8"
 """The parameter that says how a layer is quantized."""
 _TOKENS_TERM = {"18": "2"}
 """The parameter that says that a layer over tokens is quantized."""
+_PASSING = ("Split", "Padding", "Noop")
+"""Layers that give on what they read."""
 _REQUANTIZED = 100
 """Added to it where the layer writes int8, too."""
 
@@ -48,7 +50,7 @@ def quantized(text: str, content: bytes, net: Any, images: Array) -> tuple[str, 
     layers = read_layers(text)
     parts = _weights(layers, content)
     chosen = [layer for layer in layers if layer.kind in QUANTIZED]
-    scales = _scales(net, chosen, images)
+    scales = _scales(net, chosen, images, _of_the_image(layers))
     after = _written_as(layers, scales)
     body: list[str] = []
     files: list[bytes] = []
@@ -238,8 +240,22 @@ def _written_as(
 # ---------------------------------------------------------------- calibration
 
 
-def _scales(net: Any, layers: Sequence[NcnnLayer], images: Array) -> dict[str, float]:
-    """Return by how much each layer's input is multiplied to become a whole number up to 127."""
+def _of_the_image(layers: Sequence[NcnnLayer]) -> set[str]:
+    """Return the blobs that hold the image itself: read more than once it is copied, or padded."""
+    found = {INPUT}
+    for layer in layers:
+        if layer.kind in _PASSING and layer.bottoms[0] in found:
+            found.update(layer.tops)
+    return found
+
+
+def _scales(
+    net: Any, layers: Sequence[NcnnLayer], images: Array, uncut: Collection[str]
+) -> dict[str, float]:
+    """Return by how much each layer's input is multiplied to become a whole number up to 127.
+
+    Blobs of ``uncut`` keep their whole range.
+    """
     import numpy as np
 
     largest = dict.fromkeys((layer.name for layer in layers), 0.0)
@@ -251,7 +267,7 @@ def _scales(net: Any, layers: Sequence[NcnnLayer], images: Array) -> dict[str, f
             at = np.abs(values[values != 0]) * (BINS / largest[name])
             bins = np.minimum(at.astype(np.int64), BINS - 1)
             counts[name] += np.bincount(bins, minlength=BINS)
-    whole = {layer.name for layer in layers if layer.bottoms[0] == INPUT}
+    whole = {layer.name for layer in layers if layer.bottoms[0] in uncut}
     return {
         name: 127 / most if name in whole and most > 0 else _scale(counts[name], most)
         for name, most in largest.items()
