@@ -161,6 +161,9 @@ def test_errors_in_common_cancel_in_the_script_as_in_python(shown) -> None:
     if found.table.metric == "quiet_ms":
         common, own = estimates.var[rows, estimates.own :], estimates.var[rows, : estimates.own]
         assert common.sum() > 0.2 * own.sum()
+        share = f"{estimates.drift:.0%}".replace("%", " %")
+        card = page.run("document.querySelector('.trust-card').textContent")
+        assert f"{share} of the variance between rounds is common to all cells" in card
     told = page.run("TABLES.contexts.map((c) => Stats.meanRatio([[c.base, c.cell]]))")
     theirs = found.speedup_contexts.to_dict("records")
     assert len(told) == len(theirs) > 50
