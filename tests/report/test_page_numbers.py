@@ -194,6 +194,7 @@ def test_the_script_finds_the_rivals_that_python_finds(shown) -> None:
 
 def test_what_a_drift_leaves_is_in_every_part_of_the_script(shown) -> None:
     page, found = shown
+    interactions_agree(page, found)
     winners_agree(page, found)
     returns_agree(page, found)
 
