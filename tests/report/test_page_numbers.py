@@ -161,6 +161,9 @@ def test_errors_in_common_cancel_in_the_script_as_in_python(shown) -> None:
     if found.table.metric == "quiet_ms":
         common, own = estimates.var[rows, estimates.own :], estimates.var[rows, : estimates.own]
         assert common.sum() > 0.2 * own.sum()
+        share = f"{estimates.drift:.0%}".replace("%", " %")
+        card = page.run("document.querySelector('.trust-card').textContent")
+        assert f"{share} of the variance between rounds is common to all cells" in card
     told = page.run("TABLES.contexts.map((c) => Stats.meanRatio([[c.base, c.cell]]))")
     theirs = found.speedup_contexts.to_dict("records")
     assert len(told) == len(theirs) > 50
@@ -191,6 +194,7 @@ def test_the_script_finds_the_rivals_that_python_finds(shown) -> None:
 
 def test_what_a_drift_leaves_is_in_every_part_of_the_script(shown) -> None:
     page, found = shown
+    interactions_agree(page, found)
     winners_agree(page, found)
     returns_agree(page, found)
 

@@ -145,16 +145,15 @@ def estimates(material: Material) -> Part | None:
 def _shared(found: Estimates) -> list[list[float]]:
     """Return by row the errors that it has in common with other rows: column and size in turn.
 
-    They are those of sessions and of levels (``Estimates.sessions``), of which ``Estimates.gap``
-    counts what two rows differ by. Empty where there are none.
+    They are those of sessions and of levels (``Estimates.shared``), of which a difference of rows
+    holds what they differ by. Empty where there are none.
     """
     if not found.sessions:
         return []
-    sizes = np.sqrt(found.var[:, found.own :])
-    columns = [np.flatnonzero(row).tolist() for row in sizes]
+    columns = [np.flatnonzero(row).tolist() for row in found.shared]
     return [
         [x for k in own for x in (found.own + k, float(f"{row[k]:.9g}"))]
-        for own, row in zip(columns, sizes, strict=True)
+        for own, row in zip(columns, found.shared, strict=True)
     ]
 
 

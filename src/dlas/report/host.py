@@ -85,9 +85,10 @@ def sentinels(material: Material) -> list[Steadiness]:
 def explained(material: Material) -> Part:
     """Return what tells of the variance between the rounds of a cell, as shares; None: not known.
 
-    ``sentinel``: its time, between its readings; ``steal``: the share of processor time that
-    others took. By least squares within each cell and control of a session; more time never
-    explains less latency.
+    ``drift``: what all cells of a time have in common, as the analysis took it off; ``sentinel``:
+    its time, between its readings; ``steal``: the share of processor time that others took. The
+    latter by least squares within each cell and control of a session; more time never explains
+    less latency.
     """
     rounds = material.rounds
     good = rounds[rounds["quiet_ms"].notna() & rounds["created_at"].notna()]
@@ -98,7 +99,8 @@ def explained(material: Material) -> Part:
         "sentinel": _sentinel_at(material, good["session"].to_numpy(), np.array(when)),
         "steal": good["steal_share"].to_numpy(dtype=float, na_value=np.nan),
     }
-    return {name: _share(log, values, unit) for name, values in beside.items()}
+    drift = material.analysis.estimates.drift if material.analysis else None
+    return {"drift": drift} | {k: _share(log, values, unit) for k, values in beside.items()}
 
 
 def _sentinel_at(material: Material, session: Strings, when: Floats) -> Floats:

@@ -103,6 +103,7 @@ def estimates_of(every: Sequence[Results], cells: pd.DataFrame, metric: str) -> 
         strata.append(own.strata.assign(stratum=name + own.strata["stratum"].astype(str)))
         pairs = own.controls.assign(row=place[own.controls["row"].to_numpy(dtype=int)])
         controls.append(pairs[pairs["row"] >= 0])
+    drifts = [own.drift for own, _, _ in known if own.drift is not None]
     notes = [f"{name}{note}" for own, name, _ in known for note in own.notes]
     return Estimates(
         "rounds",
@@ -121,6 +122,7 @@ def estimates_of(every: Sequence[Results], cells: pd.DataFrame, metric: str) -> 
         sum(own.sessions for own, _, _ in known),
         (*notes, *(note for each in hosts for note in each.notes)),
         tails,
+        drifts[0] if len(drifts) == 1 else None,
     )
 
 

@@ -43,6 +43,9 @@ class Estimates:
     """What a reader must know, one sentence each."""
     tails: Floats | None = None
     """Excess kurtosis of each row's own error; None: that of a normal distribution."""
+    drift: float | None = None
+    """Share of the variance between the rounds of a cell that was the machine's drift, which is
+    taken off; None where none was."""
 
     @property
     def known(self) -> bool:

@@ -110,6 +110,7 @@ def _from_rounds(table: Table, samples: pd.DataFrame) -> Estimates | None:
         shared.shape[1],
         (*steady.notes, *together.notes, *_lone(int((there & ~noise.known).sum()))),
         tails,
+        steady.explained or None,
     )
 
 

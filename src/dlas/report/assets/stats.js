@@ -44,23 +44,20 @@ const Stats = (() => {
     quantiles.set(key, (low + high) / 2);
     return (low + high) / 2;
   }
-  // Variances stand by column, as in Estimates.var: the strata first, then errors that many cells have in common.
+  // Sums by column, as in Estimates.var: of variances by stratum first, then, with its sign, of what is left of each error that cells have in common.
   const nothing = () => new Float64Array(EST.df.length);
-  // As Estimates.gap: errors of two cells add up; of one that both have in common only what it differs by counts. `two`: null for none.
-  function gap(variance, one, two) {
-    for (const row of two === null ? [one] : [one, two]) variance[EST.stratum[row]] += EST.var[row];
-    const a = EST.shared[one] || [], b = (two !== null && EST.shared[two]) || [];
-    for (let i = 0, j = 0; i < a.length || j < b.length;) {
-      const column = Math.min(a[i] ?? Infinity, b[j] ?? Infinity);
-      let size = 0;
-      if (a[i] === column) { size += a[i + 1]; i += 2; }
-      if (b[j] === column) { size -= b[j + 1]; j += 2; }
-      variance[column] += size ** 2;
+  const common = (row) => EST.shared[row] || [];
+  // As Estimates.gap and apart: adds the error of a difference of two cells (`two`: null for none).
+  function add(sums, one, two, sign = 1) {
+    for (const [row, side] of two === null ? [[one, sign]] : [[one, sign], [two, -sign]]) {
+      const own = common(row);
+      sums[EST.stratum[row]] += EST.var[row];
+      for (let i = 0; i < own.length; i += 2) sums[own[i]] += side * own[i + 1];
     }
-    return variance;
+    return sums;
   }
-  // As Estimates.averaged: of the mean of n differences, from the sum of theirs; a common error does not average out.
-  const averaged = (variance, n) => variance.map((v, column) => (column < EST.strata ? v / (n * n) : v / n));
+  // As Estimates.averaged: the variance of the mean of n differences; what they have in common does not average out.
+  const averaged = (sums, n = 1) => sums.map((v, column) => (column < EST.strata ? v : v * v) / (n * n));
   // The standard error of a contrast, and Satterthwaite's degrees of freedom.
   function spread(variance) {
     let total = 0, parts = 0;
@@ -211,11 +208,11 @@ const Stats = (() => {
         const found = [...rest.values()].map((r) => [r.get(at), r.get(other)])
           .filter(([x, z]) => x && z && x.has(one) && x.has(two) && z.has(one) && z.has(two));
         if (!found.length) continue;
-        const n = found.length, variance = nothing();
+        const n = found.length, sums = nothing();
         const mean = (value, side) => found.reduce((sum, each) => sum + value(each[side].get(one)) - value(each[side].get(two)), 0) / n;
-        for (const [x, z] of found) for (const side of [x, z]) gap(variance, side.get(one), side.get(two));
+        for (const [x, z] of found) { add(sums, x.get(one), x.get(two)); add(sums, z.get(one), z.get(two), -1); }
         const [atM, atN] = [0, 1].map((side) => mean((row) => EST.mean[row], side));
-        const t = interval(atM - atN, averaged(variance, n), 0.975, EST.middle ? mean(middleOf, 0) - mean(middleOf, 1) : undefined);
+        const t = interval(atM - atN, averaged(sums, n), 0.975, EST.middle ? mean(middleOf, 0) - mean(middleOf, 1) : undefined);
         out.push({ layer, by, a: one, b: two, m: at, n: other, contexts: n, ratio: Math.exp(t.value), low: Math.exp(t.low), high: Math.exp(t.high),
           p: t.p, at_m: Math.exp(atM), at_n: Math.exp(atN),
           rows: unique(found.length ? [found[0][0].get(one), found[0][0].get(two), found[0][1].get(one), found[0][1].get(two)] : []) });
@@ -260,7 +257,7 @@ const Stats = (() => {
     const useful = all.filter((c) => c.at.size > 1);
     if (!useful.length) return null;
     const levels = ordered(layer, useful.flatMap((c) => [...c.at.keys()])), k = levels.length;
-    const normal = levels.map(() => new Array(k).fill(0)), right = new Array(k).fill(0), noise = nothing(), common = nothing();
+    const normal = levels.map(() => new Array(k).fill(0)), right = new Array(k).fill(0), noise = nothing(), roots = nothing();
     let count = 0;
     for (const { at } of useful) {
       const own = levels.map((l, i) => (at.has(l) ? i : -1)).filter((i) => i >= 0);
@@ -268,9 +265,9 @@ const Stats = (() => {
       for (const i of own) {
         right[i] += EST.mean[at.get(levels[i])] - mean;
         for (const j of own) normal[i][j] += (i === j ? 1 : 0) - 1 / own.length;
-        const row = at.get(levels[i]), shared = EST.shared[row] || [];
-        gap(noise, row, null);
-        for (let m = 0; m < shared.length; m += 2) common[shared[m]] += shared[m + 1];
+        const row = at.get(levels[i]);
+        add(roots, row, null);
+        averaged(add(nothing(), row, null)).forEach((v, column) => { noise[column] += v; });
         count += 1;
       }
     }
@@ -282,7 +279,7 @@ const Stats = (() => {
     const top = effect.indexOf(Math.min(...effect));
     const above = effect.map((e) => e - effect[top]);
     // The mean variance of a cell; of an error that cells have in common what they differ by in it.
-    const each = noise.map((v, column) => (column < EST.strata ? v / count : Math.max(v / count - (common[column] / count) ** 2, 0)));
+    const each = noise.map((v, column) => (column < EST.strata ? v / count : Math.max(v / count - (roots[column] / count) ** 2, 0)));
     const tied = levels.filter((_, i) => {
       if (i === top) return false;
       if (above[i] <= Math.log1p(EST.floor)) return true;
@@ -321,7 +318,7 @@ const Stats = (() => {
     const rivals = usable.filter((c) => c !== top && c.host === top.host && (!own || isNumber(EST.mean[c.row])));
     const beside = (some, one) => some.map((c) => {
       if (!own) return { row: c.row, ratio: Math.exp(Math.sign(score(one)) * Math.log(score(c) / score(one))), low: null, high: null, meets: !open.has(c.row) };
-      const t = interval(EST.mean[c.row] - EST.mean[one.row], gap(nothing(), c.row, one.row), 1 - 0.05 / Math.max(some.length, 1));
+      const t = interval(EST.mean[c.row] - EST.mean[one.row], averaged(add(nothing(), c.row, one.row)), 1 - 0.05 / Math.max(some.length, 1));
       return { row: c.row, ratio: Math.exp(t.value), low: Math.exp(t.low), high: Math.exp(t.high), meets: !open.has(c.row) };
     }).sort((a, b) => a.ratio - b.ratio);
     let near = beside(rivals, top).filter((r) => (own && EST.known ? r.low <= 1 : r.ratio <= 1 + EST.floor));
@@ -347,14 +344,14 @@ const Stats = (() => {
   }
   // A mean of log ratios over cells (first over second, or over one), with its interval.
   function meanRatio(pairs) {
-    const variance = nothing(), n = pairs.length;
+    const sums = nothing(), n = pairs.length;
     let value = 0, middle = 0;
     for (const [one, two] of pairs) {
       value += (EST.mean[one] - (two === null ? 0 : EST.mean[two])) / n;
       middle += (two === null ? EST.mean[one] : middleOf(one) - middleOf(two)) / n;
-      gap(variance, one, two);
+      add(sums, one, two);
     }
-    const t = interval(value, averaged(variance, n), 0.975, middle);
+    const t = interval(value, averaged(sums, n), 0.975, middle);
     return { ratio: Math.exp(t.value), low: Math.exp(t.low), high: Math.exp(t.high), contexts: n };
   }
   return { shares, leftOut, losses, tetrads, interactions, layerPairs, winnerMap, best, nondominated, meanRatio, contexts, ordered, quantile, tQuantile, pValue };
