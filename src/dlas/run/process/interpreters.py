@@ -52,7 +52,7 @@ class Interpreter:
         """Return why software that needs these modules cannot run there, empty if it can."""
         if self.problem:
             return self.problem
-        wanted = [each for each in self.absent if each in (OURS, *modules)]
+        wanted = [each for each in dict.fromkeys((OURS, *modules)) if each in self.absent]
         said = [f"{python} lacks {', '.join(wanted)}: install it there with pip"] if wanted else []
         return "; ".join([*said, *([self.foreign] if self.foreign else [])])
 
