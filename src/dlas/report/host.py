@@ -99,8 +99,8 @@ def explained(material: Material) -> Part:
         "sentinel": _sentinel_at(material, good["session"].to_numpy(), np.array(when)),
         "steal": good["steal_share"].to_numpy(dtype=float, na_value=np.nan),
     }
-    drift = material.analysis.estimates.drift if material.analysis else None
-    return {"drift": drift} | {k: _share(log, values, unit) for k, values in beside.items()}
+    found: Part = {name: _share(log, values, unit) for name, values in beside.items()}
+    return found | {"drift": material.analysis.estimates.drift if material.analysis else None}
 
 
 def _sentinel_at(material: Material, session: Strings, when: Floats) -> Floats:
