@@ -15,7 +15,7 @@ from truths.worlds import mattering, untrue
 
 
 def reports_anything(rng: np.random.Generator, draws: int) -> Iterator[bool]:
-    """Say whether a table of equal cells yields any significant finding, or a layer that matters.
+    """Say whether a table of equals yields a significant finding, a layer that matters or a price.
 
     That more threads do not keep what they promise is true of these tables: it is not counted.
     """
@@ -24,9 +24,14 @@ def reports_anything(rng: np.random.Generator, draws: int) -> Iterator[bool]:
         true = world(rng, log)
         ((table, _),) = measured(rng, true, 1)
         found = analyze(table)
-        yield mattering(found, true) or any(
-            f.certainty == "significant" and (f.kind != "expectation" or untrue(f, log))
-            for f in found.findings
+        dear = bool((found.price["low"] > 1).any())
+        yield (
+            dear
+            or mattering(found, true)
+            or any(
+                f.certainty == "significant" and (f.kind != "expectation" or untrue(f, log))
+                for f in found.findings
+            )
         )
 
 

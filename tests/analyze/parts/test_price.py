@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from dlas.analyze import analyze, load_table
-from dlas.analyze.estimate.halves import halves
+from dlas.analyze.estimate.halves import Halves, halves
 from dlas.analyze.estimate.noise import estimate
 from dlas.analyze.parts.partition import layers_of
-from dlas.analyze.parts.price import ARRIVES, MISSING, UNMET, price
+from dlas.analyze.parts.price import ARRIVES, MISSING, UNMET, _LogRatio, price
+from dlas.analyze.parts.regret import regrets
 
 LAYERS = "model,optimization,algorithm,software,hardware"
 MS = {
@@ -142,6 +145,42 @@ def test_halves_share_no_round_and_are_noisier(rounds: int) -> None:
     assert weighted == pytest.approx(whole.mean, abs=1e-9)
     for half, count in zip((both.one, both.other), n, strict=True):
         assert half.var.sum(axis=1) == pytest.approx(whole.var.sum(axis=1) * rounds / count)
+
+
+def test_what_one_reading_shows_alone_is_not_sure() -> None:
+    """A bad round is read one way only: the other shows nothing."""
+    known = SimpleNamespace(known=True, df=np.array([np.inf]))
+
+    def low(*ways: float) -> float:
+        each = [_LogRatio(v, np.array([1e-4]), np.zeros(0), v) for v in ways]
+        return _LogRatio.mean(each, alike=False).interval(known)[0]  # type: ignore[arg-type]
+
+    half = 1.959964 * 0.01 / math.sqrt(2)
+    assert low(0.1, 0.1) == pytest.approx(0.1 - half)
+    assert low(0.2, 0.001) == pytest.approx(0.001 - half)
+    assert low(0.2, -0.05) == pytest.approx(-0.05 - half)
+
+
+def test_one_bad_reading_makes_no_layer_matter() -> None:
+    """The default of one network is read 30 % too slow on one half, and is level on the other."""
+    rows = [(m, s, 1.0) for m in "pqr" for s in "ab"]
+    table = load_table(
+        pd.DataFrame(rows, columns=["model", "software", "ms"]), layers="model,software",
+        metric="ms", given=["model"], baseline=["software=a"],
+    )  # fmt: skip
+    plain = estimate(table)
+    known = replace(plain, kind="rounds", var=np.full((6, 1), 1e-6), df=np.array([np.inf]))
+    level = np.array([0.0, -0.001] * 3)
+    bad = level + np.array([0.3, 0, 0, 0, 0, 0])
+
+    def row(one: np.ndarray, other: np.ndarray) -> pd.Series:
+        halves = [replace(known, mean=y, median=y) for y in (one, other)]
+        found = regrets(table, known, Halves(*halves, True, np.zeros(6, dtype=bool)))
+        return found.set_index("layer").loc["software"]
+
+    for found in (row(level, bad), row(bad, level)):
+        assert found["ratio"] > 1.04 and found["low"] < 1.001 and found["p"] > 0.05
+    assert row(bad, bad)["p"] < 1e-6
 
 
 def test_a_price_beyond_noise_is_told_first() -> None:

@@ -38,7 +38,7 @@ class Link:
     shift: float
     """What was taken off the logarithms of the session."""
     var: float
-    """Variance of the shift, the same error for all units."""
+    """Variance of the shift, the same error for all units; larger where few anchors tell it."""
     df: float
     each: float
     """Variance that every unit has of its own between two sessions; the fewer anchors tell it the
@@ -123,17 +123,18 @@ def _link(
     noise = found[:, 1][np.isfinite(found[:, 1])]
     sampling = float(noise.mean()) if len(noise) else 0.0
     df = len(both) - 1.0
-    return Link(alone, shift, spread / len(both), df, _beyond(spread, df, sampling))
+    spread = _widened(spread, df)
+    return Link(alone, shift, spread / len(both), df, max(spread - sampling, 0.0))
 
 
-def _beyond(spread: float, df: float, noise: float) -> float:
-    """Return the variance that units have of their own, from their spread and its noise.
+def _widened(spread: float, df: float) -> float:
+    """Return a variance that few units tell, as large as their few degrees of freedom ask for.
 
-    It stands in intervals beside the noise of rounds, which is known much better. So it gets the
-    quantile of its few degrees of freedom here, before the noise is taken off: two or three units
-    that agree by luck prove nothing.
+    It stands in intervals beside the noise of rounds, which is known much better and lends its
+    degrees of freedom to the sum. So it gets its quantile here, before noise is taken off: two or
+    three units that agree by luck prove nothing.
     """
-    return max(spread * (float(quantile(0.975, df)) / NORMAL) ** 2 - noise, 0.0)
+    return spread * (float(quantile(0.975, df)) / NORMAL) ** 2
 
 
 def _difference(before: Floats, now: Floats) -> tuple[float, float]:
@@ -165,7 +166,7 @@ def between(d: Floats, within: Floats) -> tuple[float, float]:
     few = n < len(QN_OF_FEW)
     spread = float(qn_scale(d)) * (QN_OF_FEW[n] if few else n / (n + (1.4 if n % 2 else 3.8)))
     df = max(1.0, QN_EFFICIENCY[0 if few else 1] * (n - 1))
-    return _beyond(spread**2, df, float(np.median(within))), df
+    return max(_widened(spread**2, df) - float(np.median(within)), 0.0), df
 
 
 def _notes(lost: int) -> tuple[str, ...]:

@@ -238,10 +238,10 @@ def _read(way: _Way, row: int, joint: int) -> _LogRatio:
     """Return the log ratio of two stacks; exactly nothing where they are the same."""
     read = way.read
     if row == joint:
-        return _LogRatio(0.0, np.zeros(len(read.df)), np.zeros(read.sessions), tie=True)
+        return _LogRatio(0.0, np.zeros(len(read.df)), np.zeros(read.sessions), 0.0, tie=True)
     value = float(read.mean[row] - read.mean[joint])
     gap, apart = (of(np.array(row), np.array(joint)) for of in (read.gap, read.apart))
-    return _LogRatio(value, gap, apart, tie=way.ground.kept(row, joint))
+    return _LogRatio(value, gap, apart, value, tie=way.ground.kept(row, joint))
 
 
 @dataclass(frozen=True)
@@ -252,12 +252,15 @@ class _LogRatio:
     var: Floats
     apart: Floats
     """What is left of each error that cells have in common."""
+    guard: float
+    """Of several ways to read it the value nearest to nothing: a single bad round is read one way
+    only."""
     tie: bool = False
     """Whether the best stack was no choice when it was made: then nothing is sure."""
 
     @classmethod
     def nothing(cls) -> _LogRatio:
-        return cls(float("nan"), np.zeros(0), np.zeros(0))
+        return cls(float("nan"), np.zeros(0), np.zeros(0), float("nan"))
 
     @classmethod
     def mean(cls, every: Sequence[_LogRatio], *, alike: bool) -> _LogRatio:
@@ -269,13 +272,15 @@ class _LogRatio:
         var, apart = (np.mean([getattr(r, x) for r in every], axis=0) for x in ("var", "apart"))
         var = var if alike else var / len(every)
         var[len(var) - len(apart) :] = apart**2
-        return cls(value, var, apart, any(r.tie for r in every))
+        guards = [r.guard for r in every]
+        guard = float(np.mean(guards)) if alike else min(guards, key=abs)
+        return cls(value, var, apart, guard, any(r.tie for r in every))
 
     def interval(self, estimates: Estimates) -> tuple[float, float]:
         """Return the 95 % t interval on the log; NaN where no noise is known."""
         if not (estimates.known and np.isfinite(self.value)):
             return float("nan"), float("nan")
-        found = tested(np.array(self.value), self.var, estimates)
+        found = tested(np.array(self.value), self.var, estimates, median=np.array(self.guard))
         return min(float(found.low), 0.0) if self.tie else float(found.low), float(found.high)
 
     def sure(self, table: Table, estimates: Estimates) -> bool:

@@ -24,7 +24,7 @@ from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.contenders import groups
 from dlas.analyze.parts.contrasts import tested
 from dlas.analyze.parts.taken import named
-from dlas.analyze.parts.tops import TopOverTop, candidates, top, top_over_top
+from dlas.analyze.parts.tops import TopOverTop, candidates, nearer, top, top_over_top
 
 ALIASED = 0.8
 """Cramer's V (0: independent, 1: one follows from the other) of layers that are confounded."""
@@ -47,7 +47,8 @@ def regrets(table: Table, estimates: Estimates, both: Halves | None = None) -> p
     """Return for every free layer what its default costs, the dearest first.
 
     ``ratio`` is the geometric mean over groups of the best stack with the ``default`` over the
-    best of all, with its 95 % interval (NaN where no noise is known); ``groups`` how many there
+    best of all, with its 95 % interval (NaN where no noise is known), which reaches from the mean
+    of both ways to the lesser: a single bad round is read one way only; ``groups`` how many there
     are, and in how many of them the default is ``reached`` by a stack that meets the goals;
     ``most`` the largest ratio, in ``most_at``; ``cells`` are the best with the default and the
     best of all there. ``tied`` names the layers whose cost cannot be told from this one's.
@@ -100,7 +101,8 @@ def _row(
         return out
     total, apart = (of[there].sum(axis=0, keepdims=True) for of in (read.var, read.apart))
     var = estimates.averaged(total, np.array([float(n)]), apart)
-    result = tested(np.array([read.value[there].mean()]), var, estimates)
+    both_ways = nearer(read.ways[:, there].mean(axis=1, keepdims=True))
+    result = tested(np.array([read.value[there].mean()]), var, estimates, median=both_ways)
     worst = int(np.nanargmax(read.value))
     ids = table.rows["cell"].to_numpy()
     return out | {

@@ -41,6 +41,9 @@ class TopOverTop:
 
     value: Floats
     """NaN where either is missing, nothing where they are the same row."""
+    ways: Floats
+    """The same by way (chosen on one half and read on the other) and group: ``value`` is their
+    mean. A single bad round is read one way only."""
     var: Floats
     """Its variance by stratum."""
     apart: Floats
@@ -63,4 +66,10 @@ def top_over_top(both: Halves, rows: Ints, group: Ints, first: Bools, second: Bo
     apart = np.mean(aparts, axis=0)
     var = np.mean(variances, axis=0) / (2 if both.split else 1)
     var[:, both.one.own :] = apart**2
-    return TopOverTop(np.mean(values, axis=0), var, apart)
+    return TopOverTop(np.mean(values, axis=0), np.array(values), var, apart)
+
+
+def nearer(ways: Floats) -> Floats:
+    """Return of two ways (first axis) the value nearer to nothing: what both of them show."""
+    found: Floats = np.where(np.abs(ways[0]) <= np.abs(ways[1]), ways[0], ways[1])
+    return found

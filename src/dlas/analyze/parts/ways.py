@@ -22,7 +22,7 @@ from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.contenders import groups
 from dlas.analyze.parts.contrasts import tested
 from dlas.analyze.parts.taken import named
-from dlas.analyze.parts.tops import candidates, top, top_over_top
+from dlas.analyze.parts.tops import candidates, nearer, top, top_over_top
 
 COLUMNS = [
     "layer", "kind", "apart", "at", "way", "stack", "other", "other_stack", "ratio", "low", "high",
@@ -113,7 +113,8 @@ def _by_group(
     there = np.flatnonzero((second >= 0) & np.isfinite(read.value))
     best, second = best[there], second[there]
     level = 1 - ALPHA / max(len(there), 1)
-    result = tested(read.value[there], read.var[there], estimates, level)
+    both_ways = nearer(read.ways)[there]
+    result = tested(read.value[there], read.var[there], estimates, level, median=both_ways)
     sure = result.low > 0 if estimates.known else result.value > np.log1p(table.floor)
     at = named(table, sorted(given, key=table.layers.index))
     beside = named(table, [x for x in _chosen(table) if x != layer])
