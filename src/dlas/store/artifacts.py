@@ -326,8 +326,7 @@ class ArtifactStore:
         return self.root / "objects" / _check_name(content)
 
     def _content(self, key: str) -> str | None:
-        record = self.get(key)
-        return record.content if record else None
+        return record.content if (record := self.get(key)) else None
 
     def _records_of(self, content: str) -> tuple[str, ...]:
         return tuple(key for key in self._steps.every() if self._content(key) == content)

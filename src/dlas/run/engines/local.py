@@ -132,8 +132,8 @@ class LocalEngine:
 
     def give_up(self, step: Step, needs: Needs, reason: str) -> tuple[StepRecord, bool]:
         """Record that a step failed, since what did it did not live to say so itself."""
-        info = {"needs": _contents(needs)}
-        failed = Outcome(Status.FAILED, value=info, reason=reason, transient=True)
+        value = {"needs": _contents(needs)}
+        failed = Outcome(Status.FAILED, value=value, reason=reason, transient=True)
         while True:
             base = self.store.generation(step.key)
             if known := self.settled(step, needs):
@@ -154,10 +154,9 @@ class LocalEngine:
     def _execute(self, step: Step, needs: Needs, base: int) -> StepRecord:
         """Do a step whose newest record is the generation ``base``, and commit the next one."""
         failpoints.reach("step-started")
-        contents, known = _contents(needs), self.store.get(step.key)
+        contents, known, attempts = _contents(needs), self.store.get(step.key), 1
         with machine_lock() if step.alone else nullcontext():
             outcome, folder = self._attempt(step, needs, known)
-            attempts = 1
             if not outcome.ok and outcome.transient:
                 outcome, folder = self._attempt(step, needs, known)
                 attempts = 2
@@ -170,8 +169,8 @@ class LocalEngine:
             )
         else:
             remove_tree(folder)
-            failed = replace(outcome, value=info)
-            record = self.store.fail(step.key, step.stage, failed, attempts, after=base)
+            outcome = replace(outcome, value=info)
+            record = self.store.fail(step.key, step.stage, outcome, attempts, after=base)
         failpoints.reach("step-committed")
         return record
 
