@@ -15,7 +15,7 @@ from dlas import report
 from dlas.cli.app import main
 from dlas.report.claimed import with_verdicts
 from dlas.store.address import FILE_NAME
-from dlas.store.registered import register, registrations
+from dlas.store.registered import register, registrations, take_over
 from dlas.tables import fitted as fitted_module
 from dlas.tables import read as read_module
 
@@ -86,6 +86,21 @@ def test_what_was_written_afterwards_is_marked(folder):
             one.path.unlink()
         (folder / "claims" / "registered.jsonl").unlink()
     assert "<strong>WRITTEN AFTERWARDS" in told and "when 36 rounds had been measured" in told
+
+
+def test_each_source_of_a_merged_folder_is_told(folder, tmp_path):
+    """Also facts without a round make it afterwards."""
+    before = register(tmp_path / "a", "made", CLAIMS, "f" * 64, 0)
+    after = register(tmp_path / "b", "made", CLAIMS, "f" * 64, 0, 4)
+    for one, source in ((before, "a"), (after, "b")):
+        take_over(folder, one, source)
+    try:
+        told = with_verdicts("<main>", [folder])
+    finally:
+        shutil.rmtree(folder / "claims")
+    assert told.count("<h3>made</h3>") == 1
+    assert "<li>of a: registered on " in told
+    assert "<li><strong>of b: WRITTEN AFTERWARDS" in told and "but 4 results on accuracy" in told
 
 
 def test_folders_are_read_and_fitted_once_for_all_files(folder, tmp_path, monkeypatch):
