@@ -33,6 +33,9 @@ def degraded(kind: str, folder: Path) -> list[Path]:
                 if not isinstance(r, RoundRow | FactRow | SentinelRow)]  # fmt: skip
     elif kind == "one cell":
         rows = list(made_study.rows(PLAIN[:1]))
+    elif kind == "a runtime of one round":
+        more = made_study.rows([("resnet-8", "none", "tvm", t, "native") for t in (1, 2)])
+        rows += [r for r in more if not isinstance(r, RoundRow) or r.round == 0]
     elif kind == "no accuracy":
         rows = [r for r in rows if not (isinstance(r, FactRow) and r.kind == "evaluate")]
     found = [made_study.fill(folder / "a", rows, goals=kind not in ("no accuracy", "one round"))]
@@ -78,7 +81,7 @@ def answer(browser: Page) -> str:
 @pytest.mark.parametrize(
     "kind",
     ["nothing complete", "one cell", "one round", "no accuracy", "no controls", "two hosts",
-     "the same twice", "two days"],
+     "the same twice", "two days", "a runtime of one round"],
 )  # fmt: skip
 def test_what_lacks_something_still_opens_silently(fresh, tmp_path, kind):
     sound(fresh, report.write(degraded(kind, tmp_path), tmp_path / "report.html"))
@@ -90,6 +93,7 @@ def test_what_lacks_something_still_opens_silently(fresh, tmp_path, kind):
         "no controls": "there are no controls",
         "two hosts": "on host-",
         "the same twice": "cannot be analysed together",
+        "a runtime of one round": "sessionone: intervals say",
         "two days": "2 cells share no measurement with the rest, and are in no comparison",
     }
     assert wanted[kind] in answer(fresh)

@@ -35,16 +35,19 @@ function sessionLine() {
   for (const r of roundsNow()) sessions.set(placeOf(r), (sessions.get(placeOf(r)) || new Set()).add(r.session));
   const used = unique(roundsNow().map((r) => `${r.host}\u0001${r.session}`)), hosts = unique(roundsNow().map((r) => r.host));
   if (!used.length) return null;
-  const other = apartNow().filter((c) => sessions.has(placeOf(c))).map((c) => c.row);
+  // What shares a session with compared cells is in no comparison for another reason: a single round.
+  const linked = new Set(comparedNow().flatMap((c) => [...(sessions.get(placeOf(c)) || [])]));
+  const other = apartNow().filter((c) => sessions.has(placeOf(c)) && ![...sessions.get(placeOf(c))].some((s) => linked.has(s))).map((c) => c.row);
   if (other.length) return ["sessions", [`${used.length}: `, listButton(other, plural(other.length, "cell"), "Measured in another session than the rest"), " share no measurement with the rest, and are in no comparison"], true];
   const day = "intervals say where more rounds of this session would end, not those of another day";
   if (used.length === hosts.length) return hosts.length === 1 ? ["session", `one: ${day}`, true] : ["sessions", `one on each of ${hosts.length} hosts: ${day}`, true];
   const anchors = [...sessions.values()].filter((of) => of.size > 1).length;
   return ["sessions", `${used.length}, brought together by ${plural(anchors, "cell")} measured in several of them`, !anchors];
 }
-// Complete cells in no comparison although others of their host are: of another session.
+const comparedNow = () => CELLS.filter((c) => EST && c.row < DATA.analyzed && isNumber(EST.mean[c.row]));
+// Complete cells in no comparison although others of their host are.
 const apartNow = () => once("apart", () => {
-  const known = new Set(CELLS.filter((c) => EST && c.row < DATA.analyzed && isNumber(EST.mean[c.row])).map((c) => c.host));
+  const known = new Set(comparedNow().map((c) => c.host));
   return complete().filter((c) => known.has(c.host) && c.row < DATA.analyzed && !isNumber(EST.mean[c.row]));
 });
 function roundLine() {
