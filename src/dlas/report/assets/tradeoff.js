@@ -90,7 +90,7 @@ const FINDING_COLUMNS = [
   ...(COSTS_KNOWN ? [["costs", "beside it", costly]] : []),
   ["certainty", "how sure", (f) => ["significant", "beyond the floor", "stated"].indexOf(f.certainty) + (isNumber(f.q) ? f.q : 0)], ["cells", "cells", (f) => f.cells.length],
 ];
-const FEW = 8, LONG_FINDING = 230;
+const FEW = 7, LONG_FINDING = 230;
 function drawFindings(body) {
   const kinds = unique(FINDINGS.map((f) => f.kind));
   const again = () => drawFindings(body);
