@@ -127,7 +127,7 @@ function profiles(layer, by) {
 // ---------------------------------------------------------------- flips
 
 const flipsNow = () => once("flips", () => (TABLES.flips || []).map((f) => ({ ...f, rows: [...f.cells_better, ...f.cells_worse].flatMap((c) => (ROWS_OF.get(c) || []).slice(0, 1)) })).filter((f) => f.rows.every(seen)).sort((a, b) => TASK.includes(a.layer) - TASK.includes(b.layer)));
-const MOST_FLIPS = 7;
+const MOST_FLIPS = 6;
 function drawFlips(body) {
   const flips = flipsNow();
   const top = flips.slice(0, MOST_FLIPS);
