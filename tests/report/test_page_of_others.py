@@ -222,6 +222,14 @@ def test_a_table_from_elsewhere_has_a_page_of_its_own_words(page_of):
     assert ["fps", True] in measures and ["price", False] in measures
     assert page.run("[DATA.layers, DATA.filters]") == [["network", "engine", "batch"]] * 2
     assert page.run("complete().length") == 18
+    # on a log axis the break-even stands where it is, between 8 and 64
+    point = page.run("TABLES.break_evens.find((b) => b.context === '(average)').level")
+    lines = page.run(
+        "document.querySelector('[data-chart=break-even]').layout.shapes.filter((s) =>"
+        " s.yref === 'paper' && s.type === 'line').map((s) => s.x0)"
+    )
+    kind = page.run("document.querySelector('[data-chart=break-even]').layout.xaxis.type")
+    assert (kind, lines) == ("log", [pytest.approx(point)]) and 8 < point < 64
 
 
 def test_of_given_layers_each_level_has_its_own_answer(page_of):

@@ -114,7 +114,7 @@ function fill(box) {
   if (details.open) details.append(box.makeTable());
 }
 // Draws or redraws a chart with its legend and its table. `traces` empty: says so instead.
-function chart(body, name, { title, traces, layout = {}, height = 310, head, rows, note }) {
+function chart(body, name, { title, traces, layout = {}, height = 290, head, rows, note }) {
   const box = figure(body, name, [el("ul", { class: "legend" }), el("div", { class: "chart", "data-chart": name, role: "img" })]);
   caption(box, title, note);
   const place = box.querySelector(".chart"), list = box.querySelector(".legend");

@@ -93,7 +93,7 @@ function drawInteractions(body) {
     error_y: bars(line.points, "ratio"), line: { color: colour(i), dash: line.matched ? "solid" : "dot", width: 2 }, marker: { symbol: symbol(i), size: 9, color: colour(i) }, customdata: line.points.map((p) => p.row), hovertemplate: `%{fullData.name} at %{x}: %{y:.3g} times ${GOOD}<extra></extra>` }));
   chart(part(body, "lines"), "interaction", { title: `Each ${layer} over ${short(layer, EST.references[layer] || "")}, along ${by}.`,
     note: `Geometric means over contexts with 95 % intervals. Lines that are not level show an interaction; lines that cross 1 a flip. Dotted, *: the points rest on different contexts.${noteUnknown()}`,
-    traces, height: 310, layout: { xaxis: { type: "category", categoryorder: "array", categoryarray: where }, yaxis: { type: "log", title: { text: `times ${GOOD} (log)` } }, shapes: [flat(1)] },
+    traces, height: 290, layout: { xaxis: { type: "category", categoryorder: "array", categoryarray: where }, yaxis: { type: "log", title: { text: `times ${GOOD} (log)` } }, shapes: [flat(1)] },
     head: [layer, by, "speed-up", "low", "high", "contexts", "for example"], rows: () => lines.flatMap((l) => l.points.map((p) => [short(layer, l.level), short(by, p.at), p.ratio, p.low, p.high, p.contexts, cellButton(p.row)])) });
   const found = allTetrads().filter((t) => (t.layer === layer && t.by === by) || (t.layer === by && t.by === layer));
   const size = (t) => Math.abs(Math.log(t.ratio));
@@ -127,7 +127,7 @@ function profiles(layer, by) {
 // ---------------------------------------------------------------- flips
 
 const flipsNow = () => once("flips", () => (TABLES.flips || []).map((f) => ({ ...f, rows: [...f.cells_better, ...f.cells_worse].flatMap((c) => (ROWS_OF.get(c) || []).slice(0, 1)) })).filter((f) => f.rows.every(seen)).sort((a, b) => TASK.includes(a.layer) - TASK.includes(b.layer)));
-const MOST_FLIPS = 7;
+const MOST_FLIPS = 6;
 function drawFlips(body) {
   const flips = flipsNow();
   const top = flips.slice(0, MOST_FLIPS);

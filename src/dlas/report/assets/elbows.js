@@ -39,13 +39,12 @@ function drawElbow(body) {
       text: own.map((p) => amount(name, p.value) + range(p.low, p.high)), hovertemplate: `at %{x}: %{text}<extra></extra>` };
   };
   const log = one.levels[0] > 0 && one.levels[one.levels.length - 1] / one.levels[0] >= 8;
-  const x = (v) => (log ? Math.log10(v) : v);
-  const shapes = [{ ...upright(x(one.level)), line: { color: theme("bad"), width: 1.5 } }];
-  if (isNumber(one.low)) shapes.push({ type: "rect", yref: "paper", y0: 0, y1: 1, x0: x(one.low), x1: x(endOf(one)), fillcolor: theme("bad"), opacity: 0.1, line: { width: 0 } });
+  const shapes = [{ ...upright(one.level), line: { color: theme("bad"), width: 1.5 } }];
+  if (isNumber(one.low)) shapes.push({ type: "rect", yref: "paper", y0: 0, y1: 1, x0: one.low, x1: endOf(one), fillcolor: theme("bad"), opacity: 0.1, line: { width: 0 } });
   const axis = (name, domain) => ({ domain, automargin: true, gridcolor: theme("line"), linecolor: theme("line"), zeroline: false, nticks: 5, title: { text: fold(titleOf(name), 18), standoff: 8 } });
   const cost = points("accuracy");
   chart(part(body, "chart"), "elbow", { title: `Accuracy and ${plainOf(METRIC)} along ${one.factor}, ${curveAt(one)}.`, note: `${bendSaid(one)}${noteUnknown()}`,
-    traces: all.includes(one) ? [line(METRIC, 0, "y"), line("accuracy", 1, "y2")] : [], height: 350,
+    traces: all.includes(one) ? [line(METRIC, 0, "y"), line("accuracy", 1, "y2")] : [], height: 310,
     layout: { xaxis: { type: log ? "log" : "linear", anchor: "y2", tickvals: one.levels, ticktext: one.levels.map(String), title: { text: one.factor } }, yaxis: axis(METRIC, [0.56, 1]), yaxis2: axis("accuracy", [0, 0.44]), shapes },
     head: [one.factor, titleOf(METRIC), "low", "high", "accuracy", "low", "high", "cell"],
     rows: () => points(METRIC).map((p, i) => [p.level, p.value, p.low, p.high, cost[i].value, cost[i].low, cost[i].high, cellButton(p.row)]) });

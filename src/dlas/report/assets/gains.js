@@ -50,7 +50,7 @@ function drawExpected(body) {
   if (rows.length) traces.push({ type: "scatter", mode: "lines", name: "as promised", x: span, y: span, line: { color: theme("soft"), dash: "dash" }, hoverinfo: "skip" });
   const verdict = new Map(TABLES.expected.map((e) => [`${e.factor}\u0001${e.level}\u0001${e.cost}`, e]));
   const line = (key) => { const [factor, level] = key.split("\u0001"); const own = rows.filter((r) => r.factor === factor && r.level === level); const x = geomean(own.map((r) => r.expected)), y = geomean(own.map((r) => r.observed)); return [short(factor, level), short(factor, CELLS[own[0].base][factor]), own.length, x, y, y / x, verdict.get(`${key}\u0001${costShown}`)?.verdict || ""]; };
-  chart(part(body, "chart"), "expected", { title: `Gain expected from ${COSTS[costShown] || costShown}, and observed.`, note: "Below the line less came of it than was promised.", traces: rows.length ? traces : [], height: 310,
+  chart(part(body, "chart"), "expected", { title: `Gain expected from ${COSTS[costShown] || costShown}, and observed.`, note: "Below the line less came of it than was promised.", traces: rows.length ? traces : [], height: 290,
     layout: { xaxis: { type: "log", title: { text: "expected (log)" } }, yaxis: { type: "log", title: { text: "observed (log)" } } },
     head: ["choice", "over", "contexts", "expected", "observed", "observed over expected", "verdict (all cells)"], rows: () => levels.map(line) });
 }
@@ -87,7 +87,7 @@ function drawWaterfall(body) {
   chart(part(body, "fall"), "waterfall", { title: `What became of the promise of ${short("optimization", fallShown)}.`, note: `Geometric means over ${plural(stacks.length, "stack")}, each against the same stack without optimization. A bar begins where the one before ended; the last is the speed-up that was measured. What is not measured is in the kernels.`,
     traces: stacks.length ? [{ type: "bar", x: bars_.map(place), base: bars_.map((s) => s.before), y: bars_.map((s) => s.after - s.before), customdata: bars_.map((s) => s.factor), text: bars_.map(label), textposition: "outside", cliponaxis: false, textangle: 0, constraintext: "none", textfont: small,
       marker: { color: bars_.map(tint), pattern: { shape: bars_.map((s) => (s.name === "measured" ? "x" : s.factor < 1 ? "/" : "")) } }, hovertemplate: "%{x}: %{text}<extra></extra>" }] : [],
-    height: 310, layout: { margin: { t: 30, r: 14, l: 50, b: 44 }, annotations: unknown.map((s) => ({ x: place(s), y: s.after, yanchor: "bottom", text: "not<br>measured", showarrow: false, font: small })), xaxis: { type: "category", categoryorder: "array", categoryarray: steps.map(place), tickangle: 0, tickfont: small }, yaxis: { rangemode: "tozero", title: { text: `times ${GOOD}` } }, shapes: [flat(1)] },
+    height: 290, layout: { margin: { t: 30, r: 14, l: 50, b: 44 }, annotations: unknown.map((s) => ({ x: place(s), y: s.after, yanchor: "bottom", text: "not<br>measured", showarrow: false, font: small })), xaxis: { type: "category", categoryorder: "array", categoryarray: steps.map(place), tickangle: 0, tickfont: small }, yaxis: { rangemode: "tozero", title: { text: `times ${GOOD}` } }, shapes: [flat(1)] },
     head: ["step", "factor", `times ${GOOD} after it`, "known in", "not measured because"], rows: () => steps.map((s) => [s.name, s.factor, s.after, s.known, s.why]) });
 }
 
@@ -129,7 +129,7 @@ function drawCurve(body, b, point) {
   const shapes = [flat(1), ...(known ? [{ ...upright(point.level), line: { color: theme("bad"), width: 1.5 } }] : [])];
   if (known && isNumber(point.low) && isNumber(point.high)) shapes.push({ type: "rect", yref: "paper", y0: 0, y1: 1, x0: point.low, x1: point.high, fillcolor: theme("bad"), opacity: 0.1, line: { width: 0 } });
   const said = known ? ` Break-even at ${b.factor} ${num(point.level)}${range(point.low, point.high)} (${point.context === "(average)" ? "average of contexts" : readable(point.context)}).` : "";
-  chart(body, "break-even", { title: `${short(b.layer, b.a)} over ${short(b.layer, b.b)}, along ${b.factor}.`, note: `Above 1 the first is ${GOOD}. Thin: single contexts; thick: their mean.${said}`, traces: curves.length ? traces : [], height: 310,
+  chart(body, "break-even", { title: `${short(b.layer, b.a)} over ${short(b.layer, b.b)}, along ${b.factor}.`, note: `Above 1 the first is ${GOOD}. Thin: single contexts; thick: their mean.${said}`, traces: curves.length ? traces : [], height: 290,
     layout: { xaxis: { title: { text: b.factor }, type: log ? "log" : "linear", tickvals: levels, ticktext: levels.map(String) }, yaxis: { type: "log", title: { text: `times ${GOOD} (log)` } }, shapes },
     head: ["context", b.factor, "ratio", "cells"], rows: () => curves.flatMap((c) => c.points.map((p) => [c.name, p.level, p.ratio, listButton(p.rows, "2 cells", c.name)])) });
 }

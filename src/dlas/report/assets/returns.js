@@ -62,7 +62,7 @@ function drawReturns(body) {
       text: own.map((s) => costs(s).join("<br>")), hovertemplate: `%{y:.3g} times ${GOOD}<br>%{text}<extra></extra>` }] : [];
   });
   chart(part(body, "chart"), "returns", { title: `What each step of ${factor}${kind ? ` of ${kind}` : ""} gains, and what it costs.`, note: `Each step over the one before, everything else equal, with 95 % intervals; the dotted line is the floor, ${percent(EST.floor)}.${noteUnknown()}`,
-    traces, height: 310, layout: { xaxis: { type: "category", categoryorder: "array", categoryarray: steps.map(place), range: [-0.6, steps.length - 0.4], title: { text: factor } }, yaxis: { type: "log", title: { text: `times ${GOOD} (log)` } }, shapes: [flat(1), flat(1 + EST.floor, "dot")] },
+    traces, height: 290, layout: { xaxis: { type: "category", categoryorder: "array", categoryarray: steps.map(place), range: [-0.6, steps.length - 0.4], title: { text: factor } }, yaxis: { type: "log", title: { text: `times ${GOOD} (log)` } }, shapes: [flat(1), flat(1 + EST.floor, "dot")] },
     head: ["step", "contexts", "speed-up", "low", "high", "cost", "pays", "cells"],
     rows: () => steps.map((s) => [name(s), s.pairs.length, s.ratio, s.low, s.high, costs(s).join("; "), ["yes, or it costs nothing", "cannot tell", "no"][state(s)], listButton(unique(s.pairs.flat()), plural(unique(s.pairs.flat()).length, "cell"), `${factor} ${name(s)}`)]) });
 }
@@ -145,7 +145,7 @@ function drawRoofline(body) {
     return { type: "scatter", mode: "lines", name: `ceiling of ${short("hardware", hardware)}${HOSTS.length > 1 ? ` on ${host}` : ""}: ${num(top)} GFLOP/s${speed ? `, ${num(Number(speed))} GB/s` : ""}`, x: at, y: at.map((x) => (speed ? Math.min(top, slope * x) : top)), line: { color: theme("ink"), width: 1.5, dash: dash(i) }, hoverinfo: "skip" };
   });
   chart(part(body, "roof"), "roofline", { title: "Roofline: arithmetic done, against work per byte of weights.", note: "Lines: the most this machine did in this study, with those threads. The slope is memory; it caps only weights that do not fit into the last cache.",
-    traces: marks.length ? [...lines, ...marks] : [], height: 310,
+    traces: marks.length ? [...lines, ...marks] : [], height: 290,
     layout: { xaxis: { type: "log", title: { text: "multiply-accumulates per byte of weights (log)" } }, yaxis: { type: "log", title: { text: "GFLOP/s (log)" } } },
     head: ["cell", "undisturbed latency, ms", "arithmetic, ms", "weights from memory, ms", "overhead, ms", "bound by", "explains", "GFLOP/s"],
     rows: () => [...roof].sort((a, b) => (b.explained ?? 0) - (a.explained ?? 0)).map((r) => [cellButton(r.row), r.ms, r.arithmetic_ms, r.memory_ms, r.overhead_ms, r.bound, isNumber(r.explained) ? percent(r.explained) : "", r.gflops]) });

@@ -23,11 +23,10 @@ function decide() {
 function understand() {
   group("understand", "Understand", "Why the answer is what it is: what each layer moves, how layers interact, what was promised and what came of it.");
   section("matters", "What matters", "", drawPicture, { silent: () => FEW_LAYERS() || (sharesNow() ? "" : UNCOMPARED) });
-  section("losses", "What a wrong choice costs", "", drawLosses, { silent: lacking(lossesNow, "no layer has two choices with everything else equal.") });
-  section("interactions", "Interactions", "", drawInteractions, { silent: () => FEW_LAYERS() || (pairsNow().some((p) => p.found) ? "" : "no choice of one layer changes what another does beyond noise.") });
-  section("flips", "Choices that change order", "", drawFlips, { silent: lacking(flipsNow, "no choice is surely better in one place and surely worse in another.") });
   section("winners", "The best of each place", "", drawWinners, { silent: () => FEW_LAYERS() || (once("telling", telling) ? "" : "one choice of each layer is the best, or no worse, everywhere.") });
-  section("cold", "Cold start", "", drawCold, { silent: NO_COLD });
+  section("losses", "What a wrong choice costs", "", drawLosses, { silent: lacking(lossesNow, "no layer has two choices with everything else equal.") });
+  section("flips", "Choices that change order", "", drawFlips, { silent: lacking(flipsNow, "no choice is surely better in one place and surely worse in another.") });
+  section("interactions", "Interactions", "", drawInteractions, { silent: () => FEW_LAYERS() || (pairsNow().some((p) => p.found) ? "" : "no choice of one layer changes what another does beyond noise.") });
   section("speedups", "Gains of each choice", "", drawSpeedups, { silent: lacking(() => TABLES.speedups || [], "no two choices were measured with everything else equal.") });
   section("expected", "Expected against observed", "", drawExpected, { silent: NO_PROMISE });
   section("waterfall", "The promise waterfall", "", drawWaterfall, { silent: lacking(() => TABLES.waterfall_stacks || [], "no optimization stands beside the stack without it, or neither multiplications nor the type that ran are known.") });
@@ -35,6 +34,7 @@ function understand() {
   section("break-even", "Break-even", "", drawBreakEven, { silent: noCurve });
   section("returns", "Diminishing returns", "", drawReturns, { silent: noReturns });
   section("elbow", "Elbows", "", drawElbow, { silent: noElbow });
+  section("cold", "Cold start", "", drawCold, { silent: NO_COLD });
   section("correlations", "Correlations", "", drawCorrelations, { wide: true, silent: NO_CORRELATIONS });
   section("price-table", "Tuning layer by layer", "", drawPrice, { wide: true, silent: lacking(priceStarts, "there is no start from which layers can be tuned one by one.") });
 }

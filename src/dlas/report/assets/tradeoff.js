@@ -28,7 +28,7 @@ function drawTrade(body) {
   const without = complete().length - found.length;
   chart(part(body, "chart"), "trade-off", { title: `${capital(MEASURES[x].title)} against ${MEASURES[y].title}.`,
     note: `Choose a mark for all that is known of its stack. Ringed marks are on the front of these two${fails.size ? "; pale ones surely fail a goal" : ""}.${across.broken || up.broken ? " An axis is logarithmic so that outliers do not squeeze the rest." : ""}${without ? ` ${plural(without, "complete cell")} lack one of the two.` : ""}`,
-    traces: found.length ? [...steps, ...series] : [], height: 390, layout: { xaxis: across.axis, yaxis: up.axis, annotations: taken },
+    traces: found.length ? [...steps, ...series] : [], height: 350, layout: { xaxis: across.axis, yaxis: up.axis, annotations: taken },
     head: ["cell", ...MANY, MEASURES[x].title, MEASURES[y].title, "front", "goals"], rows: () => [...found].sort((a, b) => valueOf(a, x) - valueOf(b, x)).map((c) => [cellButton(c.row, c.cell.slice(0, 8)), ...MANY.map((l) => short(l, c[l])), valueOf(c, x), valueOf(c, y), front.has(c.row) ? "yes" : "", fails.has(c.row) ? "fails" : ""]) });
 }
 const capital = (text) => text[0].toUpperCase() + text.slice(1);
@@ -90,7 +90,7 @@ const FINDING_COLUMNS = [
   ...(COSTS_KNOWN ? [["costs", "beside it", costly]] : []),
   ["certainty", "how sure", (f) => ["significant", "beyond the floor", "stated"].indexOf(f.certainty) + (isNumber(f.q) ? f.q : 0)], ["cells", "cells", (f) => f.cells.length],
 ];
-const FEW = 8, LONG_FINDING = 230;
+const FEW = 7, LONG_FINDING = 230;
 function drawFindings(body) {
   const kinds = unique(FINDINGS.map((f) => f.kind));
   const again = () => drawFindings(body);
