@@ -125,3 +125,13 @@ def pool(sizes: Floats, most: float) -> tuple[float, float]:
     differ = float(known.var(ddof=1)) if len(known) > 1 else 0.0
     seen = 2 * len(known) * mean**2 / differ if differ > 0 else math.inf
     return mean, max(1.0, min(most / 2, seen))
+
+
+def difference(before: Floats, now: Floats) -> tuple[float, float]:
+    """Return how much more the least of a few rounds is now than before, and its variance.
+
+    Of as many rounds on both sides, at most :data:`OF_ROUNDS`; NaN for the variance of one.
+    """
+    k = min(len(before), len(now), OF_ROUNDS)
+    gap = float(expected_least(now, k) - expected_least(before, k))
+    return gap, float(jackknife(now, k) + jackknife(before, k))

@@ -88,7 +88,7 @@ def _shifts(log: Floats, units: Ints, order: Ints, sessions: Ints) -> Floats:
     """
     import numpy as np
 
-    from dlas.core.least import OF_ROUNDS, expected_least
+    from dlas.core.least import difference
 
     found = np.zeros(len(log))
     first = {int(s): int(order[sessions == s].min()) for s in np.unique(sessions)}
@@ -96,12 +96,7 @@ def _shifts(log: Floats, units: Ints, order: Ints, sessions: Ints) -> Floats:
     for session in sorted(first, key=lambda s: first[s]):
         own = np.flatnonzero(sessions == session)
         now = {int(u): log[own[units[own] == u]] for u in np.unique(units[own])}
-        both = [(known[u], each) for u, each in now.items() if u in known]
-        ks = [min(len(before), len(each), OF_ROUNDS) for before, each in both]
-        gaps = [
-            expected_least(each, k) - expected_least(before, k)
-            for (before, each), k in zip(both, ks, strict=True)
-        ]
+        gaps = [difference(known[u], each)[0] for u, each in now.items() if u in known]
         found[own] = shift = float(np.mean(gaps)) if gaps else 0.0
         for u, each in now.items():
             known[u] = np.concatenate([known.get(u, each[:0]), each - shift])

@@ -17,7 +17,7 @@ import pandas as pd
 
 from dlas.analyze.estimate.levels import Floats
 from dlas.analyze.estimate.student import quantile
-from dlas.core.least import OF_ROUNDS, expected_least, jackknife
+from dlas.core.least import difference
 
 LEAST_ANCHORS = 2
 NORMAL = 1.959964
@@ -118,7 +118,7 @@ def _link(
     both = [unit for unit in rounds if unit in base]
     if len(both) < LEAST_ANCHORS:
         return None
-    found = np.array([_difference(base[unit], rounds[unit]) for unit in both])
+    found = np.array([difference(base[unit], rounds[unit]) for unit in both])
     shift, spread = float(found[:, 0].mean()), float(found[:, 0].var(ddof=1))
     noise = found[:, 1][np.isfinite(found[:, 1])]
     sampling = float(noise.mean()) if len(noise) else 0.0
@@ -135,13 +135,6 @@ def _widened(spread: float, df: float) -> float:
     three units that agree by luck prove nothing.
     """
     return spread * (float(quantile(0.975, df)) / NORMAL) ** 2
-
-
-def _difference(before: Floats, now: Floats) -> tuple[float, float]:
-    """Return how much slower a unit is now, and the variance of that by its rounds."""
-    k = min(len(before), len(now), OF_ROUNDS)
-    gap = float(expected_least(now, k) - expected_least(before, k))
-    return gap, float(jackknife(now, k) + jackknife(before, k))
 
 
 def between(d: Floats, within: Floats) -> tuple[float, float]:
