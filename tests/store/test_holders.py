@@ -82,6 +82,17 @@ def _write(folder: Path) -> None:
         pass
 
 
+def _evict(folder: Path) -> None:
+    locks = Locks(folder)
+    with locks.use(), locks.only_user() as alone:
+        assert alone
+
+
+def _clean(folder: Path) -> None:
+    with Locks(folder).nobody(folder):
+        pass
+
+
 def _measure(folder: Path) -> None:
     with machine_lock(path=folder / "machine"):
         pass
@@ -101,6 +112,7 @@ def _run(folder: Path) -> None:
     ("name", "how", "wants"),
     [
         ("use", "exclusive", _use), ("store", "exclusive", _write),
+        ("store", "shared", _evict), ("store", "shared", _clean),
         ("machine", "shared", _measure), ("machine", "exclusive", _work),
         ("run.lock", "exclusive", _run),
     ],

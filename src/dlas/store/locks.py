@@ -15,7 +15,7 @@ or fails to: nobody else who wants ``use`` for himself, to evict or to clean, is
 
 A process that was stopped keeps the store from being cleaned and evicted from, as one that runs
 does: its ``use`` is refused, not waited for. ``turn`` is waited for no longer than a lease, and
-one that was stopped while it cleans or evicts is named after a lease (holders.py).
+one that was stopped while it cleans, evicts or commits is named after a lease (holders.py).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from dlas.core.errors import UserError
-from dlas.store.disk import acquire, locked, storage
+from dlas.store.disk import acquire, storage
 from dlas.store.holders import acquire_from_living
 from dlas.store.leases import Leases, lasting
 
@@ -87,7 +87,7 @@ class Locks:
             except BlockingIOError:
                 alone = False
             try:
-                with locked(self.folder / "store") if alone else nullcontext():
+                with self._no_writer() if alone else nullcontext():
                     yield alone
             finally:
                 if ours:
@@ -107,7 +107,7 @@ class Locks:
                 f"a run is using {root}: clean it when the run has ended, or end the run."
             )
         try:
-            with locked(self.folder / "store"):
+            with self._no_writer():
                 yield
         finally:
             os.close(handle)
@@ -119,6 +119,15 @@ class Locks:
             if handle is not None:
                 file.unlink(missing_ok=True)
                 os.close(handle)
+
+    @contextmanager
+    def _no_writer(self) -> Iterator[None]:
+        """Keep out whoever commits; one that was stopped is named after a lease."""
+        handle = acquire_from_living(self.folder / "store", self._leases.seconds)
+        try:
+            yield
+        finally:
+            os.close(handle)
 
     @contextmanager
     def _turn(self) -> Iterator[bool]:

@@ -12,7 +12,7 @@ import pytest
 from dlas import __version__
 from dlas.core import registry
 from dlas.run.process import interpreters
-from dlas.run.process.interpreters import ask, probe
+from dlas.run.process.interpreters import ask, place_of, probe
 
 HERE = {"dlas": __version__}
 
@@ -91,3 +91,14 @@ def test_what_does_not_answer_as_python_is_said(answer: str, tmp_path: Path) -> 
     python.chmod(0o755)
     found = probe(str(python))
     assert "does not answer as Python 3.11 or newer" in found.lacks(str(python), ())
+
+
+def test_an_interpreter_that_does_not_answer_has_no_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interpreters, "ANSWER_S", 0.1)
+    slow = tmp_path / "slow"
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o755)
+    assert place_of("tvm", str(slow)) is None
+    assert place_of("tvm", str(tmp_path / "none")) is None

@@ -90,13 +90,19 @@ def ask(questions: Iterable[Asked]) -> dict[str, Interpreter]:
 
 
 def place_of(package: str, python: str = "") -> Path | None:
-    """Return the folder of a package, of another interpreter where one is named; None: none."""
+    """Return the folder of a package, of another interpreter where one is named; None: none.
+
+    An interpreter that cannot be run or does not answer has none.
+    """
     if not python:
         spec = find_spec(package)
         return Path(spec.origin).parent if spec and spec.origin else None
     code = "import importlib.util as u, sys; print(u.find_spec(sys.argv[1]).origin)"
     command = [python, "-P", "-c", code, package]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
     return Path(done.stdout.strip()).parent if done.returncode == 0 else None
 
 
