@@ -23,6 +23,8 @@ def best(found: Analysis | None, where: Places) -> Part | None:
         "sure": one.sure,
         "metric": one.metric,
         "value": plain(one.value),
+        "chance": plain(one.chance),
+        "regret": plain(one.regret),
         "runners_up": [
             {"row": where[str(r["cell"]), str(r["host"] or "")], "ratio": plain(r["ratio"]),
              "low": plain(r["low"]), "high": plain(r["high"]), "meets": bool(r["meets"])}

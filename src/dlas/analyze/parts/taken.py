@@ -12,6 +12,7 @@ from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import Bools, Floats, Ints
 from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.contrasts import tested
+from dlas.analyze.parts.odds import Odds, odds
 from dlas.analyze.parts.within import by_cell, numbers_of, verdicts_of
 from dlas.core.goals import Goals
 
@@ -40,6 +41,11 @@ class Best:
     """The cell with the best estimate, which may be another one, that cannot be told from it."""
     stack: Mapping[str, str] = field(default_factory=dict)
     """The choices of the best cell, layer by layer."""
+    chance: float = float("nan")
+    """The probability that it is the best of itself and the runners-up that surely meet as much
+    as it does; NaN where noise is not known."""
+    regret: float = float("nan")
+    """If it is not, by how much the best of them is better, in the mean (see ``odds``)."""
 
 
 def best(table: Table, estimates: Estimates) -> Best:
@@ -69,11 +75,21 @@ def best(table: Table, estimates: Estimates) -> Best:
     if chosen != top:
         rows = np.array([top, *near["row"]])
         near = _beside_one(table, estimates, metric, value * sign, rows[rows != chosen], chosen)
-    near["meets"] = ~opens[near.pop("row").to_numpy(dtype=int)]
+    beside = near.pop("row").to_numpy(dtype=int)
+    near["meets"] = ~opens[beside]
+    found = _odds(table, estimates, metric, chosen, beside[~opens[beside] | (not sure)])
     cell, host = (str(table.rows[c].iloc[chosen]) for c in ("cell", "host"))
     fastest = str(table.rows["cell"].iloc[top])
     stack = {x: str(table.cells[x].iloc[chosen]) for x in table.layers}
-    return Best(metric, cell, host, float(value[chosen]), verdicts, near, sure, fastest, stack)
+    there = (metric, cell, host, float(value[chosen]), verdicts, near, sure, fastest, stack)
+    return Best(*there, found.chance, found.regret)
+
+
+def _odds(table: Table, estimates: Estimates, metric: str, chosen: int, beside: Ints) -> Odds:
+    """Return how likely the chosen row is the best; not known of what is not the metric."""
+    if metric != table.metric:
+        return Odds(float("nan"), float("nan"))
+    return odds(estimates, np.array([chosen, *beside], dtype=np.int64))
 
 
 def simplest(table: Table, rows: Ints) -> int:

@@ -48,7 +48,8 @@ def best(analysis: Analysis) -> Iterator[Finding]:
         fact="what to take",
         cells=(found.cell, *near[:20]),
         numbers={"value": found.value, "sure": found.sure, "runners_up": len(near),
-                 "fastest": found.fastest, "stack": dict(found.stack)},
+                 "chance": found.chance, "regret": found.regret, "fastest": found.fastest,
+                 "stack": dict(found.stack)},
         overturn="More rounds can tell the runners-up apart; other goals choose another cell.",
     )  # fmt: skip
 
@@ -127,6 +128,16 @@ def _rivals(analysis: Analysis, found: Best) -> str:
         text += f"; {len(near) - NAMED} more"
     if found.fastest != found.cell:
         text += ". Of all of them it serves the further goals best and is the simplest"
+    return text + _odds(found)
+
+
+def _odds(found: Best) -> str:
+    """Say how likely it is the best of those that cannot be told apart, and what is at stake."""
+    if not math.isfinite(found.chance):
+        return ""
+    text = f". By its estimates it is the best of them with a probability of {found.chance:.0%}"
+    if math.isfinite(found.regret):
+        text += f"; if another is, by {percent(found.regret)} in the mean"
     return text
 
 

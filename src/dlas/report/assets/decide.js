@@ -75,8 +75,10 @@ function beside(best, c) {
   const said = near.length ? `${near.length === 1 ? "One rival" : `${near.length} rivals`} cannot be told apart from it${near.length > 3 ? "; the nearest: " : ". "}`
     : EST.known || EST.decider !== METRIC ? "No rival: no other cell comes so close that it cannot be told apart. " : "No other is within the floor. ";
   const many = near.length > 3 ? listButton(near.map((r) => r.row), `all ${near.length}`, "Cannot be told apart from the best") : "";
-  return el("div", { class: "rivals" }, el("p", {}, said, many), lines.length ? table(["in its place", ...names.map(plainOf)], lines, "") : null);
+  return el("div", { class: "rivals" }, el("p", {}, said, many, ...oddsOf(best)), lines.length ? table(["in its place", ...names.map(plainOf)], lines, "") : null);
 }
+// How likely it is the best of itself and its rivals, and what is lost if it is not: of the whole study only.
+const oddsOf = (best) => (best.runners_up.length && isNumber(best.chance) ? [` It is the best of them with a probability of ${percent(best.chance, 2)}`, isNumber(best.regret) ? `; if another is, by ${percent(best.regret, 2)} in the mean. ` : ". "] : []);
 function ship(c) {
   if (!DATA.folders.length) return null;
   return el("div", {}, el("p", { class: "label" }, "Ship it, as a folder that runs without dlas"), command(`dlas export ${DATA.folders[c.folder]} ${c.cell} --to deploy`));
