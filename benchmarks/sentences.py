@@ -53,9 +53,20 @@ def pair(raw: Raw, good: str, bad: str) -> tuple[pd.DataFrame, str, str, str]:
 
 
 def of_parameter(raw: Raw, name: str) -> pd.DataFrame:
-    """Return the time by level of a parameter and context: the techniques, and all else."""
+    """Return the time by level of a parameter and context: the techniques, and all else.
+
+    Of a sub-layer: the other sub-layers, and all else, where that names a cell.
+    """
     layer = name.partition(".")[0]
-    own = [c for c in raw.known if c.startswith(f"{layer}.") and c != name]
+    parts = {p for s in raw.done["stack"] for p in json.loads(s).get("sublayers", {})}
+    if name in parts:
+        beside = sorted(p for p in parts if p.startswith(f"{layer}.") and p != name)
+        index = [*(x for x in LAYERS if x != layer), *beside]
+        known = raw.known.loc[raw.done["cell"], [*beside, name]].set_index(raw.done.index)
+        cells = raw.done.assign(**{c: known[c] for c in known})
+        if not cells.duplicated([*index, name]).any():
+            return cells.pivot(index=index, columns=name, values="quiet_ms")
+    own = [c for c in raw.known if c.startswith(f"{layer}.") and c not in {name, *parts}]
     kinds = ["+".join(t["name"] for t in json.loads(s)[layer]) for s in raw.done["stack"]]
     known = raw.known.loc[raw.done["cell"], [*own, name]].set_index(raw.done.index)
     cells = raw.done.drop(columns=layer).assign(kind=kinds, **{c: known[c] for c in known})

@@ -132,7 +132,7 @@ def estimates(material: Material) -> Part | None:
             x: dict(zip(table.cells[x].tolist(), table.skeletons[x].tolist(), strict=True))
             for x in table.layers
         },
-        "parameters": list(table.parameters),
+        "parameters": [p for p in table.parameters if p not in table.sublayers],
         "decider": material.analysis.best.metric,
         "further": [list(each) for each in further_goals(table.goals)],
         "simpler": SIMPLER,

@@ -199,14 +199,14 @@ def _curves(
     place, fixed = keys_of(evidence, names, every), keys_of(evidence, others, every)
     beside = fixed_of(evidence, layer, [column], rows, every)
     factor = next((f for f in evidence.table.factors if f.name == column), None)
-    start = without(evidence.table, evidence.estimates, factor) if factor else {}
+    start = without(evidence.table, evidence.estimates, factor) if factor else None
     found: dict[Key, dict[Key, dict[float, int]]] = {}
     for r in every:
         if np.isfinite(numbers[r]):
             curve = found.setdefault(place[r], {}).setdefault((*fixed[r], *beside[r]), {})
             curve[numbers[r]] = r
-            if fixed[r] in start:
-                curve.setdefault(WITHOUT, start[fixed[r]])
+            if start and (first := start.of(r)) is not None:
+                curve.setdefault(WITHOUT, first)
     for key, curves in found.items():
         levels, whole = _whole(curves)
         matrix = np.array([[curve[x] for x in levels] for curve in whole], dtype=np.int64)

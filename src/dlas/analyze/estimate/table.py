@@ -228,14 +228,30 @@ class Table:
             out[layer] = self.cells[layer].map(known)
         return out
 
+    @cached_property
+    def sublayers(self) -> tuple[str, ...]:
+        """The parameters whose levels are choices of their layer: its sub-layers."""
+        out = []
+        for name in self.parameters:
+            layer = layer_of(name, self.layers)
+            techniques = _parts(self.skeletons[layer]) | {DEFAULTS.get(layer, EMPTY)}
+            if (found := _parts(self.cells[name].map(skeleton))) and found <= techniques:
+                out.append(name)
+        return tuple(out)
+
     def siblings(self, factor: Factor) -> tuple[str, ...]:
-        """Return the other parameters of a factor's layer; none for a whole layer."""
+        """Return the other parameters of a factor's layer; none for a whole layer.
+
+        Not its sub-layers, whose texts hold the parameters, the factor among them.
+        """
         if factor.name == factor.layer:
             return ()
         return tuple(
             p
             for p in self.parameters
-            if p != factor.name and layer_of(p, self.layers) == factor.layer
+            if p != factor.name
+            and p not in self.sublayers
+            and layer_of(p, self.layers) == factor.layer
         )
 
     def usual(self, layer: str) -> str:
@@ -320,6 +336,11 @@ def median_of(effect: Floats, counts: Ints) -> int:
     order = np.argsort(effect, kind="stable")
     middle = order[(len(order) - 1) // 2 : len(order) // 2 + 1].tolist()
     return int(max(middle, key=lambda i: (counts[i], -effect[i])))
+
+
+def _parts(choices: pd.Series) -> set[str]:
+    """Return the techniques that some choices without their parameters are made of."""
+    return {part for s in choices.unique() if s != EMPTY for part in str(s).split("+")}
 
 
 def layer_of(parameter: str, layers: tuple[str, ...]) -> str:

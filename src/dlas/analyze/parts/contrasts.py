@@ -84,6 +84,13 @@ def _context_frame(table: Table, factor: Factor) -> pd.DataFrame:
     frame = table.cells[others]
     if factor.name == factor.layer:
         return frame
+    if factor.name in table.sublayers:
+        rest = [
+            c for c in table.sublayers if c != factor.name and c.startswith(f"{factor.layer}.")
+        ]
+        apart = frame.assign(**{c: table.cells[c] for c in rest})
+        if not apart.assign(**{factor.name: table.cells[factor.name]}).duplicated().any():
+            return apart
     kind = table.skeletons[factor.layer].rename(factor.layer)
     extra = {c: table.cells[c] for c in table.siblings(factor)}
     return frame.assign(**{factor.layer: kind}, **extra)

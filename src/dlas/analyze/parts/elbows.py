@@ -9,7 +9,8 @@ interval begins where a step no longer surely pays and ends where one surely doe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,33 +146,74 @@ def _of_factor(
         }
 
 
-def _curve(
-    found: Grid, k: int, start: dict[tuple[str, ...], int]
-) -> tuple[list[float], list[int]]:
+def _curve(found: Grid, k: int, start: Beginnings) -> tuple[list[float], list[int]]:
     """Return the levels and rows of one context, that without the technique first."""
     there = np.flatnonzero(found.row[k] >= 0)
     levels, rows = [number(found.levels[i]) for i in there], found.row[k, there].tolist()
-    layer = found.factor.layer
-    own = {c for c in found.fixed[k] if c == layer or c.startswith(f"{layer}.")}
-    others = tuple(v for c, v in found.fixed[k].items() if c not in own)
-    if others in start and levels and WITHOUT not in levels:
-        return [WITHOUT, *levels], [start[others], *rows]
-    return levels, rows
+    first = start.of(rows[0]) if rows and WITHOUT not in levels else None
+    return (levels, rows) if first is None else ([WITHOUT, *levels], [first, *rows])
 
 
-def without(table: Table, estimates: Estimates, factor: Factor) -> dict[tuple[str, ...], int]:
-    """Return by the other layers the row of the baseline without the factor.
+@dataclass(frozen=True)
+class Beginnings:
+    """The stacks without a factor, from which its curves start."""
+
+    table: Table
+    factor: Factor
+    carriers: frozenset[str]
+    """The techniques that have the factor."""
+    plain: str
+    """The technique of a stack where none is left."""
+    rows: Mapping[tuple[str, ...], list[int]]
+    """By the techniques that are left and the other layers."""
+
+    def of(self, row: int) -> int | None:
+        """Return the row that has all that one has but the factor's technique; None: none."""
+        layer, cells = self.factor.layer, self.table.cells
+        kind = str(self.table.skeletons[layer].iloc[row])
+        left = [p for p in kind.split("+") if p not in self.carriers]
+        others = (cells[c].iloc[row] for c in self.table.context_columns if c != layer)
+        own = [cells[c] for c in self.table.siblings(self.factor)]
+        fits = [
+            r for r in self.rows.get(("+".join(left) or self.plain, *others), [])
+            if all(column.iloc[r] in (EMPTY, column.iloc[row]) for column in own)
+        ]  # fmt: skip
+        return fits[0] if len(fits) == 1 else None
+
+
+def without(table: Table, estimates: Estimates, factor: Factor) -> Beginnings:
+    """Find the stacks that have all that others have but the technique with a factor.
 
     None where the factor's levels are no shares: then nothing is known of its level.
     """
-    values = [number(s) for s in factor.levels]
-    if not all(0 < v < 1 for v in values):
-        return {}
-    usable = np.isfinite(estimates.mean) & (table.cells[factor.name] == EMPTY).to_numpy(dtype=bool)
-    base = table.reference(factor.layer)
-    rows = np.flatnonzero(usable & (table.cells[factor.layer] == base).to_numpy(dtype=bool))
-    columns = [table.cells[c].tolist() for c in table.context_columns if c != factor.layer]
-    return {tuple(column[r] for column in columns): int(r) for r in rows}
+    layer = factor.layer
+    kinds, base = table.skeletons[layer], table.cells[layer] == table.reference(layer)
+    plain = str(kinds[base].iloc[0]) if base.any() else EMPTY
+    rows: dict[tuple[str, ...], list[int]] = {}
+    if all(0 < number(s) < 1 for s in factor.levels):
+        usable = np.isfinite(estimates.mean) & (table.cells[factor.name] == EMPTY)
+        usable &= (kinds != plain) | base
+        columns = [kinds, *(table.cells[c] for c in table.context_columns if c != layer)]
+        for r in np.flatnonzero(usable).tolist():
+            rows.setdefault(tuple(str(column.iloc[r]) for column in columns), []).append(r)
+    return Beginnings(table, factor, _carriers(table, factor), plain, rows)
+
+
+def _carriers(table: Table, factor: Factor) -> frozenset[str]:
+    """Return the techniques that have a parameter: by the choices, else as texts are written."""
+    name = factor.name[len(factor.layer) + 1 :]
+    if chosen := table.choices.get(factor.layer):
+        steps = [step for choices in chosen.values() for step in choices]
+        return frozenset(step.name for step in steps if name in step.params)
+    written = re.compile(rf"([^+()]+)\((?:[^()]*,)?\s*{re.escape(name)}\s*=")
+    found = {t for text in table.cells[factor.layer].unique() for t in written.findall(text)}
+    if found:
+        return frozenset(found)
+    has = table.cells[factor.name] != EMPTY
+    kinds = table.skeletons[factor.layer]
+    with_it, without_it = ({p for s in kinds[at].unique() for p in s.split("+")}
+                           for at in (has, ~has))  # fmt: skip
+    return frozenset(with_it - without_it)
 
 
 def elbow_of(
