@@ -46,12 +46,11 @@ def _drawn(estimates: Estimates, rows: Ints) -> Floats:
     """Return values that the rows may have, by draw and row, on the log scale."""
     rng = np.random.default_rng(_SEED)
     own, var = estimates.own, estimates.var[rows]
-    # a variance that is not well known is not well known for all of its rows at once
+    # A variance that is not well known is not well known for all of its rows at once.
     known = np.where(np.isfinite(estimates.df), estimates.df, 1e9)
     scale = np.sqrt(known / rng.chisquare(known, size=(DRAWS, len(known))))
-    alone = rng.standard_normal((DRAWS, len(rows))) * np.sqrt(
-        (scale[:, None, :own] ** 2 * var[None, :, :own]).sum(axis=-1)
-    )
+    spread = np.sqrt(scale[:, :own] ** 2 @ var[:, :own].T)
+    alone = rng.standard_normal((DRAWS, len(rows))) * spread
     common = rng.standard_normal((DRAWS, var.shape[1] - own)) * scale[:, own:]
     drawn: Floats = estimates.mean[rows] + alone + common @ np.sqrt(var[:, own:]).T
     return drawn
