@@ -116,6 +116,12 @@ def test_latency_intervals_stand_in_for_rounds():
     assert found.kind == "intervals"
 
 
+def test_the_price_is_told_first_also_where_there_are_several_goals():
+    goals = {"minimize": ["latency_ms", "macs"]}
+    found = analyze(from_study(*frames(), goals=goals)).findings
+    assert [f.kind for f in found[:3]] == ["price", "front", "best"]
+
+
 def test_findings_are_ranked_evident_and_in_json():
     analysis = analyze(from_study(*frames(), goals={"minimize": ["latency_ms"]}))
     assert [f.rank for f in analysis.findings] == list(range(1, len(analysis.findings) + 1))

@@ -64,7 +64,7 @@ def findings(analysis: Analysis) -> tuple[Finding, ...]:
         replace(f, contender=f.contender and _decides(analysis, f))
         for f in _judged(analysis, found)
     ]
-    first = ("front", *FIRST) if several_goals(analysis) else FIRST
+    first = (*FIRST[:1], "front", *FIRST[1:]) if several_goals(analysis) else FIRST
     return tuple(replace(f, rank=i + 1) for i, f in enumerate(_ranked(judged, first)))
 
 
