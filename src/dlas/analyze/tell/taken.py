@@ -135,7 +135,9 @@ def _odds(found: Best) -> str:
     """Say how likely it is the best of those that cannot be told apart, and what is at stake."""
     if not math.isfinite(found.chance):
         return ""
-    text = f". By its estimates it is the best of them with a probability of {percent(found.chance)}"
+    text = (
+        f". By its estimates it is the best of them with a probability of {percent(found.chance)}"
+    )
     if math.isfinite(found.regret):
         text += f"; if another is, by {percent(found.regret)} in the mean"
     return text
