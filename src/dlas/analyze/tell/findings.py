@@ -31,6 +31,7 @@ from dlas.analyze.tell.taken import best
 from dlas.analyze.tell.waterfall import waterfalls
 from dlas.analyze.tell.ways import ways
 from dlas.analyze.tell.winners import dominance
+from dlas.core.stack import LAYERS
 
 FDR = 0.05
 FIRST = ("price", "best", "importance", "order", "ways", "noise")
@@ -64,8 +65,20 @@ def findings(analysis: Analysis) -> tuple[Finding, ...]:
         replace(f, contender=f.contender and _decides(analysis, f))
         for f in _judged(analysis, found)
     ]
-    first = (*FIRST[:1], "front", *FIRST[1:]) if several_goals(analysis) else FIRST
-    return tuple(replace(f, rank=i + 1) for i, f in enumerate(_ranked(judged, first)))
+    ranked = _ranked(judged, _first(analysis))
+    return tuple(replace(f, rank=i + 1) for i, f in enumerate(ranked))
+
+
+def _first(analysis: Analysis) -> tuple[str, ...]:
+    """Return the kinds that are told first; of several goals the front is the answer.
+
+    A stack's price of tuning layer by layer comes before it; other tables have other layers.
+    """
+    if not several_goals(analysis):
+        return FIRST
+    if set(analysis.table.layers) <= set(LAYERS):
+        return (*FIRST[:1], "front", *FIRST[1:])
+    return ("front", *FIRST)
 
 
 def _decides(analysis: Analysis, f: Finding) -> bool:
