@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+import pandas as pd
 
 from dlas.analyze.estimate.estimated import Estimates
+from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.taken import SIMPLER, further_goals, steps_beyond
 from dlas.report.material import Material, logs
 from dlas.report.pack import Part, Texts, pack, plain
@@ -124,14 +128,17 @@ def estimates(material: Material) -> Part | None:
         "varied": list(table.varied),
         "orders": {x: list(table.levels[x]) for x in (*table.layers, *table.parameters)},
         "ordered": [
-            {"name": f.name, "layer": f.layer, "levels": list(f.levels)}
+            {
+                "name": f.name,
+                "layer": f.layer,
+                "levels": list(f.levels),
+                "siblings": list(table.siblings(f)),
+            }
             for f in table.factors
             if f.ordered
         ],
-        "skeletons": {
-            x: dict(zip(table.cells[x].tolist(), table.skeletons[x].tolist(), strict=True))
-            for x in table.layers
-        },
+        "skeletons": _by_level(table, table.skeletons),
+        "kinds": _by_level(table, table.kinds),
         "parameters": [p for p in table.parameters if p not in table.sublayers],
         "decider": material.analysis.best.metric,
         "further": [list(each) for each in further_goals(table.goals)],
@@ -139,6 +146,13 @@ def estimates(material: Material) -> Part | None:
         "steps": steps_beyond(table).tolist(),
         "maximize": bool(_maximized(material)),
         "turned": table.maximize,
+    }
+
+
+def _by_level(table: Table, found: Mapping[str, pd.Series]) -> dict[str, dict[str, str]]:
+    """Return by layer and level what stands for it."""
+    return {
+        x: dict(zip(table.cells[x].tolist(), found[x].tolist(), strict=True)) for x in table.layers
     }
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from claim_tables import SIZE, claim, evidence, judged, verdict
 from dlas.analyze.claims import Basis
+from dlas.core.goals import Goals
 from dlas.core.stack import Choice
 
 PRIMITIVES = {"direct": 1.0, "gemm": 10.0, "winograd": 0.1}
@@ -124,3 +125,37 @@ def test_levels_of_a_parameter_are_ranked_within_a_technique():
     (one,) = judged(found, claim("correlation(macs, ms, over=opt.s) > 0.5"))
     assert one.tests[0].answers[0].value == pytest.approx(1.0)
     assert one.verdict == "reproduced"
+
+
+@pytest.mark.parametrize("rivals", [[], ["cut(ratio=0.5)"]])
+@pytest.mark.parametrize(
+    "test",
+    [
+        "elbow(along=opt.s) < 0.5 in every model",
+        "breakeven('thin' in opt, opt.pruning == 'none', along=opt.s) < 0.7 in every model",
+        "ratio(ms, opt.s == highest, opt.s == lowest) < 0.5 in every model",
+    ],
+)
+def test_a_parameter_inside_a_sub_layer_is_compared_along_all_its_levels(test, rivals):
+    """Also where another choice of the sub-layer has no such parameter."""
+    speed = {"none": 10.0, "thin(s=0.5)": 12.0, "thin(s=0.7)": 8.0, "thin(s=0.9)": 4.0}
+    speed |= dict.fromkeys(rivals, 7.0)
+    rows = []
+    for m in "abc":
+        for pruning, ms in speed.items():
+            for precision in ("none", "int8"):
+                parts = [p for p in (pruning, precision) if p != "none"]
+                rows.append(
+                    {"model": m, "opt": "+".join(parts) or "none", "opt.pruning": pruning,
+                     "opt.precision": precision, "opt.s": pruning.partition("s=")[2].strip(")"),
+                     "accuracy": 0.9, "accuracy_n": 10**6,
+                     "ms": SIZE[m] * ms * (0.5 if precision == "int8" else 1)}
+                )  # fmt: skip
+    goals = Goals(minimize=("ms",), at_most=(("accuracy_drop", 0.1),))
+    found = evidence(
+        pd.DataFrame(rows).assign(accuracy_drop=0.0), layers=["model", "opt"],
+        baseline=["opt=none"], goals=goals,
+    )  # fmt: skip
+    assert found.table.sublayers == ("opt.pruning", "opt.precision")
+    (one,) = judged(found, claim(test))
+    assert one.verdict == "reproduced", one.reason

@@ -8,19 +8,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dlas.analyze import load_table
+from dlas.analyze import analyze, load_table
+from dlas.analyze.estimate.levels import EMPTY
 from dlas.analyze.estimate.noise import estimate
+from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.contrasts import grid
 from dlas.analyze.parts.effects import speedups
 from dlas.analyze.parts.elbows import elbows
 from dlas.core.goals import Goals
+from dlas.core.stack import Choice
 
 GOALS = Goals(minimize=("ms",), at_most=(("accuracy_drop", 0.15),))
 PRUNED = {"": (1.0, 0.0), "0.5": (0.6, 0.01), "0.8": (0.36, 0.08)}
 """What each sparsity makes of the time, and the accuracy that it takes."""
 
 
-def table(precisions=("none", "int8"), keep=lambda s, p: True, columns=(), scheme=False):
+def table(
+    precisions=("none", "int8"), keep=lambda s, p: True, scheme=False, baseline=("opt=none",)
+):
     """Pruning crossed with precision on two networks; int8 halves the time and takes 0.02."""
     rng = np.random.default_rng(0)
     rows = []
@@ -45,7 +50,7 @@ def table(precisions=("none", "int8"), keep=lambda s, p: True, columns=(), schem
     if scheme:
         frame["opt.method"] = method
     return load_table(
-        frame, layers=["model", "opt"], metric="ms", rounds="round", baseline=["opt=none"],
+        frame, layers=["model", "opt"], metric="ms", rounds="round", baseline=list(baseline),
         goals=GOALS,
     )  # fmt: skip
 
@@ -60,6 +65,47 @@ def test_sub_layers_are_told_from_parameters() -> None:
     assert made.sublayers == ("opt.pruning", "opt.precision")
     by_name = {f.name: f for f in made.factors}
     assert made.siblings(by_name["opt.s"]) == ()
+
+
+def changed(made: Table, **columns) -> Table:
+    """Return a table with other columns: what makes of the old ones each new one."""
+    return replace(made, cells=made.cells.assign(**columns))
+
+
+def test_columns_that_do_not_spell_the_layer_are_no_sub_layers() -> None:
+    """Of one column alone int8 would be credited to pruning; numbers are no choices."""
+    made = table()
+    one = replace(made, parameters=("opt.pruning", "opt.s"))
+    assert one.sublayers == ()
+    blurred = table(("none", "int8(method=x)", "int8(method=y)"))
+    assert blurred.sublayers == ("opt.pruning", "opt.precision")
+    short = changed(blurred, **{"opt.precision": blurred.cells["opt.precision"].str[:4]})
+    assert short.sublayers == ()
+    rows = [{"hw": h, "lib": a, "threads": t, "threads.physical": t * (1 + (h == "B")), "ms": t}
+            for h in "AB" for a in "xy" for t in (1, 2)]  # fmt: skip
+    cpu = load_table(pd.DataFrame(rows), layers=["hw", "lib", "threads"], metric="ms")
+    assert cpu.sublayers == ()
+    analyze(cpu)
+
+
+def test_rows_of_a_study_without_sub_layers_change_nothing() -> None:
+    made = table()
+    more = made.cells[made.cells["opt"] == "none"].assign(
+        cell="other", model="c", **{"opt.pruning": "", "opt.precision": ""}
+    )
+    both = replace(made, cells=pd.concat([made.cells, more], ignore_index=True))
+    assert both.sublayers == made.sublayers
+
+
+def test_a_plain_level_may_have_any_name_and_need_not_have_run() -> None:
+    made = table()
+    names = {"none": "float32", "int8": "int8"}
+    assert changed(
+        made, **{"opt.precision": made.cells["opt.precision"].map(names)}
+    ).sublayers == ("opt.pruning", "opt.precision")
+    rest = table(keep=lambda s, p: bool(s) or p != "none", baseline=())
+    assert "none" not in set(rest.cells["opt"])
+    assert rest.sublayers == ("opt.pruning", "opt.precision")
 
 
 def test_each_sub_layer_is_compared_with_the_other_one_equal() -> None:
@@ -77,14 +123,41 @@ def test_each_sub_layer_is_compared_with_the_other_one_equal() -> None:
     assert "model=a, opt.pruning=thin(s=0.5)" in places
 
 
-def test_where_sub_layers_do_not_tell_cells_apart_nothing_is_mixed() -> None:
-    """Two int8s whose text says nothing of their method are not taken for one cell."""
-    made = table(precisions=("none", "int8(method=x)", "int8(method=y)"), scheme=True)
-    cells = made.cells.assign(**{"opt.precision": made.cells["opt.precision"].str[:4]})
-    blurred = replace(made, cells=cells)
-    factor = next(f for f in blurred.factors if f.name == "opt.pruning")
-    found = grid(blurred, factor, estimate(blurred))
-    assert (found.row >= 0).sum() == blurred.complete.sum()
+def test_a_sub_layer_without_the_layer_s_baseline_is_compared_with_what_is_plain() -> None:
+    made = replace(table(), baseline={"opt": "int8"})
+    one, _ = speedups(made, estimate(made))
+    assert set(one.loc[one["factor"] == "opt.pruning", "baseline"]) == {"none"}
+    assert set(one.loc[one["factor"] == "opt.precision", "baseline"]) == {"int8"}
+
+
+def test_a_machine_on_which_everything_failed_hides_no_comparison() -> None:
+    made = table()
+    failed = made.cells.assign(host="other", status="failed", value=np.nan)
+    both = replace(made, cells=pd.concat([made.cells, failed], ignore_index=True))
+    factor = next(f for f in both.factors if f.name == "opt.pruning")
+    found = grid(both, factor, estimate(made_long(both)))
+    assert (found.row >= 0).sum() == made.complete.sum()
+
+
+def made_long(both: Table) -> Table:
+    """Return a table without rounds, whose cells are judged by the floor."""
+    return replace(both, samples=None)
+
+
+def test_cells_that_only_texts_tell_apart_are_not_mixed() -> None:
+    """Of two int8s no column tells the method; one pruned cell of each is missing."""
+    made = table(
+        ("none", "int8(method=x)", "int8(method=y)"),
+        keep=lambda s, p: (s, p) not in {("0.5", "int8(method=x)"), ("0.8", "int8(method=y)")},
+    )
+    without_columns = replace(made, parameters=("opt.s",))
+    for each in (made, without_columns):
+        factor = next(f for f in each.factors if f.name == "opt.s")
+        found = grid(each, factor, estimate(each))
+        assert (found.row >= 0).sum() == (each.cells["opt.s"] != EMPTY).sum()
+        pairs = found.row[(found.row >= 0).all(axis=1)]
+        assert len(pairs) == 2  # of float32 alone
+        assert set(each.cells["opt"].iloc[pairs.ravel()]) == {"thin(s=0.5)", "thin(s=0.8)"}
 
 
 def test_a_curve_holds_every_level_and_starts_at_what_else_is_equal() -> None:
@@ -97,13 +170,46 @@ def test_a_curve_holds_every_level_and_starts_at_what_else_is_equal() -> None:
         assert one.accuracy == pytest.approx([first, first - 0.01, first - 0.08])
 
 
-def test_a_curve_starts_at_the_same_parameters_of_the_rest() -> None:
-    made = table(precisions=("none", "int8(method=x)", "int8(method=y)"), scheme=True)
+@pytest.mark.parametrize("columns", [True, False])
+def test_a_curve_starts_at_the_same_parameters_of_the_rest(columns: bool) -> None:
+    made = table(("none", "int8(method=x)", "int8(method=y)"), scheme=columns)
     found = elbows(made, estimate(made))
     assert len(found) == 6 and {tuple(x) for x in found["levels"]} == {(0.0, 0.5, 0.8)}
-    cells = made.cells.set_index(made.rows["cell"].astype(str))
+    texts = made.cells.set_index(made.rows["cell"].astype(str))["opt"]
     for row in found.itertuples():
-        assert len({cells.loc[c, "opt.method"] for c in row.cells}) == 1
+        assert len({texts[c].partition("int8")[2] for c in row.cells}) == 1
+
+
+def test_a_curve_of_choices_that_share_a_parameter_starts_at_what_else_is_equal() -> None:
+    """Both techniques have `images`: alone it is `opt.images`, together `opt.int8.images`."""
+    made = table()
+    steps = {"none": Choice("none"), "int8": Choice("int8", {"images": 256})}
+    choices, images, own = {}, [], []
+    for text in made.cells["opt"]:
+        parts = [p for p in text.split("+") if p != "none"] or ["none"]
+        choices[text] = tuple(
+            steps.get(p) or Choice("thin", {"s": float(p[7:-1]), "images": 1000}, ("s",))
+            for p in parts
+        )
+        alone = [str(c.params.get("images", "")) for c in choices[text]]
+        images.append(alone[0] if len(parts) == 1 else "")
+        own.append("256" if len(parts) == 2 else "")
+    shared = changed(made, **{"opt.images": images, "opt.int8.images": own})
+    shared = replace(
+        shared, choices={"opt": choices},
+        parameters=(*made.parameters, "opt.images", "opt.int8.images"),
+    )  # fmt: skip
+    found = curves(shared)
+    assert {one.levels[0] for one in found.values()} == {0.0}
+    assert found["a", "thin+int8"].accuracy[0] == pytest.approx(0.88)
+    assert shared.carriers("opt.int8.images") == {"int8"}
+    assert shared.carriers("opt.s") == {"thin"}
+
+
+def test_a_plain_curve_starts_at_the_plain_stack_whatever_the_baseline() -> None:
+    found = curves(replace(table(), baseline={"opt": "int8"}))
+    assert found["a", "thin"].accuracy[0] == pytest.approx(0.9)
+    assert found["a", "thin+int8"].accuracy[0] == pytest.approx(0.88)
 
 
 def test_without_a_stack_that_is_equal_but_for_it_a_curve_starts_later() -> None:

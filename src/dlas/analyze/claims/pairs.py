@@ -106,15 +106,18 @@ def siblings(evidence: Basis, layer: str, columns: Sequence[str], rows: Ints) ->
     """Return the parameters of a layer that have to be equal where some columns of it differ.
 
     None where the whole layer differs. Not those that the columns' own levels decide: the trials
-    of a tuning, the sparsity of a pruning that comes with one sparsity alone.
+    of a tuning, the sparsity of a pruning that comes with one sparsity alone. Nor, where columns
+    are parameters, the sub-layers: their texts hold the parameters.
     """
     whole = (layer, f"{layer}.{TECHNIQUE}")
     if any(c in whole or c not in evidence.table.cells for c in columns):
         return []
     own = list(zip(*(_column(evidence, c, rows) for c in columns), strict=True))
     out = []
+    inside = _are_parameters(evidence, layer, columns)
+    apart = {*columns, *(evidence.table.sublayers if inside else ())}
     for name in evidence.table.parameters:
-        if evidence.layer(name) != layer or name in columns:
+        if evidence.layer(name) != layer or name in apart:
             continue
         seen = defaultdict(set)
         for level, value in zip(own, _column(evidence, name, rows), strict=True):
@@ -148,11 +151,15 @@ def _kinds(evidence: Basis, layer: str, columns: Sequence[str]) -> list[str]:
     Empty where a cell does not have them, and where they are no parameters: a sub-layer is what
     tells techniques apart, so they differ with it.
     """
-    if not all(_is_parameter(evidence, layer, c) for c in columns):
+    if not _are_parameters(evidence, layer, columns):
         return [EMPTY] * len(evidence.table.cells)
-    kinds = evidence.texts(f"{layer}.{TECHNIQUE}")
+    kinds = evidence.table.kinds[layer].tolist()
     texts = [evidence.texts(c) for c in columns]
     return [EMPTY if EMPTY in own else kind for kind, *own in zip(kinds, *texts, strict=True)]
+
+
+def _are_parameters(evidence: Basis, layer: str, columns: Sequence[str]) -> bool:
+    return all(_is_parameter(evidence, layer, c) for c in columns)
 
 
 def _is_parameter(evidence: Basis, layer: str, column: str) -> bool:

@@ -70,9 +70,9 @@ def _grid(table: Table, factor: Factor, usable: Bools) -> Grid:
         usable = usable & (table.cells[factor.name] != EMPTY).to_numpy(dtype=bool)
     rows = np.flatnonzero(usable)
     frame = _context_frame(table, factor).iloc[rows]
+    level = pd.Index(factor.levels).get_indexer(table.cells[factor.name].iloc[rows])
     context = codes([frame[c].to_numpy() for c in frame.columns], len(rows))
     first = np.unique(context, return_index=True)[1]
-    level = pd.Index(factor.levels).get_indexer(table.cells[factor.name].iloc[rows])
     row = np.full((len(first), len(factor.levels)), -1, dtype=np.int64)
     row[context, level] = rows
     contexts = frame.iloc[first].reset_index(drop=True)
@@ -85,15 +85,10 @@ def _context_frame(table: Table, factor: Factor) -> pd.DataFrame:
     if factor.name == factor.layer:
         return frame
     if factor.name in table.sublayers:
-        rest = [
-            c for c in table.sublayers if c != factor.name and c.startswith(f"{factor.layer}.")
-        ]
-        apart = frame.assign(**{c: table.cells[c] for c in rest})
-        if not apart.assign(**{factor.name: table.cells[factor.name]}).duplicated().any():
-            return apart
-    kind = table.skeletons[factor.layer].rename(factor.layer)
+        own = [c for c in table.sublayers if c.startswith(f"{factor.layer}.")]
+        return frame.assign(**{c: table.cells[c] for c in own if c != factor.name})
     extra = {c: table.cells[c] for c in table.siblings(factor)}
-    return frame.assign(**{factor.layer: kind}, **extra)
+    return frame.assign(**{factor.layer: table.kinds[factor.layer]}, **extra)
 
 
 @dataclass(frozen=True)

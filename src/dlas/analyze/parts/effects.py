@@ -55,14 +55,16 @@ def speedups(table: Table, estimates: Estimates) -> tuple[pd.DataFrame, pd.DataF
 def baseline_of(table: Table, factor: Factor) -> str:
     """Return the level that the others of a factor are compared with.
 
-    Of a sub-layer that of its layer, where it has it. Of a parameter: the lowest where its levels
-    are ordered, else its default, which is what it has where the text of the choice does not name
-    it; else the first.
+    Of a sub-layer that of its layer, else what stands for no technique, where it has it. Of a
+    parameter: the lowest where its levels are ordered, else its default, which is what it has
+    where the text of the choice does not name it; else the first.
     """
     if factor.name == factor.layer:
         return table.reference(factor.name)
-    if factor.name in table.sublayers and table.reference(factor.layer) in factor.levels:
-        return table.reference(factor.layer)
+    if factor.name in table.sublayers:
+        usual = (table.reference(factor.layer), *sorted(table.plain(factor.layer)))
+        if known := [level for level in usual if level in factor.levels]:
+            return known[0]
     if factor.ordered:
         return factor.levels[0]
     named = f"{factor.name.partition('.')[2]}="

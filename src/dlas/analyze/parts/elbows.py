@@ -9,15 +9,15 @@ interval begins where a step no longer surely pays and ends where one surely doe
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from dlas.analyze.estimate.choice_texts import parts_of
 from dlas.analyze.estimate.estimated import Estimates
-from dlas.analyze.estimate.levels import EMPTY, Floats, Ints, number
+from dlas.analyze.estimate.levels import EMPTY, Floats, Ints, number, skeleton
 from dlas.analyze.estimate.student import above
 from dlas.analyze.estimate.table import Factor, Table
 from dlas.analyze.parts.contrasts import Grid, grid, satterthwaite
@@ -158,25 +158,18 @@ def _curve(found: Grid, k: int, start: Beginnings) -> tuple[list[float], list[in
 class Beginnings:
     """The stacks without a factor, from which its curves start."""
 
-    table: Table
-    factor: Factor
-    carriers: frozenset[str]
-    """The techniques that have the factor."""
-    plain: str
-    """The technique of a stack where none is left."""
-    rows: Mapping[tuple[str, ...], list[int]]
-    """By the techniques that are left and the other layers."""
+    keys: list[tuple[Hashable, ...]]
+    """By row what is left of its layer without the factor's technique, and the other layers."""
+    rows: Mapping[tuple[Hashable, ...], list[int]]
+    """The rows without the factor, by the same."""
+    own: list[list[str]]
+    """The columns of the layer that are equal, too, where a start has them."""
 
     def of(self, row: int) -> int | None:
         """Return the row that has all that one has but the factor's technique; None: none."""
-        layer, cells = self.factor.layer, self.table.cells
-        kind = str(self.table.skeletons[layer].iloc[row])
-        left = [p for p in kind.split("+") if p not in self.carriers]
-        others = (cells[c].iloc[row] for c in self.table.context_columns if c != layer)
-        own = [cells[c] for c in self.table.siblings(self.factor)]
         fits = [
-            r for r in self.rows.get(("+".join(left) or self.plain, *others), [])
-            if all(column.iloc[r] in (EMPTY, column.iloc[row]) for column in own)
+            r for r in self.rows.get(self.keys[row], [])
+            if all(column[r] in (EMPTY, column[row]) for column in self.own)
         ]  # fmt: skip
         return fits[0] if len(fits) == 1 else None
 
@@ -184,36 +177,43 @@ class Beginnings:
 def without(table: Table, estimates: Estimates, factor: Factor) -> Beginnings:
     """Find the stacks that have all that others have but the technique with a factor.
 
-    None where the factor's levels are no shares: then nothing is known of its level.
+    None of a whole layer, and none where the factor's levels are no shares: then nothing is known
+    of its level.
     """
     layer = factor.layer
-    kinds, base = table.skeletons[layer], table.cells[layer] == table.reference(layer)
-    plain = str(kinds[base].iloc[0]) if base.any() else EMPTY
-    rows: dict[tuple[str, ...], list[int]] = {}
+    if factor.name == layer:
+        return Beginnings([()] * len(table.cells), {}, [])
+    left = {text: _left_of(table, factor, text) for text in table.cells[layer].unique()}
+    others = [table.cells[c].tolist() for c in table.context_columns if c != layer]
+    texts = table.cells[layer].tolist()
+    keys = [(left[t], *rest) for t, *rest in zip(texts, *others, strict=True)]
+    rows: dict[tuple[Hashable, ...], list[int]] = {}
     if all(0 < number(s) < 1 for s in factor.levels):
-        usable = np.isfinite(estimates.mean) & (table.cells[factor.name] == EMPTY)
-        usable &= (kinds != plain) | base
-        columns = [kinds, *(table.cells[c] for c in table.context_columns if c != layer)]
+        usable = np.isfinite(estimates.mean) & (table.cells[factor.name] == EMPTY).to_numpy()
         for r in np.flatnonzero(usable).tolist():
-            rows.setdefault(tuple(str(column.iloc[r]) for column in columns), []).append(r)
-    return Beginnings(table, factor, _carriers(table, factor), plain, rows)
+            rows.setdefault(keys[r], []).append(r)
+    # Of choices that are known all parameters are compared, by technique.
+    own = [] if table.choices.get(layer) else list(table.siblings(factor))
+    return Beginnings(keys, rows, [table.cells[c].tolist() for c in own])
 
 
-def _carriers(table: Table, factor: Factor) -> frozenset[str]:
-    """Return the techniques that have a parameter: by the choices, else as texts are written."""
-    name = factor.name[len(factor.layer) + 1 :]
-    if chosen := table.choices.get(factor.layer):
-        steps = [step for choices in chosen.values() for step in choices]
-        return frozenset(step.name for step in steps if name in step.params)
-    written = re.compile(rf"([^+()]+)\((?:[^()]*,)?\s*{re.escape(name)}\s*=")
-    found = {t for text in table.cells[factor.layer].unique() for t in written.findall(text)}
-    if found:
-        return frozenset(found)
-    has = table.cells[factor.name] != EMPTY
-    kinds = table.skeletons[factor.layer]
-    with_it, without_it = ({p for s in kinds[at].unique() for p in s.split("+")}
-                           for at in (has, ~has))  # fmt: skip
-    return frozenset(with_it - without_it)
+def _left_of(table: Table, factor: Factor, text: str) -> tuple[str, ...]:
+    """Return what a choice has beside the techniques with a factor."""
+    gone = table.carriers(factor.name) | _plain(table, factor)
+    if chosen := table.choices.get(factor.layer, {}).get(text):
+        return tuple(f"{c.name} {sorted(c.params.items())}" for c in chosen if c.name not in gone)
+    return tuple(p for p in parts_of(text) if skeleton(p) not in gone)
+
+
+def _plain(table: Table, factor: Factor) -> frozenset[str]:
+    """Return what stands for no technique: by its name, else the baseline, if it stands alone."""
+    layer = factor.layer
+    kinds = set(table.skeletons[layer].unique())
+    if found := table.plain(layer) & kinds:
+        return found
+    base = skeleton(table.reference(layer))
+    joined = {p for s in kinds if "+" in s for p in s.split("+")}
+    return frozenset() if base in joined | table.carriers(factor.name) else frozenset((base,))
 
 
 def elbow_of(

@@ -12,7 +12,7 @@ from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import Bools, Floats, Ints
 from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.contrasts import tested
-from dlas.analyze.parts.odds import Odds, odds
+from dlas.analyze.parts.odds import NONE, Odds, odds
 from dlas.analyze.parts.within import by_cell, numbers_of, verdicts_of
 from dlas.core.goals import Goals
 
@@ -42,10 +42,10 @@ class Best:
     stack: Mapping[str, str] = field(default_factory=dict)
     """The choices of the best cell, layer by layer."""
     chance: float = float("nan")
-    """The probability that it is the best of itself and the runners-up that surely meet as much
-    as it does; NaN where noise is not known."""
+    """The probability that it is the best of itself and the runners-up that surely meet all limits
+    (all of them, where it does not itself); NaN without any, and where noise is not known."""
     regret: float = float("nan")
-    """If it is not, by how much the best of them is better, in the mean (see ``odds``)."""
+    """If it is not, by how much the best of them is better, in the median (see ``odds``)."""
 
 
 def best(table: Table, estimates: Estimates) -> Best:
@@ -88,7 +88,7 @@ def best(table: Table, estimates: Estimates) -> Best:
 def _odds(table: Table, estimates: Estimates, metric: str, chosen: int, beside: Ints) -> Odds:
     """Return how likely the chosen row is the best; not known of what is not the metric."""
     if metric != table.metric:
-        return Odds(float("nan"), float("nan"))
+        return NONE
     return odds(estimates, np.array([chosen, *beside], dtype=np.int64))
 
 

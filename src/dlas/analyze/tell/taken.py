@@ -135,11 +135,12 @@ def _odds(found: Best) -> str:
     """Say how likely it is the best of those that cannot be told apart, and what is at stake."""
     if not math.isfinite(found.chance):
         return ""
-    text = (
-        f". By its estimates it is the best of them with a probability of {percent(found.chance)}"
-    )
+    left_out = found.sure and not found.runners_up["meets"].all()
+    them = "those that surely meet the goals" if left_out else "them"
+    text = f". By its estimates it is the best of {them} with a probability of "
+    text += percent(found.chance)
     if math.isfinite(found.regret):
-        text += f"; if another is, by {percent(found.regret)} in the mean"
+        text += f"; if another is, by {percent(found.regret)} in the median"
     return text
 
 

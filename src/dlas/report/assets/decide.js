@@ -78,7 +78,11 @@ function beside(best, c) {
   return el("div", { class: "rivals" }, el("p", {}, said, many, ...oddsOf(best)), lines.length ? table(["in its place", ...names.map(plainOf)], lines, "") : null);
 }
 // How likely it is the best of itself and its rivals, and what is lost if it is not: of the whole study only.
-const oddsOf = (best) => (best.runners_up.length && isNumber(best.chance) ? [` It is the best of them with a probability of ${percent(best.chance, 2)}`, isNumber(best.regret) ? `; if another is, by ${percent(best.regret, 2)} in the mean. ` : ". "] : []);
+function oddsOf(best) {
+  if (!isNumber(best.chance)) return [];
+  const them = best.sure && best.runners_up.some((r) => !r.meets) ? "those that surely meet the goals" : "them";
+  return [` It is the best of ${them} with a probability of ${percent(best.chance, 2)}`, isNumber(best.regret) ? `; if another is, by ${percent(best.regret, 2)} in the median. ` : ". "];
+}
 function ship(c) {
   if (!DATA.folders.length) return null;
   return el("div", {}, el("p", { class: "label" }, "Ship it, as a folder that runs without dlas"), command(`dlas export ${DATA.folders[c.folder]} ${c.cell} --to deploy`));

@@ -138,11 +138,11 @@ function curvesOf(b) {
   const factor = EST.ordered.find((o) => o.name === b.factor);
   const inner = b.layer === factor.layer && factor.name !== factor.layer;
   const others = [...EST.varied, ...(HOSTS.length > 1 ? ["host"] : [])].filter((c) => c !== b.layer && c !== factor.layer);
-  const siblings = EST.parameters.filter((p) => p.startsWith(`${factor.layer}.`) && p !== factor.name);
-  const kind = (c) => [EST.skeletons[factor.layer][c[factor.layer]], ...siblings.map((p) => levelOf(c, p))].join("\u0001");
+  const { siblings } = factor;
+  const kind = (c) => [EST.kinds[factor.layer][c[factor.layer]], ...siblings.map((p) => levelOf(c, p))].join("\u0001");
   const named = (c) => {
     const extra = siblings.filter((p) => levelOf(c, p) !== EMPTY && EST.orders[p].filter((l) => l !== EMPTY).length > 1).map((p) => `${p}=${levelOf(c, p)}`);
-    return [EST.skeletons[factor.layer][c[factor.layer]], ...(extra.length ? [extra.join(", ")] : [])].join(" with ");
+    return [EST.kinds[factor.layer][c[factor.layer]], ...(extra.length ? [extra.join(", ")] : [])].join(" with ");
   };
   const has = (c) => levelOf(c, factor.name) !== EMPTY;
   const found = new Map();

@@ -8,11 +8,11 @@ const LEAST_DROP = 0.001;
 // Each step of an ordered factor: what it gains and what it costs, in the contexts that hold both.
 function stepsOf(factor) {
   const own = factor.name === factor.layer;
-  const siblings = EST.parameters.filter((p) => p !== factor.name && p.startsWith(`${factor.layer}.`));
+  const { siblings } = factor;
   const kinds = new Map();
   for (const c of analysed()) {
     if (c[factor.name] === null || c[factor.name] === undefined || c[factor.name] === "") continue;
-    const kind = own ? "" : EST.skeletons[factor.layer][c[factor.layer]];
+    const kind = own ? "" : EST.kinds[factor.layer][c[factor.layer]];
     const rest = [...LAYERS.filter((l) => l !== factor.layer).map((l) => c[l]), c.host, ...(own ? [] : siblings.map((s) => c[s]))].join("\u0001");
     if (!kinds.has(kind)) kinds.set(kind, new Map());
     if (!kinds.get(kind).has(rest)) kinds.get(kind).set(rest, new Map());
