@@ -12,8 +12,9 @@ from collections.abc import Sequence, Set
 import pandas as pd
 
 from dlas.analyze.estimate.levels import EMPTY, skeleton
+from dlas.core.stack import DEFAULTS
 
-PLAIN = "none"
+PLAIN = DEFAULTS["optimization"]
 """What a sub-layer has where it has no technique."""
 
 
