@@ -69,7 +69,7 @@ def _apart(table: Table) -> Table:
         parameters=tuple(parameters.values()),
         metric=called.get(table.metric, table.metric),
         baseline={called.get(k, k): v for k, v in table.baseline.items()},
-        scales={called.get(k, k): v for k, v in table.scales.items()},
+        scales={{**parameters, **called}.get(k, k): v for k, v in table.scales.items()},
         given=_all(table.given, called),
         strata=None if table.strata is None else _all(table.strata, called),
         goals=_goals(table.goals, called),

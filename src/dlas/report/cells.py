@@ -138,7 +138,7 @@ def estimates(material: Material) -> Part | None:
             if f.ordered
         ],
         "skeletons": _by_level(table, table.skeletons),
-        "kinds": _by_level(table, table.kinds),
+        "kinds": _by_level(table, {x: each.kinds for x, each in table.inside.items()}),
         "parameters": [p for p in table.parameters if p not in table.sublayers],
         "decider": material.analysis.best.metric,
         "further": [list(each) for each in further_goals(table.goals)],

@@ -12,12 +12,14 @@ from dlas.analyze import analyze, load_table
 from dlas.analyze.estimate.levels import EMPTY
 from dlas.analyze.estimate.noise import estimate
 from dlas.analyze.estimate.table import Table
+from dlas.analyze.parts.contenders import all_near
 from dlas.analyze.parts.contrasts import grid
 from dlas.analyze.parts.effects import speedups
 from dlas.analyze.parts.elbows import elbows
 from dlas.core.goals import Goals
 from dlas.core.stack import Choice
 
+BOTH = {"opt.pruning": "", "opt.precision": ""}
 GOALS = Goals(minimize=("ms",), at_most=(("accuracy_drop", 0.15),))
 PRUNED = {"": (1.0, 0.0), "0.5": (0.6, 0.01), "0.8": (0.36, 0.08)}
 """What each sparsity makes of the time, and the accuracy that it takes."""
@@ -62,7 +64,7 @@ def curves(made):
 
 def test_sub_layers_are_told_from_parameters() -> None:
     made = table()
-    assert made.sublayers == ("opt.pruning", "opt.precision")
+    assert made.sublayers == BOTH
     by_name = {f.name: f for f in made.factors}
     assert made.siblings(by_name["opt.s"]) == ()
 
@@ -76,15 +78,18 @@ def test_columns_that_do_not_spell_the_layer_are_no_sub_layers() -> None:
     """Of one column alone int8 would be credited to pruning; numbers are no choices."""
     made = table()
     one = replace(made, parameters=("opt.pruning", "opt.s"))
-    assert one.sublayers == ()
+    assert one.sublayers == {}
+    found, _ = speedups(one, estimate(one))
+    assert found.set_index("factor").loc["opt.s", "contexts"] == 4
+    assert "opt.pruning" not in set(found["factor"])
     blurred = table(("none", "int8(method=x)", "int8(method=y)"))
-    assert blurred.sublayers == ("opt.pruning", "opt.precision")
+    assert blurred.sublayers == BOTH
     short = changed(blurred, **{"opt.precision": blurred.cells["opt.precision"].str[:4]})
-    assert short.sublayers == ()
+    assert short.sublayers == {}
     rows = [{"hw": h, "lib": a, "threads": t, "threads.physical": t * (1 + (h == "B")), "ms": t}
             for h in "AB" for a in "xy" for t in (1, 2)]  # fmt: skip
     cpu = load_table(pd.DataFrame(rows), layers=["hw", "lib", "threads"], metric="ms")
-    assert cpu.sublayers == ()
+    assert cpu.sublayers == {}
     analyze(cpu)
 
 
@@ -102,10 +107,10 @@ def test_a_plain_level_may_have_any_name_and_need_not_have_run() -> None:
     names = {"none": "float32", "int8": "int8"}
     assert changed(
         made, **{"opt.precision": made.cells["opt.precision"].map(names)}
-    ).sublayers == ("opt.pruning", "opt.precision")
+    ).sublayers == {"opt.pruning": "", "opt.precision": "float32"}
     rest = table(keep=lambda s, p: bool(s) or p != "none", baseline=())
     assert "none" not in set(rest.cells["opt"])
-    assert rest.sublayers == ("opt.pruning", "opt.precision")
+    assert rest.sublayers == BOTH
 
 
 def test_each_sub_layer_is_compared_with_the_other_one_equal() -> None:
@@ -202,8 +207,74 @@ def test_a_curve_of_choices_that_share_a_parameter_starts_at_what_else_is_equal(
     found = curves(shared)
     assert {one.levels[0] for one in found.values()} == {0.0}
     assert found["a", "thin+int8"].accuracy[0] == pytest.approx(0.88)
-    assert shared.carriers("opt.int8.images") == {"int8"}
-    assert shared.carriers("opt.s") == {"thin"}
+    assert shared.inside["opt"].carriers("opt.int8.images") == {"int8"}
+    assert shared.inside["opt"].carriers("opt.s") == {"thin"}
+    # The same of a table of which nobody knows the choices.
+    exported = changed(replace(shared, choices={}), **{"opt.thin.images": [
+        "1000" if len(p) == 2 else "" for p in made.cells["opt"].str.split("+")
+    ]})  # fmt: skip
+    exported = replace(exported, parameters=(*shared.parameters, "opt.thin.images"))
+    again = curves(exported)
+    assert {k: one.levels for k, one in again.items()} == {
+        k: one.levels for k, one in found.items()
+    }
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_curve_never_starts_at_a_stack_with_its_own_technique(known: bool, plain: bool) -> None:
+    """In a pipeline of two prunings neither's share is in the column of the one."""
+    texts = {"none": "", "thin(s=0.5)": "0.5", "thin(s=0.8)": "0.8", "thin(s=0.5)+slim(s=0.6)": ""}
+    rows = [
+        {"model": m, "opt": o, "opt.s": s, "ms": 10 - 2 * i, "accuracy": 0.9 - i / 100,
+         "accuracy_n": 10**6, "accuracy_drop": i / 100}
+        for m in "ab" for i, (o, s) in enumerate(texts.items()) if plain or o != "none"
+    ]  # fmt: skip
+    made = load_table(pd.DataFrame(rows), layers=["model", "opt"], metric="ms", goals=GOALS)
+    if known:
+        thin = {s: Choice("thin", {"s": s}, ("s",)) for s in (0.5, 0.8)}
+        choices = {
+            "none": (Choice("none"),), "thin(s=0.5)": (thin[0.5],), "thin(s=0.8)": (thin[0.8],),
+            "thin(s=0.5)+slim(s=0.6)": (thin[0.5], Choice("slim", {"s": 0.6}, ("s",))),
+        }  # fmt: skip
+        made = replace(made, choices={"opt": choices})
+    levels = {tuple(one.levels) for one in curves(made).values()}
+    assert levels == {(0.0, 0.5, 0.8) if plain else (0.5, 0.8)}
+
+
+def test_another_network_is_no_network_of_no_width() -> None:
+    rows = [
+        {"model": m, "model.width": w, "rt": r, "ms": ms, "accuracy": 0.9 - ms / 1000,
+         "accuracy_n": 10**6, "accuracy_drop": 0.01}
+        for m, w, ms in (("r", "", 7.0), ("m(width=0.35)", "0.35", 6.0),
+                         ("m(width=0.5)", "0.5", 8.0))
+        for r in "xy"
+    ]  # fmt: skip
+    for baseline in ([], ["model=r"]):
+        made = load_table(
+            pd.DataFrame(rows), layers=["model", "rt"], metric="ms", goals=GOALS, baseline=baseline
+        )
+        assert {tuple(x) for x in elbows(made, estimate(made))["levels"]} == {(0.35, 0.5)}
+
+
+@pytest.mark.parametrize(
+    ("texts", "column"),
+    [
+        ({"cpu(1)": "1", "cpu(2)": "2", "cpu(4)": "4", "gpu": ""}, "hw.threads"),
+        ({"thin(s=0.5)": "0.5", "thin(s=0.8)": "0.8", "none": ""}, "hw.sparsity"),
+        ({"it(steps=[0.5,0.8])": "[0.5,0.8]", "it(steps=[0.5,0.9])": "[0.5,0.9]", "none": ""},
+         "hw.steps"),
+        ({"thin(s=0.5)": "0.5", "thin(s=0.8)": "0.8", "none": ""}, "hw.pruning.s"),
+    ],
+)  # fmt: skip
+def test_a_text_may_name_a_parameter_otherwise_than_its_column(texts, column) -> None:
+    rows = [{"model": m, "hw": t, column: p, "ms": 1.0 + i}
+            for m in "ab" for i, (t, p) in enumerate(texts.items())]  # fmt: skip
+    made = load_table(pd.DataFrame(rows), layers=["model", "hw"], metric="ms")
+    found, _ = speedups(made, estimate(made))
+    mine = found[found["factor"] == column]
+    assert len(mine) == sum(p != "" for p in texts.values()) - 1
+    assert (mine["contexts"] == 2).all()
 
 
 def test_a_plain_curve_starts_at_the_plain_stack_whatever_the_baseline() -> None:
@@ -217,3 +288,9 @@ def test_without_a_stack_that_is_equal_but_for_it_a_curve_starts_later() -> None
     found = curves(table(keep=lambda s, p: bool(s) or p == "none"))
     assert found["a", "thin"].levels == [0.0, 0.5, 0.8]
     assert found["a", "thin+int8"].levels == [0.5, 0.8]
+
+
+def test_a_kind_with_parameters_is_a_contender_where_any_of_its_technique_is() -> None:
+    near = {"opt": frozenset({"thin(mode=x,s=0.5)"})}
+    assert all_near(near, ["opt=thin(mode=x)", "opt=thin with opt.s=0.8"])
+    assert not all_near(near, ["opt=slim(mode=x)"])

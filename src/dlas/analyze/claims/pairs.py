@@ -114,10 +114,13 @@ def siblings(evidence: Basis, layer: str, columns: Sequence[str], rows: Ints) ->
         return []
     own = list(zip(*(_column(evidence, c, rows) for c in columns), strict=True))
     out = []
-    inside = _are_parameters(evidence, layer, columns)
-    apart = {*columns, *(evidence.table.sublayers if inside else ())}
+    may = set(evidence.table.parameters) - set(columns)
+    if _are_parameters(evidence, layer, columns):
+        may &= {*evidence.table.inside[layer].siblings(columns[0])}.intersection(
+            *(evidence.table.inside[layer].siblings(c) for c in columns[1:])
+        )
     for name in evidence.table.parameters:
-        if evidence.layer(name) != layer or name in apart:
+        if evidence.layer(name) != layer or name not in may:
             continue
         seen = defaultdict(set)
         for level, value in zip(own, _column(evidence, name, rows), strict=True):
@@ -153,7 +156,7 @@ def _kinds(evidence: Basis, layer: str, columns: Sequence[str]) -> list[str]:
     """
     if not _are_parameters(evidence, layer, columns):
         return [EMPTY] * len(evidence.table.cells)
-    kinds = evidence.table.kinds[layer].tolist()
+    kinds = evidence.table.inside[layer].kinds.tolist()
     texts = [evidence.texts(c) for c in columns]
     return [EMPTY if EMPTY in own else kind for kind, *own in zip(kinds, *texts, strict=True)]
 

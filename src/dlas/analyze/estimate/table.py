@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -10,12 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from dlas.analyze.estimate.choice_texts import (
-    PLAIN,
-    less,
-    sublayers_among,
-    techniques_with,
-)
+from dlas.analyze.estimate.inside import Inside
 from dlas.analyze.estimate.levels import (
     EMPTY,
     Bools,
@@ -24,7 +19,6 @@ from dlas.analyze.estimate.levels import (
     codes,
     is_ordered,
     ordered,
-    skeleton,
 )
 from dlas.analyze.estimate.scales import NAMES, NUMBERS, VERSIONS, key_of
 from dlas.core.goals import Goals
@@ -222,80 +216,32 @@ class Table:
         return len(good[[factor.layer, factor.name]].drop_duplicates()) == len(factor.levels)
 
     @cached_property
+    def inside(self) -> Mapping[str, Inside]:
+        """For each layer what is inside it."""
+        out = {}
+        for x in self.layers:
+            own = tuple(p for p in self.parameters if layer_of(p, self.layers) == x)
+            names = tuple(p for p in own if self.scale(p) == NAMES)
+            out[x] = Inside(x, self.cells, own, names, self.choices.get(x, {}))
+        return out
+
+    @cached_property
     def skeletons(self) -> Mapping[str, pd.Series]:
         """For each layer the choices without their parameters."""
-        out = {}
-        for layer in self.layers:
-            chosen = self.choices.get(layer, {})
-            known = {
-                text: "+".join(c.name for c in chosen[text]) if text in chosen else skeleton(text)
-                for text in self.cells[layer].unique()
-            }
-            out[layer] = self.cells[layer].map(known)
-        return out
+        return {x: inside.skeletons for x, inside in self.inside.items()}
 
     @cached_property
-    def kinds(self) -> Mapping[str, pd.Series]:
-        """For each layer the choices without the parameters that are columns.
-
-        They are the ``skeletons`` but where texts alone tell of a parameter: what is equal where
-        a column of the layer differs.
-        """
-        out = {}
-        for x in self.layers:
-            own = [p[len(x) + 1 :] for p in self.parameters if layer_of(p, self.layers) == x]
-            kinds = dict(zip(self.cells[x], self.skeletons[x], strict=True))
-            if x not in self.choices:
-                kinds = {text: _less(text, own) for text in kinds}
-            out[x] = self.cells[x].map(kinds)
-        return out
-
-    @cached_property
-    def sublayers(self) -> tuple[str, ...]:
-        """The parameters that are sub-layers: together they spell their layer's choices."""
-        found: tuple[str, ...] = ()
-        for x in self.layers:
-            own = [
-                p for p in self.parameters
-                if layer_of(p, self.layers) == x and self.scale(p) == NAMES
-            ]  # fmt: skip
-            found += sublayers_among(self.cells, x, own, self.plain(x))
-        return found
-
-    def plain(self, layer: str) -> frozenset[str]:
-        """Return the levels of a layer, or of its sub-layers, that stand for no technique."""
-        return frozenset((PLAIN, DEFAULTS.get(layer, PLAIN)))
-
-    def carriers(self, name: str) -> frozenset[str]:
-        """Return the techniques that have a parameter: by the choices, else as texts say."""
-        layer = layer_of(name, self.layers)
-        own, chosen = name[len(layer) + 1 :], self.choices.get(layer)
-        technique, _, last = own.rpartition(".")
-        if technique:  # `layer.technique.parameter`, where several techniques have it
-            return frozenset((technique,))
-        if chosen:
-            steps = [step for choices in chosen.values() for step in choices]
-            return frozenset(step.name for step in steps if last in step.params)
-        if found := techniques_with(last, list(self.cells[layer].unique())):
-            return frozenset(found)
-        has, kinds = self.cells[name] != EMPTY, self.skeletons[layer]
-        with_it, without_it = (
-            {part for s in kinds[rows].unique() for part in s.split("+")} for rows in (has, ~has)
-        )
-        return frozenset(with_it - without_it)
+    def sublayers(self) -> Mapping[str, str]:
+        """The parameters that are sub-layers, each with its own plain level, if it has one."""
+        return {k: v for inside in self.inside.values() for k, v in inside.sublayers.items()}
 
     def siblings(self, factor: Factor) -> tuple[str, ...]:
-        """Return the other parameters of a factor's layer; none for a whole layer.
+        """Return the other parameters of a factor's layer that are equal where it differs.
 
-        Not its sub-layers, whose texts hold the parameters, the factor among them.
+        None of a whole layer.
         """
-        if factor.name == factor.layer:
-            return ()
-        return tuple(
-            p for p in self.parameters
-            if p != factor.name and p not in self.sublayers
-            and layer_of(p, self.layers) == factor.layer
-        )  # fmt: skip
+        whole = factor.name == factor.layer
+        return () if whole else self.inside[factor.layer].siblings(factor.name)
 
     def usual(self, layer: str) -> str:
         """Return the level that a person would have had: given, or a stack's default; else none.
@@ -379,14 +325,6 @@ def median_of(effect: Floats, counts: Ints) -> int:
     order = np.argsort(effect, kind="stable")
     middle = order[(len(order) - 1) // 2 : len(order) // 2 + 1].tolist()
     return int(max(middle, key=lambda i: (counts[i], -effect[i])))
-
-
-def _less(text: str, parameters: Iterable[str]) -> str:
-    """Return a choice's text without some parameters, ``name`` or ``technique.name``."""
-    for parameter in parameters:
-        technique, _, name = parameter.rpartition(".")
-        text = less(text, name, technique)
-    return text
 
 
 def layer_of(parameter: str, layers: tuple[str, ...]) -> str:

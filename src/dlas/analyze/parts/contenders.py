@@ -71,6 +71,6 @@ def all_near(found: Contenders, choices: Iterable[str]) -> bool:
         known = found.get(layer)
         if known is None or level in known:
             continue
-        if level.partition(" with ")[0] not in {skeleton(each) for each in known}:
+        if skeleton(level.partition(" with ")[0]) not in {skeleton(each) for each in known}:
             return False
     return True

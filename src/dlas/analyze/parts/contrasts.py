@@ -88,7 +88,7 @@ def _context_frame(table: Table, factor: Factor) -> pd.DataFrame:
         own = [c for c in table.sublayers if c.startswith(f"{factor.layer}.")]
         return frame.assign(**{c: table.cells[c] for c in own if c != factor.name})
     extra = {c: table.cells[c] for c in table.siblings(factor)}
-    return frame.assign(**{factor.layer: table.kinds[factor.layer]}, **extra)
+    return frame.assign(**{factor.layer: table.inside[factor.layer].kinds}, **extra)
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,8 @@ def baseline_of(table: Table, factor: Factor) -> str:
     if factor.name == factor.layer:
         return table.reference(factor.name)
     if factor.name in table.sublayers:
-        usual = (table.reference(factor.layer), *sorted(table.plain(factor.layer)))
+        plain = (*sorted(table.inside[factor.layer].plain), table.sublayers[factor.name])
+        usual = (table.reference(factor.layer), *plain)
         if known := [level for level in usual if level in factor.levels]:
             return known[0]
     if factor.ordered:

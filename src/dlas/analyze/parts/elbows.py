@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dlas.analyze.estimate.choice_texts import parts_of
 from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import EMPTY, Floats, Ints, number, skeleton
 from dlas.analyze.estimate.student import above
 from dlas.analyze.estimate.table import Factor, Table
 from dlas.analyze.parts.contrasts import Grid, grid, satterthwaite
 from dlas.analyze.parts.limits import crowded
+from dlas.analyze.parts.partition import GIVEN
 
 COLUMNS = [
     "factor", "technique", "context", "fixed", "level", "low", "high", "next", "gain", "cost",
@@ -146,11 +146,11 @@ def _of_factor(
         }
 
 
-def _curve(found: Grid, k: int, start: Beginnings) -> tuple[list[float], list[int]]:
+def _curve(found: Grid, k: int, start: Beginnings | None) -> tuple[list[float], list[int]]:
     """Return the levels and rows of one context, that without the technique first."""
     there = np.flatnonzero(found.row[k] >= 0)
     levels, rows = [number(found.levels[i]) for i in there], found.row[k, there].tolist()
-    first = start.of(rows[0]) if rows and WITHOUT not in levels else None
+    first = start.of(rows[0]) if start and rows and WITHOUT not in levels else None
     return (levels, rows) if first is None else ([WITHOUT, *levels], [first, *rows])
 
 
@@ -162,58 +162,67 @@ class Beginnings:
     """By row what is left of its layer without the factor's technique, and the other layers."""
     rows: Mapping[tuple[Hashable, ...], list[int]]
     """The rows without the factor, by the same."""
-    own: list[list[str]]
-    """The columns of the layer that are equal, too, where a start has them."""
+    own: list[list[list[str]]]
+    """The columns of the layer that are equal, too, where a start has them: each with those that
+    have its name where several techniques have it."""
 
     def of(self, row: int) -> int | None:
         """Return the row that has all that one has but the factor's technique; None: none."""
-        fits = [
-            r for r in self.rows.get(self.keys[row], [])
-            if all(column[r] in (EMPTY, column[row]) for column in self.own)
-        ]  # fmt: skip
+        fits = [r for r in self.rows.get(self.keys[row], []) if self._fits(r, row)]
         return fits[0] if len(fits) == 1 else None
 
+    def _fits(self, start: int, row: int) -> bool:
+        return all(
+            column[start] == EMPTY or column[start] in [each[row] for each in (column, *others)]
+            for column, *others in self.own
+        )
 
-def without(table: Table, estimates: Estimates, factor: Factor) -> Beginnings:
+
+def without(table: Table, estimates: Estimates, factor: Factor) -> Beginnings | None:
     """Find the stacks that have all that others have but the technique with a factor.
 
     None of a whole layer, and none where the factor's levels are no shares: then nothing is known
     of its level.
     """
     layer = factor.layer
-    if factor.name == layer:
-        return Beginnings([()] * len(table.cells), {}, [])
-    left = {text: _left_of(table, factor, text) for text in table.cells[layer].unique()}
+    if factor.name == layer or not all(0 < number(s) < 1 for s in factor.levels):
+        return None
+    inside = table.inside[layer]
+    left = inside.without(factor.name, _plain(table, factor))
     others = [table.cells[c].tolist() for c in table.context_columns if c != layer]
     texts = table.cells[layer].tolist()
     keys = [(left[t], *rest) for t, *rest in zip(texts, *others, strict=True)]
     rows: dict[tuple[Hashable, ...], list[int]] = {}
-    if all(0 < number(s) < 1 for s in factor.levels):
-        usable = np.isfinite(estimates.mean) & (table.cells[factor.name] == EMPTY).to_numpy()
-        for r in np.flatnonzero(usable).tolist():
-            rows.setdefault(keys[r], []).append(r)
+    empty = (table.cells[factor.name] == EMPTY).to_numpy(dtype=bool)
+    usable = np.isfinite(estimates.mean) & empty & inside.apart(factor.name)
+    for r in np.flatnonzero(usable).tolist():
+        rows.setdefault(keys[r], []).append(r)
     # Of choices that are known all parameters are compared, by technique.
-    own = [] if table.choices.get(layer) else list(table.siblings(factor))
-    return Beginnings(keys, rows, [table.cells[c].tolist() for c in own])
+    own = () if inside.choices else inside.siblings(factor.name)
+    return Beginnings(keys, rows, [_also(table, c, layer) for c in own])
 
 
-def _left_of(table: Table, factor: Factor, text: str) -> tuple[str, ...]:
-    """Return what a choice has beside the techniques with a factor."""
-    gone = table.carriers(factor.name) | _plain(table, factor)
-    if chosen := table.choices.get(factor.layer, {}).get(text):
-        return tuple(f"{c.name} {sorted(c.params.items())}" for c in chosen if c.name not in gone)
-    return tuple(p for p in parts_of(text) if skeleton(p) not in gone)
+def _also(table: Table, column: str, layer: str) -> list[list[str]]:
+    """Return a column, and those of the same parameter that are named by technique."""
+    last = column.rpartition(".")[2]
+    same = [c for c in table.inside[layer].parameters if c.endswith(f".{last}") and c != column]
+    return [table.cells[c].tolist() for c in (column, *same)]
 
 
 def _plain(table: Table, factor: Factor) -> frozenset[str]:
-    """Return what stands for no technique: by its name, else the baseline, if it stands alone."""
+    """Return what stands for no technique: by its name, else a baseline that was given.
+
+    Not the baseline of a model or a machine, which is another one and not none.
+    """
     layer = factor.layer
-    kinds = set(table.skeletons[layer].unique())
-    if found := table.plain(layer) & kinds:
+    inside = table.inside[layer]
+    kinds = set(inside.skeletons.unique())
+    if found := inside.plain & kinds:
         return found
-    base = skeleton(table.reference(layer))
+    base = skeleton(table.baseline.get(layer, ""))
     joined = {p for s in kinds if "+" in s for p in s.split("+")}
-    return frozenset() if base in joined | table.carriers(factor.name) else frozenset((base,))
+    another = layer in GIVEN or base in joined | inside.carriers(factor.name)
+    return frozenset() if another or not base else frozenset((base,))
 
 
 def elbow_of(
