@@ -243,7 +243,10 @@ def test_of_given_layers_each_level_has_its_own_answer(page_of):
 
 def test_layers_called_as_what_the_page_has_of_every_row_get_another_name(page_of):
     frame = throughputs().rename(columns={"engine": "host", "network": "status"})
+    system = dict(zip(sorted(set(frame["host"])), ("5.9.1", "5.10.2", "5.11.0"), strict=False))
+    frame["host.os"] = frame["host"].map(system)
     page = page_of(frame, {"layers": "status,host,batch", "metric": "fps"})
+    assert page.run("EST.orders['host_.os']") == list(system.values())
     assert page.run("DATA.layers") == ["status_", "host_", "batch"]
     assert page.run("CELLS[DATA.best.row]['host_']") == "plain"
     assert "status is status_, host is host_" in answer(page)

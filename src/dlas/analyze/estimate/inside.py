@@ -129,4 +129,5 @@ class Inside:
         """Say of each row whether none of its techniques has a parameter."""
         carriers = self.carriers(name)
         has = {s: bool(set(s.split("+")) & carriers) for s in self.skeletons.unique()}
-        return np.logical_not(self.skeletons.map(has).to_numpy(dtype=bool))
+        found: Bools = np.logical_not(self.skeletons.map(has).to_numpy(dtype=bool))
+        return found
