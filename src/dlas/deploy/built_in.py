@@ -123,7 +123,7 @@ def tvm(software: Software, artifact: Path) -> Deployment:
     package = place_of("tvm", software.python)
     library = package / "lib" / "libtvm_runtime.so" if package else None
     if library is None or not library.is_file():
-        where = f"for {software.python}" if software.python else "here"
+        where = f"for {software.python}, or that does not answer" if software.python else "here"
         raise UserError(f"TVM's runtime library is not installed {where}: pip install 'dlas[tvm]'")
     beside = {f"{KERNEL_LOADER}/{library.name}": library.read_bytes()}
     beside |= {f"{KERNEL_LOADER}/{name}": text.encode() for name, text in _kernel_loader().items()}

@@ -65,11 +65,8 @@ class Locks:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Keep cleaning and eviction out while objects and records appear."""
-        handle = acquire_from_living(self.folder / "store", self._leases.seconds, shared=True)
-        try:
+        with self._store(shared=True):
             yield
-        finally:
-            os.close(handle)
 
     @contextmanager
     def only_user(self) -> Iterator[bool]:
@@ -87,7 +84,7 @@ class Locks:
             except BlockingIOError:
                 alone = False
             try:
-                with self._no_writer() if alone else nullcontext():
+                with self._store(shared=False) if alone else nullcontext():
                     yield alone
             finally:
                 if ours:
@@ -107,7 +104,7 @@ class Locks:
                 f"a run is using {root}: clean it when the run has ended, or end the run."
             )
         try:
-            with self._no_writer():
+            with self._store(shared=False):
                 yield
         finally:
             os.close(handle)
@@ -121,9 +118,9 @@ class Locks:
                 os.close(handle)
 
     @contextmanager
-    def _no_writer(self) -> Iterator[None]:
-        """Keep out whoever commits; one that was stopped is named after a lease."""
-        handle = acquire_from_living(self.folder / "store", self._leases.seconds)
+    def _store(self, *, shared: bool) -> Iterator[None]:
+        """Hold ``store``; who has it and was stopped is named after a lease."""
+        handle = acquire_from_living(self.folder / "store", self._leases.seconds, shared=shared)
         try:
             yield
         finally:

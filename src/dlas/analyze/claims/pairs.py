@@ -114,14 +114,12 @@ def siblings(evidence: Basis, layer: str, columns: Sequence[str], rows: Ints) ->
         return []
     own = list(zip(*(_column(evidence, c, rows) for c in columns), strict=True))
     out = []
-    may = set(evidence.table.parameters) - set(columns)
+    inside = evidence.table.inside[layer]
+    may = [p for p in inside.parameters if p not in columns]
     if _are_parameters(evidence, layer, columns):
-        may &= {*evidence.table.inside[layer].siblings(columns[0])}.intersection(
-            *(evidence.table.inside[layer].siblings(c) for c in columns[1:])
-        )
-    for name in evidence.table.parameters:
-        if evidence.layer(name) != layer or name not in may:
-            continue
+        held = [inside.siblings(c) for c in columns]
+        may = [p for p in may if all(p in each for each in held)]
+    for name in may:
         seen = defaultdict(set)
         for level, value in zip(own, _column(evidence, name, rows), strict=True):
             seen[level].add(value)

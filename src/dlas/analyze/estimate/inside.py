@@ -77,7 +77,7 @@ class Inside:
 
     @cached_property
     def _techniques(self) -> frozenset[str]:
-        return frozenset(part for s in self.skeletons.unique() for part in s.split("+"))
+        return frozenset(techniques_in(self.skeletons))
 
     def carriers(self, name: str) -> frozenset[str]:
         """Return the techniques that have a parameter: by the choices, else as texts say."""
@@ -90,10 +90,7 @@ class Inside:
         if found := techniques_with(last, list(self.cells[self.layer].unique())):
             return frozenset(found)
         has = self.cells[name] != EMPTY
-        with_it, without_it = (
-            {part for s in self.skeletons[rows].unique() for part in s.split("+")}
-            for rows in (has, ~has)
-        )
+        with_it, without_it = (techniques_in(self.skeletons[rows]) for rows in (has, ~has))
         return frozenset(with_it - without_it)
 
     def siblings(self, name: str) -> tuple[str, ...]:
