@@ -1,11 +1,15 @@
 """What each way to quantize costs in accuracy, on the trained networks that ship.
 
     python benchmarks/int8_accuracy.py --images 2000
+    dlas train 'timm: {name: mobilenetv3_small_050}' fashion-mnist --out v3.safetensors --minutes 8
+    python benchmarks/int8_accuracy.py \
+        --networks 'timm: {name: mobilenetv3_small_050, weights: v3.safetensors}'
 
 For each network and each choice of the ``int8`` technique: accuracy on Fashion-MNIST's test
 images, the share of labels that agree with the float network's, the relative error of the outputs
 (2-norm, the mean over classes taken off), and the CPU time of quantizing. Run by ONNX Runtime, one
-thread. Accuracies depend on no clock, so the machine may be busy.
+thread. Accuracies depend on no clock, so the machine may be busy. Networks of one's own are given
+as a study names them.
 """
 
 from __future__ import annotations
@@ -21,9 +25,7 @@ from typing import Any
 import numpy as np
 from saved import machine
 
-NETWORKS: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("resnet-8", {}), ("mobilenet-v2", {"width": 0.35}), ("vit-tiny", {}),
-)  # fmt: skip
+NETWORKS = ("resnet-8", "mobilenet-v2: {width: 0.35}", "vit-tiny")
 CHOICES: tuple[dict[str, Any], ...] = (
     {}, {"method": "percentile"}, {"method": "entropy"}, {"method": "mse"},
     {"bias_correction": True}, {"first_last": "float32"}, {"weight_bits": 7},
@@ -49,10 +51,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="MODEL")
     asked = parser.parse_args()
     import torch
 
     from dlas.core import registry
+    from dlas.run.train import read_technique
 
     torch.set_num_threads(1)
     dataset = registry.make("dataset", "fashion-mnist", {})
@@ -62,8 +66,10 @@ def main() -> None:
     print(f"{machine()}\n")
     print("| network | int8 | accuracy | agrees | relative error | CPU s |")
     print("| --- " * 6 + "|")
-    for name, params in NETWORKS:
-        network = registry.make("model", name, params).build(dataset)
+    for given in asked.networks:
+        model: Any = read_technique("model", given)
+        network = model.build(dataset)
+        name = getattr(model, "architecture", model.name)
         module = network.module.eval()
         with torch.no_grad():
             parts = torch.from_numpy(images).split(100)

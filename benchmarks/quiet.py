@@ -121,13 +121,13 @@ def measured(
     """
     runs = max(LEAST_RUNS, int(REGION_MS / ms))
     began = start[:, None] + np.arange(runs) * ms
-    slow = (_at(total, began + ms) - _at(total, began)) / ms
+    slow = (at(total, began + ms) - at(total, began)) / ms
     felt = np.maximum(slow, 1e-9) ** FELT[stratum]
     jitter = np.abs(rng.normal(0, JITTER[stratum], began.shape))
     return np.log(expected_least(felt * (1 + jitter), OF_RUNS))
 
 
-def _at(total: np.ndarray, moment: np.ndarray) -> np.ndarray:
+def at(total: np.ndarray, moment: np.ndarray) -> np.ndarray:
     """Return a running sum at moments between its milliseconds."""
     whole = np.minimum(moment.astype(np.int64), len(total) - 2)
     low = total[whole]

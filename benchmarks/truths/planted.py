@@ -85,7 +85,7 @@ def fails_on_large(
             continue
         bare = [f for f in better if not (f.coverage and f.coverage.failed)]
         yield "told without its coverage", int(bool(bare)), 1
-        told = [f for f in better if f.coverage and f.coverage.failed and said_so(f)]
+        told = [f for f in better if f.coverage and f.coverage.failed and said_so(f, name)]
         yield "told with its coverage", int(bool(told)), 1
 
 
@@ -97,8 +97,10 @@ def whole(f: Finding) -> bool:
     return f.certainty == "significant" and f.kind in PRAISE
 
 
-def said_so(f: Finding) -> bool:
-    return "did not run in" in f.sentence
+def said_so(f: Finding, name: str) -> bool:
+    """Say whether a sentence says of the very choice that it was tried and did not run."""
+    who = "it" if f.sentence.startswith(f"{name} ") else name.partition("=")[2]
+    return f"({who} was tried and did not run in" in f.sentence
 
 
 def run_fails(n: int, seed: int, slices: Slices | None) -> Iterator[Row]:

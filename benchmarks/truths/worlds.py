@@ -177,7 +177,7 @@ def run_sessions(n: int, seed: int, slices: Slices | None) -> Iterator[Row]:
 
 
 def false(rng: np.random.Generator, draws: int, additive: bool, kind: Kind) -> Iterator[bool]:
-    """Say whether a significant finding of any kind is not true, or the layer that matters most.
+    """Say whether a claim of any kind is not true, or the layer that matters most.
 
     Where all cells are equal tuning layer by layer costs nothing, either; what it costs in tables
     with holes that are additive is not known here (``prices`` has them whole).
@@ -195,9 +195,7 @@ def false(rng: np.random.Generator, draws: int, additive: bool, kind: Kind) -> I
             dear
             or mattering(found, true)
             or any(
-                f.certainty == "significant"
-                and (alike or "model" not in f.layers)
-                and untrue(f, log)
+                claims(f) and (alike or "model" not in f.layers) and untrue(f, log)
                 for f in found.findings
             )
         )
@@ -223,6 +221,13 @@ def mattering(found: Analysis, true: grids.World) -> bool:
     return not (kept - best)[np.isfinite(kept)].mean() > 1e-9
 
 
+def claims(f: Finding) -> bool:
+    """Say whether a finding claims a difference: tested, or stated as a loss or as surely so."""
+    if f.kind == "ways":
+        return any(f.numbers["surely"].values())
+    return f.certainty == "significant" or f.kind == "loss"
+
+
 def untrue(f: Finding, log: np.ndarray) -> bool:
     """Say whether a finding claims what an additive grid has not."""
     if f.kind == "expectation":
@@ -236,6 +241,9 @@ def untrue(f: Finding, log: np.ndarray) -> bool:
         # Some higher level is really worse than some lower one.
         rising = along(f.layers[0], log)
         return not (rising > np.minimum.accumulate(rising) + 1e-9).any()
+    if f.kind == "loss":
+        made = means(log, grids.NAMES.index(f.layers[0]))
+        return bool(made.max() - made.min() < 1e-9)
     if f.kind == "speed-up":
         good, bad = (effect(choice, log) for choice in f.choices)
         return bool(good >= bad - 1e-9)

@@ -17,6 +17,7 @@ from dlas.cli import app
 from dlas.core import registry
 from dlas.core.errors import UserError
 from dlas.deploy import export
+from dlas.deploy.picked import pick
 
 FILES = {".dockerignore", "Dockerfile", "README.md", "artefact", "predict.py", "requirements.txt",
          "runtime.py", "upright.py", "samples", "stack.json", "verify.py"}  # fmt: skip
@@ -227,6 +228,18 @@ def test_goals_that_no_cell_meets(tmp_path: Path) -> None:
     assert "accuracy_drop at most 0.02: 0.4" in str(error.value)
     assert str(error.value).count("The closest is") == 1
     assert export(tmp_path / "out", cells[1], tmp_path / "to").cell == cells[1]
+
+
+def test_the_best_may_be_judged_as_seen(out: Path, cells: dict[int, str]) -> None:
+    for metric in (None, "latency_ms"):
+        chosen = pick(out, "best", metric=metric).chosen
+        assert chosen is not None and chosen.metric == (metric or "quiet_ms")
+    with pytest.raises(UserError, match=f"--metric latency_ms .* '{cells[1]}' names a cell"):
+        pick(out, cells[1], metric="latency_ms")
+    with pytest.raises(UserError, match="energy_mj was measured of no cell of"):
+        pick(out, "best", metric="energy_mj")
+    with pytest.raises(UserError, match="latency_sm"):
+        pick(out, "best", metric="latency_sm")
 
 
 def test_the_command(out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from dlas.core.records import MeasureSettings, Status
 from dlas.core.stack import Stack
 from dlas.explore.finalists import Contender, contenders
 from dlas.explore.settling import (
+    AFTER,
     AfterRun,
     Settled,
     Settling,
@@ -274,11 +275,24 @@ def test_a_run_settles_only_what_its_own_rounds_leave_open(tmp_path: Path) -> No
     found = after(made)
     assert found.contenders < 6
     assert left(made, found)[0] == 0
-    assert made.asked[0] == (found.contenders, 3), "the study's own rounds are 0 to 2"
+    assert made.asked[0] == (found.contenders, AFTER), "the study's own rounds are 0 to 2"
     slow = list(made.true)[-1]
     assert made.numbers(slow) == [0, 1, 2]
     for final in found.finals:
         assert final.rounds == 3
+
+
+def test_rounds_of_anchors_are_the_study_s_own_and_do_not_stand_for_later_ones(
+    tmp_path: Path,
+) -> None:
+    """Cells measured again to link two sessions have more rounds than the study asks for."""
+    made = MadeCampaign(tmp_path, [10.0, 10.1, 40.0], noise=0.02)
+    made.measure(made.cells, made.study.measure)
+    made.measure(made.cells[:1], made.study.measure, first=3)
+    hook = AfterRun(FASTEST)
+    hook(made, made.cells)  # type: ignore[arg-type]
+    assert hook.settled is not None and 0 in left(made, hook.settled)
+    assert made.numbers(made.cells[0].cell)[:7] == [0, 1, 2, 3, 4, 5, AFTER]
 
 
 def test_a_run_that_is_settled_again_measures_nothing(tmp_path: Path) -> None:

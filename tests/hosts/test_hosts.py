@@ -53,6 +53,7 @@ def test_code_for_this_cpu_holds_no_instruction_that_its_flags_hide(
         pytest.skip("this CPU has no AVX-512")
     become(monkeypatch, tmp_path / "cpuinfo", cpuinfo(HIDDEN[mask]))
     from dlas.kernels import Conv2d, build_conv2d, conv
+    from kernel_checks import check_half, check_int8
 
     codes = []
     real = conv.compile_functions
@@ -67,6 +68,11 @@ def test_code_for_this_cpu_holds_no_instruction_that_its_flags_hide(
         built = build_conv2d(op, weight, primitive=primitive)
         assert not set(built.describe()["instruction_set"]) & set(HIDDEN[mask])
         assert np.isfinite(built(x)).all()
+    before = len(codes)
+    check_int8(op, "spatial-pack", 0, 1)
+    check_half(op, "spatial-pack", "bfloat16", 0, 1)
+    check_half(op, "spatial-pack", "float16", 0, 1)
+    assert len(codes) > before
     library = tmp_path / "kernels.so"
     seen = ""
     for code in codes:
@@ -79,7 +85,8 @@ def test_code_for_this_cpu_holds_no_instruction_that_its_flags_hide(
     if mask == "avx2":
         wide = [line for line in seen.splitlines() if "zmm" in line or "%k" in line]
         assert not wide, f"{len(wide)} AVX-512 instructions, {wide[0]}"
-    assert not [line for line in seen.splitlines() if "vpdp" in line or "bf16" in line]
+    signs = ("vpdp", "bf16", "tdp", "vfmadd231ph", "vmulph")
+    assert not [line for line in seen.splitlines() if any(sign in line for sign in signs)]
 
 
 def test_code_that_needs_what_is_hidden_is_refused_by_name(

@@ -104,29 +104,41 @@ def test_kernel_is_right_on_aarch64(
     assert (np.abs(result - exact.y) <= bound * exact.magnitude).all()
 
 
-@pytest.mark.parametrize(
-    ("primitive", "op", "target", "table"),
-    [
-        ("spatial-pack", DENSE, "aarch64", False),
-        ("spatial-pack", DENSE, "aarch64-dotprod", True),
-        ("spatial-pack", DENSE, "aarch64-i8mm", False),
-        ("spatial-pack", DEPTHWISE, "aarch64-dotprod", False),
-        ("gemm", DENSE, "aarch64-dotprod", False),
-        ("gemm", DENSE, "aarch64-i8mm", True),  # four channels of a pixel are looked up together
-    ],
-)
+SMALL_IMAGE = Conv2d(1, 37, 3, 2, 21, (3, 3), padding=(1, 1, 1, 1))  # output channels in lanes
+INT8 = [
+    ("spatial-pack", DENSE, "aarch64", ""),
+    ("spatial-pack", DENSE, "aarch64-dotprod", "table"),
+    ("spatial-pack", DENSE, "aarch64-i8mm", "residual"),
+    ("spatial-pack", DEPTHWISE, "aarch64-dotprod", ""),
+    ("direct", DENSE, "aarch64-dotprod", "residual"),
+    ("direct csr", DENSE, "aarch64-i8mm", ""),
+    ("gemm", DENSE, "aarch64-dotprod", ""),
+    ("gemm", DENSE, "aarch64-i8mm", "table"),  # four channels of a pixel are looked up together
+    ("gemm", SMALL_IMAGE, "aarch64-i8mm", ""),
+    ("gemm csr", DENSE, "aarch64-dotprod", ""),
+]
+
+
+@pytest.mark.parametrize(("name", "op", "target", "fused"), INT8)
 def test_int8_is_exact_on_aarch64(
-    primitive: str, op: Conv2d, target: str, table: bool, tmp_path: Path
+    name: str, op: Conv2d, target: str, fused: str, tmp_path: Path
 ) -> None:
-    chosen, cpu = primitives.find(primitive, "dense", "int8"), resolve(target)
+    primitive, _, weights = name.partition(" ")
+    chosen, cpu = primitives.find(primitive, weights or "dense", "int8"), resolve(target)
     inp, out = chosen.needs(op, cpu, FIXED), chosen.writes(op, cpu)
-    kernel = chosen.lower(op, Request(cpu, 1, inp, out, Epilogue(table=table)))
-    x, (weight, bias), scales = bytes_of(op.in_shape), filters_of(op), scales_of(op)
-    scales = replace(scales, sum=None, table=any_table() if table else None)
+    epilogue = Epilogue(residual=out if fused == "residual" else None, table=fused == "table")
+    kernel = chosen.lower(op, Request(cpu, 1, inp, out, epilogue))
+    x, scales = bytes_of(op.in_shape), scales_of(op)
+    weight, bias = filters_of(op, 0.9 if weights else 0.0)
+    scales = replace(scales, table=any_table() if fused == "table" else None)
+    beside = bytes_of(op.out_shape) if fused == "residual" else None
+    if beside is None:
+        scales = replace(scales, sum=None)
     packed = primitives.constants(kernel, weight, bias, scales)
+    more = [] if beside is None else [pack(beside, out)]
     y = np.zeros(out.shape(op.out_shape), np.uint8)
-    found = emulated(kernel, [pack(x, inp, scales.x.zero), *packed], y, target, tmp_path)
-    exact = oracle.quantized_conv2d(op, x, weight, bias, scales)
+    found = emulated(kernel, [pack(x, inp, scales.x.zero), *packed, *more], y, target, tmp_path)
+    exact = oracle.quantized_conv2d(op, x, weight, bias, scales, beside)
     np.testing.assert_array_equal(unpack(found, out, op.out_shape), exact)
 
 
@@ -220,7 +232,10 @@ def test_attention_is_right_on_aarch64(tmp_path: Path) -> None:
         ("bfloat16", "spatial-pack", "aarch64"),
         ("float16", "gemm", "aarch64"),
         ("bfloat16", "spatial-pack", "aarch64-bf16"),
+        ("bfloat16", "direct", "aarch64-bf16"),
+        ("bfloat16", "gemm", "aarch64-bf16"),
         ("float16", "spatial-pack", "aarch64-fp16"),
+        ("float16", "direct", "aarch64-fp16"),
     ],
 )
 def test_halves_are_right_on_aarch64(

@@ -138,6 +138,7 @@ DISASSEMBLED = [
     ("float16", "x86-64-v3", ["vcvtph2ps", "vfmadd231ps"]),
     ("bfloat16", "x86-64-v4-amx", ["tdpbf16ps", *TILES]),
     ("int8", "x86-64-v4-amx", ["tdpbusd", *TILES]),
+    ("int8", "x86-64-v3-vnni", ["vpdpbusd"]),
 ]
 
 
@@ -163,13 +164,22 @@ def disassembled(dtype: str, target: str, folder: Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+FLOATS_OF_16 = ["vfmadd231ph", "vmulph", "vaddph"]
 LEVELS = {
-    "avx2": ("vpmaddwd", ["zmm", "%k", "vpdp", "vdpbf16", "tdp", "tile"]),
-    "avx512": ("vpmaddwd", ["vpdp", "vdpbf16", "tdp", "tile"]),
-    "vnni": ("vpdpbusd", ["vdpbf16", "tdp", "tile"]),
-    "amx": ("tdpbusd", []),
+    "avx2": ("vpmaddwd", ["zmm", "%k", "vpdp", "vdpbf16", "tdp", "tile", *FLOATS_OF_16]),
+    "avx512": ("vpmaddwd", ["vpdp", "vdpbf16", "tdp", "tile", *FLOATS_OF_16]),
+    "vnni": ("vpdpbusd", ["vdpbf16", "tdp", "tile", *FLOATS_OF_16]),
+    "amx": ("tdpbusd", FLOATS_OF_16),
 }
 """What multiplies bytes at each level of x86-64, and what belongs to higher ones."""
+
+
+@pytest.mark.skipif(shutil.which("objdump") is None, reason="objdump is not installed")
+def test_dot_products_of_avx_vnni_need_no_avx512(tmp_path: Path) -> None:
+    """Client CPUs multiply bytes in vectors of 256 bits, in an encoding of their own."""
+    seen = disassembled("int8", "x86-64-v3-vnni", tmp_path)
+    assert "{vex} vpdpbusd" in seen
+    assert not [sign for sign in ("zmm", "%k", "%ymm16", "%ymm31") if sign in seen]
 
 
 @pytest.mark.skipif(shutil.which("objdump") is None, reason="objdump is not installed")
@@ -177,7 +187,7 @@ LEVELS = {
 def test_code_of_a_level_holds_nothing_of_higher_ones(isa: str, tmp_path: Path) -> None:
     wanted, higher = LEVELS[isa]
     seen = {
-        dtype: disassembled(dtype, of_level(isa).name, tmp_path) for dtype in ("int8", "bfloat16")
+        dtype: disassembled(dtype, of_level(isa).name, tmp_path) for dtype in ("int8", *HALVES)
     }
     assert wanted in seen["int8"]
     assert not [sign for text in seen.values() for sign in higher if sign in text]

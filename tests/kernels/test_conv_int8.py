@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("tvm")
 
 from dlas.kernels import Conv2d, InputError, Quantization, Scale, UnsupportedError, build_conv2d
+from dlas.kernels.code.numbers import left_out
 from dlas.kernels.convolution import primitives
 from dlas.kernels.ground.target import resolve, runs_here
 from dlas.kernels.ground.types import SPARSE_INT8
@@ -17,7 +18,7 @@ from kernel_shapes import SHAPES, name
 PRIMITIVES = [
     p for p, weights, dtype in primitives.NARROW if (weights, dtype) == ("dense", "int8")
 ]
-TARGETS = ["native", "x86-64-v3", "x86-64-v4", "x86-64-v4-vnni", "x86-64-v4-amx"]
+TARGETS = ["native", "x86-64-v3", "x86-64-v3-vnni", "x86-64-v4", "x86-64-v4-vnni", "x86-64-v4-amx"]
 HERE = [name for name in TARGETS if runs_here(resolve(name))]
 """The dot products of this CPU: VNNI, and pairs of 16 bits where there is none."""
 QUICK = pairwise(SHAPES, 9)
@@ -55,6 +56,16 @@ def test_sparse_int8_is_exact_on_few_shapes(turn: int) -> None:
 @pytest.mark.parametrize("turn", range(len(SHAPES)), ids=lambda i: name(SHAPES[i]))
 def test_sparse_int8_is_exact_on_all_shapes(turn: int, primitive: str, target: str) -> None:
     check_int8(SHAPES[turn], primitive, turn, 1 + turn % 2, target, 0.9)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_what_lies_between_groups_is_no_zero(channels: int) -> None:
+    """Groups are merged to whole fours of channels, and share fours with nothing in them."""
+    op = Conv2d(1, 16 * channels, 9, 9, 16, (3, 3), groups=16)
+    weight = np.ones(op.weight_shape, np.int8)
+    assert left_out(op, weight, "int8") == 0
+    weight[:8] = 0
+    assert left_out(op, weight, "int8") == pytest.approx(0.5)
 
 
 def test_groups_of_zeros_are_left_out_and_no_others() -> None:

@@ -44,8 +44,13 @@ def test_generated_code_is_the_golden_one(
     compare(path, script(primitive, weights, op, target))
 
 
+def test_generated_code_for_avx2_is_the_golden_one() -> None:
+    text = script("spatial-pack", "dense", DENSE, "x86-64-v3")
+    compare(GOLDEN / "spatial-pack-dense-x86-64-v3.txt", text)
+
+
 INT8_TARGETS = [
-    *("x86-64-v3", "x86-64-v4-vnni", "x86-64-v4-amx"),
+    *("x86-64-v3", "x86-64-v3-vnni", "x86-64-v4", "x86-64-v4-vnni", "x86-64-v4-amx"),
     *("aarch64", "aarch64-dotprod", "aarch64-i8mm"),
 ]
 
@@ -56,6 +61,12 @@ def test_generated_code_in_int8_is_the_golden_one(target: str) -> None:
     compare(GOLDEN / f"spatial-pack-dense-int8-{target}.txt", text)
 
 
+@pytest.mark.parametrize("primitive", ["direct", "gemm"])
+def test_generated_code_of_sparse_int8_is_the_golden_one(primitive: str) -> None:
+    text = script(primitive, "csr", DENSE, "x86-64-v4-vnni", "int8")
+    compare(GOLDEN / f"{primitive}-csr-int8-x86-64-v4-vnni.txt", text)
+
+
 @pytest.mark.parametrize("primitive", ["direct", "gemm", "spatial-pack-depthwise"])
 def test_generated_code_of_each_primitive_in_int8_is_the_golden_one(primitive: str) -> None:
     op = DEPTHWISE if primitive.endswith("-depthwise") else DENSE
@@ -64,12 +75,16 @@ def test_generated_code_of_each_primitive_in_int8_is_the_golden_one(primitive: s
 
 
 HALVES = [
+    ("bfloat16", "x86-64-v3"),
     ("bfloat16", "x86-64-v4"),
     ("bfloat16", "x86-64-v4-bf16"),
     ("bfloat16", "x86-64-v4-amx"),
+    ("bfloat16", "aarch64"),
     ("bfloat16", "aarch64-bf16"),
     ("float16", "x86-64-v3"),
+    ("float16", "x86-64-v4"),
     ("float16", "x86-64-v4-fp16"),
+    ("float16", "aarch64"),
     ("float16", "aarch64-fp16"),
 ]
 

@@ -1,14 +1,18 @@
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import made_study
 from dlas import report, tables
 from dlas.analyze import analyze
+from dlas.analyze.conclusion import Finding
 from dlas.core.errors import StorageError, UserError
+from dlas.report import parts
 from dlas.report.pack import unpack
 from dlas.report.payload import collect, next_experiment
 from dlas.store.results import CellRow, RoundRow, SentinelRow
@@ -70,6 +74,23 @@ def test_parts_name_the_rows_of_their_cells(payload, found):
         assert cells[mine["cell"]]["cell"] == row["cell"]
         assert cells[mine["base"]]["cell"] == row["baseline_cell"]
         assert mine["ratio"] == pytest.approx(row["ratio"], rel=1e-5)
+
+
+def test_flips_between_contenders_come_first_and_what_is_cut_is_said(monkeypatch):
+    flips = pd.DataFrame({"layer": "software", "a": ["straw", "fast", "slow"], "b": "other",
+                          "by": ["model", "model, hardware", "model"]})  # fmt: skip
+    told = Finding("flip", "", layers=("software", "model", "hardware"), contender=True,
+                   choices=("software=fast", "software=other"))  # fmt: skip
+    straw = Finding("flip", "", layers=("software", "model"), contender=False,
+                    choices=("software=straw", "software=other"))  # fmt: skip
+    empty = pd.DataFrame()
+    found = SimpleNamespace(flips=flips, findings=(straw, told), break_evens=empty, elbows=empty)
+    assert parts.flips(found)["a"].tolist() == ["fast", "straw", "slow"]
+    assert parts.cut(found) == []
+    monkeypatch.setattr(parts, "FLIPS", 2)
+    assert parts.flips(found)["a"].tolist() == ["fast", "straw"]
+    (said,) = parts.cut(found)
+    assert said.startswith("This page carries 2 of 3 choices that change order")
 
 
 def test_findings_keep_their_cells_and_words(payload, found):

@@ -24,6 +24,7 @@ def export(
     cell: options.CellOrBest,
     to: options.To,
     store: options.SharedStore = None,
+    metric: options.BestBy = None,
 ) -> None:
     """Write a folder that runs a measured stack without dlas, and prove that it does.
 
@@ -31,12 +32,14 @@ def export(
 
         dlas export out/quickstart best --to deploy
 
+        dlas export out/quickstart best --metric latency_ms --to deploy
+
         dlas export out/quickstart 3fa2 --to deploy
     """
     from dlas.cli.display import exported_text
     from dlas.deploy import export as write
 
-    print(exported_text(write(folder, cell, to, None if store is None else Path(store))))
+    print(exported_text(write(folder, cell, to, None if store is None else Path(store), metric)))
 
 
 def advise(

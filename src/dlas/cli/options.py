@@ -238,6 +238,14 @@ Metric = Annotated[
         "folders and latency_ms of a table."
     ),
 ]
+BestBy = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        help="What `best` is judged by: quiet_ms (latency undisturbed) if nothing is said, or "
+        "latency_ms, as seen.",
+    ),
+]
 Low = Annotated[str | None, typer.Option(help="Column: lower end of a 95 % interval.")]
 High = Annotated[str | None, typer.Option(help="Column: its upper end.")]
 Repeats = Annotated[str | None, typer.Option("--rounds", help="Column that numbers repeats.")]

@@ -54,10 +54,13 @@ class Exported:
     """``stack.json``."""
 
 
-def export(folder: Path, cell: str, to: Path, store: Path | None = None) -> Exported:
+def export(
+    folder: Path, cell: str, to: Path, store: Path | None = None, metric: str | None = None
+) -> Exported:
     """Write the folder ``to`` for a cell of an output folder (``best``: of the study's goals).
 
     It is run once here, in a process of its own: elsewhere the same outputs are expected.
+    ``metric`` is what the best is judged by; None: latency undisturbed.
 
     Raises:
         UserError: no such cell, one that is not complete, of another machine, or whose artefact is
@@ -65,7 +68,7 @@ def export(folder: Path, cell: str, to: Path, store: Path | None = None) -> Expo
         StorageError: the disk refuses, or a file is damaged.
     """
     _check_free(to)
-    picked = pick(folder, cell, store)
+    picked = pick(folder, cell, store, metric)
     try:
         to.absolute().parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=to.absolute().parent, prefix=f".{to.name}.") as made:

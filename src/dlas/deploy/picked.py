@@ -49,19 +49,29 @@ class Located:
     """What the analysis says where ``best`` was asked for."""
 
 
-def pick(folder: Path, asked: str, store: Path | None = None) -> Located:
+def pick(
+    folder: Path, asked: str, store: Path | None = None, metric: str | None = None
+) -> Located:
     """Return the cell whose hash begins with ``asked``, or the best under the study's goals.
+
+    ``metric`` is what the best is judged by (``METRIC``).
 
     Raises:
         UserError: there is no such cell, or several; it is not complete, or was not measured on
-            this machine; its artefact is not in the store any more.
+            this machine; its artefact is not in the store any more; a metric, and nothing that is
+            judged by it.
         StorageError: a file is damaged.
     """
     (results,) = read([folder])
     here = hosts.this_class()
     chosen = None
+    if metric is not None and asked != BEST:
+        raise UserError(
+            f"--metric {metric} says by what the best is judged, and {asked!r} names a cell: "
+            "leave --metric out, or ask for `best`"
+        )
     if asked == BEST:
-        chosen = _best(_of_host(results, folder, here), folder)
+        chosen = _best(_of_host(results, folder, here), folder, metric or METRIC)
         asked = chosen.cell
     cell = _named(results, folder, asked)
     row = _row(results, folder, cell, here)
@@ -106,13 +116,15 @@ def _of_host(results: Results, folder: Path, here: str) -> Results:
     )
 
 
-def _best(results: Results, folder: Path) -> Best:
+def _best(results: Results, folder: Path, metric: str) -> Best:
     """Return the best cell under the goals.
 
     Raises:
         UserError: no cell meets them; says which comes closest.
     """
-    table = intake.of_results([results], [folder], intake.Asked(METRIC))
+    table = intake.of_results([results], [folder], intake.Asked(metric))
+    if not table.complete.any():
+        raise UserError(f"{metric} was measured of no cell of {folder}")
     found = best(table, estimate(table))
     if not found.cell:
         raise UserError(f"no cell of {folder} meets the goals of the study.{_closest(found)}")

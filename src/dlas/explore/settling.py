@@ -42,6 +42,9 @@ FEWEST = 2
 """Rounds between two looks, at least: one tells nothing of its noise."""
 TOLD = LAYERS[1:]
 """The layers that tell a stack from others."""
+AFTER = 100_000
+"""Rounds measured by ``dlas run --settle`` are numbered from here: beyond the study's own, and
+beyond those of anchors, which link the sessions of a folder and follow the study's own."""
 
 
 @dataclass(frozen=True)
@@ -283,15 +286,12 @@ class AfterRun:
             if not measured:
                 return
         settings = campaign.study.measure.model_copy(update={"ceilings": False})
-        first = settings.rounds.max
-        chosen = self._chosen(campaign, measured, first)
-        self.settled = Settling(campaign, self.sought, settings, first).run(chosen)
+        chosen = self._chosen(campaign, measured)
+        self.settled = Settling(campaign, self.sought, settings, AFTER).run(chosen)
 
-    def _chosen(
-        self, campaign: Campaign, measured: Sequence[Runnable], first: int
-    ) -> list[Contender]:
+    def _chosen(self, campaign: Campaign, measured: Sequence[Runnable]) -> list[Contender]:
         """Return the stacks that none is surely better than, by the study's own rounds."""
-        seen = rounds_between(campaign, 0, first, measured)
+        seen = rounds_between(campaign, 0, AFTER, measured)
         frame = cells_frame([seen])
         facts = seen.facts_of.items()
         here = [row for (_, host), own in facts if host == campaign.host for row in own.values()]

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from dlas.analyze import Analysis
 from dlas.report.material import Material
 from dlas.report.pack import Part, Texts, pack, plain
@@ -41,11 +43,26 @@ def packed(material: Material, texts: Texts) -> Part:
     out["contexts"] = pack(contexts(found, where), texts)
     out["expected_contexts"] = pack(expected(found, where), texts)
     out["expected"] = pack(_records(found.expected[found.expected["by"] == ""]), texts)
-    out["flips"] = pack(_records(found.flips.head(FLIPS)), texts)
+    out["flips"] = pack(_records(flips(found)), texts)
     out["break_evens"] = pack(break_evens(found), texts)
     out["elbows"] = pack(elbows(found, where), texts)
     out["verdicts"] = pack(verdicts(found), texts)
     return out
+
+
+def cut(found: Analysis | None) -> list[str]:
+    """Say of which tables the page carries the first rows alone."""
+    if found is None:
+        return []
+    kinds = (("choices that change order", found.flips, FLIPS),
+             ("break-evens", found.break_evens, BREAK_EVENS),
+             ("elbows of curves", found.elbows, ELBOWS))  # fmt: skip
+    return [
+        f"This page carries {most} of {len(table)} {what}, those that say most first: what is "
+        "filtered or counted here is of these; findings.json of `dlas analyze` has all."
+        for what, table, most in kinds
+        if len(table) > most
+    ]
 
 
 def _records(frame: pd.DataFrame) -> list[Part]:
@@ -109,6 +126,16 @@ def expected(found: Analysis, where: Places) -> list[Part]:
         }
         for r in rows.to_dict("records")
     ]  # fmt: skip
+
+
+def flips(found: Analysis) -> pd.DataFrame:
+    """Return the largest flips, those between contenders (see ``Finding.contender``) first."""
+    near = {(f.choices, f.layers) for f in found.findings if f.kind == "flip" and f.contender}
+    straw = [
+        ((f"{r.layer}={r.a}", f"{r.layer}={r.b}"), (r.layer, *r.by.split(", "))) not in near
+        for r in found.flips.itertuples()
+    ]
+    return found.flips.iloc[np.argsort(straw, kind="stable")].head(FLIPS)
 
 
 def break_evens(found: Analysis) -> list[Part]:

@@ -85,7 +85,7 @@ def payload(material: Material) -> Part:
         "facts": cells.facts(material, texts),
         "estimates": cells.estimates(material),
         "analyzed": material.analyzed,
-        "notes": [*material.notes, *(found.table.notes if found else ())],
+        "notes": [*material.notes, *(found.table.notes if found else ()), *parts.cut(found)],
         "best": answer.best(found, where),
         "goals": answer.goals(found),
         "given": list(found.table.given) if found else [],

@@ -60,6 +60,14 @@ def test_the_factors_make_what_was_measured() -> None:
     assert after["left"] == pytest.approx(after["overhead"])
 
 
+def test_no_step_asks_its_reader_to_invert_a_ratio() -> None:
+    slower = (*ROWS[2][:4], 22.0, *ROWS[2][5:])
+    (told,) = [f.sentence for f in found([ROWS[0], slower]).findings if f.kind == "waterfall"]
+    assert "a narrower type promises to make it 2.00 times faster" in told
+    assert "the type that ran makes it 2.00 times slower" in told
+    assert told.endswith("as measured, it is 2.00 times slower.")
+
+
 def test_what_is_not_known_is_not_measured_and_says_why() -> None:
     rows = [ROWS[0], (*ROWS[1][:9], np.nan, None, None)]
     analysis = found(rows, None)

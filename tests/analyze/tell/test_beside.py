@@ -2,8 +2,9 @@
 
 import pytest
 
+from dlas.analyze.parts.covered import Coverage
 from dlas.analyze.parts.paid import POINTS, TIMES, Paid
-from dlas.analyze.tell.beside import costing
+from dlas.analyze.tell.beside import costing, meeting
 
 
 @pytest.mark.parametrize(
@@ -27,3 +28,12 @@ def test_a_small_change_for_the_worse_is_told_as_one(unit, change, more, said):
 def test_a_range_that_ends_at_nothing_has_no_sign_there():
     paid = Paid("accuracy", POINTS, -0.0009, -0.003, 0.0, 14, worse=False, more=True)
     assert costing([paid]) == "it costs 0.0900 points of accuracy (0 to 0.300)"
+
+
+def test_it_is_said_who_meets_the_goals():
+    three = Coverage(contexts=3, of=3, surely=3, against=0, undecided=0)
+    one = Coverage(contexts=1, of=1, surely=1, against=0, undecided=0)
+    assert meeting(three, -1) == ""
+    assert meeting(three, 3) == "it surely meets the goals in all of them"
+    assert meeting(one, 1) == "it surely meets the goals"
+    assert meeting(three, 0, who="fast") == "fast surely meets the goals in 0 of 3 contexts"

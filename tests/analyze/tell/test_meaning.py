@@ -72,6 +72,14 @@ def test_a_choice_that_fails_somewhere_is_told_with_its_coverage_and_its_costs()
     assert "it costs 2.00 points of accuracy, saves 50 % of memory" in found.sentence
 
 
+def test_of_a_worse_choice_it_is_said_who_failed_and_who_meets_the_goals():
+    told = analyze(replace(fails_on_large(), baseline={"run": "b"}))
+    (found,) = [f for f in kind(told, "speed-up") if f.layers == ("run",)]
+    assert found.sentence.startswith("run=a is 30 % slower than b")
+    assert "both ran in 4 of 6 contexts (b was tried and did not run in 2)" in found.sentence
+    assert "b costs 2.00 points of accuracy, saves 50 % of memory" in found.sentence
+
+
 @pytest.mark.parametrize("word", ["impossible", "unavailable", "pending"])
 def test_what_a_rule_refuses_was_not_tried(word):
     (found,) = [f for f in kind(analyze(fails_on_large(word)), "speed-up") if f.layers == ("run",)]
@@ -367,6 +375,38 @@ def test_contenders_come_before_straw_men_and_facts_once():
         ("best", ""), ("flip", "one"), ("loss", "two"), ("speed-up", "straw"), ("speed-up", "one"),
     ]  # fmt: skip
     assert [f.fact for f in _once_a_fact([finding("flip", 2.0), finding("flip", 3.0)])] == ["", ""]
+
+
+def test_what_a_choice_gains_comes_before_what_was_promised_of_it():
+    found = [
+        finding("expectation", 3.0, "one"),
+        finding("expectation", 2.0, "two"),
+        finding("speed-up", 1.2, "one"),
+        finding("flip", 1.1, "one"),
+    ]
+    told = [(f.kind, f.fact) for f in _once_a_fact(found)]
+    assert told == [
+        ("expectation", "two"),
+        ("speed-up", "one"),
+        ("expectation", "one"),
+        ("flip", "one"),
+    ]
+
+
+def test_the_better_choice_of_a_promise_comes_first():
+    rows = [(o, ms, macs) for o, ms, macs in (("full", 1.0, 100.0), ("half", 3.0, 50.0))]
+    table = load(rows, ["optimization", "ms", "macs"], layers="optimization",
+                 baseline=["optimization=full"])  # fmt: skip
+    (told,) = kind(analyze(table), "expectation")
+    assert told.choices == ("optimization=full", "optimization=half")
+
+
+def test_what_the_problem_costs_decides_nothing():
+    rows = [
+        (m, r, a * b) for m, a in (("s", 1.0), ("l", 1.4)) for r, b in (("p", 1.0), ("q", 1.3))
+    ]
+    found = kind(analyze(load(rows, ["model", "software", "ms"], layers="model,software")), "loss")
+    assert {f.layers: f.contender for f in found} == {("model",): False, ("software",): True}
 
 
 def test_a_contender_is_near_the_best_somewhere():

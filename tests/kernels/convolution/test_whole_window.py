@@ -5,8 +5,9 @@ import pytest
 from dlas.kernels import Conv2d
 from dlas.kernels.convolution.primitives import plain_kernel
 from dlas.kernels.convolution.whole_window import WholeWindow, is_whole_window
-from dlas.kernels.ground.target import resolve
-from kernel_checks import check
+from dlas.kernels.ground.target import resolve, runs_here
+from dlas.kernels.ground.types import HALVES
+from kernel_checks import check, check_half, check_int8
 from kernel_shapes import name
 
 WHOLE = [
@@ -17,12 +18,35 @@ WHOLE = [
 ]
 
 
+TARGETS = ["native", "x86-64-v3", "x86-64-v4-amx"]
+
+
 @pytest.mark.parametrize("target", ["native", "x86-64-v3"])
 @pytest.mark.parametrize("turn", range(len(WHOLE)), ids=lambda i: name(WHOLE[i]))
 def test_it_is_right(turn: int, target: str) -> None:
     op, threads = WHOLE[turn], 1 + turn % 2
     assert isinstance(plain_kernel(op, "gemm", "dense", resolve(target), threads), WholeWindow)
     check(op, "gemm", turn, threads, target)
+
+
+@pytest.mark.parametrize("target", [t for t in TARGETS if runs_here(resolve(t))])
+@pytest.mark.parametrize("turn", range(len(WHOLE)), ids=lambda i: name(WHOLE[i]))
+def test_it_is_exact_in_int8(turn: int, target: str) -> None:
+    """An image of 17 outputs has 20 bytes: channels lie in fours, a row of them does not."""
+    check_int8(WHOLE[turn], "gemm", turn, 1 + turn % 2, target)
+
+
+MANY = Conv2d(18, 8, 2, 2, 40, (2, 2))
+"""Enough rows, and whole pairs of channels: tiles where the CPU has them."""
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("op", [*WHOLE, MANY], ids=name)
+def test_it_multiplies_halves_in_the_type_that_it_tells(op: Conv2d, dtype: str) -> None:
+    built = check_half(op, "gemm", dtype, turn=1, threads=1)
+    product, told = built.kernel.product, built.describe()
+    assert built.kernel.numbers == product.numbers
+    assert ("AMX" in told["schedule"]["kernel"]) == product.numbers.tiled
 
 
 def test_only_filters_of_the_image_s_size_are_taken() -> None:

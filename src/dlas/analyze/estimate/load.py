@@ -20,7 +20,12 @@ from dlas.analyze.estimate.numerals import in_plain_notation
 from dlas.analyze.estimate.repeated import folded
 from dlas.analyze.estimate.scales import LevelScale
 from dlas.analyze.estimate.standard import beside, in_order, level_texts, scales_of, standard
-from dlas.analyze.estimate.table import DEFAULT_FLOOR, Table, parameter_columns
+from dlas.analyze.estimate.table import (
+    DEFAULT_FLOOR,
+    Table,
+    interval_columns,
+    parameter_columns,
+)
 from dlas.core.errors import UserError
 from dlas.core.goals import Goals, parse_goals
 from dlas.core.stack import Choice
@@ -63,8 +68,8 @@ def load_table(
         high: its upper end.
         rounds: column that numbers the repeats of a cell; excludes ``low`` and ``high``.
         baseline: for a layer the level others are compared with, ``{"layer": "level"}`` or
-            ``["layer=level"]``; the commonest level where nothing is said (of equally common ones
-            the first by name), the lowest where levels are ordered.
+            ``["layer=level"]``; where nothing is said what a person would have had without
+            choosing, else the median choice, the lowest where levels are ordered.
         floor: ratio less one below which nothing counts (0.05 where there is no noise known).
         maximize: whether more of the metric is better; ``None``: as its name and the goals say.
         strata: columns within which the noise of rounds is pooled; found from the data if None.
@@ -255,7 +260,7 @@ def from_study(
     """
     metric = metric or ("quiet_ms" if "quiet_ms" in cells else "latency_ms")
     has_rounds = rounds is not None and metric in rounds.columns and len(rounds) > 0
-    low, high = (None, None) if has_rounds else _bound_columns(cells, metric)
+    low, high = (None, None) if has_rounds else interval_columns(cells, metric) or (None, None)
     wanted = _wanted(
         tuple(layers), metric, low, high, None, baseline, floor, maximize, goals, given
     )  # fmt: skip
@@ -335,17 +340,6 @@ def _pairs(baseline: Mapping[str, Any] | Sequence[str] | None) -> dict[str, str]
         raise UserError([f"baseline: must be LAYER=LEVEL, got {item!r}" for item in wrong])
     pairs = (item.split("=", 1) for item in baseline)
     return {k.strip(): v.strip() for k, v in pairs}
-
-
-def _bound_columns(cells: pd.DataFrame, metric: str) -> tuple[str | None, str | None]:
-    stem, _, unit = metric.rpartition("_")
-    for low, high in (
-        (f"{stem}_low_{unit}", f"{stem}_high_{unit}"),
-        (f"{metric}_low", f"{metric}_high"),
-    ):
-        if {low, high} <= set(cells.columns) and cells[[low, high]].notna().all(axis=1).any():
-            return low, high
-    return None, None
 
 
 def _study_strata(table: Table) -> tuple[str, ...]:

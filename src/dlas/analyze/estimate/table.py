@@ -335,3 +335,15 @@ def layer_of(parameter: str, layers: tuple[str, ...]) -> str:
 def parameter_columns(frame: pd.DataFrame, layers: tuple[str, ...]) -> tuple[str, ...]:
     """Return the columns of a frame that are parameters of its layers."""
     return tuple(c for c in frame.columns if c not in layers and layer_of(str(c), layers))
+
+
+def interval_columns(frame: pd.DataFrame, column: str) -> tuple[str, str] | None:
+    """Return the columns of the ends of a column's interval: ``latency_low_ms``, ``x_low``."""
+    stem, _, unit = column.rpartition("_")
+    for low, high in (
+        (f"{stem}_low_{unit}", f"{stem}_high_{unit}"),
+        (f"{column}_low", f"{column}_high"),
+    ):
+        if {low, high} <= set(frame.columns) and frame[[low, high]].notna().all(axis=1).any():
+            return low, high
+    return None

@@ -7,7 +7,7 @@ import pandas as pd
 
 from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import Bools, Floats
-from dlas.analyze.estimate.table import Table
+from dlas.analyze.estimate.table import Table, interval_columns
 from dlas.analyze.parts.contrasts import tested
 from dlas.analyze.parts.drops import drop_interval
 
@@ -74,9 +74,9 @@ def _interval(table: Table, estimates: Estimates, column: str) -> tuple[Floats, 
     if column == "accuracy_drop" and {"flips", "accuracy_n"} <= set(cells.columns):
         ends = drop_interval(value, numbers_of(table, "flips"), numbers_of(table, "accuracy_n"))
         return value, *ends
-    low, high = f"{column}_low", f"{column}_high"
-    if {low, high} <= set(cells.columns):
-        ends = numbers_of(table, low), numbers_of(table, high)
-        first, last = (np.where(np.isfinite(e), e, value) for e in ends)
-        return value, first, last
-    return value, value, value
+    named = interval_columns(cells, column)
+    if named is None:
+        return value, value, value
+    both = (numbers_of(table, name) for name in named)
+    low, high = (np.where(np.isfinite(end), end, value) for end in both)
+    return value, low, high

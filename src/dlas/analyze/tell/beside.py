@@ -18,18 +18,19 @@ LITTLE = 0.05
 """A ratio of a cost nearer to 1 is not worth a word."""
 
 
-def coverage(table: Table, found: Coverage, *, turned: bool = False) -> str:
+def coverage(table: Table, found: Coverage, *, worse_than: str = "") -> str:
     """Return in how many contexts a comparison is sure, as a sentence's part.
 
     Args:
         table: it is of.
         found: the coverage, of the better of two choices.
-        turned: whether the sentence is about the worse one.
+        worse_than: the better one, where the sentence is about the other.
     """
-    good, bad = better(table)[::-1] if turned else better(table)
+    good, bad = better(table)[::-1] if worse_than else better(table)
     parts = []
     if found.contexts < found.of:
-        parts.append(f"both ran in {found.contexts} of {contexts(found.of)}{failed(found)}")
+        parts.append(f"both ran in {found.contexts} of {contexts(found.of)}"
+                     f"{failed(found, worse_than or 'it')}")  # fmt: skip
     if found.contexts > 1:
         counts = ((found.surely, f"surely {good}"), (found.against, f"surely {bad}"),
                   (found.undecided, "undecided"))  # fmt: skip
@@ -42,9 +43,9 @@ def coverage(table: Table, found: Coverage, *, turned: bool = False) -> str:
     return "; ".join(parts)
 
 
-def failed(found: Coverage) -> str:
+def failed(found: Coverage, who: str = "it") -> str:
     """Return where a choice did not run, in brackets; nothing where it was not tried either."""
-    return f" (it was tried and did not run in {found.failed})" if found.failed else ""
+    return f" ({who} was tried and did not run in {found.failed})" if found.failed else ""
 
 
 def costing(found: Sequence[Paid], *, who: str = "it") -> str:
@@ -95,15 +96,13 @@ def _points(cost: Paid) -> str:
     return text
 
 
-def meeting(found: Coverage, meets: int) -> str:
+def meeting(found: Coverage, meets: int, *, who: str = "it") -> str:
     """Return in how many contexts the better choice meets the goals; nothing without limits."""
     if meets < 0:
         return ""
     if meets == found.contexts:
-        return "it surely meets the goals in all of them" if found.contexts > 1 else (
-            "it surely meets the goals"
-        )  # fmt: skip
-    return f"it surely meets the goals in {meets} of {contexts(found.contexts)}"
+        return f"{who} surely meets the goals" + (" in all of them" if meets > 1 else "")
+    return f"{who} surely meets the goals in {meets} of {contexts(found.contexts)}"
 
 
 def joined(parts: Sequence[str]) -> str:

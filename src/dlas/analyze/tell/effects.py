@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from dlas.analyze.conclusion import SIGNIFICANT, Analysis, Finding
-from dlas.analyze.estimate.table import Factor
-from dlas.analyze.parts.covered import side_by_side
+from dlas.analyze.estimate.table import Factor, Table
+from dlas.analyze.parts.covered import Coverage, side_by_side
 from dlas.analyze.parts.limits import crowded
-from dlas.analyze.parts.paid import costs
+from dlas.analyze.parts.paid import Paid, costs
 from dlas.analyze.parts.within import meeting
 from dlas.analyze.tell import beside
 from dlas.analyze.tell.words import (
@@ -50,21 +50,10 @@ def _speedup(
     paid = costs(table, found.before, found.after)
     limited = bool(table.goals.at_most or table.goals.at_least)
     meets = int(surely[found.after].sum()) if limited else -1
-    text = f"{r.factor}={r.level} is {compared(table, r.ratio)} {r.baseline}"
-    text += f" (geometric mean over {contexts(r.contexts)}"
-    text += f"{around(table, r.ratio, r.low, r.high)})"
-    spread = ""
-    if r.contexts > 1:
-        least, most = (signed(table, x) for x in (r.least, r.most))
-        spread = f"single contexts {least} to {most}"
-    who = good if r.ratio < 1 else "it"
-    told = beside.joined((text, spread, beside.coverage(table, found.coverage, turned=r.ratio < 1),
-                          beside.costing(paid, who=who),
-                          beside.meeting(found.coverage, meets)))  # fmt: skip
     ratio, low, high = above_one(r.ratio, r.low, r.high)
     return Finding(
         "speed-up",
-        f"{told}.",
+        f"{_gained(table, r, found.coverage, paid, meets)}.",
         layers=(r.layer,),
         ratio=ratio,
         low=low,
@@ -75,7 +64,8 @@ def _speedup(
         coverage=found.coverage,
         costs=paid,
         meets=meets,
-        contender=bool(analysis.near[found.before].any() and analysis.near[found.after].any()),
+        # A choice between the two decides something where both are near the best.
+        contender=bool((analysis.near[found.before] & analysis.near[found.after]).any()),
         fact=beside.either(r.factor, good, bad),
         cells=_ends(rows),
         numbers={
@@ -84,6 +74,23 @@ def _speedup(
         },
         overturn=what_overturns(analysis, r.ratio, r.low, r.high),
     )  # fmt: skip
+
+
+def _gained(table: Table, r: Any, some: Coverage, paid: Sequence[Paid], meets: int) -> str:
+    """Say what a level gains or loses, where, and what the better of the two costs."""
+    text = f"{r.factor}={r.level} is {compared(table, r.ratio)} {r.baseline}"
+    text += f" (geometric mean over {contexts(r.contexts)}"
+    text += f"{around(table, r.ratio, r.low, r.high)})"
+    spread = ""
+    if r.contexts > 1:
+        least, most = (signed(table, x) for x in (r.least, r.most))
+        spread = f"single contexts {least} to {most}"
+    worse_than = r.baseline if r.ratio < 1 else ""
+    cost = beside.costing(paid, who=worse_than or "it")
+    # What costs something was named just before.
+    who = "it" if cost or not worse_than else worse_than
+    where = beside.coverage(table, some, worse_than=worse_than)
+    return beside.joined((text, spread, where, cost, beside.meeting(some, meets, who=who)))
 
 
 def _ends(rows: pd.DataFrame) -> tuple[str, ...]:

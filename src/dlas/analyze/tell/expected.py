@@ -63,7 +63,7 @@ def expected(analysis: Analysis) -> Iterator[Finding]:
             high=high,
             p=r.p,
             certainty=SIGNIFICANT,
-            choices=beside.choices((r.factor, r.level), (r.factor, r.baseline)),
+            choices=beside.choices(*_better_first(r)),
             fact=beside.either(r.factor, r.level, r.baseline),
             cells=_cells(some),
             numbers={
@@ -75,6 +75,11 @@ def expected(analysis: Analysis) -> Iterator[Finding]:
             },
             overturn=what_overturns(analysis, r.achieved, r.achieved_low, r.achieved_high),
         )
+
+
+def _better_first(r: Any) -> list[tuple[str, str]]:
+    both = [(r.factor, r.level), (r.factor, r.baseline)]
+    return both if r.observed >= 1 else both[::-1]
 
 
 def _directness(cost: str) -> int:

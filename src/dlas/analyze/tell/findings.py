@@ -83,6 +83,8 @@ def _first(analysis: Analysis) -> tuple[str, ...]:
 
 def _decides(analysis: Analysis, f: Finding) -> bool:
     """Say whether a finding may decide something: about contenders, and not the problem itself."""
+    if f.layers and not f.choices and set(f.layers) <= set(PROBLEM):
+        return False
     if any(c.partition("=")[0] in PROBLEM for c in f.choices[:1]):
         return False
     return all_near(analysis.contenders, f.choices)
@@ -149,14 +151,19 @@ def _ranked(found: list[Finding], to_begin: tuple[str, ...]) -> list[Finding]:
 
 
 def _once_a_fact(found: list[Finding]) -> list[Finding]:
-    """Put the first finding of every fact before all others, each in the order they came."""
+    """Put the first finding of every fact before all others, each in the order they came.
+
+    What a choice gains, with its costs and its coverage, comes before what was promised of it.
+    """
     heads: list[Finding] = []
     others: list[Finding] = []
     facts: set[str] = set()
+    gains = {f.fact for f in found if f.fact and f.kind not in TRIVIAL}
     for f in found:
-        again = bool(f.fact) and f.fact in facts
+        again = bool(f.fact) and (f.fact in facts or (f.kind in TRIVIAL and f.fact in gains))
         (others if again else heads).append(f)
-        facts.add(f.fact)
+        if not again:
+            facts.add(f.fact)
     return heads + others
 
 

@@ -9,15 +9,16 @@ from typing import Any
 import pandas as pd
 
 from dlas.analyze.conclusion import Analysis, Finding
-from dlas.analyze.tell.words import contexts, number
+from dlas.analyze.estimate.table import Table
+from dlas.analyze.tell.words import contexts, signed
 
 SAID = {
-    "macs": "fewer multiplications promise",
-    "width": "a narrower type promises",
-    "zeros": "zeros that are not skipped leave",
-    "precision": "the type that ran leaves",
-    "kernels": "kernels make of it",
-    "overhead": "overhead leaves",
+    "macs": "fewer multiplications promise to make it",
+    "width": "a narrower type promises to make it",
+    "zeros": "zeros that are not skipped make it",
+    "precision": "the type that ran makes it",
+    "kernels": "kernels make it",
+    "overhead": "overhead makes it",
 }
 """What stands before each factor."""
 NOTHING = 0.005
@@ -32,8 +33,8 @@ def waterfalls(analysis: Analysis) -> Iterator[Finding]:
         yield Finding(
             "waterfall",
             f"What became of the promise of {level} over {left['baseline']} "
-            f"({contexts(int(left['contexts']))}): {_steps(part)}; measured "
-            f"{number(left['factor'])} times.",
+            f"({contexts(int(left['contexts']))}): {_steps(analysis.table, part)}; as "
+            f"measured, it is {signed(analysis.table, left['factor'])}.",
             layers=("optimization",),
             cells=tuple(left["cells"]),
             numbers={r.step: r.factor for r in part.itertuples()},
@@ -41,15 +42,15 @@ def waterfalls(analysis: Analysis) -> Iterator[Finding]:
         )
 
 
-def _steps(part: pd.DataFrame) -> str:
-    told = [_step(r) for r in part.itertuples() if r.step in SAID]
+def _steps(table: Table, part: pd.DataFrame) -> str:
+    told = [_step(table, r) for r in part.itertuples() if r.step in SAID]
     return "; ".join(t for t in told if t) or "nothing is promised and nothing lost"
 
 
-def _step(r: Any) -> str:
+def _step(table: Table, r: Any) -> str:
     if not math.isfinite(r.factor):
         return f"{r.step} not measured, {r.why}"
     if abs(r.factor - 1) < NOTHING:
         return ""
     part = f" (known in {r.measured})" if r.measured < r.contexts else ""
-    return f"{SAID[r.step]} {number(r.factor)} times{part}"
+    return f"{SAID[r.step]} {signed(table, r.factor)}{part}"

@@ -347,7 +347,10 @@ def block_of(dtype: str) -> int:
 def left_out(op: Conv2d, weight: AnyArray, dtype: str) -> float:
     """Return the share of a convolution's filters (OIHW) that CSR weights leave out: the zeros.
 
-    In int8 those are fours of input channels that hold no number but zero.
+    In int8 those are fours of input channels that hold no number but zero. Fours between groups,
+    which hold no filter, are none.
     """
-    elements = INT8.elements(op, weight) if dtype == INT8.name else weight
-    return float(1 - np.count_nonzero(elements) / elements.size)
+    if dtype != INT8.name:
+        return float(1 - np.count_nonzero(weight) / weight.size)
+    there = np.count_nonzero(INT8.elements(op, np.ones_like(weight)))
+    return float(1 - np.count_nonzero(INT8.elements(op, weight)) / there)

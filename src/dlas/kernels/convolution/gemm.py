@@ -348,7 +348,9 @@ def _lower(op: Conv2d, r: Request, dtype: str = "float32") -> Kernel:
     # The row that a linear layer writes is the image only if it is all, or of whole elements.
     rows = op.batch == 1 or op.out_channels % numbers.block == 0
     if is_whole_window(op) and rows:
-        return WholeWindow(op, r.target, r.threads, r.epilogue, r.knobs, numbers=numbers)
+        whole = WholeWindow(op, r.target, r.threads, r.epilogue, r.knobs, numbers=numbers)
+        # It multiplies as the linear layer does, which may have more to choose from.
+        return replace(whole, numbers=whole.product.numbers)
     if few_pixels.suits(op, r.target):
         return few_pixels.few_pixels(op, r, dtype)
     if dtype == "float32" and compact.suits(op, r.target):

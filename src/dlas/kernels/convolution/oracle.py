@@ -21,8 +21,10 @@ DIRECT_BOUND = 32 * EPSILON
 WINOGRAD_BOUND = 2000 * EPSILON
 FLOAT16_ROUNDINGS = 8
 """What sums of float16 may be off, in round-offs; the worst case is the number of products."""
-WINOGRAD_ROUNDINGS = 8
-"""What Winograd adds for each round-off of the halves in which transformed filters are stored."""
+WINOGRAD_ROUNDINGS, OF_FEW = 8, 48
+"""What Winograd adds for each round-off of the halves in which transformed filters are stored. Those
+of F(4x4), in float16, cancel over input channels: of few they add ``OF_FEW`` over the square root of
+their number."""
 
 
 class Reference(NamedTuple):
@@ -32,7 +34,9 @@ class Reference(NamedTuple):
     magnitude: Float64
 
 
-def bound(primitive: str, dtype: str = "float32", multiplied: str = "float32") -> float:
+def bound(
+    primitive: str, dtype: str = "float32", multiplied: str = "float32", channels: int = 64
+) -> float:
     """Return the largest error that a primitive may have, in units of `Reference.magnitude`.
 
     In halves it is that of float32, in which they are summed, for inputs that are rounded as the
@@ -44,7 +48,23 @@ def bound(primitive: str, dtype: str = "float32", multiplied: str = "float32") -
         return FLOAT16_ROUNDINGS * half_floats.ROUND_OFF[multiplied]
     if primitive != "winograd":
         return DIRECT_BOUND
-    return WINOGRAD_BOUND + WINOGRAD_ROUNDINGS * half_floats.ROUND_OFF.get(dtype, 0.0)
+    roundings = float(WINOGRAD_ROUNDINGS)
+    if dtype == "float16":
+        roundings = max(roundings, OF_FEW / channels**0.5)
+    return WINOGRAD_BOUND + roundings * half_floats.ROUND_OFF.get(dtype, 0.0)
+
+
+def of_tiles(magnitude: Float64, side: int = 4) -> Float64:
+    """Return the largest magnitude that a pixel may share a tile of Winograd with.
+
+    All outputs of a tile are sums over all of its inputs, of which what does not belong to an
+    output cancels: but for roundings, which are those of the largest.
+    """
+    far = side - 1
+    wide = np.pad(magnitude, ((0, 0), (0, 0), (far, far), (far, far)))
+    near = np.lib.stride_tricks.sliding_window_view(wide, (2 * far + 1,) * 2, axis=(2, 3))
+    largest: Float64 = near.max(axis=(4, 5))
+    return largest
 
 
 def conv2d(

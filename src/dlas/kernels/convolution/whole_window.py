@@ -65,7 +65,9 @@ class WholeWindow(PlainKernel):
 
     def describe(self) -> dict[str, Any]:
         """Return the schedule."""
-        return {**self.product.describe(), "kernel": "gemm", "patches": "the image, a row each"}
+        product = self.product.describe()
+        kernel = str(product["kernel"]).replace("spatial-pack", "gemm")
+        return {**product, "kernel": kernel, "patches": "the image, a row each"}
 
     def space(self) -> Space | None:
         """Return the settings for tuning: those of the linear layer."""

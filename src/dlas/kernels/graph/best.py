@@ -254,7 +254,11 @@ class _Assignment:
         if before.asked != "best":
             return before
         if not seconds:
-            return before._replace(measured={"note": "by the rule: no time left for measuring"})
+            return before._replace(
+                measured={
+                    "note": "by the rule: not measured (no time was left, or a kernel did not run)"
+                }
+            )
         own = {k: s for k, s in seconds.items() if self._form(k, node.dtype) == form}
         primitive, weights = min(own, key=lambda k: own[k])
         reason = before.reason

@@ -28,9 +28,17 @@ def aligned_copy(array: AnyArray, shape: tuple[int, ...]) -> AnyArray:
 
 
 def viewed(array: AnyArray, shape: Sequence[int] | None, dtype: str) -> AnyArray:
-    """Return an array as an argument of a function: of its type and shape (None: as it is)."""
+    """Return an array as an argument of a function: of its type and shape (None: as it is).
+
+    An image of bytes whose channels lie in fours may be longer than a row of its channels.
+    """
     same = array if str(array.dtype) == dtype else array.reshape(-1).view(dtype)
-    return same if shape is None else same.reshape(tuple(shape))
+    if shape is None:
+        return same
+    count = math.prod(shape)
+    if dtype == "uint8" and count < same.size:
+        same = same.reshape(-1)[:count]
+    return same.reshape(tuple(shape))
 
 
 def tensor(array: AnyArray) -> Any:

@@ -164,6 +164,7 @@ FIXED: Mapping[str, CpuTarget] = {
     target.name: target
     for target in (
         _fixed("x86-64-v3", "x86-64-v3", "x86_64", (8, 16), V3),
+        _fixed("x86-64-v3-vnni", "x86-64-v3", "x86_64", (8, 16), V3, "avx_vnni"),
         _fixed("x86-64-v4", "x86-64-v4", "x86_64", (16, 32), V4),
         _fixed("x86-64-v4-vnni", "x86-64-v4", "x86_64", (16, 32), V4, "avx512_vnni"),
         _fixed("x86-64-v4-bf16", "x86-64-v4", "x86_64", (16, 32), V4, "avx512_bf16"),

@@ -116,7 +116,7 @@ function findingLine(f) {
   const sure = { significant: "sure", "beyond the floor": "beyond the floor", stated: "stated" }[f.certainty] || f.certainty;
   return el("tr", { class: "finding" }, el("td", { class: "rank number" }, String(f.rank)), el("td", { class: "kind" }, f.kind),
     el("td", { class: "sentence" }, el("div", { class: "told" }, ...sentence(f.sentence)), evidence(f)),
-    el("td", { class: "size" }, isNumber(f.ratio) ? `×${num(f.ratio)}` : "", isNumber(f.low) ? el("span", { class: "sub" }, `${num(f.low)} to ${num(f.high)}`) : null),
+    el("td", { class: "size" }, isNumber(f.ratio) ? `×${num(f.ratio)}` : "", isNumber(f.low) ? el("span", { class: "sub" }, `${num(f.low)} to ${num(f.high)}`) : null, f.kind === "expectation" ? el("span", { class: "sub" }, "off the promise") : null),
     COSTS_KNOWN ? el("td", { class: "costs" }, ...(f.costs || []).map(costLine)) : null,
     el("td", { class: "certainty" }, el("span", { class: f.certainty === "significant" ? "tag sure" : "tag", title: isNumber(f.q) ? `false discovery rate ${num(f.q, 2)}` : null }, sure), f.coverage ? el("span", { class: "sub" }, coverageText(f.coverage)) : null),
     el("td", { class: "cells" }, rows.length ? listButton(rows, plural(rows.length, "cell"), f.sentence) : ""));
