@@ -22,9 +22,9 @@ WINOGRAD_BOUND = 2000 * EPSILON
 FLOAT16_ROUNDINGS = 8
 """What sums of float16 may be off, in round-offs; the worst case is the number of products."""
 WINOGRAD_ROUNDINGS, OF_FEW = 8, 48
-"""What Winograd adds for each round-off of the halves in which transformed filters are stored. Those
-of F(4x4), in float16, cancel over input channels: of few they add ``OF_FEW`` over the square root of
-their number."""
+"""What Winograd adds for each round-off of the halves in which transformed filters are stored.
+Those of F(4x4), in float16, cancel over input channels: of few they add ``OF_FEW`` over the square
+root of their number."""
 
 
 class Reference(NamedTuple):
