@@ -84,6 +84,21 @@ def test_changes_to_and_from_tiles(nchw: Shape4, source: Layout, goal: Layout) -
     change(nchw, source, goal, threads=2)
 
 
+@pytest.mark.parametrize(
+    ("channels", "source", "goal"),
+    [
+        (4 * LANES, Layout(LANES, (1, 2, 0, 1)), Layout(4 * LANES, (2, 1, 1, 0))),
+        (5 * LANES + 3, Layout(LANES), Layout(4 * LANES, (1, 1, 1, 1))),  # the last lacks blocks
+        (LANES - 1, Layout(LANES), Layout(2 * LANES)),
+        (6, Layout(4), Layout(LANES)),
+        (3 * LANES, Layout(4 * LANES), Layout(LANES, (1, 0, 0, 1))),
+    ],
+)
+def test_changes_of_blocks(channels: int, source: Layout, goal: Layout) -> None:
+    change((2, channels, 5, 7), source, goal, threads=1)
+    change((1, channels, 3, 4), source, goal, threads=2)
+
+
 HALOS = [(1, 1, 1, 1), (2, 0, 0, 3), (3, 3, 3, 3)]
 PICKED = [op for op in SHAPES if op.out_height > 1][::6]
 

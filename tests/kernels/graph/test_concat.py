@@ -14,6 +14,7 @@ from dlas.kernels import compile as compile_module  # noqa: E402
 from dlas.kernels import compile_model  # noqa: E402
 from dlas.kernels.graph.choose import Chosen  # noqa: E402
 from dlas.kernels.graph.graph import Graph  # noqa: E402
+from dlas.kernels.ground.target import resolve, runs_here  # noqa: E402
 
 
 class Grown(nn.Module):
@@ -113,6 +114,26 @@ def test_parts_that_begin_between_vectors(algorithm: str, target: str) -> None:
     assert copies(program) == 0
     starts = [a["at"] for s in program.plan["steps"] for a in s["arguments"] if a["in"] == "arena"]
     assert any(at % 64 for at in starts)
+
+
+@pytest.mark.parametrize(("first", "grow"), [(64, 48), (96, 48), (32, 32)])
+def test_parts_of_narrower_blocks_than_tiles_read_are_written_in_place(
+    first: int, grow: int
+) -> None:
+    """Where some parts lie as tiles are read and others cannot, all lie in a vector's blocks."""
+    if not runs_here(resolve("x86-64-v4-amx")):
+        pytest.skip("this CPU has no AMX")
+    torch.manual_seed(0)
+    model, x = Grown(first, grow).eval(), torch.randn(1, 3, 12, 16)
+    exported = torch.export.export(model, (x,))
+    program = compile_model(exported, "spatial-pack", dtype="bfloat16", target="x86-64-v4-amx")
+    found, wanted = program.run(x.numpy()), model(x).detach().numpy()
+    assert np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max()
+    forms = [
+        {r["from"], r["to"]} for r in program.describe()["operators"] if r["kind"] == "relayout"
+    ]
+    plain = [form for form in forms if any("c" not in text for text in form)]
+    assert len(plain) <= 2, "the image and the output"
 
 
 def test_a_batch_is_copied() -> None:

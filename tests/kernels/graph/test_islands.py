@@ -213,6 +213,49 @@ def test_numbers_of_channels_that_are_constant_are_part_of_it() -> None:
     check(given)
 
 
+NORM = {
+    "gamma": np.linspace(0.5, 2, 16), "beta": np.linspace(-1, 1, 16),
+    "mean": np.linspace(-0.5, 0.5, 16), "var": np.linspace(0.5, 2, 16),
+}  # fmt: skip
+STATISTICS = list(NORM)
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_batch_norms_that_no_convolution_takes_in_are_part_of_it(joined: bool) -> None:
+    """Alone, or of parts with scales of their own, as DenseNet has them."""
+    make, width = onnx.helper.make_node, 16 if joined else 8
+    nodes = [*quantized("x", "a")]
+    if joined:
+        nodes += [*quantized("x", "b", last=True), make("Concat", ["a", "b"], ["both"], axis=1)]
+    nodes += [
+        make("BatchNormalization", ["both" if joined else "a", *STATISTICS], ["normed"]),
+        make("Relu", ["normed"], ["r"]),
+        *quantized("r", "y", last=True),
+    ]
+    constants = {name: each[:width].astype(np.float32) for name, each in NORM.items()}
+    given = graph_of(nodes, {"y": (1, width, 5, 6)}, **constants, **SCALES)
+    said = compile_model(given).describe()["operators"]
+    assert [o["kind"] for o in said].count("pointwise") == 1
+    assert not any(o["kind"] in ("affine", "unary") for o in said)
+    check(given)
+
+
+def test_a_batch_norm_behind_a_float_convolution_is_in_its_filters() -> None:
+    make = onnx.helper.make_node
+    nodes = [
+        *quantized("x", "a"),
+        make("Conv", ["x", "w"], ["c"]),
+        make("BatchNormalization", ["c", *STATISTICS], ["normed"]),
+        make("Add", ["normed", "a"], ["y"]),
+    ]
+    constants = {name: each[:8].astype(np.float32) for name, each in NORM.items()}
+    w = np.random.default_rng(1).standard_normal((8, 8, 1, 1)).astype(np.float32)
+    given = graph_of(nodes, {"y": (1, 8, 5, 6)}, w=w, **constants, **SCALES)
+    kinds = [o["kind"] for o in compile_model(given).describe()["operators"]]
+    assert "affine" not in kinds and "conv2d" in kinds
+    check(given)
+
+
 def test_requantizing_and_functions_without_a_kernel_are_tables() -> None:
     make = onnx.helper.make_node
     nodes = [

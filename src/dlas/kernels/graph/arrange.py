@@ -194,13 +194,14 @@ class Layouts:
         return found
 
     def _concat_form(self, node: Node) -> Layout:
-        forms = Counter(self._blocked(name) for name in node.inputs)
-        form, _ = forms.most_common(1)[0]
+        """Return the form of most parts in which every part begins at a block, plain ones last."""
+        forms = [f for f, _ in Counter(self._blocked(x) for x in node.inputs).most_common()]
         if "blocked" in node.attrs:  # `best` has decided
-            wide = [f for f, _ in forms.most_common() if f.block >= self.target.lanes]
-            blocks = wide[0] if wide else Layout(self.target.lanes)
-            form = blocks if node.attrs["blocked"] else NCHW
-        return form if in_blocks(self.graph, node, form) else NCHW
+            wide = [f for f in forms if f.block >= self.target.lanes]
+            forms = [*wide, Layout(self.target.lanes)] if node.attrs["blocked"] else [NCHW]
+        elif any(f.block > self.target.lanes for f in forms):  # of tiles: others have smaller ones
+            forms.append(Layout(self.target.lanes))
+        return next((f for f in forms if in_blocks(self.graph, node, f)), NCHW)
 
     def stored(self, name: str) -> Layout:
         """Return the layout in which the producer writes the tensor."""

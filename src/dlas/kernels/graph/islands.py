@@ -8,6 +8,7 @@ quantized ones around. Here
   256 results (which the convolution before takes into its last store, see `fuse.fuse_table`);
 - any other tree of elementwise operators becomes one `pointwise` operator, which computes in float
   what it reads and stores in registers;
+- so is a batch norm, but behind a convolution in float32, which takes it into its filters;
 - the mean of an image reads bytes, and so much of the tree before it as depends on these alone.
 
 What several operators read is computed by each of them if it depends on one quantized tensor
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from dlas.kernels.graph.graph import Graph, Node, Value
+from dlas.kernels.graph.simplify import batch_norm
 from dlas.kernels.graph.strides import VIEWS
 from dlas.kernels.ground.expression import (
     INPUT,
@@ -49,6 +51,8 @@ EMITTED = frozenset(
     )
 )
 """Those that are written in float32; the others only stand in tables."""
+MOVES = frozenset(("concat", "nn.max_pool2d", "nn.avg_pool2d"))
+"""Operators that take no factors in."""
 Shape = tuple[int, ...]
 
 
@@ -56,6 +60,7 @@ def fuse(graph: Graph) -> Graph:
     """Rewrite the graph in place, after operators in int8 are matched, and return it."""
     if any(node.op == "dequantize" for node in graph.nodes):
         _across_views(graph)
+        _norms(graph)
         _tables(graph)
         _Islands(graph).run()
         graph.prune()
@@ -188,6 +193,40 @@ def _quantized_first(
     graph.values[early] = Value(graph.values[name].shape, "uint8", scale.zero)
     yield Node(node.name, "quantize", [name], [early], node.attrs)
     yield Node(f"{node.name}.view", "view", [early], node.outputs)
+
+
+def _norms(graph: Graph) -> None:
+    """Write batch norms as products and sums with numbers of channels, but behind convolutions."""
+    reader, made = _TreeReader(graph, frozenset(OPERATORS)), list[Node]()
+    for node in graph.nodes:
+        known = node.op == "relax" and node.attrs["kind"] == "nn.batch_norm"
+        value = graph.values[node.inputs[0]] if known else None
+        constant = known and all(graph.constant(name) is not None for name in node.inputs[1:])
+        if value is None or not constant or value.dtype != "float32" or len(value.shape) != 4:
+            made.append(node)
+            continue
+        floats = [name for name, scale in reader.sources(node.inputs[0]) if scale is None]
+        makers = [reader.makers.get(name) for name in floats]
+        if any(maker is None or maker.attrs.get("kind") not in MOVES for maker in makers):
+            made.append(node)  # a convolution may take it into its filters
+            continue
+        made += _product_and_sum(graph, node)
+    graph.nodes = made
+
+
+def _product_and_sum(graph: Graph, node: Node) -> Iterator[Node]:
+    """Yield a batch norm's product and sum."""
+    form = (1, graph.values[node.inputs[0]].shape[1], 1, 1)
+    scale, shift = (each.astype(np.float32).reshape(form) for each in batch_norm(graph, node))
+    name, between = node.outputs[0], f"{node.outputs[0]}.scaled"
+    graph.values[between] = Value(graph.values[name].shape)
+    factors, terms = (
+        graph.add_constant(f"{name}.{what}", each)
+        for what, each in (("factors", scale), ("terms", shift))
+    )
+    yield Node(f"{node.name}.scaled", "relax", [node.inputs[0], factors], [between],
+               {"kind": "multiply"})  # fmt: skip
+    yield Node(node.name, "relax", [between, terms], [name], {"kind": "add"})
 
 
 def _tables(graph: Graph) -> None:

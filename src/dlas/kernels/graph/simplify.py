@@ -149,7 +149,12 @@ def _product(graph: Graph, node: Node) -> None:
         _become(node, "matmul", node.inputs)
 
 
-def _batch_norm(graph: Graph, node: Node) -> None:
+def batch_norm(graph: Graph, node: Node) -> tuple[Any, Any]:
+    """Return what a batch norm multiplies each channel by, and what it adds, in float64.
+
+    Raises:
+        UnsupportedError: its statistics are no constants, or it is of no image.
+    """
     arrays = [graph.constant(name) for name in node.inputs[1:]]
     value = graph.values[node.inputs[0]]
     if any(a is None for a in arrays) or value.dtype != "float32" or len(value.shape) < 2:
@@ -160,7 +165,12 @@ def _batch_norm(graph: Graph, node: Node) -> None:
     gamma, beta, mean, variance = (np.asarray(a, np.float64) for a in arrays)
     a = node.attrs["call"].attrs
     scale = (gamma if a.scale else 1.0) / np.sqrt(variance + float(a.epsilon))
-    shift = (beta if a.center else 0.0) - mean * scale
+    return scale, (beta if a.center else 0.0) - mean * scale
+
+
+def _batch_norm(graph: Graph, node: Node) -> None:
+    scale, shift = batch_norm(graph, node)
+    value = graph.values[node.inputs[0]]
     node.outputs = node.outputs[:1]
     if len(value.shape) != 4:
         _between_views(graph, node)

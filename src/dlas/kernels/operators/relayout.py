@@ -46,7 +46,11 @@ class Relayout:
             with emit.outer(n * blocks * h, self.threads) as job:
                 row, block, image = job % h, job // h % blocks, job // (h * blocks)
                 with T.serial(w) as col:
-                    emit.each_lane(lanes, lambda j: self._copy(x, y, (image, block, row, col), j))
+                    place = (image, block, row, col)
+                    if self._in_pieces:
+                        self._copy_pieces(x, y, place)
+                    else:
+                        emit.each_lane(lanes, lambda j: self._copy(x, y, place, j))
                 if any(self.goal.halo):
                     emit.zero_halo(y, image, block, row, (h, w), self.goal, self._none)
         return function.result
@@ -54,6 +58,29 @@ class Relayout:
     @property
     def _none(self) -> emit.Expr:
         return emit.constant(self.fill, self.dtype)
+
+    @property
+    def _in_pieces(self) -> bool:
+        """Whether a block is several whole ones of the source: each is loaded at once."""
+        return self.source.block > 1 and self.goal.block % self.source.block == 0
+
+    def _copy_pieces(self, x: emit.Buffer, y: emit.Buffer, at: tuple[emit.Expr, ...]) -> None:
+        """Emit the copy of a pixel's block, a block of the source after the other."""
+        image, block, row, col = at
+        each, stored = self.source.block, -(-self.nchw[1] // self.source.block)
+        (top, left), (high, far) = self.source.halo[:2], self.goal.halo[:2]
+        pieces = self.goal.block // each
+
+        def copy(piece: int, lane: emit.Expr) -> None:
+            source = block * pieces + piece
+            known = T.min(source, stored - 1) if stored % pieces else source
+            value = x[image, known, row + top, col + left, lane]
+            if stored % pieces:
+                value = T.if_then_else(source < stored, value, self._none)
+            emit.store(y, value, image, block, row + high, col + far, piece * each + lane)
+
+        for piece in range(pieces):
+            emit.each_lane(each, lambda j, piece=piece: copy(piece, j))  # type: ignore[misc]
 
     def _copy(
         self,
