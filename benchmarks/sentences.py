@@ -173,7 +173,8 @@ def expectation(raw: Raw, f: dict[str, Any]) -> Iterator[Number]:
         return
     if f["choices"][0].partition("=")[0] not in LAYERS:
         return
-    both, name, level, base = pair(raw, *f["choices"])
+    better_first = f["numbers"]["observed"] >= 1
+    both, name, level, base = pair(raw, *f["choices"][:: 1 if better_first else -1])
     cost = wide(raw, name, n["cost"])[[level, base]].loc[both.index]
     promise = cost[base] / cost[level]
     use = np.abs(np.log(promise)) > math.log(1.05)

@@ -232,7 +232,8 @@ def untrue(f: Finding, log: np.ndarray) -> bool:
     """Say whether a finding claims what an additive grid has not."""
     if f.kind == "expectation":
         good, bad = (effect(choice, log) for choice in f.choices)
-        kept = bad - good - np.log(f.numbers["expected"])
+        gained = bad - good if f.numbers["observed"] >= 1 else good - bad  # the better comes first
+        kept = gained - np.log(f.numbers["expected"])
         wrong = {OVER: kept > -1e-9, UNDER: kept < 1e-9}
         return bool(wrong.get(f.numbers["verdict"], False))
     if f.kind == "break-even":

@@ -132,15 +132,18 @@ def test_a_layer_that_costs_nothing_does_not_matter_most(truth):
 def test_a_promise_is_told_truly_or_not(truth):
     log = truth.grids.along(np.array([0.0, -0.2, -1.5]), 4) + np.zeros(truth.grids.SHAPE)
 
-    def untrue(threads, verdict):
+    def untrue(threads, verdict, observed=2.0):
+        both = (f"hardware=cpu(threads={threads})", "hardware=cpu(threads=1)")
         finding = SimpleNamespace(
-            kind="expectation", numbers={"expected": float(threads), "verdict": verdict},
-            choices=(f"hardware=cpu(threads={threads})", "hardware=cpu(threads=1)"),
-        )  # fmt: skip
+            kind="expectation",
+            numbers={"expected": float(threads), "verdict": verdict, "observed": observed},
+            choices=both if observed >= 1 else both[::-1],  # the better one comes first
+        )
         return truth.worlds.untrue(finding, log)
 
     assert [untrue(2, v) for v in ("over-predicts", "under-predicts")] == [False, True]
     assert [untrue(4, v) for v in ("over-predicts", "under-predicts")] == [True, False]
+    assert [untrue(4, v, 0.5) for v in ("over-predicts", "under-predicts")] == [True, False]
     assert not untrue(2, "predicts") and not untrue(2, "cannot tell")
 
 
