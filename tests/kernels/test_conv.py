@@ -14,6 +14,7 @@ from dlas.kernels.convolution.primitives import plain_kernel
 from dlas.kernels.convolution.winograd import why_not
 from dlas.kernels.convolution.winograd_tiles import default_outputs
 from dlas.kernels.ground.target import resolve
+from drawn_shapes import operators
 from kernel_checks import check, pairs, pairwise, random, worst_error
 from kernel_shapes import SHAPES, name
 
@@ -201,24 +202,6 @@ def test_weights_of_zero_give_the_bias() -> None:
     bias = random((8,))
     y = build_conv2d(op, np.zeros(op.weight_shape), bias)(random(op.in_shape))
     np.testing.assert_array_equal(y, np.broadcast_to(bias.reshape(1, 8, 1, 1), y.shape))
-
-
-@st.composite
-def operators(draw: st.DrawFn) -> Conv2d:
-    """Any small convolution that exists."""
-    size = st.integers(1, 12)
-    groups = draw(st.sampled_from([1, 1, 1, 2, 3, 5, 8]))
-    inside, outside = draw(st.integers(1, 20)), draw(st.integers(1, 40 // groups + 1))
-    pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
-    try:
-        return Conv2d(
-            draw(st.integers(1, 3)), inside * groups, draw(size), draw(size), outside * groups,
-            draw(st.tuples(st.integers(1, 5), st.integers(1, 5))), draw(pair),
-            draw(st.tuples(*[st.integers(0, 3)] * 4)), draw(pair), groups,
-        )  # fmt: skip
-    except UnsupportedError:
-        assume(False)
-        raise
 
 
 @pytest.mark.kernels_full

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip("tvm")
 
@@ -16,6 +18,7 @@ from dlas.kernels.convolution.winograd import why_not
 from dlas.kernels.ground.half_floats import STORED
 from dlas.kernels.ground.target import INSTRUCTION_SETS, of_level, resolve, runs_here
 from dlas.kernels.ground.types import HALVES
+from drawn_shapes import operators, sixty
 from kernel_checks import check_half, pairwise, random
 from kernel_shapes import SHAPES, name
 
@@ -89,6 +92,17 @@ def test_halves_are_right_on_all_shapes(
     if primitive == "winograd" and why_not(SHAPES[turn]):
         pytest.skip("no convolution for winograd")
     check_half(SHAPES[turn], primitive, dtype, turn, 1 + turn % 2, target)
+
+
+@pytest.mark.kernels_full
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("primitive", ["direct", "gemm", "spatial-pack", "native"])
+@sixty
+@given(op=operators(), turn=st.integers(0, 3), threads=st.integers(1, 2))
+def test_halves_are_right_on_drawn_shapes(
+    primitive: str, dtype: str, op: Conv2d, turn: int, threads: int
+) -> None:
+    check_half(op, primitive, dtype, turn, threads)
 
 
 @pytest.mark.parametrize(

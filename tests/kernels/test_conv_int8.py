@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip("tvm")
 
@@ -12,6 +14,7 @@ from dlas.kernels.code.numbers import left_out
 from dlas.kernels.convolution import primitives
 from dlas.kernels.ground.target import resolve, runs_here
 from dlas.kernels.ground.types import SPARSE_INT8
+from drawn_shapes import operators, sixty
 from kernel_checks import bytes_of, check_int8, filters_of, pairwise, scales_of
 from kernel_shapes import SHAPES, name
 
@@ -38,6 +41,22 @@ def test_int8_is_exact_on_few_shapes(turn: int) -> None:
 @pytest.mark.parametrize("turn", range(len(SHAPES)), ids=lambda i: name(SHAPES[i]))
 def test_int8_is_exact_on_all_shapes(turn: int, primitive: str, target: str) -> None:
     check_int8(SHAPES[turn], primitive, turn, threads=1 + turn % 2, target=target)
+
+
+@pytest.mark.kernels_full
+@pytest.mark.parametrize("primitive", PRIMITIVES)
+@sixty
+@given(
+    op=operators(),
+    turn=st.integers(0, 11),
+    threads=st.integers(1, 2),
+    zeros=st.sampled_from([None, 0.0, 0.7, 1.0]),
+)
+def test_int8_is_exact_on_drawn_shapes(
+    primitive: str, op: Conv2d, turn: int, threads: int, zeros: float | None
+) -> None:
+    sparse = zeros is not None and primitive in SPARSE
+    check_int8(op, primitive, turn, threads, zeros=zeros if sparse else None)
 
 
 SPARSE = [p for p, weights, _ in primitives.NARROW if weights == "csr"]

@@ -47,6 +47,22 @@ class Mixed(nn.Module):
         return self.fc(tokens.mean(1))
 
 
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("algorithm", ["spatial-pack", "direct", "gemm"])
+def test_a_batch_is_what_its_images_are_one_by_one(dtype: str, algorithm: str) -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 24, 3, 2, 1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(24, 40, 3)]
+    layers += [nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(40, 10)]
+    whole, x = nn.Sequential(*layers).eval(), torch.randn(3, 3, 17, 19)
+    several, one = (
+        compile_model(torch.export.export(whole, (each,)), algorithm, dtype=dtype)
+        for each in (x, x[:1])
+    )
+    apart = np.concatenate([one.run(each[None].numpy()) for each in x])
+    centred = apart - apart.mean(1, keepdims=True)
+    assert np.linalg.norm(several.run(x.numpy()) - apart) < 1e-2 * np.linalg.norm(centred)
+
+
 @pytest.fixture(scope="module")
 def network() -> Any:
     torch.manual_seed(0)

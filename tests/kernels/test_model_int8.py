@@ -80,6 +80,18 @@ def test_network_equals_onnxruntime_bit_for_bit(model: Any, algorithm: str, targ
     assert sum(o["residual"] for o in products) == 2  # the sums are part of convolutions
 
 
+@pytest.mark.parametrize("algorithm", ["spatial-pack", "direct", "gemm"])
+def test_a_batch_equals_onnxruntime_bit_for_bit(model: Any, algorithm: str) -> None:
+    several = onnx.ModelProto()
+    several.CopyFrom(model)
+    del several.graph.value_info[:]
+    for value in (*several.graph.input, *several.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 3
+    program, peer = compile_model(several, algorithm, threads=2), session(several)
+    x = np.concatenate(inputs()[:3])
+    np.testing.assert_array_equal(program.run(x), peer.run(None, {"input": x})[0])
+
+
 def test_every_quantized_tensor_equals_onnxruntime_s(model: Any) -> None:
     """As outputs they are computed one by one: sums by a kernel of their own."""
     whole = opened(model)

@@ -386,6 +386,18 @@ def test_sparse_bytes_are_tuned_on_as_many_groups_as_there_are(
     assert zeros == (0.7 if pattern == "single zeros" else 0.9)
 
 
+def test_each_type_has_records_of_its_own(tmp_path: Path) -> None:
+    """The fastest setting changes with the type of numbers."""
+    weight, bias = random(OP.weight_shape), random((OP.out_channels,))
+    for dtype in ("float32", "float16", "bfloat16", "float32"):
+        build_conv2d(OP, weight, bias, dtype=dtype, tuning=tuning(tmp_path, 2))
+    filters, sums = filters_of(OP)
+    build_conv2d(OP, filters, sums, dtype="int8", quantization=scales_of(OP),
+                 tuning=tuning(tmp_path, 2))  # fmt: skip
+    keys = [json.loads(line)["key"] for line in (tmp_path / FILE).read_text().splitlines()]
+    assert [key["dtype"] for key in keys] == ["float32", "float16", "bfloat16", "int8"]
+
+
 def test_a_tuned_model_is_right_and_equal_shapes_share_a_record(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     nn = torch.nn
