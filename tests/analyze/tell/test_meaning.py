@@ -104,6 +104,20 @@ def test_what_all_contexts_share_is_said_and_a_lone_level_is_no_condition():
     assert not any("data=d" in f.sentence for f in analyze(table).findings)
 
 
+def test_of_parameters_that_the_same_cells_have_one_is_said():
+    """All that thin has says that it is thin: the parameter that was chosen, not its defaults."""
+    rows = []
+    for net, t in (("p", 1.0), ("q", 2.0)):
+        rows.append((net, "none", None, None, None, "dense", 4 * t))
+        for b in (1, 4):
+            thin = (net, f"thin(b={b},s=9)", b, 0.1, 9)
+            rows += [(*thin, "dense", 4 * t), (*thin, "csr", 2 * t)]
+    names = ["net", "o", "o.b", "o.lr", "o.s", "kernel", "ms"]
+    table = load(rows, names, layers="net,o,kernel", baseline=["kernel=dense"])
+    (told,) = [f for f in kind(analyze(table), "speed-up") if "kernel=csr" in f.choices]
+    assert told.coverage.shared == ("o.s=9",)
+
+
 def test_a_parameter_that_a_choice_does_not_have_is_no_condition():
     rows = [("p", "thin(s=1)", 1, None, 4.0), ("p", "thin(s=2)", 2, None, 3.0),
             ("p", "few(bits=4)", None, 4, 2.0), ("p", "few(bits=8)", None, 8, 2.5)]  # fmt: skip

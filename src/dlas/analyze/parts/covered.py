@@ -130,7 +130,8 @@ def tried_in(table: Table, found: Grid, some: Bools, level: str) -> int:
 def in_common(table: Table, found: Grid, here: Bools) -> tuple[str, ...]:
     """Return what all of some contexts have in common, where the table has it in several levels.
 
-    A parameter is named where the layer that it is of differs.
+    A parameter is named where the layer that it is of differs; of several that the same cells have
+    the first that the layer's levels name.
     """
     out: list[str] = []
     for name, column in found.columns.items():
@@ -146,11 +147,19 @@ def _parameters(table: Table, found: Grid, here: Bools, told: Sequence[str]) -> 
     rows = found.row[here]
     rows = rows[rows >= 0]
     fixed = {text.partition("=")[0] for text in told} | {found.factor.layer}
-    out = []
-    for name in table.parameters:
+    out: dict[bytes, str] = {}
+    for name in sorted(table.parameters, key=lambda name: not _named(table, name)):
         if name.partition(".")[0] in fixed or name in found.contexts.columns:
             continue
-        values = set(table.cells[name].to_numpy()[rows])
-        if len(values) == 1 and values != {EMPTY} and len(set(table.cells[name])) > 1:
-            out.append(f"{name}={values.pop()}")
-    return out
+        column = table.cells[name].to_numpy()
+        values = set(column[rows])
+        if len(values) == 1 and values != {EMPTY} and len(set(column)) > 1:
+            (value,) = values
+            out.setdefault((column == value).tobytes(), f"{name}={value}")
+    return list(out.values())
+
+
+def _named(table: Table, parameter: str) -> bool:
+    """Say whether levels of its layer name a parameter: one that was chosen, no default."""
+    layer, _, name = parameter.partition(".")
+    return any(f"{name}=" in level for level in table.levels.get(layer, ()))
