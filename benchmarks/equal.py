@@ -4,10 +4,10 @@
 
 Networks of convolutions, sums, pools and linear layers: every quantized tensor (each is made an
 output) and the output of the network as it is. Networks with operators in float between (SiLU,
-squeeze-and-excite, softmax, LayerNorm, Gelu, norms before convolutions): every operator in int8, a model of its own, on the
-tensors that ONNX Runtime gives it; and how far the whole is from ONNX Runtime, beside how far
-ONNX Runtime without its optimizations is from itself. Weights and images are random, the same in
-every run. Nothing is timed, so that the machine may be busy.
+squeeze-and-excite, softmax, LayerNorm, Gelu, norms before convolutions): every operator in int8, a
+model of its own, on the tensors that ONNX Runtime gives it; and how far the whole is from ONNX
+Runtime, beside how far ONNX Runtime without its optimizations is from itself. Weights and images
+are random, the same in every run. Nothing is timed, so that the machine may be busy.
 """
 
 import argparse
