@@ -62,6 +62,9 @@ class Finding:
     contender: bool = True
     """Whether it decides among stacks near the best that can be reached, somewhere; False: it is
     about a choice that nobody would take, contexts in which nobody would be, or the problem."""
+    worth: float = math.nan
+    """Its size where both choices are near the best: what the decision is worth there. NaN where
+    that is no question; findings are told by it where it is less than ``ratio``."""
     fact: str = ""
     """What it is about: findings of one fact tell it in several ways, the first one first."""
     cells: tuple[str, ...] = ()

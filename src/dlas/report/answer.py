@@ -23,6 +23,7 @@ def best(found: Analysis | None, where: Places) -> Part | None:
         "sure": one.sure,
         "metric": one.metric,
         "value": plain(one.value),
+        "not_fastest": one.fastest not in ("", one.cell),
         "chance": plain(one.chance),
         "regret": plain(one.regret),
         "runners_up": [

@@ -120,9 +120,9 @@ def test_what_may_fail_a_goal_has_no_part_in_it() -> None:
     assert "probability" not in sentence(found)
     found = study({**unsure, "d": (10.05, 0.0)})
     assert found.best.sure and 0.5 < found.best.chance < 1 and found.best.regret > 0
-    assert "the best of those that surely meet the goals with a probability" in sentence(found)
+    assert "the fastest of those that surely meet the goals with a probability" in sentence(found)
     found = study({"a": (10.0, 0.0), "d": (10.05, 0.0)})
-    assert "it is the best of them with a probability of" in sentence(found)
+    assert "it is the fastest of them with a probability of" in sentence(found)
     assert json.loads(found.to_json())["best"]["chance"] == found.best.chance
     rows_of = found.table.cells[["cell", "host"]].itertuples(index=False, name=None)
     shown_at = dict.fromkeys(rows_of, 0)

@@ -407,6 +407,19 @@ def test_what_a_choice_gains_comes_before_what_was_promised_of_it():
     ]
 
 
+def test_a_choice_ranks_by_what_it_is_worth_among_stacks_near_the_best():
+    """Kernel y is 20 times as fast as x on a runtime that nobody would take, 10 % on the other."""
+    rows = [("slow", "x", 400.0), ("slow", "y", 20.0), ("fast", "x", 1.1), ("fast", "y", 1.0)]
+    found = load(rows, ["run", "kernel", "ms"], layers="run,kernel", baseline=["kernel=x"])
+    (told,) = [f for f in kind(analyze(found), "speed-up") if "kernel=y" in f.choices]
+    assert told.ratio == pytest.approx((20 * 1.1) ** 0.5)
+    assert told.contender and told.worth == pytest.approx(1.1)
+    other = finding("flip", 1.2)
+    assert [f.kind for f in _ranked([told, other], ())] == ["flip", "speed-up"]
+    ranked = _ranked([replace(told, worth=np.nan), other], ())
+    assert [f.kind for f in ranked] == ["speed-up", "flip"]
+
+
 def test_the_better_choice_of_a_promise_comes_first():
     rows = [(o, ms, macs) for o, ms, macs in (("full", 1.0, 100.0), ("half", 3.0, 50.0))]
     table = load(rows, ["optimization", "ms", "macs"], layers="optimization",

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from dlas.analyze.conclusion import SIGNIFICANT, Analysis, Finding
+from dlas.analyze.estimate.levels import Bools
 from dlas.analyze.estimate.table import Factor, Table
-from dlas.analyze.parts.covered import Coverage, side_by_side
+from dlas.analyze.parts.covered import Compared, Coverage, side_by_side
 from dlas.analyze.parts.limits import crowded
 from dlas.analyze.parts.paid import Paid, costs
 from dlas.analyze.parts.within import meeting
@@ -50,6 +51,8 @@ def _speedup(
     paid = costs(table, found.before, found.after)
     limited = bool(table.goals.at_most or table.goals.at_least)
     meets = int(surely[found.after].sum()) if limited else -1
+    # A choice between the two decides something where both are near the best.
+    both = analysis.near[found.before] & analysis.near[found.after]
     ratio, low, high = above_one(r.ratio, r.low, r.high)
     return Finding(
         "speed-up",
@@ -64,8 +67,8 @@ def _speedup(
         coverage=found.coverage,
         costs=paid,
         meets=meets,
-        # A choice between the two decides something where both are near the best.
-        contender=bool((analysis.near[found.before] & analysis.near[found.after]).any()),
+        contender=bool(both.any()),
+        worth=_worth(analysis, found, both),
         fact=beside.either(r.factor, good, bad),
         cells=_ends(rows),
         numbers={
@@ -74,6 +77,14 @@ def _speedup(
         },
         overturn=what_overturns(analysis, r.ratio, r.low, r.high),
     )  # fmt: skip
+
+
+def _worth(analysis: Analysis, found: Compared, both: Bools) -> float:
+    """Return what the better of two choices gains, at the mean, in some of their contexts."""
+    if not both.any():
+        return math.nan
+    y = analysis.estimates.mean
+    return float(np.exp(np.maximum((y[found.before] - y[found.after])[both].mean(), 0.0)))
 
 
 def _gained(table: Table, r: Any, some: Coverage, paid: Sequence[Paid], meets: int) -> str:

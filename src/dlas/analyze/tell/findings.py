@@ -56,7 +56,8 @@ def findings(analysis: Analysis) -> tuple[Finding, ...]:
 
     Of every fact one finding comes first, those about contenders (choices near the best that can
     be reached) before those about straw men, then what else is told of the same facts. Among
-    these rank goes by size and certainty: the end of the interval that is nearer to no effect; the
+    these rank goes by size and certainty: the end of the interval that is nearer to no effect, or
+    what the choice is worth among stacks near the best (``Finding.worth``), if that is less; the
     second finding of a kind counts half of its size, the third a third, so that one kind does
     not hide the others.
     """
@@ -178,6 +179,10 @@ def _rest(left: list[Finding]) -> list[Finding]:
 
 
 def _size(f: Finding) -> float:
-    """Return the log of the end of the interval nearer to no effect, of the ratio without one."""
+    """Return the log of the end of the interval nearer to no effect, of the ratio without one.
+
+    Of a choice between contenders no more than it is worth.
+    """
     near = f.low if math.isfinite(f.low) else f.ratio
-    return abs(math.log(near)) if math.isfinite(near) and near > 0 else 0.0
+    size = abs(math.log(near)) if math.isfinite(near) and near > 0 else 0.0
+    return min(size, math.log(f.worth)) if f.contender and math.isfinite(f.worth) else size

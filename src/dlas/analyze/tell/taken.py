@@ -16,7 +16,7 @@ from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.paid import SCORE, columns
 from dlas.analyze.parts.taken import Best
 from dlas.analyze.tell.noise import unsteady
-from dlas.analyze.tell.words import compared, listed, number, percent
+from dlas.analyze.tell.words import better, compared, listed, number, percent
 
 SINGLY = 12
 """What is given is told one by one up to so many, and counted beyond."""
@@ -128,16 +128,17 @@ def _rivals(analysis: Analysis, found: Best) -> str:
         text += f"; {len(near) - NAMED} more"
     if found.fastest != found.cell:
         text += ". Of all of them it serves the further goals best and is the simplest"
-    return text + _odds(found)
+    return text + _odds(analysis.table, found)
 
 
-def _odds(found: Best) -> str:
-    """Say how likely it is the best of those that cannot be told apart, and what is at stake."""
+def _odds(table: Table, found: Best) -> str:
+    """Say how likely it is the fastest of its rivals, and what is at stake."""
     if not math.isfinite(found.chance):
         return ""
     left_out = found.sure and not found.runners_up["meets"].all()
     them = "those that surely meet the goals" if left_out else "them"
-    text = f". By its estimates it is the best of {them} with a probability of "
+    top = "fastest" if better(table)[0] == "faster" else "best"
+    text = f". By its estimates it is the {top} of {them} with a probability of "
     text += percent(found.chance)
     if math.isfinite(found.regret):
         text += f"; if another is, by {percent(found.regret)} in the median"

@@ -81,7 +81,8 @@ function beside(best, c) {
 function oddsOf(best) {
   if (!isNumber(best.chance)) return [];
   const them = best.sure && best.runners_up.some((r) => !r.meets) ? "those that surely meet the goals" : "them";
-  return [` It is the best of ${them} with a probability of ${percent(best.chance, 2)}`, isNumber(best.regret) ? `; if another is, by ${percent(best.regret, 2)} in the median. ` : ". "];
+  const why = best.not_fastest ? " Of all of them it serves the further goals best and is the simplest." : "";
+  return [`${why} It is the ${GOOD === "faster" ? "fastest" : "best"} of ${them} with a probability of ${percent(best.chance, 2)}`, isNumber(best.regret) ? `; if another is, by ${percent(best.regret, 2)} in the median. ` : ". "];
 }
 function ship(c) {
   if (!DATA.folders.length) return null;
