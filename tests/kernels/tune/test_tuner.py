@@ -31,7 +31,7 @@ from dlas.kernels.convolution.oracle import DIRECT_BOUND, WINOGRAD_BOUND
 from dlas.kernels.convolution.primitives import find, plain_kernel
 from dlas.kernels.ground import subprocesses
 from dlas.kernels.ground.arrays import aligned_copy, tensor
-from dlas.kernels.ground.knobs import Knobs
+from dlas.kernels.ground.knobs import FIXED, Knobs
 from dlas.kernels.ground.program import load_library
 from dlas.kernels.ground.records import FILE, Records
 from dlas.kernels.ground.subprocesses import Answer, Workers
@@ -60,7 +60,8 @@ def check_settings(op: Conv2d, primitive: str, weights: str, target: str, count:
     if find(primitive, weights).why_not(op):
         return
     cpu = resolve(target)
-    every = plain_kernel(op, primitive, weights, cpu, 1).space().settings
+    found = plain_kernel(op, primitive, weights, cpu, 1).space()
+    every = [FIXED] if found is None else found.settings  # some have no knobs
     for setting in chance.sample(every, min(count, len(every))):
         threads = chance.choice([1, 2])
         filters, bias = random(op.weight_shape), random((op.out_channels,))
