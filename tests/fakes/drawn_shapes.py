@@ -5,6 +5,9 @@ from hypothesis import strategies as st
 
 from dlas.kernels import Conv2d, UnsupportedError
 
+THREADS = st.integers(1, 2)
+ZEROS = st.sampled_from([None, 0.0, 0.7, 1.0])
+"""The share of zeros among filters; None: they are dense."""
 sixty = settings(
     max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck)
 )

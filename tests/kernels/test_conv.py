@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dlas.kernels import Conv2d, InputError, UnsupportedError, build_conv2d
@@ -14,7 +14,7 @@ from dlas.kernels.convolution.primitives import plain_kernel
 from dlas.kernels.convolution.winograd import why_not
 from dlas.kernels.convolution.winograd_tiles import default_outputs
 from dlas.kernels.ground.target import resolve
-from drawn_shapes import operators
+from drawn_shapes import THREADS, ZEROS, operators, sixty
 from kernel_checks import check, pairs, pairwise, random, worst_error
 from kernel_shapes import SHAPES, name
 
@@ -113,7 +113,7 @@ def test_winograd_is_right_on_all_shapes(turn: int, target: str) -> None:
 
 
 @pytest.mark.kernels_full
-@settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@sixty
 @given(
     channels=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     size=st.tuples(st.integers(1, 20), st.integers(1, 20)),
@@ -206,13 +206,8 @@ def test_weights_of_zero_give_the_bias() -> None:
 
 @pytest.mark.kernels_full
 @pytest.mark.parametrize("primitive", PRIMITIVES)
-@settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-@given(
-    op=operators(),
-    turn=st.integers(0, 3),
-    threads=st.integers(1, 2),
-    zeros=st.sampled_from([None, 0.0, 0.7, 1.0]),
-)
+@sixty
+@given(op=operators(), turn=st.integers(0, 3), threads=THREADS, zeros=ZEROS)
 def test_primitive_is_right_on_drawn_shapes(
     primitive: str, op: Conv2d, turn: int, threads: int, zeros: float | None
 ) -> None:

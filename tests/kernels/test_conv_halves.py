@@ -18,7 +18,7 @@ from dlas.kernels.convolution.winograd import why_not
 from dlas.kernels.ground.half_floats import STORED
 from dlas.kernels.ground.target import INSTRUCTION_SETS, of_level, resolve, runs_here
 from dlas.kernels.ground.types import HALVES
-from drawn_shapes import operators, sixty
+from drawn_shapes import THREADS, operators, sixty
 from kernel_checks import check_half, pairwise, random
 from kernel_shapes import SHAPES, name
 
@@ -98,7 +98,7 @@ def test_halves_are_right_on_all_shapes(
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("primitive", ["direct", "gemm", "spatial-pack", "native"])
 @sixty
-@given(op=operators(), turn=st.integers(0, 3), threads=st.integers(1, 2))
+@given(op=operators(), turn=st.integers(0, 3), threads=THREADS)
 def test_halves_are_right_on_drawn_shapes(
     primitive: str, dtype: str, op: Conv2d, turn: int, threads: int
 ) -> None:

@@ -14,7 +14,7 @@ from dlas.kernels.code.numbers import left_out
 from dlas.kernels.convolution import primitives
 from dlas.kernels.ground.target import resolve, runs_here
 from dlas.kernels.ground.types import SPARSE_INT8
-from drawn_shapes import operators, sixty
+from drawn_shapes import THREADS, ZEROS, operators, sixty
 from kernel_checks import bytes_of, check_int8, filters_of, pairwise, scales_of
 from kernel_shapes import SHAPES, name
 
@@ -46,12 +46,7 @@ def test_int8_is_exact_on_all_shapes(turn: int, primitive: str, target: str) -> 
 @pytest.mark.kernels_full
 @pytest.mark.parametrize("primitive", PRIMITIVES)
 @sixty
-@given(
-    op=operators(),
-    turn=st.integers(0, 11),
-    threads=st.integers(1, 2),
-    zeros=st.sampled_from([None, 0.0, 0.7, 1.0]),
-)
+@given(op=operators(), turn=st.integers(0, 11), threads=THREADS, zeros=ZEROS)
 def test_int8_is_exact_on_drawn_shapes(
     primitive: str, op: Conv2d, turn: int, threads: int, zeros: float | None
 ) -> None:

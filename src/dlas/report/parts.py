@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dlas.analyze import Analysis
+from dlas.analyze.tell.beside import choices
 from dlas.report.material import Material
 from dlas.report.pack import Part, Texts, pack, plain
 
@@ -132,7 +133,7 @@ def flips(found: Analysis) -> pd.DataFrame:
     """Return the largest flips, those between contenders (see ``Finding.contender``) first."""
     near = {(f.choices, f.layers) for f in found.findings if f.kind == "flip" and f.contender}
     straw = [
-        ((f"{r.layer}={r.a}", f"{r.layer}={r.b}"), (r.layer, *r.by.split(", "))) not in near
+        (choices((r.layer, r.a), (r.layer, r.b)), (r.layer, *r.by.split(", "))) not in near
         for r in found.flips.itertuples()
     ]
     return found.flips.iloc[np.argsort(straw, kind="stable")].head(FLIPS)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from dlas.analyze.estimate.choice_texts import techniques_with
 from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import EMPTY, Bools, Floats, Ints
 from dlas.analyze.estimate.table import COMPLETE, Factor, Table
@@ -162,4 +163,4 @@ def _parameters(table: Table, found: Grid, here: Bools, told: Sequence[str]) -> 
 def _named(table: Table, parameter: str) -> bool:
     """Say whether levels of its layer name a parameter: one that was chosen, no default."""
     layer, _, name = parameter.partition(".")
-    return any(f"{name}=" in level for level in table.levels.get(layer, ()))
+    return bool(techniques_with(name, table.levels.get(layer, ())))
