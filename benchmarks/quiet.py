@@ -34,9 +34,10 @@ from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.noise import estimate
 from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.contrasts import tested
-from dlas.core.drift import drift as drifted
+from dlas.core.disturbed import QUIET_TIMES, SLOW, WIDTH
 from dlas.core.least import OF_ROUNDS, OF_RUNS, expected_least
-from dlas.run.enough import too_wide
+from dlas.core.steady import steady
+from dlas.run.enough import UNDISTURBED, too_wide
 
 Path = np.ndarray
 STRATA = 4
@@ -154,25 +155,60 @@ def session(rng: np.random.Generator, kind: str) -> tuple[Rounds, np.ndarray]:
         number += 1
         if number >= MIN_ROUNDS:
             due = _due(due, rounds)
-    # unlimited rounds of the same session: at any moment of it
+    return rounds, unlimited(rng, total, now, estimate(table_of(rounds)).disturbed is not None)
+
+
+def unlimited(rng: np.random.Generator, total: np.ndarray, end: float, calm: bool) -> np.ndarray:
+    """Return what unlimited rounds of a session come to, by duration and stratum.
+
+    Measurements at random moments of its path; where the estimate leaves disturbed ones out
+    (``calm``) only those of quiet times, as what is measured around them would tell.
+    """
     truth = np.empty((3, STRATA))
     for d, ms in enumerate(DURATIONS):
         for s in range(STRATA):
-            start = rng.uniform(0, now, FURTHER)
-            truth[d, s] = expected_least(measured(rng, total, start, ms, s), OF_ROUNDS)
-    return rounds, truth
+            start = rng.uniform(0, end, FURTHER)
+            found = measured(rng, total, start, ms, s)
+            if calm:
+                around = _around(rng, total, start, end)
+                found = found[around <= np.quantile(around, QUIET_TIMES) + SLOW]
+            truth[d, s] = expected_least(found, OF_ROUNDS)
+    return truth
+
+
+def _around(rng: np.random.Generator, total: np.ndarray, start: np.ndarray, end: float) -> Path:
+    """Return by moment the weighted median of what other cells would read around it."""
+    apart = np.array([k for k in range(-3 * WIDTH, 3 * WIDTH + 1) if k])
+    each = float(np.mean([max(LEAST_RUNS * ms, REGION_MS) + BESIDE_MS for ms in DURATIONS]))
+    moments = np.clip(start[:, None] + apart * each, 0, end)
+    over = np.empty(moments.shape)
+    kinds = rng.integers(3 * STRATA, size=moments.shape)
+    for kind in range(3 * STRATA):
+        own = kinds == kind
+        ms, stratum = DURATIONS[kind % 3], kind // 3
+        read = measured(rng, total, moments[own], ms, stratum)
+        over[own] = read - np.quantile(read, 1 / (MAX_ROUNDS + 1))
+    weight = np.broadcast_to(np.exp(-0.5 * (apart / WIDTH) ** 2), over.shape)
+    ranked = np.argsort(over, axis=1)
+    sums = np.cumsum(np.take_along_axis(weight, ranked, axis=1), axis=1)
+    middle = np.argmax(sums >= sums[:, -1:] / 2, axis=1)[:, None]
+    chosen = np.take_along_axis(ranked, middle, axis=1)
+    return np.take_along_axis(over, chosen, axis=1)[:, 0]
 
 
 def _due(due: list[int], rounds: Rounds) -> list[int]:
     found = []
     units = np.concatenate([np.full(len(own), cell) for cell, own in rounds.items()])
     logs, order = np.array([each for own in rounds.values() for each in own]).T
-    steady = logs - drifted(logs, units, order.astype(np.int64), units // 3 % STRATA).at
+    of, nobody = units // 3 % STRATA, np.zeros(len(units), dtype=np.int64)
+    calm = steady(logs, units, order.astype(np.int64), of, [nobody, of], nobody)
+    good = np.bincount(units, ~calm.told, minlength=CELLS)
     for stratum in range(STRATA):
         own = [cell for cell in due if cell // 3 % STRATA == stratum]
         if own:
-            wide = too_wide([steady[units == cell] for cell in own], PRECISION)
-            found += [cell for cell, each in zip(own, wide, strict=True) if each]
+            wide = too_wide([calm.logs[(units == cell) & calm.kept] for cell in own], PRECISION)
+            few = [good[cell] < UNDISTURBED for cell in own]
+            found += [c for c, *why in zip(own, wide, few, strict=True) if any(why)]
     return found
 
 

@@ -39,8 +39,11 @@ def test_each_ceiling_is_read_at_the_start_and_at_the_end(read: pd.DataFrame) ->
             assert counts["arithmetic", threads, moment] == 1
             assert counts["memory", threads, moment] == 1
             assert counts["overhead", threads, moment] == 2  # one for each software
-    assert read["value"].notna().all(), read["reason"].tolist()
-    assert (read["value"] > 0).all()
+    # a last cache of hundreds of MB on a small machine leaves no room for arrays that exceed it
+    room = ~read["reason"].str.contains("larger than the last cache")
+    assert (read.loc[~room, "kind"] == "memory").all()
+    assert read.loc[room, "value"].notna().all(), read["reason"].tolist()
+    assert (read.loc[room, "value"] > 0).all()
     assert read["method"].ne("").all()
 
 

@@ -3,13 +3,14 @@
 The width of a cell's interval comes from the noise of its stratum (runtime and threads), pooled:
 all cells of a stratum stop together. A cell's own spread decides nothing, since a cell would stop
 when its rounds happen to agree, and its interval would then promise too much (coverage 0.58 with
-whole bad rounds); nor does its value.
+whole bad rounds); nor does its value. Rounds that were disturbed, as other cells tell that were
+measured around them, do not count.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from dlas.core.least import Floats
 
 LEVEL = 0.95
+UNDISTURBED = 3
+"""Rounds of a cell that must be undisturbed: of so many the least is taken."""
+COMPANY = 8
+"""Entries that are measured together at least, where few are measured once more."""
 E = TypeVar("E")
 
 
@@ -30,9 +35,11 @@ def undecided(
     precision: float,
     *,
     name: Callable[[E], tuple[str, int]],
-    stratum: Callable[[E], object],
+    stratum: Callable[[E], tuple[object, ...]],
 ) -> list[E]:
     """Return the entries whose interval is wider than plus or minus ``precision``.
+
+    And those that too few undisturbed rounds are known of.
 
     Args:
         entries: what is measured.
@@ -43,41 +50,78 @@ def undecided(
     """
     import numpy as np
 
-    known = [row for row in rows if row.status is Status.COMPLETE and row.samples]
-    logs = _steady(known, {name(entry): stratum(entry) for entry in entries})
+    logs, too_few = _steady(rows, {name(entry): stratum(entry) for entry in entries})
     groups: dict[object, list[E]] = defaultdict(list)
     for entry in entries:
         groups[stratum(entry)].append(entry)
     found = []
     for group in groups.values():
         wide = too_wide([np.array(logs[name(entry)]) for entry in group], precision)
-        found += [entry for entry, each in zip(group, wide, strict=True) if each]
+        found += [
+            entry
+            for entry, each in zip(group, wide, strict=True)
+            if each or name(entry) in too_few
+        ]
     return found
 
 
+def spoiled(
+    entries: Sequence[E],
+    rows: Iterable[RoundRow],
+    *,
+    name: Callable[[E], tuple[str, int]],
+    stratum: Callable[[E], tuple[object, ...]],
+) -> tuple[list[E], list[E]]:
+    """Return the measured entries with too few undisturbed rounds, and some to measure with them.
+
+    A reading is judged by those around it, so that few entries cannot be measured by themselves:
+    others of their strata take part, until there are :data:`COMPANY` of each.
+    """
+    rows = list(rows)
+    _, too_few = _steady(rows, {name(entry): stratum(entry) for entry in entries})
+    few = [entry for entry in entries if name(entry) in too_few]
+    measured = {(row.cell, row.control) for row in rows}
+    company: list[E] = []
+    for group in dict.fromkeys(stratum(entry)[1:] for entry in few):
+        own = [e for e in entries if stratum(e)[1:] == group and name(e) in measured - too_few]
+        there = sum(stratum(entry)[1:] == group for entry in few)
+        company += own[: max(0, COMPANY - there)]
+    return few, company
+
+
 def _steady(
-    rows: Sequence[RoundRow], strata: Mapping[tuple[str, int], object]
-) -> Mapping[tuple[str, int], list[float]]:
-    """Return the logarithms of the undisturbed rounds by cell and control.
+    rows: Iterable[RoundRow], strata: Mapping[tuple[str, int], tuple[object, ...]]
+) -> tuple[Mapping[tuple[str, int], list[float]], set[tuple[str, int]]]:
+    """Return the logarithms of undisturbed rounds by cell and control, and which have too few.
 
     Less what all cells have in common: how much slower a later session was, and the drift of each.
     """
     import numpy as np
 
-    from dlas.core.drift import drift
     from dlas.core.least import of_runs
+    from dlas.core.steady import steady
 
-    log = np.log([of_runs(row.samples) for row in rows])
-    order = np.argsort(np.argsort([row.created_at for row in rows], kind="stable"))
-    units = _numbered([(row.cell, row.control) for row in rows])
-    groups = _numbered([strata.get((row.cell, row.control)) for row in rows])
-    sessions = _numbered([row.session for row in rows])
-    log -= _shifts(log, units, order, sessions)
-    log -= drift(log, units, order, groups, sessions).at
     found: dict[tuple[str, int], list[float]] = defaultdict(list)
-    for row, value in zip(rows, log.tolist(), strict=True):
-        found[row.cell, row.control].append(value)
-    return found
+    known = [row for row in rows if row.status is Status.COMPLETE and row.samples]
+    if not known:
+        return found, set()
+    log = np.log([of_runs(row.samples) for row in known])
+    order = np.argsort(np.argsort([row.created_at for row in known], kind="stable"))
+    names = [(row.cell, row.control) for row in known]
+    units, sessions = _numbered(names), _numbered([row.session for row in known])
+    log -= _shifts(log, units, order, sessions)
+    of = [strata.get(each, ()) for each in names]
+    parts = [[each[i : i + 1] for each in of] for i in range(max(map(len, of)))]
+    groupings = [_numbered([None] * len(of)), _numbered(of), *map(_numbered, parts)]
+    calm = steady(log, units, order, _numbered(of), groupings, sessions)
+    every, good = Counter(names), Counter(dict.fromkeys(names, 0))
+    for name, value, kept, told in zip(
+        names, calm.logs.tolist(), calm.kept.tolist(), calm.told.tolist(), strict=True
+    ):
+        good[name] += not told
+        if kept:
+            found[name].append(value)
+    return found, {name for name, n in every.items() if good[name] < min(UNDISTURBED, n)}
 
 
 def _shifts(log: Floats, units: Ints, order: Ints, sessions: Ints) -> Floats:

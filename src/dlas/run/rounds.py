@@ -9,21 +9,20 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
-from pathlib import Path
 
 from dlas.core import failpoints
 from dlas.core.clock import now
-from dlas.core.keys import Json, key
-from dlas.core.records import MeasureSettings, Stage, Status
+from dlas.core.keys import Json
+from dlas.core.records import Stage, Status
 from dlas.run.anchors import anchors
 from dlas.run.bench import Bench, Measured, measure
 from dlas.run.engines.hands import default_workers
-from dlas.run.enough import undecided
+from dlas.run.enough import spoiled, undecided
+from dlas.run.entries import Entry, with_controls
 from dlas.run.measure.sentinel import Drift, Watch
 from dlas.run.measure.verdict import asked_and_ran
 from dlas.run.plan.after_build import TOLD
-from dlas.run.plan.counts import control_count, stratum
-from dlas.run.plan.plan import Runnable
+from dlas.run.plan.counts import stratum
 from dlas.run.process.tasks import Launch, Server
 from dlas.run.progress import Progress
 from dlas.store.facts import Observed, flagged
@@ -33,25 +32,10 @@ AGAIN = frozenset({"steal", "stopped"})
 """What has a round measured once more, at once."""
 SENTINEL = Server(preload=("numpy",))
 SENTINEL_EVERY = 10
+PAUSE_S = 10.0
+"""Seconds between the beginnings of rounds that repeat what was disturbed too often."""
 RESTART_EVERY = 3
 """Rounds in which the same servers are forked: their children share one address layout."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One cell to be measured; ``control`` 1 is the same cell under another id (A/A)."""
-
-    plan: Runnable
-    control: int
-    key: str
-    content: str
-    artifact: Path
-    inputs: Path
-
-    @property
-    def name(self) -> tuple[str, int]:
-        """What tells it from the others."""
-        return self.plan.cell, self.control
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,25 +45,6 @@ class Turn:
     entry: Entry
     round: int
     position: int
-
-
-def with_controls(entries: Sequence[Entry], settings: MeasureSettings) -> list[Entry]:
-    """Return the entries and their A/A controls.
-
-    max(``min_controls``, ``controls`` x cells) of the cells, at least two for each runtime and
-    thread count, are measured a second time. The choice depends on the cells alone.
-    """
-    ranked = sorted(entries, key=lambda e: key("control", e.plan.cell))
-    strata: dict[tuple[str, int], list[Entry]] = defaultdict(list)
-    for entry in ranked:
-        strata[stratum(entry.plan)].append(entry)
-    wanted = control_count([len(members) for members in strata.values()], settings)
-    if not wanted:
-        return list(entries)
-    chosen = [e for members in strata.values() for e in members[:2]]
-    rest = [e for e in ranked if e not in chosen]
-    chosen += rest[: max(0, wanted - len(chosen))]
-    return [*entries, *(replace(e, control=1) for e in chosen)]
 
 
 class Rounds:
@@ -110,6 +75,7 @@ class Rounds:
         self.begun = False
         self.have: dict[tuple[str, int], set[int]] = defaultdict(set)
         self.anchors: list[Entry] = []
+        self.here: set[tuple[str, int]] = set()  # measured by this run
         self.watch = Watch()
         self.done = 0
         self.total = 0
@@ -130,10 +96,40 @@ class Rounds:
                 due = everything if number < rounds.min else self._undecided(everything)
                 self.done += len(everything) - len(due)
                 self._round(number, due)
+            self._once_more(everything)
             if self.begun:
                 self.beside("end")
         finally:
             os.sched_setaffinity(0, allowed)
+
+    def _once_more(self, everything: Sequence[Entry]) -> None:
+        """Measure again what was disturbed too often: at most as many rounds again.
+
+        Not where the number of rounds is fixed, nor what an earlier run measured. What disturbs
+        lasts for seconds to minutes; a round of few entries is over in less, so that it is waited.
+        """
+        rounds = self.bench.settings.rounds
+        mine = {entry.name for entry in everything} & self.here
+        for number in range(rounds.max, 2 * rounds.max if rounds.max > rounds.min else 0):
+            rows = self._rows(everything)
+            few, company = spoiled(
+                everything,
+                rows,
+                name=lambda entry: entry.name,
+                stratum=lambda entry: stratum(entry.plan),
+            )
+            few = [entry for entry in few if entry.name in mine and not self._gave_up(entry)]
+            if not few:
+                return
+            together = few + [entry for entry in company if not self._gave_up(entry)]
+            self.total += len(together)
+            self.progress.note(
+                f"{len(few)} measurements were disturbed too often by what else the machine does: "
+                "one more round of them"
+            )
+            began = time.monotonic()
+            self._round(number, together, again=True)
+            time.sleep(max(0.0, PAUSE_S - (time.monotonic() - began)))
 
     def _rows(self, everything: Sequence[Entry]) -> list[RoundRow]:
         """Return the rounds that are there of some entries, as they are asked for now."""
@@ -172,8 +168,8 @@ class Rounds:
 
     # ------------------------------------------------------------ one round
 
-    def _round(self, number: int, everything: Sequence[Entry]) -> None:
-        pending = [entry for entry in everything if len(self.have[entry.name]) <= number]
+    def _round(self, number: int, everything: Sequence[Entry], again: bool = False) -> None:
+        pending = [entry for entry in everything if again or len(self.have[entry.name]) <= number]
         self.done += len(everything) - len(pending)
         if number < self.bench.settings.rounds.min:
             pending += [entry for entry in self.anchors if entry not in pending]
@@ -207,6 +203,7 @@ class Rounds:
         have = self.have[entry.name]
         number = next(n for n in count(self.first) if n not in have)
         have.add(number)
+        self.here.add(entry.name)
         return Turn(entry, number, position)
 
     def _gave_up(self, entry: Entry) -> bool:

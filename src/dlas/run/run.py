@@ -22,6 +22,7 @@ from dlas.run.asked import chosen, made, parted, planned, statuses
 from dlas.run.bench import Bench
 from dlas.run.ceilings import Ceilings
 from dlas.run.company import Alone, Company, Form, Occasion, nobody
+from dlas.run.entries import Entry
 from dlas.run.making import Maker
 from dlas.run.measure import host as hosts
 from dlas.run.measure.alone import folder_lock, machine_lock
@@ -31,7 +32,7 @@ from dlas.run.plan.counts import measurement_count
 from dlas.run.plan.plan import Plan, Runnable, Step
 from dlas.run.process.isolate import Pool
 from dlas.run.progress import Progress, Silent
-from dlas.run.rounds import Entry, Rounds
+from dlas.run.rounds import Rounds
 from dlas.store.address import place_of, point
 from dlas.store.artifacts import StepRecord
 from dlas.store.budget import Budget, checked_size

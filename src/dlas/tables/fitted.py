@@ -104,6 +104,7 @@ def estimates_of(every: Sequence[Results], cells: pd.DataFrame, metric: str) -> 
         pairs = own.controls.assign(row=place[own.controls["row"].to_numpy(dtype=int)])
         controls.append(pairs[pairs["row"] >= 0])
     drifts = [own.drift for own, _, _ in known if own.drift is not None]
+    left_out = [own.disturbed for own, _, _ in known if own.disturbed is not None]
     notes = [f"{name}{note}" for own, name, _ in known for note in own.notes]
     return Estimates(
         "rounds",
@@ -123,6 +124,7 @@ def estimates_of(every: Sequence[Results], cells: pd.DataFrame, metric: str) -> 
         (*notes, *(note for each in hosts for note in each.notes)),
         tails,
         drifts[0] if len(drifts) == 1 else None,
+        left_out[0] if len(left_out) == 1 else None,
     )
 
 

@@ -13,7 +13,7 @@ from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.noise import estimate
 from dlas.analyze.estimate.table import Table
 
-CELLS, ROUNDS, SIZE = 40, 4, 0.15
+CELLS, ROUNDS, SIZE = 40, 4, 0.03
 
 
 def table(seed: int, *, least: bool = True, order: bool = True) -> tuple[Table, np.ndarray]:

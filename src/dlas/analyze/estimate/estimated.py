@@ -46,6 +46,8 @@ class Estimates:
     drift: float | None = None
     """Share of the variance between the rounds of a cell that was the machine's drift, which is
     taken off; None where none was."""
+    disturbed: float | None = None
+    """Share of the rounds that were disturbed and do not count; None where none was."""
 
     @property
     def known(self) -> bool:

@@ -12,9 +12,8 @@ import numpy as np
 
 from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import Bools, Floats, Ints
-from dlas.analyze.estimate.rounds import Units, fit, units_of
-from dlas.analyze.estimate.sessions import linked
-from dlas.analyze.estimate.steady import steadied
+from dlas.analyze.estimate.rounds import Units, fit
+from dlas.analyze.estimate.spared import calmed
 from dlas.analyze.estimate.table import Table
 from dlas.core.least import OF_ROUNDS, expected_least, scale
 
@@ -55,8 +54,7 @@ def halves(table: Table, whole: Estimates) -> Halves:
     known = np.isfinite(whole.mean)
     if table.samples is None or whole.kind != "rounds":
         return Halves(whole, whole, False, np.zeros(len(known), dtype=bool))
-    samples = linked(table.samples).samples
-    units = steadied(table, units_of(samples[samples["control"] == 0])).units
+    units = _of_cells(calmed(table, table.samples).units)
     logs = units.log if table.least else fit(units).net
     order = np.lexsort((units.round, units.unit))
     rank = np.empty(len(order), dtype=np.int64)
@@ -72,6 +70,17 @@ def halves(table: Table, whole: Estimates) -> Halves:
         found.append(_as_half(whole, units.row, value, factor))
     thin = known & ~(np.isfinite(found[0].mean) & np.isfinite(found[1].mean))
     return Halves(found[0], found[1], True, thin)
+
+
+def _of_cells(units: Units) -> Units:
+    """Return what was measured of the cells themselves, without A/A controls."""
+    own = units.control == 0
+    kept = own[units.unit]
+    order = None if units.order is None else units.order[kept]
+    return Units(
+        units.row[own], units.control[own], (np.cumsum(own) - 1)[units.unit[kept]],
+        units.round[kept], units.log[kept], units.session[kept], order,
+    )  # fmt: skip
 
 
 def _of(table: Table, fewer: Ints) -> int:

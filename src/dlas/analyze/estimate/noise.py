@@ -25,11 +25,11 @@ from dlas.analyze.estimate.rounds import (
     least_of_rounds,
     medians,
     pooled,
-    units_of,
     variances,
 )
-from dlas.analyze.estimate.sessions import Linked, linked
-from dlas.analyze.estimate.steady import Steady, steadied
+from dlas.analyze.estimate.sessions import Linked
+from dlas.analyze.estimate.spared import calmed
+from dlas.analyze.estimate.steady import Steady
 from dlas.analyze.estimate.strata import labels
 from dlas.analyze.estimate.student import quantile
 from dlas.analyze.estimate.table import Table
@@ -76,16 +76,13 @@ def _from_bounds(table: Table, bounds: tuple[str, str]) -> Estimates:
 
 def _from_rounds(table: Table, samples: pd.DataFrame) -> Estimates | None:
     """Fit the rounds; ``None`` where no cell has two of them."""
-    together = linked(samples)
-    steady = steadied(table, units_of(together.samples))
-    units = steady.units
+    calm = calmed(table, samples)
+    together, steady, units = calm.linked, calm.steady, calm.units
     fitted = _least(table, units) if table.least else _mean(table, units)
     if fitted is None:
         return None
     noise = fitted.noise
-    pairs = list(zip(units.row.tolist(), units.control.tolist(), strict=True))
-    each = np.array([together.each(u) for u in pairs])
-    fitted = replace(fitted, var=fitted.var + each)
+    fitted = replace(fitted, var=fitted.var + calm.var())
     controls, inflation = _controls(units, fitted)
     # Controls have done their work: only the cells themselves go on.
     n = len(table.cells)
@@ -108,9 +105,10 @@ def _from_rounds(table: Table, samples: pd.DataFrame) -> Estimates | None:
         controls,
         inflation,
         shared.shape[1],
-        (*steady.notes, *together.notes, *_lone(int((there & ~noise.known).sum()))),
+        (*calm.notes, *_lone(int((there & ~noise.known).sum()))),
         tails,
         steady.explained or None,
+        calm.spared.share,
     )
 
 

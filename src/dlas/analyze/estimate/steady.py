@@ -45,12 +45,13 @@ class Steady:
 
 
 def steadied(table: Table, units: Units) -> Steady:
-    """Take the drift of each session off its rounds (:mod:`dlas.core.drift`).
+    """Take the drift of each session off its rounds, where they then agree better.
 
-    What remains is moved so that the mean of a stratum's undisturbed values stays what it was:
-    cells are made comparable, none is made faster. How far is known from so many cells: an error
-    that is the same for all of the stratum. So few rounds saw only so much of the drift: what the
-    least of three of them is in doubt by is not gone, but it is the same for all cells.
+    It is that of :mod:`dlas.core.drift`. What remains is moved so that the mean of a stratum's
+    undisturbed values stays what it was: cells are made comparable, none is made faster. How far
+    is known from so many cells: an error that is the same for all of the stratum. So few rounds
+    saw only so much of the drift: what the least of three of them is in doubt by is not gone, but
+    it is the same for all cells.
     """
     none = Steady(units, np.zeros((len(units.row), 0)))
     if units.order is None or not table.least:
@@ -64,7 +65,10 @@ def steadied(table: Table, units: Units) -> Steady:
     explained = found.explained if np.any(log != units.log) else 0.0
     if not explained:
         return none
-    moved = before - least_of_rounds(replace(units, log=log))[0]
+    after, left = least_of_rounds(replace(units, log=log))
+    if np.nansum(left) >= np.nansum(size):
+        return none
+    moved = before - after
     doubts = least_of_rounds(replace(units, log=units.log - log))[1]
     level, doubt = np.zeros(len(enough)), np.zeros(len(enough))
     columns, df = [], []

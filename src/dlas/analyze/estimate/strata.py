@@ -29,24 +29,25 @@ def labels(table: Table, units: Units, size: Floats) -> list[str]:
         size: how large each unit's noise is, on any scale; NaN where it is not known.
     """
     columns = list(table.strata or ())
-    found = _joined(table, units, columns)
+    found = joined(table, units, columns)
     if len(set(found)) > MAX_STRATA:
         columns = columns[:1]
-        found = _joined(table, units, columns)
+        found = joined(table, units, columns)
     if len(set(found)) > MAX_STRATA:
         return ["all"] * len(units.row)
     while not table.strata_given and len(columns) < len(table.strata or ()) + MOST_FOUND:
         column = _telling(table, units, size, found, columns)
         if column is None:
             break
-        more = _joined(table, units, [*columns, column])
+        more = joined(table, units, [*columns, column])
         if len(set(more)) > MAX_FOUND:
             break
         columns, found = [*columns, column], more
     return found
 
 
-def _joined(table: Table, units: Units, columns: list[str]) -> list[str]:
+def joined(table: Table, units: Units, columns: list[str]) -> list[str]:
+    """Return the levels of some columns as one text, by unit; all alike without columns."""
     if not columns:
         return ["all"] * len(units.row)
     parts = [_levels(table, c)[units.row] for c in columns]

@@ -1,0 +1,68 @@
+"""Readings without disturbed ones or without drift: whichever leaves less in doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dlas.core.disturbed import Bools, Floats, Ints, disturbed
+from dlas.core.drift import drift
+from dlas.core.least import OF_ROUNDS, scale, size
+
+
+@dataclass(frozen=True)
+class Steady:
+    """What was found in the readings."""
+
+    logs: Floats
+    """Their logarithms, less the drift where that was taken off."""
+    told: Bools
+    """Which were measured while the machine was disturbed, where such are left out."""
+    kept: Bools
+    """Which stand."""
+
+
+def steady(
+    logs: Floats,
+    units: Ints,
+    order: Ints,
+    groups: Ints,
+    groupings: Sequence[Ints],
+    sessions: Ints,
+) -> Steady:
+    """Leave out disturbed readings, or take the drift off, or both, or neither.
+
+    Args:
+        logs: logarithms of the readings.
+        units: number of the cell or control that each belongs to.
+        order: place in time of each, within its session.
+        groups: number of the stratum of each, which may feel the drift more or less.
+        groupings: what may be disturbed together; see :func:`dlas.core.disturbed.disturbed`.
+        sessions: number of the session of each.
+    """
+    every = np.ones(len(logs), dtype=bool)
+    found = disturbed(logs, units, order, groupings, sessions)
+    ways = []
+    for told, kept in ((~every, every), (found.told, found.kept)):
+        less = logs.copy()
+        less[kept] -= drift(logs[kept], units[kept], order[kept], groups[kept], sessions[kept]).at
+        for each in (logs, less):
+            ways.append((doubt(each[kept], units[kept]), Steady(each, told, kept)))
+    return min(ways, key=lambda way: way[0])[1]
+
+
+def doubt(logs: Floats, units: Ints) -> float:
+    """Return the sum over units of what is not known of their least of three, as variances.
+
+    A single reading is in doubt as the others are.
+    """
+    sizes, scales = [], []
+    for unit in np.unique(units):
+        own = logs[units == unit]
+        sizes.append(float(size(own)))
+        scales.append(scale(len(own), OF_ROUNDS))
+    known = np.array(sizes)
+    mean = float(np.nanmean(known)) if np.isfinite(known).any() else 0.0
+    return float(np.where(np.isnan(known), mean, known) @ np.array(scales))
