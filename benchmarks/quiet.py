@@ -22,6 +22,7 @@ import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from typing import Any
@@ -36,7 +37,7 @@ from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.contrasts import tested
 from dlas.core.disturbed import QUIET_TIMES, SLOW, WIDTH
 from dlas.core.least import OF_ROUNDS, OF_RUNS, expected_least
-from dlas.core.steady import steady
+from dlas.core.quieted import quieted
 from dlas.run.enough import UNDISTURBED, too_wide
 
 Path = np.ndarray
@@ -52,6 +53,9 @@ JITTER = (0.003, 0.005, 0.008, 0.012)
 """Standard deviation of a run by stratum; always added, never taken off."""
 FELT = (1.0, 1.0, 1.3, 1.6)
 """The power of a disturbance that a stratum feels: threads wait for each other."""
+ONE_CORE = "two processors on one core"
+BY_SOME = {ONE_CORE: (0.0, 0.0, 1.0, 1.6)}
+"""The same by kinds that some strata do not feel at all."""
 FURTHER = 600
 
 
@@ -103,6 +107,16 @@ def sibling(rng: np.random.Generator, n: int) -> Path:
     return np.where((np.arange(n) + phase) % 20_000 < 10_000, 1.4, 1.0)
 
 
+def one_core(rng: np.random.Generator, n: int) -> Path:
+    """Return two processors that share a core for 40 % of the time, 20 s on average."""
+    path, at, slow = np.ones(n), 0, bool(rng.random() < 0.4)
+    while at < n:
+        length = int(rng.exponential(20_000 if slow else 30_000)) + 1_000
+        path[at : at + length] = 1.6 if slow else 1.0
+        at, slow = at + length, not slow
+    return path
+
+
 KINDS: dict[str, Callable[[np.random.Generator, int], Path]] = {
     "none": quiet,
     "bursts": bursts,
@@ -110,20 +124,31 @@ KINDS: dict[str, Callable[[np.random.Generator, int], Path]] = {
     "two speeds": speeds,
     "drifting clock": drift,
     "busy hyper-thread": sibling,
+    ONE_CORE: one_core,
 }
 
 
+@dataclass(frozen=True)
+class Machine:
+    """One session of a machine."""
+
+    total: np.ndarray
+    """The running sum of its path."""
+    felt: tuple[float, ...]
+    """The power of it that each stratum feels."""
+
+
 def measured(
-    rng: np.random.Generator, total: np.ndarray, start: np.ndarray, ms: float, stratum: int
+    rng: np.random.Generator, machine: Machine, start: np.ndarray, ms: float, stratum: int
 ) -> np.ndarray:
     """Return the log of what rounds that start at some moments come to, over the quiet time.
 
-    ``total`` is the running sum of the path; a run takes as long as the path says on its way.
+    A run takes as long as the path says on its way.
     """
     runs = max(LEAST_RUNS, int(REGION_MS / ms))
     began = start[:, None] + np.arange(runs) * ms
-    slow = (at(total, began + ms) - at(total, began)) / ms
-    felt = np.maximum(slow, 1e-9) ** FELT[stratum]
+    slow = (at(machine.total, began + ms) - at(machine.total, began)) / ms
+    felt = np.maximum(slow, 1e-9) ** machine.felt[stratum]
     jitter = np.abs(rng.normal(0, JITTER[stratum], began.shape))
     return np.log(expected_least(felt * (1 + jitter), OF_RUNS))
 
@@ -144,21 +169,22 @@ def session(rng: np.random.Generator, kind: str) -> tuple[Rounds, np.ndarray]:
     each = [max(LEAST_RUNS * ms, REGION_MS) + BESIDE_MS for ms in DURATIONS]
     length = int(MAX_ROUNDS * sum(each) * CELLS / len(DURATIONS)) + 2_000
     total = np.concatenate([[0.0], np.cumsum(KINDS[kind](rng, length))])
+    machine = Machine(total, BY_SOME.get(kind, FELT))
     rounds: Rounds = defaultdict(list)
     due, now, number = list(range(CELLS)), 0.0, 0
     while due and number < MAX_ROUNDS:
         for cell in rng.permutation(due).tolist():
             ms, stratum = DURATIONS[cell % 3], cell // 3 % STRATA
-            found = measured(rng, total, np.array([now + BESIDE_MS]), ms, stratum)
+            found = measured(rng, machine, np.array([now + BESIDE_MS]), ms, stratum)
             rounds[cell].append((float(found[0]), int(now)))
             now += max(LEAST_RUNS * ms, REGION_MS) + BESIDE_MS
         number += 1
         if number >= MIN_ROUNDS:
             due = _due(due, rounds)
-    return rounds, unlimited(rng, total, now, estimate(table_of(rounds)).disturbed is not None)
+    return rounds, unlimited(rng, machine, now, estimate(table_of(rounds)).disturbed is not None)
 
 
-def unlimited(rng: np.random.Generator, total: np.ndarray, end: float, calm: bool) -> np.ndarray:
+def unlimited(rng: np.random.Generator, machine: Machine, end: float, calm: bool) -> np.ndarray:
     """Return what unlimited rounds of a session come to, by duration and stratum.
 
     Measurements at random moments of its path; where the estimate leaves disturbed ones out
@@ -168,25 +194,30 @@ def unlimited(rng: np.random.Generator, total: np.ndarray, end: float, calm: boo
     for d, ms in enumerate(DURATIONS):
         for s in range(STRATA):
             start = rng.uniform(0, end, FURTHER)
-            found = measured(rng, total, start, ms, s)
+            found = measured(rng, machine, start, ms, s)
             if calm:
-                around = _around(rng, total, start, end)
+                around = _around(rng, machine, start, end, s)
                 found = found[around <= np.quantile(around, QUIET_TIMES) + SLOW]
             truth[d, s] = expected_least(found, OF_ROUNDS)
     return truth
 
 
-def _around(rng: np.random.Generator, total: np.ndarray, start: np.ndarray, end: float) -> Path:
-    """Return by moment the weighted median of what other cells would read around it."""
+def _around(
+    rng: np.random.Generator, machine: Machine, start: np.ndarray, end: float, stratum: int
+) -> np.ndarray:
+    """Return by moment the weighted median of what others would read around it.
+
+    Others that feel the same: all, but where some strata feel nothing.
+    """
     apart = np.array([k for k in range(-3 * WIDTH, 3 * WIDTH + 1) if k])
     each = float(np.mean([max(LEAST_RUNS * ms, REGION_MS) + BESIDE_MS for ms in DURATIONS]))
     moments = np.clip(start[:, None] + apart * each, 0, end)
     over = np.empty(moments.shape)
-    kinds = rng.integers(3 * STRATA, size=moments.shape)
-    for kind in range(3 * STRATA):
+    alike = [s for s in range(STRATA) if (machine.felt[s] > 0) == (machine.felt[stratum] > 0)]
+    kinds = rng.integers(3 * len(alike), size=moments.shape)
+    for kind in range(3 * len(alike)):
         own = kinds == kind
-        ms, stratum = DURATIONS[kind % 3], kind // 3
-        read = measured(rng, total, moments[own], ms, stratum)
+        read = measured(rng, machine, moments[own], DURATIONS[kind % 3], alike[kind // 3])
         over[own] = read - np.quantile(read, 1 / (MAX_ROUNDS + 1))
     weight = np.broadcast_to(np.exp(-0.5 * (apart / WIDTH) ** 2), over.shape)
     ranked = np.argsort(over, axis=1)
@@ -201,7 +232,7 @@ def _due(due: list[int], rounds: Rounds) -> list[int]:
     units = np.concatenate([np.full(len(own), cell) for cell, own in rounds.items()])
     logs, order = np.array([each for own in rounds.values() for each in own]).T
     of, nobody = units // 3 % STRATA, np.zeros(len(units), dtype=np.int64)
-    calm = steady(logs, units, order.astype(np.int64), of, [nobody, of], nobody)
+    calm = quieted(logs, units, order.astype(np.int64), of, [nobody, of], nobody)
     good = np.bincount(units, ~calm.told, minlength=CELLS)
     for stratum in range(STRATA):
         own = [cell for cell in due if cell // 3 % STRATA == stratum]

@@ -1,9 +1,10 @@
 """What a study's folder holds, worked out anew by pandas alone, for ``sentences.py``.
 
 Nothing of ``dlas`` is imported: rounds, evaluations and builds are read from ``results.sqlite``;
-the undisturbed latency, the machine's drift, the noise of rounds and the limits of the goals are
-worked out from what ``docs/measuring.md`` and ``docs/analysis.md`` say they are, in other ways
-than the analysis does: all choices of rounds counted, one row of weights for each reading.
+disturbed rounds, the undisturbed latency, the machine's drift, the noise of rounds and the limits
+of the goals are worked out from what ``docs/measuring.md`` and ``docs/analysis.md`` say they are,
+in other ways than the analysis does: all choices of rounds counted, one row of weights for each
+reading.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ Z = 1.959964
 OF_RUNS, OF_ROUNDS = 10, 3
 WIDTHS, FAR, MOST, TURNS, SURE = (2, 4, 8, 16), 3 * 1.4826, 2.0, 5, 20.0
 """Of the drift: see ``docs/measuring.md``."""
+SLOW, ENOUGH = 0.05, 2
+"""Of disturbed rounds: see there."""
 LEAST_UNITS, LEAST_GROUP = 5, 4
 EMPTY = ""
 
@@ -156,7 +159,9 @@ def doubt(logs: np.ndarray) -> float:
 
 
 def undisturbed(rounds: pd.DataFrame, known: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the rounds without the machine's drift, and what they come to by cell and control.
+    """Return the rounds that count, without drift, and what they come to by cell and control.
+
+    Disturbed rounds do not count, if that leaves less in doubt.
 
     Args:
         rounds: ``cell, control, round, log, created_at`` of one host and session.
@@ -164,6 +169,77 @@ def undisturbed(rounds: pd.DataFrame, known: pd.DataFrame) -> tuple[pd.DataFrame
     """
     rounds = rounds[rounds["cell"].isin(known.index)].sort_values("created_at")
     rounds["unit"] = rounds.groupby(["cell", "control"]).ngroup()
+    every = steadied(rounds, known)
+    if not rounds["created_at"].is_unique:  # nobody knows what was measured when
+        return every
+    told, more = disturbed(rounds, known)
+    few = (~told).groupby(rounds["unit"]).transform("sum") < ENOUGH
+    kept = ~told | few
+    if kept.all():
+        return every
+    some = steadied(rounds[kept], known)
+    apart = rounds.loc[told & kept, "unit"]
+    if in_doubt(some[1].drop(apart)) >= in_doubt(every[1].drop(apart)):
+        return every
+    much = more.where(told & kept, 0.0).groupby(rounds["unit"]).max()
+    some[1]["own"] += much.reindex(some[1].index) ** 2
+    return some
+
+
+def in_doubt(units: pd.DataFrame) -> float:
+    """Return the sum of what is not known of the values; a single round is as the others."""
+    variance = units["n"].map(lambda n: unit_variance(n, OF_ROUNDS))
+    return float((units["size"].fillna(units["size"].mean()) * variance).sum())
+
+
+def disturbed(rounds: pd.DataFrame, known: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Say which rounds were disturbed, and how much longer such ones take, as a logarithm.
+
+    By those of other cells around them, of all, of the same runtime, threads, or both: as it
+    explains most.
+    """
+    of = known.loc[rounds["cell"]].set_index(rounds.index)
+    runtime, threads = of["runtime"], of["hardware.threads"]
+    best, told, more = 0.0, rounds["log"] > math.inf, rounds["log"] * 0.0
+    for group in (threads.map(lambda _: ""), runtime, threads, runtime + " / " + threads):
+        total, slow, longer = 0.0, rounds["log"] > math.inf, rounds["log"] * 0.0
+        for _, part in rounds.groupby(group):
+            part = part[part.groupby("unit")["log"].transform("size") > 1]
+            if len(part) < 8:
+                continue
+            around = nearby(part)
+            bad = around > np.quantile(around, 0.2) + SLOW
+            own, state = (x - x.groupby(part["unit"]).transform("mean") for x in
+                          (part["log"], bad.astype(float)))  # fmt: skip
+            if not (own**2).sum() or not (state**2).sum():
+                continue
+            by = float((own * state).sum() / (state**2).sum())
+            explained = by**2 * float((state**2).sum())
+            share = explained / float((own**2).sum())
+            if by >= SLOW and share >= 0.25 and share * len(part) >= SURE * (1 - share):
+                total += explained
+                slow[part.index], longer[part.index] = bad, by
+        if total > best:
+            best, told, more = total, slow, longer
+    return told, more
+
+
+def nearby(part: pd.DataFrame) -> pd.Series:
+    """Return the weighted median of how much other units read above their least, around each."""
+    over = (part["log"] - part.groupby("unit")["log"].transform("min")).to_numpy()
+    unit, place = part["unit"].to_numpy(), np.arange(len(part))
+    found = []
+    for i in place:
+        others = place[(np.abs(place - i) <= 12) & (unit != unit[i])]
+        others = others[np.argsort(over[others], kind="stable")]
+        weight = np.cumsum(np.exp(-(((others - i) / 4) ** 2) / 2))
+        half = np.flatnonzero(weight >= weight[-1] / 2) if len(others) else []
+        found.append(over[others[half[0]]] if len(half) else 0.0)
+    return pd.Series(found, index=part.index)
+
+
+def steadied(rounds: pd.DataFrame, known: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return rounds without the machine's drift, and what they come to by cell and control."""
     before = summary(rounds)
     group = strata(before, known)
     of = rounds["unit"].map(group)
@@ -171,7 +247,10 @@ def undisturbed(rounds: pd.DataFrame, known: pd.DataFrame) -> tuple[pd.DataFrame
     off = rounds["log"] * 0.0
     if rounds["created_at"].is_unique:  # else nobody knows what was measured when
         off = drift(rounds["log"], rounds["unit"], of).where(rounds["unit"].map(enough), 0.0)
-    moved = before["value"] - summary(rounds.assign(log=rounds["log"] - off))["value"]
+    after = summary(rounds.assign(log=rounds["log"] - off))
+    if after["size"].sum() >= before["size"].sum():
+        off, after = off * 0.0, before
+    moved = before["value"] - after["value"]
     level = moved.groupby(group).transform("mean").where(enough, 0.0)
     steady = rounds.assign(log=rounds["log"] - off + rounds["unit"].map(level))
     units = summary(steady)
@@ -272,8 +351,7 @@ def halves(raw: Raw) -> pd.DataFrame:
 
     Rounds are taken in turns; columns 0 and 1. Controls have no say in it.
     """
-    rounds, _ = undisturbed(raw.all_rounds[raw.all_rounds["control"] == 0], raw.known)
-    rounds = rounds.sort_values(["cell", "round"])
+    rounds = raw.rounds.sort_values(["cell", "round"])
     half = rounds.groupby("cell").cumcount() % 2
     logs = rounds.groupby(["cell", half])["log"].apply(np.array).unstack()
     n = logs.map(lambda x: len(x) if isinstance(x, np.ndarray) else 0)

@@ -4,12 +4,11 @@
     python benchmarks/remeasure.py out/quickstart [out/again] [--json FILE]
 
 Printed, for latency as seen (the median of the rounds' medians) and undisturbed, both as the
-tables show them: how far A/A
-controls differ from their cells in all folders given; how far the even and the odd rounds of the
-first folder differ, each as if the other had not been; how far the second folder differs from the
-first; and how many second values lie in the first's 95 % prediction interval. As a natural null,
-the share of weight-pruned and unpruned pairs on dense float32 runtimes that are called different
-(dense kernels do not look at zeros).
+tables show them: how far A/A controls differ from their cells in all folders given; how far the
+even and the odd rounds of the first folder differ, each as if the other had not been (from four
+rounds on); how far the second folder differs from the first; and how many second values lie in the
+first's 95 % prediction interval. As a natural null, the share of weight-pruned and unpruned pairs
+on dense float32 runtimes that are called different (dense kernels do not look at zeros).
 """
 
 from __future__ import annotations
@@ -170,7 +169,8 @@ def main() -> None:
     found: dict[str, Any] = {}
     for metric in (SEEN, QUIET):
         one: dict[str, Any] = {"A/A": summary(controls(every, metric))}
-        one["rounds in turns"] = told(halves(every[0], metric), threads)
+        if all(len(rows) > 3 for rows in every[0].rounds_of.values() if rows):
+            one["rounds in turns"] = told(halves(every[0], metric), threads)
         if len(every) > 1:
             one["two runs"] = told(runs(every[0], every[1], metric), threads)
             one["inside the prediction interval"] = prediction(*cells, metric)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from quiet import DURATIONS, FELT, JITTER, KINDS, LEAST_RUNS, at
+from quiet import BY_SOME, DURATIONS, FELT, JITTER, KINDS, LEAST_RUNS, at
 from remeasure import QUIET, complete, gaps, summary, values
 
 from dlas.core.least import OF_ROUNDS, OF_RUNS, expected_least
@@ -114,7 +114,9 @@ def session(rng: np.random.Generator, kind: str, scheme: str) -> dict[str, np.nd
             began = now + BESIDE_MS + np.arange(max(LEAST_RUNS, int(region / ms))) * ms
             slow = (at(total, began + ms) - at(total, began)) / ms
             jitter = np.abs(rng.normal(0, JITTER[stratum], began.shape))
-            runs[cell, turn % 2].append(np.maximum(slow, 1e-9) ** FELT[stratum] * (1 + jitter))
+            runs[cell, turn % 2].append(
+                np.maximum(slow, 1e-9) ** BY_SOME.get(kind, FELT)[stratum] * (1 + jitter)
+            )
             now = began[-1] + ms
     found = {}
     for name, (within, over) in SUMMARIES.items():

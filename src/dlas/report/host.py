@@ -88,7 +88,8 @@ def explained(material: Material) -> Part:
     ``drift``: what all cells of a time have in common, as the analysis took it off; ``sentinel``:
     its time, between its readings; ``steal``: the share of processor time that others took. The
     latter by least squares within each cell and control of a session; more time never explains
-    less latency.
+    less latency. ``left_out`` is the share of the rounds that do not count in the undisturbed
+    latency, since the machine was disturbed.
     """
     rounds = material.rounds
     good = rounds[rounds["quiet_ms"].notna() & rounds["created_at"].notna()]
@@ -100,7 +101,11 @@ def explained(material: Material) -> Part:
         "steal": good["steal_share"].to_numpy(dtype=float, na_value=np.nan),
     }
     found: Part = {name: _share(log, values, unit) for name, values in beside.items()}
-    return found | {"drift": material.analysis.estimates.drift if material.analysis else None}
+    known = material.analysis.estimates if material.analysis else None
+    return found | {
+        "drift": known.drift if known else None,
+        "left_out": known.disturbed if known else None,
+    }
 
 
 def _sentinel_at(material: Material, session: Strings, when: Floats) -> Floats:

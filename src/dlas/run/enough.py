@@ -99,7 +99,7 @@ def _steady(
     import numpy as np
 
     from dlas.core.least import of_runs
-    from dlas.core.steady import steady
+    from dlas.core.quieted import quieted
 
     found: dict[tuple[str, int], list[float]] = defaultdict(list)
     known = [row for row in rows if row.status is Status.COMPLETE and row.samples]
@@ -113,7 +113,7 @@ def _steady(
     of = [strata.get(each, ()) for each in names]
     parts = [[each[i : i + 1] for each in of] for i in range(max(map(len, of)))]
     groupings = [_numbered([None] * len(of)), _numbered(of), *map(_numbered, parts)]
-    calm = steady(log, units, order, _numbered(of), groupings, sessions)
+    calm = quieted(log, units, order, _numbered(of), groupings, sessions)
     every, good = Counter(names), Counter(dict.fromkeys(names, 0))
     for name, value, kept, told in zip(
         names, calm.logs.tolist(), calm.kept.tolist(), calm.told.tolist(), strict=True

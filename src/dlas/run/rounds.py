@@ -18,7 +18,7 @@ from dlas.run.anchors import anchors
 from dlas.run.bench import Bench, Measured, measure
 from dlas.run.engines.hands import default_workers
 from dlas.run.enough import spoiled, undecided
-from dlas.run.entries import Entry, with_controls
+from dlas.run.measurands import Entry, with_controls
 from dlas.run.measure.sentinel import Drift, Watch
 from dlas.run.measure.verdict import asked_and_ran
 from dlas.run.plan.after_build import TOLD

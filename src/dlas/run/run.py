@@ -22,8 +22,8 @@ from dlas.run.asked import chosen, made, parted, planned, statuses
 from dlas.run.bench import Bench
 from dlas.run.ceilings import Ceilings
 from dlas.run.company import Alone, Company, Form, Occasion, nobody
-from dlas.run.entries import Entry
 from dlas.run.making import Maker
+from dlas.run.measurands import Entry
 from dlas.run.measure import host as hosts
 from dlas.run.measure.alone import folder_lock, machine_lock
 from dlas.run.noting import Notes, as_planned, left_over, lost, moved, of_others, versions

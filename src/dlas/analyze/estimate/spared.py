@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,10 +44,11 @@ class Spared:
                 "not count in the undisturbed latency."
             )
         if self.more:
+            n = len(self.more)
+            who = f"{n} cells and A/A controls have" if n > 1 else "One cell or A/A control has"
             told.append(
-                f"{len(self.more)} cells and A/A controls have fewer than {ENOUGH} undisturbed "
-                "rounds: all of their rounds count, and their intervals hold what a disturbed "
-                "round reads too much."
+                f"{who} fewer than {ENOUGH} undisturbed rounds: all of those rounds count, and "
+                "the interval holds what a disturbed round reads too much."
             )
         return tuple(told)
 
@@ -74,30 +76,32 @@ class Calm:
         keys = zip(self.units.row.tolist(), self.units.control.tolist(), strict=True)
         return np.array([self.linked.each(u) + self.spared.more.get(u, 0.0) for u in keys])
 
-    def doubt(self) -> float:
+    def doubt(self, apart: Container[tuple[int, int]]) -> float:
         """Return the sum of what their rounds leave unknown of the units, as variances.
 
-        What units have more whose rounds were all disturbed is left out: as long as disturbed
-        rounds stand for undisturbed ones they are in the same doubt, and do not show it.
+        Args:
+            apart: units, by row and control, that have no say.
         """
         size = least_of_rounds(self.units)[1]
         scales = np.array([scale(int(n), OF_ROUNDS) for n in self.units.count])
-        single = np.isnan(size)
-        size = np.where(single, np.nanmean(size) if not single.all() else 0.0, size)
-        return float(np.sum(size * scales))
+        keys = zip(self.units.row.tolist(), self.units.control.tolist(), strict=True)
+        own = np.array([key not in apart for key in keys])
+        known = np.isfinite(size) & own
+        size = np.where(known, size, size[known].mean() if known.any() else 0.0)
+        return float(np.sum((size * scales)[own]))
 
 
 def calmed(table: Table, samples: pd.DataFrame) -> Calm:
     """Return the rounds as the undisturbed latency takes them.
 
     Disturbed ones are left out where less is in doubt without them: a slow drift that all feel
-    alike is taken off rather.
+    alike is taken off rather. Cells that have too few undisturbed rounds have no say in that.
     """
     every, fewer = _calm(table, Spared(samples)), spared(table, samples)
     if not fewer.left_out:
         return every
     some = _calm(table, fewer)
-    return some if some.doubt() < every.doubt() else every
+    return some if some.doubt(fewer.more) < every.doubt(fewer.more) else every
 
 
 def _calm(table: Table, spared: Spared) -> Calm:

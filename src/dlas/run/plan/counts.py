@@ -29,6 +29,9 @@ def control_count(strata: Collection[int], settings: MeasureSettings) -> int:
 
 
 def measurement_count(cells: Iterable[Runnable], settings: MeasureSettings) -> int:
-    """Return how many measurements a study makes at most, A/A controls included."""
+    """Return how many measurements a study makes at most, A/A controls included.
+
+    But for what is measured once more because the machine was disturbed.
+    """
     strata = Counter(stratum(cell) for cell in cells).values()
     return settings.rounds.max * (sum(strata) + control_count(strata, settings))

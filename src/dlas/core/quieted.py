@@ -13,7 +13,7 @@ from dlas.core.least import OF_ROUNDS, scale, size
 
 
 @dataclass(frozen=True)
-class Steady:
+class Quieted:
     """What was found in the readings."""
 
     logs: Floats
@@ -24,15 +24,17 @@ class Steady:
     """Which stand."""
 
 
-def steady(
+def quieted(
     logs: Floats,
     units: Ints,
     order: Ints,
     groups: Ints,
     groupings: Sequence[Ints],
     sessions: Ints,
-) -> Steady:
+) -> Quieted:
     """Leave out disturbed readings, or take the drift off, or both, or neither.
+
+    Units with too few undisturbed readings have no say: what is left of theirs is disturbed.
 
     Args:
         logs: logarithms of the readings.
@@ -44,12 +46,14 @@ def steady(
     """
     every = np.ones(len(logs), dtype=bool)
     found = disturbed(logs, units, order, groupings, sessions)
+    enough = ~np.isin(units, units[found.told & found.kept])
     ways = []
     for told, kept in ((~every, every), (found.told, found.kept)):
         less = logs.copy()
         less[kept] -= drift(logs[kept], units[kept], order[kept], groups[kept], sessions[kept]).at
+        own = kept & enough
         for each in (logs, less):
-            ways.append((doubt(each[kept], units[kept]), Steady(each, told, kept)))
+            ways.append((doubt(each[own], units[own]), Quieted(each, told, kept)))
     return min(ways, key=lambda way: way[0])[1]
 
 
