@@ -384,7 +384,10 @@ def test_sparse_bytes_are_tuned_on_as_many_groups_as_there_are(
     )
     assert built.describe()["tuning"]["lost"] == 0
     zeros = json.loads((tmp_path / FILE).read_text())["key"]["task"]["zeros"]
-    assert zeros == (0.7 if pattern == "single zeros" else 0.9)
+    fours = filters.reshape(len(filters), -1, 4, *filters.shape[2:])
+    left_out = float(np.mean(~fours.any(axis=2)))
+    assert (0.55 < left_out < 0.75) if pattern == "single zeros" else (left_out > 0.85)
+    assert zeros == pytest.approx(left_out, abs=0.051)  # told in tenths
 
 
 def test_each_type_has_records_of_its_own(tmp_path: Path) -> None:

@@ -311,7 +311,9 @@ def test_weights_in_halves_are_half_as_large(tmp_path):
         folder = tmp_path / precision
         built(folder, "residual", precision=precision, algorithm="direct")
         sizes[precision] = (folder / "weights.bin").stat().st_size
-    assert sizes["bfloat16"] == sizes["float16"] < 0.6 * sizes["float32"]
+    # a CPU with dot products of bfloat16 has channels in pairs, and fills up odd ones
+    assert sizes["float16"] < 0.6 * sizes["float32"]
+    assert sizes["bfloat16"] < 0.6 * sizes["float32"]
 
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
