@@ -120,7 +120,7 @@ def test_the_trust_card_counts_rounds_controls_and_readings(untouched, made):
         "[roundsNow().length, roundsNow().filter(disturbed).length,"
         " DATA.controls.length, DATA.controls.filter((c) => c.inside).length]"
     )
-    assert f"{counted[1]} of {counted[0]} disturbed" in told and counted[1] > 0
+    assert f"{counted[1]} of {counted[0]} flagged" in told and counted[1] > 0
     assert f"{counted[3]} of {counted[2]} controls measured twice agree" in told
     for line in ("no virtual machine seen", "sessionone: ", "of 40 readings", "two latencies"):
         assert line in told

@@ -54,8 +54,10 @@ function roundLine() {
   const all = roundsNow();
   if (!all.length) return null;
   const off = all.filter(disturbed).length, again = all.filter(repeated).length;
-  const shaky = complete().filter((c) => c.unsteady).length;
-  return ["rounds", [`${off} of ${all.length} disturbed (${percent(off / all.length)}), ${again} repeated; ${shaky} of ${plural(complete().length, "complete cell")} had an unsteady one`], off / all.length > 0.1];
+  const shaky = complete().filter((c) => c.unsteady).length, out = DATA.explained.left_out;
+  const told = [`${off} of ${all.length} flagged (${percent(off / all.length)}), ${again} repeated; ${shaky} of ${plural(complete().length, "complete cell")} had an unsteady one`];
+  if (isNumber(out)) told.push(`; ${percent(out)} do not count in the undisturbed latency: what was measured around them took longer, too`);
+  return ["rounds", [told.join("")], off / all.length > 0.1 || out > 0.1];
 }
 function floorLine() {
   const floors = DATA.floors.map((f) => f.floor).filter(isNumber);
@@ -69,12 +71,11 @@ function floorLine() {
 function driftLine() {
   const all = DATA.sentinels.flatMap((s) => s.relative), of = DATA.explained;
   const off = all.filter((r) => Math.abs(r - 1) > 0.1).length;
-  const told = [isNumber(of.left_out) ? `${percent(of.left_out)} of the rounds do not count in the undisturbed latency: whatever was measured around them took longer` : "",
-    all.length ? `a fixed computation was off by more than 10 % in ${off} of ${all.length} readings` : "",
+  const told = [all.length ? `a fixed computation was off by more than 10 % in ${off} of ${all.length} readings` : "",
     isNumber(of.drift) ? `${percent(of.drift)} of the variance between rounds is common to all cells, and taken off` : ""];
   const shares = [["that computation", of.sentinel], ["stolen time", of.steal]].filter(([, v]) => isNumber(v)).map(([name, v]) => `${name} tells ${percent(v)}`);
   if (shares.length) told.push(`${shares.join(", ")} of ${isNumber(of.drift) ? "it" : "the variance between rounds"}`);
-  return told.some(Boolean) ? ["drift", told.filter(Boolean).join("; "), off / all.length > 0.05 || of.left_out > 0.1] : null;
+  return told.some(Boolean) ? ["drift", told.filter(Boolean).join("; "), off / all.length > 0.05] : null;
 }
 function latencyLine() {
   const s = DATA.as_seen;
