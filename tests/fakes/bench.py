@@ -63,8 +63,7 @@ class Bench:
             self.store,
             self.pool,  # type: ignore[arg-type]
             MeasureSettings(),
-            workers=2,
-            **self.settings,
+            **{"workers": 2, **self.settings},
         )
         return engine.run({s.key: s for s in steps}, lambda *_: None)
 

@@ -305,8 +305,11 @@ def in_some_order(chance: random.Random) -> list[Any]:
 
 
 def sized(root: Path, limit: int, sizes: dict[str, int]) -> Budgeted:
-    """Return a bench with a budget in bytes, whose artefacts have these sizes."""
-    bench = Budgeted(root, 1)
+    """Return a bench with a budget in bytes, whose artefacts have these sizes.
+
+    One worker: two at a time may be past what a plan names by one artefact, as the clock wills.
+    """
+    bench = Budgeted(root, 1, workers=1)
     bench.budget.limit = limit
     bench.pool.work |= {n: bench._work(n.ljust(size, ".")) for n, size in sizes.items()}
     return bench
