@@ -391,3 +391,14 @@ def test_the_quick_reference_of_a_technique(
     assert "Lavin" in capsys.readouterr().out
     assert app.main(["catalog", "winogrd"]) == 2
     assert "Did you mean 'winograd'" in capsys.readouterr().err
+
+
+def test_latency_as_seen_is_advised_by_where_it_is_asked_for(tmp_path: Path) -> None:
+    folder = study(tmp_path / "out")
+    quiet, seen = advise([folder]), advise([folder], metric="latency_ms")
+    assert "quiet_ms" in quiet.best.text and "latency_ms" not in quiet.best.text
+    assert "latency_ms" in seen.best.text and "quiet_ms" not in seen.best.text
+    for found, own, other in ((quiet, "quiet_ms", "latency_ms"), (seen, "latency_ms", "quiet_ms")):
+        tried = [said for layer in found.layers for said in layer.tried if said.numbers]
+        assert tried
+        assert all(own in said.text and other not in said.text for said in tried)

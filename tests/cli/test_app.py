@@ -370,6 +370,26 @@ def test_run_hands_everything_on_and_prints_the_summary(said, study_file, tmp_pa
 
 
 @pytest.mark.usefixtures("fakes")
+@pytest.mark.parametrize(
+    "given, told",
+    [
+        (
+            ("run", "--settle", "--metric", "latency"),
+            "--metric 'latency': must be one of quiet_ms",
+        ),
+        (("run", "--metric", "latency_ms"), "--metric says what --settle goes by"),
+        (("explore", "--metric", "quick_ms"), "--metric 'quick_ms': must be one of quiet_ms"),
+    ],
+)
+def test_which_latency_is_a_choice_of_two(said, study_file, tmp_path, given, told):
+    command, *rest = given
+    code, out, err = said(command, study_file, "--out", tmp_path / "o", *rest)
+    assert (code, out) == (2, "")
+    assert err.startswith(told) and len(err.splitlines()) == 1
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.usefixtures("fakes")
 def test_a_disk_budget_without_a_unit_is_refused_before_anything_is_done(
     said, study_file, tmp_path
 ):

@@ -349,3 +349,34 @@ def test_a_study_without_goals_is_refused() -> None:
         sought_of(study, "--settle")  # type: ignore[arg-type]
     asked = SimpleNamespace(name="x", goals=Goals(minimize=("latency_ms",)))
     assert sought_of(asked, "explore").goals.minimize == ("quiet_ms",)  # type: ignore[arg-type]
+    seen = sought_of(asked, "explore", "latency_ms")  # type: ignore[arg-type]
+    assert seen.goals.minimize == ("latency_ms",) and seen.latency == "latency_ms"
+
+
+class Jittery(MadeCampaign):
+    """The undisturbed best has runs that are late half of the time."""
+
+    def row(self, cell: str, number: int) -> RoundRow:
+        index = list(self.true).index(cell)
+        rng = np.random.default_rng([index, number])
+        ms = self.true[cell] * math.exp(self.noise * abs(rng.normal()))
+        late = 2.0 if index == 0 else 1.0
+        return round_row(cell, number, [ms] * 11 + [late * ms] * 13)
+
+
+@pytest.mark.parametrize("metric, best", [("quiet_ms", 0), ("latency_ms", 1)])
+def test_latency_as_seen_settles_otherwise_where_runs_jitter(
+    metric: str, best: int, tmp_path: Path
+) -> None:
+    made = Jittery(tmp_path, [10.0, 13.0, 16.0])
+    made.measure(made.cells, made.study.measure)
+    found = after(made, Sought(Goals(minimize=(metric,))))
+    assert left(made, found) == [best]
+    (final,) = found.finals
+    assert final.metric == metric and final.line().split("  ")[1].startswith(metric)
+    assert final.ms == pytest.approx([10.0, 13.0][best], rel=0.05)
+    if (
+        metric == "quiet_ms"
+    ):  # as seen, one stack alone does not tell its noise from that of rounds
+        assert final.low_ms is not None and final.high_ms is not None
+        assert final.low_ms <= final.ms <= final.high_ms

@@ -18,18 +18,21 @@ from dlas.core.stack import LAYERS
 from dlas.tables.intake import study_folder
 
 
-def advise(folders: Sequence[Path], analysed: Analysis | None = None) -> Advice:
+def advise(
+    folders: Sequence[Path], analysed: Analysis | None = None, metric: str = METRIC
+) -> Advice:
     """Return the checklist for output folders, and the next three experiments.
 
     Of several folders the one of this machine is ``here``, the others are evidence from elsewhere.
     ``analysed``: what the analysis of the only folder found (of the undisturbed latency, under the
-    study's goals), where that is known already; it takes most of the time.
+    study's goals), where that is known already; it takes most of the time. ``metric``: by which
+    latency stacks are compared, undisturbed or as seen (``latency_ms``).
 
     Raises:
         UserError: a folder holds no results, or nothing is complete.
         StorageError: a file is damaged.
     """
-    here, elsewhere, notes = gather(folders, analysed)
+    here, elsewhere, notes = gather(folders, analysed, metric)
     here = replace(here, folder=here.folder.absolute())
     with contextlib.chdir(study_folder(here.folder)):
         return _advice(folders, here, elsewhere, notes)
@@ -67,7 +70,7 @@ def _layer(
 
 
 def _best(here: Evidence) -> Said:
-    columns = (METRIC, "memory_mb", "accuracy", "accuracy_drop")
+    columns = (here.metric, "memory_mb", "accuracy", "accuracy_drop")
     numbers = here.numbers(here.best, columns=columns)
     told = ", ".join(f"{name} {value:.4g}" for name, value in numbers[here.best].items())
     stack = " ".join(here.stack.text(layer) for layer in LAYERS)

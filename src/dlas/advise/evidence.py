@@ -21,7 +21,7 @@ from dlas.tables import intake
 from dlas.tables.read import Results, read
 
 METRIC = "quiet_ms"
-"""What is analysed, as in the report."""
+"""What is analysed unless another is asked for, as in the report."""
 Row = Mapping[str, Any]
 
 
@@ -36,6 +36,11 @@ class Evidence:
     analysis: Analysis
     goals: Goals
 
+    @property
+    def metric(self) -> str:
+        """What is analysed: the latency undisturbed, or as seen."""
+        return self.analysis.table.metric
+
     @cached_property
     def rows(self) -> dict[str, Row]:
         """The rows of ``dlas table`` by cell."""
@@ -46,8 +51,8 @@ class Evidence:
         """The best cell under the goals; where none meets them, the fastest."""
         if self.analysis.best.cell:
             return self.analysis.best.cell
-        done = {c: r for c, r in self.rows.items() if _number(r, METRIC) is not None}
-        return min(done, key=lambda cell: float(done[cell][METRIC]))
+        done = {c: r for c, r in self.rows.items() if _number(r, self.metric) is not None}
+        return min(done, key=lambda cell: float(done[cell][self.metric]))
 
     @property
     def stack(self) -> Stack:
@@ -58,10 +63,9 @@ class Evidence:
         """Return the choices of a layer that some complete stack has."""
         return set(self.analysis.table.levels[layer])
 
-    def numbers(
-        self, *cells: str, columns: Sequence[str] = (METRIC,)
-    ) -> dict[str, dict[str, float]]:
-        """Return what the table has of cells, as far as it was measured."""
+    def numbers(self, *cells: str, columns: Sequence[str] = ()) -> dict[str, dict[str, float]]:
+        """Return what the table has of cells, as far as it was measured: else the metric."""
+        columns = columns or (self.metric,)
         found = {}
         for cell in cells:
             values = {c: v for c in columns if (v := _number(self.rows[cell], c)) is not None}
@@ -86,7 +90,7 @@ def _number(row: Row, column: str) -> float | None:
 
 
 def gather(
-    folders: Sequence[Path], analysed: Analysis | None = None
+    folders: Sequence[Path], analysed: Analysis | None = None, metric: str = METRIC
 ) -> tuple[Evidence, list[Evidence], list[str]]:
     """Return what is known here, what elsewhere, and what a reader must know of that.
 
@@ -97,7 +101,7 @@ def gather(
     Raises:
         UserError: a folder holds no results, or none has a complete stack.
     """
-    known = [each for folder in folders for each in _of_folder(folder, analysed)]
+    known = [each for folder in folders for each in _of_folder(folder, analysed, metric)]
     if not known:
         raise UserError(
             f"{', '.join(map(str, folders))}: no stack is complete, so nothing can be advised; "
@@ -117,7 +121,7 @@ def gather(
     return here, elsewhere, notes
 
 
-def _of_folder(folder: Path, analysed: Analysis | None) -> list[Evidence]:
+def _of_folder(folder: Path, analysed: Analysis | None, metric: str) -> list[Evidence]:
     (results,) = read([folder])
     with ResultStore(address_of(results.folder), read_only=True) as store:
         names = {
@@ -136,17 +140,17 @@ def _of_folder(folder: Path, analysed: Analysis | None) -> list[Evidence]:
             rounds=[row for row in results.rounds if row.host == host],
             remembered={},
         )
-        made = analysed or _analysed(own, folder)
+        made = analysed or _analysed(own, folder, metric)
         if made is not None:
             goals = made.table.goals
             found.append(Evidence(folder, host, names.get(host, host), own, made, goals))
     return found
 
 
-def _analysed(own: Results, folder: Path) -> Analysis | None:
+def _analysed(own: Results, folder: Path, metric: str) -> Analysis | None:
     """Return what the analysis of one host's rows finds, None where nothing is complete."""
     try:
-        table = intake.of_results([own], [folder], intake.Asked(METRIC))
+        table = intake.of_results([own], [folder], intake.Asked(metric))
     except UserError:
         return None
     return analyze(table) if table.complete.any() else None

@@ -6,15 +6,15 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dlas.advise.evidence import METRIC, Evidence
+from dlas.advise.evidence import Evidence
 from dlas.advise.said import HERE, Said
 from dlas.analyze.tell.words import around, compared, contexts, percent
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COSTS = (METRIC, "accuracy", "memory_mb", "build_s")
-"""What is told of the two cells that stand for an effect."""
+BESIDE = ("accuracy", "memory_mb", "build_s")
+"""What is told of the two cells that stand for an effect, beside the latency."""
 INTERACTIONS = ("interaction", "flip", "flips", "winner", "ways", "break-even")
 MOST = 3
 RETURNS = ("returns", "scaling")
@@ -37,7 +37,7 @@ def _effect(known: Evidence, row: dict[str, Any]) -> Said:
     """Return one effect, with the pair of cells in the middle of its contexts."""
     table = known.analysis.table
     own, pair = in_the_middle(known, row)
-    numbers = known.numbers(*pair, columns=COSTS)
+    numbers = known.numbers(*pair, columns=(known.metric, *BESIDE))
     text = (
         f"{row['level']} is {compared(table, row['ratio'])} {row['baseline']} on average"
         f"{around(table, row['ratio'], row['low'], row['high'])}, over {contexts(row['contexts'])}"
@@ -76,9 +76,9 @@ def _brief(known: Evidence, context: object) -> str:
 def side_by_side(numbers: Mapping[str, Mapping[str, float]], one: str, other: str) -> str:
     """Return two cells' numbers side by side, as the table has them."""
     words = []
-    for column in COSTS:
-        a, b = numbers[one].get(column), numbers[other].get(column)
-        if a is not None and b is not None and (column == METRIC or a != b):
+    for column, a in numbers[one].items():
+        b = numbers[other].get(column)
+        if b is not None and (column not in BESIDE or a != b):
             words.append(f"{column} {a:.4g} against {b:.4g}")
     return f"{', '.join(words)} (cells {one} and {other})"
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dlas.advise.evidence import METRIC, Evidence, alike
-from dlas.advise.found_here import COSTS, in_the_middle, side_by_side
+from dlas.advise.evidence import Evidence, alike
+from dlas.advise.found_here import BESIDE, in_the_middle, side_by_side
 from dlas.advise.said import DEFINITION, ELSEWHERE, REFUSED, UNKNOWN, Said
 from dlas.analyze.tell.words import around, compared, contexts
 from dlas.core import registry
@@ -91,7 +91,7 @@ def _around(known: Evidence, layer: str) -> list[Stack]:
     """
     best = known.stack
     done = [c for c in known.rows if known.numbers(c)[c]]
-    ranked = sorted(done, key=lambda c: float(known.rows[c][METRIC]))
+    ranked = sorted(done, key=lambda c: float(known.rows[c][known.metric]))
     same = [
         s for c in ranked if (s := known.results.stacks[c]).text("model") == best.text("model")
     ]
@@ -211,7 +211,7 @@ def _seen(known: Evidence, other: Evidence, one: Untried) -> Said | None:
     table = other.analysis.table
     _, pair = in_the_middle(other, row)
     pair = pair if row["level"] == one.text else pair[::-1]
-    numbers = other.numbers(*pair, columns=COSTS)
+    numbers = other.numbers(*pair, columns=(other.metric, *BESIDE))
     # By a third both were set against the baseline there: the pair and the contexts are of that.
     third = against not in (row["level"], row["baseline"])
     by = f", by what each is against {row['baseline']}" if third else ""

@@ -20,6 +20,7 @@ from dlas.cli.decide import advise, export, init, optimize
 from dlas.cli.exits import guarded
 from dlas.cli.explore import explore
 from dlas.cli.machines import form_of, scheduler, workers
+from dlas.cli.options import LATENCIES, QUIET
 from dlas.cli.printing import one_of, print_json
 from dlas.cli.together import merge, pack
 from dlas.core.errors import UserError
@@ -116,6 +117,7 @@ def run(
     retry: options.Retry = None,
     remeasure: options.Remeasure = False,
     settle: options.Settle = False,
+    metric: options.SettledBy = None,
     max_disk: options.MaxDisk = None,
     results: options.Results = None,
     claims: options.Expected = None,
@@ -146,6 +148,10 @@ def run(
     from dlas.store.budget import parse_size
     from dlas.study.study import Study
 
+    if metric is not None:
+        one_of(metric, LATENCIES, "--metric")
+        if not settle:
+            raise UserError("--metric says what --settle goes by: give both, or neither")
     limit = None if max_disk is None else parse_size(max_disk)
     form = form_of(engine, (tls_ca, tls_cert, tls_key))
     if engine is not None and limit is not None:
@@ -156,7 +162,7 @@ def run(
     loaded = Study.load(study)
     for note in (*loaded.notes, *_registered(loaded, out, claims or (), results)):
         print(note, file=sys.stderr)
-    after = _settling(loaded) if settle else None
+    after = _settling(loaded, metric) if settle else None
     shown = progress(sys.stderr, quiet)
     try:
         summary = run_study(
@@ -183,11 +189,11 @@ def run(
         print(after.settled.text())
 
 
-def _settling(study: Study) -> AfterRun:
+def _settling(study: Study, metric: str | None) -> AfterRun:
     """Return what settles the best of a study once it was run."""
     from dlas.explore.settling import AfterRun, sought_of
 
-    return AfterRun(sought_of(study, "--settle"))
+    return AfterRun(sought_of(study, "--settle", metric or QUIET))
 
 
 def _registered(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from dlas.cli import options
+from dlas.cli.options import LATENCIES, QUIET
 from dlas.cli.printing import one_of, print_json
 from dlas.core.errors import UserError, near
 
@@ -44,6 +45,7 @@ def export(
 
 def advise(
     folders: options.Folders,
+    metric: options.ComparedBy = QUIET,
     format: options.AdviceFormat = "text",
 ) -> None:
     """Say layer by layer what was tried, what could be, and the next three experiments.
@@ -61,7 +63,7 @@ def advise(
     from dlas.cli.display import terminal_width
 
     one_of(format, ("text", "json", "markdown"))
-    found = look(folders)
+    found = look(folders, metric=one_of(metric, LATENCIES, "--metric"))
     save(found.experiments)
     if format == "json":
         print_json(found.to_json())

@@ -13,6 +13,7 @@ import typer
 
 from dlas.cli import options
 from dlas.cli.machines import form_of
+from dlas.cli.options import LATENCIES, QUIET
 from dlas.cli.printing import one_of, print_json
 from dlas.core.errors import UserError
 
@@ -33,6 +34,7 @@ def explore(
     budget: options.Budget = None,
     sampler: options.SamplerNames = None,
     seed: options.Seed = 0,
+    metric: options.ComparedBy = QUIET,
     store: options.Store = None,
     results: options.Results = None,
     engine: options.Engine = None,
@@ -62,6 +64,7 @@ def explore(
         dlas explore --replay table.csv --layers model,threads --minimize latency,error
     """
     one_of(format, ("text", "json"))
+    one_of(metric, LATENCIES, "--metric")
     if replay is not None:
         _refuse(
             "--replay",
@@ -71,7 +74,7 @@ def explore(
             },
         )  # fmt: skip
         _play(replay, _split(layers), _split(minimize), _split(maximize), sampler, budgets,
-              repeats, seed, format)  # fmt: skip
+              repeats, seed, metric, format)  # fmt: skip
         return
     _refuse(
         "a study that is explored for real",
@@ -87,7 +90,7 @@ def explore(
     def begin(loaded: Study, shown: Progress) -> Explored:
         return explore_study(
             loaded, folder, budget=budget, sampler=sampler or OWN, seed=seed, store=store,
-            results=results, progress=shown, form=form,
+            results=results, progress=shown, form=form, metric=metric,
         )  # fmt: skip
 
     _for_real(study, begin, quiet, format)
@@ -136,6 +139,7 @@ def _play(
     budgets: str,
     repeats: int,
     seed: int,
+    metric: str,
     format: str,
 ) -> None:
     from dlas.core.goals import Goals
@@ -150,7 +154,7 @@ def _play(
     if path.is_dir():
         if layers:
             raise UserError("--layers: a folder of results knows its layers")
-        finished = ended.of_folder(path, goals)
+        finished = ended.of_folder(path, goals, metric)
     else:
         finished = ended.of_table(path, layers, goals)
     chosen = _samplers(_split(sampler))

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+QUIET = "quiet_ms"
+LATENCIES = (QUIET, "latency_ms")
+"""What stacks can be compared by: undisturbed, as seen."""
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (YAML).")]
 Folders = Annotated[list[Path], typer.Argument(metavar="DIR...", help="Output folders of runs.")]
 SomeFolders = Annotated[
@@ -63,6 +66,14 @@ Settle = Annotated[
         "--settle",
         help="Then measure again only what may still be the answer under the goals, until one "
         "stack is left or those that are left are level.",
+    ),
+]
+SettledBy = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        help="With --settle: the latency that stacks are compared by: quiet_ms (undisturbed) if "
+        "nothing is said, or latency_ms, as seen.",
     ),
 ]
 MaxDisk = Annotated[
@@ -244,6 +255,13 @@ BestBy = Annotated[
         "--metric",
         help="What `best` is judged by: quiet_ms (latency undisturbed) if nothing is said, or "
         "latency_ms, as seen.",
+    ),
+]
+ComparedBy = Annotated[
+    str,
+    typer.Option(
+        "--metric",
+        help="The latency that stacks are compared by: undisturbed, or latency_ms, as seen.",
     ),
 ]
 Low = Annotated[str | None, typer.Option(help="Column: lower end of a 95 % interval.")]

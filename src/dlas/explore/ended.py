@@ -56,10 +56,11 @@ def of_table(path: Path, layers: Sequence[str], goals: Goals) -> Finished:
     return _checked(Finished(of_frame(frame, layers), goals, _values(frame, goals)), path)
 
 
-def of_folder(folder: Path, goals: Goals) -> Finished:
+def of_folder(folder: Path, goals: Goals, metric: str = QUIET) -> Finished:
     """Return the folder of a study as a finished table, under ``goals`` or else its own.
 
-    Stacks that were not run, or cannot be, are left out.
+    Stacks that were not run, or cannot be, are left out. A goal to minimize latency is judged by
+    ``metric``: undisturbed, or as seen.
 
     Raises:
         UserError: it holds no results, those of several hosts, or no such columns.
@@ -69,7 +70,7 @@ def of_folder(folder: Path, goals: Goals) -> Finished:
     ended = frame["status"].isin([Status.COMPLETE.value, Status.FAILED.value])
     frame = frame[ended].reset_index(drop=True)
     goals = goals if goals.columns else goals_of([folder])[0]
-    goals, _ = undisturbed(goals, QUIET)
+    goals, _ = undisturbed(goals, metric)
     hosts = sorted(set(frame["host"]))
     problems = _metrics(frame, goals)
     if len(hosts) > 1:

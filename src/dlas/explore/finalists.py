@@ -19,7 +19,6 @@ from dlas.explore import improvement
 from dlas.explore.anova import Floats
 from dlas.explore.sought import Sought
 from dlas.run.plan.plan import Runnable
-from dlas.tables.fitted import QUIET
 
 FLOOR = 0.05
 """Ratio less one below which nothing counts, as long as no A/A controls have told."""
@@ -106,7 +105,7 @@ def standing(
 ) -> Standing:
     """Hold contenders against those of them that are on the front.
 
-    The latency, undisturbed, is the one metric with noise: a stack is beaten by one that is at
+    The latency is the one metric with noise: a stack is beaten by one that is at
     least as good in all other metrics (and as sure of the limits) and surely faster. Two stacks
     whose ratio is surely within the floor are level: more rounds would decide nothing that counts.
 
@@ -119,14 +118,14 @@ def standing(
             matter of 5 % over all of them.
     """
     none = np.zeros(len(known), dtype=bool)
-    columns = [column for column, _ in sought.metrics]
-    if QUIET not in columns or not len(known):
+    latency = sought.latency
+    if latency is None or not len(known):
         return Standing(none, open=False)
     at = np.asarray(rows, dtype=np.int64)
     logs = estimates.mean[at]
     exact = np.array(
         [
-            [*(_cost(each, c, s) for c, s in sought.metrics if c != QUIET), _unsure(each)]
+            [*(_cost(each, c, s) for c, s in sought.metrics if c != latency), _unsure(each)]
             for each in known
         ]
     )

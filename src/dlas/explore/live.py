@@ -35,6 +35,7 @@ from dlas.run.progress import Progress, Silent
 from dlas.run.run import Campaign, campaign
 from dlas.study.study import Study
 from dlas.tables import cells_frame
+from dlas.tables.fitted import QUIET
 
 BATCH = 6
 """Stacks that are asked for at once: the runtimes are started afresh for each batch."""
@@ -63,6 +64,7 @@ def explore(
     beside: str = "",
     progress: Progress | None = None,
     form: Form = nobody,
+    metric: str = QUIET,
 ) -> Explored:
     """Measure few of a study's stacks, and find its front under its goals.
 
@@ -83,6 +85,7 @@ def explore(
             beside those that are left in the end.
         progress: who is told where it is.
         form: brings in other machines, which build; all is measured here.
+        metric: the latency that stacks are compared by: ``quiet_ms``, or ``latency_ms``, as seen.
 
     Raises:
         UserError: the study seeks nothing, the budget is none, there is no such sampler, no stack
@@ -91,7 +94,7 @@ def explore(
     """
     began = time.monotonic()
     allowed = parse_budget(budget) if isinstance(budget, str) else budget or Allowance()
-    sought = sought_of(study, "explore")
+    sought = sought_of(study, "explore", metric)
     kind = names.find(sampler)
     progress = progress or Silent()
     if form is not nobody:

@@ -59,17 +59,25 @@ class Final:
     quiet_ms: float | None = None
     """None: it was not measured since."""
     low_ms: float | None = None
+    """The interval of the latency that is sought, undisturbed unless latency as seen is."""
     high_ms: float | None = None
     latency_ms: float | None = None
     rounds: int = 0
     meets: bool = True
     """Whether it meets the limits, by what was measured since."""
+    metric: str = QUIET
+    """The latency that it was chosen by: undisturbed, or as seen."""
+
+    @property
+    def ms(self) -> float | None:
+        """That latency; None: it was not measured since."""
+        return self.latency_ms if self.metric == SEEN else self.quiet_ms
 
     def line(self) -> str:
         """Return it as a line for people."""
         own = QUIET if QUIET in self.values else SEEN
         told = [f"{c} {v:.4g}" for c, v in self.values.items() if c not in (QUIET, SEEN)]
-        if self.quiet_ms is None:
+        if self.ms is None:
             first = [f"{own} {self.values[own]:.4g}"] if own in self.values else []
             numbers = ", ".join([*first, *told])
             return f"{self.cell}  {numbers}; not measured since it was chosen  {self.text}"
@@ -78,7 +86,7 @@ class Final:
             within = f" [{self.low_ms:.4g}, {self.high_ms:.4g}]"
         rounds = "1 round" if self.rounds == 1 else f"{self.rounds} rounds"
         missed = "" if self.meets else "; misses a limit since it was chosen"
-        numbers = ", ".join([f"{QUIET} {self.quiet_ms:.4g}{within} in {rounds}", *told])
+        numbers = ", ".join([f"{self.metric} {self.ms:.4g}{within} in {rounds}", *told])
         return f"{self.cell}  {numbers}{missed}  {self.text}"
 
 
@@ -106,8 +114,13 @@ class Settled:
         return "\n".join([head, *(f"  {each.line()}" for each in self.finals)])
 
 
-def sought_of(study: Study, command: str) -> Sought:
+def sought_of(study: Study, command: str, metric: str = QUIET) -> Sought:
     """Return what a study seeks, undisturbed latency in the place of latency.
+
+    Args:
+        study: with goals.
+        command: who asks.
+        metric: the latency that stacks are compared by: :data:`SEEN` keeps it as seen.
 
     Raises:
         UserError: it seeks nothing.
@@ -117,7 +130,7 @@ def sought_of(study: Study, command: str) -> Sought:
             f"study {study.name!r}: goals: {command} needs something to seek, for example "
             "`goals: {minimize: [latency_ms], accuracy_drop_at_most: 0.01}`"
         )
-    return Sought(undisturbed(study.goals, QUIET)[0])
+    return Sought(undisturbed(study.goals, metric)[0])
 
 
 @dataclass
@@ -165,7 +178,7 @@ class Settling:
         """Return who is not surely beaten, and whether it is undecided between some of them."""
         seen = rounds_between(self.campaign, self.first, before, [each.cell for each in left])
         left = _working(left, seen)
-        fit = _fit(seen)
+        fit = _fit(seen, self.sought)
         if fit is None or fit.estimates is None:
             return left, len(left) > 1
         rows = [fit.cells.index(each.cell.cell) for each in left]
@@ -182,18 +195,21 @@ class Settling:
 
     def _first_of(self, final: Final) -> float:
         column, sign = self.sought.metrics[0]
-        told = final.quiet_ms if column == QUIET and final.quiet_ms is not None else None
+        told = final.ms if column == self.sought.latency else None
         return sign * (final.values[column] if told is None else told)
 
     def _final(self, each: Contender, known: Latency | None) -> Final:
         found = Final(each.cell.cell, each.cell.text(*TOLD), each.values)
         if known is None:
             return found
-        quiet, now = known.quiet, {QUIET: known.quiet.ms, SEEN: known.seen.ms}
+        now = {QUIET: known.quiet.ms, SEEN: known.seen.ms}
+        metric = self.sought.latency or QUIET
+        own = known.seen if metric == SEEN else known.quiet
         values = {column: now.get(column, value) for column, value in each.values.items()}
         return replace(
-            found, quiet_ms=quiet.ms, low_ms=quiet.low_ms, high_ms=quiet.high_ms,
+            found, quiet_ms=known.quiet.ms, low_ms=own.low_ms, high_ms=own.high_ms,
             latency_ms=known.seen.ms, rounds=known.rounds, meets=self.sought.meets(values),
+            metric=metric,
         )  # fmt: skip
 
 
@@ -219,9 +235,9 @@ def exactly(settings: MeasureSettings, rounds: int) -> MeasureSettings:
     )
 
 
-def _fit(seen: Results) -> Fit | None:
-    """Return the fit of the undisturbed latency of one host's rounds; None: there are none."""
-    found = fits(seen)
+def _fit(seen: Results, sought: Sought) -> Fit | None:
+    """Return the fit of the latency that is sought of one host's rounds; None: there are none."""
+    found = fits(seen, sought.latency or QUIET)
     return found[0] if found else None
 
 
@@ -301,8 +317,8 @@ class AfterRun:
         sure = surely_meeting(frame, campaign.host, self.sought)
         known = [replace(each, sure=each.cell.cell in sure) for each in known]
         good = [each for each in known if may_meet(each.values, self.sought, FLOOR)]
-        fit = _fit(seen)
-        if fit is None or fit.estimates is None or QUIET not in self.sought.columns:
+        fit = _fit(seen, self.sought)
+        if fit is None or fit.estimates is None or self.sought.latency is None:
             return contenders(good, self.sought)
         rows = [fit.cells.index(each.cell.cell) for each in good]
         found = standing(good, self.sought, fit.estimates, rows)

@@ -9,6 +9,7 @@ import numpy as np
 
 from dlas.core.goals import Goals
 from dlas.explore.anova import Floats
+from dlas.tables.fitted import QUIET, SEEN
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ class Sought:
             *((column, 1.0, bound) for column, bound in self.goals.at_most),
             *((column, -1.0, bound) for column, bound in self.goals.at_least),
         )
+
+    @property
+    def latency(self) -> str | None:
+        """The latency that is optimized, undisturbed or as seen; None where none is."""
+        return next((column for column, _ in self.metrics if column in (QUIET, SEEN)), None)
 
     @property
     def columns(self) -> tuple[str, ...]:
