@@ -191,29 +191,33 @@ def unlimited(rng: np.random.Generator, machine: Machine, end: float, calm: bool
     (``calm``) only those of quiet times, as what is measured around them would tell.
     """
     truth = np.empty((3, STRATA))
-    for d, ms in enumerate(DURATIONS):
-        for s in range(STRATA):
-            start = rng.uniform(0, end, FURTHER)
-            found = measured(rng, machine, start, ms, s)
-            if calm:
-                around = _around(rng, machine, start, end, s)
-                found = found[around <= np.quantile(around, QUIET_TIMES) + SLOW]
-            truth[d, s] = expected_least(found, OF_ROUNDS)
+    start = rng.uniform(0, end, FURTHER)
+    for alike in _alike(machine):
+        quiet = np.ones(FURTHER, dtype=bool)
+        if calm:
+            around = _around(rng, machine, start, end, alike)
+            quiet = around <= np.quantile(around, QUIET_TIMES) + SLOW
+        for d, ms in enumerate(DURATIONS):
+            for s in alike:
+                found = measured(rng, machine, start[quiet], ms, s)
+                truth[d, s] = expected_least(found, OF_ROUNDS)
     return truth
 
 
-def _around(
-    rng: np.random.Generator, machine: Machine, start: np.ndarray, end: float, stratum: int
-) -> np.ndarray:
-    """Return by moment the weighted median of what others would read around it.
+def _alike(machine: Machine) -> list[list[int]]:
+    """Return the strata that feel a machine's path, and those that do not."""
+    felt = [[s for s in range(STRATA) if bool(machine.felt[s]) is so] for so in (True, False)]
+    return [some for some in felt if some]
 
-    Others that feel the same: all, but where some strata feel nothing.
-    """
+
+def _around(
+    rng: np.random.Generator, machine: Machine, start: np.ndarray, end: float, alike: list[int]
+) -> np.ndarray:
+    """Return by moment the weighted median of what cells of some strata would read around it."""
     apart = np.array([k for k in range(-3 * WIDTH, 3 * WIDTH + 1) if k])
     each = float(np.mean([max(LEAST_RUNS * ms, REGION_MS) + BESIDE_MS for ms in DURATIONS]))
     moments = np.clip(start[:, None] + apart * each, 0, end)
     over = np.empty(moments.shape)
-    alike = [s for s in range(STRATA) if (machine.felt[s] > 0) == (machine.felt[stratum] > 0)]
     kinds = rng.integers(3 * len(alike), size=moments.shape)
     for kind in range(3 * len(alike)):
         own = kinds == kind
