@@ -111,3 +111,23 @@ def test_what_is_nearly_always_true_does_not_pay_for_what_is_not():
     kept = judged(known, [*costs, *others])
     assert [f.kind for f in kept] == ["expectation"] * 2 + ["speed-up"]
     assert kept[2].q == pytest.approx(24 * 0.002)
+
+
+def test_two_straw_men_come_after_a_straw_man_beside_a_contender() -> None:
+    ranked = importlib.import_module("dlas.analyze.tell.findings")._ranked
+    near = {"software": frozenset({"s2"})}
+    straw = Finding("speed-up", "", ratio=5.7, choices=("software=s1", "software=s0"))
+    beside = Finding("speed-up", "", ratio=1.2, choices=("software=s2", "software=s1"))
+    every = [replace(f, contender=False, certainty="significant") for f in (straw, beside)]
+    assert [f.ratio for f in ranked(every, (), near)] == [1.2, 5.7]
+    assert [f.ratio for f in ranked(every, (), {})] == [5.7, 1.2]
+
+
+def test_a_layer_and_its_sublayer_that_say_the_same_are_one_fact() -> None:
+    once = importlib.import_module("dlas.analyze.tell.findings")._once_a_fact
+    cells = ("a", "b")
+    whole = Finding("expectation", "", ratio=2.0, cells=cells, choices=("x=p",), fact="x: p")
+    part = replace(whole, choices=("x.of=p",), fact="x.of: p")
+    other = Finding("expectation", "", ratio=1.1, cells=("c",), choices=("y=q",), fact="y: q")
+    assert once([whole, part, other]) == [whole, other, part]
+    assert once([whole, replace(part, ratio=3.0), other])[1].ratio == 3.0

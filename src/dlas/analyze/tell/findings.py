@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from dlas.analyze.conclusion import BEYOND, SIGNIFICANT, STATED, Analysis, Finding
-from dlas.analyze.parts.contenders import all_near
+from dlas.analyze.parts.contenders import Contenders, all_near
 from dlas.analyze.parts.contrasts import benjamini_hochberg
 from dlas.analyze.parts.partition import GIVEN
 from dlas.analyze.tell.breakeven import break_evens
@@ -66,7 +66,7 @@ def findings(analysis: Analysis) -> tuple[Finding, ...]:
         replace(f, contender=f.contender and _decides(analysis, f))
         for f in _judged(analysis, found)
     ]
-    ranked = _ranked(judged, _first(analysis))
+    ranked = _ranked(judged, _first(analysis), analysis.contenders)
     return tuple(replace(f, rank=i + 1) for i, f in enumerate(ranked))
 
 
@@ -133,7 +133,14 @@ def _judged(analysis: Analysis, found: list[Finding]) -> list[Finding]:
     return out
 
 
-def _ranked(found: list[Finding], to_begin: tuple[str, ...]) -> list[Finding]:
+def _ranked(
+    found: list[Finding], to_begin: tuple[str, ...], near: Contenders | None = None
+) -> list[Finding]:
+    """Return findings in the order in which they are told.
+
+    Of those that are not about contenders alone, the ones with a contender on a side come first:
+    by how much a straw man is worse than another one decides nothing.
+    """
     seen: dict[str, int] = {}
     scored = []
     for f in sorted(found, key=_size, reverse=True):
@@ -143,7 +150,7 @@ def _ranked(found: list[Finding], to_begin: tuple[str, ...]) -> list[Finding]:
         scored.append((_size(f) / seen[key], f))
     middle = sorted(
         (x for x in scored if x[1].kind not in to_begin + LAST),
-        key=lambda x: (not x[1].contender, -x[0]),
+        key=lambda x: (not x[1].contender, not _beside(near or {}, x[1]), -x[0]),
     )
     first = [f for kind in to_begin for f in found if f.kind == kind]
     last = [f for kind in LAST for f in found if f.kind == kind and kind not in to_begin]
@@ -151,17 +158,27 @@ def _ranked(found: list[Finding], to_begin: tuple[str, ...]) -> list[Finding]:
     return [*first, *told[:MOST], *last, *_rest(told[MOST:])]
 
 
+def _beside(near: Contenders, f: Finding) -> bool:
+    """Say whether some choice of a finding is a contender, or it is about none."""
+    return not f.choices or any(all_near(near, [choice]) for choice in f.choices)
+
+
 def _once_a_fact(found: list[Finding]) -> list[Finding]:
     """Put the first finding of every fact before all others, each in the order they came.
 
-    What a choice gains, with its costs and its coverage, comes before what was promised of it.
+    What a choice gains, with its costs and its coverage, comes before what was promised of it. A
+    layer and its sub-layer that say the same of the same cells say one fact.
     """
     heads: list[Finding] = []
     others: list[Finding] = []
     facts: set[str] = set()
+    same: set[tuple[str, tuple[str, ...], float]] = set()
     gains = {f.fact for f in found if f.fact and f.kind not in TRIVIAL}
     for f in found:
         again = bool(f.fact) and (f.fact in facts or (f.kind in TRIVIAL and f.fact in gains))
+        alike = (f.kind, tuple(f.cells), round(f.ratio, 9))
+        again = again or (bool(f.cells) and bool(f.choices) and alike in same)
+        same.add(alike)
         (others if again else heads).append(f)
         if not again:
             facts.add(f.fact)
