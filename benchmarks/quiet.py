@@ -236,7 +236,7 @@ def _due(due: list[int], rounds: Rounds) -> list[int]:
     units = np.concatenate([np.full(len(own), cell) for cell, own in rounds.items()])
     logs, order = np.array([each for own in rounds.values() for each in own]).T
     of, nobody = units // 3 % STRATA, np.zeros(len(units), dtype=np.int64)
-    calm = quieted(logs, units, order.astype(np.int64), of, [nobody, of], nobody)
+    calm = quieted(logs, units, order.astype(np.int64), of, [of], nobody)
     good = np.bincount(units, ~calm.told, minlength=CELLS)
     for stratum in range(STRATA):
         own = [cell for cell in due if cell // 3 % STRATA == stratum]

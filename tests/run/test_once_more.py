@@ -31,7 +31,8 @@ class Made(Rounds):
         self.noted: list[str] = []
         settings = SimpleNamespace(rounds=rounds, precision=0.03)
         super().__init__(
-            SimpleNamespace(settings=settings), SimpleNamespace(note=self.noted.append)
+            SimpleNamespace(settings=settings, session="s1"),
+            SimpleNamespace(note=self.noted.append),
         )
         self.ended = ended
         self.entries = [Entry(cell=f"c{i:02}") for i in range(CELLS)]
@@ -43,7 +44,6 @@ class Made(Rounds):
             turned = [*others[7 * number % 23 :], *others[: 7 * number % 23]]
             order = [*turned[:18], self.entries[0], *turned[18:]]
             self.measure(number, order, slow=14)
-        self.here = {entry.name for entry in self.entries}
 
     def measure(self, number: int, order: list[Any], slow: int) -> None:
         for place, entry in enumerate(order):
@@ -98,6 +98,6 @@ def test_a_fixed_number_of_rounds_is_kept() -> None:
 
 def test_what_an_earlier_run_measured_is_left_as_it_is() -> None:
     made = Made(ended=0, rounds=RoundRange(min=4, max=6))
-    made.here = set()
+    made.bench.session = "of another run"
     made._once_more(made.entries)
     assert made.again == []

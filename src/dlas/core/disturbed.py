@@ -49,7 +49,7 @@ class Disturbed:
 
 
 def disturbed(
-    logs: Floats, units: Ints, order: Ints, groupings: Sequence[Ints], sessions: Ints
+    logs: Floats, units: Ints, order: Ints, columns: Sequence[Ints], sessions: Ints
 ) -> Disturbed:
     """Tell which readings were taken while the machine was disturbed.
 
@@ -61,9 +61,9 @@ def disturbed(
         logs: logarithms of the readings.
         units: number of the cell or control that each belongs to.
         order: place in time of each, within its session.
-        groupings: by which units may be disturbed together (by threads, say; or all, or by
-            runtime), each as the number of the group of each reading; the one that explains most
-            is taken, in each session.
+        columns: by what units may be disturbed together (runtime, threads), each as a number of
+            each reading, from 0. All may be, those with the same number in one column, or in every
+            column: what explains most is taken, in each session.
         sessions: number of the session of each.
     """
     told, more = np.zeros(len(logs), dtype=bool), np.zeros(len(logs))
@@ -72,12 +72,21 @@ def disturbed(
         own = own[np.argsort(order[own], kind="stable")]
         unit = np.unique(units[own], return_inverse=True)[1]
         best = (0.0, told[own], more[own])
-        for grouping in groupings:
+        for grouping in _groupings(columns, len(logs)):
             found = _by(logs[own], unit, grouping[own])
             best = max(best, found, key=lambda each: each[0])
         told[own], more[own] = best[1:]
     good = np.bincount(units, ~told, minlength=int(units.max(initial=-1)) + 1)
     return Disturbed(told, ~told | (good[units] < ENOUGH), more)
+
+
+def _groupings(columns: Sequence[Ints], readings: int) -> list[Ints]:
+    """Return the numbers of groups by reading: one of all, by each column, and by all of them."""
+    every = np.zeros(readings, dtype=np.int64)
+    joint = every
+    for column in columns:
+        joint = joint * (int(column.max(initial=0)) + 1) + column
+    return [every, *columns, *([joint] if len(columns) > 1 else [])]
 
 
 def _by(log: Floats, unit: Ints, group: Ints) -> tuple[float, Bools, Floats]:

@@ -107,6 +107,25 @@ def size(readings: Floats) -> Floats:
     return found
 
 
+def of_units(readings: Floats, units: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Return the expected least of three rounds of each unit, and the size of its noise.
+
+    Args:
+        readings: one of each round of each unit.
+        units: the unit of each, numbered from 0, none without a reading.
+    """
+    count = np.bincount(units)
+    value, noise = np.full(len(count), np.nan), np.full(len(count), np.nan)
+    order = np.argsort(units, kind="stable")
+    start = np.concatenate([[0], np.cumsum(count)])
+    for n in np.unique(count).tolist():
+        chosen = np.flatnonzero(count == n)
+        own = readings[order[start[chosen][:, None] + np.arange(n)]]
+        value[chosen] = expected_least(own, OF_ROUNDS)
+        noise[chosen] = size(own)
+    return value, noise
+
+
 def pool(sizes: Floats, most: float) -> tuple[float, float]:
     """Return the mean size of the noise of some cells, and the degrees of freedom behind it.
 

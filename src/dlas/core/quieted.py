@@ -9,7 +9,7 @@ import numpy as np
 
 from dlas.core.disturbed import Bools, Floats, Ints, disturbed
 from dlas.core.drift import drift
-from dlas.core.least import OF_ROUNDS, scale, size
+from dlas.core.least import OF_ROUNDS, of_units, scale
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def quieted(
     units: Ints,
     order: Ints,
     groups: Ints,
-    groupings: Sequence[Ints],
+    columns: Sequence[Ints],
     sessions: Ints,
 ) -> Quieted:
     """Leave out disturbed readings, or take the drift off, or both, or neither.
@@ -41,11 +41,12 @@ def quieted(
         units: number of the cell or control that each belongs to.
         order: place in time of each, within its session.
         groups: number of the stratum of each, which may feel the drift more or less.
-        groupings: what may be disturbed together; see :func:`dlas.core.disturbed.disturbed`.
+        columns: by what units may be disturbed together; see
+            :func:`dlas.core.disturbed.disturbed`.
         sessions: number of the session of each.
     """
     every = np.ones(len(logs), dtype=bool)
-    found = disturbed(logs, units, order, groupings, sessions)
+    found = disturbed(logs, units, order, columns, sessions)
     enough = ~np.isin(units, units[found.told & found.kept])
     ways = []
     for told, kept in ((~every, every), (found.told, found.kept)):
@@ -62,11 +63,9 @@ def doubt(logs: Floats, units: Ints) -> float:
 
     A single reading is in doubt as the others are.
     """
-    sizes, scales = [], []
-    for unit in np.unique(units):
-        own = logs[units == unit]
-        sizes.append(float(size(own)))
-        scales.append(scale(len(own), OF_ROUNDS))
-    known = np.array(sizes)
-    mean = float(np.nanmean(known)) if np.isfinite(known).any() else 0.0
-    return float(np.where(np.isnan(known), mean, known) @ np.array(scales))
+    unit = np.unique(units, return_inverse=True)[1]
+    sizes = of_units(logs, unit)[1]
+    known = np.isfinite(sizes)
+    scales = np.array([scale(n, OF_ROUNDS) for n in np.bincount(unit).tolist()])
+    mean = float(sizes[known].mean()) if known.any() else 0.0
+    return float(np.where(known, sizes, mean) @ scales)

@@ -111,9 +111,8 @@ def _steady(
     units, sessions = _numbered(names), _numbered([row.session for row in known])
     log -= _shifts(log, units, order, sessions)
     of = [strata.get(each, ()) for each in names]
-    parts = [[each[i : i + 1] for each in of] for i in range(max(map(len, of)))]
-    groupings = [_numbered([None] * len(of)), _numbered(of), *map(_numbered, parts)]
-    calm = quieted(log, units, order, _numbered(of), groupings, sessions)
+    columns = [_numbered([each[i : i + 1] for each in of]) for i in range(max(map(len, of)))]
+    calm = quieted(log, units, order, _numbered(of), columns, sessions)
     every, good = Counter(names), Counter(dict.fromkeys(names, 0))
     for name, value, kept, told in zip(
         names, calm.logs.tolist(), calm.kept.tolist(), calm.told.tolist(), strict=True

@@ -75,7 +75,6 @@ class Rounds:
         self.begun = False
         self.have: dict[tuple[str, int], set[int]] = defaultdict(set)
         self.anchors: list[Entry] = []
-        self.here: set[tuple[str, int]] = set()  # measured by this run
         self.watch = Watch()
         self.done = 0
         self.total = 0
@@ -109,16 +108,17 @@ class Rounds:
         lasts for seconds to minutes; a round of few entries is over in less, so that it is waited.
         """
         rounds = self.bench.settings.rounds
-        mine = {entry.name for entry in everything} & self.here
-        for number in range(rounds.max, 2 * rounds.max if rounds.max > rounds.min else 0):
-            rows = self._rows(everything)
+        rows = self._rows(everything)
+        here = {(r.cell, r.control) for r in rows if r.session == self.bench.session}
+        again = bool(here) and rounds.max > rounds.min
+        for number in range(rounds.max, 2 * rounds.max if again else 0):
             few, company = spoiled(
                 everything,
-                rows,
+                self._rows(everything),
                 name=lambda entry: entry.name,
                 stratum=lambda entry: stratum(entry.plan),
             )
-            few = [entry for entry in few if entry.name in mine and not self._gave_up(entry)]
+            few = [entry for entry in few if entry.name in here and not self._gave_up(entry)]
             if not few:
                 return
             together = few + [entry for entry in company if not self._gave_up(entry)]
@@ -203,7 +203,6 @@ class Rounds:
         have = self.have[entry.name]
         number = next(n for n in count(self.first) if n not in have)
         have.add(number)
-        self.here.add(entry.name)
         return Turn(entry, number, position)
 
     def _gave_up(self, entry: Entry) -> bool:

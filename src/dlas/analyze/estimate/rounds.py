@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from dlas.analyze.estimate.levels import Bools, Floats, Ints, codes
-from dlas.core.least import OF_ROUNDS, expected_least, pool, size
+from dlas.core.least import of_units, pool
 
 LEAST_DF = 6.0
 """A stratum with fewer degrees of freedom is pooled with the other small ones."""
@@ -174,15 +174,7 @@ def kurtosis(units: Units, found: Solved, noise: Variances) -> float:
 
 def least_of_rounds(units: Units) -> tuple[Floats, Floats]:
     """Return the expected least of three rounds of each unit, and the size of its noise."""
-    value, noise = np.full(len(units.row), np.nan), np.full(len(units.row), np.nan)
-    order = np.argsort(units.unit, kind="stable")
-    start = np.concatenate([[0], np.cumsum(units.count)])
-    for n in np.unique(units.count).tolist():
-        chosen = np.flatnonzero(units.count == n)
-        logs = units.log[order[start[chosen][:, None] + np.arange(n)]]
-        value[chosen] = expected_least(logs, OF_ROUNDS)
-        noise[chosen] = size(logs)
-    return value, noise
+    return of_units(units.log, units.unit)
 
 
 def pooled(units: Units, noise: Floats, label: list[str]) -> Variances:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from dlas.analyze.estimate.levels import Floats, codes
-from dlas.analyze.estimate.rounds import Units, least_of_rounds, units_of
+from dlas.analyze.estimate.rounds import Units, units_of
 from dlas.analyze.estimate.sessions import Linked, linked
 from dlas.analyze.estimate.steady import Steady, steadied
 from dlas.analyze.estimate.strata import joined
 from dlas.analyze.estimate.table import Table
 from dlas.core.disturbed import ENOUGH, Disturbed, disturbed
-from dlas.core.least import OF_ROUNDS, scale
+from dlas.core.quieted import doubt
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ class Calm:
 
     def var(self) -> Floats:
         """Return by unit what its session and disturbed rounds add to its variance."""
-        keys = zip(self.units.row.tolist(), self.units.control.tolist(), strict=True)
-        return np.array([self.linked.each(u) + self.spared.more.get(u, 0.0) for u in keys])
+        more = self.spared.more
+        return np.array([self.linked.each(u) + more.get(u, 0.0) for u in self._keys()])
 
     def doubt(self, apart: Container[tuple[int, int]]) -> float:
         """Return the sum of what their rounds leave unknown of the units, as variances.
@@ -82,13 +82,12 @@ class Calm:
         Args:
             apart: units, by row and control, that have no say.
         """
-        size = least_of_rounds(self.units)[1]
-        scales = np.array([scale(int(n), OF_ROUNDS) for n in self.units.count])
-        keys = zip(self.units.row.tolist(), self.units.control.tolist(), strict=True)
-        own = np.array([key not in apart for key in keys])
-        known = np.isfinite(size) & own
-        size = np.where(known, size, size[known].mean() if known.any() else 0.0)
-        return float(np.sum((size * scales)[own]))
+        own = np.array([key not in apart for key in self._keys()])[self.units.unit]
+        return doubt(self.units.log[own], self.units.unit[own])
+
+    def _keys(self) -> Iterator[tuple[int, int]]:
+        """Give the row and control of each unit."""
+        return zip(self.units.row.tolist(), self.units.control.tolist(), strict=True)
 
 
 def calmed(table: Table, samples: pd.DataFrame) -> Calm:
@@ -119,13 +118,11 @@ def spared(table: Table, samples: pd.DataFrame) -> Spared:
     units = units_of(samples)
     if units.order is None or not table.least:
         return Spared(samples)
-    columns = list(table.strata or ())
-    asked = [[], *([c] for c in columns), *([columns] if len(columns) > 1 else [])]
-    groupings = [
-        codes([np.asarray(joined(table, units, each), dtype=object)], len(units.row))[units.unit]
-        for each in asked
+    columns = [
+        codes([np.asarray(joined(table, units, [each]), dtype=object)], len(units.row))[units.unit]
+        for each in table.strata or ()
     ]
-    found = disturbed(units.log, units.unit, units.order, groupings, units.session)
+    found = disturbed(units.log, units.unit, units.order, columns, units.session)
     left_out = int(np.sum(~found.kept))
     return Spared(samples[found.kept] if left_out else samples, _more(units, found), left_out)
 
