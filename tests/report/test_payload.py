@@ -48,6 +48,15 @@ def test_a_report_analyses_once_and_advises_what_dlas_advise_does(tmp_path, monk
     assert len(asked) == 4
 
 
+def test_the_next_experiment_is_chosen_by_the_latency_that_is_asked_for(tmp_path):
+    folder = small(tmp_path / "out")
+    seen = collect([folder], intake.Asked("latency_ms"))["next"]
+    assert seen == next_experiment([folder], metric="latency_ms")
+    assert seen["commands"][0] == f"dlas advise {folder} --metric latency_ms"
+    # Another quantity is nothing that advice compares by.
+    assert collect([folder], intake.Asked("memory_mb"))["next"] == next_experiment([folder])
+
+
 def test_cells_hold_every_digit_of_dlas_table(payload, made):
     cells = unpack(payload["cells"], payload["texts"])
     frame = tables.cells_frame([made])

@@ -18,7 +18,7 @@ from dlas.analyze.estimate.halves import halves
 from dlas.core.errors import UserError
 from dlas.store.results import CeilingRow, CellRow, RoundRow, Row
 from dlas.tables import ceilings_frame, cells_frame, controls_frame, floors_frame
-from dlas.tables.fitted import estimates_of
+from dlas.tables.fitted import QUIET, _left_out, estimates_of, fits
 from dlas.tables.intake import Asked, ceilings, of_folders, of_results
 from dlas.tables.read import read
 from table_rows import SESSION, cell_row, fill, round_row, stack
@@ -221,3 +221,14 @@ def test_cells_of_another_session_are_not_said_to_lack_rounds(tmp_path: Path) ->
     found = analyze(of_folders([one], ASKED))
     told = [note for note in found.table.notes if "left out" in note]
     assert len(told) == 1 and "3 cells were measured in another session" in told[0]
+
+
+def test_what_does_not_count_is_a_share_of_the_rounds_of_all_hosts(study: Path) -> None:
+    fit = fits(read([study])[0], QUIET)[0]
+    assert fit.estimates is not None and fit.rounds > 0
+    calm = replace(fit, estimates=replace(fit.estimates, disturbed=None), rounds=30)
+    busy = replace(fit, estimates=replace(fit.estimates, disturbed=0.3), rounds=10)
+    unknown = replace(fit, estimates=None, rounds=2)
+    assert _left_out([calm, unknown]) is None
+    assert _left_out([busy, unknown]) == pytest.approx(0.3)
+    assert _left_out([calm, busy]) == pytest.approx(0.3 * 10 / 40)

@@ -12,9 +12,10 @@ from dlas.core.errors import DlasError
 from dlas.core.stack import LAYERS
 from dlas.report import answer, as_seen, cells, host, parts, quantities
 from dlas.report.any_table import OWN
-from dlas.report.material import Material, load
+from dlas.report.material import METRIC, Material, load
 from dlas.report.pack import Part, Texts, pack
 from dlas.tables import CEILING_COLUMNS
+from dlas.tables.fitted import SEEN
 from dlas.tables.intake import Asked
 
 SCHEMA = 2
@@ -42,19 +43,25 @@ def collect(dirs: Sequence[Path | str], asked: Asked | None = None) -> Part:
 def of_material(material: Material) -> Part:
     """Return the page's payload for what was read from output folders."""
     known = material.analysis if material.plain and len(material.folders) == 1 else None
-    return payload(material) | {"next": next_experiment(material.folders, known)}
+    metric = SEEN if material.metric == SEEN else METRIC
+    return payload(material) | {"next": next_experiment(material.folders, known, metric)}
 
 
-def next_experiment(folders: Sequence[Path], analysed: Analysis | None = None) -> Part | None:
+def next_experiment(
+    folders: Sequence[Path], analysed: Analysis | None = None, metric: str = METRIC
+) -> Part | None:
     """Return the first of the next experiments, without a title where nothing is left to try.
 
-    None where there is nothing to advise on. ``analysed`` is that of :func:`dlas.advise.advise`.
+    None where there is nothing to advise on. ``analysed`` and ``metric`` are those of
+    :func:`dlas.advise.advise`.
     """
     try:
-        found = advise(folders, analysed).experiments
+        found = advise(folders, analysed, metric).experiments
     except DlasError:
         return None
     ask = f"dlas advise {' '.join(map(str, folders))}"
+    if metric != METRIC:
+        ask += f" --metric {metric}"
     if not found:
         return {"title": "", "stacks": 0, "why": "", "commands": [ask]}
     first = found[0]

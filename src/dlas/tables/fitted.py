@@ -36,6 +36,8 @@ class Fit:
     """The cell of each row of ``estimates``."""
     estimates: Estimates | None
     """None where no cell has two rounds: then no noise is known."""
+    rounds: int = 0
+    """How many rounds ``estimates`` were made of, disturbed ones among them."""
 
     def stratum(self, row: int) -> int:
         """Return which stratum a row's noise is pooled in."""
@@ -104,7 +106,6 @@ def estimates_of(every: Sequence[Results], cells: pd.DataFrame, metric: str) -> 
         pairs = own.controls.assign(row=place[own.controls["row"].to_numpy(dtype=int)])
         controls.append(pairs[pairs["row"] >= 0])
     drifts = [own.drift for own, _, _ in known if own.drift is not None]
-    left_out = [own.disturbed for own, _, _ in known if own.disturbed is not None]
     notes = [f"{name}{note}" for own, name, _ in known for note in own.notes]
     return Estimates(
         "rounds",
@@ -124,8 +125,16 @@ def estimates_of(every: Sequence[Results], cells: pd.DataFrame, metric: str) -> 
         (*notes, *(note for each in hosts for note in each.notes)),
         tails,
         drifts[0] if len(drifts) == 1 else None,
-        left_out[0] if len(left_out) == 1 else None,
+        _left_out([each.fit for each in hosts]),
     )
+
+
+def _left_out(every: Sequence[Fit]) -> float | None:
+    """Return the share of the rounds of all hosts that do not count; None where all do."""
+    known = [(fit.estimates.disturbed or 0.0, fit.rounds) for fit in every if fit.estimates]
+    rounds = sum(n for _, n in known)
+    left_out = sum(share * n for share, n in known)
+    return left_out / rounds if left_out else None
 
 
 @dataclass(frozen=True)
@@ -250,7 +259,7 @@ def _fit(results: Results, host: str, metric: str) -> Fit:
         choices=choices_of([results]),
     )
     found = estimate(table)
-    return Fit(host, cells, found if found.kind == "rounds" else None)
+    return Fit(host, cells, found if found.kind == "rounds" else None, len(samples))
 
 
 def _samples(
