@@ -4,10 +4,10 @@ A session is a minute or three of one machine whose speed changes as its neighbo
 of the speed, by the millisecond, is drawn for each. Cells of 0.2, 2 and 20 ms, of four strata, are
 measured in it as ``dlas run`` does: rounds in an order shuffled anew, runs one after another,
 until the intervals of a stratum are as narrow as asked. What an interval claims is what the
-estimator would come to with unlimited rounds of the same session: it is taken from 600 further
-measurements at random moments of the same path. ``ratios`` are of a cell to another drawn at
-random, ``means`` of all cells of a stratum to those of another, as a main effect is. The bias is
-against an undisturbed machine.
+estimator would come to with unlimited rounds of the same session: it is taken from up to 600
+further measurements at random moments of the same path. ``ratios`` are of a cell to another drawn
+at random, ``means`` of all cells of a stratum to those of another, as a main effect is. The bias
+is against an undisturbed machine.
 
     python benchmarks/quiet.py [--tables 2000] [--kinds bursts,drift] [--state FILE --minutes 4]
 
@@ -164,8 +164,8 @@ Rounds = dict[int, list[tuple[float, int]]]
 """By cell: what its rounds came to, and the place in time of each."""
 
 
-def session(rng: np.random.Generator, kind: str) -> tuple[Rounds, np.ndarray]:
-    """Measure one session; return rounds by cell, and the claim's truth."""
+def session(rng: np.random.Generator, kind: str) -> tuple[Rounds, Estimates, np.ndarray]:
+    """Measure one session; return rounds by cell, their estimate, and the claim's truth."""
     each = [max(LEAST_RUNS * ms, REGION_MS) + BESIDE_MS for ms in DURATIONS]
     length = int(MAX_ROUNDS * sum(each) * CELLS / len(DURATIONS)) + 2_000
     total = np.concatenate([[0.0], np.cumsum(KINDS[kind](rng, length))])
@@ -180,8 +180,9 @@ def session(rng: np.random.Generator, kind: str) -> tuple[Rounds, np.ndarray]:
             now += max(LEAST_RUNS * ms, REGION_MS) + BESIDE_MS
         number += 1
         if number >= MIN_ROUNDS:
-            due = _due(due, rounds)
-    return rounds, unlimited(rng, machine, now, estimate(table_of(rounds)).disturbed is not None)
+            due = _due(rounds)
+    known = estimate(table_of(rounds))
+    return rounds, known, unlimited(rng, machine, now, known.disturbed is not None)
 
 
 def unlimited(rng: np.random.Generator, machine: Machine, end: float, calm: bool) -> np.ndarray:
@@ -231,7 +232,8 @@ def _around(
     return np.take_along_axis(over, chosen, axis=1)[:, 0]
 
 
-def _due(due: list[int], rounds: Rounds) -> list[int]:
+def _due(rounds: Rounds) -> list[int]:
+    """Return the cells that are measured once more, as ``dlas.run.enough`` tells."""
     found = []
     units = np.concatenate([np.full(len(own), cell) for cell, own in rounds.items()])
     logs, order = np.array([each for own in rounds.values() for each in own]).T
@@ -239,11 +241,10 @@ def _due(due: list[int], rounds: Rounds) -> list[int]:
     calm = quieted(logs, units, order.astype(np.int64), of, [of], nobody)
     good = np.bincount(units, ~calm.told, minlength=CELLS)
     for stratum in range(STRATA):
-        own = [cell for cell in due if cell // 3 % STRATA == stratum]
-        if own:
-            wide = too_wide([calm.logs[(units == cell) & calm.kept] for cell in own], PRECISION)
-            few = [good[cell] < UNDISTURBED for cell in own]
-            found += [c for c, *why in zip(own, wide, few, strict=True) if any(why)]
+        own = [cell for cell in range(CELLS) if cell // 3 % STRATA == stratum]
+        wide = too_wide([calm.logs[(units == cell) & calm.kept] for cell in own], PRECISION)
+        few = [good[cell] < UNDISTURBED for cell in own]
+        found += [c for c, *why in zip(own, wide, few, strict=True) if any(why)]
     return found
 
 
@@ -267,8 +268,7 @@ def table_of(rounds: Rounds) -> Table:
 def asked_of(kind: str, seed: int, number: int) -> dict[str, Any]:
     """Measure one session and return what its intervals hold, how wide they are, and the bias."""
     rng = np.random.default_rng([seed, number, list(KINDS).index(kind)])
-    rounds, truth = session(rng, kind)
-    known = estimate(table_of(rounds))
+    rounds, known, truth = session(rng, kind)
     inner = tested(known.mean, known.var, known)
     cells = np.arange(CELLS)
     true = truth[cells % 3, cells // 3 % STRATA]

@@ -108,3 +108,34 @@ def test_no_reading_and_one_reading_are_no_error() -> None:
         nobody = np.zeros(n, dtype=np.int64)
         found = disturbed(np.zeros(n), np.arange(n), np.arange(n), [nobody], nobody)
         assert found.kept.all() and not found.told.any()
+
+
+@pytest.mark.parametrize(("cells", "rounds"), [(2, 4), (4, 4), (8, 2), (8, 4)])
+def test_nor_is_it_in_a_session_of_few_cells(cells: int, rounds: int) -> None:
+    for seed in range(60):
+        rng = np.random.default_rng([seed, cells, rounds])
+        units = np.concatenate([rng.permutation(cells) for _ in range(rounds)])
+        logs = rng.normal(size=cells)[units] + rng.normal(0, 0.1, len(units))
+        nobody = np.zeros(len(units), dtype=np.int64)
+        found = disturbed(logs, units, np.arange(len(units)), [units % 2, units // 2 % 2], nobody)
+        assert not found.told.any()
+
+
+def test_what_is_left_of_a_unit_at_the_ends_of_a_spell_links_no_sessions() -> None:
+    rng = np.random.default_rng(7)
+    units = np.concatenate([rng.permutation(20) for _ in range(4)])
+    order, first = np.arange(80), np.zeros(80, dtype=np.int64)
+    logs = np.where(order >= 30, 0.5, 0.0) + np.abs(rng.normal(0, 0.005, 80))
+    found = disturbed(logs, units, order, [first], first)
+    few = np.bincount(units, ~found.told) < ENOUGH
+    assert few.any() and not few.all()
+    assert np.array_equal(found.links, ~found.told & ~few[units])
+    # An undisturbed session of the same units does not make up for it, though what it tells of
+    # them counts.
+    again = np.abs(rng.normal(0, 0.005, 80))
+    both = disturbed(
+        np.concatenate([logs, again]), np.tile(units, 2), np.tile(order, 2), [np.tile(first, 2)],
+        np.repeat([0, 1], 80),
+    )  # fmt: skip
+    assert np.array_equal(both.links, [*found.links, *[True] * 80])
+    assert np.array_equal(both.kept, [*~found.told, *[True] * 80])

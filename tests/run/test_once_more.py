@@ -101,3 +101,36 @@ def test_what_an_earlier_run_measured_is_left_as_it_is() -> None:
     made.bench.session = "of another run"
     made._once_more(made.entries)
     assert made.again == []
+
+
+def test_company_is_of_this_session() -> None:
+    """Cells of another session tell nothing of a reading of this one."""
+    made = Made(ended=99, rounds=RoundRange(min=4, max=6))
+    old = [Entry(cell=f"a{i:02}") for i in range(40)]
+    made.made += [
+        round_row(
+            entry.cell, 0, [10.0] * 12, session="s0",
+            created_at=f"2025-01-01T00:00:{i:02}.000+00:00",
+        )
+        for i, entry in enumerate(old)
+    ]  # fmt: skip
+    made._once_more([*old, *made.entries])
+    assert len(made.again) == 6
+    assert all(cell.startswith("c") for each in made.again for cell in each)
+
+
+def test_an_anchor_must_be_undisturbed_in_this_session() -> None:
+    made = Made(ended=0, rounds=RoundRange(min=4, max=6))
+    known = made.entries[0]
+    made.made += [
+        round_row(
+            known.cell, 9 + i, [10.0] * 12, session="s0",
+            created_at=f"2025-01-01T00:00:{i:02}.000+00:00",
+        )
+        for i in range(4)
+    ]  # fmt: skip
+    made._once_more(made.entries)
+    assert made.again == []  # it is known well enough from the other session
+    made.anchors = [known]
+    made._once_more(made.entries)
+    assert made.again and all(known.cell in each for each in made.again)

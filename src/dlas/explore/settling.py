@@ -104,7 +104,7 @@ class Settled:
         if not self.finals and self.contenders:
             return "settled: all that could be the answer failed when they were measured again"
         if not self.finals:
-            return "settled: no stack meets the limits"
+            return "settled: no stack that ran meets the limits"
         left = "1 stack is" if len(self.finals) == 1 else f"{len(self.finals)} stacks are"
         why = ""
         if len(self.finals) > 1:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from dlas.core.records import Status
@@ -27,6 +29,8 @@ UNDISTURBED = 3
 COMPANY = 8
 """Entries that are measured together at least, where few are measured once more."""
 E = TypeVar("E")
+Unit = tuple[str, int]
+"""A cell and its control."""
 
 
 def undecided(
@@ -34,7 +38,7 @@ def undecided(
     rows: Iterable[RoundRow],
     precision: float,
     *,
-    name: Callable[[E], tuple[str, int]],
+    name: Callable[[E], Unit],
     stratum: Callable[[E], tuple[object, ...]],
 ) -> list[E]:
     """Return the entries whose interval is wider than plus or minus ``precision``.
@@ -50,13 +54,14 @@ def undecided(
     """
     import numpy as np
 
-    logs, too_few = _steady(rows, {name(entry): stratum(entry) for entry in entries})
+    steady = _steady(rows, {name(entry): stratum(entry) for entry in entries})
+    too_few = steady.too_few()
     groups: dict[object, list[E]] = defaultdict(list)
     for entry in entries:
         groups[stratum(entry)].append(entry)
     found = []
     for group in groups.values():
-        wide = too_wide([np.array(logs[name(entry)]) for entry in group], precision)
+        wide = too_wide([np.array(steady.logs[name(entry)]) for entry in group], precision)
         found += [
             entry
             for entry, each in zip(group, wide, strict=True)
@@ -68,31 +73,62 @@ def undecided(
 def spoiled(
     entries: Sequence[E],
     rows: Iterable[RoundRow],
+    session: str,
     *,
-    name: Callable[[E], tuple[str, int]],
+    anchors: Collection[Unit] = (),
+    name: Callable[[E], Unit],
     stratum: Callable[[E], tuple[object, ...]],
+    fit: Callable[[E], bool] = lambda _entry: True,
 ) -> tuple[list[E], list[E]]:
-    """Return the measured entries with too few undisturbed rounds, and some to measure with them.
+    """Return the entries with too few undisturbed rounds, and some to measure with them.
 
-    A reading is judged by those around it, so that few entries cannot be measured by themselves:
-    others of their strata take part, until there are :data:`COMPANY` of each.
+    A reading is judged by those around it in its session, so that few entries cannot be measured
+    by themselves: others with as many threads that were measured in it take part, until there are
+    :data:`COMPANY` of them.
+
+    Args:
+        entries: what is measured.
+        rows: the rounds so far, as they are now asked for; failed ones count for nothing.
+        session: which is measured in; what was measured in others alone stays as it is.
+        anchors: what must be undisturbed in this session, whatever is known from others: it
+            brings them together.
+        name: an entry's cell and control.
+        stratum: what an entry's noise is pooled with, its threads last.
+        fit: whether an entry can be measured again.
     """
     rows = list(rows)
-    _, too_few = _steady(rows, {name(entry): stratum(entry) for entry in entries})
-    few = [entry for entry in entries if name(entry) in too_few]
-    measured = {(row.cell, row.control) for row in rows}
+    here = {(row.cell, row.control) for row in rows if row.session == session}
+    some = [entry for entry in entries if name(entry) in here]
+    if not some:
+        return [], []
+    steady = _steady(rows, {name(entry): stratum(entry) for entry in entries})
+    too_few = steady.too_few() | (steady.too_few(session) & {*anchors})
+    few = [entry for entry in some if name(entry) in too_few and fit(entry)]
     company: list[E] = []
-    for group in dict.fromkeys(stratum(entry)[1:] for entry in few):
-        own = [e for e in entries if stratum(e)[1:] == group and name(e) in measured - too_few]
-        there = sum(stratum(entry)[1:] == group for entry in few)
-        company += own[: max(0, COMPANY - there)]
+    for threads, there in Counter(stratum(entry)[1:] for entry in few).items():
+        own = (e for e in some if stratum(e)[1:] == threads and name(e) not in too_few and fit(e))
+        company += islice(own, max(0, COMPANY - there))
     return few, company
 
 
-def _steady(
-    rows: Iterable[RoundRow], strata: Mapping[tuple[str, int], tuple[object, ...]]
-) -> tuple[Mapping[tuple[str, int], list[float]], set[tuple[str, int]]]:
-    """Return the logarithms of undisturbed rounds by cell and control, and which have too few.
+@dataclass(frozen=True)
+class _Steady:
+    """What was read, without disturbed rounds where those are left out."""
+
+    logs: Mapping[Unit, list[float]]
+    """Logarithms of the rounds that stand, by cell and control."""
+    told: Sequence[tuple[Unit, str, bool]] = ()
+    """Of every round whose it is, its session, and whether it was disturbed."""
+
+    def too_few(self, session: str | None = None) -> set[Unit]:
+        """Return what has too few undisturbed rounds, of all or of one session."""
+        own = [(unit, off) for unit, when, off in self.told if session in (None, when)]
+        every, off = Counter(u for u, _ in own), Counter(u for u, off in own if off)
+        return {unit for unit, n in every.items() if n - off[unit] < min(UNDISTURBED, n)}
+
+
+def _steady(rows: Iterable[RoundRow], strata: Mapping[Unit, tuple[object, ...]]) -> _Steady:
+    """Return the undisturbed rounds by cell and control, and which were disturbed.
 
     Less what all cells have in common: how much slower a later session was, and the drift of each.
     """
@@ -101,10 +137,10 @@ def _steady(
     from dlas.core.least import of_runs
     from dlas.core.quieted import quieted
 
-    found: dict[tuple[str, int], list[float]] = defaultdict(list)
+    found: dict[Unit, list[float]] = defaultdict(list)
     known = [row for row in rows if row.status is Status.COMPLETE and row.samples]
     if not known:
-        return found, set()
+        return _Steady(found)
     log = np.log([of_runs(row.samples) for row in known])
     order = np.argsort(np.argsort([row.created_at for row in known], kind="stable"))
     names = [(row.cell, row.control) for row in known]
@@ -113,14 +149,11 @@ def _steady(
     of = [strata.get(each, ()) for each in names]
     columns = [_numbered([each[i : i + 1] for each in of]) for i in range(max(map(len, of)))]
     calm = quieted(log, units, order, _numbered(of), columns, sessions)
-    every, good = Counter(names), Counter(dict.fromkeys(names, 0))
-    for name, value, kept, told in zip(
-        names, calm.logs.tolist(), calm.kept.tolist(), calm.told.tolist(), strict=True
-    ):
-        good[name] += not told
+    for name, value, kept in zip(names, calm.logs.tolist(), calm.kept.tolist(), strict=True):
         if kept:
             found[name].append(value)
-    return found, {name for name, n in every.items() if good[name] < min(UNDISTURBED, n)}
+    when = [row.session for row in known]
+    return _Steady(found, list(zip(names, when, calm.told.tolist(), strict=True)))
 
 
 def _shifts(log: Floats, units: Ints, order: Ints, sessions: Ints) -> Floats:

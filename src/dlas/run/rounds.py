@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import time
@@ -108,28 +109,27 @@ class Rounds:
         lasts for seconds to minutes; a round of few entries is over in less, so that it is waited.
         """
         rounds = self.bench.settings.rounds
-        rows = self._rows(everything)
-        here = {(r.cell, r.control) for r in rows if r.session == self.bench.session}
-        again = bool(here) and rounds.max > rounds.min
-        for number in range(rounds.max, 2 * rounds.max if again else 0):
+        began = -math.inf
+        for number in range(rounds.max, 2 * rounds.max if rounds.max > rounds.min else 0):
             few, company = spoiled(
                 everything,
                 self._rows(everything),
+                self.bench.session,
+                anchors={entry.name for entry in self.anchors},
                 name=lambda entry: entry.name,
                 stratum=lambda entry: stratum(entry.plan),
+                fit=lambda entry: not self._gave_up(entry),
             )
-            few = [entry for entry in few if entry.name in here and not self._gave_up(entry)]
             if not few:
                 return
-            together = few + [entry for entry in company if not self._gave_up(entry)]
-            self.total += len(together)
             self.progress.note(
                 f"{len(few)} measurements were disturbed too often by what else the machine does: "
                 "one more round of them"
             )
+            time.sleep(max(0.0, began + PAUSE_S - time.monotonic()))
             began = time.monotonic()
-            self._round(number, together, again=True)
-            time.sleep(max(0.0, PAUSE_S - (time.monotonic() - began)))
+            self.total += len(few) + len(company)
+            self._round(number, few + company, again=True)
 
     def _rows(self, everything: Sequence[Entry]) -> list[RoundRow]:
         """Return the rounds that are there of some entries, as they are asked for now."""

@@ -66,3 +66,27 @@ def test_cells_with_fewer_than_four_rounds_where_most_have_more_are_left_out_and
 def test_where_all_have_few_rounds_a_half_is_what_there_is(rounds: int) -> None:
     both = split([rounds] * 6)
     assert both.split and not both.thin.any()
+
+
+def test_what_a_session_adds_is_no_larger_in_a_half() -> None:
+    """A linked cell's own shift between sessions is the same however many rounds there are."""
+    rng = np.random.default_rng(3)
+    seen = [(c, 0, r) for c in range(12) for r in range(6)]
+    seen += [(c, 1, r + 6) for c in (*range(4), *range(12, 18)) for r in range(6)]
+    samples = pd.DataFrame(seen, columns=["row", "session", "round"]).assign(control=0)
+    moved = 0.05 * rng.normal(size=18)[samples["row"]] * samples["session"]
+    samples = samples.assign(log=moved + rng.exponential(0.001, len(samples)))
+    given = table([6] * 18, [])
+    given = Table(**{**vars_of(given), "samples": samples})
+    whole = estimate(given)
+    both = halves(given, whole)
+    linked = slice(12, 18)
+    before, after = (x.var[linked, : x.own].sum(axis=1) for x in (whole, both.one))
+    assert (before > 0.02**2).all()
+    assert after == pytest.approx(before, rel=0.05)
+
+
+def vars_of(made: Table) -> dict[str, object]:
+    return {name: getattr(made, name) for name in (
+        "cells", "layers", "parameters", "metric", "least", "strata"
+    )}  # fmt: skip

@@ -11,6 +11,7 @@ import pytest
 from dlas.analyze import analyze, from_study, load_table
 from dlas.analyze.estimate.noise import estimate
 from dlas.analyze.estimate.sessions import between, linked
+from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.effects import speedups
 from dlas.analyze.parts.interactions import interactions
 
@@ -142,3 +143,46 @@ def test_one_session_is_left_as_it_is() -> None:
         {"row": [0, 0, 1], "control": 0, "session": 0, "round": [0, 1, 0], "log": [1.0, 2.0, 3.0]}
     )
     assert linked(samples).samples is samples and not linked(samples).links
+
+
+def disturbed_anchors(seed: int, calm: int) -> tuple[Table, np.ndarray]:
+    """Twelve cells of a later session; its six anchors are measured while it is disturbed.
+
+    And in ``calm`` rounds more, when it no longer is.
+    """
+    rng = np.random.default_rng(seed)
+    seen = [(c, 0, r, 0.0) for r in range(4) for c in rng.permutation(20)]
+    for r in range(8 + calm):
+        own = [*range(20, 32), *(range(6) if r < 4 or r >= 8 else ())]
+        seen += [(c, 1, 4 + r, 0.5 if r < 4 else 0.0) for c in rng.permutation(own)]
+    samples = pd.DataFrame(seen, columns=["row", "session", "round", "slow"]).assign(control=0)
+    felt = rng.uniform(0.8, 1.2, 32)[samples["row"]]
+    log = samples["slow"] * felt + np.abs(rng.normal(0, 0.005, len(samples)))
+    samples = samples.assign(log=log, order=np.arange(len(samples)))
+    cells = pd.DataFrame({
+        "cell": [f"c{n}" for n in range(32)], "host": "h", "status": "complete", "reason": "",
+        "value": 1.0, "software": [f"s{n % 2}" for n in range(32)],
+    })  # fmt: skip
+    table = Table(
+        cells=cells, layers=("software",), parameters=(), metric="quiet_ms", least=True,
+        samples=samples, strata=("software",),
+    )  # fmt: skip
+    return table, np.arange(32) >= 20
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_anchors_that_were_disturbed_link_nothing_and_it_is_said(seed: int) -> None:
+    given, later = disturbed_anchors(seed, calm=0)
+    found = estimate(given)
+    assert np.isnan(found.mean[later]).all() and np.isfinite(found.mean[~later]).all()
+    assert any("in both while the machine was undisturbed" in note for note in found.notes)
+    whole = estimate(replace(given, samples=given.samples.drop(columns="order")))
+    assert np.nanmax(np.abs(whole.mean[later])) > 0.3  # what they would have said
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_anchors_that_were_measured_again_link(seed: int) -> None:
+    given, later = disturbed_anchors(seed, calm=3)
+    found = estimate(given)
+    assert np.abs(found.mean[later]).max() < 0.02
+    assert np.sqrt(found.var.sum(axis=1)).max() < 0.02

@@ -114,3 +114,81 @@ def test_a_slow_drift_that_all_feel_alike_is_taken_off_instead() -> None:
     calm = calmed(drifting, drifting.samples)
     assert calm.steady.explained > 0.9
     assert calm.spared.left_out == 0 or calm.doubt(()) < 1e-3
+
+
+def test_what_was_never_undisturbed_is_in_doubt_though_nothing_is_left_out() -> None:
+    """Of two rounds one is disturbed, so that all stand: those of the late readings are told."""
+    doubted = 0
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        rows = np.concatenate([rng.permutation(CELLS) for _ in range(2)])
+        at = np.arange(len(rows))
+        slow = (at >= 30) & (rows % 2 == 1)
+        given, true = table(seed)
+        log = true[rows] + np.abs(rng.normal(0, 0.005, len(rows))) + slow * 0.5
+        samples = pd.DataFrame(
+            {"row": rows, "control": 0, "round": at // CELLS, "log": log, "order": at}
+        )
+        given = replace(given, samples=samples)
+        found, calm = estimate(given), calmed(given, samples)
+        if calm.spared.left_out or not calm.spared.more:
+            continue
+        doubted += 1
+        rare = [row for row, _ in calm.spared.more]
+        assert (np.sqrt(found.var[rare].sum(axis=1)) > 0.3).all()
+        assert any(f"fewer than {ENOUGH} undisturbed rounds" in note for note in found.notes)
+    assert doubted >= 3
+
+
+def test_halves_take_each_host_as_it_was_taken_as_a_whole() -> None:
+    """One host has spells, the other drifts: what is best for one is not for both."""
+    spells, _ = table(1)
+    drifts, true = table(2)
+    assert spells.samples is not None and drifts.samples is not None
+    at = drifts.samples["order"].to_numpy()
+    log = true[drifts.samples["row"]] + 0.25 * np.sin(at / 25) + 0.002 * np.cos(7.0 * at)
+    drifts = replace(drifts, samples=drifts.samples.assign(log=log))
+    parts = [
+        each.samples.assign(host=n, session=n, row=each.samples["row"] + CELLS * n)
+        for n, each in enumerate((spells, drifts))
+    ]
+    known = [estimate(each) for each in (spells, drifts)]
+    both = replace(
+        spells,
+        cells=pd.concat([spells.cells, drifts.cells.assign(host="i")], ignore_index=True),
+        samples=pd.concat(parts, ignore_index=True),
+        estimates=joined(known),
+    )
+    found = halves(both, estimate(both))
+    alone = [halves(each, one) for each, one in zip((spells, drifts), known, strict=True)]
+    for half in ("one", "other"):
+        apart = np.concatenate([getattr(each, half).mean for each in alone])
+        assert np.nanmax(np.abs(getattr(found, half).mean - apart)) < 0.02
+
+
+def joined(known: list[Estimates]) -> Estimates:
+    """Return the estimates of two hosts as one."""
+    first, second = known
+    n = len(first.mean)
+    own = [
+        np.vstack([first.var, np.zeros((n, first.var.shape[1]))]),
+        np.vstack([np.zeros((n, second.var.shape[1])), second.var]),
+    ]
+    blocks = [
+        block[:, part]
+        for part in (slice(None, 1), slice(1, None))
+        for block, each in zip(own, known, strict=True)
+        for part in ([slice(0, each.own)] if part.stop else [slice(each.own, None)])
+    ]
+    df = [d[: e.own] for d, e in zip((first.df, second.df), known, strict=True)]
+    df += [d[e.own :] for d, e in zip((first.df, second.df), known, strict=True)]
+    return replace(
+        first,
+        mean=np.concatenate([first.mean, second.mean]),
+        median=np.concatenate([first.median, second.median]),
+        var=np.hstack(blocks),
+        df=np.concatenate(df),
+        sessions=first.sessions + second.sessions,
+        strata=pd.concat([first.strata, second.strata], ignore_index=True),
+        tails=None,
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 
 from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import Bools, Floats, Ints
@@ -54,7 +55,7 @@ def halves(table: Table, whole: Estimates) -> Halves:
     known = np.isfinite(whole.mean)
     if table.samples is None or whole.kind != "rounds":
         return Halves(whole, whole, False, np.zeros(len(known), dtype=bool))
-    units = _of_cells(calmed(table, table.samples).units)
+    units, beyond = _apart(table, table.samples)
     logs = units.log if table.least else fit(units).net
     order = np.lexsort((units.round, units.unit))
     rank = np.empty(len(order), dtype=np.int64)
@@ -67,20 +68,34 @@ def halves(table: Table, whole: Estimates) -> Halves:
         chosen = rank % 2 == half
         value, factor = _values(table, units, logs, chosen, count[half], k)
         value[count[1] < k] = np.nan
-        found.append(_as_half(whole, units.row, value, factor))
+        found.append(_as_half(whole, units.row, value, factor, beyond))
     thin = known & ~(np.isfinite(found[0].mean) & np.isfinite(found[1].mean))
     return Halves(found[0], found[1], True, thin)
 
 
-def _of_cells(units: Units) -> Units:
-    """Return what was measured of the cells themselves, without A/A controls."""
-    own = units.control == 0
-    kept = own[units.unit]
-    order = None if units.order is None else units.order[kept]
+def _apart(table: Table, samples: pd.DataFrame) -> tuple[Units, Floats]:
+    """Return the rounds of the cells as the whole took them, without A/A controls.
+
+    And by cell what sessions and disturbed rounds add to its variance, however many rounds there
+    are. Where hosts were fitted one by one (:mod:`dlas.tables.fitted`) so they are here.
+    """
+    apart = table.estimates is not None and "host" in samples
+    parts = [part for _, part in samples.groupby("host")] if apart else [samples]
+    units, beyond, start = [], [], 0
+    for calm in (calmed(table, part) for part in parts):
+        own = calm.units.control == 0
+        kept = own[calm.units.unit]
+        number = (np.cumsum(own) - 1 + start)[calm.units.unit]
+        units.append((calm.units, own, kept, number[kept]))
+        beyond.append(calm.var()[own])
+        start += int(own.sum())
     return Units(
-        units.row[own], units.control[own], (np.cumsum(own) - 1)[units.unit[kept]],
-        units.round[kept], units.log[kept], units.session[kept], order,
-    )  # fmt: skip
+        np.concatenate([each.row[own] for each, own, _, _ in units]),
+        np.zeros(start, dtype=np.int64),
+        np.concatenate([number for *_, number in units]),
+        *(np.concatenate([getattr(each, name)[kept] for each, _, kept, _ in units])
+          for name in ("round", "log", "session")),
+    ), np.concatenate(beyond)  # fmt: skip
 
 
 def _of(table: Table, fewer: Ints) -> int:
@@ -111,11 +126,16 @@ def _values(
     return value, factor
 
 
-def _as_half(whole: Estimates, row: Ints, value: Floats, factor: Floats) -> Estimates:
+def _as_half(
+    whole: Estimates, row: Ints, value: Floats, factor: Floats, beyond: Floats
+) -> Estimates:
     """Return the estimates of a half by row; what is not known of sessions stays as it is."""
     mean, times = np.full(len(whole.mean), np.nan), np.ones(len(whole.mean))
     mean[row], times[row] = value, np.nan_to_num(factor, nan=1.0)
     mean[~np.isfinite(whole.mean)] = np.nan
     var = whole.var.copy()
-    var[:, : whole.own] *= times[:, None]
+    stays = np.zeros_like(var)
+    stays[row, whole.stratum[row]] = beyond * whole.inflation**2
+    stays = np.minimum(stays, var)
+    var[:, : whole.own] += (times[:, None] - 1) * (var - stays)[:, : whole.own]
     return replace(whole, mean=mean, median=mean, var=var)

@@ -63,7 +63,8 @@ def linked(samples: pd.DataFrame) -> Linked:
 
     Args:
         samples: ``row, control, host, session, round, log``; one host or session where there is no
-            such column.
+            such column. ``links`` is there where some rounds were disturbed: those where it is
+            False tell nothing of a shift.
     """
     if "host" in samples and samples["host"].nunique() > 1:
         parts = [_linked(part) for _, part in samples.groupby("host", sort=True)]
@@ -85,12 +86,13 @@ def _linked(samples: pd.DataFrame) -> Linked:
         .sort_values(ascending=False, kind="stable")
     )
     order = cells.index.tolist()
-    base = _rounds(samples[samples["session"] == order[0]])
-    kept, links, lost = [samples[samples["session"] == order[0]]], [], 0
+    first = samples[samples["session"] == order[0]]
+    known, base = set(_rounds(first)), _rounds(_linking(first))
+    kept, links, lost = [first], [], 0
     for session in order[1:]:
         part = samples[samples["session"] == session]
-        rounds = _rounds(part)
-        alone = frozenset(rounds.keys() - base.keys())
+        rounds = _rounds(_linking(part))
+        alone = frozenset(_rounds(part).keys() - known)
         link = _link(base, rounds, alone)
         if link is None:
             lost += sum(control == 0 for _, control in alone)
@@ -98,9 +100,15 @@ def _linked(samples: pd.DataFrame) -> Linked:
         kept.append(part.assign(log=part["log"] - link.shift))
         if alone:
             links.append(link)
+        known |= alone
         for unit, logs in rounds.items():
             base[unit] = np.concatenate([base.get(unit, np.zeros(0)), logs - link.shift])
-    return Linked(pd.concat(kept, ignore_index=True), tuple(links), _notes(lost))
+    notes = _notes(lost, "links" in samples)
+    return Linked(pd.concat(kept, ignore_index=True), tuple(links), notes)
+
+
+def _linking(samples: pd.DataFrame) -> pd.DataFrame:
+    return samples[samples["links"]] if "links" in samples else samples
 
 
 def _rounds(samples: pd.DataFrame) -> dict[Unit, Floats]:
@@ -162,11 +170,17 @@ def between(d: Floats, within: Floats) -> tuple[float, float]:
     return max(_widened(spread**2, df) - float(np.median(within)), 0.0), df
 
 
-def _notes(lost: int) -> tuple[str, ...]:
+def _notes(lost: int, disturbed: bool) -> tuple[str, ...]:
     if not lost:
         return ()
+    both, do = (
+        ("nothing measured in both", "Measuring again with the same command adds anchors, cells "
+         "measured in both sessions.")
+        if not disturbed
+        else ("too little measured in both while the machine was undisturbed", "`--remeasure` "
+              "measures all in one session.")
+    )  # fmt: skip
     return (
-        f"{lost} cells were measured in another session than the others, with nothing measured in "
-        "both: they are left out of all comparisons. Measuring again with the same command adds "
-        "anchors, cells measured in both sessions.",
+        f"{lost} cells were measured in another session than the others, with {both}: they are "
+        f"left out of all comparisons. {do}",
     )

@@ -74,7 +74,7 @@ class Calm:
     def var(self) -> Floats:
         """Return by unit what its session and disturbed rounds add to its variance."""
         more = self.spared.more
-        return np.array([self.linked.each(u) + more.get(u, 0.0) for u in self._keys()])
+        return np.array([self.linked.each(u) + more.get(u, 0.0) for u in self.keys()])
 
     def doubt(self, apart: Container[tuple[int, int]]) -> float:
         """Return the sum of what their rounds leave unknown of the units, as variances.
@@ -82,10 +82,10 @@ class Calm:
         Args:
             apart: units, by row and control, that have no say.
         """
-        own = np.array([key not in apart for key in self._keys()])[self.units.unit]
+        own = np.array([key not in apart for key in self.keys()])[self.units.unit]
         return doubt(self.units.log[own], self.units.unit[own])
 
-    def _keys(self) -> Iterator[tuple[int, int]]:
+    def keys(self) -> Iterator[tuple[int, int]]:
         """Give the row and control of each unit."""
         return zip(self.units.row.tolist(), self.units.control.tolist(), strict=True)
 
@@ -94,13 +94,15 @@ def calmed(table: Table, samples: pd.DataFrame) -> Calm:
     """Return the rounds as the undisturbed latency takes them.
 
     Disturbed ones are left out where less is in doubt without them: a slow drift that all feel
-    alike is taken off rather. Cells that have too few undisturbed rounds have no say in that.
+    alike is taken off rather. Cells that have too few undisturbed rounds have no say in that, nor
+    have those that nothing undisturbed links with the other sessions.
     """
     every, fewer = _calm(table, Spared(samples)), spared(table, samples)
-    if not fewer.left_out:
+    if not fewer.left_out and not fewer.more:
         return every
     some = _calm(table, fewer)
-    return some if some.doubt(fewer.more) < every.doubt(fewer.more) else every
+    apart = fewer.more.keys() | (set(every.keys()) - set(some.keys()))
+    return some if some.doubt(apart) <= every.doubt(apart) else every
 
 
 def _calm(table: Table, spared: Spared) -> Calm:
@@ -123,8 +125,10 @@ def spared(table: Table, samples: pd.DataFrame) -> Spared:
         for each in table.strata or ()
     ]
     found = disturbed(units.log, units.unit, units.order, columns, units.session)
-    left_out = int(np.sum(~found.kept))
-    return Spared(samples[found.kept] if left_out else samples, _more(units, found), left_out)
+    if not found.told.any():
+        return Spared(samples)
+    stand = samples.assign(links=found.links)[found.kept]
+    return Spared(stand, _more(units, found), int(np.sum(~found.kept)))
 
 
 def _more(units: Units, found: Disturbed) -> dict[tuple[int, int], float]:
