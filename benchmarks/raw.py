@@ -30,6 +30,7 @@ WIDTHS, FAR, MOST, TURNS, SURE = (2, 4, 8, 16), 3 * 1.4826, 2.0, 5, 20.0
 SLOW, ENOUGH = 0.05, 2
 """Of disturbed rounds: see there."""
 LEAST_UNITS, LEAST_GROUP = 5, 4
+LEAST_READINGS, SURELY = 16, 40.0
 EMPTY = ""
 
 
@@ -175,11 +176,11 @@ def undisturbed(rounds: pd.DataFrame, known: pd.DataFrame) -> tuple[pd.DataFrame
     told, more = disturbed(rounds, known)
     few = (~told).groupby(rounds["unit"]).transform("sum") < ENOUGH
     kept = ~told | few
-    if kept.all():
+    if not told.any():
         return every
     some = steadied(rounds[kept], known)
     apart = rounds.loc[told & kept, "unit"]
-    if in_doubt(some[1].drop(apart)) >= in_doubt(every[1].drop(apart)):
+    if in_doubt(some[1].drop(apart)) > in_doubt(every[1].drop(apart)):
         return every
     much = more.where(told & kept, 0.0).groupby(rounds["unit"]).max()
     some[1]["own"] += much.reindex(some[1].index) ** 2
@@ -205,7 +206,7 @@ def disturbed(rounds: pd.DataFrame, known: pd.DataFrame) -> tuple[pd.Series, pd.
         total, slow, longer = 0.0, rounds["log"] > math.inf, rounds["log"] * 0.0
         for _, part in rounds.groupby(group):
             part = part[part.groupby("unit")["log"].transform("size") > 1]
-            if len(part) < 8:
+            if len(part) < LEAST_READINGS:
                 continue
             around = nearby(part)
             bad = around > np.quantile(around, 0.2) + SLOW
@@ -216,7 +217,8 @@ def disturbed(rounds: pd.DataFrame, known: pd.DataFrame) -> tuple[pd.Series, pd.
             by = float((own * state).sum() / (state**2).sum())
             explained = by**2 * float((state**2).sum())
             share = explained / float((own**2).sum())
-            if by >= SLOW and share >= 0.25 and share * len(part) >= SURE * (1 - share):
+            free = len(part) - part["unit"].nunique() - 1
+            if by >= SLOW and share >= 0.25 and share * free >= SURELY * (1 - share):
                 total += explained
                 slow[part.index], longer[part.index] = bad, by
         if total > best:

@@ -112,7 +112,7 @@ def spoiled(
 
 
 @dataclass(frozen=True)
-class _Steady:
+class _Undisturbed:
     """What was read, without disturbed rounds where those are left out."""
 
     logs: Mapping[Unit, list[float]]
@@ -127,7 +127,7 @@ class _Steady:
         return {unit for unit, n in every.items() if n - off[unit] < min(UNDISTURBED, n)}
 
 
-def _steady(rows: Iterable[RoundRow], strata: Mapping[Unit, tuple[object, ...]]) -> _Steady:
+def _steady(rows: Iterable[RoundRow], strata: Mapping[Unit, tuple[object, ...]]) -> _Undisturbed:
     """Return the undisturbed rounds by cell and control, and which were disturbed.
 
     Less what all cells have in common: how much slower a later session was, and the drift of each.
@@ -140,7 +140,7 @@ def _steady(rows: Iterable[RoundRow], strata: Mapping[Unit, tuple[object, ...]])
     found: dict[Unit, list[float]] = defaultdict(list)
     known = [row for row in rows if row.status is Status.COMPLETE and row.samples]
     if not known:
-        return _Steady(found)
+        return _Undisturbed(found)
     log = np.log([of_runs(row.samples) for row in known])
     order = np.argsort(np.argsort([row.created_at for row in known], kind="stable"))
     names = [(row.cell, row.control) for row in known]
@@ -153,7 +153,7 @@ def _steady(rows: Iterable[RoundRow], strata: Mapping[Unit, tuple[object, ...]])
         if kept:
             found[name].append(value)
     when = [row.session for row in known]
-    return _Steady(found, list(zip(names, when, calm.told.tolist(), strict=True)))
+    return _Undisturbed(found, list(zip(names, when, calm.told.tolist(), strict=True)))
 
 
 def _shifts(log: Floats, units: Ints, order: Ints, sessions: Ints) -> Floats:

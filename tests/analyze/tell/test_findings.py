@@ -59,7 +59,8 @@ def test_a_choice_has_one_expectation_with_its_contexts_listed(found):
     assert len(told) == len(promised[["factor", "level"]].drop_duplicates())
     half = next(f for f in told if "o=half" in f.sentence)
     assert half.numbers["cost"] == "macs"
-    assert ". By m: " in half.sentence
+    assert ". By m, of 2.00 times promised: " in half.sentence
+    assert ", each less than promised. " in half.sentence
     assert "What caps its cells: " in half.sentence
 
 

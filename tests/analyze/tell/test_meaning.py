@@ -144,7 +144,7 @@ def test_the_goals_decide_in_how_many_contexts_a_choice_may_be_taken():
                  goals={"minimize": ["ms"], "drop_at_most": 0.1})  # fmt: skip
     (found,) = [f for f in kind(analyze(table), "speed-up") if f.layers == ("o",)]
     assert found.meets == 1
-    assert "it surely meets the goals in 1 of 2 contexts" in found.sentence
+    assert "it surely meets the goals in 1 of 2 contexts, a in 2" in found.sentence
 
 
 # ---------------------------------------------------------------- break-evens

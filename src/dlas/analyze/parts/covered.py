@@ -16,6 +16,8 @@ from dlas.analyze.parts.contrasts import Differences, Grid, differences, grid, t
 
 UNTRIED = (COMPLETE, "impossible", "unavailable", "pending")
 """Words of a status that say nothing of a failure: what a rule refuses was not tried."""
+NOTHING = ("{}", "[]", "()")
+"""Values of a parameter that hold nothing: they are no condition."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Coverage:
     failed: int = 0
     """In which it was tried and did not run, though the other side did."""
     shared: tuple[str, ...] = ()
-    """``layer=level`` that all these contexts have, and others of the table have not."""
+    """``layer=level`` that all these contexts have, and either choice is without elsewhere."""
     hosts: int = 1
     """Machines on which it surely holds on average, of ``hosts_of``."""
     hosts_of: int = 1
@@ -72,7 +74,7 @@ def side_by_side(
         against=against,
         undecided=int(here.sum()) - surely - against,
         failed=tried_in(table, found, ran & ~here, second),
-        shared=in_common(table, found, here),
+        shared=in_common(table, found, here, ran | (found.row[:, b] >= 0)),
         hosts=holds,
         hosts_of=hosts,
     )
@@ -128,25 +130,35 @@ def tried_in(table: Table, found: Grid, some: Bools, level: str) -> int:
     return int(wanted.isin(tried).sum())
 
 
-def in_common(table: Table, found: Grid, here: Bools) -> tuple[str, ...]:
+def in_common(table: Table, found: Grid, here: Bools, ran: Bools | None = None) -> tuple[str, ...]:
     """Return what all of some contexts have in common, where the table has it in several levels.
 
     A parameter is named where the layer that it is of differs; of several that the same cells have
     the first that the layer's levels name.
+
+    Args:
+        table: it is of.
+        found: the contexts.
+        here: which of them.
+        ran: in which any of the choices that are compared ran. What all of these have tells
+            nothing: nobody could have these choices otherwise.
     """
     out: list[str] = []
     for name, column in found.columns.items():
         values = set(column[here])
         if len(values) != 1 or values == {EMPTY}:
             continue
+        if ran is not None and len(set(column[ran])) == 1:
+            continue
         if len(set(table.levels.get(name, ())) - {EMPTY}) > 1:
             out.append(f"{name}={values.pop()}")
-    return (*out, *_parameters(table, found, here, out))
+    return (*out, *_parameters(table, found, here, ran, out))
 
 
-def _parameters(table: Table, found: Grid, here: Bools, told: Sequence[str]) -> list[str]:
-    rows = found.row[here]
-    rows = rows[rows >= 0]
+def _parameters(
+    table: Table, found: Grid, here: Bools, ran: Bools | None, told: Sequence[str]
+) -> list[str]:
+    rows, every = (_rows(found, some) for some in (here, here if ran is None else ran))
     fixed = {text.partition("=")[0] for text in told} | {found.factor.layer}
     out: dict[bytes, str] = {}
     for name in sorted(table.parameters, key=lambda name: not _named(table, name)):
@@ -154,10 +166,19 @@ def _parameters(table: Table, found: Grid, here: Bools, told: Sequence[str]) -> 
             continue
         column = table.cells[name].to_numpy()
         values = set(column[rows])
-        if len(values) == 1 and values != {EMPTY} and len(set(column)) > 1:
-            (value,) = values
-            out.setdefault((column == value).tobytes(), f"{name}={value}")
+        if len(values) != 1 or values <= {EMPTY, *NOTHING} or len(set(column)) < 2:
+            continue
+        if ran is not None and len(set(column[every])) == 1:
+            continue
+        (value,) = values
+        out.setdefault((column == value).tobytes(), f"{name}={value}")
     return list(out.values())
+
+
+def _rows(found: Grid, some: Bools) -> Ints:
+    """Return the rows of all complete cells of some contexts."""
+    rows = found.row[some]
+    return rows[rows >= 0]
 
 
 def _named(table: Table, parameter: str) -> bool:

@@ -11,6 +11,7 @@ from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import Floats
 from dlas.analyze.estimate.table import Factor, Table
 from dlas.analyze.parts.contrasts import Differences, Tested, average, differences, grid, tested
+from dlas.analyze.parts.covered import in_common
 
 SPEEDUP_COLUMNS = [
     "factor", "layer", "level", "baseline", "contexts", "ratio", "low", "high", "p",
@@ -149,13 +150,14 @@ def losses(table: Table, estimates: Estimates) -> pd.DataFrame:
     ``second_q90`` are second-best over best (1.3: a 30 % loss), ``baseline_median`` and
     ``baseline_q90`` baseline over best, ``worst_median`` worst over best; ``ties`` is the share
     of contexts in which the second-best is within the floor; ``cells`` are best and second-best
-    of the context in the middle. Among choices that differ little,
-    the best of noisy values looks a little better than it is: read ratios near the floor as 1.
+    of the context in the middle; ``shared`` is what all of these contexts have in common. Among
+    choices that differ little, the best of noisy values looks a little better than it is: read
+    ratios near the floor as 1.
     """
     rows = (_loss(table, estimates, layer) for layer in table.free)
     columns = [
         "layer", "contexts", "second_median", "second_q90", "ties", "baseline",
-        "baseline_median", "baseline_q90", "worst_median", "cells",
+        "baseline_median", "baseline_q90", "worst_median", "cells", "shared",
     ]  # fmt: skip
     return pd.DataFrame([row for row in rows if row is not None], columns=columns)
 
@@ -163,7 +165,8 @@ def losses(table: Table, estimates: Estimates) -> pd.DataFrame:
 def _loss(table: Table, estimates: Estimates, layer: str) -> dict[str, object] | None:
     factor = Factor(layer, layer, table.levels[layer])
     found = grid(table, factor, estimates)
-    row = found.row[(found.row >= 0).sum(axis=1) >= 2]
+    several = (found.row >= 0).sum(axis=1) >= 2
+    row = found.row[several]
     if not len(row):
         return None
     y = np.where(row >= 0, estimates.mean[row], np.inf)
@@ -185,6 +188,7 @@ def _loss(table: Table, estimates: Estimates, layer: str) -> dict[str, object] |
         "baseline_q90": _exp_quantile(from_base, 0.9),
         "worst_median": float(np.exp(np.median(worst))),
         "cells": [str(ids[i]) for i in row[middle, np.argsort(y[middle])][:2]],
+        "shared": list(in_common(table, found, several)),
     }
 
 

@@ -21,6 +21,7 @@ from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import Bools, Floats, Ints
 from dlas.analyze.estimate.student import above, below
 from dlas.analyze.estimate.table import Factor, Table
+from dlas.analyze.parts.contenders import near_best
 from dlas.analyze.parts.contrasts import (
     Differences,
     Grid,
@@ -31,7 +32,17 @@ from dlas.analyze.parts.contrasts import (
     smaller,
 )
 from dlas.analyze.parts.limits import paired
-from dlas.analyze.parts.turned import Groups, Looked, always_so, contexts_in, groups_of
+from dlas.analyze.parts.turned import (
+    Example,
+    Groups,
+    Looked,
+    always_so,
+    by_choice,
+    contexts_in,
+    groups_of,
+    rows_of,
+)
+from dlas.analyze.parts.within import meeting
 
 FAMILY = 0.05
 AT_ONCE = 4_000_000
@@ -39,7 +50,7 @@ AT_ONCE = 4_000_000
 COLUMNS = [
     "layer", "a", "b", "by", "better_at", "worse_at", "ratio_better", "ratio_worse",
     "contexts_better", "contexts_worse", "matched", "alone", "always", "places", "p",
-    "differs_in", "cells_better", "cells_worse",
+    "differs_in", "cells_better", "cells_worse", "fails_better", "fails_worse",
 ]  # fmt: skip
 
 
@@ -51,11 +62,14 @@ def flips(table: Table, estimates: Estimates) -> pd.DataFrame:
     (below 1). ``alone`` says whether ``by`` turns the two by itself: contexts that are equal but
     for it surely show both orders (``matched`` counts them); only where no layer does that, ``by``
     names all layers in which the two nearest places differ (``differs_in`` counts them), which
-    turn it together. ``always`` is what all contexts that hold both choices have in common, and
-    no condition. ``places`` is what else is fixed where the flip shows, for all places of
-    the example's kind. ``p`` is adjusted over the whole table, NaN where no noise is known.
-    ``cells_better`` and ``cells_worse`` hold a pair of cells that shows each side.
+    turn it together. ``always`` is what all contexts that hold both choices have in common, where
+    one of the two is elsewhere, too. ``places`` is what else is fixed where the flip shows, for
+    all places of the example's kind. ``p`` is adjusted over the whole table, NaN where no noise
+    is known; it is that of the clearest example, though one between stacks near the best is told
+    before it. ``cells_better`` and ``cells_worse`` hold a pair of cells that shows each side;
+    ``fails_better`` and ``fails_worse`` which of the two surely fail the goals all over it.
     """
+    facts = _RowFacts(near_best(table, estimates), table.complete & ~meeting(table, estimates)[1])
     work: list[tuple[Grid, Groups, list[Ints]]] = []
     for layer in paired(table):
         found = grid(table, Factor(layer, layer, table.levels[layer]), estimates)
@@ -70,10 +84,20 @@ def flips(table: Table, estimates: Estimates) -> pd.DataFrame:
             better, worse = _claims(stat, tests, table.floor, estimates.known)
             for pair in np.flatnonzero(better.any(axis=0) & worse.any(axis=0)):
                 found_at = (diff, groups, stat, better, worse, int(pair), tests)
-                rows += _shown(table, *found_at, estimates)
+                rows += _shown(table, *found_at, estimates, facts)
     out = pd.DataFrame(rows, columns=COLUMNS)
     size = np.minimum(np.log(out["ratio_better"]), -np.log(out["ratio_worse"]))
     return out.iloc[np.argsort(-size.to_numpy(), kind="stable")].reset_index(drop=True)
+
+
+@dataclass(frozen=True)
+class _RowFacts:
+    """How every row stands to the best and to the goals."""
+
+    near: Bools
+    """It is near the best."""
+    fails: Bools
+    """It surely fails a limit of the goals."""
 
 
 def flip_counts(found: pd.DataFrame) -> pd.DataFrame:
@@ -153,16 +177,16 @@ def _shown(
     pair: int,
     tests: int,
     estimates: Estimates,
+    facts: _RowFacts,
 ) -> list[dict[str, object]]:
     """Return for one pair of choices the best example for each layer that flips it."""
     always = always_so(diff, pair)
     fixed = [tuple(x for x in f if x[0] not in always) for f in groups.fixed]
-    size = np.abs(stat.mean[:, pair])
-    looked = Looked(table, diff, replace(groups, fixed=fixed), size, pair, estimates)
+    size, groups = np.abs(stat.mean[:, pair]), replace(groups, fixed=fixed)
+    looked = Looked(table, diff, groups, size, pair, estimates, facts.near)
     up, down = np.flatnonzero(better[:, pair]), np.flatnonzero(worse[:, pair])
     rows = []
     for by, e in looked.examples(up, down).items():
-        p = min(1.0, tests * max(stat.p_lower[e.g, pair], stat.p_higher[e.h, pair]))
         rows.append(
             {
                 "layer": diff.grid.factor.layer,
@@ -177,25 +201,45 @@ def _shown(
                 "contexts_worse": int(stat.count[e.h, pair]),
                 "matched": e.matched,
                 "alone": e.matched > 0,
-                "always": [f"{c}={v}" for c, v in always.items()],
+                "always": [f"{c}={v}" for c, v in by_choice(diff, pair, always).items()],
                 "places": e.places,
-                "p": float(p) if p < 1 else float("nan"),
+                "p": _adjusted(stat, e, pair, tests),
                 "differs_in": len(by),
-                "cells_better": _cells(table, diff, groups, stat, e.g, pair),
-                "cells_worse": _cells(table, diff, groups, stat, e.h, pair),
+                **_seen(table, diff, groups, e, pair, facts),
             }
         )
     return rows
 
 
+def _adjusted(stat: _Statistics, e: Example, pair: int, tests: int) -> float:
+    """Return the p value of a flip over all tests of the table; NaN where no noise is known."""
+    g, h = e.clearest
+    p = tests * float(max(stat.p_lower[g, pair], stat.p_higher[h, pair]))
+    return p if p < 1 else float("nan")
+
+
+def _seen(
+    table: Table, diff: Differences, groups: Groups, e: Example, pair: int, facts: _RowFacts
+) -> dict[str, object]:
+    """Return what the two places of an example can be checked on, and what fails there."""
+    out: dict[str, object] = {}
+    for name, group, sign in (("better", e.g, -1.0), ("worse", e.h, 1.0)):
+        out[f"cells_{name}"] = _cells(table, diff, groups, group, pair, sign)
+        out[f"fails_{name}"] = _failing(diff, groups, group, pair, facts.fails)
+    return out
+
+
 def _cells(
-    table: Table, diff: Differences, groups: Groups, stat: _Statistics, group: int, pair: int
+    table: Table, diff: Differences, groups: Groups, group: int, pair: int, sign: float
 ) -> list[str]:
     """Return the two cells (a, b) of the group's context that shows its sign most."""
-    contexts = contexts_in(groups, group)
-    sign = np.sign(stat.mean[group, pair])
-    values = np.where(diff.there[contexts, pair] > 0, sign * diff.mean[contexts, pair], -np.inf)
-    k = int(contexts[int(np.argmax(values))])
     ids = table.rows["cell"].to_numpy()
-    row = diff.grid.row[k]
-    return [str(ids[row[diff.first[pair]]]), str(ids[row[diff.second[pair]]])]
+    return [str(ids[row]) for row in rows_of(diff, groups, group, pair, sign)]
+
+
+def _failing(diff: Differences, groups: Groups, group: int, pair: int, fails: Bools) -> list[str]:
+    """Return which of two choices surely fail the goals in all contexts of a group."""
+    contexts = contexts_in(groups, group)
+    rows = diff.grid.row[contexts[diff.there[contexts, pair] > 0]]
+    sides = (int(diff.first[pair]), int(diff.second[pair]))
+    return [diff.grid.levels[i] for i in sides if fails[rows[:, i]].all()]

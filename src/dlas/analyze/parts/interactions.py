@@ -12,6 +12,7 @@ from dlas.analyze.estimate.estimated import Estimates
 from dlas.analyze.estimate.levels import Floats, Ints, codes
 from dlas.analyze.estimate.table import Factor, Table
 from dlas.analyze.parts.contrasts import Grid, benjamini_hochberg, differences, grid, place, tested
+from dlas.analyze.parts.covered import in_common
 from dlas.analyze.parts.limits import MOST_TETRADS, met
 
 COLUMNS = [
@@ -165,8 +166,13 @@ def _sums(of: Floats, there: Floats, m: Ints, n: Ints, sign: int = 1) -> Floats:
     return np.asarray((cross + sign * cross.T)[m, n])
 
 
-def example(table: Table, estimates: Estimates, row: pd.Series) -> tuple[list[str], str]:
-    """Return the cells of the context that shows one interaction most, and that context."""
+def example(
+    table: Table, estimates: Estimates, row: pd.Series
+) -> tuple[list[str], str, tuple[str, ...]]:
+    """Return the cells of the context that shows one interaction most, and that context.
+
+    And what all contexts that hold the four cells have in common beside the two layers.
+    """
     found = grid(table, Factor(row["layer"], row["layer"], table.levels[row["layer"]]), estimates)
     a, b = found.levels.index(row["a"]), found.levels.index(row["b"])
     diff = differences(found, estimates, np.array([[a, b]]))
@@ -181,4 +187,13 @@ def example(table: Table, estimates: Estimates, row: pd.Series) -> tuple[list[st
     cells = table.rows["cell"].to_numpy()
     ids = [str(cells[found.row[i, j]]) for i in (one[best], two[best]) for j in (a, b)]
     fixed = {c: v for c, v in found.fixed[one[best]].items() if c != row["by"]}
-    return ids, place(fixed)
+    held = np.zeros(len(rest), dtype=bool)
+    held[[side[r] for _, r in both for side in (one, two)]] = True
+    shared = (x for x in in_common(table, found, held) if not _is_of(x, row["by"]))
+    return ids, place(fixed), tuple(shared)
+
+
+def _is_of(condition: str, layer: str) -> bool:
+    """Say whether ``name=level`` is of a layer, or of one of its parameters."""
+    name = condition.partition("=")[0]
+    return name == layer or name.startswith(f"{layer}.")

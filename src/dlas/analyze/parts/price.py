@@ -37,7 +37,11 @@ COLUMNS = [
 BY_COLUMNS = [
     "group", "starts", "contexts", "ratio", "low", "high", "least", "most", "worst", "worst_start",
     "sure", "blame", "separate", "separate_missing", "separate_failed", "separate_unmet", "cells",
+    "dearest", "dearest_low", "dearest_high", "dearest_start", "dearest_worst",
+    "dearest_worst_low", "dearest_worst_high", "dearest_worst_start", "separate_refused",
 ]  # fmt: skip
+REFUSED = ("unavailable", "impossible")
+"""Words of a status that say that a stack was refused, which is no failure."""
 
 
 def price(
@@ -59,10 +63,12 @@ def price(
     Returns:
         By group (what is given less hardware and host): ``ratio`` is the median over starts and
         contexts with the interval of the one in the middle, ``least`` and ``most`` their range,
-        ``worst`` the worst order of ``worst_start``, ``sure`` how many of ``starts`` surely pay;
-        ``blame`` as below, of most of these; ``separate`` how many separate stacks are candidates,
-        and how many are missing, failed or miss the goals; ``cells`` arrived at and joint of the
-        start that pays most.
+        ``worst`` the worst order of ``worst_start``, ``sure`` from how many of ``starts`` one
+        surely ends behind the best; of these ``dearest`` is the largest ratio, from
+        ``dearest_start``, and ``dearest_worst`` the largest that is surely above 1 in the worst
+        order; ``blame`` as below, of most of these; ``separate`` how many separate stacks are
+        candidates, and how many are missing, failed (``separate_refused`` of them were refused)
+        or miss the goals; ``cells`` arrived at and joint of the start with the largest ratio.
         By context and start: ``ratio`` is the median over ``orders``, ``worst`` the worst of
         them; ``unmet`` orders end outside the goals and have no price. ``separate`` says what
         became of the stack made of every layer's best, each found from the start;
@@ -310,6 +316,7 @@ def _by_group(frame: pd.DataFrame) -> pd.DataFrame:
             "separate_missing": int(states.get(MISSING, 0)),
             "separate_failed": int(states.drop([n for n in named if n in states]).sum()),
             "separate_unmet": int(states.get(UNMET, 0)),
+            "separate_refused": sum(int(states.get(word, 0)) for word in REFUSED),
         }
         rows.append(row | (_summary(told) if len(told) else {}))
     return pd.DataFrame(rows, columns=BY_COLUMNS)
@@ -331,4 +338,25 @@ def _summary(told: pd.DataFrame) -> dict[str, object]:
         "sure": len(sure),
         "blame": str(blames.index[0]) if len(blames) else "",
         "cells": [str(dearest["arrived_cell"]), str(dearest["joint_cell"])],
+        **_dearest(sure, "ratio", ("low", "high"), "dearest"),
+        **_dearest(sure, "worst", ("worst_low", "worst_high"), "dearest_worst"),
+    }
+
+
+def _dearest(
+    sure: pd.DataFrame, column: str, ends: tuple[str, str], name: str
+) -> dict[str, object]:
+    """Return the largest price among those that are surely above 1, with its own interval."""
+    low = sure[ends[0]].to_numpy(dtype=float)
+    found = sure[~(low <= 1)]  # without noise there is no interval
+    if not len(found):
+        return {f"{name}_start": ""}
+    r = found.loc[found[column].idxmax()]
+    within = {x for x in str(r["group"]).split(", ") if x}
+    at = [x for x in str(r["context"]).split(", ") if x and x not in within]
+    return {
+        name: float(r[column]),
+        f"{name}_low": float(r[ends[0]]),
+        f"{name}_high": float(r[ends[1]]),
+        f"{name}_start": ", ".join([str(r["start"]), *at]),
     }

@@ -76,6 +76,14 @@ def always_so(diff: Differences, pair: int) -> dict[str, str]:
     return out
 
 
+def by_choice(diff: Differences, pair: int, always: dict[str, str]) -> dict[str, str]:
+    """Return of what all these contexts have in common what either choice also has otherwise."""
+    row = diff.grid.row
+    ran = (row[:, [diff.first[pair], diff.second[pair]]] >= 0).any(axis=1)
+    columns = diff.grid.columns
+    return {c: v for c, v in always.items() if len(set(columns[c][ran])) > 1}
+
+
 @dataclass(frozen=True)
 class Example:
     """Two places that show a flip."""
@@ -88,6 +96,8 @@ class Example:
     """Contexts equal but for the flipping layer, 0 unless they surely show both orders."""
     places: list[str]
     """What else is fixed, for every two places of the same kind."""
+    clearest: tuple[int, int]
+    """The two places that show the flip best: what is claimed rests on these."""
 
 
 @dataclass(frozen=True)
@@ -101,22 +111,34 @@ class Looked:
     """How large the mean log ratio of each group is."""
     pair: int
     estimates: Estimates
+    near: Bools
+    """Which rows are near the best."""
 
     def examples(self, up: Ints, down: Ints) -> dict[tuple[str, ...], Example]:
         """Return for each layer that turns the pair by itself its clearest two places.
 
-        Where none does: the two nearest places, and all layers in which they differ.
+        Two places whose winners are both near the best come before all others. Where no layer
+        turns the pair: the two nearest places, and all layers in which they differ.
         """
         pairs, places = self._apart_in_one(up, down)
         out: dict[tuple[str, ...], Example] = {}
         for by in sorted(pairs):
-            for _, g, h in sorted(pairs[by], reverse=True)[:MOST_TRIED]:
-                matched = self._turned(-g, -h, (by,))
-                if matched:
-                    kind = _names(self.groups.fixed[-g])
-                    out[(by,)] = Example(-g, -h, matched, sorted(set(places[by, kind])))
-                    break
+            tried = [(-g, -h) for _, g, h in sorted(pairs[by], reverse=True)[:MOST_TRIED]]
+            turned = ((g, h, n) for g, h in tried if (n := self._turned(g, h, (by,))))
+            first = next(turned, None)
+            if first is None:
+                continue
+            near = ((g, h, n) for g, h, n in (first, *turned) if self._decides(g, h))
+            g, h, matched = next(near, first)
+            kind = _names(self.groups.fixed[g])
+            out[(by,)] = Example(g, h, matched, sorted(set(places[by, kind])), first[:2])
         return out or self._together(up, down)
+
+    def _decides(self, g: int, h: int) -> bool:
+        """Say whether the winners of two places are near the best."""
+        winners = (rows_of(self.diff, self.groups, where, self.pair, sign)[i]
+                   for i, (where, sign) in enumerate(((g, -1.0), (h, 1.0))))  # fmt: skip
+        return all(bool(self.near[row]) for row in winners)
 
     def _apart_in_one(
         self, up: Ints, down: Ints
@@ -159,7 +181,7 @@ class Looked:
             g, h = int(up[np.argmax(size[up])]), int(down[np.argmax(size[down])])
         else:
             g, h = best[2], best[3]
-        return {_differ(fixed[g], fixed[h]): Example(g, h, 0, [])}
+        return {_differ(fixed[g], fixed[h]): Example(g, h, 0, [], (g, h))}
 
     def _turned(self, g: int, h: int, by: tuple[str, ...]) -> int:
         """Count contexts equal but for one layer at both places; 0 unless they surely turn.
@@ -217,6 +239,16 @@ def _rest(found: Grid, by: tuple[str, ...]) -> Ints:
     """Number the contexts by all that is chosen in them but some layers."""
     others = [found.contexts[c].to_numpy() for c in found.contexts.columns if c not in by]
     return codes(others, len(found.contexts))
+
+
+def rows_of(
+    diff: Differences, groups: Groups, group: int, pair: int, sign: float
+) -> tuple[int, int]:
+    """Return the two rows of the group's context that shows a sign of the difference most."""
+    contexts = contexts_in(groups, group)
+    values = np.where(diff.there[contexts, pair] > 0, sign * diff.mean[contexts, pair], -np.inf)
+    row = diff.grid.row[int(contexts[int(np.argmax(values))])]
+    return int(row[diff.first[pair]]), int(row[diff.second[pair]])
 
 
 def contexts_in(groups: Groups, group: int) -> Ints:

@@ -36,11 +36,15 @@ def coverage(table: Table, found: Coverage, *, worse_than: str = "") -> str:
                   (found.undecided, "undecided"))  # fmt: skip
         told = [f"{what} in {n}" for n, what in counts if n]
         parts.append("undecided in all" if found.undecided == found.contexts else ", ".join(told))
-    if found.shared:
-        parts.append(f"all of them with {' and '.join(found.shared)}")
+    parts += [shared(found.shared)] if found.shared else []
     if found.hosts_of > 1:
         parts.append(f"on {found.hosts} of {found.hosts_of} machines surely so on average")
     return "; ".join(parts)
+
+
+def shared(conditions: Sequence[str]) -> str:
+    """Return what all contexts of a finding have in common; nothing without any."""
+    return f"all of them with {' and '.join(conditions)}" if conditions else ""
 
 
 def failed(found: Coverage, who: str = "it") -> str:
@@ -50,15 +54,32 @@ def failed(found: Coverage, who: str = "it") -> str:
 
 def costing(found: Sequence[Paid], *, who: str = "it") -> str:
     """Return what a gain costs or saves, ``it costs 2.1 points of accuracy and saves ...``."""
+    one_way = [cost for cost in found if not _both_ways(cost)]
     said: dict[str, list[str]] = {"costs": [], "gains": [], "saves": []}
-    for cost in found:
+    for cost in one_way:
         text = _ratio(cost) if cost.unit == TIMES else _points(cost)
         if text:
             said[_verb(cost)].append(text)
     told = [f"{verb} {' and '.join(what)}" for verb, what in said.items() if what]
-    if any(c.name == SCORE and not _points(c) for c in found):
+    told += [_changes(cost) for cost in found if _both_ways(cost)]
+    if any(c.name == SCORE and not _points(c) for c in one_way):
         told.append(f"costs no {SCORE}")
     return f"{who} {', '.join(told)}" if told else ""
+
+
+def _both_ways(cost: Paid) -> bool:
+    """Say whether a change goes either way over contexts: its mean costs and gains nothing."""
+    return cost.unit != TIMES and cost.least < -LEAST_DROP and cost.most > LEAST_DROP
+
+
+def _changes(cost: Paid) -> str:
+    """Return ``changes accuracy by -0.400 to 1.60 points (0.140 on average)``."""
+    share = max(abs(cost.least), abs(cost.most)) <= 1
+    unit = 100.0 if share else 1.0
+    least, most, mean = (number(unit * x) for x in (cost.least, cost.most, cost.change))
+    name = NAMES.get(cost.name, cost.name)
+    points = " points" if share else ""
+    return f"changes {name} by {least} to {most}{points} ({mean} on average)"
 
 
 def _verb(cost: Paid) -> str:
@@ -96,13 +117,25 @@ def _points(cost: Paid) -> str:
     return text
 
 
-def meeting(found: Coverage, meets: int, *, who: str = "it") -> str:
-    """Return in how many contexts the better choice meets the goals; nothing without limits."""
-    if meets < 0:
+def meeting(found: Coverage, meets: Sequence[int], *, who: str = "it", than: str) -> str:
+    """Return in how many contexts either choice meets the goals, where that tells something.
+
+    Nothing without limits, and where both meet them everywhere.
+
+    Args:
+        found: the coverage, of the better of two choices.
+        meets: in how many contexts the better and the worse one surely meet the goals; -1 without.
+        who: the better one.
+        than: the worse one.
+    """
+    own, other = meets
+    if own < 0 or own == other == found.contexts:
         return ""
-    if meets == found.contexts:
-        return f"{who} surely meets the goals" + (" in all of them" if meets > 1 else "")
-    return f"{who} surely meets the goals in {meets} of {contexts(found.contexts)}"
+    if own == other:
+        return f"both surely meet the goals in {own} of {contexts(found.contexts)}"
+    return (
+        f"{who} surely meets the goals in {own} of {contexts(found.contexts)}, {than} in {other}"
+    )
 
 
 def joined(parts: Sequence[str]) -> str:

@@ -50,13 +50,15 @@ def _speedup(
     found = side_by_side(table, analysis.estimates, factor, bad, good)
     paid = costs(table, found.before, found.after)
     limited = bool(table.goals.at_most or table.goals.at_least)
-    meets = int(surely[found.after].sum()) if limited else -1
+    meets = [int(surely[x].sum()) if limited else -1 for x in (found.after, found.before)]
     # A choice between the two decides something where both are near the best.
     both = analysis.near[found.before] & analysis.near[found.after]
+    gain = _gain(analysis, found, both)
+    near = _where_near(analysis, r, both, gain if r.ratio >= 1 else 1 / gain)
     ratio, low, high = above_one(r.ratio, r.low, r.high)
     return Finding(
         "speed-up",
-        f"{_gained(table, r, found.coverage, paid, meets)}.",
+        f"{_gained(table, r, found.coverage, paid, meets, near)}.",
         layers=(r.layer,),
         ratio=ratio,
         low=low,
@@ -66,9 +68,10 @@ def _speedup(
         choices=beside.choices((r.factor, good), (r.factor, bad)),
         coverage=found.coverage,
         costs=paid,
-        meets=meets,
-        contender=bool(both.any()),
-        worth=_worth(analysis, found, both),
+        meets=meets[0],
+        # Where the better one is the worse of the two near the best, nobody would choose by it.
+        contender=gain > 1,
+        worth=float(np.maximum(gain, 1.0)),  # NaN stays
         fact=beside.either(r.factor, good, bad),
         cells=_ends(rows),
         numbers={
@@ -79,15 +82,35 @@ def _speedup(
     )  # fmt: skip
 
 
-def _worth(analysis: Analysis, found: Compared, both: Bools) -> float:
+def _gain(analysis: Analysis, found: Compared, both: Bools) -> float:
     """Return what the better of two choices gains, at the mean, in some of their contexts."""
     if not both.any():
         return math.nan
     y = analysis.estimates.mean
-    return float(np.exp(np.maximum((y[found.before] - y[found.after])[both].mean(), 0.0)))
+    return float(np.exp((y[found.before] - y[found.after])[both].mean()))
 
 
-def _gained(table: Table, r: Any, some: Coverage, paid: Sequence[Paid], meets: int) -> str:
+def _where_near(analysis: Analysis, r: Any, both: Bools, ratio: float) -> str:
+    """Say what a level gains where it and its baseline come near the best.
+
+    Nothing where that is what it gains over all contexts, as far as can be told: an average over
+    stacks that nobody would take leads wrong where it is not.
+    """
+    if not both.any() or both.all():
+        return ""
+    if math.isfinite(r.low) and math.isfinite(r.high):
+        as_told = r.low <= ratio <= r.high
+    else:
+        as_told = abs(math.log(ratio / r.ratio)) <= math.log1p(analysis.table.floor)
+    if as_told:
+        return ""
+    n = contexts(int(both.sum()))
+    return f"where both come near the best ({n}) {signed(analysis.table, ratio)}"
+
+
+def _gained(
+    table: Table, r: Any, some: Coverage, paid: Sequence[Paid], meets: Sequence[int], near: str
+) -> str:
     """Say what a level gains or loses, where, and what the better of the two costs."""
     text = f"{r.factor}={r.level} is {compared(table, r.ratio)} {r.baseline}"
     text += f" (geometric mean over {contexts(r.contexts)}"
@@ -101,7 +124,9 @@ def _gained(table: Table, r: Any, some: Coverage, paid: Sequence[Paid], meets: i
     # What costs something was named just before.
     who = "it" if cost or not worse_than else worse_than
     where = beside.coverage(table, some, worse_than=worse_than)
-    return beside.joined((text, spread, where, cost, beside.meeting(some, meets, who=who)))
+    than = r.level if worse_than else r.baseline
+    met = beside.meeting(some, meets, who=who, than=than)
+    return beside.joined((text, spread, near, where, cost, met))
 
 
 def _ends(rows: pd.DataFrame) -> tuple[str, ...]:
@@ -135,7 +160,8 @@ def losses(analysis: Analysis) -> Iterator[Finding]:
             "loss",
             f"The second-best {r.layer} is {compared(analysis.table, 1 / r.second_median)} the "
             f"best in the median of {contexts(r.contexts)}, everything else equal "
-            f"({times(r.second_q90)} or more in a tenth of them); the baseline, {r.baseline}, is "
+            f"({times(r.second_q90)} or more in a tenth of them)"
+            f"{'; ' if r.shared else ''}{beside.shared(r.shared)}; the baseline, {r.baseline}, is "
             f"{_from_best(analysis, r.baseline_median)} in the median.",
             layers=(r.layer,),
             ratio=r.second_median,

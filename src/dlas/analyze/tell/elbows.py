@@ -7,20 +7,27 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from dlas.analyze.conclusion import Analysis, Finding
 from dlas.analyze.tell.words import contexts, listed, number, percent
 
 SHOWN = 4
+LEVELS = 3
+"""The fewest levels of a curve that can bend."""
 
 
 def elbows(analysis: Analysis) -> Iterator[Finding]:
-    """Say for each technique with a parameter of numbers where its curves bend."""
-    for (factor, kind), part in analysis.elbows.groupby(["factor", "technique"], sort=False):
+    """Say for each technique with a parameter of numbers where its curves bend.
+
+    A curve of two levels is a single step: it bends nowhere.
+    """
+    curves = analysis.elbows[analysis.elbows["levels"].map(len) >= LEVELS]
+    for (factor, kind), part in curves.groupby(["factor", "technique"], sort=False):
         counts = Counter(part["level"].tolist())
         usual, times = counts.most_common(1)[0]
         here = part[part["level"] == usual]
-        middle = here.iloc[len(here) // 2]
+        middle = _middle(here)
         of = f" of {kind}" if kind else ""
         others = [f"{number(x)} in {n}" for x, n in sorted(counts.items()) if x != usual]
         more = f" (elsewhere {listed(others, SHOWN)})" if others else ""
@@ -36,6 +43,13 @@ def elbows(analysis: Analysis) -> Iterator[Finding]:
             },
             overturn="Other goals: what accuracy is worth decides where a step stops paying.",
         )  # fmt: skip
+
+
+def _middle(here: pd.DataFrame) -> pd.Series:
+    """Return the curve whose next step gives the median gain; any, where none has a next step."""
+    known = here[here["gain"].notna()].sort_values("gain", kind="stable")
+    known = known if len(known) else here
+    return known.iloc[(len(known) - 1) // 2]
 
 
 def _interval(row: Any) -> str:

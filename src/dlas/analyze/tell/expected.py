@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dlas.analyze.conclusion import SIGNIFICANT, Analysis, Finding
+from dlas.analyze.estimate.table import Table
 from dlas.analyze.parts.expected import OPEN, RIGHT, WIDTH
 from dlas.analyze.parts.roofline import NONE
 from dlas.analyze.tell import beside
@@ -38,6 +39,8 @@ LESS = {
 }
 """What a reader calls less of a cost."""
 CHOICE = ["factor", "level"]
+SPLIT = 6
+"""Parts of a promise that are told one by one."""
 SAME = 0.05
 """Promises that differ by less are told as one."""
 
@@ -50,12 +53,12 @@ def expected(analysis: Analysis) -> Iterator[Finding]:
     for _, rows in found[found["by"] == ""].groupby(CHOICE, sort=False):
         r = min(rows.itertuples(), key=lambda row: _directness(str(row.cost)))
         key = (r.factor, r.level, r.cost)
-        parts, by = _split(analysis, split.iloc[parts_of.get(key, [])])
+        split_by, by = _split(analysis, split.iloc[parts_of.get(key, [])])
         some = every.iloc[contexts_of[key]]
         ratio, low, high = above_one(r.achieved, r.achieved_low, r.achieved_high)
         yield Finding(
             "expectation",
-            f"{_promise(analysis, r, rows)}{_ran(analysis, r, some)}{_by(parts, by)}"
+            f"{_promise(analysis, r, rows)}{_ran(analysis, r, some)}{split_by}"
             f"{_capped(analysis, some)}.",
             layers=(r.factor, by) if by else (r.factor,),
             ratio=ratio,
@@ -140,23 +143,26 @@ def _ran(analysis: Analysis, r: Any, some: pd.DataFrame) -> str:
     )
 
 
-def _by(parts: list[str], by: str) -> str:
-    return f". By {by}: {listed(parts, 6)}" if by else ""
-
-
-def _split(analysis: Analysis, rows: pd.DataFrame) -> tuple[list[str], str]:
-    """Return the groups of the layer over which the kept part of a promise differs most."""
+def _split(analysis: Analysis, rows: pd.DataFrame) -> tuple[str, str]:
+    """Say what came of a promise by the layer over which the kept part of it differs most."""
     if not len(rows):
-        return [], ""
+        return "", ""
     achieved = np.log(rows["achieved"])
     spread = achieved.groupby(rows["by"], sort=False).agg(lambda x: x.max() - x.min())
     by = str(spread.idxmax())
-    table = analysis.table
-    told = [
-        f"{r.at} {signed(table, r.observed)} of {number(r.expected)} times promised ({_kept(r)})"
-        for r in rows[rows["by"] == by].itertuples()
-    ]
-    return told, by
+    parts = list(rows[rows["by"] == by].itertuples())
+    return f". By {by}{_each(analysis.table, parts)}", by
+
+
+def _each(table: Table, parts: list[Any]) -> str:
+    """Say what came of each part; promise and verdict once, where all parts have the same."""
+    told = [f"{r.at} {signed(table, r.observed)}" for r in parts]
+    promised = [f"of {number(r.expected)} times promised" for r in parts]
+    kept = [_kept(r) for r in parts]
+    if len(parts) > 1 and len({*promised}) == len({*kept}) == 1:
+        return f", {promised[0]}: {listed(told, SPLIT)}, each {kept[0]}"
+    each = zip(told, promised, kept, strict=True)
+    return f": {listed([f'{part} {promise} ({k})' for part, promise, k in each], SPLIT)}"
 
 
 def _capped(analysis: Analysis, some: pd.DataFrame) -> str:

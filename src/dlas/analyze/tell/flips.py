@@ -7,7 +7,7 @@ from typing import Any
 
 from dlas.analyze.conclusion import SIGNIFICANT, Analysis, Finding
 from dlas.analyze.estimate.table import Factor
-from dlas.analyze.parts.covered import Compared, side_by_side
+from dlas.analyze.parts.covered import side_by_side
 from dlas.analyze.tell import beside
 from dlas.analyze.tell.words import (
     apart,
@@ -27,13 +27,14 @@ def flips(analysis: Analysis) -> Iterator[Finding]:
         found = side_by_side(analysis.table, analysis.estimates, factor, r.b, r.a)
         some = found.coverage
         told = [_order(analysis, r)]
-        told += [f"all of them with {' and '.join(r.always)}"] if r.always else []
+        told.append(beside.shared(r.always))
         told.append(
             f"over all {contexts(some.contexts)} {r.a} is surely {better(analysis.table)[0]} in "
             f"{some.surely} and surely {better(analysis.table)[1]} in {some.against}"
             if some.contexts > 2
             else ""
         )
+        told.append(_failing(analysis, r))
         yield Finding(
             "flip",
             f"{beside.joined(told)}.",
@@ -43,25 +44,37 @@ def flips(analysis: Analysis) -> Iterator[Finding]:
             certainty=SIGNIFICANT,
             choices=beside.choices((r.layer, r.a), (r.layer, r.b)),
             coverage=some,
-            contender=_decides(analysis, found),
+            contender=_decides(analysis, r),
             fact=beside.either(r.layer, r.a, r.b),
             cells=tuple(dict.fromkeys((*r.cells_better, *r.cells_worse))),
             numbers={"better": r.ratio_better, "worse": r.ratio_worse, "places": list(r.places),
                      "by": r.by, "alone": bool(r.alone),
                      "better_at": r.better_at, "worse_at": r.worse_at},
             overturn=(
-                "It is undone where the smaller of the two differences is an error: "
-                f"{percent(min(r.ratio_better, 1 / r.ratio_worse) - 1)}."
+                f"An error of {percent(min(r.ratio_better, 1 / r.ratio_worse) - 1)} common to all "
+                "rounds of one side undoes the smaller of the two differences."
             ),
         )  # fmt: skip
 
 
-def _decides(analysis: Analysis, found: Compared) -> bool:
-    """Say whether each of the two is near the best in a context in which it is the better one."""
-    y, near = analysis.estimates.mean, analysis.near
-    first, second = found.after, found.before
-    ahead = y[first] < y[second]
-    return bool(near[first][ahead].any() and near[second][~ahead].any())
+def _decides(analysis: Analysis, r: Any) -> bool:
+    """Say whether the better one of either place that is told is near the best there."""
+    near = set(analysis.table.rows["cell"].astype(str)[analysis.near])
+    return r.cells_better[0] in near and r.cells_worse[1] in near
+
+
+def _failing(analysis: Analysis, r: Any) -> str:
+    """Say which stacks of the places that are told surely fail the goals."""
+    here, there, _ = apart(analysis.table, r.better_at, r.worse_at)
+    places: dict[tuple[str, ...], list[str]] = {}
+    for at, fails in ((here, r.fails_better), (there, r.fails_worse)):
+        if fails:
+            places.setdefault(tuple(fails), []).append(f" at {at}" if at else "")
+    told = []
+    for who, where in places.items():
+        subject, verb = ("the stacks", "fail") if len(who) > 1 else (who[0], "fails")
+        told.append(f"{subject}{' and'.join(where)} {verb} the goals")
+    return ", ".join(told)
 
 
 def _order(analysis: Analysis, r: Any) -> str:

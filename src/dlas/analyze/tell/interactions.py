@@ -10,6 +10,7 @@ import pandas as pd
 
 from dlas.analyze.conclusion import SIGNIFICANT, Analysis, Finding
 from dlas.analyze.parts.interactions import example
+from dlas.analyze.tell import beside
 from dlas.analyze.tell.words import (
     above_one,
     compared,
@@ -30,7 +31,7 @@ def interactions(analysis: Analysis) -> Iterator[Finding]:
         return
     for (layer, by), part in tetrads.groupby(["layer", "by"], sort=False):
         r = part.iloc[_clearest(analysis, part)]
-        cells, where = example(analysis.table, analysis.estimates, r)
+        cells, where, shared = example(analysis.table, analysis.estimates, r)
         said = (f"{compared(analysis.table, 1 / float(x))} {r.b}" for x in (r.at_m, r.at_n))
         at_m, at_n = said
         ratio, low, high = above_one(r.ratio, r.low, r.high)
@@ -42,6 +43,7 @@ def interactions(analysis: Analysis) -> Iterator[Finding]:
             f"({contexts(r.contexts)}{interval(r.low, r.high, inverse=r.ratio < 1)}"
             f"{many if len(part) > 1 else ''})"
         )
+        text = beside.joined((text, beside.shared(shared)))
         yield Finding(
             "interaction",
             f"{text}.",
@@ -57,9 +59,10 @@ def interactions(analysis: Analysis) -> Iterator[Finding]:
             contender=_decides(analysis, cells),
             fact=f"{layer} by {by}",
             cells=tuple(cells),
-            numbers={"tests": len(part), "likely": likely, "at": where, **_levels(r)},
+            numbers={"tests": len(part), "likely": likely, "at": where, "shared": shared,
+                     **_levels(r)},
             overturn=what_overturns(analysis, r.ratio, r.low, r.high),
-        )
+        )  # fmt: skip
 
 
 def _decides(analysis: Analysis, cells: list[str]) -> bool:

@@ -77,11 +77,17 @@ def _front(analysis: Analysis, found: pd.DataFrame, where: str) -> Iterator[Find
     shown += on["cell"].astype(str).tolist()[len(shown) :]
     yield Finding(
         "front",
-        f"{where}{text}: {listed(shown, BY_NAME if asked else SHORT)}.",
+        f"{where}{text}: {_members(shown, BY_NAME if asked else SHORT)}.",
         cells=tuple(on["cell"].astype(str).head(50)),
         numbers={"on": len(on), "maybe": maybe},
         overturn="More rounds decide about those that may be on it.",
     )
+
+
+def _members(shown: list[str], most: int) -> str:
+    """Return members of a front, the rest counted; stacks have commas of their own."""
+    more = len(shown) - most
+    return "; ".join([*shown[:most], *([f"{more} more"] if more > 0 else [])])
 
 
 def _values(row: pd.Series, axes: list[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from dlas.analyze.conclusion import Analysis, Finding, records
 from dlas.analyze.parts.price import MANY
-from dlas.analyze.tell.words import brief, is_time, listed, number
+from dlas.analyze.tell.words import better, brief, interval, is_time, number
 
 
 def price(analysis: Analysis) -> Iterator[Finding]:
@@ -40,26 +40,44 @@ def _group(analysis: Analysis, g: Any) -> str:
     text = f"{where} {number(g.ratio)}"
     if math.isfinite(g.low):
         text += f", 95 % interval {number(g.low)} to {number(g.high)}"
+    worse = better(analysis.table)[1]
     if not g.sure:
-        return f"{text} (no start surely pays)"
-    spread = f"{g.sure} of {g.starts} starts surely pay, up to {number(g.most)}"
-    if g.worst > g.most:
-        spread += f" and {number(g.worst)} in the worst order from {g.worst_start}"
+        return f"{text} (from no start surely {worse})"
+    spread = f"from {g.sure} of {g.starts} starts one surely ends {worse}, up to "
+    spread += _from(analysis, g.dearest, g.dearest_low, g.dearest_high, g.dearest_start)
+    if g.dearest_worst > g.dearest:
+        ends = (g.dearest_worst_low, g.dearest_worst_high)
+        worst = _from(analysis, g.dearest_worst, *ends, g.dearest_worst_start)
+        spread += f"; in the worst order up to {worst}"
     return f"{text} ({spread}; to blame: {short(g.blame)})"
+
+
+def _from(analysis: Analysis, ratio: float, low: float, high: float, start: str) -> str:
+    """Return a price with its own interval, and from where one comes to it."""
+    name, _, at = start.partition(", ")
+    where = brief(analysis.table, at)
+    text = f"{number(ratio)}{interval(low, high)}"
+    # An interval ends at its comma, as it begins.
+    text += ", from " if math.isfinite(low) else " from "
+    return f"{text}{name}{f' with {where}' if where else ''}"
 
 
 def _separate(groups: Any) -> str:
     """Count what became of the stacks made of every layer's best."""
+    refused = int(groups["separate_refused"].sum())
     total = {
-        "not in the table": int(groups["separate_missing"].sum()),
-        "failed or refused": int(groups["separate_failed"].sum()),
-        "outside the goals": int(groups["separate_unmet"].sum()),
+        "is not in the table": int(groups["separate_missing"].sum()),
+        "failed": int(groups["separate_failed"].sum()) - refused,
+        "was refused (unavailable or impossible)": refused,
+        "is outside the goals": int(groups["separate_unmet"].sum()),
     }
-    broken = [f"{n} {what}" for what, n in total.items() if n]
+    broken = [f"{what} in {n}" for what, n in total.items() if n]
     if not broken:
         return ""
     every = sum(total.values()) + int(groups["separate"].sum())
-    return f". Of {every} stacks put together of every layer's best alone, {listed(broken)}"
+    from_ = "1 start" if every == 1 else f"{every} starts"
+    told = f"{', '.join(broken[:-1])}, and {broken[-1]}" if len(broken) > 1 else broken[0]
+    return f". From {from_}, the stack put together of every layer's best alone {told}"
 
 
 def short(blame: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,9 +10,14 @@ import numpy as np
 import pandas as pd
 
 from dlas.analyze.conclusion import Analysis, Finding
+from dlas.analyze.estimate.table import Table
 from dlas.analyze.tell.words import around, better, brief, listed, percent, times
 
 LEVEL = 0.05
+NOTHING = 1.0005
+"""A cost below is none."""
+SHOWN = 3
+"""Levels without which the order of the layers is another one that are told."""
 
 
 def importance(analysis: Analysis) -> Iterator[Finding]:
@@ -73,16 +79,26 @@ def _left(analysis: Analysis, r: Any, *, first: bool) -> str:
     table = analysis.table
     left = f"left at {r.default}" if first else f"{r.layer} left at {r.default}"
     bad = better(table)[1]
-    if r.ratio < 1.0005:
-        return f"{left}, the best stack is no {bad}"
+    if r.ratio < NOTHING:
+        return f"{left}, the best stack is no {bad}{_as_far(table, r.low, r.high)}"
     text = f"{left}, the best stack that can be reached is {times(r.ratio)} {bad}"
+    text += f" on average over {r.reached} groups" if r.reached > 1 else ""
     inside = [around(table, 1 / r.ratio, 1 / r.high, 1 / r.low).removeprefix(", ")]
     if r.reached > 1 and r.most > 1.05 * r.ratio:
-        inside.append(f"{times(r.most)} with {brief(table, r.most_at)}")
+        inside.append(f"at most {times(r.most)} with {brief(table, r.most_at)}")
     if r.reached < r.groups:
         inside.append(f"in {r.groups - r.reached} of {r.groups} none with it meets the goals")
     inside = [part for part in inside if part]
     return f"{text} ({', '.join(inside)})" if inside else text
+
+
+def _as_far(table: Table, low: float, high: float) -> str:
+    """Return the interval of a cost that is none: what it may still be."""
+    good, bad = better(table)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    ends = [f"{times(x)} {bad if x > 1 else good}" for x in (low, high)]
+    return f", as far as can be told (95 % interval {' to '.join(ends)})"
 
 
 def _confounded(found: pd.DataFrame) -> str:
@@ -156,11 +172,13 @@ def _order(analysis: Analysis) -> Iterator[Finding]:
     changed = changed.sort_values("first", ascending=False, kind="stable")
     if not len(changed):
         return
-    told = [f"without {r.layer}={r.level}: {r.order}" for r in changed.itertuples()]
+    told = [f"without {r.layer}={r.level}: {r.order}" for r in changed.head(SHOWN).itertuples()]
+    more = len(changed) - SHOWN
+    told += [f"and {more} more {'level' if more == 1 else 'levels'}"] if more > 0 else []
     yield Finding(
         "order",
-        "The order of the layers by how much their levels differ rests on single levels: "
-        f"{listed(told, 3)}.",
+        f"The order of the layers by how much their levels differ, {left['order'].iloc[0]}, rests "
+        f"on single levels: {'; '.join(told)}.",
         layers=tuple(dict.fromkeys(changed["layer"])),
         cells=_having(analysis, changed),
         numbers={"levels": [f"{r.layer}={r.level}" for r in changed.itertuples()],

@@ -176,12 +176,12 @@ function priceCard() {
   const groups = unique(priceStarts().map((s) => s.group));
   const told = (TABLES.price || []).filter((g) => groups.includes(g.group)).sort((a, b) => b.ratio - a.ratio);
   if (!told.length) return null;
-  const line = (g) => el("li", {}, el("strong", {}, levelsOf(g.group)), `: ${num(g.ratio)}${range(g.low, g.high)}`, g.sure ? `; at most ${num(g.worst)} from ${g.worst_start}. To blame: ${subLayers(g.blame)}.` : "; no start surely pays.");
+  const line = (g) => el("li", {}, el("strong", {}, levelsOf(g.group)), `: ${num(g.ratio)}${range(g.low, g.high)}`, g.sure ? `; from ${g.sure} of ${plural(g.starts, "start")} surely ${BAD}, up to ${num(g.dearest)}${range(g.dearest_low, g.dearest_high)} from ${g.dearest_start.split(", ")[0]}. To blame: ${subLayers(g.blame)}.` : `; from no start surely ${BAD}.`);
   const separate = told.reduce((n, g) => n + g.separate, 0);
   const broken = told.reduce((n, g) => n + g.separate_missing + g.separate_failed + g.separate_unmet, 0);
   return card("price", "What tuning layer by layer costs", `${num(told[0].ratio)} times the best`,
     el("p", { class: "soft" }, "Each layer taken to its best in turn, over the best stack of all (median of starts and orders):"), el("ul", {}, ...told.slice(0, 4).map(line)),
-    broken ? el("p", {}, `${broken} of ${separate + broken} stacks made of every layer's best alone are missing, fail or miss the goals.`) : null);
+    broken ? el("p", {}, `From ${broken} of ${separate + broken} starts the stack made of every layer's best alone is missing, failed, was refused or misses the goals.`) : null);
 }
 function drawPrice(body) {
   const rows = priceStarts();
