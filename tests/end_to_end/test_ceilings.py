@@ -44,7 +44,7 @@ def test_each_ceiling_is_read_at_the_start_and_at_the_end(read: pd.DataFrame) ->
     assert (read.loc[~room, "kind"] == "memory").all()
     assert read.loc[room, "value"].notna().all(), read["reason"].tolist()
     assert (read.loc[room, "value"] > 0).all()
-    assert read["method"].ne("").all()
+    assert read.loc[room, "method"].ne("").all()
 
 
 def test_the_overhead_is_a_part_of_what_any_network_takes(done: Place, read: pd.DataFrame) -> None:
