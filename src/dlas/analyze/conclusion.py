@@ -123,6 +123,11 @@ class Analysis:
         """The choices that stacks near the best are made of, by layer and parameter."""
         return contenders(self.table, self.near)
 
+    @cached_property
+    def near_cells(self) -> frozenset[str]:
+        """The cells of the rows that are near the best."""
+        return frozenset(self.table.rows["cell"].astype(str)[self.near])
+
     def to_dict(self, *, bulky: bool = False) -> dict[str, Any]:
         """Return everything but the input as plain values (``docs/analysis.md``: the schema).
 

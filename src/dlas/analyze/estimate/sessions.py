@@ -87,12 +87,12 @@ def _linked(samples: pd.DataFrame) -> Linked:
     )
     order = cells.index.tolist()
     first = samples[samples["session"] == order[0]]
-    known, base = set(_rounds(first)), _rounds(_linking(first))
+    known, base = _units(first), _rounds(_linking(first))
     kept, links, lost = [first], [], 0
     for session in order[1:]:
         part = samples[samples["session"] == session]
         rounds = _rounds(_linking(part))
-        alone = frozenset(_rounds(part).keys() - known)
+        alone = frozenset(_units(part) - known)
         link = _link(base, rounds, alone)
         if link is None:
             lost += sum(control == 0 for _, control in alone)
@@ -105,6 +105,10 @@ def _linked(samples: pd.DataFrame) -> Linked:
             base[unit] = np.concatenate([base.get(unit, np.zeros(0)), logs - link.shift])
     notes = _notes(lost, "links" in samples)
     return Linked(pd.concat(kept, ignore_index=True), tuple(links), notes)
+
+
+def _units(samples: pd.DataFrame) -> set[Unit]:
+    return set(zip(samples["row"].tolist(), samples["control"].tolist(), strict=True))
 
 
 def _linking(samples: pd.DataFrame) -> pd.DataFrame:
@@ -173,13 +177,11 @@ def between(d: Floats, within: Floats) -> tuple[float, float]:
 def _notes(lost: int, disturbed: bool) -> tuple[str, ...]:
     if not lost:
         return ()
-    both, do = (
-        ("nothing measured in both", "Measuring again with the same command adds anchors, cells "
-         "measured in both sessions.")
-        if not disturbed
-        else ("too little measured in both while the machine was undisturbed", "`--remeasure` "
-              "measures all in one session.")
-    )  # fmt: skip
+    both = "nothing measured in both"
+    do = "Measuring again with the same command adds anchors, cells measured in both sessions."
+    if disturbed:
+        both = "too little measured in both while the machine was undisturbed"
+        do = "`--remeasure` measures all in one session."
     return (
         f"{lost} cells were measured in another session than the others, with {both}: they are "
         f"left out of all comparisons. {do}",

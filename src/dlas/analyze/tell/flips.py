@@ -59,8 +59,7 @@ def flips(analysis: Analysis) -> Iterator[Finding]:
 
 def _decides(analysis: Analysis, r: Any) -> bool:
     """Say whether the better one of either place that is told is near the best there."""
-    near = set(analysis.table.rows["cell"].astype(str)[analysis.near])
-    return r.cells_better[0] in near and r.cells_worse[1] in near
+    return {r.cells_better[0], r.cells_worse[1]} <= analysis.near_cells
 
 
 def _failing(analysis: Analysis, r: Any) -> str:

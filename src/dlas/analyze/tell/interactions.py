@@ -67,7 +67,7 @@ def interactions(analysis: Analysis) -> Iterator[Finding]:
 
 def _decides(analysis: Analysis, cells: list[str]) -> bool:
     """Say whether a stack near the best is among the two at either level of the other layer."""
-    near = set(analysis.table.rows["cell"].astype(str)[analysis.near])
+    near = analysis.near_cells
     return bool(near & set(cells[:2]) and near & set(cells[2:]))
 
 
